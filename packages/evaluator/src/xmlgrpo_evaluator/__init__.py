@@ -1,0 +1,1 @@
+"""How we know: one lm-eval task for HF and GGUF models, paired comparison, report."""

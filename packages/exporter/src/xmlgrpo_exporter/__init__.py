@@ -1,0 +1,1 @@
+"""How the model leaves: merge, GGUF, parity gates, model card, Hugging Face Hub."""

@@ -1,0 +1,1 @@
+"""What a good answer is: the reply format, the tasks and the reward functions."""

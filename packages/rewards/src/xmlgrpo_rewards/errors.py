@@ -1,0 +1,59 @@
+"""What the user can mend is one clear sentence; everything else is a traceback.
+
+Every command of the four packages ends through `run_command`, so bad input looks the same
+everywhere: one `error:` line on stderr (what was expected, what came, what to do), exit code 2,
+no traceback.  A `UserError` is raised before the expensive step, never after it.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Something the user can mend: a wrong key, a missing file, a bad row, a full disk.
+
+    The message says what was expected, what came (`!r` for values) and what to do.
+    """
+
+
+def run_command(command: Callable[[], int | None]) -> NoReturn:
+    """Run a console script's body and leave the process with its exit code.
+
+    Args:
+        command: does the work; returns the exit code, or None for success.
+
+    Raises:
+        SystemExit: always.  2 for a `UserError` or a full disk, 130 for Ctrl-C, else what
+            `command` returned.  Other exceptions pass through: they are bugs, and a bug's
+            traceback is wanted.
+    """
+    try:
+        code = command() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the output folder"
+        print(
+            f"error: no space left on the disk while writing {where}; what was finished before "
+            "is kept. Free some space and run the same command again.",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_USER_ERROR)
+    sys.exit(code)

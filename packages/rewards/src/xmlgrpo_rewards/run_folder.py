@@ -1,0 +1,127 @@
+"""A run is a folder: the names of what stands in it, and its manifest.
+
+Trainer, evaluator and exporter do not import each other: they meet here.  The manifest is written
+last, to a temporary name that is then renamed, so its presence means that training finished.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of one run, whether or not they exist yet."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, every default written out."""
+        return self.root / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, commit, seed, base model, data hash and held-out result; written last."""
+        return self.root / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a logged step; after a resume the last line of a step counts."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def holdout(self) -> Path:
+        """Held-out results before, during and after training, with every reply."""
+        return self.root / "holdout"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The trainer's checkpoints, each with a list of its files that is written last."""
+        return self.root / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """`adapter_config.json`, `adapter_model.safetensors` and the tokenizer."""
+        return self.root / "adapter"
+
+    @property
+    def merged(self) -> Path:
+        """The adapter merged into the 16-bit (or 32-bit) base, with tokenizer."""
+        return self.root / "merged"
+
+    @property
+    def gguf(self) -> Path:
+        """The GGUF files and what was checked of them."""
+        return self.root / "gguf"
+
+    @property
+    def eval(self) -> Path:
+        """Results of `make eval`, one file a model and task."""
+        return self.root / "eval"
+
+    @property
+    def hub(self) -> Path:
+        """What is staged for the Hub."""
+        return self.root / "hub"
+
+    @property
+    def curves(self) -> Path:
+        """The plot of the training curves."""
+        return self.root / "curves.png"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.root / "report.html"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest of a finished run.
+
+        Raises:
+            UserError: the folder is missing, training has not finished, or the manifest is not
+                one that this version reads.
+        """
+        if not self.root.is_dir():
+            raise UserError(f"no run folder at {self.root}: train first (make train) or name RUN")
+        if not self.manifest.is_file():
+            raise UserError(
+                f"{self.root} has no manifest.json, so its training has not finished; run the same "
+                "training command again to continue it"
+            )
+        try:
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.manifest} is not JSON ({error}); restore or retrain") from None
+        version = manifest.get("format") if isinstance(manifest, dict) else None
+        if version != MANIFEST_FORMAT:
+            raise UserError(
+                f"{self.manifest}: expected format {MANIFEST_FORMAT}, found {version!r}; it was "
+                "written by another version of xmlgrpo"
+            )
+        return dict(manifest)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to a temporary name beside `path`, then rename: never half a file."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to a temporary name beside `path`, then rename: never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
