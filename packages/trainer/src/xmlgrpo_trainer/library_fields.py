@@ -1,0 +1,169 @@
+"""Check a pass-through section of the configuration against the library's own dataclass.
+
+`grpo:`, `lora:` and `model.tiny:` are handed on as they are.  The library's fields and their
+annotated types are the schema, so a new release's options work here without a change of ours.
+"""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config import nearest
+
+# What a run decides elsewhere.  Two places for one setting would have to agree.
+RESERVED_GRPO = {
+    "output_dir": "the run folder decides it (--run)",
+    "seed": "set the top-level seed",
+    "data_seed": "set the top-level seed",
+    "reward_weights": "set the weights under rewards:",
+    "report_to": "set watch.wandb",
+    "run_name": "the run folder decides it (--run)",
+    "use_vllm": "set rollout: vllm",
+    "use_cpu": "set model.device",
+    "bf16": "set model.dtype",
+    "fp16": "Gemma 3 overflows in float16; set model.dtype",
+    "model_init_kwargs": "set the keys of model:",
+    "trust_remote_code": "code from the Hub is never run here",
+    "resume_from_checkpoint": "run the same command again: it continues by itself",
+    "push_to_hub": "make push publishes, with a card and checks",
+    "hub_token": "tokens come from HF_TOKEN or the Hub login only",
+    "do_eval": "held-out accuracy is measured by holdout:",
+    "eval_strategy": "held-out accuracy is measured by holdout:",
+    "load_best_model_at_end": "holdout: keeps the best checkpoint",
+    "max_prompt_length": "trl has no such field; set data.max_prompt_tokens",
+}
+RESERVED_LORA = {
+    "task_type": "always CAUSAL_LM",
+    "base_model_name_or_path": "set model.name",
+    "modules_to_save": "full copies of modules do not merge into a tied model; leave it out",
+}
+TIED_MODULES = ("embed_tokens", "lm_head")
+
+
+def check_grpo(values: Mapping[str, Any]) -> None:
+    """Check `grpo:` against `trl.GRPOConfig`; imports trl.
+
+    Raises:
+        UserError: a name that is no field, a field that is set elsewhere, a wrong type, or a
+            batch that does not hold whole groups.
+    """
+    from trl import GRPOConfig
+
+    check_fields("grpo", values, GRPOConfig, RESERVED_GRPO)
+
+
+def check_lora(values: Mapping[str, Any]) -> None:
+    """Check `lora:` against `peft.LoraConfig`; imports peft.
+
+    Raises:
+        UserError: as for `check_grpo`; also LoRA on the embeddings or the output head, which
+            Gemma 3 ties to one another, so that merging or converting would lose them.
+    """
+    from peft import LoraConfig
+
+    check_fields("lora", values, LoraConfig, RESERVED_LORA)
+    targets = values.get("target_modules") or []
+    named = [targets] if isinstance(targets, str) else list(targets)
+    for target in named:
+        if any(target.endswith(module) for module in TIED_MODULES):
+            raise UserError(
+                f"lora.target_modules: {target!r} is one of Gemma 3's tied weights "
+                f"({', '.join(TIED_MODULES)}); merging or converting to GGUF would lose the "
+                "change. Leave it out."
+            )
+
+
+def check_groups(grpo: Mapping[str, Any], processes: int = 1) -> None:
+    """Check that a generation batch holds whole groups of `num_generations` completions.
+
+    Needs no library, so it runs before anything is imported.
+
+    Raises:
+        UserError: the batch is not divisible by the group size.
+    """
+    from_config = {name: grpo.get(name) for name in _BATCH_FIELDS}
+    if any(value is not None and type(value) is not int for value in from_config.values()):
+        return  # a wrong type: check_grpo names it better
+    group = from_config["num_generations"] or 8
+    per_device = from_config["per_device_train_batch_size"] or 8
+    steps = from_config["steps_per_generation"] or from_config["gradient_accumulation_steps"] or 1
+    batch = from_config["generation_batch_size"] or per_device * processes * steps
+    if group < 2:
+        raise UserError(
+            f"grpo.num_generations: expected at least 2 completions a prompt, got {group}; the "
+            "advantage compares a completion with the others of its group"
+        )
+    if batch % group:
+        raise UserError(
+            f"grpo: a generation batch of {batch} completions ({per_device} a device x "
+            f"{processes} process(es) x {steps} accumulation steps) is not a multiple of "
+            f"num_generations = {group}; set per_device_train_batch_size to a multiple of {group} "
+            f"(for example {max(group, per_device // group * group)}) or change num_generations"
+        )
+
+
+_BATCH_FIELDS = (
+    "num_generations",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "steps_per_generation",
+    "generation_batch_size",
+)
+
+
+def check_fields(
+    section: str, values: Mapping[str, Any], schema: type, reserved: Mapping[str, str]
+) -> None:
+    """Check names and types of `values` against the dataclass `schema`.
+
+    Args:
+        section: how the configuration calls these values, for the message.
+        values: what the user wrote.
+        schema: the library's dataclass.
+        reserved: fields that may not be set here -> what to do instead.
+
+    Raises:
+        UserError: every problem found, in one message.
+    """
+    fields = {field.name for field in dataclasses.fields(schema) if field.init}
+    hints = typing.get_type_hints(schema)
+    problems = []
+    for name, value in values.items():
+        if name in reserved:
+            problems.append(f"{section}.{name} cannot be set here: {reserved[name]}")
+        elif name not in fields:
+            known = sorted(fields - reserved.keys())
+            hint = nearest(str(name), known) if len(known) < 20 else _near_only(str(name), known)
+            problems.append(f"{section}.{name} is not a field of {schema.__name__}{hint}")
+        else:
+            problem = _type_problem(hints.get(name, Any), value)
+            if problem:
+                problems.append(f"{section}.{name}: {problem}, got {value!r}")
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _near_only(name: str, known: list[str]) -> str:
+    hint = nearest(name, known)
+    return hint if "did you mean" in hint else ""
+
+
+def _type_problem(hint: Any, value: Any) -> str | None:
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # a dataclass or model carries its own config
+        adapter = TypeAdapter(hint)
+    try:
+        # strict, but as JSON: a list may fill a set and text an enum, while "5" is no number
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        return message[0].lower() + message[1:]
+    except TypeError:
+        return "expected a number, text, true/false, a list or a mapping"
+    return None
