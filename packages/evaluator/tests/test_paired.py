@@ -1,0 +1,89 @@
+from itertools import product
+from math import comb
+
+import pytest
+
+from xmlgrpo_evaluator.paired import Paired, mcnemar_exact, mean_difference, pair
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"),
+    [
+        pytest.param(0, 0, 1.0, id="no-flips"),
+        pytest.param(1, 1, 1.0, id="one-each-way"),
+        # 2 * (1/2)^5
+        pytest.param(0, 5, 0.0625, id="five-gained"),
+        # 2 * (1 + 10) / 2^10
+        pytest.param(1, 9, 0.021484375, id="one-lost-nine-gained"),
+        # 2 * (1 + 22 + 231 + 1540 + 7315 + 26334 + 74613) / 2^22
+        pytest.param(6, 16, 0.052478790283203125, id="six-against-sixteen"),
+    ],
+)
+def test_mcnemar_matches_hand_worked_values(only_first, only_second, p):
+    assert mcnemar_exact(only_first, only_second) == pytest.approx(p, abs=1e-15)
+    assert mcnemar_exact(only_second, only_first) == mcnemar_exact(only_first, only_second)
+
+
+def test_mcnemar_is_scipys_binomial_test():
+    binomtest = pytest.importorskip("scipy.stats").binomtest
+    for b, c in product(range(0, 60, 7), range(1, 60, 6)):
+        assert mcnemar_exact(b, c) == pytest.approx(binomtest(b, b + c, 0.5).pvalue, rel=1e-12)
+
+
+def test_thousands_of_flips_stay_finite():
+    assert 0.0 <= mcnemar_exact(400, 6000) < 1e-300
+    assert mcnemar_exact(5000, 5000) == 1.0
+
+
+def test_pair_counts_the_four_cells():
+    table = pair([True, True, False, False, False], [True, False, True, False, False])
+    assert table == Paired(both=1, only_first=1, only_second=1, neither=2)
+    assert table.total == 5
+
+
+def test_pair_refuses_lists_of_different_length():
+    with pytest.raises(ValueError, match="shorter"):
+        pair([True, True], [True])
+
+
+def test_interval_does_not_collapse_when_every_item_flips_one_way():
+    gap = Paired(both=0, only_first=0, only_second=10, neither=0).difference
+    assert gap.value == 1.0
+    assert gap.low < 0.95
+
+
+def test_difference_of_no_items_is_not_a_number():
+    gap = Paired(0, 0, 0, 0).difference
+    assert gap.value != gap.value
+    assert (gap.low, gap.high) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "loss", "items"),
+    [
+        pytest.param(0.10, 0.05, 100, id="small-gain"),
+        pytest.param(0.02, 0.02, 100, id="rare-flips"),
+        pytest.param(0.30, 0.05, 40, id="large-gain-few-items"),
+    ],
+)
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(gain, loss, items):
+    """Exact coverage, summed over every possible pair of flip counts."""
+    covered = 0.0
+    for up in range(items + 1):
+        for down in range(items + 1 - up):
+            chance = (
+                comb(items, up)
+                * comb(items - up, down)
+                * gain**up
+                * loss**down
+                * (1 - gain - loss) ** (items - up - down)
+            )
+            gap = Paired(0, down, up, items - up - down).difference
+            covered += chance * (gap.low <= gain - loss <= gap.high)
+    assert 0.94 <= covered <= 0.995
+
+
+def test_mean_difference_of_shares():
+    gap = mean_difference([0.0, 0.5, 1.0, 0.25], [0.5, 0.5, 1.0, 0.75])
+    assert gap.value == pytest.approx(0.25)
+    assert gap.low < 0.0 < gap.high
