@@ -1,0 +1,122 @@
+"""Checkpoints that can be trusted: complete or not there, and a stop that loses nothing.
+
+transformers writes a checkpoint's files straight into their place, so a process that is killed
+while it writes leaves a folder that looks like one.  `SealCheckpoints` writes a list of the files
+and their sizes last, and `last_good` takes only folders whose list holds.
+"""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+SEAL = "complete.json"
+
+
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Writes `complete.json` into each checkpoint, last, once every file is on the disk."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Seal the checkpoint that has just been written."""
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
+
+
+def seal(folder: Path, step: int) -> None:
+    """Write the list of a checkpoint's files and sizes, after forcing them to the disk."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != SEAL:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            files[str(path.relative_to(folder))] = path.stat().st_size
+    partial = folder / f"{SEAL}.partial"
+    partial.write_text(json.dumps({"step": step, "files": files}), encoding="utf-8")
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(folder / SEAL)
+
+
+def last_good(checkpoints: Path) -> Path | None:
+    """The newest checkpoint whose files are all there in full; None when there is none."""
+    found = []
+    for path in checkpoints.glob("checkpoint-*"):
+        number = re.fullmatch(r"checkpoint-(\d+)", path.name)
+        if number and _holds(path):
+            found.append((int(number[1]), path))
+    return max(found)[1] if found else None
+
+
+def _holds(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / SEAL).read_text(encoding="utf-8"))["files"]
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Ctrl-C or SIGTERM finishes the step, saves and stops; a second signal stops at once.
+
+    Args:
+        every: steps between two generations.  The completions of a generation batch are not in a
+            checkpoint, so only a save between two batches can be continued identically.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take the signals over."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = number
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for a save and a stop once a signal has come and the batch is used up."""
+        if self.received is not None and state.global_step % self.every == 0:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def release(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+class RandomStateAtStep(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Remembers torch's random state at the start of each step.
+
+    A step that fails half-way has drawn random numbers already; with the state put back, what is
+    saved is the last finished step exactly.
+    """
+
+    def __init__(self) -> None:
+        self._cpu: torch.Tensor | None = None
+        self._cuda: list[torch.Tensor] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remember the state."""
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    def restore(self) -> None:
+        """Put the remembered state back."""
+        if self._cpu is not None:
+            torch.set_rng_state(self._cpu)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)

@@ -1,0 +1,249 @@
+"""Load the policy: plain transformers + peft, or Unsloth, behind one function.
+
+Unsloth must be imported before trl, transformers and peft, or its patches do not take; so
+`load_policy` decides first and imports after.
+"""
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config import ModelConfig
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+VISION_MODULES = r".*(vision_tower|multi_modal_projector).*"
+UNSLOTH_BEFORE = ("trl", "transformers", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how the model runs, and why."""
+
+    backend: str
+    device: str
+    dtype: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The loaded model.
+
+    Attributes:
+        model: a transformers model; a peft model already when the backend attached the adapter.
+        tokenizer: with the chat template, padding on the left.
+        peft_config: the adapter still to be attached by the trainer, or None.
+        placement: where and how it runs.
+    """
+
+    model: Any
+    tokenizer: Any
+    peft_config: Any
+    placement: Placement
+
+
+def choose_placement(config: ModelConfig) -> Placement:
+    """Decide backend, device and number type from what was asked and what is there.
+
+    Raises:
+        UserError: a GPU, 4-bit weights or Unsloth were asked for and cannot be had here.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise UserError(
+            "model.device is 'cuda', but torch finds no CUDA GPU here. Run on a machine with one "
+            "(nvidia-smi must list it, and torch must be a CUDA build: this is torch "
+            f"{torch.__version__}), or set model.device=cpu for a very small model"
+        )
+    device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
+    if config.load_in_4bit and device == "cpu":
+        raise UserError("model.load_in_4bit needs a CUDA GPU; set it to false on a CPU")
+    backend, reason = _choose_backend(config, device)
+    if config.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "model.load_in_4bit needs the package bitsandbytes: "
+            "pip install 'xmlgrpo-trainer[unsloth]' or set it to false"
+        )
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        if device == "cuda" and dtype == "float32":
+            reason += "; this GPU has no bfloat16 and Gemma 3 overflows in float16, so float32"
+    return Placement(backend=backend, device=device, dtype=dtype, reason=reason)
+
+
+def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
+    installed = importlib.util.find_spec("unsloth") is not None
+    if config.backend == "unsloth":
+        if device == "cpu":
+            raise UserError("model.backend 'unsloth' needs a CUDA GPU; set model.backend=plain")
+        if not installed:
+            raise UserError(
+                "model.backend is 'unsloth', but the package is not installed: "
+                "pip install 'xmlgrpo-trainer[unsloth]', or set model.backend=plain"
+            )
+        return "unsloth", "unsloth was asked for"
+    if config.backend == "plain":
+        return "plain", "plain was asked for"
+    if device == "cpu":
+        return "plain", "no GPU is used, so plain trl and peft"
+    if not installed:
+        return "plain", "unsloth is not installed, so plain trl and peft"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "plain", "several processes, so plain trl and peft"
+    return "unsloth", "a GPU and unsloth are there"
+
+
+def load_policy(
+    config: ModelConfig, folder_or_id: str, lora: dict[str, Any], seed: int, max_tokens: int
+) -> Policy:
+    """Load model and tokenizer and prepare the adapter.
+
+    Args:
+        config: the `model:` section.
+        folder_or_id: what is loaded; the folder of the tiny model when `config.name` is `tiny`.
+        lora: fields of `peft.LoraConfig`.
+        seed: for the adapter's random start.
+        max_tokens: longest prompt plus completion, in tokens.
+
+    Raises:
+        UserError: the model is missing, not a causal language model, or not reachable.
+    """
+    placement = choose_placement(config)
+    if placement.backend == "unsloth":
+        return _load_unsloth(config, folder_or_id, lora, placement, seed, max_tokens)
+    return _load_plain(config, folder_or_id, lora, placement)
+
+
+def _load_plain(
+    config: ModelConfig, name: str, lora: dict[str, Any], placement: Placement
+) -> Policy:
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    quantization = None
+    if config.load_in_4bit:
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, placement.dtype),
+        )
+    check_model_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=config.revision, padding_side="left"
+        )
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=config.revision,
+            dtype=getattr(torch, placement.dtype),
+            attn_implementation=config.attn_implementation,
+            quantization_config=quantization,
+            device_map={"": 0} if quantization else None,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(load_failure(name, error)) from None
+    if not quantization:
+        model.to(placement.device)
+    return Policy(model, tokenizer, LoraConfig(**lora_fields(lora, model)), placement)
+
+
+def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
+    """The adapter's fields: what was set, over the language model's projections by default."""
+    fields = {"target_modules": TARGETS, "task_type": "CAUSAL_LM", **lora}
+    if getattr(model.config, "vision_config", None) is not None:
+        # Gemma 3 from 4B up carries a vision tower with modules of the same names
+        fields.setdefault("exclude_modules", VISION_MODULES)
+    return fields
+
+
+def _load_unsloth(
+    config: ModelConfig,
+    name: str,
+    lora: dict[str, Any],
+    placement: Placement,
+    seed: int,
+    max_tokens: int,
+) -> Policy:
+    late = [module for module in UNSLOTH_BEFORE if module in sys.modules]
+    if late:
+        raise UserError(
+            f"unsloth must be imported before {', '.join(late)}, which are loaded already; start "
+            "a new process with xmlgrpo-train"
+        )
+    # Unsloth's defaults compile for minutes before the first step; these two start in seconds.
+    os.environ.setdefault("UNSLOTH_ENABLE_FLEX_ATTENTION", "0")
+    os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
+    try:
+        from unsloth import FastModel
+    except (ImportError, NotImplementedError, RuntimeError) as error:
+        raise UserError(
+            f"unsloth {version('unsloth')} cannot be used here: {error}. Set model.backend=plain"
+        ) from None
+    check_model_folder(name)
+    import torch
+
+    try:
+        model, tokenizer = FastModel.from_pretrained(
+            model_name=name,
+            revision=config.revision,
+            max_seq_length=max_tokens,
+            load_in_4bit=config.load_in_4bit,
+            dtype=getattr(torch, placement.dtype),
+            full_finetuning=False,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(load_failure(name, error)) from None
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+    tokenizer.padding_side = "left"
+    fields = {"r": 16, "lora_alpha": 32, "lora_dropout": 0, "bias": "none", **lora}
+    fields.pop("target_modules", None)
+    model = FastModel.get_peft_model(
+        model,
+        finetune_vision_layers=False,
+        finetune_language_layers=True,
+        finetune_attention_modules=True,
+        finetune_mlp_modules=True,
+        random_state=seed,
+        **fields,
+    )
+    return Policy(model, tokenizer, None, placement)
+
+
+def check_model_folder(name: str) -> None:
+    """Refuse a folder that holds no safetensors model, before transformers looks on the Hub.
+
+    Raises:
+        UserError: the folder is missing a part, or `name` is a path that does not exist.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        missing = [part for part in ("config.json",) if not (folder / part).is_file()]
+        if not list(folder.glob("*.safetensors")):
+            missing.append("*.safetensors")
+        if missing:
+            raise UserError(
+                f"the model folder {name!r} has no {' and no '.join(missing)}; expected a folder "
+                "written by save_pretrained, with safetensors weights"
+            )
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"no model folder at {name!r}")
+
+
+def load_failure(name: str, error: Exception) -> str:
+    """Why a model could not be loaded, in one line."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"cannot load the model {name!r}: {reason}. Check the name, the network and, for Gemma, "
+        "that you accepted its licence on the Hub and are logged in (hf auth login)"
+    )

@@ -1,0 +1,64 @@
+"""Questions -> token ids, the one way that training, held-out evaluation and `ask` share.
+
+The chat template writes the text, and its text is tokenised without adding special tokens: the
+template already starts with `<bos>`, and a second one changes what the model answers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+
+Messages = list[dict[str, str]]
+
+
+def encode_prompts(tokenizer: Any, conversations: Sequence[Messages]) -> list[list[int]]:
+    """Tokenise conversations, each ready for the model's turn.
+
+    Args:
+        tokenizer: a transformers tokenizer with a chat template.
+        conversations: one list of messages a prompt.
+
+    Returns:
+        One list of token ids a prompt, unpadded.
+
+    Raises:
+        UserError: the tokenizer has no chat template, or a prompt does not hold exactly one BOS.
+    """
+    if not conversations:
+        return []
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            "the model's tokenizer has no chat template; use an instruction-tuned model "
+            "(for Gemma 3 a name that ends in -it)"
+        )
+    texts = tokenizer.apply_chat_template(
+        list(conversations), tokenize=False, add_generation_prompt=True
+    )
+    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    for ids, conversation in zip(encoded, conversations, strict=True):
+        found = ids.count(bos)
+        if bos is not None and (found > 1 or (found == 1 and ids[0] != bos)):
+            question = conversation[-1]["content"]
+            raise UserError(
+                f"the prompt for {question[:80]!r} holds {found} <bos> tokens, expected one, at "
+                "its start: the chat template repeats it, or the question contains the text "
+                f"{tokenizer.bos_token!r}"
+            )
+    return encoded
+
+
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The ids that end a reply: the tokenizer's EOS, the generation config's, `<end_of_turn>`.
+
+    Gemma 3 ends its turns with `<end_of_turn>` while `tokenizer.eos_token_id` is `<eos>`; a model
+    that stops at only one of them runs to the length limit.
+    """
+    configured = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id}
+    ids.update(configured if isinstance(configured, list) else [configured])
+    end_of_turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    if end_of_turn != tokenizer.unk_token_id:
+        ids.add(end_of_turn)
+    return sorted(token for token in ids if token is not None)

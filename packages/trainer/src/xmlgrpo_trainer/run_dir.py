@@ -1,0 +1,138 @@
+"""The run folder's life: opened once at a time, continued, or refused; its manifest comes last."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder, write_text
+from xmlgrpo_trainer.config import RunConfig, check_config, parse_yaml, to_yaml
+
+VERSIONED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run folder that this process holds."""
+
+    folder: RunFolder
+    state: Literal["new", "unfinished", "finished"]
+
+
+@contextmanager
+def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
+    """Hold the run folder at `root` for `config`, creating it if it is not there.
+
+    Raises:
+        UserError: another process trains into it, or it belongs to another configuration.
+    """
+    folder = RunFolder(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write into the run folder {str(root)!r}: {error}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training into {root}; wait for it, or name another RUN"
+            ) from None
+        if folder.config.is_file():
+            _refuse_other(folder, config)
+            state: Literal["unfinished", "finished"] = (
+                "finished" if folder.manifest.is_file() else "unfinished"
+            )
+            yield OpenRun(folder, state)
+        else:
+            write_text(folder.config, to_yaml(config))
+            yield OpenRun(folder, "new")
+
+
+def _refuse_other(folder: RunFolder, config: RunConfig) -> None:
+    stored = parse_yaml(folder.config.read_text(encoding="utf-8"), str(folder.config))
+    before = check_config(stored, str(folder.config))
+    if before == config:
+        return
+    changed = sorted(_differences(before.model_dump(), config.model_dump()))
+    raise UserError(
+        f"{folder.root} holds a run of another configuration ({'; '.join(changed)}); name another "
+        "RUN for this one, or remove that folder"
+    )
+
+
+def _differences(before: Any, after: Any, key: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in before.keys() | after.keys():
+            inner = f"{key}.{name}" if key else str(name)
+            yield from _differences(before.get(name), after.get(name), inner)
+    elif before != after:
+        yield f"{key}: {before!r} there, {after!r} here"
+
+
+def check_disk(root: Path, needed_gib: float) -> None:
+    """Refuse to start what would fill the disk.
+
+    Raises:
+        UserError: less than `needed_gib` GiB are free where `root` is.
+    """
+    free_gib = shutil.disk_usage(root).free / 2**30
+    if free_gib < needed_gib:
+        raise UserError(
+            f"{root}: {free_gib:.2f} GiB are free, but the checkpoints of this run need about "
+            f"{needed_gib:.2f} GiB; free some space, lower grpo.save_total_limit, or put RUN on "
+            "another disk"
+        )
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def commit() -> str | None:
+    """The commit of the checkout this code runs from; None outside of one."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a result depends on."""
+    found = {}
+    for package in VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The device a run used, and how many CPU cores it could use."""
+    import torch
+
+    name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
+    return {
+        "device": name,
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+    }

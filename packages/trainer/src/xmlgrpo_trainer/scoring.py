@@ -1,0 +1,98 @@
+"""Reward functions -> what trl calls, guarded; the only module that knows trl's reward signature.
+
+trl takes a raised exception as the end of the run, a NaN as advantage 0 and an infinity as a
+silently dead group.  Here each of them stops the run with one sentence that names the function,
+the step and the completion, after the last finished step has been saved.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.total import WeightedReward
+
+SHOWN_CHARS = 200
+
+
+class RewardError(UserError):
+    """A reward function raised, or returned something that is no score."""
+
+
+@dataclass(slots=True)
+class ScoredBatch:
+    """The newest generation batch with its scores, for the samples that are shown and kept.
+
+    Lists run over the B*G completions, the G completions of one prompt side by side.
+    """
+
+    questions: list[str] = field(default_factory=list)
+    golds: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    scores: dict[str, list[float]] = field(default_factory=dict)
+
+
+def completion_texts(completions: Sequence[Any]) -> list[str]:
+    """The texts of trl's completions: strings, or lists with one assistant message."""
+    return [c if isinstance(c, str) else c[0]["content"] for c in completions]
+
+
+def trl_rewards(
+    rewards: Sequence[WeightedReward], batch: ScoredBatch
+) -> list[Callable[..., list[float]]]:
+    """Wrap each reward function with the checks above; `batch` is filled as they are called.
+
+    The wrapper keeps the function's name: trl's metrics and every plot go by it.
+    """
+    return [_guarded(reward, batch) for reward in rewards]
+
+
+def _guarded(reward: WeightedReward, batch: ScoredBatch) -> Callable[..., list[float]]:
+    def scored(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
+        state = columns.get("trainer_state")
+        step = state.global_step + 1 if state is not None else 0
+        texts = completion_texts(completions)
+        where = f"reward function {reward.name!r} at step {step}"
+        try:
+            raw = reward.function(prompts=prompts, completions=completions, **columns)
+        except Exception as error:  # noqa: BLE001  # any exception of a user's function
+            raise RewardError(
+                f"{where} raised {type(error).__name__}: {error}. "
+                f"First completion of the batch: {_shown(texts[0])}"
+            ) from error
+        scores = _checked(raw, texts, where)
+        batch.questions = [_question(prompt) for prompt in prompts]
+        batch.golds = [str(gold) for gold in columns.get("answer", [""] * len(texts))]
+        batch.texts = texts
+        batch.scores[reward.name] = scores
+        return scores
+
+    scored.__name__ = reward.name
+    return scored
+
+
+def _checked(raw: Any, texts: list[str], where: str) -> list[float]:
+    if not isinstance(raw, Sequence) or len(raw) != len(texts):
+        came = f"{len(raw)} values" if isinstance(raw, Sequence) else type(raw).__name__
+        raise RewardError(
+            f"{where}: expected a list of {len(texts)} numbers, one a completion, got {came}"
+        )
+    scores = []
+    for value, text in zip(raw, texts, strict=True):
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if not number:
+            raise RewardError(
+                f"{where}: expected a finite number, got {value!r} for the completion "
+                f"{_shown(text)}"
+            )
+        scores.append(float(value))
+    return scores
+
+
+def _question(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…")
