@@ -4,11 +4,13 @@ This module is the only place that spells the tags.  The prompt, the reward func
 lm-eval task, the export check and `ask` import it.  A change here changes what every past number
 means: bump `FORMAT_VERSION` in the same commit.
 
-A completion is read with `str.find` and `str.count` only: one pass a tag, linear in its length
-whatever it holds.  The usual regular expressions are quadratic or worse on hostile completions.
+A completion is read with `str.find`: a few passes a tag, linear in its length whatever it holds.
+The usual regular expressions for the whole form are quadratic or worse on hostile completions.
 """
 
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 FORMAT_VERSION = 1
 
@@ -21,6 +23,13 @@ SYSTEM = (
     f"{REASONING_OPEN}\n...\n{REASONING_CLOSE}\n{ANSWER_OPEN}\n...\n{ANSWER_CLOSE}"
 )
 
+# A block of nothing but white space and characters of no width is empty.  The search for anything
+# else gives up after this many characters, so that a flood of them costs no time.
+MAX_INVISIBLE = 4096
+_VISIBLE = re.compile(
+    "[^\\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -30,11 +39,12 @@ class Reply:
         text: the completion as it came.
         reasoning: what stands in the one `<reasoning>` block, stripped; None when there is not
             exactly one.
-        answer: what stands in the one `<answer>` block, stripped; None when there is not exactly
-            one, since a reply with two answers has not decided.
+        answer: what stands in the one `<answer>` block, stripped.  None when there is not exactly
+            one, since a reply with two answers has not decided; and None when a reasoning tag
+            comes after `<answer>` (nested, reopened, reversed), since it has not finished.
         strict: the whole text is the form of `render`, newlines included; one newline may follow.
         soft: the four tags once each and in order, with only white space around and between the
-            two blocks.
+            two blocks, and something to see in both.
     """
 
     text: str
@@ -64,39 +74,53 @@ def parse(text: str) -> Reply:
     """Read a completion back.  Never raises: a malformed reply is data, not an error."""
     reasoning = _only_block(text, REASONING_OPEN, REASONING_CLOSE)
     answer = _only_block(text, ANSWER_OPEN, ANSWER_CLOSE)
-    soft = (
-        reasoning is not None
-        and answer is not None
-        and reasoning.strip() != ""
-        and answer.strip() != ""
-        and _shell(text, reasoning, answer).split() == list(TAGS)
-    )
+    if answer is not None and _reasons_after(text, answer.start):
+        answer = None
+    soft = reasoning is not None and answer is not None and _is_soft(text, reasoning, answer)
     return Reply(
         text=text,
-        reasoning=None if reasoning is None else reasoning.strip(),
-        answer=None if answer is None else answer.strip(),
+        reasoning=None if reasoning is None else text[reasoning.start : reasoning.end].strip(),
+        answer=None if answer is None else text[answer.start : answer.end].strip(),
         strict=soft and _is_strict(text),
         soft=soft,
     )
 
 
-def _only_block(text: str, opening: str, closing: str) -> str | None:
-    if text.count(opening) != 1 or text.count(closing) != 1:
+class _Block(NamedTuple):
+    start: int  # of the block's content, in characters
+    end: int
+
+
+def _only_block(text: str, opening: str, closing: str) -> _Block | None:
+    start, end = find_only(text, opening), find_only(text, closing)
+    if start < 0 or end < start + len(opening):
         return None
-    start = text.index(opening) + len(opening)
-    end = text.index(closing)
-    return text[start:end] if start <= end else None
+    return _Block(start + len(opening), end)
 
 
-def _shell(text: str, reasoning: str, answer: str) -> str:
-    """The text without the contents of its blocks: what stands around and between the tags."""
-    head, _, rest = text.partition(REASONING_OPEN)
-    rest = rest[len(reasoning) :]
-    between, _, tail = rest.partition(ANSWER_OPEN)
-    tail = tail[len(answer) :]
-    spaced = between.replace(REASONING_CLOSE, f" {REASONING_CLOSE} ", 1)
-    closed = tail.replace(ANSWER_CLOSE, f" {ANSWER_CLOSE} ", 1)
-    return f"{head} {REASONING_OPEN} {spaced} {ANSWER_OPEN} {closed}"
+def find_only(text: str, tag: str) -> int:
+    """Where `tag` stands in `text` when it stands there exactly once, else -1."""
+    first = text.find(tag)
+    return first if first < 0 or text.find(tag, first + len(tag)) < 0 else -1
+
+
+def _reasons_after(text: str, position: int) -> bool:
+    return text.find(REASONING_OPEN, position) >= 0 or text.find(REASONING_CLOSE, position) >= 0
+
+
+def _is_soft(text: str, reasoning: _Block, answer: _Block) -> bool:
+    around = (
+        text[: reasoning.start - len(REASONING_OPEN)],
+        text[reasoning.end + len(REASONING_CLOSE) : answer.start - len(ANSWER_OPEN)],
+        text[answer.end + len(ANSWER_CLOSE) :],
+    )
+    return not any(part.strip() for part in around) and all(
+        _shows_something(text[block.start : block.end]) for block in (reasoning, answer)
+    )
+
+
+def _shows_something(content: str) -> bool:
+    return _VISIBLE.search(content.strip(), 0, MAX_INVISIBLE) is not None
 
 
 def _is_strict(text: str) -> bool:

@@ -1,0 +1,146 @@
+"""What a task is, and how the installed ones are found.
+
+A task says where its rows come from, what is asked, and what a right answer is.  It is one object
+that has the attributes of `Task`; a distribution offers it through the entry point group
+`xmlgrpo.tasks`, so a third party adds a task without touching this package.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, runtime_checkable
+
+from xmlgrpo_rewards.errors import UserError
+
+TASK_GROUP = "xmlgrpo.tasks"
+_SHOWN_CHARS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One problem of a task.
+
+    Attributes:
+        id: names the row in messages and results, such as `test-17`.
+        question: what the user asks, without instructions about the form of the reply.
+        gold: the right answer, as it would stand in the answer block.  Never empty.
+        solution: a worked solution, as it would stand in the reasoning block; may be empty.
+    """
+
+    id: str
+    question: str
+    gold: str
+    solution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What one reply is worth.  Right, wrong and no answer are three outcomes, not two.
+
+    Attributes:
+        strict_correct: the reply has the strict form and the answer in its block is right.
+        lenient_correct: the right answer was reached, whatever the form of the reply.
+        strict_format: the reply is exactly the form that was asked for.
+        soft_format: the same but for white space.
+        answered: an answer could be read, right or wrong.  False means no answer.
+        answer: the answer as it was read; None when there is none.
+    """
+
+    strict_correct: bool
+    lenient_correct: bool
+    strict_format: bool
+    soft_format: bool
+    answered: bool
+    answer: str | None
+
+
+@runtime_checkable
+class Task(Protocol):
+    """The object behind an entry point of the group `xmlgrpo.tasks`."""
+
+    @property
+    def name(self) -> str:
+        """The name in configs and on the command line; also the name of the entry point."""
+
+    @property
+    def dataset(self) -> str:
+        """The data set's id on the Hub.  Loading it is the caller's business."""
+
+    @property
+    def dataset_config(self) -> str | None:
+        """The configuration of the data set; None for its only one."""
+
+    @property
+    def dataset_revision(self) -> str | None:
+        """The commit of the data set, so that a run can be repeated; None when not known."""
+
+    def example(self, row: Mapping[str, Any], row_id: str, /) -> Example:
+        """Read one row of the data set.
+
+        Raises:
+            BadRow: a field is missing, has another type, or holds no gold answer.
+        """
+
+    def messages(self, question: str, /) -> list[dict[str, str]]:
+        """The chat that asks `question`, for any chat template."""
+
+    def grade(self, text: str, gold: str, /) -> Grade:
+        """Grade a completion against the gold answer.  Never raises for what a model wrote."""
+
+
+class BadRow(UserError):  # noqa: N818 - says what is wrong, as UserError says whose it is
+    """A row of a data set that cannot be a problem with one gold answer."""
+
+    def __init__(self, row_id: str, expected: str, came: object) -> None:
+        shown = repr(came)
+        if len(shown) > _SHOWN_CHARS:
+            shown = f"{shown[:_SHOWN_CHARS]}... ({len(shown):,} characters)"
+        super().__init__(
+            f"row {row_id}: expected {expected}, came {shown}; correct the row or leave it out"
+        )
+        self.row_id = row_id
+
+
+def task_names() -> list[str]:
+    """The names of the installed tasks, sorted."""
+    return sorted(_installed())
+
+
+def get_task(name: str) -> Task:
+    """Load an installed task by its name.
+
+    Raises:
+        UserError: no such task, two distributions offer it, or it cannot be loaded.
+    """
+    installed = _installed()
+    if name not in installed:
+        near = get_close_matches(name, installed, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "name one of these"
+        listed = ", ".join(sorted(installed)) or "none (install xmlgrpo-rewards with pip)"
+        raise UserError(f"no task is named {name!r}; installed tasks: {listed}; {hint}")
+    offers = installed[name]
+    if len(offers) > 1:
+        raise UserError(
+            f"the task {name!r} is offered twice, by {' and by '.join(sorted(offers))}; "
+            "uninstall one of them"
+        )
+    [(value, entry_point)] = offers.items()
+    try:
+        task = entry_point.load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the task {name!r} ({value}) cannot be loaded: {error}") from error
+    if not isinstance(task, Task):
+        raise UserError(
+            f"the task {name!r} ({value}) lacks something of xmlgrpo_rewards.task.Task: "
+            f"came {type(task).__name__}; see docs/add-a-task.md"
+        )
+    return task
+
+
+def _installed() -> dict[str, dict[str, EntryPoint]]:
+    """Name -> import path -> entry point: the same path found twice on sys.path is one offer."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for entry_point in entry_points(group=TASK_GROUP):
+        found.setdefault(entry_point.name, {})[entry_point.value] = entry_point
+    return found

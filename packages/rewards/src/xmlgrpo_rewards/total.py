@@ -1,0 +1,173 @@
+"""Named weights -> reward functions -> one number a completion, and its breakdown.
+
+A reward is named by one of the five classic names, or by an import path `package.module:function`
+for one's own.  An import path runs the code behind it: it comes from the user's own configuration.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from xmlgrpo_rewards import scores
+from xmlgrpo_rewards.errors import UserError
+
+RewardFunction = Callable[..., list[float | None]] | Callable[..., list[float]]
+
+CLASSIC: Mapping[str, RewardFunction] = {
+    function.__name__: function
+    for function in (
+        scores.correctness_reward_func,
+        scores.int_reward_func,
+        scores.strict_format_reward_func,
+        scores.soft_format_reward_func,
+        scores.xmlcount_reward_func,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedReward:
+    """A reward function under the name that the configuration gave it."""
+
+    name: str
+    weight: float
+    function: RewardFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What one completion earns.
+
+    Attributes:
+        value: the weighted sum.
+        parts: name -> score before its weight; None where the function had no opinion.
+    """
+
+    value: float
+    parts: dict[str, float | None]
+
+
+def load_rewards(spec: Mapping[str, float]) -> list[WeightedReward]:
+    """Find the functions behind `spec`: name or import path -> weight.
+
+    Raises:
+        UserError: nothing is named, a name or path leads to no function, two lead to the same one,
+            or a weight is not a finite number.
+    """
+    if not spec:
+        raise UserError(f"expected at least one reward, came none; there are: {', '.join(CLASSIC)}")
+    rewards = [
+        WeightedReward(name=name, weight=_weight(name, weight), function=_find(name))
+        for name, weight in spec.items()
+    ]
+    if not any(reward.weight for reward in rewards):
+        raise UserError("expected a reward with a weight other than 0, came only zeros")
+    first_name: dict[int, str] = {}
+    for reward in rewards:
+        earlier = first_name.setdefault(id(reward.function), reward.name)
+        if earlier != reward.name:
+            raise UserError(f"{earlier!r} and {reward.name!r} are the same reward; name it once")
+    return rewards
+
+
+def score(
+    reward: WeightedReward, completions: Sequence[Any], prompts: object = None, **columns: object
+) -> list[float | None]:
+    """Call one reward function and check what comes back, before its weight.
+
+    Args:
+        reward: from `load_rewards`.
+        completions: texts or message lists.
+        prompts: what was asked, for the functions that read it.
+        columns: the other columns of the data set, such as `answer`.
+
+    Raises:
+        UserError: the function raised, or did not return one finite number (or None) a completion.
+    """
+    try:
+        returned = reward.function(prompts=prompts, completions=completions, **columns)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the reward {reward.name!r} raised {type(error).__name__}: {error}; correct it or "
+            "take it out of `rewards`"
+        ) from error
+    if not isinstance(returned, Sequence) or len(returned) != len(completions):
+        came = f"{len(returned)}" if isinstance(returned, Sequence) else type(returned).__name__
+        raise UserError(
+            f"the reward {reward.name!r} must return a list of {len(completions)} numbers, one a "
+            f"completion; came {came}"
+        )
+    return [_checked(reward.name, i, value) for i, value in enumerate(returned)]
+
+
+def total(
+    rewards: Sequence[WeightedReward], completions: Sequence[Any], **columns: object
+) -> list[Total]:
+    """Score every completion with every reward; errors as in `score`."""
+    by_reward = [score(reward, completions, **columns) for reward in rewards]
+    return [
+        Total(
+            value=math.fsum(
+                reward.weight * part
+                for reward, part in zip(rewards, parts, strict=True)
+                if part is not None
+            ),
+            parts={reward.name: part for reward, part in zip(rewards, parts, strict=True)},
+        )
+        for parts in zip(*by_reward, strict=True)
+    ]
+
+
+def _weight(name: str, weight: object) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise UserError(f"rewards.{name}: expected a finite number as weight, came {weight!r}")
+    return float(weight)
+
+
+def _checked(name: str, position: int, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(
+            f"the reward {name!r} must return finite numbers; completion {position} got {value!r}"
+        )
+    return float(value)
+
+
+def _find(name: str) -> RewardFunction:
+    if ":" in name:
+        return _import(name)
+    if name not in CLASSIC:
+        near = get_close_matches(name, CLASSIC, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(
+            f"no reward is named {name!r}; {hint}There are: {', '.join(CLASSIC)}; or give the "
+            "import path of your own, as package.module:function"
+        )
+    return CLASSIC[name]
+
+
+def _import(path: str) -> RewardFunction:
+    module_name, _, function_name = path.partition(":")
+    try:
+        module = import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"the reward {path!r}: cannot import {module_name!r} ({error}); install it, or put its "
+            "folder on PYTHONPATH"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        callables = [name for name, value in vars(module).items() if callable(value)]
+        near = get_close_matches(function_name, callables, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(
+            f"the reward {path!r}: {module_name} has no function {function_name!r}{hint}"
+        )
+    found: RewardFunction = function
+    return found
