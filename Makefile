@@ -1,0 +1,149 @@
+# One target a stage.  A run is a folder, outputs/<run>/; a stage reads it and adds one artefact.
+# `make -n TARGET` shows the command.  Every command works without make (.venv/bin/xmlgrpo-train
+# --help), and each decides for itself what is done already, so its target is phony.
+
+CONFIG ?= configs/tiny.yaml
+RUN    ?= $(basename $(notdir $(CONFIG)))
+ARGS   ?=
+SEED   ?=
+GPUS   ?= 1
+
+Q        ?=
+MODEL    ?=
+LIMIT    ?=
+K        ?=
+GPU      ?=
+QUANTS   ?= q8_0 q4_k_m
+REPO     ?=
+WHAT     ?=
+REVISION ?=
+DRY_RUN  ?=
+PUBLIC   ?=
+
+PYTHON      ?=
+TORCH_INDEX ?=
+GSM8K_DIR   ?=
+
+SHELL := bash
+# -f: no file name expansion, so that ARGS="lora.target_modules=[q_proj,v_proj]" arrives as it is
+.SHELLFLAGS := -feuo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+BIN   := .venv/bin
+READY := .venv/.stamp
+GGUF_READY := .venv/.gguf-stamp
+
+# --- what the user gave, checked while make reads this file: before the hours, not after them ----
+one_word = $(if $(filter 1,$(words $($(1)))),,$(error $(1) must be one word, without spaces; got '$($(1))'))
+$(call one_word,CONFIG)$(call one_word,RUN)
+ifneq (,$(filter . ..,$(RUN)))
+$(error RUN must name a run, as in RUN=gsm8k-1b, or give its folder; got '$(RUN)')
+endif
+ifneq (,$(filter push,$(MAKECMDGOALS)))
+ifeq (,$(strip $(REPO)))
+$(error push: say where to, REPO=owner/name (add DRY_RUN=1 to see what would go))
+endif
+endif
+ifneq (,$(filter ask,$(MAKECMDGOALS)))
+ifeq (,$(strip $(value Q)))
+$(error ask: what is the question? make ask Q="...")
+endif
+endif
+
+# The question reaches the command through the environment, untouched by make and by the shell:
+# quotes, dollar signs, Chinese and line breaks are safe.
+override Q := $(value Q)
+export Q
+
+# --- from variables to words of a command line -----------------------------------------------------
+# A RUN with a slash is the run's folder, wherever that is; otherwise a name under outputs/.
+RUN_DIR := $(if $(findstring /,$(RUN)),$(patsubst %/,%,$(RUN)),outputs/$(RUN))
+
+quote = '$(subst ','\'',$(1))'
+option = $(if $(strip $(2)),--$(1) $(call quote,$(strip $(2))))
+switch = $(if $(filter-out 0 no false,$(2)),--$(1))
+run = --run $(call quote,$(RUN_DIR))
+subject = $(if $(strip $(MODEL)),$(call option,model,$(MODEL)),$(run))
+
+# Several GPUs: one process each, started by accelerate.
+launch = $(if $(filter-out 1,$(GPUS)),$(BIN)/accelerate launch --config_file configs/accelerate/multi_gpu.yaml --num_processes $(GPUS) )
+
+# A stage after training trains first when its run is missing, but only the run that CONFIG names:
+# `make gguf RUN=typo` must say that there is no such run, not train one.
+TRAINED := $(if $(filter file,$(origin RUN)),$(RUN_DIR)/manifest.json)
+needs_run = $(if $(strip $(MODEL)),,$(TRAINED))
+needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
+
+##@ Train and try
+.PHONY: train ask plan doctor report demo-controls
+train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONFIG RUN SEED GPUS ARGS)
+	$(launch)$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(call option,seed,$(SEED)) $(ARGS)
+ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question (Q RUN MODEL)
+	$(BIN)/xmlgrpo-ask $(subject) --question-env Q $(ARGS)
+plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU ARGS)
+	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(ARGS)
+doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
+	$(BIN)/xmlgrpo-doctor $(if $(TRAINED),,$(run)) $(ARGS)
+report: | $(READY) $(TRAINED)  ## one HTML page about the run (RUN)
+	$(BIN)/xmlgrpo-report $(run) $(ARGS)
+demo-controls: | $(READY)  ## rerun the embedded default's controls: what else could explain the gain
+	$(BIN)/python -m xmlgrpo_trainer.tiny.controls $(ARGS)
+
+##@ Evaluate
+.PHONY: eval ladder validate bench
+eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same test items (RUN MODEL LIMIT SEED K)
+	$(BIN)/xmlgrpo-eval run $(subject) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
+ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT)
+	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(ARGS)
+validate: | $(READY)  ## every gold answer scores full marks (GSM8K_DIR)
+	$(BIN)/xmlgrpo-validate gsm8k $(if $(strip $(GSM8K_DIR)),$(call quote,$(GSM8K_DIR)/train.jsonl) $(call quote,$(GSM8K_DIR)/test.jsonl)) $(ARGS)
+bench: | $(READY)  ## the benchmarks of ci/bench_*.py, one after the other
+	$(BIN)/nox -s bench -- $(ARGS)
+
+##@ Export and publish
+.PHONY: merge gguf gguf-setup push
+merge: | $(READY) $(TRAINED)  ## adapter into the 16-bit base, checked against it (RUN)
+	$(BIN)/xmlgrpo-export merge $(run) $(ARGS)
+gguf: | $(READY) $(TRAINED) $(GGUF_READY)  ## merge, convert, quantize, check (RUN QUANTS)
+	$(BIN)/xmlgrpo-export gguf $(run) --quants $(QUANTS) $(ARGS)
+gguf-setup: | $(GGUF_READY)  ## build llama.cpp once: 5-8 minutes, needs a C++ compiler and cmake
+	@echo "llama-cpp-python is installed in .venv"
+push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1 (RUN REPO WHAT REVISION DRY_RUN PUBLIC)
+	$(BIN)/xmlgrpo-export push $(run) $(call option,repo,$(REPO)) $(if $(strip $(WHAT)),--what $(WHAT)) $(call option,revision,$(REVISION)) $(call switch,dry-run,$(DRY_RUN)) $(call switch,public,$(PUBLIC)) $(ARGS)
+
+##@ Develop
+.PHONY: setup test lint format lock clean help
+setup: | $(READY)  ## make .venv: one locked pip install (PYTHON TORCH_INDEX)
+	@echo ".venv is ready"
+test: | $(READY)  ## everything that CI runs; ends with a summary (ARGS go to pytest)
+	$(BIN)/nox -- $(ARGS)
+lint: | $(READY)  ## formatting, lint, types and import directions
+	$(BIN)/nox -s lint types imports
+format: | $(READY)  ## write the formatting that lint asks for
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+lock: | $(READY)  ## resolve ci/requirements/*.in again and write the locks
+	$(BIN)/python ci/lock.py $(ARGS)
+clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.cpp in .cache/
+	rm -rf .venv .nox dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+help:  ## this list
+	@awk 'BEGIN {FS = ":.*  ## "} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z][a-z-]*:.*  ## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@printf '\nCONFIG=%s  RUN=%s\nARGS="grpo.learning_rate=1e-5 data.limit=200" overrides any key of the config.\n' \
+	  $(call quote,$(CONFIG)) $(call quote,$(RUN_DIR))
+
+# --- files -----------------------------------------------------------------------------------------
+$(READY): $(wildcard ci/requirements/base.txt ci/requirements/dev.txt packages/*/pyproject.toml)
+	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) ci/setup.sh
+	@touch $@
+
+$(GGUF_READY): ci/requirements/gguf.txt | $(READY)
+	@ci/gguf_setup.sh
+	@touch $@
+
+# The manifest is the last file that training writes.
+$(RUN_DIR)/manifest.json: | $(READY)
+	$(launch)$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(call option,seed,$(SEED))

@@ -1,0 +1,103 @@
+"""Every check.  `make test` and the hosted CI run exactly these sessions; so can you.
+
+All sessions but the ones that make their own small environments use `.venv`, so torch is installed
+once.  Any nox will do, from whatever environment: a session first asks `make setup` for `.venv`,
+which does nothing when it is there and fresh.
+
+    .venv/bin/nox                        # all of it, with a summary at the end
+    .venv/bin/nox -s tests -- -k reply   # one session; what follows -- goes to pytest
+"""
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "none"
+
+ROOT = Path(__file__).resolve().parent
+BIN = ROOT / ".venv" / "bin"
+PACKAGES = ("rewards", "trainer", "evaluator", "exporter")
+SOURCES = tuple(f"packages/{package}/src" for package in PACKAGES)
+
+
+def run(session: nox.Session, tool: str, *arguments: str | Path) -> None:
+    """Run one of `.venv`'s tools, after making `.venv` where it is missing or stale."""
+    session.run("make", "--silent", "setup", external=True, silent=True)
+    session.run(str(BIN / tool), *arguments, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting and lint; changes no file (`make format` does)."""
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types."""
+    run(session, "mypy", *SOURCES, "noxfile.py", "ci")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Which way imports point between the packages and inside rewards."""
+    run(session, "lint-imports")
+
+
+@nox.session
+def secrets(session: nox.Session) -> None:
+    """No token, key or password in a tracked file."""
+    run(session, "python", "ci/secret_scan.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit tests: seconds, no network, no model."""
+    run(session, "pytest", *session.posargs)
+
+
+@nox.session(name="tests-rewards")
+def tests_rewards(session: nox.Session) -> None:
+    """The rewards package with nothing else, on every supported Python found here."""
+    run(session, "python", "ci/rewards_alone.py", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Tests that train, merge or evaluate the tiny model on the CPU."""
+    run(session, "pytest", "-m", "slow and not gguf and not gpu", *session.posargs)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Each wheel, built, then installed and imported with what it declares and nothing else."""
+    run(session, "python", "ci/wheels.py")
+
+
+@nox.session(default=False)
+def gguf(session: nox.Session) -> None:
+    """Tests that need llama.cpp; fails where `make gguf-setup` has not been run."""
+    run(session, "python", "-c", "import llama_cpp")
+    run(session, "pytest", "-m", "gguf and not gpu", *session.posargs)
+
+
+@nox.session(default=False)
+def gpu(session: nox.Session) -> None:
+    """Tests on a CUDA GPU; skipped where there is none, unless REQUIRE_GPU=1."""
+    there = (
+        "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'torch sees no CUDA GPU')"
+    )
+    if os.environ.get("REQUIRE_GPU") != "1" and not Path("/dev/nvidia0").exists():
+        session.skip("no GPU here (REQUIRE_GPU=1 makes this a failure)")
+    run(session, "python", "-c", there)
+    run(session, "pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Every benchmark, ci/bench_*.py, one after the other."""
+    for script in sorted(ROOT.glob("ci/bench_*.py")):
+        run(session, "python", script, *session.posargs)
