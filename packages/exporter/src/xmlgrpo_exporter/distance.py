@@ -1,0 +1,84 @@
+"""How far two models are apart: distributions position by position, and whole greedy replies.
+
+Axes: T positions, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """Sums over positions, so that distances of several prompts can be added.
+
+    Attributes:
+        positions: how many positions were compared.
+        kl_sum: sum over the positions of KL(reference || other), in nats.
+        kl_worst: the largest of them.
+        top1_same: positions where both put the same token first.
+        finite: no NaN or infinity was among the other's logits.
+    """
+
+    positions: int = 0
+    kl_sum: float = 0.0
+    kl_worst: float = 0.0
+    top1_same: int = 0
+    finite: bool = True
+
+    @property
+    def mean_kl(self) -> float:
+        """Mean KL a position; infinite when nothing was compared or a logit was not finite."""
+        return self.kl_sum / self.positions if self.positions and self.finite else float("inf")
+
+    @property
+    def top1(self) -> float:
+        """Share of positions with the same first token; 0 when nothing was compared."""
+        return self.top1_same / self.positions if self.positions else 0.0
+
+    def __add__(self, other: "Distance") -> "Distance":
+        return Distance(
+            self.positions + other.positions,
+            self.kl_sum + other.kl_sum,
+            max(self.kl_worst, other.kl_worst),
+            self.top1_same + other.top1_same,
+            self.finite and other.finite,
+        )
+
+
+def compare_logits(reference_T_V: Any, other_T_V: Any) -> Distance:
+    """Compare two arrays of logits of the same positions.
+
+    A model's table may be longer than its tokenizer's vocabulary, and a converter may cut the
+    surplus: what both have is compared.
+
+    Raises:
+        ValueError: the numbers of positions differ.
+    """
+    import numpy as np
+
+    if len(reference_T_V) != len(other_T_V):
+        raise ValueError(f"{len(reference_T_V)} positions against {len(other_T_V)}")
+    if not len(reference_T_V):
+        return Distance()
+    common = min(reference_T_V.shape[1], other_T_V.shape[1])
+    if not np.isfinite(other_T_V[:, :common]).all():
+        return Distance(positions=len(reference_T_V), finite=False)
+    log_p = _log_softmax(reference_T_V[:, :common])
+    log_q = _log_softmax(other_T_V[:, :common])
+    kl_T = np.maximum((np.exp(log_p) * (log_p - log_q)).sum(-1), 0.0)
+    same = int((log_p.argmax(-1) == log_q.argmax(-1)).sum())
+    return Distance(len(kl_T), float(kl_T.sum()), float(kl_T.max()), same)
+
+
+def identical(reference: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> int:
+    """How many replies (token ids) are the same in both lists."""
+    return sum(list(a) == list(b) for a, b in zip(reference, other, strict=True))
+
+
+def _log_softmax(logits_T_V: Any) -> Any:
+    import numpy as np
+
+    wide = logits_T_V.astype(np.float64)
+    shifted = wide - wide.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

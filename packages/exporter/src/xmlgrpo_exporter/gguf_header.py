@@ -1,0 +1,236 @@
+"""Read a GGUF file's header in plain Python, every size checked before it is believed.
+
+A GGUF may come from anywhere, and its readers have had memory-safety bugs; a 49-byte file with an
+array length of 2**63 is enough to hang the `gguf` package's reader (0.19.0).  Here nothing is read
+or allocated that the file's own length does not allow, time is linear in the file, and whatever is
+wrong is a `BadGguf` that says what.
+
+Layout (ggml/docs/gguf.md): magic, version, number of tensors, number of key-value pairs, the pairs,
+one description a tensor, padding, the tensors' bytes.
+"""
+
+import struct
+from array import array
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from xmlgrpo_rewards.errors import UserError
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+FIXED_BYTES = 24
+
+MAX_PAIRS = 1 << 16
+MAX_TENSORS = 1 << 20
+MAX_ARRAY = 1 << 22  # sixteen times the largest vocabulary in use
+MAX_STRING_BYTES = 16 << 20
+MAX_KEY_BYTES = 1 << 16
+MAX_DIMENSIONS = 4
+
+STRING, ARRAY = 8, 9
+SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+
+# ggml type -> (values a block, bytes a block); ggml.h, and GGML_QUANT_SIZES of gguf-py
+BLOCKS = {
+    0: (1, 4),  # F32
+    1: (1, 2),  # F16
+    2: (32, 18),  # Q4_0
+    3: (32, 20),  # Q4_1
+    6: (32, 22),  # Q5_0
+    7: (32, 24),  # Q5_1
+    8: (32, 34),  # Q8_0
+    9: (32, 36),  # Q8_1
+    10: (256, 84),  # Q2_K
+    11: (256, 110),  # Q3_K
+    12: (256, 144),  # Q4_K
+    13: (256, 176),  # Q5_K
+    14: (256, 210),  # Q6_K
+    15: (256, 292),  # Q8_K
+    16: (256, 66),  # IQ2_XXS
+    17: (256, 74),  # IQ2_XS
+    18: (256, 98),  # IQ3_XXS
+    19: (256, 50),  # IQ1_S
+    20: (32, 18),  # IQ4_NL
+    21: (256, 110),  # IQ3_S
+    22: (256, 82),  # IQ2_S
+    23: (256, 136),  # IQ4_XS
+    24: (1, 1),  # I8
+    25: (1, 2),  # I16
+    26: (1, 4),  # I32
+    27: (1, 8),  # I64
+    28: (1, 8),  # F64
+    29: (256, 56),  # IQ1_M
+    30: (1, 2),  # BF16
+    34: (256, 54),  # TQ1_0
+    35: (256, 66),  # TQ2_0
+    39: (32, 17),  # MXFP4
+    40: (64, 36),  # NVFP4
+    41: (128, 18),  # Q1_0
+    42: (64, 18),  # Q2_0
+}
+
+
+class BadGguf(UserError):
+    """The file is not a GGUF that can be trusted to be whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor's description: shape innermost first, ggml type, bytes and where they start."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_id: int
+    start: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """What stands before the tensors' bytes."""
+
+    version: int
+    metadata: dict[str, Any]
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def tokens(self) -> list[str]:
+        """The vocabulary, in order of the ids; empty when the file has none."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        return tokens if isinstance(tokens, list) else []
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read and check the header of a GGUF file.
+
+    Raises:
+        BadGguf: not a file, too short, a wrong magic or version, a size that the file cannot hold,
+            a tensor that reaches past the end of the file (a truncated copy).
+    """
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no file"
+        raise BadGguf(f"expected a GGUF file, found {kind} at {path}")
+    length = path.stat().st_size
+    if length < FIXED_BYTES:
+        raise BadGguf(f"{path} has {length} bytes; a GGUF has at least {FIXED_BYTES}")
+    with path.open("rb") as file:
+        return _Reader(file, path, length).header()
+
+
+class _Reader:
+    """A cursor over the file that knows how many bytes are left."""
+
+    def __init__(self, file: BinaryIO, path: Path, length: int) -> None:
+        self._file, self._path, self._left, self._length = file, path, length, length
+
+    def header(self) -> GgufHeader:
+        magic = self._bytes(4, "magic")
+        if magic != MAGIC:
+            raise self._bad(f"it starts with {magic!r}, a GGUF starts with {MAGIC!r}")
+        version = self._number("I", "version")
+        if version not in VERSIONS:
+            raise self._bad(
+                f"GGUF version {version}; this reads {VERSIONS} (little-endian only), so convert "
+                "the model again"
+            )
+        tensor_count = self._count("Q", MAX_TENSORS, 24, "tensors")
+        pair_count = self._count("Q", MAX_PAIRS, 13, "key-value pairs")
+        metadata: dict[str, Any] = {}
+        for _ in range(pair_count):
+            key = self._string(MAX_KEY_BYTES, "key")
+            metadata[key] = self._value(self._number("I", key), key)
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 8 <= alignment <= 1 << 16 or alignment % 8:
+            raise self._bad(f"general.alignment is {alignment!r}")
+        described = [self._tensor() for _ in range(tensor_count)]
+        position = self._length - self._left
+        start = -(-position // alignment) * alignment
+        return GgufHeader(version, metadata, tuple(self._placed(t, start) for t in described))
+
+    def _tensor(self) -> Tensor:
+        name = self._string(MAX_KEY_BYTES, "tensor name")
+        dimensions = self._number("I", name)
+        if not 1 <= dimensions <= MAX_DIMENSIONS:
+            raise self._bad(f"tensor {name!r} has {dimensions} dimensions")
+        shape = tuple(self._number("Q", name) for _ in range(dimensions))
+        type_id = self._number("I", name)
+        if type_id not in BLOCKS:
+            raise self._bad(f"tensor {name!r} has the unknown type {type_id}")
+        values, block_bytes = BLOCKS[type_id]
+        if shape[0] % values:
+            raise self._bad(f"tensor {name!r}: rows of {shape[0]} in blocks of {values}")
+        size_bytes = prod(shape) // values * block_bytes
+        return Tensor(name, shape, type_id, self._number("Q", name), size_bytes)
+
+    def _placed(self, tensor: Tensor, start: int) -> Tensor:
+        end = start + tensor.start + tensor.size_bytes
+        if end > self._length:
+            raise self._bad(
+                f"tensor {tensor.name!r} ends at byte {end}, the file at {self._length}: it is "
+                "truncated or its sizes are wrong"
+            )
+        return Tensor(
+            tensor.name, tensor.shape, tensor.type_id, start + tensor.start, tensor.size_bytes
+        )
+
+    def _value(self, kind: int, key: str) -> Any:
+        if kind == STRING:
+            return self._string(MAX_STRING_BYTES, key)
+        if kind != ARRAY:
+            return self._number(self._scalar(kind, key), key)
+        item = self._number("I", key)
+        if item == STRING:
+            count = self._count("Q", MAX_ARRAY, 8, key)
+            return [self._string(MAX_STRING_BYTES, key) for _ in range(count)]
+        code = self._scalar(item, key)
+        width = struct.calcsize(f"<{code}")
+        count = self._count("Q", MAX_ARRAY, width, key)
+        raw = self._bytes(count * width, key)
+        return list(raw) if code == "?" else array(code, raw).tolist()
+
+    def _scalar(self, kind: int, key: str) -> str:
+        if kind not in SCALARS:
+            raise self._bad(f"{key!r} has the value type {kind}")
+        return SCALARS[kind]
+
+    def _count(self, code: str, most: int, least_bytes: int, what: str) -> int:
+        """A number of things, refused when the rest of the file could not hold them."""
+        count = self._number(code, what)
+        if count > most or count * least_bytes > self._left:
+            raise self._bad(f"{what}: {count} announced, {self._left} bytes left to hold them")
+        return count
+
+    def _string(self, most: int, what: str) -> str:
+        raw = self._bytes(self._count("Q", most, 1, what), what)
+        # single pieces of a byte-level vocabulary need not be whole UTF-8 characters
+        return raw.decode("utf-8", errors="surrogateescape")
+
+    def _number(self, code: str, what: str) -> int:
+        number: int = struct.unpack(f"<{code}", self._bytes(struct.calcsize(f"<{code}"), what))[0]
+        return number
+
+    def _bytes(self, count: int, what: str) -> bytes:
+        if count > self._left:
+            raise self._bad(f"{what}: {count} bytes wanted, {self._left} left")
+        raw = self._file.read(count)
+        self._left -= count
+        if len(raw) != count:
+            raise self._bad(f"{what}: the file became shorter while it was read")
+        return raw
+
+    def _bad(self, why: str) -> BadGguf:
+        return BadGguf(f"{self._path} is not a whole GGUF: {why}")

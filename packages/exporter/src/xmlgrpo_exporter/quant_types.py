@@ -1,0 +1,119 @@
+"""The quantization types by name: what the pinned llama.cpp writes, and what each may cost.
+
+Names are those of `llama-quantize`, in lower case: q8_0, q5_k_m, q4_k_m, iq4_xs and so on.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from xmlgrpo_rewards.errors import UserError
+
+# llama_ftype of llama.h (llama-cpp-python 0.3.36).  The mixture-of-experts and NVFP4 types are left
+# out: they do not apply to a dense model.
+FILE_TYPES = {
+    "f32": 0,
+    "f16": 1,
+    "bf16": 32,
+    "q8_0": 7,
+    "q6_k": 18,
+    "q5_k_m": 17,
+    "q5_k_s": 16,
+    "q5_1": 9,
+    "q5_0": 8,
+    "q4_k_m": 15,
+    "q4_k_s": 14,
+    "q4_1": 3,
+    "q4_0": 2,
+    "iq4_nl": 25,
+    "iq4_xs": 30,
+    "q3_k_l": 13,
+    "q3_k_m": 12,
+    "q3_k_s": 11,
+    "iq3_m": 27,
+    "iq3_s": 26,
+    "iq3_xs": 22,
+    "iq3_xxs": 23,
+    "q2_k": 10,
+    "q2_k_s": 21,
+    "iq2_m": 29,
+    "iq2_s": 28,
+    "iq2_xs": 20,
+    "iq2_xxs": 19,
+    "iq1_m": 31,
+    "iq1_s": 24,
+    "tq2_0": 37,
+    "tq1_0": 36,
+}
+
+CONVERTER_TYPES = ("f32", "f16", "bf16")  # written by the converter itself, without quantizing
+
+# llama-quant.cpp refuses these without an importance matrix (`tensor_requires_imatrix`), or lets
+# some of their tensors fall to a type that needs one.
+NEEDS_IMATRIX = frozenset(
+    {"iq1_m", "iq1_s", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq3_xs", "iq3_xxs", "q2_k_s"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a file may be from the merged model, over the positions of the replies.
+
+    Attributes:
+        mean_kl: largest mean Kullback-Leibler divergence, merged model to file, in nats a token.
+        top1: smallest share of positions where both would say the same token.
+        greedy_identical: smallest share of greedy replies that are the same, token for token.
+    """
+
+    mean_kl: float
+    top1: float
+    greedy_identical: float
+
+
+# A 16-bit file is a copy: what differs is rounding.  q8_0 is near enough that a planted defect
+# cannot hide in its tolerance.  Below that the limit says what a user is willing to lose; two long
+# greedy replies part at the first close call, so there their share is reported, not gated.
+COPY = Limits(mean_kl=0.002, top1=0.99, greedy_identical=0.75)
+EIGHT_BITS = Limits(mean_kl=0.01, top1=0.97, greedy_identical=0.5)
+FEWER_BITS = Limits(mean_kl=0.1, top1=0.9, greedy_identical=0.0)
+
+
+def limits_for(quant: str) -> Limits:
+    """The limits of a type by name; those of the smallest types for a name not known."""
+    if quant in CONVERTER_TYPES:
+        return COPY
+    return EIGHT_BITS if quant == "q8_0" else FEWER_BITS
+
+
+def parse_quants(words: Iterable[str]) -> tuple[str, ...]:
+    """Read names of types, separated by spaces or commas, in any case; duplicates count once.
+
+    Raises:
+        UserError: no name at all, or one that is not known.
+    """
+    names = [name.lower() for word in words for name in word.replace(",", " ").split()]
+    if not names:
+        raise UserError('expected quantization types, as in QUANTS="q8_0 q4_k_m"; none came')
+    for name in names:
+        if name not in FILE_TYPES:
+            close = difflib.get_close_matches(name, FILE_TYPES, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UserError(
+                f"unknown quantization type {name!r}.{hint} Known: {', '.join(FILE_TYPES)}"
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def quant_of(file_type: int | None) -> str:
+    """The name of a GGUF's `general.file_type`; "unknown" when it is missing or not known."""
+    return next((name for name, number in FILE_TYPES.items() if number == file_type), "unknown")
+
+
+def estimated_bytes(quant: str, parameters: int) -> int:
+    """Bytes of a file of this type, on the high side.
+
+    Every type below 16 bits counts as 8.5 bits: rows that are no multiple of 256 fall back to q8_0
+    (measured: "q4_k_m" of the 270M shape is 7.4 bits a weight).
+    """
+    bits = {"f32": 32.0, "f16": 16.0, "bf16": 16.0}.get(quant, 8.5)
+    return int(parameters * bits / 8)
