@@ -1,0 +1,102 @@
+"""Where the publishable artefacts of a run are: in a run folder, or in a plain folder of files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xmlgrpo_exporter.allow_list import ARTEFACTS, Sorted, sort_files
+from xmlgrpo_rewards.errors import UserError
+
+HOW_TO_MAKE = {
+    "adapter": "make train RUN=…",
+    "merged": "make gguf RUN=…",
+    "gguf": "make gguf RUN=…",
+    "base": "only a run whose base model is a local folder has one to publish",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One publishable thing: its name, its folder and that folder's files, sorted."""
+
+    name: str
+    folder: Path
+    files: Sorted
+
+
+def find_artefacts(root: Path, base: Path | None) -> dict[str, Artefact]:
+    """What can be published from `root`.
+
+    A run folder holds `adapter/`, `merged/` and `gguf/`.  A folder that holds the files themselves
+    (an adapter trained elsewhere, a few GGUF files) is taken as that artefact.
+
+    Args:
+        root: the run folder, or such a folder of files.
+        base: the folder of the base model, when it is a local one.
+    """
+    found = {}
+    for name, mark in (("adapter", "adapter_config.json"), ("merged", "config.json")):
+        for folder in (root / name, root):
+            if (folder / mark).is_file():
+                found[name] = Artefact(name, folder, sort_files(folder, name))
+                break
+    for folder in (root / "gguf", root):
+        if any(folder.glob("*.gguf")):
+            found["gguf"] = Artefact("gguf", folder, sort_files(folder, "gguf"))
+            break
+    if base is not None and (base / "config.json").is_file():
+        found["base"] = Artefact("base", base, sort_files(base, "base"))
+    return found
+
+
+def choose(
+    found: Mapping[str, Artefact], what: Sequence[str] | None, *, with_base: bool
+) -> tuple[Artefact, ...]:
+    """The artefacts to publish, complete ones only.
+
+    Args:
+        found: what there is.
+        what: the names asked for; None for all of them.
+        with_base: whether the base model is one of "all": it is when the adapter needs it and
+            its licence lets us.
+
+    Raises:
+        UserError: an unknown name, an artefact that is not there or lacks a file.
+    """
+    unknown = [name for name in what or () if name not in ARTEFACTS]
+    if unknown:
+        raise UserError(f"--what: expected any of {', '.join(ARTEFACTS)}, came {unknown[0]!r}")
+    if what is None:
+        what = [name for name in found if name != "base" or (with_base and "adapter" in found)]
+    absent = [name for name in what if name not in found]
+    if absent:
+        raise UserError(
+            f"{absent[0]} was to be published, but there is none: {HOW_TO_MAKE[absent[0]]}. "
+            f"What is there: {', '.join(found) or 'nothing'}"
+        )
+    if not what:
+        raise UserError(
+            "nothing to publish: expected adapter/, merged/ or gguf/ in the run folder, or a "
+            "folder that holds adapter_config.json, config.json or *.gguf itself"
+        )
+    chosen = tuple(found[name] for name in ARTEFACTS if name in what)
+    for artefact in chosen:
+        _check_complete(artefact)
+    return chosen
+
+
+def _check_complete(artefact: Artefact) -> None:
+    names = {path.name for path in artefact.files.go}
+    if artefact.name == "adapter":
+        missing = {"adapter_config.json", "adapter_model.safetensors"} - names
+    elif artefact.name == "gguf":
+        missing = set() if any(name.endswith(".gguf") for name in names) else {"*.gguf"}
+    else:
+        weights = {name for name in names if name.endswith(".safetensors")}
+        missing = {"config.json", "tokenizer.json"} - names
+        missing |= set() if weights else {"model.safetensors"}
+    if missing:
+        raise UserError(
+            f"{artefact.folder} lacks {', '.join(sorted(missing))} (or it is a link that leads "
+            f"out of the folder); make it again: {HOW_TO_MAKE[artefact.name]}"
+        )
