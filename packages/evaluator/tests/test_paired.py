@@ -11,11 +11,11 @@ from xmlgrpo_evaluator.paired import Paired, mcnemar_exact, mean_difference, pai
     [
         pytest.param(0, 0, 1.0, id="no-flips"),
         pytest.param(1, 1, 1.0, id="one-each-way"),
-        # 2 * (1/2)^5
+        # twice one in 32: all five the same way
         pytest.param(0, 5, 0.0625, id="five-gained"),
-        # 2 * (1 + 10) / 2^10
+        # twice 11 in 1024: none or one lost of ten
         pytest.param(1, 9, 0.021484375, id="one-lost-nine-gained"),
-        # 2 * (1 + 22 + 231 + 1540 + 7315 + 26334 + 74613) / 2^22
+        # twice 110056 in 4194304: up to six lost of 22
         pytest.param(6, 16, 0.052478790283203125, id="six-against-sixteen"),
     ],
 )

@@ -96,7 +96,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     flips = only_first + only_second
     tail = sum(comb(flips, i) for i in range(min(only_first, only_second) + 1))
     # whole numbers until the one division, so thousands of flips neither overflow nor underflow
-    return min(1.0, 2 * tail / 2**flips)
+    return float(min(1.0, 2 * tail / 2**flips))
 
 
 def mean_difference(first: Sequence[float], second: Sequence[float]) -> Difference:

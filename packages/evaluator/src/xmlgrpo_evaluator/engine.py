@@ -1,0 +1,444 @@
+"""Many sequences at once through llama.cpp: continuous batching over the low-level API.
+
+One step decodes the next token of every running sequence and, in the room that is left, prompt
+tokens of sequences that have just started.  A slot that becomes free takes the next request at
+once.  What all prompts share (chat prelude and system prompt) is decoded a single time, into
+sequence 0, and given to the others by reference.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isfinite
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmlgrpo_evaluator.gguf_model import GgufModel
+from xmlgrpo_rewards.errors import UserError
+
+Finish = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn.  The order is that of transformers: temperature first.
+
+    Temperature 0 is greedy decoding, whatever the other values are.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request: token ids, and when to stop.
+
+    `max_new` is the most tokens to write; `stops` are byte strings that end the reply and are cut
+    off.
+    """
+
+    tokens: Sequence[int]
+    max_new: int
+    stops: Sequence[bytes] = ()
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written for one request.
+
+    Attributes:
+        text: decoded; bytes that are no UTF-8 become U+FFFD.
+        tokens: how many were written, the ending one not counted.
+        finish: `end` for the model's own end, `stop` for a stop string, `length` when cut off.
+    """
+
+    text: str
+    tokens: int
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The log-probability of a continuation, and whether greedy decoding would write it."""
+
+    logprob: float
+    is_greedy: bool
+
+
+class _Batch:
+    """A `llama_batch` behind numpy views, since ctypes costs more than a small model's step."""
+
+    def __init__(self, llama: Any, room: int) -> None:
+        self._llama, self.room, self.count = llama, room, 0
+        self.native = llama.llama_batch_init(room, 0, 1)
+
+        def view(pointer: Any, kind: Any) -> NDArray[Any]:
+            return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), shape=(room,))
+
+        self._token = view(self.native.token, ctypes.c_int32)
+        self._position = view(self.native.pos, ctypes.c_int32)
+        self._wanted = view(self.native.logits, ctypes.c_int8)
+        self._sequence = [
+            np.ctypeslib.as_array(self.native.seq_id[i], shape=(1,)) for i in range(room)
+        ]
+        view(self.native.n_seq_id, ctypes.c_int32)[:] = 1
+
+    @property
+    def full(self) -> bool:
+        return self.count >= self.room
+
+    def add(self, token: int, position: int, sequence: int, *, wanted: bool) -> int:
+        """Append a token; returns its place in the batch."""
+        place = self.count
+        self._token[place], self._position[place] = token, position
+        self._wanted[place], self._sequence[place][0] = wanted, sequence
+        self.count += 1
+        return place
+
+    def free(self) -> None:
+        self._llama.llama_batch_free(self.native)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request in a slot."""
+
+    index: int
+    prompt: Prompt
+    stop_tokens: frozenset[int]
+    fed: int
+    sampler: Any = None
+    last: int = -1
+    count: int = 0
+    text: bytearray = field(default_factory=bytearray)
+
+
+class Engine:
+    """A decoding context over a loaded model; a context manager.
+
+    Args:
+        model: the loaded GGUF.
+        slots: how many sequences run at once.
+        context: tokens that all running sequences together may hold, the shared prefix included
+            once.
+        threads: CPU threads.
+        step_tokens: most tokens in one step.
+        step_outputs: most rows of logits in one step; a row of Gemma's vocabulary is 1 MiB.
+        keep_window: keep every token of the sliding-window layers.  Needed when the shared prefix
+            is longer than the window, whose cells could otherwise not be used again.
+    """
+
+    def __init__(
+        self,
+        model: GgufModel,
+        *,
+        slots: int,
+        context: int,
+        threads: int,
+        step_tokens: int = 512,
+        step_outputs: int | None = None,
+        keep_window: bool = False,
+    ) -> None:
+        self._model, self._llama, self.slots = model, model.llama, slots
+        # llama.cpp wants room for one row of every sequence, the shared one included
+        self._outputs = max(slots + 1, step_outputs or 0)
+        settings = self._llama.llama_context_default_params()
+        settings.n_seq_max = slots + 1  # sequence 0 holds the shared prefix
+        settings.n_ctx = context
+        settings.n_batch = settings.n_ubatch = max(step_tokens, self._outputs)
+        settings.n_outputs_max = self._outputs
+        settings.n_threads = settings.n_threads_batch = threads
+        settings.kv_unified, settings.swa_full = True, keep_window
+        self._handle = self._llama.llama_init_from_model(model.handle, settings)
+        if not self._handle:
+            raise UserError(
+                f"llama.cpp cannot make a context of {context} tokens for {model.path}: too "
+                "little memory? Use a smaller --batch-size"
+            )
+        self._memory = self._llama.llama_get_memory(self._handle)
+        self._batch = _Batch(self._llama, max(step_tokens, self._outputs))
+        self.steps = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._batch.free()
+        self._llama.llama_free(self._handle)
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many CPU threads from the next step on."""
+        self._llama.llama_set_n_threads(self._handle, threads, threads)
+
+    # writing
+
+    def write(
+        self, prompts: Sequence[Prompt], on_done: Callable[[int, Written], None] | None = None
+    ) -> list[Written]:
+        """Write a reply to every prompt, `slots` of them at a time.
+
+        Args:
+            prompts: the requests, started in this order.
+            on_done: called with the index of a request as soon as its reply is finished.
+
+        Returns:
+            The replies, in the order of `prompts`.
+        """
+        done: dict[int, Written] = {}
+        shared = self._feed_shared([p.tokens for p in prompts])
+        waiting = list(range(len(prompts)))[::-1]
+        free = list(range(self.slots, 0, -1))
+        running: dict[int, _Running] = {}
+        try:
+            while waiting or running:
+                while waiting and free:
+                    slot = free.pop()
+                    running[slot] = self._start(waiting.pop(), prompts, slot, shared)
+                for slot, finish in self._step(running):
+                    request = running.pop(slot)
+                    free.append(slot)
+                    self._release(slot, request)
+                    reply = Written(request.text.decode(errors="replace"), request.count, finish)
+                    done[request.index] = reply
+                    if on_done:
+                        on_done(request.index, reply)
+        finally:
+            for slot, request in running.items():
+                self._release(slot, request)
+        return [done[index] for index in range(len(prompts))]
+
+    def _feed_shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Decode what all prompts begin with into sequence 0; returns its length in tokens."""
+        self._llama.llama_memory_clear(self._memory, True)  # noqa: FBT003  # a C function
+        shared = shared_prefix(prompts)
+        if shared:
+            self._feed(prompts[0][:shared], sequence=0, start=0)
+        return shared
+
+    def _feed(self, tokens: Sequence[int], *, sequence: int, start: int) -> None:
+        """Decode tokens whose logits nobody wants."""
+        for first in range(0, len(tokens), self._batch.room):
+            self._batch.count = 0
+            for offset, token in enumerate(tokens[first : first + self._batch.room], first):
+                self._batch.add(token, start + offset, sequence, wanted=False)
+            self._decode()
+
+    def _start(self, index: int, prompts: Sequence[Prompt], slot: int, shared: int) -> _Running:
+        prompt = prompts[index]
+        if shared:
+            self._llama.llama_memory_seq_cp(self._memory, 0, slot, -1, -1)
+        return _Running(
+            index,
+            prompt,
+            stop_tokens=self._stop_tokens(prompt.stops),
+            fed=shared,
+            sampler=self._make_sampler(prompt.sampling),
+        )
+
+    def _release(self, slot: int, request: _Running) -> None:
+        self._llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        if request.sampler:
+            self._llama.llama_sampler_free(request.sampler)
+
+    def _stop_tokens(self, stops: Sequence[bytes]) -> frozenset[int]:
+        """Stop strings that are one markup token: they write nothing, so text cannot show them."""
+        tokenized = [self._model.tokenize(stop.decode(), add_bos=False) for stop in stops]
+        return frozenset(t[0] for t in tokenized if len(t) == 1 and self._model.is_control(t[0]))
+
+    def _make_sampler(self, sampling: Sampling) -> Any:
+        if sampling.temperature <= 0:
+            return None
+        llama = self._llama
+        chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        links = [llama.llama_sampler_init_temp(sampling.temperature)]
+        if sampling.top_k > 0:
+            links.append(llama.llama_sampler_init_top_k(sampling.top_k))
+        if sampling.top_p < 1:
+            links.append(llama.llama_sampler_init_top_p(sampling.top_p, 1))
+        if sampling.min_p > 0:
+            links.append(llama.llama_sampler_init_min_p(sampling.min_p, 1))
+        links.append(llama.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
+        for link in links:
+            llama.llama_sampler_chain_add(chain, link)
+        return chain
+
+    def _step(self, running: dict[int, _Running]) -> list[tuple[int, Finish]]:
+        """Decode one token of every running sequence and some prompt; returns who finished."""
+        batch = self._batch
+        batch.count = 0
+        wanted: list[tuple[int, int]] = []  # slot and place in the batch, in the batch's order
+        for slot, request in running.items():
+            if request.count:
+                position = len(request.prompt.tokens) + request.count - 1
+                wanted.append((slot, batch.add(request.last, position, slot, wanted=True)))
+        for slot, request in running.items():
+            tokens = request.prompt.tokens
+            while request.fed < len(tokens) and not batch.full:
+                is_last = request.fed == len(tokens) - 1
+                place = batch.add(tokens[request.fed], request.fed, slot, wanted=is_last)
+                request.fed += 1
+                if is_last:
+                    wanted.append((slot, place))
+        self._decode()
+        if not wanted:
+            return []
+        greedy = self._best(len(wanted))
+        finished: list[tuple[int, Finish]] = []
+        for (slot, place), best in zip(wanted, greedy, strict=True):
+            request = running[slot]
+            token = (
+                self._llama.llama_sampler_sample(request.sampler, self._handle, place)
+                if request.sampler
+                else best
+            )
+            finish = self._take(request, token)
+            if finish:
+                finished.append((slot, finish))
+        return finished
+
+    def _take(self, request: _Running, token: int) -> Finish | None:
+        """Append a token to a reply; says why the reply is over, if it is."""
+        if self._model.ends_generation(token) or token in request.stop_tokens:
+            return "end"
+        request.last, request.count = token, request.count + 1
+        piece = self._model.piece(token)
+        request.text += piece
+        for stop in request.prompt.stops:
+            # only where the new piece can have completed the stop string
+            found = request.text.find(stop, max(0, len(request.text) - len(piece) - len(stop)))
+            if found >= 0:
+                del request.text[found:]
+                return "stop"
+        return "length" if request.count >= request.prompt.max_new else None
+
+    # scoring
+
+    def score(self, context: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[Scored]:
+        """Score continuations of one context, which is decoded a single time.
+
+        Args:
+            context: token ids, at least one.
+            continuations: token ids of each continuation, at least one each.
+        """
+        self._llama.llama_memory_clear(self._memory, True)  # noqa: FBT003  # a C function
+        self._feed(context[:-1], sequence=0, start=0)
+        self._batch.count = 0
+        self._batch.add(context[-1], len(context) - 1, 0, wanted=True)
+        self._decode()
+        row = self._rows(1)[0]
+        firsts = [_score_token(row, c[0]) for c in continuations]
+        scores = [[first] for first in firsts]
+        for wave in range(0, len(continuations), self.slots):
+            self._score_rest(
+                context, continuations, scores, range(len(continuations))[wave : wave + self.slots]
+            )
+        return [
+            Scored(sum(s.logprob for s in parts), all(s.is_greedy for s in parts))
+            for parts in scores
+        ]
+
+    def _score_rest(
+        self,
+        context: Sequence[int],
+        continuations: Sequence[Sequence[int]],
+        scores: list[list[Scored]],
+        wave: Sequence[int],
+    ) -> None:
+        """Score all but the first token of some continuations, each in a sequence of its own."""
+        steps = [
+            (slot, index, offset)
+            for slot, index in enumerate(wave, start=1)
+            for offset in range(len(continuations[index]) - 1)
+        ]
+        for slot in range(1, len(wave) + 1):
+            self._llama.llama_memory_seq_cp(self._memory, 0, slot, -1, -1)
+        for first in range(0, len(steps), self._outputs):
+            chunk = steps[first : first + self._outputs]
+            self._batch.count = 0
+            for slot, index, offset in chunk:
+                token = continuations[index][offset]
+                self._batch.add(token, len(context) + offset, slot, wanted=True)
+            self._decode()
+            for row, (_, index, offset) in zip(self._rows(len(chunk)), chunk, strict=True):
+                scores[index].append(_score_token(row, continuations[index][offset + 1]))
+        for slot in range(1, len(wave) + 1):
+            self._llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+    # the step itself
+
+    def _decode(self) -> None:
+        self._batch.native.n_tokens = self._batch.count
+        code = self._llama.llama_decode(self._handle, self._batch.native)
+        if code:
+            reason = "no room left in the KV cache" if code == 1 else f"llama_decode gave {code}"
+            raise RuntimeError(f"decoding {self._model.path} failed: {reason}")
+        self.steps += 1
+
+    def _rows(self, count: int) -> NDArray[np.float32]:
+        """The wanted logits of the last step, `(count, vocabulary)`, in the batch's order."""
+        pointer = self._llama.llama_get_logits(self._handle)
+        return np.ctypeslib.as_array(pointer, shape=(count, self._model.vocab_size))
+
+    def _best(self, count: int) -> list[int]:
+        rows = self._rows(count)
+        tokens = rows.argmax(axis=1)
+        if not isfinite(float(rows[np.arange(count), tokens].sum())):
+            raise UserError(
+                f"{self._model.path} computes values that are no numbers; a model converted to "
+                "f16 may have overflowed: convert it to bf16 or f32"
+            )
+        return [int(token) for token in tokens]
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; the last token of each is never counted.
+
+    A single prompt shares nothing.
+    """
+    if len(prompts) < 2:
+        return 0
+    # in sorted order the two ends differ the earliest
+    low, high = min(map(tuple, prompts)), max(map(tuple, prompts))
+    limit = min(len(p) for p in prompts) - 1
+    for length in range(limit):
+        if low[length] != high[length]:
+            return length
+    return limit
+
+
+def _score_token(row: NDArray[np.float32], token: int) -> Scored:
+    top = row.max()
+    total = np.exp(row - top).sum(dtype=np.float64)
+    return Scored(float(row[token] - top - np.log(total)), bool(row.argmax() == token))
+
+
+@contextmanager
+def engine_for(
+    model: GgufModel, prompts: Sequence[Prompt], *, slots: int, threads: int
+) -> Iterator[Engine]:
+    """An engine just large enough for these prompts."""
+    slots = max(1, min(slots, len(prompts)))
+    shared = shared_prefix([p.tokens for p in prompts])
+    needs = sorted((len(p.tokens) + p.max_new for p in prompts), reverse=True)
+    with Engine(
+        model,
+        slots=slots,
+        context=shared + sum(needs[:slots]),
+        threads=threads,
+        keep_window=model.sliding_window > 0 and shared >= model.sliding_window,
+    ) as engine:
+        yield engine

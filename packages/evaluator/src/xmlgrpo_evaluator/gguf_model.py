@@ -1,0 +1,220 @@
+"""A GGUF file opened with llama.cpp: its vocabulary, chat template and metadata.
+
+Thin over llama-cpp-python's low-level bindings, since the high-level `Llama` decodes one sequence
+at a time and adds a second BOS to a prompt that already has one.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+
+GGUF_MAGIC = b"GGUF"
+_PIECE_BYTES = 512  # more than the longest piece of the vocabularies in use
+_ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
+
+
+def require_llama_cpp() -> Any:
+    """Import llama-cpp-python's low-level module.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import llama_cpp
+    except ImportError:
+        raise UserError(
+            "scoring a GGUF needs llama-cpp-python, which is not installed; run: make gguf-setup "
+            "(or: pip install 'xmlgrpo-evaluator[gguf]')"
+        ) from None
+    return llama_cpp
+
+
+class _NativeLog:
+    """llama.cpp's own log: silent, but the last errors are kept for our messages."""
+
+    def __init__(self, llama: Any) -> None:
+        self.errors: list[str] = []
+
+        def keep(level: int, text: bytes, _user_data: Any) -> None:
+            if level == _ERROR_LEVEL:
+                self.errors.append(text.decode(errors="replace").strip())
+                del self.errors[:-8]
+
+        self._callback = llama.llama_log_callback(keep)  # llama.cpp keeps the pointer: so do we
+        llama.llama_log_set(self._callback, None)
+
+
+_native_log: _NativeLog | None = None
+
+
+def _start_backend(llama: Any) -> _NativeLog:
+    global _native_log  # noqa: PLW0603  # llama.cpp's backend and log are global themselves
+    if _native_log is None:
+        _native_log = _NativeLog(llama)
+        llama.llama_backend_init()
+    return _native_log
+
+
+class GgufModel:
+    """The weights and the vocabulary of one GGUF file.
+
+    Raises:
+        UserError: llama-cpp-python is missing, there is no such file, or it cannot be loaded.
+    """
+
+    def __init__(self, path: Path, *, gpu_layers: int = -1) -> None:
+        self.llama = require_llama_cpp()
+        self.path = path
+        _check_is_gguf(path)
+        log = _start_backend(self.llama)
+        log.errors.clear()
+        settings = self.llama.llama_model_default_params()
+        settings.n_gpu_layers = gpu_layers if self.llama.llama_supports_gpu_offload() else 0
+        self.handle = self.llama.llama_model_load_from_file(os.fsencode(path), settings)
+        if not self.handle:
+            reason = "; ".join(log.errors) or "no reason given"
+            raise UserError(f"llama.cpp cannot load {path}: {reason}. Export the file again")
+        self.vocab = self.llama.llama_model_get_vocab(self.handle)
+        self._pieces: dict[int, bytes] = {}
+
+    def close(self) -> None:
+        """Give the weights back; the object cannot be used afterwards."""
+        if self.handle:
+            self.llama.llama_model_free(self.handle)
+            self.handle = None
+
+    # what the file says
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Number of tokens, which is the width of a row of logits."""
+        return int(self.llama.llama_vocab_n_tokens(self.vocab))
+
+    @cached_property
+    def trained_context(self) -> int:
+        """The longest sequence, in tokens, that the model was trained for."""
+        return int(self.llama.llama_model_n_ctx_train(self.handle))
+
+    @cached_property
+    def sliding_window(self) -> int:
+        """Width of the sliding attention window in tokens; 0 without one."""
+        return int(self.llama.llama_model_n_swa(self.handle))
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return int(self.llama.llama_model_n_params(self.handle))
+
+    @cached_property
+    def bits_per_weight(self) -> float:
+        """Mean size of a weight, from the tensors' sizes."""
+        return 8 * int(self.llama.llama_model_size(self.handle)) / self.parameters
+
+    @cached_property
+    def description(self) -> str:
+        """Architecture, size and quantization in llama.cpp's words."""
+        buffer = ctypes.create_string_buffer(256)
+        self.llama.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template in the file's metadata."""
+        return self.metadata("tokenizer.chat_template")
+
+    def metadata(self, key: str) -> str | None:
+        """A metadata value as text; None when the file does not have it."""
+        name = key.encode()
+        size = self.llama.llama_model_meta_val_str(self.handle, name, None, 0)
+        if size < 0:
+            return None
+        buffer = ctypes.create_string_buffer(size + 1)
+        self.llama.llama_model_meta_val_str(self.handle, name, buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
+
+    # tokens
+
+    @cached_property
+    def bos(self) -> int:
+        """Id of the token that begins a sequence; -1 without one."""
+        return int(self.llama.llama_vocab_bos(self.vocab))
+
+    @cached_property
+    def eos(self) -> int:
+        """Id of the token that ends a sequence; -1 without one."""
+        return int(self.llama.llama_vocab_eos(self.vocab))
+
+    @cached_property
+    def adds_bos(self) -> bool:
+        """Whether the file asks for a BOS in front of plain text."""
+        return bool(self.llama.llama_vocab_get_add_bos(self.vocab))
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether llama.cpp stops at this token (`<eos>`, `<end_of_turn>` and their like)."""
+        return bool(self.llama.llama_vocab_is_eog(self.vocab, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is markup that no text should show."""
+        return bool(self.llama.llama_vocab_is_control(self.vocab, token))
+
+    def tokenize(self, text: str, *, add_bos: bool | None = None) -> list[int]:
+        """Token ids of `text`, markup such as `<start_of_turn>` read as tokens.
+
+        Args:
+            text: what to tokenize; may begin with the BOS written out.
+            add_bos: whether to put a BOS in front; None follows the file, except that a text that
+                begins with the BOS already does not get a second one.
+        """
+        if add_bos is None:
+            written = self.token_text(self.bos) if self.bos >= 0 else ""
+            add_bos = self.adds_bos and not (written and text.startswith(written))
+        raw = text.encode("utf-8", errors="replace")
+        room = len(raw) + 16  # a token is at least one byte, plus BOS and a leading space
+        buffer = (self.llama.llama_token * room)()
+        count = self.llama.llama_tokenize(self.vocab, raw, len(raw), buffer, room, add_bos, True)  # noqa: FBT003  # a C function: positional only
+        if count < 0:
+            raise RuntimeError(f"llama_tokenize needs {-count} tokens for {len(raw)} bytes")
+        return list(buffer[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token writes; nothing for markup.  A character may span tokens."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._render(token, special=False)
+        return known
+
+    def token_text(self, token: int) -> str:
+        """The token as it is written, markup included."""
+        return self._render(token, special=True).decode(errors="replace")
+
+    def _render(self, token: int, *, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        size = self.llama.llama_token_to_piece(self.vocab, token, buffer, _PIECE_BYTES, 0, special)
+        return buffer.raw[: max(size, 0)]
+
+
+@contextmanager
+def open_gguf(path: Path, *, gpu_layers: int = -1) -> Iterator[GgufModel]:
+    """Open a GGUF file and give its memory back at the end."""
+    model = GgufModel(path, gpu_layers=gpu_layers)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def _check_is_gguf(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"no GGUF file at {path}; make one with: make gguf RUN=<run>")
+    with path.open("rb") as file:
+        magic = file.read(len(GGUF_MAGIC))
+    if magic != GGUF_MAGIC:
+        raise UserError(
+            f"{path} is not a GGUF file: expected it to begin with {GGUF_MAGIC!r}, found {magic!r}"
+        )
