@@ -92,10 +92,11 @@ class _Block(NamedTuple):
 
 
 def _only_block(text: str, opening: str, closing: str) -> _Block | None:
-    start, end = find_only(text, opening), find_only(text, closing)
-    if start < 0 or end < start + len(opening):
+    tag = find_only(text, opening)
+    if tag < 0:
         return None
-    return _Block(start + len(opening), end)
+    start, end = tag + len(opening), find_only(text, closing)
+    return _Block(start, end) if end >= start else None
 
 
 def find_only(text: str, tag: str) -> int:

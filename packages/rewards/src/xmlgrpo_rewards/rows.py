@@ -1,0 +1,74 @@
+"""JSON lines in, rows out: every broken line is named by file and line."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xmlgrpo_rewards.errors import UserError
+
+MAX_LINE_BYTES = 10_000_000
+
+
+class Row(NamedTuple):
+    """One line of a JSONL file.
+
+    Attributes:
+        id: file name and line number, such as `train.jsonl:17`.
+        fields: the line's JSON object.
+    """
+
+    id: str
+    fields: Mapping[str, Any]
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """Read one JSON object a line; empty lines are passed over.
+
+    Raises:
+        UserError: the file cannot be read or holds no row, or a line is too long, not UTF-8, not
+            JSON or not an object.
+    """
+    rows = 0
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if line.strip():
+                    rows += 1
+                    row_id = f"{path.name}:{number}"
+                    yield Row(row_id, _object(line.removeprefix(b"\xef\xbb\xbf"), row_id))
+    except OSError as error:
+        raise UserError(
+            f"expected a JSONL file at {str(path)!r}: {error.strerror or error}; check the path"
+        ) from error
+    if not rows:
+        raise UserError(f"expected at least one row in {str(path)!r}, came an empty file")
+
+
+def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
+    if len(line) > MAX_LINE_BYTES:
+        raise UserError(
+            f"{row_id}: expected one JSON object a line, came a line of over {MAX_LINE_BYTES:,} "
+            "bytes; is this a JSONL file?"
+        )
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{row_id}: expected UTF-8, came the byte 0x{line[error.start]:02x} at column "
+            f"{error.start + 1}; convert the file to UTF-8"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        shown = repr(line[:60].decode("utf-8", "replace").rstrip())
+        raise UserError(
+            f"{row_id}: expected one JSON object a line, came {shown} ({error}); correct the line "
+            "or take it out"
+        ) from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{row_id}: expected a JSON object, came {type(value).__name__}: "
+            f"{repr(value)[:60]}; correct the line or take it out"
+        )
+    return value

@@ -1,0 +1,154 @@
+"""Before any training: does every gold answer score full marks, and no known hack?
+
+    xmlgrpo-validate gsm8k train.jsonl test.jsonl
+    python -m xmlgrpo_rewards.validate gsm8k train.jsonl
+
+No model is needed.  Each row's solution and gold are written in the strict form and must be graded
+right, strictly and leniently; where golds are numbers the five classic rewards must pay full marks
+too.  Then the known hacks (`hacks.py`) are tried on golds spread over the range that the files
+hold.  The exit code is 0 when all is well, 1 after a failure and 2 for input that cannot be read.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS
+from xmlgrpo_rewards.numbers import parse_number
+from xmlgrpo_rewards.reply import render
+from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.scores import WHOLE_NUMBER
+from xmlgrpo_rewards.task import BadRow, Example, Task, get_task, task_names
+from xmlgrpo_rewards.total import CLASSIC, load_rewards, total
+
+HACKED_GOLDS = 32
+SHOWN_FAILURES = 5
+ROUNDING = 1e-9
+_REWARDS = load_rewards(dict.fromkeys(CLASSIC, 1.0))
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was tried, and what went wrong, under one heading of the table."""
+
+    name: str
+    tried: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def check_file(task: Task, path: Path) -> tuple[Checked, list[str]]:
+    """Check every row of a JSONL file; returns what was found and the golds that were read.
+
+    Raises:
+        UserError: the file cannot be read.  A row that the task refuses is a failure instead, so
+            that one run names all of them.
+    """
+    checked = Checked(path.name)
+    golds = []
+    for row in read_jsonl(path):
+        checked.tried += 1
+        try:
+            example = task.example(row.fields, row.id)
+        except BadRow as error:
+            checked.failures.append(str(error))
+            continue
+        golds.append(example.gold)
+        if failure := gold_failure(task, example):
+            checked.failures.append(failure)
+    return checked, golds
+
+
+def gold_failure(task: Task, example: Example) -> str | None:
+    """Why the gold reply of `example` does not score full marks; None when it does."""
+    text = render(example.solution or "The answer is known.", example.gold)
+    grade = task.grade(text, example.gold)
+    if not (grade.strict_correct and grade.lenient_correct):
+        return f"row {example.id}: the gold answer {example.gold!r} is graded {grade}"
+    number = parse_number(example.gold)
+    if number is None:
+        return None
+    whole = number == number.to_integral_value()
+    expected = FULL_MARKS if whole else FULL_MARKS - WHOLE_NUMBER
+    [came] = total(_REWARDS, [text], answer=[example.gold])
+    if came.value < expected - ROUNDING:
+        return (
+            f"row {example.id}: the gold answer earns {came.value:g} of {expected:g}: {came.parts}"
+        )
+    return None
+
+
+def check_hacks(task: Task, golds: Sequence[str]) -> Checked:
+    """Try every known hack on golds from the smallest to the largest of those given."""
+    numbers = {gold: number for gold in golds if (number := parse_number(gold)) is not None}
+    checked = Checked("known hacks")
+    for gold in _spread(numbers):
+        for hack in HACKS:
+            checked.tried += 1
+            text = hack.reply_to(gold)
+            [came] = total(_REWARDS, [text], answer=[gold])
+            if came.value > hack.highest + ROUNDING:
+                checked.failures.append(
+                    f"{hack.name} with gold {gold}: earns {came.value:g}, may earn {hack.highest:g}"
+                )
+            if task.grade(text, gold).strict_correct:
+                checked.failures.append(f"{hack.name} with gold {gold}: is graded right")
+    return checked
+
+
+def _spread(numbers: dict[str, Decimal]) -> list[str]:
+    ordered = sorted(numbers, key=lambda gold: numbers[gold])
+    if len(ordered) <= HACKED_GOLDS:
+        return ordered
+    step = (len(ordered) - 1) / (HACKED_GOLDS - 1)
+    return [ordered[round(i * step)] for i in range(HACKED_GOLDS)]
+
+
+def table(checks: Sequence[Checked]) -> str:
+    """What was tried, as lines of plain text, the first failures of each part below it."""
+    width = max(len(check.name) for check in checks)
+    lines = [f"{'':<{width}}  {'tried':>7}  {'failed':>7}"]
+    for check in checks:
+        failed = len(check.failures)
+        lines.append(f"{check.name:<{width}}  {check.tried:>7,}  {failed:>7,}")
+    for check in checks:
+        lines += [f"FAILED {failure}" for failure in check.failures[:SHOWN_FAILURES]]
+        if len(check.failures) > SHOWN_FAILURES:
+            lines.append(f"... and {len(check.failures) - SHOWN_FAILURES:,} more of {check.name}")
+    return "\n".join(lines)
+
+
+def validate(task_name: str, paths: Sequence[Path]) -> int:
+    """Check the files, print the table, and give the exit code."""
+    task = get_task(task_name)
+    started_s = time.perf_counter()
+    checks: list[Checked] = []
+    golds: list[str] = []
+    for path in paths:
+        checked, found = check_file(task, path)
+        checks.append(checked)
+        golds += found
+    rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s
+    checks.append(check_hacks(task, golds))
+    print(table(checks))
+    print(f"{rows:,} rows in {took_s:.2f} s ({rows / took_s:,.0f} rows/s)")
+    return 1 if any(check.failures for check in checks) else 0
+
+
+def main() -> None:
+    """The console script `xmlgrpo-validate`."""
+    parser = argparse.ArgumentParser(
+        prog="xmlgrpo-validate",
+        description="Check that every gold answer scores full marks and no known hack does.",
+    )
+    parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="rows, JSON lines")
+    given = parser.parse_args()
+    run_command(lambda: validate(given.task, given.paths))
+
+
+if __name__ == "__main__":
+    main()
