@@ -108,6 +108,18 @@ class RunFolder:
         return dict(manifest)
 
 
+def run_root(name: str) -> Path:
+    """The folder of the run called `name`: a path as it is, a plain name under `outputs/`.
+
+    Raises:
+        UserError: the name is empty or could not be a folder's.
+    """
+    if not name.strip() or "\0" in name:
+        raise UserError(f"RUN: expected a name or a folder, got {name!r}")
+    path = Path(name).expanduser()
+    return path if len(path.parts) > 1 or path.is_absolute() else Path("outputs") / path
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to a temporary name beside `path`, then rename: never half a file."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

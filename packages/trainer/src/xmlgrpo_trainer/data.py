@@ -17,7 +17,7 @@ from xmlgrpo_rewards.task import BadRow, Example, Task
 from xmlgrpo_trainer.config import DataConfig, HoldoutConfig
 from xmlgrpo_trainer.prompts import encode_prompts
 
-MAX_LINE_CHARS = 1_000_000
+MAX_LINE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def load_problems(
     """
     held_out = holdout.report_rows + holdout.validation_rows
     if data.source == "generated":
-        from xmlgrpo_trainer.tiny.build import TinySettings
         from xmlgrpo_trainer.tiny.problems import problem_splits
+        from xmlgrpo_trainer.tiny.settings import TinySettings
 
         splits = problem_splits(TinySettings(**tiny), seed, held_out, data.generated_rows)
         rest = _examples(task, splits.holdout, "generated held-out")
@@ -123,7 +123,13 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
             f"no {which} problem is left: all prompts are over data.max_prompt_tokens = "
             f"{max_tokens} tokens; raise it"
         )
-    return replace(problems, **kept, dropped_long=dropped)
+    return replace(
+        problems,
+        train=kept["train"],
+        validation=kept["validation"],
+        report=kept["report"],
+        dropped_long=dropped,
+    )
 
 
 def _examples(task: Task, rows: Iterable[Mapping[str, Any]], source: str) -> list[Example]:
@@ -146,21 +152,21 @@ def read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
     """Read one JSON object a line.
 
     Raises:
-        BadRow: a line that is not UTF-8, not JSON, not an object, or over a million characters.
+        BadRow: a line that is not UTF-8, not JSON, not an object, or over a megabyte.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             where = f"{path.name}:{number}"
-            if len(line) > MAX_LINE_CHARS:
-                raise BadRow(f"{where}: a line of {len(line)} bytes; is this a JSONL file?")
+            if len(line) > MAX_LINE_BYTES:
+                raise BadRow(where, "a line of JSON", f"a line of {len(line):,} bytes")
             try:
                 row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except ValueError as error:
-                raise BadRow(f"{where}: expected one JSON object a line: {error}") from None
+                raise BadRow(where, "one JSON object a line", str(error)) from None
             if not isinstance(row, dict):
-                raise BadRow(f"{where}: expected a JSON object, got {type(row).__name__}")
+                raise BadRow(where, "a JSON object", row)
             yield row
 
 

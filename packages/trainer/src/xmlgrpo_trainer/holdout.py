@@ -70,37 +70,49 @@ class HoldoutResult:
         return plain
 
 
-def measure(
-    engine: Engine,
-    tokenizer: Any,
-    task: Task,
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """How problems are asked, the same way before, during and after training.
+
+    Attributes:
+        engine: answers prompts (token ids) with completions (token ids).
+        sampling: greedy, so that a result can be repeated.
+        stops: the ids that end a reply; a reply without one was cut at the length limit.
+        batch_size: prompts given to the engine at once.
+    """
+
+    engine: Engine
+    tokenizer: Any
+    task: Task
+    sampling: Sampling
+    stops: Sequence[int]
+    batch_size: int
+
+
+def take(
+    exam: Exam,
     problems: Sequence[Example],
-    sampling: Sampling,
     step: int,
-    stops: Sequence[int],
-    batch_size: int,
     on_progress: Callable[[int], None] = lambda _done: None,
 ) -> HoldoutResult:
     """Ask every problem once and grade the replies.
 
     Args:
-        engine: answers prompts (token ids) with completions (token ids).
+        exam: how they are asked.
         problems: what is asked.
-        sampling: greedy for a result that can be repeated.
         step: the training step, for the record.
-        stops: the ids that end a reply; a reply without one was truncated.
-        batch_size: prompts given to the engine at once.
         on_progress: called with the number of problems answered so far.
     """
-    prompts = encode_prompts(tokenizer, [task.messages(p.question) for p in problems])
+    exam.engine.refresh()
+    prompts = encode_prompts(exam.tokenizer, [exam.task.messages(p.question) for p in problems])
     completions: list[list[int]] = []
-    for start in range(0, len(prompts), batch_size):
-        completions += engine(prompts[start : start + batch_size], 1, sampling)
+    for start in range(0, len(prompts), exam.batch_size):
+        completions += exam.engine(prompts[start : start + exam.batch_size], 1, exam.sampling)
         on_progress(len(completions))
-    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    texts = exam.tokenizer.batch_decode(completions, skip_special_tokens=True)
     items = []
     for problem, ids, text in zip(problems, completions, texts, strict=True):
-        grade = task.grade(text, problem.gold)
+        grade = exam.task.grade(text, problem.gold)
         items.append(
             Item(
                 id=problem.id,
@@ -112,7 +124,7 @@ def measure(
                 strict_correct=grade.strict_correct,
                 lenient_correct=grade.lenient_correct,
                 worked=WORKED.search(text) is not None,
-                truncated=not ids or ids[-1] not in stops,
+                truncated=not ids or ids[-1] not in exam.stops,
                 answered=grade.answered,
             )
         )

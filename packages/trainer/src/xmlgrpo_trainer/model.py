@@ -102,7 +102,13 @@ def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
 
 
 def load_policy(
-    config: ModelConfig, folder_or_id: str, lora: dict[str, Any], seed: int, max_tokens: int
+    config: ModelConfig,
+    folder_or_id: str,
+    lora: dict[str, Any],
+    placement: Placement,
+    *,
+    seed: int,
+    max_tokens: int,
 ) -> Policy:
     """Load model and tokenizer and prepare the adapter.
 
@@ -110,15 +116,17 @@ def load_policy(
         config: the `model:` section.
         folder_or_id: what is loaded; the folder of the tiny model when `config.name` is `tiny`.
         lora: fields of `peft.LoraConfig`.
+        placement: from `choose_placement`; for Unsloth, `import_unsloth` has been called.
         seed: for the adapter's random start.
         max_tokens: longest prompt plus completion, in tokens.
 
     Raises:
         UserError: the model is missing, not a causal language model, or not reachable.
     """
-    placement = choose_placement(config)
     if placement.backend == "unsloth":
-        return _load_unsloth(config, folder_or_id, lora, placement, seed, max_tokens)
+        return _load_unsloth(
+            config, folder_or_id, lora, placement, seed=seed, max_tokens=max_tokens
+        )
     return _load_plain(config, folder_or_id, lora, placement)
 
 
@@ -167,14 +175,12 @@ def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
     return fields
 
 
-def _load_unsloth(
-    config: ModelConfig,
-    name: str,
-    lora: dict[str, Any],
-    placement: Placement,
-    seed: int,
-    max_tokens: int,
-) -> Policy:
+def import_unsloth() -> None:
+    """Import Unsloth, before anything that it patches.
+
+    Raises:
+        UserError: too late, or Unsloth cannot run here.
+    """
     late = [module for module in UNSLOTH_BEFORE if module in sys.modules]
     if late:
         raise UserError(
@@ -185,11 +191,24 @@ def _load_unsloth(
     os.environ.setdefault("UNSLOTH_ENABLE_FLEX_ATTENTION", "0")
     os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
     try:
-        from unsloth import FastModel
+        import unsloth  # noqa: F401  # its import patches trl, transformers and peft
     except (ImportError, NotImplementedError, RuntimeError) as error:
         raise UserError(
             f"unsloth {version('unsloth')} cannot be used here: {error}. Set model.backend=plain"
         ) from None
+
+
+def _load_unsloth(
+    config: ModelConfig,
+    name: str,
+    lora: dict[str, Any],
+    placement: Placement,
+    *,
+    seed: int,
+    max_tokens: int,
+) -> Policy:
+    from unsloth import FastModel
+
     check_model_folder(name)
     import torch
 

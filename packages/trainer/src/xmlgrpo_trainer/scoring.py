@@ -30,7 +30,7 @@ class ScoredBatch:
     questions: list[str] = field(default_factory=list)
     golds: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 def completion_texts(completions: Sequence[Any]) -> list[str]:
@@ -40,7 +40,7 @@ def completion_texts(completions: Sequence[Any]) -> list[str]:
 
 def trl_rewards(
     rewards: Sequence[WeightedReward], batch: ScoredBatch
-) -> list[Callable[..., list[float]]]:
+) -> list[Callable[..., list[float | None]]]:
     """Wrap each reward function with the checks above; `batch` is filled as they are called.
 
     The wrapper keeps the function's name: trl's metrics and every plot go by it.
@@ -48,15 +48,15 @@ def trl_rewards(
     return [_guarded(reward, batch) for reward in rewards]
 
 
-def _guarded(reward: WeightedReward, batch: ScoredBatch) -> Callable[..., list[float]]:
-    def scored(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
+def _guarded(reward: WeightedReward, batch: ScoredBatch) -> Callable[..., list[float | None]]:
+    def scored(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         state = columns.get("trainer_state")
         step = state.global_step + 1 if state is not None else 0
         texts = completion_texts(completions)
         where = f"reward function {reward.name!r} at step {step}"
         try:
             raw = reward.function(prompts=prompts, completions=completions, **columns)
-        except Exception as error:  # noqa: BLE001  # any exception of a user's function
+        except Exception as error:  # whatever a user's function raises
             raise RewardError(
                 f"{where} raised {type(error).__name__}: {error}. "
                 f"First completion of the batch: {_shown(texts[0])}"
@@ -72,16 +72,18 @@ def _guarded(reward: WeightedReward, batch: ScoredBatch) -> Callable[..., list[f
     return scored
 
 
-def _checked(raw: Any, texts: list[str], where: str) -> list[float]:
+def _checked(raw: Any, texts: list[str], where: str) -> list[float | None]:
     if not isinstance(raw, Sequence) or len(raw) != len(texts):
         came = f"{len(raw)} values" if isinstance(raw, Sequence) else type(raw).__name__
         raise RewardError(
             f"{where}: expected a list of {len(texts)} numbers, one a completion, got {came}"
         )
-    scores = []
+    scores: list[float | None] = []
     for value, text in zip(raw, texts, strict=True):
-        number = isinstance(value, int | float) and math.isfinite(value)
-        if not number:
+        if value is None:  # trl's way to say that the function has no opinion on this one
+            scores.append(None)
+            continue
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise RewardError(
                 f"{where}: expected a finite number, got {value!r} for the completion "
                 f"{_shown(text)}"

@@ -1,0 +1,55 @@
+"""`xmlgrpo-train`: train a run, continue it, or show the result of a finished one."""
+
+import argparse
+from pathlib import Path
+
+from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.run_folder import run_root
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="xmlgrpo-train",
+        description="Train a model with GRPO. Run the same command again to continue.",
+        epilog="example: xmlgrpo-train --config configs/tiny.yaml --run tiny grpo.max_steps=40",
+    )
+    made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
+    made.add_argument(
+        "--run", help="name (under outputs/) or folder of the run; default: the config's name"
+    )
+    made.add_argument("--seed", type=int, help="the same as the override seed=N")
+    made.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="override a key, e.g. data.limit=200"
+    )
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> int:
+    """Parse the command line, train, and return the exit code."""
+    arguments = parser().parse_args()
+    # heavy imports after parsing: --help answers at once
+    from rich.console import Console
+
+    from xmlgrpo_trainer.config import load_config
+
+    overrides = list(arguments.overrides)
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    config = load_config(arguments.config, overrides)
+    root = run_root(arguments.run or arguments.config.stem)
+    from xmlgrpo_trainer.quiet import quiet_libraries
+
+    quiet_libraries()
+    from xmlgrpo_trainer.train import train
+
+    return train(config, root, Console())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a finished run leaves: the best adapter, the result after, curves, and last the manifest."""
+
+from typing import Any
+
+from rich.console import Console
+
+from xmlgrpo_rewards.reply import FORMAT_VERSION
+from xmlgrpo_rewards.run_folder import MANIFEST_FORMAT, write_json
+from xmlgrpo_trainer import run_dir
+from xmlgrpo_trainer.config import TINY, config_sha256
+from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take
+from xmlgrpo_trainer.plots import draw_curves
+from xmlgrpo_trainer.selection import load_best, save_adapter
+from xmlgrpo_trainer.summary import show_end
+from xmlgrpo_trainer.prepare import Prepared
+from xmlgrpo_trainer.watch import read_metrics
+
+AFTER = "report-after.json"
+
+
+def finish(
+    run: Prepared,
+    trainer: Any,
+    exam: Exam,
+    before: HoldoutResult,
+    rollout: str,
+    console: Console,
+) -> None:
+    """Write what a finished run consists of, the manifest last, and print the result.
+
+    Args:
+        exam: asks the report problems as it did before training.
+        before: the report problems before training.
+        rollout: the name of the engine that drew the completions.
+    """
+    folder = run.folder
+    steps = trainer.state.global_step
+    best = load_best(folder, trainer.model)
+    kept = steps if best is None else best
+    save_adapter(trainer.model, folder.adapter, run.policy.tokenizer)
+    after = take(exam, run.problems.report, kept)
+    save_result(folder.holdout / AFTER, after)
+    rows = read_metrics(folder.metrics)
+    draw_curves(rows, folder.curves, f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps")
+    manifest = describe(run, trainer.model, steps, kept, rollout)
+    manifest["seconds"] = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
+    manifest["holdout"] = {
+        "rows": len(after.items),
+        "before": before.metrics(),
+        "after": after.metrics(),
+    }
+    write_json(folder.manifest, manifest)
+    show_end(console, manifest, folder, (before, after))
+
+
+def describe(run: Prepared, model: Any, steps: int, kept: int, rollout: str) -> dict[str, Any]:
+    """What the result depends on, for the manifest."""
+    config, placement, problems = run.config, run.policy.placement, run.problems
+    return {
+        "format": MANIFEST_FORMAT,
+        "run": run.folder.root.name,
+        "finished": run_dir.now(),
+        "task": run.task.name,
+        "format_version": FORMAT_VERSION,
+        "base": {
+            "name": run.base,
+            "revision": config.model.revision,
+            "dtype": placement.dtype,
+            "quantized_4bit": config.model.load_in_4bit,
+            "class": type(model.get_base_model()).__name__,
+            "tiny": config.model.name == TINY,
+        },
+        "backend": placement.backend,
+        "rollout": rollout,
+        "seed": config.seed,
+        "steps": steps,
+        "best_step": kept,
+        "data": {
+            "source": config.data.source,
+            "name": problems.source,
+            "sha256": problems.sha256(),
+            "train_rows": len(problems.train),
+            "validation_rows": len(problems.validation),
+            "holdout_rows": len(problems.report),
+            "dropped_long": problems.dropped_long,
+            "repeated": problems.repeated,
+        },
+        "rewards": dict(config.rewards),
+        "config_sha256": config_sha256(config),
+        "commit": run_dir.commit(),
+        "versions": run_dir.versions(),
+        "hardware": run_dir.hardware(placement.device),
+    }

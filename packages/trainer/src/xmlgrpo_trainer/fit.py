@@ -1,0 +1,197 @@
+"""The training itself: baseline, GRPO with its callbacks, the end; resumed where it stopped."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer import run_dir
+from xmlgrpo_trainer.checkpoint import RandomStateAtStep, SealCheckpoints, StopAndSave, last_good
+from xmlgrpo_trainer.finish import finish
+from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
+from xmlgrpo_trainer.prompts import stop_ids
+from xmlgrpo_trainer.rollout import Sampling, choose_engine
+from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
+from xmlgrpo_trainer.selection import KeepBest
+from xmlgrpo_trainer.prepare import Prepared, completion_limit
+from xmlgrpo_trainer.update import (
+    build_arguments,
+    build_trainer,
+    rollout_function,
+    steps_between_generations,
+    training_rows,
+)
+from xmlgrpo_trainer.watch import Watch
+
+BEFORE = "report-before.json"
+BYTES_PER_TRAINED_WEIGHT = 3 * 4  # the weight and AdamW's two moments, in float32
+SPARE_GIB = 0.1
+
+
+def fit(run: Prepared, console: Console) -> int:
+    """Train to the end, or until a signal; then write what belongs to a finished run.
+
+    Returns:
+        0 when the run is finished, 128 + the signal's number when it was stopped and can go on.
+
+    Raises:
+        UserError: a reward function failed, a value is not finite, memory or disk ran out.
+    """
+    config, folder, policy = run.config, run.folder, run.policy
+    arguments = build_arguments(
+        config, policy.placement, folder.checkpoints, [reward.weight for reward in run.rewards]
+    )
+    batch = ScoredBatch()
+    trainer = build_trainer(
+        policy=policy,
+        arguments=arguments,
+        rows=training_rows(run.task, run.problems.train),
+        rewards=trl_rewards(run.rewards, batch),
+    )
+    sampling = Sampling(
+        max_new_tokens=completion_limit(config),
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=arguments.top_k,
+        min_p=arguments.min_p or 0.0,
+    )
+    stops = stop_ids(policy.model, policy.tokenizer)
+    choice = choose_engine(config.rollout, trainer.model, policy.tokenizer, stops, sampling)
+    if choice.trains:
+        trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
+    limit = config.holdout.max_new_tokens or sampling.max_new_tokens
+    exam = Exam(
+        engine=choice.engine,
+        tokenizer=policy.tokenizer,
+        task=run.task,
+        sampling=Sampling(max_new_tokens=limit, temperature=0.0),
+        stops=stops,
+        batch_size=config.holdout.batch_size,
+    )
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    _check_disk(folder.root, arguments, trained)
+    _introduce(console, run, arguments, f"{choice.name} ({choice.reason})", trained)
+
+    save_items(folder.holdout / "items.jsonl", run.problems.report)
+    before = _baseline(run, exam, console)
+    keeper = KeepBest(
+        lambda step: take(exam, run.problems.validation, step), folder, config.holdout, console
+    )
+    stopper = StopAndSave(steps_between_generations(arguments))
+    randomness = RandomStateAtStep()
+    watch = Watch(folder, run.task, batch, config.watch, console)
+    for callback in (randomness, watch, keeper, SealCheckpoints(), stopper):
+        trainer.add_callback(callback)
+    _train(trainer, folder.checkpoints, randomness, stopper, console)
+    watch.progress.stop()
+    if stopper.received is not None:
+        console.print(
+            f"[yellow]{signal.Signals(stopper.received).name}[/]: saved at step "
+            f"{trainer.state.global_step} of {trainer.state.max_steps}. Run the same command again "
+            "to continue.",
+            highlight=False,
+        )
+        return 128 + stopper.received
+    finish(run, trainer, exam, before, choice.name, console)
+    return 0
+
+
+def _train(
+    trainer: Any,
+    checkpoints: Path,
+    randomness: RandomStateAtStep,
+    stopper: StopAndSave,
+    console: Console,
+) -> None:
+    """Run trl's loop; a failure saves the last finished step first and is told in one sentence."""
+    resumed = last_good(checkpoints)
+    if resumed is not None:
+        console.print(f"continuing from {resumed.name}", highlight=False)
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    except RewardError as error:
+        randomness.restore()
+        saved = _save_now(trainer)
+        raise UserError(f"{error}. {saved}") from error
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU ran out of memory ({str(error).splitlines()[0]}). Lower "
+            "grpo.per_device_train_batch_size (and raise gradient_accumulation_steps by the same "
+            "factor), grpo.max_completion_length or grpo.num_generations; make plan estimates "
+            "what fits. The last checkpoint is kept"
+        ) from error
+    finally:
+        stopper.release()
+
+
+def _save_now(trainer: Any) -> str:
+    step = trainer.state.global_step
+    target = Path(trainer.args.output_dir) / f"checkpoint-{step}"
+    if step == 0:
+        return "No step was finished yet, so there is nothing to save"
+    if not target.exists():
+        # trl offers no public call for "save a checkpoint of this step now"
+        trainer._save_checkpoint(trainer.model_wrapped, trial=None)  # noqa: SLF001
+        trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+    return f"Step {step} is saved: mend the function and run the same command again to continue"
+
+
+def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
+    """The report problems before training; read back when a resumed run has them already."""
+    path = run.folder.holdout / BEFORE
+    if path.is_file():
+        return read_result(path)
+    problems = run.problems.report
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        asked = bar.add_task("baseline", total=len(problems))
+        before = take(exam, problems, 0, lambda done: bar.update(asked, completed=done))
+    save_result(path, before)
+    console.print(
+        f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
+        f"strict {before.share('strict_correct')}  lenient {before.share('lenient_correct')}  "
+        f"format {before.share('strict_format').value:.1%}  "
+        f"worked {before.share('worked').value:.1%}",
+        highlight=False,
+    )
+    return before
+
+
+def _check_disk(root: Path, arguments: Any, trained: int) -> None:
+    checkpoints = (arguments.save_total_limit or 10) + 1  # one is written before one is removed
+    needed = trained * BYTES_PER_TRAINED_WEIGHT * checkpoints / 2**30
+    run_dir.check_disk(root, SPARE_GIB + needed)
+
+
+def _introduce(console: Console, run: Prepared, arguments: Any, rollout: str, trained: int) -> None:
+    """Say what is about to run, in figures."""
+    model, placement, problems = run.policy.model, run.policy.placement, run.problems
+    weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    group = arguments.num_generations
+    prompts = arguments.generation_batch_size // group
+    lines: list[tuple[str, str]] = [
+        ("model", f"{run.base} ({weights:,} weights, {placement.dtype}, {placement.device})"),
+        ("adapter", f"LoRA, {trained:,} trained weights"),
+        ("backend", f"{placement.backend} ({placement.reason})"),
+        ("rollout", rollout),
+        (
+            "problems",
+            f"{len(problems.train):,} to train on, {len(problems.validation)} validation, "
+            + f"{len(problems.report)} held out ({problems.source}; left out: "
+            + f"{problems.dropped_long} over-long, {problems.repeated} repeated)",
+        ),
+        (
+            "each step",
+            f"{prompts} prompts x {group} completions of at most "
+            + f"{arguments.max_completion_length} tokens",
+        ),
+        ("rewards", ", ".join(f"{r.name} x {r.weight:g}" for r in run.rewards)),
+        ("run folder", str(run.folder.root)),
+    ]
+    for name, text in lines:
+        console.print(f"[bold]{name:10}[/] {escape(text)}", highlight=False, soft_wrap=True)

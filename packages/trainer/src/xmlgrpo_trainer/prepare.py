@@ -1,0 +1,112 @@
+"""Everything before the first step: what can be refused is refused before the step that costs.
+
+The configuration is checked before any heavy import, the data before the model, the model before
+the training.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.task import Task
+from xmlgrpo_rewards.total import WeightedReward
+from xmlgrpo_trainer.config import TINY, RunConfig
+from xmlgrpo_trainer.data import Problems, drop_long, load_problems
+from xmlgrpo_trainer.library_fields import check_grpo, check_lora
+from xmlgrpo_trainer.model import Policy, choose_placement, import_unsloth, load_policy
+from xmlgrpo_trainer.tracking import prepare_wandb
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that a run needs before its first step."""
+
+    config: RunConfig
+    folder: RunFolder
+    task: Task
+    rewards: list[WeightedReward]
+    problems: Problems
+    base: str
+    policy: Policy
+
+
+def prepare(
+    config: RunConfig,
+    folder: RunFolder,
+    task: Task,
+    rewards: list[WeightedReward],
+    console: Console,
+) -> Prepared:
+    """Check what is left to check, read the problems, make or load the model.
+
+    Raises:
+        UserError: a library refuses a setting, the data or the model cannot be read.
+    """
+    placement = choose_placement(config.model)
+    if placement.backend == "unsloth":
+        import_unsloth()  # before trl, transformers and peft, or its patches do not take
+    check_grpo(config.grpo)
+    check_lora(config.lora)
+    prepare_wandb(config.watch, folder)
+    problems = load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
+    base = base_model(config, folder.root.parent, console)
+    policy = load_policy(
+        config.model,
+        base,
+        config.lora,
+        placement,
+        seed=config.seed,
+        max_tokens=config.data.max_prompt_tokens + completion_limit(config),
+    )
+    problems = drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
+    return Prepared(config, folder, task, rewards, problems, base, policy)
+
+
+def completion_limit(config: RunConfig) -> int:
+    """The longest completion in tokens."""
+    return int(config.grpo.get("max_completion_length") or 512)
+
+
+def base_model(config: RunConfig, runs: Path, console: Console) -> str:
+    """The folder or Hub id of the base model; the tiny one is built now if it is not there.
+
+    Args:
+        runs: the folder of the runs; the tiny model is kept beside them, in `base/`.
+    """
+    if config.model.name != TINY:
+        return config.model.name
+    from xmlgrpo_trainer.tiny.build import ensure_tiny_model
+    from xmlgrpo_trainer.tiny.settings import TinySettings
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[rate]}  left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    said = False
+
+    def on_progress(step: int, steps: int, loss: float, tokens_per_s: float) -> None:
+        nonlocal said
+        if not said:
+            console.print(
+                "Building the tiny Gemma 3 (once; kept for later runs): a warm start on "
+                "made-up problems, before any GRPO.",
+                highlight=False,
+            )
+            said = True
+        bar.update(item, completed=step, total=steps, rate=f"{tokens_per_s:,.0f} tokens/s")
+        if not console.is_terminal and (step % 200 == 0 or step == steps):
+            console.print(f"warm start {step}/{steps}  loss {loss:.3f}", highlight=False)
+
+    with bar:
+        item = bar.add_task("warm start", total=None, rate="")
+        settings = TinySettings(**config.model.tiny)
+        folder = ensure_tiny_model(runs / "base", settings, config.seed, on_progress)
+    return str(folder.resolve())

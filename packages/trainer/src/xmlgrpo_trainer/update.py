@@ -1,0 +1,157 @@
+"""The GRPO update: trl's `GRPOTrainer`, built from the configuration.
+
+GRPO (Shao et al. 2024, "DeepSeekMath", arXiv 2402.03300, section 4.1): for each prompt a group of G
+completions is sampled; a completion's advantage is its reward less the group's mean, divided by
+the group's standard deviation (eq. 3 and below); the policy follows the clipped ratio objective.
+Nothing of that is written again here.  Where the defaults differ from the paper they are trl's:
+no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.model import Placement, Policy
+from xmlgrpo_trainer.prompts import encode_prompts
+from xmlgrpo_trainer.rollout import Engine, Sampling
+
+# Ours where they differ from trl's: a line a step, two checkpoints, and LoRA's usual rate.
+DEFAULTS: dict[str, Any] = {
+    "learning_rate": 1e-5,
+    "logging_steps": 1,
+    "save_steps": 20,
+    "save_total_limit": 2,
+    "max_completion_length": 512,
+    "num_generations": 8,
+    "per_device_train_batch_size": 8,
+}
+
+RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
+
+
+def grpo_fields(config: RunConfig) -> dict[str, Any]:
+    """The `grpo:` section over our defaults; what is in neither is trl's default."""
+    return {**DEFAULTS, **config.grpo}
+
+
+def build_arguments(
+    config: RunConfig, placement: Placement, checkpoints: Path, rewards: Sequence[float]
+) -> GRPOConfig:
+    """Build trl's arguments.
+
+    Args:
+        config: the run's configuration.
+        placement: device and number type.
+        checkpoints: where checkpoints go.
+        rewards: the reward functions' weights, in their order.
+
+    Raises:
+        UserError: trl refuses the combination, or checkpoints would fall inside a generation
+            batch, which a resumed run could not repeat.
+    """
+    fields = grpo_fields(config)
+    on_gpu = placement.device == "cuda"
+    fields.setdefault("gradient_checkpointing", on_gpu)
+    tracker = ["wandb"] if config.watch.wandb != "off" else []
+    try:
+        arguments = GRPOConfig(
+            **fields,
+            output_dir=str(checkpoints),
+            seed=config.seed,
+            reward_weights=list(rewards),
+            report_to=tracker or "none",
+            run_name=checkpoints.parent.name,
+            use_cpu=not on_gpu,
+            bf16=on_gpu and placement.dtype == "bfloat16",
+            use_vllm=config.rollout == "vllm",
+            disable_tqdm=True,
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise UserError(f"grpo: trl refuses these settings: {error}") from None
+    every = steps_between_generations(arguments)
+    if arguments.save_strategy == "steps" and arguments.save_steps % every:
+        nearest = max(every, round(arguments.save_steps / every) * every)
+        raise UserError(
+            f"grpo.save_steps = {arguments.save_steps} falls inside a generation batch, which is "
+            f"used for {every} steps and is not in a checkpoint; set save_steps={nearest:g}"
+        )
+    return arguments
+
+
+def steps_between_generations(arguments: GRPOConfig) -> int:
+    """Optimiser steps that one generation batch serves."""
+    uses: int = arguments.steps_per_generation * arguments.num_iterations
+    return max(1, uses // arguments.gradient_accumulation_steps)
+
+
+def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:
+    """Problems as trl's rows: `prompt` (messages), `answer` (the gold answer) and `id`."""
+    return Dataset.from_list(
+        [{"prompt": task.messages(p.question), "answer": p.gold, "id": p.id} for p in problems]
+    )
+
+
+def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> RolloutFunction:
+    """Make trl draw its completions from `engine`.
+
+    trl repeats each prompt G times in a row; the engine gets each once, with the number of samples.
+    """
+
+    def rollout(prompts: list[Any], _trainer: Any) -> dict[str, Any]:
+        repeated = encode_prompts(tokenizer, prompts)
+        distinct: list[list[int]] = []
+        counts: list[int] = []
+        for ids in repeated:
+            if distinct and distinct[-1] == ids:
+                counts[-1] += 1
+            else:
+                distinct.append(ids)
+                counts.append(1)
+        engine.refresh()
+        if len(set(counts)) == 1:
+            completions = engine(distinct, counts[0], sampling)
+        else:  # a group cut between two processes: ask prompt by prompt
+            completions = engine(repeated, 1, sampling)
+        return {"prompt_ids": repeated, "completion_ids": completions, "logprobs": None}
+
+    return rollout
+
+
+def build_trainer(
+    *,
+    policy: Policy,
+    arguments: GRPOConfig,
+    rows: Dataset,
+    rewards: Sequence[Callable[..., list[float | None]]],
+) -> GRPOTrainer:
+    """Build trl's trainer.
+
+    Raises:
+        UserError: peft finds no module of the model that the adapter could change.
+    """
+    with warnings.catch_warnings():
+        # peft warns that a tied head exists; config.check_lora refuses to train it
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        try:
+            trainer = GRPOTrainer(
+                model=policy.model,
+                reward_funcs=list(rewards),
+                args=arguments,
+                train_dataset=rows,
+                processing_class=policy.tokenizer,
+                peft_config=policy.peft_config,
+            )
+        except ValueError as error:
+            if "target modules" not in str(error).lower():
+                raise
+            raise UserError(f"lora.target_modules: {error}") from None
+    trainer.remove_callback(PrinterCallback)
+    return trainer

@@ -1,0 +1,197 @@
+"""What a person sees while the model trains, and what is kept of it.
+
+Every logged step becomes one line of `metrics.jsonl` and one line on the screen; every few steps a
+reply of the newest batch is shown, so that one can watch the format come first and the working
+after it.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder, write_text
+from xmlgrpo_rewards.task import Task
+from xmlgrpo_trainer.config import WatchConfig
+from xmlgrpo_trainer.holdout import WORKED
+from xmlgrpo_trainer.scoring import ScoredBatch
+
+
+class NotFiniteError(UserError):
+    """Loss, gradient or reward has become NaN or infinite."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Writes metrics and samples, and shows a line a step, a bar and sample replies."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        task: Task,
+        batch: ScoredBatch,
+        config: WatchConfig,
+        console: Console,
+    ) -> None:
+        self.folder = folder
+        self.task = task
+        self.batch = batch
+        self.config = config
+        self.console = console
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps  {task.fields[rate]}  left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar: Any = None
+        self._began = self._step_began = time.monotonic()
+        self._first_step = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock and the bar."""
+        self._began = time.monotonic()
+        self._first_step = state.global_step
+        if state.is_world_process_zero:
+            self.progress.start()
+            self._bar = self.progress.add_task(
+                "training", total=state.max_steps, completed=state.global_step, rate=""
+            )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note when the step began."""
+        self._step_began = time.monotonic()
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Keep and show one step.
+
+        Raises:
+            NotFiniteError: trl filters NaN out of the loss it logs, so the gradient norm is looked at.
+        """
+        if not state.is_world_process_zero or not logs or "grad_norm" not in logs:
+            return
+        row = {name: _number(value) for name, value in logs.items()}
+        row |= sampled_shares(self.task, self.batch)
+        seconds = time.monotonic() - self._step_began
+        append_json(
+            self.folder.metrics,
+            {"step": state.global_step, "time": round(time.time(), 3), **row},
+        )
+        self._keep_samples(state.global_step)
+        self._show(state, row, seconds)
+        for name in ("loss", "grad_norm", "reward"):
+            if not math.isfinite(float(logs.get(name) or 0.0)):
+                raise NotFiniteError(
+                    f"{name} is {logs[name]} at step {state.global_step}: the weights are no "
+                    "longer usable. Continue from the last checkpoint with a lower "
+                    "grpo.learning_rate, or with model.dtype=float32, as a new RUN"
+                )
+
+    def _keep_samples(self, step: int) -> None:
+        kept = min(self.config.samples_kept, len(self.batch.texts))
+        rows = [
+            {
+                "step": step,
+                "question": self.batch.questions[i],
+                "gold": self.batch.golds[i],
+                "completion": self.batch.texts[i],
+                "scores": {name: scores[i] for name, scores in self.batch.scores.items()},
+            }
+            for i in range(kept)
+        ]
+        if rows:
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(self.folder.root / "completions" / f"step-{step:05d}.jsonl", text)
+
+    def _show(self, state: Any, row: dict[str, Any], seconds: float) -> None:
+        step, last = state.global_step, state.max_steps
+        self.progress.update(self._bar, completed=step, rate=f"{seconds:.2f} s/step")
+        mean_s = (time.monotonic() - self._began) / max(1, step - self._first_step)
+        left = time.strftime("%M:%S", time.gmtime((last - step) * mean_s))
+        clipped = row.get("completions/clipped_ratio") or 0.0
+        self.console.print(
+            f"[bold]step {step:>{len(str(last))}}/{last}[/]"
+            f"  reward [cyan]{row.get('reward') or 0:5.2f}[/]"
+            f"  format {row['sampled/strict_format']:4.0%}"
+            f"  worked {row['sampled/worked']:4.0%}"
+            f"  right [green]{row['sampled/lenient']:4.0%}[/]"
+            f"  {row.get('completions/mean_length') or 0:3.0f} tokens"
+            + (f" [yellow]({clipped:.0%} cut)[/]" if clipped else "")
+            + f"  [dim]grad {row.get('grad_norm') or 0:.2f}  {seconds:.2f} s  left {left}[/]",
+            highlight=False,
+        )
+        if step == 1 or step % self.config.samples_every == 0:
+            self._show_sample()
+
+    def _show_sample(self) -> None:
+        if not self.batch.texts:
+            return
+        question, gold, text = self.batch.questions[0], self.batch.golds[0], self.batch.texts[0]
+        right = self.task.grade(text, gold).lenient_correct
+        mark = "[green]right[/]" if right else "[red]wrong[/]"
+        self.console.print(
+            f"  [dim]asked[/]   {escape(_one_line(question, 100))} [dim](gold {escape(gold)})[/]\n"
+            f"  [dim]replied[/] {escape(_one_line(text, 160))} {mark}",
+            highlight=False,
+        )
+
+
+def sampled_shares(task: Task, batch: ScoredBatch) -> dict[str, float]:
+    """What the newest training batch looks like: shares of its sampled completions."""
+    grades = [task.grade(text, gold) for text, gold in zip(batch.texts, batch.golds, strict=True)]
+    total = max(1, len(grades))
+    return {
+        "sampled/strict_format": sum(g.strict_format for g in grades) / total,
+        "sampled/strict": sum(g.strict_correct for g in grades) / total,
+        "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
+        "sampled/worked": sum(WORKED.search(t) is not None for t in batch.texts) / total,
+    }
+
+
+def append_json(path: Path, row: dict[str, Any]) -> None:
+    """Append one line and hand it to the system at once, so that a kill loses no finished line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The logged steps in order; of a step that a resumed run repeated, the last one counts."""
+    steps: dict[int, dict[str, Any]] = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the line that a kill cut off
+            steps[row["step"]] = {**steps.get(row["step"], {}), **row}
+    return [steps[step] for step in sorted(steps)]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _one_line(text: str, width: int) -> str:
+    flat = "⏎".join(text.split("\n"))
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
