@@ -1,0 +1,210 @@
+"""Where lm-eval meets xmlgrpo_rewards: rows in, metrics out.  What is right is decided there."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+from lm_eval.api.filter import Filter
+
+from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import Grade, Task, get_task
+
+SPLITS = ("train", "test")
+COLUMNS = ("id", "question", "gold", "solution", "task", "system_text", "user_text")
+
+
+class _Counting:
+    """How long replies are, for models that return plain text.
+
+    lm-eval tells a task neither, so the reply is tokenized again with the tokenizer named in the
+    model's arguments; the counts are then close, not exact.
+    """
+
+    tokenizer_name: str | None = None
+    reply_limit: int = 0
+
+
+_counting = _Counting()
+
+
+def load(
+    *,
+    rewards_task: str = "gsm8k",
+    data: str | None = None,
+    data_variable: str | None = None,
+    dataset: str | None = None,
+    dataset_config: str | None = None,
+    reply_limit: int = 0,
+    pretrained: str | None = None,
+    tokenizer: str | None = None,
+    **_others: Any,
+) -> DatasetDict:
+    """The items, with the columns that the YAML names.
+
+    Args:
+        rewards_task: name of a task of xmlgrpo_rewards.
+        data: a folder with test.jsonl (and train.jsonl for shots), or a .jsonl file of test items.
+        data_variable: the environment variable that names such a folder when `data` does not.
+        dataset: id on the Hub, for when there is no local data; the task's own if None.
+        dataset_config: configuration of `dataset`.
+        reply_limit: the task's max_gen_toks.
+        pretrained: the model, as lm-eval was told.
+        tokenizer: its tokenizer, when that is elsewhere.
+        _others: the rest of the model's arguments, which lm-eval passes too.
+
+    Raises:
+        UserError: no such data, or a row that is not a problem with one gold answer.
+    """
+    _counting.tokenizer_name, _counting.reply_limit = tokenizer or pretrained, reply_limit
+    task = get_task(rewards_task)
+    place = data or (os.environ.get(data_variable) if data_variable else None)
+    if place:
+        rows = _local_rows(Path(place), data_variable)
+    else:
+        rows = _hub_rows(task, dataset, dataset_config)
+    features = Features({column: Value("string") for column in COLUMNS})
+    return DatasetDict(
+        {
+            split: Dataset.from_list(
+                [_item(task, row, f"{split}-{n}") for n, row in enumerate(rows.get(split, ()))],
+                features=features,
+            )
+            for split in SPLITS
+        }
+    )
+
+
+def _local_rows(place: Path, data_variable: str | None) -> dict[str, Iterable[dict[str, Any]]]:
+    if place.is_file():
+        return {"test": _read_jsonl(place)}
+    test = place / "test.jsonl"
+    if not test.is_file():
+        raise UserError(
+            f"expected {test} or a .jsonl file of test items, found neither; name the data with "
+            f"--data or {data_variable or 'the metadata key data'}"
+        )
+    train = place / "train.jsonl"
+    return {"test": _read_jsonl(test)} | ({"train": _read_jsonl(train)} if train.is_file() else {})
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: expected JSON, {error}") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, line {number}: expected a JSON object, came {row!r:.80}")
+            yield row
+
+
+def _hub_rows(
+    task: Task, dataset: str | None, dataset_config: str | None
+) -> Mapping[str, Iterable[dict[str, Any]]]:
+    name = dataset or task.dataset
+    config = dataset_config if dataset else task.dataset_config
+    revision = None if dataset else task.dataset_revision
+    try:
+        return dict(load_dataset(name, config, revision=revision))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load the data set {name!r} from the Hub ({error}); name local files with "
+            "--data DIR (test.jsonl in it)"
+        ) from error
+
+
+def _item(task: Task, row: Mapping[str, Any], row_id: str) -> dict[str, str]:
+    example = task.example(row, str(row.get("id", row_id)))
+    texts = {message["role"]: message["content"] for message in task.messages(example.question)}
+    return {
+        "id": example.id,
+        "question": example.question,
+        "gold": example.gold,
+        "solution": example.solution,
+        "task": task.name,
+        "system_text": texts.get("system", ""),
+        "user_text": texts["user"],
+    }
+
+
+def worked_reply(doc: Mapping[str, str]) -> str:
+    """The reply a shot shows: the gold solution in the form that is asked for."""
+    return reply.render(doc["solution"], doc["gold"])
+
+
+def process_results(doc: Mapping[str, str], results: Sequence[str]) -> dict[str, float]:
+    """The metrics of one item with one reply."""
+    text = results[0]
+    return _metrics(get_task(doc["task"]).grade(text, doc["gold"]), text)
+
+
+def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The metrics of one item with several replies.
+
+    `strict_accuracy` is the share of right replies, which is pass@1; `pass_at_k` whether any was
+    right; `maj_at_k` whether the most frequent answer was, where a reply outside the strict form
+    has no vote and, of equally frequent answers, the first one counts.
+    """
+    task, texts = get_task(doc["task"]), results[0]
+    grades = [task.grade(text, doc["gold"]) for text in texts]
+    rows = [_metrics(grade, text) for grade, text in zip(grades, texts, strict=True)]
+    means = {name: fmean(row[name] for row in rows) for name in rows[0]}
+    votes = Counter(grade.answer for grade in grades if grade.strict_format and grade.answered)
+    winner = votes.most_common(1)[0][0] if votes else None
+    return means | {
+        "pass_at_k": float(any(grade.strict_correct for grade in grades)),
+        "maj_at_k": float(any(g.strict_correct and g.answer == winner for g in grades)),
+    }
+
+
+def _metrics(grade: Grade, text: str) -> dict[str, float]:
+    return {
+        "strict_accuracy": float(grade.strict_correct),
+        "lenient_accuracy": float(grade.lenient_correct),
+        "strict_format": float(grade.strict_format),
+        "soft_format": float(grade.soft_format),
+        "no_answer": float(not grade.answered),
+    } | _length(text)
+
+
+def _length(text: str) -> dict[str, float]:
+    """Tokens, and whether the reply was cut off; nothing where neither can be known."""
+    tokens = getattr(text, "tokens", None)  # our models count; stock models return plain text
+    if tokens is not None:
+        return {"reply_tokens": float(tokens), "truncated": float(text.truncated)}  # type: ignore[attr-defined]  # set beside tokens
+    tokenizer = _tokenizer(_counting.tokenizer_name) if _counting.tokenizer_name else None
+    if tokenizer is None:
+        return {}
+    count = len(tokenizer.encode(text, add_special_tokens=False))
+    return {
+        "reply_tokens": float(count),
+        "truncated": float(0 < _counting.reply_limit <= count),
+    }
+
+
+@cache
+def _tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415  # only where a stock model needs it
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError):
+        return None  # not a tokenizer's name: a server's model, for one
+
+
+class EveryReply(Filter):  # type: ignore[misc]  # lm-eval is untyped
+    """Hands all replies of an item on; lm-eval's `take_first_k` wants their number beforehand."""
+
+    def apply(self, resps: Iterable[Any], docs: Sequence[Any]) -> Iterable[Any]:
+        """Return the replies as they are."""
+        return resps
