@@ -25,15 +25,15 @@ find_python() {
   return 1
 }
 
-narrate() { # of pip's output: the large downloads, and the long silence that follows them
+narrate() { # of pip's words: errors, the large downloads, and the long silence after them
   local line
   while IFS= read -r line; do
     case $line in
       *Downloading*[MG]B\)) echo "  ${line#*Downloading }" ;;
       "Installing collected packages:"*)
-        line=${line#*: }
-        echo "  unpacking $(wc -w <<<"$line") packages: silent for about 40 s"
+        echo "  unpacking $(wc -w <<<"${line#*: }") packages: silent for about 40 s"
         ;;
+      *ERROR* | *error:*) echo "$line" >&2 ;;
     esac
   done
 }
@@ -47,7 +47,10 @@ if ! suits .venv/bin/python; then
   "$python" -m venv --clear .venv
 fi
 pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-  -r ci/requirements/base.txt -r ci/requirements/dev.txt | narrate
+  -r ci/requirements/base.txt -r ci/requirements/dev.txt 2>&1 | tee .venv/setup.log | narrate || {
+  echo "error: pip could not install the locked requirements; its own words: .venv/setup.log" >&2
+  exit 1
+}
 pip install --quiet --no-deps --no-build-isolation \
   -e packages/rewards -e packages/trainer -e packages/evaluator -e packages/exporter
 pip check

@@ -1,0 +1,90 @@
+"""Small environments for checks that must not see the whole of `.venv`.
+
+Everything here runs under `.venv`'s Python: its pip and its hatchling work on the new
+environments, which need neither.
+"""
+
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Container, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(sysconfig.get_path("purelib"))
+"""Where `.venv` keeps its packages."""
+
+
+class UndeclaredError(Exception):
+    """A wheel declares something that `.venv` does not hold."""
+
+
+def build_wheel(package: str, dist: Path) -> Path:
+    """Build the wheel of one of our packages into `dist`."""
+    build: list[str | Path] = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    build += ["--outdir", dist, f"packages/{package}"]
+    subprocess.run(build, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return next(dist.glob(f"xmlgrpo_{package}-*.whl"))
+
+
+def create(home: Path, python: Path) -> Path:
+    """Make an empty environment of `python`, without even pip; returns its Python."""
+    subprocess.run([python, "-m", "venv", "--clear", "--without-pip", home], check=True)
+    return home / "bin" / "python"
+
+
+def pip(python: Path, *arguments: str | Path) -> None:
+    """Run `.venv`'s pip upon another environment."""
+    command: list[str | Path] = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*command, "--disable-pip-version-check", *arguments], check=True)
+
+
+def link_requirements(python: Path) -> None:
+    """Link from `.venv` what the wheels installed in an environment declare, and nothing more.
+
+    Installing torch afresh for each wheel would cost minutes and gigabytes, and sharing `.venv`
+    whole would hide an undeclared import behind somebody else's dependency.  With the closure of
+    `Requires-Dist` linked in, `pip check` and an import of every module mean what they mean after
+    a real `pip install`.
+
+    Raises:
+        UndeclaredError: a requirement is not in `.venv`: the lock is stale.
+    """
+    (site,) = python.parent.parent.glob("lib/python*/site-packages")
+    wheels = list(metadata.distributions(path=[str(site)]))
+    ours = {canonicalize_name(wheel.name) for wheel in wheels}
+    for distribution in _closure([line for w in wheels for line in w.requires or ()], ours):
+        for entry in _top_level(distribution):
+            link = site / entry
+            if not link.exists():
+                link.symlink_to(SHARED / entry)
+
+
+def _closure(declared: Iterable[str], ours: Container[str]) -> Iterator[metadata.Distribution]:
+    """The distributions of `.venv` that the lines `declared` ask for, directly or not."""
+    seen: set[tuple[str, str]] = set()
+    todo = [(Requirement(line), "") for line in declared]
+    while todo:
+        requirement, extra = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for asked in {"", *requirement.extras}:
+            if name in ours or (name, asked) in seen:
+                continue
+            seen.add((name, asked))
+            try:
+                distribution = metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                raise UndeclaredError(f"{requirement} is declared but not in .venv") from None
+            yield distribution
+            todo += [(Requirement(line), asked) for line in distribution.requires or ()]
+
+
+def _top_level(distribution: metadata.Distribution) -> set[str]:
+    """The entries of site-packages that belong to a distribution: its folders and files."""
+    return {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}

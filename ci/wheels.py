@@ -1,0 +1,42 @@
+"""Build the four wheels; install and import each with what it declares, and nothing else.
+
+Run it as `nox -s wheels`.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import environments
+
+PACKAGES = ("rewards", "trainer", "evaluator", "exporter")
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(f"  {len(names) + 1} modules imported")
+"""
+
+
+def main() -> None:
+    """Build, install, `pip check` and import, package by package."""
+    with tempfile.TemporaryDirectory() as scratch:
+        wheels = {p: environments.build_wheel(p, Path(scratch) / "dist") for p in PACKAGES}
+        for package, wheel in wheels.items():
+            print(f"{wheel.name}, {wheel.stat().st_size / 1024:.0f} KiB", flush=True)
+            python = environments.create(Path(scratch) / package, Path(sys.executable))
+            install = ("install", "--quiet", "--no-index", "--no-deps")
+            environments.pip(python, *install, *{wheels["rewards"], wheel})
+            environments.link_requirements(python)
+            environments.pip(python, "check")
+            # -I: not the checkout, not PYTHONPATH; what is imported is what was installed
+            subprocess.run([python, "-I", "-c", IMPORT_ALL, f"xmlgrpo_{package}"], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Fixtures that the tests of every package share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def gsm8k_dir() -> Path:
+    """The folder of the real GSM8K, `train.jsonl` and `test.jsonl`, named by GSM8K_DIR.
+
+    Where it is not named the test is skipped and says so; GSM8K_REQUIRED=1 makes that a failure,
+    and so is a name with nothing behind it.
+    """
+    named = os.environ.get("GSM8K_DIR")
+    if not named:
+        reason = "GSM8K_DIR is not set: the folder with GSM8K's train.jsonl and test.jsonl"
+        if os.environ.get("GSM8K_REQUIRED") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = Path(named)
+    for name in ("train.jsonl", "test.jsonl"):
+        if not (folder / name).is_file():
+            pytest.fail(f"GSM8K_DIR={named!r} holds no {name}")
+    return folder
