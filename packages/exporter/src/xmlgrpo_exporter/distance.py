@@ -1,6 +1,6 @@
 """How far two models are apart: distributions position by position, and whole greedy replies.
 
-Axes: T positions, V vocabulary.
+Axes, as suffixes of names: t positions, v vocabulary.
 """
 
 from collections.abc import Sequence
@@ -36,6 +36,16 @@ class Distance:
         """Share of positions with the same first token; 0 when nothing was compared."""
         return self.top1_same / self.positions if self.positions else 0.0
 
+    def as_json(self) -> dict[str, float | int | None]:
+        """For a result file; the KL is None when it is not a number."""
+        measured = self.positions > 0 and self.finite
+        return {
+            "positions": self.positions,
+            "mean_kl": self.mean_kl if measured else None,
+            "worst_kl": self.kl_worst if measured else None,
+            "top1": self.top1,
+        }
+
     def __add__(self, other: "Distance") -> "Distance":
         return Distance(
             self.positions + other.positions,
@@ -46,7 +56,7 @@ class Distance:
         )
 
 
-def compare_logits(reference_T_V: Any, other_T_V: Any) -> Distance:
+def compare_logits(reference_tv: Any, other_tv: Any) -> Distance:
     """Compare two arrays of logits of the same positions.
 
     A model's table may be longer than its tokenizer's vocabulary, and a converter may cut the
@@ -57,18 +67,18 @@ def compare_logits(reference_T_V: Any, other_T_V: Any) -> Distance:
     """
     import numpy as np
 
-    if len(reference_T_V) != len(other_T_V):
-        raise ValueError(f"{len(reference_T_V)} positions against {len(other_T_V)}")
-    if not len(reference_T_V):
+    if len(reference_tv) != len(other_tv):
+        raise ValueError(f"{len(reference_tv)} positions against {len(other_tv)}")
+    if not len(reference_tv):
         return Distance()
-    common = min(reference_T_V.shape[1], other_T_V.shape[1])
-    if not np.isfinite(other_T_V[:, :common]).all():
-        return Distance(positions=len(reference_T_V), finite=False)
-    log_p = _log_softmax(reference_T_V[:, :common])
-    log_q = _log_softmax(other_T_V[:, :common])
-    kl_T = np.maximum((np.exp(log_p) * (log_p - log_q)).sum(-1), 0.0)
+    common = min(reference_tv.shape[1], other_tv.shape[1])
+    if not np.isfinite(other_tv[:, :common]).all():
+        return Distance(positions=len(reference_tv), finite=False)
+    log_p = _log_softmax(reference_tv[:, :common])
+    log_q = _log_softmax(other_tv[:, :common])
+    kl_t = np.maximum((np.exp(log_p) * (log_p - log_q)).sum(-1), 0.0)
     same = int((log_p.argmax(-1) == log_q.argmax(-1)).sum())
-    return Distance(len(kl_T), float(kl_T.sum()), float(kl_T.max()), same)
+    return Distance(len(kl_t), float(kl_t.sum()), float(kl_t.max()), same)
 
 
 def identical(reference: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> int:
@@ -76,9 +86,9 @@ def identical(reference: Sequence[Sequence[int]], other: Sequence[Sequence[int]]
     return sum(list(a) == list(b) for a, b in zip(reference, other, strict=True))
 
 
-def _log_softmax(logits_T_V: Any) -> Any:
+def _log_softmax(logits_tv: Any) -> Any:
     import numpy as np
 
-    wide = logits_T_V.astype(np.float64)
+    wide = logits_tv.astype(np.float64)
     shifted = wide - wide.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -3,7 +3,7 @@
 A GGUF may come from anywhere, and its readers have had memory-safety bugs; a 49-byte file with an
 array length of 2**63 is enough to hang the `gguf` package's reader (0.19.0).  Here nothing is read
 or allocated that the file's own length does not allow, time is linear in the file, and whatever is
-wrong is a `BadGguf` that says what.
+wrong is a `BadGgufError` that says what.
 
 Layout (ggml/docs/gguf.md): magic, version, number of tensors, number of key-value pairs, the pairs,
 one description a tensor, padding, the tensors' bytes.
@@ -84,7 +84,7 @@ BLOCKS = {
 }
 
 
-class BadGguf(UserError):
+class BadGgufError(UserError):
     """The file is not a GGUF that can be trusted to be whole."""
 
 
@@ -118,15 +118,15 @@ def read_header(path: Path) -> GgufHeader:
     """Read and check the header of a GGUF file.
 
     Raises:
-        BadGguf: not a file, too short, a wrong magic or version, a size that the file cannot hold,
+        BadGgufError: not a file, too short, a wrong magic or version, a size that the file cannot hold,
             a tensor that reaches past the end of the file (a truncated copy).
     """
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no file"
-        raise BadGguf(f"expected a GGUF file, found {kind} at {path}")
+        raise BadGgufError(f"expected a GGUF file, found {kind} at {path}")
     length = path.stat().st_size
     if length < FIXED_BYTES:
-        raise BadGguf(f"{path} has {length} bytes; a GGUF has at least {FIXED_BYTES}")
+        raise BadGgufError(f"{path} has {length} bytes; a GGUF has at least {FIXED_BYTES}")
     with path.open("rb") as file:
         return _Reader(file, path, length).header()
 
@@ -232,5 +232,5 @@ class _Reader:
             raise self._bad(f"{what}: the file became shorter while it was read")
         return raw
 
-    def _bad(self, why: str) -> BadGguf:
-        return BadGguf(f"{self._path} is not a whole GGUF: {why}")
+    def _bad(self, why: str) -> BadGgufError:
+        return BadGgufError(f"{self._path} is not a whole GGUF: {why}")

@@ -1,0 +1,35 @@
+"""`xmlgrpo-export`: one subcommand a stage of the way out, one module a subcommand.
+
+A module under `xmlgrpo_exporter.commands` has one function, `add_parser(subparsers)`, which adds
+its parser and sets `command` (a function of the parsed arguments that returns the exit code).
+Those modules import nothing heavy at the top, so that `--help` answers at once.
+"""
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from xmlgrpo_rewards.errors import run_command
+
+SUBCOMMANDS = ("merge",)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `xmlgrpo-export` with every subcommand."""
+    parser = argparse.ArgumentParser(
+        prog="xmlgrpo-export",
+        description="How the model leaves: merged weights, GGUF files, and proof that they are "
+        "the model that was trained.",
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in SUBCOMMANDS:
+        import_module(f"xmlgrpo_exporter.commands.{name}").add_parser(subparsers)
+    return parser
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments = build_parser().parse_args()
+    command = cast("Callable[[argparse.Namespace], int | None]", arguments.command)
+    run_command(lambda: command(arguments))

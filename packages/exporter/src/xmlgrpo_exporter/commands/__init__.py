@@ -1,0 +1,1 @@
+"""The subcommands of `xmlgrpo-export`, one module each."""

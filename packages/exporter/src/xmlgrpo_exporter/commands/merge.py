@@ -1,0 +1,97 @@
+"""`xmlgrpo-export merge`: the adapter into its 16-bit base, checked against it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from xmlgrpo_exporter.commands import arguments as shared
+from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
+from xmlgrpo_rewards.run_folder import RunFolder
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "merge",
+        help="merge the adapter into its base, and compare both",
+        description="Merge a run's adapter into its pristine 16-bit (or 32-bit) base, save "
+        "safetensors, load them again and compare the answers. Exit code 3: they differ.",
+    )
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder, outputs/NAME")
+    parser.add_argument("--out", type=Path, help="default: RUN/merged")
+    add_merge_options(parser)
+    shared.add_comparison(parser)
+    parser.set_defaults(command=command)
+
+
+def add_merge_options(parser: argparse.ArgumentParser) -> None:
+    """Add how to merge; `gguf` merges too when that has not been done."""
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the merged weights (default: what the run was trained in)",
+    )
+    parser.add_argument("--base", help="use this base model instead of the manifest's")
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Merge the run of the arguments."""
+    run = RunFolder(arguments.run)
+    return merge_run(run, arguments.out or run.merged, arguments, shared.console())
+
+
+def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console: Console) -> int:
+    """Merge a run into `out`, unless that is done.
+
+    Raises:
+        UserError: the run is not finished, its base or adapter cannot be used, or `out` holds
+            something else.
+    """
+    from xmlgrpo_exporter import merge
+    from xmlgrpo_exporter.adapter import read_adapter
+    from xmlgrpo_exporter.conversations import conversations
+    from xmlgrpo_exporter.fingerprint import fingerprint
+    from xmlgrpo_exporter.questions import load_questions
+    from xmlgrpo_exporter.reference import choose_device
+
+    manifest = run.read_manifest()
+    adapter = read_adapter(run.adapter)
+    base = merge.base_of(manifest, arguments.base)
+    config = merge.check_base(base)
+    dtype = merge.choose_dtype(arguments.dtype, base, str(config.get("model_type", "")))
+    source = {
+        "adapter": fingerprint(run.adapter),
+        "base": base.name,
+        "revision": base.revision,
+        "dtype": dtype,
+    }
+    if merge.up_to_date(out, source):
+        console.print(f"{out} is up to date")
+        return 0
+    asked = load_questions(arguments.data, run.root)
+    gate = merge.merge(
+        adapter=adapter,
+        base=base,
+        dtype=dtype,
+        out=out,
+        source=source,
+        conversations=conversations(asked.texts[: arguments.prompts], manifest.get("task")),
+        asked_source=asked.source,
+        new_tokens=arguments.new_tokens,
+        device=choose_device(arguments.device),
+        say=console.print,
+    )
+    console.print(f"adapter against merged, {asked.source}: {gate.numbers()}")
+    if base.trained_in_4bit:
+        console.print(
+            "trained on 4-bit weights: the adapter never saw this 16-bit base, so measure the "
+            "merged model as well (make ladder)"
+        )
+    if not gate.passed:
+        console.print(f"[bold red]refused[/]: {gate.why} (kept as {out}.rejected)")
+        return EXIT_GATE_FAILED
+    console.print(f"wrote {out}")
+    return 0

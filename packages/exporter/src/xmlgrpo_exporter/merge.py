@@ -1,0 +1,313 @@
+"""Merge the adapter into its base, and prove that the merged folder answers the same.
+
+The base is loaded anew in float32 (never a 4-bit one: its rounding would be baked in), the adapter
+is added there, and the sum is rounded once, to the number type that is saved.  The saved folder is
+then loaded again and compared with adapter-on-base on real prompts; a folder that differs never
+gets its final name.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_exporter.adapter import Adapter, read_adapter, read_json
+from xmlgrpo_exporter.disk import require_free
+from xmlgrpo_exporter.distance import Distance, compare_logits, identical
+from xmlgrpo_exporter.fingerprint import fingerprint
+from xmlgrpo_exporter.gate import Gate, all_passed
+from xmlgrpo_exporter.quant_types import Limits
+from xmlgrpo_exporter.reference import (
+    Reference,
+    load_model,
+    load_reference,
+    load_tokenizer,
+    stop_ids,
+)
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import write_json
+
+RECORD = "merge.json"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2}
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+# Rounding is all that may differ.  In float32 that is the last bit of a sum.
+LIMITS = {
+    "float32": Limits(mean_kl=1e-5, top1=0.995, greedy_identical=0.9),
+    "bfloat16": Limits(mean_kl=5e-3, top1=0.98, greedy_identical=0.6),
+    "float16": Limits(mean_kl=1e-3, top1=0.99, greedy_identical=0.75),
+}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The pristine model that the adapter was trained on.
+
+    Attributes:
+        name: a folder or a Hub id.
+        revision: commit on the Hub; None for a folder.
+        dtype: the number type it was trained in.
+        model_class: the class of transformers it was trained as; None for its own.
+        trained_in_4bit: the adapter saw a 4-bit base.
+    """
+
+    name: str
+    revision: str | None
+    dtype: str
+    model_class: str | None
+    trained_in_4bit: bool
+
+
+def base_of(manifest: dict[str, Any], override: str | None) -> Base:
+    """The base that a run's manifest names, or the one given instead of it."""
+    stored = manifest["base"]
+    return Base(
+        name=override or stored["name"],
+        revision=None if override else stored.get("revision"),
+        dtype=stored["dtype"],
+        model_class=stored.get("class"),
+        trained_in_4bit=bool(stored.get("quantized_4bit")),
+    )
+
+
+def choose_dtype(asked: str, base: Base, model_type: str) -> str:
+    """The number type to save: the one trained in, unless another was asked for.
+
+    Raises:
+        UserError: float16 for Gemma 3, whose activations overflow it.
+    """
+    dtype = base.dtype if asked == "auto" else asked
+    if dtype not in BYTES_A_WEIGHT:
+        raise UserError(f"the run was trained in {dtype!r}; give --dtype, one of {DTYPES[1:]}")
+    if dtype == "float16" and model_type.startswith("gemma3"):
+        raise UserError(
+            "Gemma 3 overflows in float16 (its activations pass 65,504), so a float16 folder would "
+            "answer nonsense for whoever loads it; use --dtype bfloat16 or float32"
+        )
+    return dtype
+
+
+def check_base(base: Base) -> dict[str, Any]:
+    """Read the base's configuration before its weights.
+
+    Raises:
+        UserError: not reachable, or quantized itself.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(base.name, revision=base.revision)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"cannot read the base model {base.name!r}: {reason}. Give a folder with --base"
+        ) from None
+    values: dict[str, Any] = config.to_dict()
+    if values.get("quantization_config"):
+        plain = base.name.removesuffix("-bnb-4bit").removesuffix("-unsloth")
+        hint = f", such as --base {plain}" if plain != base.name else ""
+        raise UserError(
+            f"the base {base.name!r} is quantized itself; a merge would keep its rounding errors "
+            f"for good. Give the 16-bit model it was made from with --base{hint}"
+        )
+    return values
+
+
+def up_to_date(out: Path, source: dict[str, Any]) -> bool:
+    """Whether `out` is already the merge of this source.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if not out.exists():
+        return False
+    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+    if record.get("source") == source:
+        return True
+    raise UserError(
+        f"{out} holds another merge (or another model), which is not overwritten; remove it or "
+        "give --out"
+    )
+
+
+def merge(
+    *,
+    adapter: Adapter,
+    base: Base,
+    dtype: str,
+    out: Path,
+    source: dict[str, Any],
+    conversations: list[list[dict[str, str]]],
+    asked_source: str,
+    new_tokens: int,
+    device: str,
+    say: Say,
+) -> Gate:
+    """Merge, save to a temporary name, load again, compare, rename.
+
+    Args:
+        adapter: what is merged.
+        base: what it is merged into.
+        dtype: of the saved weights.
+        out: the folder to write; must not exist.
+        source: stored in `merge.json`, to know this merge again.
+        conversations: the prompts that both sides answer.
+        asked_source: where those came from, for the record.
+        new_tokens: longest reply that is compared.
+        device: "cpu" or "cuda".
+        say: told what is being done.
+
+    Returns:
+        The parity gate.  When it failed, the folder is beside `out`, named `.rejected`.
+
+    Raises:
+        UserError: the adapter does not fit the base, or the disk is too full.
+    """
+    say(f"loading {base.name} in float32")
+    model = load_model(base.name, revision=base.revision, model_class=base.model_class)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    require_free(out.parent, parameters * BYTES_A_WEIGHT[dtype], "the merged model")
+    partial = out.with_name(f".{out.name}.partial")
+    _remove(partial)
+    partial.mkdir(parents=True)
+    copy_tokenizer(adapter.folder, base, partial)
+    tokenizer = load_tokenizer(partial)
+    stops = stop_ids(model, tokenizer)
+
+    wrapped = _with_adapter(model, adapter).to(device).eval()
+    say(f"{len(conversations)} replies of the adapter on its base")
+    trained = Reference(wrapped, tokenizer, stops)
+    _, prompts = trained.encode(conversations)
+    trained_replies = trained.greedy(prompts, new_tokens)
+    trained_logits = [trained.logits(p, r) for p, r in zip(prompts, trained_replies, strict=True)]
+
+    say(f"merging and saving as {dtype}")
+    _save(wrapped, partial, dtype=dtype, stops=stops)
+    del wrapped, model, trained
+
+    say("loading the merged folder again and comparing")
+    merged = load_reference(partial, device)
+    merged_replies = merged.greedy(prompts, new_tokens)
+    distance = Distance()
+    for prompt, reply, logits in zip(prompts, trained_replies, trained_logits, strict=True):
+        distance += compare_logits(logits, merged.logits(prompt, reply))
+    gate = parity_gate(distance, identical(trained_replies, merged_replies), len(prompts), dtype)
+
+    write_json(
+        partial / RECORD,
+        {
+            "format": 1,
+            "source": source,
+            "base": {"name": base.name, "revision": base.revision},
+            "trained_in_4bit": base.trained_in_4bit,
+            "dtype": dtype,
+            "class": type(merged.model).__name__,
+            "stop_ids": list(stops),
+            "fingerprint": fingerprint(partial),
+            "questions": {"source": asked_source, "count": len(prompts)},
+            "new_tokens": new_tokens,
+            "parity": gate.as_json(),
+        },
+    )
+    rejected = out.with_name(f"{out.name}.rejected")
+    _remove(rejected)
+    partial.rename(out if all_passed([gate]) else rejected)
+    return gate
+
+
+def parity_gate(distance: Distance, same: int, prompts: int, dtype: str) -> Gate:
+    """Hold the distance between adapter-on-base and the merged folder against its limits."""
+    limits = LIMITS[dtype]
+    share = same / prompts
+    passed = (
+        distance.mean_kl <= limits.mean_kl
+        and distance.top1 >= limits.top1
+        and share >= limits.greedy_identical
+    )
+    why = (
+        ""
+        if passed
+        else "the merged folder does not answer as the adapter on its base does; nothing was "
+        "exported. Check that adapter and base belong together, or try --dtype float32"
+    )
+    return Gate(
+        "parity",
+        passed,
+        found={**distance.as_json(), "greedy_identical": same, "prompts": prompts},
+        limit={
+            "mean_kl": limits.mean_kl,
+            "top1": limits.top1,
+            "greedy_identical": limits.greedy_identical,
+        },
+        why=why,
+    )
+
+
+def copy_tokenizer(adapter: Path, base: Base, out: Path) -> None:
+    """Put the tokenizer that was trained with into the merged folder.
+
+    The adapter folder's files go over as they are.  `tokenizer.model` (which the GGUF converter
+    reads and transformers 5 does not save) and the image processor come from the base, if it has
+    them.
+    """
+    names = [p for p in adapter.iterdir() if p.is_file() and _is_tokenizer_file(p.name)]
+    for path in names:
+        shutil.copyfile(path, out / path.name)
+    if not (out / "tokenizer.json").is_file():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(base.name, revision=base.revision).save_pretrained(out)
+    for name in ("tokenizer.model", *PROCESSOR_FILES):
+        found = None if (out / name).exists() else _base_file(base, name)
+        if found is not None:
+            shutil.copyfile(found, out / name)
+
+
+def _is_tokenizer_file(name: str) -> bool:
+    return name.startswith(("tokenizer", "chat_template", "special_tokens_map", "added_tokens"))
+
+
+def _base_file(base: Base, name: str) -> Path | None:
+    """A file of the base, from its folder or the Hub; None when it has no such file."""
+    folder = Path(base.name)
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(base.name, name, revision=base.revision))
+    except (EntryNotFoundError, LocalEntryNotFoundError):
+        return None
+
+
+def _with_adapter(model: Any, adapter: Adapter) -> Any:
+    from peft import PeftModel, get_peft_model_state_dict
+
+    wrapped = PeftModel.from_pretrained(model, adapter.folder)
+    loaded = set(get_peft_model_state_dict(wrapped))
+    if loaded != adapter.tensors:
+        lost = sorted(adapter.tensors - loaded) or sorted(loaded - adapter.tensors)
+        raise UserError(
+            f"the adapter in {adapter.folder} does not fit its base: "
+            f"{len(loaded ^ adapter.tensors)} tensors have no counterpart, such as {lost[0]}. "
+            "Give the model it was trained on with --base"
+        )
+    return wrapped
+
+
+def _save(wrapped: Any, out: Path, *, dtype: str, stops: tuple[int, ...]) -> None:
+    import torch
+
+    merged = wrapped.merge_and_unload(safe_merge=True).to("cpu").to(getattr(torch, dtype))
+    merged.generation_config.eos_token_id = list(stops)
+    merged.save_pretrained(out)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

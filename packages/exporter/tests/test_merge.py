@@ -1,0 +1,208 @@
+"""Merging: what must fit before, and that the merged folder answers as the adapter did."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from xmlgrpo_exporter import merge
+from xmlgrpo_exporter.adapter import read_adapter
+from xmlgrpo_exporter.cli import build_parser
+from xmlgrpo_exporter.distance import Distance
+from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
+from xmlgrpo_rewards.errors import UserError
+
+
+def run_cli(*words) -> int:
+    arguments = build_parser().parse_args([str(word) for word in words])
+    return arguments.command(arguments)
+
+
+BASE = merge.Base("google/gemma-3-1b-it", None, "bfloat16", "Gemma3ForCausalLM", False)
+
+
+@pytest.mark.slow
+def test_merged_run_answers_as_its_adapter_and_is_not_merged_twice(tiny_run, tmp_path, capsys):
+    out = tmp_path / "merged"
+    assert run_cli("merge", "--run", tiny_run.run, "--out", out, "--prompts", 4) == 0
+    record = json.loads((out / "merge.json").read_text())
+    assert record["parity"]["passed"]
+    assert record["parity"]["found"]["greedy_identical"] == 4
+    assert record["stop_ids"] == [1, 6]
+    assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == [1, 6]
+    assert (out / "chat_template.jinja").read_text() == (
+        tiny_run.run / "adapter" / "chat_template.jinja"
+    ).read_text()
+    assert (out / "tokenizer.model").read_bytes() == (
+        tiny_run.base / "tokenizer.model"
+    ).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merged"]
+
+    capsys.readouterr()
+    assert run_cli("merge", "--run", tiny_run.run, "--out", out) == 0
+    assert "up to date" in capsys.readouterr().out
+    with pytest.raises(UserError, match="not overwritten"):
+        run_cli("merge", "--run", tiny_run.run, "--out", out, "--dtype", "bfloat16")
+
+
+@pytest.mark.slow
+def test_weights_are_base_plus_scaled_product(tiny_run, tmp_path):
+    out = tmp_path / "merged"
+    assert run_cli("merge", "--run", tiny_run.run, "--out", out, "--prompts", 1) == 0
+    layer = "model.layers.1.mlp.down_proj"
+    adapter = load_file(tiny_run.run / "adapter" / "adapter_model.safetensors")
+    a = adapter[f"base_model.model.{layer}.lora_A.weight"]
+    b = adapter[f"base_model.model.{layer}.lora_B.weight"]
+    before = load_file(tiny_run.base / "model.safetensors")[f"{layer}.weight"]
+    after = load_file(out / "model.safetensors")[f"{layer}.weight"]
+    assert b.abs().max() > 0
+    torch.testing.assert_close(after, before + 8 / 4 * (b @ a))
+
+
+@pytest.mark.slow
+def test_bfloat16_is_rounded_once_and_still_passes(tiny_run, tmp_path):
+    out = tmp_path / "merged"
+    assert run_cli("merge", "--run", tiny_run.run, "--out", out, "--dtype", "bfloat16") == 0
+    weights = load_file(out / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+    found = json.loads((out / "merge.json").read_text())["parity"]["found"]
+    assert 0 < found["mean_kl"] < merge.LIMITS["bfloat16"].mean_kl
+
+
+@pytest.mark.slow
+def test_multimodal_run_merges_and_loads_again(vision_run, tmp_path):
+    out = tmp_path / "merged"
+    assert run_cli("merge", "--run", vision_run.run, "--out", out, "--prompts", 2) == 0
+    assert json.loads((out / "merge.json").read_text())["class"] == "Gemma3ForConditionalGeneration"
+    before = load_file(vision_run.base / "model.safetensors")
+    after = load_file(out / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys()
+    assert changed == {
+        f"language_model.model.layers.{layer}.self_attn.{part}_proj.weight"
+        for layer in (0, 1)
+        for part in "qv"
+    }
+
+
+@pytest.mark.slow
+def test_failed_parity_keeps_the_final_name_free(tiny_run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "merged"
+    monkeypatch.setitem(merge.LIMITS, "bfloat16", merge.Limits(0.0, 1.0, 1.0))
+    words = ("merge", "--run", tiny_run.run, "--out", out, "--dtype", "bfloat16", "--prompts", 2)
+    assert run_cli(*words) == EXIT_GATE_FAILED
+    assert not out.exists()
+    assert (tmp_path / "merged.rejected" / "merge.json").is_file()
+    assert "refused" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_adapter_of_another_model_is_refused(tiny_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run.run, run)
+    weights = load_file(run / "adapter" / "adapter_model.safetensors")
+    moved = {name.replace("layers.1", "layers.7"): weight for name, weight in weights.items()}
+    save_file(moved, run / "adapter" / "adapter_model.safetensors")
+    with (
+        pytest.warns(UserWarning, match="missing adapter keys"),
+        pytest.raises(UserError, match="does not fit its base"),
+    ):
+        run_cli("merge", "--run", run)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("vision_tower.encoder.layers.0.q_proj", "vision tower", id="vision-tower"),
+        pytest.param("multi_modal_projector.mm", "vision tower", id="projector"),
+        pytest.param("embed_tokens", "embedding or the output table", id="embedding"),
+        pytest.param("lm_head", "embedding or the output table", id="lm-head"),
+    ],
+)
+def test_adapters_that_cannot_be_merged_soundly(tmp_path, name, expected):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    tensor = {f"base_model.model.{name}.lora_A.weight": torch.zeros(1)}
+    save_file(tensor, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(UserError, match=expected):
+        read_adapter(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({}, "adapter_config.json", id="empty-folder"),
+        pytest.param({"adapter_config.json": "{"}, "not JSON", id="half-a-config"),
+        pytest.param({"adapter_config.json": "[]"}, "JSON object", id="list"),
+        pytest.param(
+            {"adapter_config.json": '{"peft_type": "LORA"}', "adapter_model.bin": ""},
+            "Pickled",
+            id="pickle-only",
+        ),
+        pytest.param(
+            {"adapter_config.json": '{"peft_type": "IA3"}', "adapter_model.safetensors": ""},
+            "IA3",
+            id="not-lora",
+        ),
+        pytest.param(
+            {"adapter_config.json": '{"peft_type": "LORA"}', "adapter_model.safetensors": "x"},
+            "not a whole safetensors",
+            id="broken-weights",
+        ),
+    ],
+)
+def test_broken_adapter_folders(tmp_path, files, expected):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=expected):
+        read_adapter(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "model_type", "expected"),
+    [
+        pytest.param("auto", "gemma3_text", "bfloat16", id="auto-is-what-was-trained"),
+        pytest.param("float32", "gemma3", "float32", id="asked"),
+        pytest.param("float16", "qwen3", "float16", id="float16-elsewhere"),
+    ],
+)
+def test_choose_dtype(asked, model_type, expected):
+    assert merge.choose_dtype(asked, BASE, model_type) == expected
+
+
+@pytest.mark.parametrize("model_type", ["gemma3", "gemma3_text"])
+def test_float16_gemma_is_refused(model_type):
+    with pytest.raises(UserError, match="overflows in float16"):
+        merge.choose_dtype("float16", BASE, model_type)
+
+
+def test_quantized_base_is_refused_and_its_origin_named(tmp_path):
+    folder = tmp_path / "gemma-3-1b-it-unsloth-bnb-4bit"
+    folder.mkdir()
+    config = {
+        "model_type": "gemma3_text",
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    base = merge.Base(str(folder), None, "bfloat16", None, True)
+    with pytest.raises(UserError, match=r"--base \S*gemma-3-1b-it\Z"):
+        merge.check_base(base)
+
+
+@pytest.mark.parametrize(
+    ("distance", "same", "passed"),
+    [
+        pytest.param(Distance(100, 1e-5, 1e-6, 100), 4, True, id="rounding"),
+        pytest.param(Distance(100, 1e-2, 1e-3, 100), 4, False, id="kl"),
+        pytest.param(Distance(100, 1e-5, 1e-6, 90), 4, False, id="first-token"),
+        pytest.param(Distance(100, 1e-5, 1e-6, 100), 1, False, id="replies"),
+        pytest.param(Distance(100, 0.0, 0.0, 100, finite=False), 4, False, id="nan"),
+        pytest.param(Distance(), 4, False, id="nothing-compared"),
+    ],
+)
+def test_parity_gate(distance, same, passed):
+    gate = merge.parity_gate(distance, same, 4, "float32")
+    assert gate.passed is passed
+    assert bool(gate.why) is not passed
+    json.dumps(gate.as_json(), allow_nan=False)
