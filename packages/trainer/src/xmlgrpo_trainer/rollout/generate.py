@@ -1,0 +1,70 @@
+"""The `generate` engine: the same call for every model, through transformers' `generate`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from xmlgrpo_trainer.rollout.sampling import Sampling
+from xmlgrpo_trainer.rollout.stops import cut_after_stop
+
+
+class GenerateEngine:
+    """Completes prompts with any transformers model, with or without an adapter.
+
+    Args:
+        model: a causal language model with `generate`.
+        stop_ids: the tokens that end a completion.
+        pad_id: of the tokenizer.
+    """
+
+    def __init__(self, model: Any, stop_ids: Sequence[int], pad_id: int) -> None:
+        self.model = model
+        self.stop_ids = tuple(stop_ids)
+        self.pad_id = pad_id
+
+    def refresh(self) -> None:
+        """Nothing to do: the model itself is asked."""
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[list[int]]:
+        """Complete every prompt `samples` times; see `xmlgrpo_trainer.rollout.Engine`."""
+        if not prompts:
+            return []
+        length = max(map(len, prompts))
+        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
+        seen = [[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                texts_R_T = self.model.generate(
+                    input_ids=torch.tensor(padded, device=self.model.device),
+                    attention_mask=torch.tensor(seen, device=self.model.device),
+                    generation_config=self._config(samples, sampling),
+                )
+        finally:
+            self.model.train(was_training)
+        completions = texts_R_T[:, length:].tolist()
+        return [cut_after_stop(completion, self.stop_ids) for completion in completions]
+
+    def _config(self, samples: int, sampling: Sampling) -> GenerationConfig:
+        """Every field that decides a token is named: transformers fills gaps from the model."""
+        greedy = sampling.is_greedy
+        return GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            num_return_sequences=samples,
+            do_sample=not greedy,
+            # unused when greedy, but anything but transformers' own defaults is warned about then
+            temperature=1.0 if greedy else sampling.temperature,
+            top_p=1.0 if greedy else sampling.top_p,
+            top_k=50 if greedy else sampling.top_k,
+            min_p=None if greedy else sampling.min_p,
+            repetition_penalty=1.0,
+            num_beams=1,
+            use_cache=True,
+            eos_token_id=list(self.stop_ids),
+            pad_token_id=self.pad_id,
+        )

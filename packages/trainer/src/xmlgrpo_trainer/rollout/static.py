@@ -1,0 +1,105 @@
+"""The `graph` engine in its CPU form: a lean decoding loop over a static cache.
+
+What it saves over transformers' `generate` on a small model: a LoRA adapter is merged once a
+rollout and not applied at every token; each distinct prompt is read once, whatever the number of
+samples; rows that are finished are dropped; and a step is a few dozen calls.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from xmlgrpo_trainer.rollout.cache import prefill
+from xmlgrpo_trainer.rollout.forward import last_logits
+from xmlgrpo_trainer.rollout.sampling import Sampling, next_tokens
+from xmlgrpo_trainer.rollout.stops import cut_after_stop
+from xmlgrpo_trainer.rollout.weights import read_rope, read_weights
+
+LOOK_EVERY = 4  # steps between two looks at how many rows are finished
+DROP_BELOW = 0.75  # rows are dropped once so few of them are still growing: it costs a copy
+
+
+class StaticEngine:
+    """Completes prompts with a `Gemma3ForCausalLM`, bare or with a LoRA adapter.
+
+    The model's own modules are not called, so its training mode and dropout do not matter.
+
+    Args:
+        model: one that `why_not_read` has nothing against.
+        stop_ids: the tokens that end a completion.
+        pad_id: of the tokenizer.
+        rows: how many completions grow side by side at most.
+    """
+
+    def __init__(
+        self, model: nn.Module, stop_ids: Sequence[int], pad_id: int, rows: int = 512
+    ) -> None:
+        self.model = model
+        self.stop_ids = tuple(stop_ids)
+        self.pad_id = pad_id
+        self.rows = rows
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the model's weights again, as they are now."""
+        with torch.no_grad():
+            self._weights = read_weights(self.model)
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[list[int]]:
+        """Complete every prompt `samples` times; see `xmlgrpo_trainer.rollout.Engine`."""
+        # prompts of like length side by side: less padding
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        together = max(1, self.rows // samples)
+        completions: list[list[list[int]]] = [[] for _ in prompts]
+        for start in range(0, len(order), together):
+            numbers = order[start : start + together]
+            with torch.no_grad():
+                grown = self._complete([prompts[number] for number in numbers], samples, sampling)
+            for place, number in enumerate(numbers):
+                completions[number] = grown[place * samples : (place + 1) * samples]
+        return [completion for group in completions for completion in group]
+
+    def _complete(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[list[int]]:
+        weights = self._weights
+        device = weights.embedding.device
+        length, limit = max(map(len, prompts)), sampling.max_new_tokens
+        rope = read_rope(self.model, length + limit)
+        padding_R = torch.tensor([length - len(prompt) for prompt in prompts], device=device)
+        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
+        places_R_T = (torch.arange(length, device=device) - padding_R[:, None]).clamp(min=0)
+        cache, attend = prefill(padding_R, length, weights.window)
+        tokens_R_T = torch.tensor(padded, device=device)
+        logits_R_V = last_logits(weights, rope, tokens_R_T, places_R_T, attend)
+
+        repeated = torch.arange(len(prompts), device=device).repeat_interleave(samples)
+        cache = cache.grown(repeated, slots=length + limit)
+        logits_R_V, padding_R = logits_R_V[repeated], padding_R[repeated]
+        stops = torch.tensor(self.stop_ids, device=device)
+        written_R_T = torch.full((len(repeated), limit), self.pad_id, device=device)
+        growing = torch.arange(len(repeated), device=device)  # rows of `written` still computed
+        is_done = torch.zeros(len(repeated), dtype=torch.bool, device=device)
+        for step in range(limit):
+            tokens_R = next_tokens(logits_R_V, sampling)
+            written_R_T[growing, step] = tokens_R
+            is_done |= torch.isin(tokens_R, stops)
+            if step + 1 == limit:
+                break
+            if step % LOOK_EVERY == LOOK_EVERY - 1:
+                kept = (~is_done).nonzero()[:, 0]
+                if len(kept) == 0:
+                    break
+                if len(kept) < DROP_BELOW * len(growing):
+                    cache = cache.grown(kept, slots=length + limit)
+                    growing, is_done = growing[kept], is_done[kept]
+                    tokens_R, padding_R = tokens_R[kept], padding_R[kept]
+            places_R = cache.used - padding_R
+            logits_R_V = last_logits(
+                weights, rope, tokens_R[:, None], places_R[:, None], cache.attend
+            )
+            cache.used += 1
+        return [cut_after_stop(row, self.stop_ids) for row in written_R_T.tolist()]

@@ -1,0 +1,137 @@
+"""Make the tiny model once, and find it again afterwards."""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import random
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from xmlgrpo_rewards.reply import SYSTEM
+from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_trainer.tiny.model import make_model
+from xmlgrpo_trainer.tiny.problems import Row, warm_problems
+from xmlgrpo_trainer.tiny.settings import TinySettings
+from xmlgrpo_trainer.tiny.targets import target
+from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
+from xmlgrpo_trainer.tiny.warm_start import Example, Mixture, OnProgress, examples, train_on
+
+DESCRIPTION = "tiny.json"  # written last: a folder that has it is complete
+TOKENIZER_ROWS = 3000
+
+
+def ensure_tiny_model(
+    cache_root: Path, settings: TinySettings, seed: int, on_progress: OnProgress | None = None
+) -> Path:
+    """The folder of the tiny model, built if it is not there yet.
+
+    The folder is `<cache_root>/tiny-<digest>`, where the digest covers the settings, the seed and
+    the code that builds it.  It is a complete Hugging Face model folder with `tokenizer.model` and
+    `tiny.json` (settings, steps, seed, loss, seconds).  An interrupted build leaves no such
+    folder; of two processes that ask at once, one builds and the other waits for it.
+
+    Torch's global generator and number of threads are the same afterwards.
+
+    Args:
+        cache_root: where tiny models are kept; made if missing.
+        settings: what decides the model.
+        seed: of problems, weights and order.
+        on_progress: called every few steps of a build, never when the model is there.
+    """
+    folder = cache_root / f"tiny-{digest(settings, seed)}"
+    cache_root.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(cache_root / f".{folder.name}.lock"):
+        if not (folder / DESCRIPTION).is_file():
+            partial = cache_root / f".{folder.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
+            try:
+                _build(partial, settings, seed, on_progress)
+                partial.replace(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def digest(settings: TinySettings, seed: int) -> str:
+    """Twelve hexadecimal digits that change with anything that changes the model."""
+    recipe = hashlib.sha256()
+    recipe.update(json.dumps([dataclasses.asdict(settings), seed, SYSTEM]).encode())
+    for source in sorted(Path(__file__).parent.iterdir()):
+        if source.suffix in (".py", ".jinja"):
+            recipe.update(source.read_bytes())
+    return recipe.hexdigest()[:12]
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait for other processes; the system lets go of the lock when its holder dies."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(folder: Path, settings: TinySettings, seed: int, on_progress: OnProgress | None) -> None:
+    started = time.perf_counter()
+    rows = warm_problems(settings, seed)
+    tokenizer = train_tokenizer(folder, _tokenizer_texts(rows), settings.vocab_size)
+    with _torch_threads(settings.warm_threads):
+        model = make_model(settings, tokenizer, seed)
+        loss = train_on(
+            model,
+            _warm_examples(tokenizer, rows, settings, seed),
+            batch=settings.warm_batch,
+            muon_lr=settings.muon_lr,
+            adamw_lr=settings.adamw_lr,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    model.save_pretrained(folder)
+    description = {
+        "settings": dataclasses.asdict(settings),
+        "seed": seed,
+        "steps": settings.warm_steps,
+        "loss": loss,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def _warm_examples(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], settings: TinySettings, seed: int
+) -> list[Example]:
+    """Skill first, habit last."""
+    rng = random.Random(f"kinds {seed}")  # noqa: S311 - no secret depends on it
+    habit = round(settings.warm_steps * (1 - settings.habit_share)) * settings.warm_batch
+    before = Mixture(settings.worked_before, settings.tagged)
+    after = Mixture(settings.worked_habit, settings.tagged)
+    return [
+        *examples(tokenizer, rows[:habit], before, rng),
+        *examples(tokenizer, rows[habit:], after, rng),
+    ]
+
+
+def _tokenizer_texts(rows: Sequence[Row]) -> list[str]:
+    """What the model will read and write, the four kinds of answer in equal parts."""
+    chosen = rows[:TOKENIZER_ROWS]
+    replies = [
+        target(row["answer"], worked=number % 2 == 0, tagged=number % 4 < 2)
+        for number, row in enumerate(chosen)
+    ]
+    return [SYSTEM] * len(chosen) + [row["question"] for row in chosen] + replies
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,59 @@
+"""Everything that decides what the tiny model is; a change of any field is another model."""
+
+from dataclasses import dataclass
+
+from xmlgrpo_rewards.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class TinySettings:
+    """How the tiny model is made.  The defaults are the measured ones (docs/results.md).
+
+    Attributes:
+        hidden_size, layers, heads, kv_heads, head_dim, mlp_size: the shape of the
+            `Gemma3ForCausalLM`.
+        vocab_size: pieces of the tokenizer.  Small, since the embedding is most of a tiny model.
+        max_positions, sliding_window: as in the Gemma 3 configuration, in tokens.
+        largest_operand: the largest number added or taken away in a problem.
+        warm_steps: optimiser steps of the warm start.  Steps, not seconds, so that the result
+            depends on the seed and the number of threads, not on how busy the machine is.
+        warm_batch: problems a step.
+        warm_threads: torch threads while it is built.
+        habit_share: the last part of the steps, in which guessing becomes the habit.
+        worked_before, worked_habit: share of worked answers before that part and in it.
+        tagged: share of answers in the reply format, throughout, independent of worked.
+        muon_lr, adamw_lr: peak learning rates for the matrices and for the rest.
+    """
+
+    hidden_size: int = 128
+    layers: int = 3
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 32
+    mlp_size: int = 384
+    vocab_size: int = 704
+    max_positions: int = 1024
+    sliding_window: int = 512
+    largest_operand: int = 12
+    warm_steps: int = 1400
+    warm_batch: int = 16
+    warm_threads: int = 2
+    habit_share: float = 0.25
+    worked_before: float = 0.8
+    worked_habit: float = 0.35
+    tagged: float = 0.4
+    muon_lr: float = 0.02
+    adamw_lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        shares = ("habit_share", "worked_before", "worked_habit", "tagged")
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if name in shares and not 0 <= value <= 1:
+                raise UserError(f"tiny.{name}: expected a share from 0 to 1, came {value!r}")
+            if name not in shares and not value > 0:
+                raise UserError(f"tiny.{name}: expected a number above 0, came {value!r}")
+        if self.heads % self.kv_heads:
+            raise UserError(
+                f"tiny.heads: expected a multiple of kv_heads={self.kv_heads}, came {self.heads!r}"
+            )
