@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Put llama-cpp-python into .venv.  It comes as source only, so llama.cpp is built once, and its
+# wheel is kept in .cache/wheels: a new .venv takes it from there in seconds.
+# CMAKE_ARGS reaches the build (a CUDA build: CMAKE_ARGS=-DGGML_CUDA=on) and has wheels of its own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=.venv/bin/python
+requirements=ci/requirements/gguf.txt
+wanted=$(sed -n 's/^llama-cpp-python==//p' "$requirements")
+
+have=$("$python" -c 'import importlib.metadata as m; print(m.version("llama-cpp-python"))' 2>/dev/null || true)
+if [ "$have" = "$wanted" ]; then
+  exit
+fi
+
+export CMAKE_ARGS=${CMAKE_ARGS:-}
+CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$("$python" -c 'import os; print(os.cpu_count())')}
+export CMAKE_BUILD_PARALLEL_LEVEL
+build=$(cksum <<<"$CMAKE_ARGS" | cut -d' ' -f1)
+wheels=.cache/wheels/$("$python" -c 'import sys, sysconfig
+print(f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}")')-$build
+
+pip() { "$python" -m pip --disable-pip-version-check "$@"; }
+
+if ! compgen -G "$wheels/llama_cpp_python-$wanted-*.whl" >/dev/null; then
+  if ! command -v c++ >/dev/null && [ -z "${CXX:-}" ]; then
+    echo "error: building llama.cpp needs a C++ compiler, and there is no c++ here;" \
+      "install one (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install)" \
+      "and run make gguf-setup again. make train and make test do not need it." >&2
+    exit 1
+  fi
+  echo "Building llama.cpp $wanted, once: 5-8 minutes on two cores, silent meanwhile."
+  echo "The wheel is kept in $wheels."
+  partial=$wheels.partial
+  rm -rf "$partial"
+  # pip's own cache does not look at CMAKE_ARGS: it would hand out a wheel of another build
+  pip wheel --quiet --no-deps ${CMAKE_ARGS:+--no-cache-dir} --wheel-dir "$partial" \
+    --requirement "$requirements"
+  mkdir -p "$wheels"
+  mv "$partial"/*.whl "$wheels"
+  rmdir "$partial"
+fi
+pip install --quiet --no-index --no-deps --find-links "$wheels" --requirement "$requirements"
+"$python" -c 'import llama_cpp; print(f"llama-cpp-python {llama_cpp.__version__} is ready")'
