@@ -118,8 +118,8 @@ def read_header(path: Path) -> GgufHeader:
     """Read and check the header of a GGUF file.
 
     Raises:
-        BadGgufError: not a file, too short, a wrong magic or version, a size that the file cannot hold,
-            a tensor that reaches past the end of the file (a truncated copy).
+        BadGgufError: not a file, too short, a wrong magic or version, a size that the file cannot
+            hold, a tensor that reaches past the end of the file (a truncated copy).
     """
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no file"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.adapter import Adapter, read_adapter, read_json
+from xmlgrpo_exporter.adapter import Adapter, read_json
 from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.fingerprint import fingerprint

@@ -21,8 +21,7 @@ BUILT_IN = (
     "A shirt costs $40. In a sale it is 25% cheaper. What does it cost then?",
     "Four friends share 52 cards equally. How many does each get?",
     "A farm has 1,250 hens. Each lays 5 eggs a week. How many eggs is that in 4 weeks?",
-    "Lea reads 20 pages on Monday, twice as many on Tuesday and half as many on Wednesday as on "
-    "Tuesday. How many pages has she read?",
+    "Lea reads 20 pages on Monday and twice as many on Tuesday. How many pages has she read?",
     "A tank holds 90 litres and loses 3 litres an hour. After how many hours is it empty?",
     "Ben is 4 years older than Kim. In 6 years they will be 40 together. How old is Kim?",
     "A cake needs 3 eggs. How many cakes can be made from 2 dozen eggs?",

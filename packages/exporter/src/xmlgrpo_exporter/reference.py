@@ -162,7 +162,8 @@ def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 
 def end_of_turn_id(tokenizer: Any) -> int | None:
     """The id of `<end_of_turn>`; None when the vocabulary has no such token."""
-    return tokenizer.get_vocab().get(END_OF_TURN)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return vocabulary.get(END_OF_TURN)
 
 
 def choose_device(asked: str) -> str:

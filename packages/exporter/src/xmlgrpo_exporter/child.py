@@ -1,0 +1,102 @@
+"""Run a piece of work in a child process with a time limit, a memory limit and a progress hook.
+
+llama.cpp and its converter are C++ and other people's scripts: a crash, an abort or an endless loop
+there must cost us a child, not the command.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+POLL_S = 0.2
+TAIL_CHARS = 2000
+
+# Tokens must not reach a child that reads foreign files; a GPU build of llama.cpp reserves address
+# space for the devices that it sees, more than any sound memory limit.
+DROPPED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "PYTHONPATH", "NO_LOCAL_GGUF")
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "GGML_VK_VISIBLE_DEVICES": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended.
+
+    Attributes:
+        ok: it finished in time with exit code 0.
+        why: empty when ok; else "took longer than 60 s", "was killed by signal 11" and so on.
+        log_tail: the end of what it wrote.
+        seconds: how long it ran.
+    """
+
+    ok: bool
+    why: str
+    log_tail: str
+    seconds: float
+
+
+def run_child(
+    command: Sequence[str],
+    *,
+    log: Path,
+    timeout_s: float,
+    memory_bytes: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_poll: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Run a command to its end or to its limits; never raises for what the child does.
+
+    Args:
+        command: arguments for the Python that runs us.
+        log: receives everything the child writes.
+        timeout_s: killed after this long.
+        memory_bytes: address space it may have (Linux only); None for no limit.
+        environment: variables added to ours.
+        on_poll: called a few times a second while it runs.
+    """
+    inherited = {key: value for key, value in os.environ.items() if key not in DROPPED}
+    started = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**inherited, **NO_GPU, **(environment or {})},
+            start_new_session=True,
+        )
+        try:
+            if memory_bytes is not None and sys.platform == "linux":
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+            why = _wait(process, started + timeout_s, timeout_s, on_poll)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    with log.open("rb") as written:
+        written.seek(max(0, log.stat().st_size - TAIL_CHARS))
+        tail = written.read().decode("utf-8", errors="replace")
+    return Ended(not why, why, tail, time.monotonic() - started)
+
+
+def _wait(
+    process: "subprocess.Popen[bytes]",
+    deadline: float,
+    timeout_s: float,
+    on_poll: Callable[[], None],
+) -> str:
+    while True:
+        try:
+            code = process.wait(timeout=POLL_S)
+        except subprocess.TimeoutExpired:
+            on_poll()
+            if time.monotonic() > deadline:
+                return f"took longer than {timeout_s:.0f} s"
+            continue
+        if code < 0:
+            return f"was killed by signal {-code}"
+        return f"ended with exit code {code}" if code else ""
