@@ -55,7 +55,11 @@ class Reply:
 
 
 def render(reasoning: str, answer: str) -> str:
-    """Write a reply in the strict form; `parse(render(r, a))` gives `r` and `a` back, stripped."""
+    """Write a reply in the strict form.
+
+    `parse(render(r, a))` gives `r` and `a` back, stripped, where neither holds a tag and both show
+    something.
+    """
     return (
         f"{REASONING_OPEN}\n{reasoning.strip()}\n{REASONING_CLOSE}\n"
         f"{ANSWER_OPEN}\n{answer.strip()}\n{ANSWER_CLOSE}"

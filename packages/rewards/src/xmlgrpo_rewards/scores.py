@@ -61,7 +61,7 @@ def correctness_reward_func(
         ValueError: there are more or fewer golds than completions.
         TypeError: a completion is neither a text nor a list of messages.
     """
-    texts = [completion_text(completion, i) for i, completion in enumerate(completions)]
+    texts = _texts(completions)
     if len(answer) != len(texts):
         raise ValueError(
             f"expected {len(texts)} golds in `answer`, one a completion, came {len(answer)}"
@@ -94,8 +94,8 @@ def xmlcount_reward_func(completions: Sequence[Completion], **_columns: object) 
     """0.125 for each tag in its place, less 0.001 a character after the close; never below 0.
 
     A tag is in its place when it stands in the reply exactly once and after the tag before it; a
-    closing tag needs its opening one.  What follows the first `</answer>`, beyond one newline,
-    costs at most what the tags earned, also where a second `</answer>` follows.
+    closing tag needs its opening one.  What follows the first closing answer tag, beyond one
+    newline, costs at most what the tags earned, also where a second closing tag follows.
     """
     return [_xmlcount(text) for text in _texts(completions)]
 
@@ -140,6 +140,8 @@ def _not_a_completion(came: object, position: int) -> str:
 
 
 def _texts(completions: Sequence[Completion]) -> list[str]:
+    if isinstance(completions, str | bytes):
+        raise TypeError(f"expected a list of completions, came one {type(completions).__name__}")
     return [completion_text(completion, i) for i, completion in enumerate(completions)]
 
 

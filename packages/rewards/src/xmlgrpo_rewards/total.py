@@ -16,7 +16,7 @@ from xmlgrpo_rewards.errors import UserError
 
 RewardFunction = Callable[..., list[float | None]] | Callable[..., list[float]]
 
-CLASSIC: Mapping[str, RewardFunction] = {
+CLASSIC: Mapping[str, Callable[..., list[float]]] = {
     function.__name__: function
     for function in (
         scores.correctness_reward_func,

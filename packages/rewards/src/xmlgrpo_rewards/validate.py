@@ -33,22 +33,29 @@ _REWARDS = load_rewards(dict.fromkeys(CLASSIC, 1.0))
 
 @dataclass(slots=True)
 class Checked:
-    """What was tried, and what went wrong, under one heading of the table."""
+    """One line of the table.
+
+    Attributes:
+        name: of the file, or of the other thing that was checked.
+        tried: how many rows or replies.
+        failures: what went wrong, one sentence each.
+        golds: the gold answers that were read.
+    """
 
     name: str
     tried: int = 0
     failures: list[str] = field(default_factory=list)
+    golds: list[str] = field(default_factory=list)
 
 
-def check_file(task: Task, path: Path) -> tuple[Checked, list[str]]:
-    """Check every row of a JSONL file; returns what was found and the golds that were read.
+def check_file(task: Task, path: Path) -> Checked:
+    """Check every row of a JSONL file.
 
     Raises:
         UserError: the file cannot be read.  A row that the task refuses is a failure instead, so
             that one run names all of them.
     """
     checked = Checked(path.name)
-    golds = []
     for row in read_jsonl(path):
         checked.tried += 1
         try:
@@ -56,10 +63,10 @@ def check_file(task: Task, path: Path) -> tuple[Checked, list[str]]:
         except BadRow as error:
             checked.failures.append(str(error))
             continue
-        golds.append(example.gold)
+        checked.golds.append(example.gold)
         if failure := gold_failure(task, example):
             checked.failures.append(failure)
-    return checked, golds
+    return checked
 
 
 def gold_failure(task: Task, example: Example) -> str | None:
@@ -76,7 +83,8 @@ def gold_failure(task: Task, example: Example) -> str | None:
     [came] = total(_REWARDS, [text], answer=[example.gold])
     if came.value < expected - ROUNDING:
         return (
-            f"row {example.id}: the gold answer earns {came.value:g} of {expected:g}: {came.parts}"
+            f"row {example.id}: the gold answer {example.gold!r} earns {came.value:g} of "
+            f"{expected:g}: {came.parts}"
         )
     return None
 
@@ -125,14 +133,9 @@ def validate(task_name: str, paths: Sequence[Path]) -> int:
     """Check the files, print the table, and give the exit code."""
     task = get_task(task_name)
     started_s = time.perf_counter()
-    checks: list[Checked] = []
-    golds: list[str] = []
-    for path in paths:
-        checked, found = check_file(task, path)
-        checks.append(checked)
-        golds += found
+    checks = [check_file(task, path) for path in paths]
     rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s
-    checks.append(check_hacks(task, golds))
+    checks.append(check_hacks(task, [gold for check in checks for gold in check.golds]))
     print(table(checks))
     print(f"{rows:,} rows in {took_s:.2f} s ({rows / took_s:,.0f} rows/s)")
     return 1 if any(check.failures for check in checks) else 0

@@ -1,0 +1,42 @@
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_rewards import Example, Task, get_task
+from xmlgrpo_rewards.rows import read_jsonl
+
+ROWS = Path(__file__).parent / "fixtures" / "gsm8k.jsonl"
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    return get_task("gsm8k")
+
+
+@pytest.fixture(scope="session")
+def rows_path() -> Path:
+    """Rows of our own making in GSM8K's form: commas, negatives, a zero, a `####` in the text."""
+    return ROWS
+
+
+@pytest.fixture(scope="session")
+def examples(task: Task) -> list[Example]:
+    return [task.example(row.fields, row.id) for row in read_jsonl(ROWS)]
+
+
+@pytest.fixture(scope="session")
+def gsm8k_dir() -> Path:
+    """The folder with the real `train.jsonl` and `test.jsonl`."""
+    if folder := os.environ.get("GSM8K_DIR"):
+        return Path(folder)
+    if os.environ.get("GSM8K_REQUIRED") == "1":
+        pytest.fail("GSM8K_REQUIRED=1 but GSM8K_DIR is not set")
+    pytest.skip("set GSM8K_DIR to the folder with GSM8K's train.jsonl and test.jsonl")
+
+
+@pytest.fixture
+def draw() -> random.Random:
+    """The same random texts on every run."""
+    return random.Random(7)  # noqa: S311 - draws texts, not keys

@@ -1,0 +1,74 @@
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError, run_command
+
+
+def raise_(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("result", "code"), [(None, 0), (0, 0), (1, 1)], ids=["none", "zero", "one"]
+)
+def test_the_exit_code_is_what_the_command_returned(result: int | None, code: int) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: result)
+    assert left.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        pytest.param(UserError("no such run"), 2, "error: no such run\n", id="user-error"),
+        pytest.param(KeyboardInterrupt(), 130, "interrupted\n", id="ctrl-c"),
+        pytest.param(
+            OSError(errno.ENOSPC, "No space left on device", "outputs/a/metrics.jsonl"),
+            2,
+            "error: no space left on the disk while writing outputs/a/metrics.jsonl;",
+            id="disk-full",
+        ),
+        pytest.param(
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            2,
+            "error: no space left on the disk while writing the output folder;",
+            id="over-quota",
+        ),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: raise_(error))
+    printed = capsys.readouterr()
+    assert left.value.code == code
+    assert printed.err.startswith(said)
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "gone")], ids=repr)
+def test_a_bug_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        run_command(lambda: raise_(error))
+    assert raised.value is error
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    program = (
+        "from xmlgrpo_rewards.errors import run_command\n"
+        "run_command(lambda: [print('line') for _ in range(200_000)] and 0)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        assert started.stdout.readline() == b"line\n"
+        started.stdout.close()
+        assert started.stderr.read() == b""
+    assert started.returncode == 0

@@ -1,0 +1,127 @@
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.hostile import hostile_texts
+from xmlgrpo_rewards.reply import MAX_INVISIBLE, SYSTEM, TAGS, Reply, messages, parse, render
+
+GOOD = "<reasoning>\n16 - 3 = 13\n</reasoning>\n<answer>\n13\n</answer>"
+
+# strict, soft, answer
+CASES = [
+    pytest.param(GOOD, True, True, "13", id="canonical"),
+    pytest.param(f"{GOOD}\n", True, True, "13", id="newline-after"),
+    pytest.param(GOOD.replace("13\n</r", "12\n\n13\n</r"), True, True, "13", id="many-lines"),
+    pytest.param(GOOD.replace("16", "é苹😀\x00"), True, True, "13", id="any-characters"),
+    pytest.param(GOOD.replace("16", "a < b > c </b>"), True, True, "13", id="other-angle-brackets"),
+    pytest.param(f"{GOOD}\n\n", False, True, "13", id="two-newlines-after"),
+    pytest.param(f"\n{GOOD}", False, True, "13", id="newline-before"),
+    pytest.param(f"{GOOD} ", False, True, "13", id="space-after"),
+    pytest.param(GOOD.replace("\n", ""), False, True, "13", id="one-line"),
+    pytest.param(GOOD.replace("\n", "\r\n"), False, True, "13", id="carriage-returns"),
+    pytest.param(GOOD.replace("\n<a", "\n\n<a"), False, True, "13", id="blank-line-between"),
+    pytest.param(f"{GOOD}.", False, False, "13", id="text-after-answer"),
+    pytest.param(f"So: {GOOD}", False, False, "13", id="text-before"),
+    pytest.param(GOOD.replace("\n<a", "\nSo\n<a"), False, False, "13", id="text-between"),
+    pytest.param(f"{GOOD}\n{GOOD}", False, False, None, id="twice"),
+    pytest.param(f"{GOOD}\n<answer>\n14\n</answer>", False, False, None, id="second-answer"),
+    pytest.param(GOOD.removesuffix("</answer>"), False, False, None, id="unclosed"),
+    pytest.param(f"{GOOD}<reasoning>wait", False, False, None, id="reopened"),
+    pytest.param(f"{GOOD}</reasoning>", False, False, None, id="reasoning-closed-at-the-end"),
+    pytest.param("<answer>\n13\n</answer>", False, False, "13", id="no-reasoning"),
+    pytest.param("<reasoning>\nx\n</reasoning>", False, False, None, id="no-answer"),
+    pytest.param("<answer>1</answer><reasoning>x</reasoning>", False, False, None, id="reversed"),
+    pytest.param("<reasoning><answer>1</answer></reasoning>", False, False, None, id="nested"),
+    pytest.param("</answer>1<answer>", False, False, None, id="tags-the-wrong-way-round"),
+    pytest.param(render("", "13"), False, False, "13", id="empty-reasoning"),
+    pytest.param(render("x", ""), False, False, "", id="empty-answer"),
+    pytest.param(render("\u200b\u2060", "13"), False, False, "13", id="invisible-reasoning"),
+    pytest.param(render("x", "\ufeff"), False, False, "\ufeff", id="invisible-answer"),
+    pytest.param(render("\u200bx", "13"), True, True, "13", id="partly-invisible-reasoning"),
+    pytest.param(
+        render("\u200b" * MAX_INVISIBLE + "x", "13"), False, False, "13", id="flood-then-visible"
+    ),
+    pytest.param("", False, False, None, id="empty"),
+    pytest.param("13", False, False, None, id="untagged"),
+    pytest.param(GOOD.upper(), False, False, None, id="upper-case"),
+    pytest.param(SYSTEM, False, False, "...", id="prompt-repeated"),
+]
+
+
+@pytest.mark.parametrize(("text", "strict", "soft", "answer"), CASES)
+def test_parse(text: str, strict: bool, soft: bool, answer: str | None) -> None:
+    read = parse(text)
+    assert (read.strict, read.soft, read.answer) == (strict, soft, answer)
+    assert read.text == text
+
+
+def test_parse_gives_back_what_render_wrote() -> None:
+    assert parse(render(" two\n\nlines ", "\t13 ")) == Reply(
+        text="<reasoning>\ntwo\n\nlines\n</reasoning>\n<answer>\n13\n</answer>",
+        reasoning="two\n\nlines",
+        answer="13",
+        strict=True,
+        soft=True,
+    )
+
+
+def test_reasoning_is_none_unless_there_is_one() -> None:
+    assert parse("<reasoning>a</reasoning><reasoning>b</reasoning>").reasoning is None
+
+
+def test_the_prompt_shows_the_form_that_is_paid() -> None:
+    assert parse(SYSTEM.partition("\n")[2]).strict
+    assert [tag for tag in TAGS if SYSTEM.count(tag) == 1] == list(TAGS)
+
+
+def test_messages_are_a_system_and_a_user_turn() -> None:
+    assert messages("How many?") == [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": "How many?"},
+    ]
+
+
+# The same definition as a regular expression: plain to read, and far too slow for 100 kB.
+_INNER = r"(?:(?!</?(?:reasoning|answer)>).)*"
+_FILLED = rf"(?=\s*[^\s<]){_INNER}"
+_SOFT = re.compile(
+    rf"\s*<reasoning>{_FILLED}</reasoning>\s*<answer>{_FILLED}</answer>\s*", re.DOTALL
+)
+_STRICT = re.compile(
+    rf"<reasoning>\n{_FILLED}\n</reasoning>\n<answer>\n{_FILLED}\n</answer>\n?", re.DOTALL
+)
+
+
+def test_parse_agrees_with_the_regular_expressions_on_random_texts(draw: random.Random) -> None:
+    parts = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n", "x", " "]
+    skeleton = ["", parts[0], "\nx\n", parts[1], "\n", parts[2], "\nx\n", parts[3], ""]
+    softs = stricts = 0
+    for _ in range(30_000):
+        pieces = list(skeleton)
+        for _ in range(draw.randrange(4)):
+            place = draw.randrange(len(pieces))
+            pieces[place : place + draw.randrange(2)] = [draw.choice(parts)]
+        text = "".join(pieces)
+        read = parse(text)
+        assert read.soft == bool(_SOFT.fullmatch(text)), text
+        assert read.strict == bool(_STRICT.fullmatch(text)), text
+        softs += read.soft
+        stricts += read.strict
+    assert softs > stricts > 1000
+
+
+@pytest.mark.parametrize("text", hostile_texts(100_000).values(), ids=hostile_texts(1_000))
+def test_parse_never_raises(text: str) -> None:
+    read = parse(text)
+    assert len(text) == 100_000
+    assert read.soft or not read.strict
+    assert read.text is text
+
+
+def test_no_other_module_spells_the_tags() -> None:
+    modules = Path(reply.__file__).parent.rglob("*.py")
+    spelling = [m.name for m in modules if any(tag in m.read_text("utf-8") for tag in TAGS)]
+    assert spelling == ["reply.py"]

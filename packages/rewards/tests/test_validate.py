@@ -1,0 +1,140 @@
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmlgrpo_rewards import Example, Grade, Task, get_task
+from xmlgrpo_rewards.hacks import HACKS
+from xmlgrpo_rewards.reply import TAGS
+from xmlgrpo_rewards.validate import HACKED_GOLDS, check_file, check_hacks
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "xmlgrpo_rewards.validate", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_good_rows_pass(rows_path: Path) -> None:
+    done = run("gsm8k", rows_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["tried", "failed"]
+    assert lines[1].split() == ["gsm8k.jsonl", "26", "0"]
+    assert lines[2].split() == ["known", "hacks", f"{24 * len(HACKS):,}", "0"]
+    assert lines[3].startswith("26 rows in ")
+
+
+def test_bad_rows_fail_and_are_named(tmp_path: Path) -> None:
+    bad = [{"question": "q", "answer": f"no mark in row {n}"} for n in range(7)]
+    path = tmp_path / "rows.jsonl"
+    good = {"question": "q", "answer": "It is 3.\n#### 3"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [good, *bad]), encoding="utf-8")
+    done = run("gsm8k", path)
+    assert done.returncode == 1
+    assert "rows.jsonl         8        7" in done.stdout
+    assert "FAILED row rows.jsonl:2: expected an answer that ends in `#### <number>`" in done.stdout
+    assert "... and 2 more of rows.jsonl" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param("", "came an empty file", id="empty"),
+        pytest.param("{}\nnot json\n", "rows.jsonl:2: expected one JSON object", id="not-json"),
+        pytest.param(None, "No such file or directory", id="missing"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_error_line(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    done = run("gsm8k", path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_an_unknown_task_is_one_error_line(rows_path: Path) -> None:
+    done = run("gsm8", rows_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "did you mean 'gsm8k'?" in done.stderr
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """GSM8K with one thing changed, as a faulty task would have it."""
+
+    gold: str | None = None
+    strict_correct: bool | None = None
+    name: str = "wrapped"
+    dataset: str = "openai/gsm8k"
+    dataset_config: str | None = "main"
+    dataset_revision: str | None = None
+
+    def example(self, row: Mapping[str, Any], row_id: str, /) -> Example:
+        read = get_task("gsm8k").example(row, row_id)
+        return replace(read, gold=self.gold or read.gold)
+
+    def messages(self, question: str, /) -> list[dict[str, str]]:
+        return get_task("gsm8k").messages(question)
+
+    def grade(self, text: str, gold: str, /) -> Grade:
+        if self.strict_correct is None:
+            return get_task("gsm8k").grade(text, gold)
+        return Grade(self.strict_correct, True, True, True, True, gold)
+
+
+def test_a_grader_that_refuses_gold_is_found(rows_path: Path) -> None:
+    checked = check_file(Wrapped(strict_correct=False), rows_path)
+    assert len(checked.failures) == checked.tried == len(checked.golds) == 26
+    assert checked.failures[0].startswith(
+        "row gsm8k.jsonl:1: the gold answer '29' is graded Grade("
+    )
+
+
+def test_a_solution_that_spoils_the_reply_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"question": "q", "answer": f"He writes {TAGS[3]}, that is 3.\n#### 3"}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    checked = check_file(Wrapped(strict_correct=True), path)
+    [failure] = checked.failures
+    assert failure.startswith("row rows.jsonl:1: the gold answer '3' earns 0.329 of 4: {")
+
+
+def test_a_task_without_numbers_is_graded_by_itself_alone(rows_path: Path) -> None:
+    task = Wrapped(gold="SELECT 1", strict_correct=True)
+    checked = check_file(task, rows_path)
+    assert checked.failures == []
+    assert check_hacks(task, checked.golds).tried == 0
+
+
+def test_a_grader_that_accepts_anything_is_found() -> None:
+    checked = check_hacks(Wrapped(strict_correct=True), ["13"])
+    assert checked.tried == len(checked.failures) == len(HACKS)
+    assert "untagged-number with gold 13: is graded right" in checked.failures
+
+
+def test_hacks_are_tried_from_the_smallest_gold_to_the_largest(task: Task) -> None:
+    golds = [str(n) for n in range(-50, 1000)]
+    assert check_hacks(task, golds).tried == HACKED_GOLDS * len(HACKS)
+
+
+def test_all_of_gsm8k_passes(gsm8k_dir: Path) -> None:
+    done = run("gsm8k", gsm8k_dir / "train.jsonl", gsm8k_dir / "test.jsonl")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8,792 rows in " in done.stdout
