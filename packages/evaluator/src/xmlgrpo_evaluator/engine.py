@@ -57,7 +57,7 @@ class Written:
 
     Attributes:
         text: decoded; bytes that are no UTF-8 become U+FFFD.
-        tokens: how many were written, the ending one not counted.
+        tokens: how many were written, the one that ended the reply included.
         finish: `end` for the model's own end, `stop` for a stop string, `length` when cut off.
     """
 
@@ -212,7 +212,8 @@ class Engine:
                     request = running.pop(slot)
                     free.append(slot)
                     self._release(slot, request)
-                    reply = Written(request.text.decode(errors="replace"), request.count, finish)
+                    count = request.count + (finish == "end")
+                    reply = Written(request.text.decode(errors="replace"), count, finish)
                     done[request.index] = reply
                     if on_done:
                         on_done(request.index, reply)

@@ -12,7 +12,7 @@ class CountedReply(str):
     """The text of a reply, with its length in tokens.
 
     Attributes:
-        tokens: tokens written, the one that ended the reply not counted.
+        tokens: tokens written, the one that ended the reply included, as in training.
         truncated: the reply was cut off at the limit.
     """
 

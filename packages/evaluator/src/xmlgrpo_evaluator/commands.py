@@ -1,0 +1,151 @@
+"""What the subcommands of `xmlgrpo-eval` do, once the heavy imports are worth it."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from xmlgrpo_evaluator.models import OUTPUTS, Model, any_model, find_run, run_model
+from xmlgrpo_evaluator.settings import (
+    DEFAULT_MAX_NEW_TOKENS,
+    DEFAULT_TASK,
+    Settings,
+    run_data,
+    run_reply_limit,
+)
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder, write_json
+
+
+def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Evaluate a run's models, or one model; two models are compared."""
+    console = _console()
+    settings = _settings(options, rest)
+    if options.run:
+        for name in ("adapter", "tokenizer", "backend", "out"):
+            if getattr(options, name):
+                raise UserError(f"--{name} goes with --model, not with --run")
+        folder = find_run(options.run)
+        settings = for_run(settings, folder, options)
+        targets = [
+            (model, folder.eval / f"{model.label}{settings.suffix()}.json")
+            for model in (run_model(folder, name) for name in options.what.split(","))
+        ]
+        comparison = folder.eval / f"compare{settings.suffix()}.json"
+    else:
+        model = any_model(
+            options.model,
+            adapter=options.adapter,
+            tokenizer=options.tokenizer,
+            backend=options.backend,
+        )
+        default = OUTPUTS / "eval" / f"{model.label}{settings.suffix()}.json"
+        targets, comparison = [(model, options.out or default)], None
+    _evaluate_all(targets, settings, console, quiet=options.quiet)
+    if comparison and len(targets) == 2:
+        from xmlgrpo_evaluator.compare import compare_results, show
+        from xmlgrpo_evaluator.result import read_result
+
+        compared = compare_results(*(read_result(out) for _, out in targets))
+        write_json(comparison, compared)
+        show(compared, console)
+        console.print(f"results: {comparison.parent}", highlight=False)
+    else:
+        console.print(f"result: {targets[-1][1]}", highlight=False)
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Compare two result files."""
+    from xmlgrpo_evaluator.compare import compare_results, show
+    from xmlgrpo_evaluator.result import read_result
+
+    compared = compare_results(read_result(options.first), read_result(options.second))
+    show(compared, _console(), examples=options.examples)
+    return 0
+
+
+def ladder(options: argparse.Namespace) -> int:
+    """Put all models of a run into one table; exit code 1 when the gate is not passed."""
+    from xmlgrpo_evaluator.ladder import climb
+
+    folder = find_run(options.run)
+    settings = for_run(_settings(options, ()), folder, options)
+    return 0 if climb(folder, settings, options.tolerance, _console()) else 1
+
+
+def for_run(settings: Settings, folder: RunFolder, options: argparse.Namespace) -> Settings:
+    """Fill in what the run decides unless the command line says otherwise: items, reply limit."""
+    if settings.data is None and settings.tasks == (DEFAULT_TASK,):
+        settings = replace(settings, data=run_data(folder))
+    limit = run_reply_limit(folder)
+    if limit and options.max_new_tokens is None:
+        settings = replace(settings, max_new_tokens=limit)
+    return settings
+
+
+def _evaluate_all(
+    targets: Sequence[tuple[Model, Path]], settings: Settings, console: Console, *, quiet: bool
+) -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is shown instead
+    from xmlgrpo_evaluator.harness import quieten
+    from xmlgrpo_evaluator.run import evaluate
+
+    quieten()
+    for model, out in targets:
+        evaluate(model, settings, out, console, quiet=quiet)
+
+
+def _settings(options: argparse.Namespace, rest: Sequence[str]) -> Settings:
+    passed = _harness_options(rest) if rest else {}
+    include = passed.pop("include_path", None)
+    return Settings(
+        tasks=tuple((options.task or DEFAULT_TASK).split(",")),
+        limit=options.limit,
+        seed=options.seed,
+        k=options.k,
+        max_new_tokens=options.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
+        batch_size=int(options.batch_size) if options.batch_size.isdigit() else options.batch_size,
+        chat_template=not options.no_chat_template,
+        check_batch=options.check_batch,
+        data=options.data,
+        include_path=(Path(include),) if include else (),
+        model_args=passed.pop("model_args", None) or {},
+        harness=passed,
+    )
+
+
+def _harness_options(rest: Sequence[str]) -> dict[str, Any]:
+    """Read arguments that we do not know with lm-eval's own parser."""
+    from inspect import signature
+
+    import lm_eval
+    from lm_eval._cli.run import Run
+
+    parser = argparse.ArgumentParser(prog="lm-eval")
+    subparsers = parser.add_subparsers()
+    Run.create(subparsers)
+    given = {arg.split("=")[0].lstrip("-") for arg in rest if arg.startswith("-")}
+    try:
+        parsed = vars(subparsers.choices["run"].parse_args(list(rest)))
+    except SystemExit:
+        raise UserError(
+            f"lm-eval does not take {' '.join(rest)!r}; see: xmlgrpo-eval harness run --help"
+        ) from None
+    taken = {*signature(lm_eval.simple_evaluate).parameters, "include_path"}
+    chosen = {key: value for key, value in parsed.items() if key in given or value}
+    chosen.pop("func", None)
+    unusable = sorted(set(chosen) - taken)
+    if unusable:
+        raise UserError(
+            f"--{unusable[0]} belongs to lm-eval's own command line; use: xmlgrpo-eval harness run"
+        )
+    return chosen
+
+
+def _console() -> Console:
+    return Console(soft_wrap=False)

@@ -1,0 +1,226 @@
+"""Two results on the same items: the paired table, and which items changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from xmlgrpo_evaluator.paired import Difference, mean_difference, pair
+from xmlgrpo_evaluator.result import HEADLINE
+from xmlgrpo_rewards.errors import UserError
+
+COMPARISON_FORMAT = 1
+_EXAMPLE_CHARS = 400
+NOT_OF_THE_MODEL = ("limit", "seed", "k", "max_new_tokens", "chat_template", "data", "harness")
+
+
+def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare two results, task by task and item by item.
+
+    Args:
+        first: the result to start from, as `read_result` gives it.
+        second: the result to judge.
+
+    Returns:
+        For every task and metric both values, their paired difference with interval, and for
+        right-or-wrong metrics the exact McNemar p; and the items whose accuracy changed.  JSON
+        values.
+
+    Raises:
+        UserError: they have no task in common, or not the same items.
+    """
+    common = [name for name in first["tasks"] if name in second["tasks"]]
+    if not common:
+        raise UserError(
+            f"the two results have no task in common: {', '.join(first['tasks'])} and "
+            f"{', '.join(second['tasks'])}"
+        )
+    return {
+        "format": COMPARISON_FORMAT,
+        "first": first["label"],
+        "second": second["label"],
+        "cautions": _cautions(first, second),
+        "tasks": {
+            name: _compare_task(name, first["tasks"][name], second["tasks"][name])
+            for name in common
+        },
+    }
+
+
+def _compare_task(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = first["items"], second["items"]
+    if [(i["id"], i["question"]) for i in before] != [(i["id"], i["question"]) for i in after]:
+        raise UserError(
+            f"{name}: the two results are not of the same items ({len(before)} and {len(after)}); "
+            "evaluate both with the same --data and --limit"
+        )
+    metrics = {
+        metric: _compare_metric(
+            [item["scores"][metric] for item in before],
+            [item["scores"][metric] for item in after],
+            first["metrics"][metric],
+            second["metrics"][metric],
+        )
+        for metric in first["metrics"]
+        if metric in second["metrics"]
+    }
+    judged = HEADLINE if HEADLINE in metrics else next(iter(metrics), None)
+    return {
+        "items": len(before),
+        "judged_by": judged,
+        "metrics": metrics,
+        "gained": _flips(before, after, judged, up=True),
+        "lost": _flips(before, after, judged, up=False),
+    }
+
+
+def _compare_metric(
+    before: Sequence[float],
+    after: Sequence[float],
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+) -> dict[str, Any]:
+    compared: dict[str, Any] = {"first": first, "second": second}
+    if "hits" in first and "hits" in second:
+        table = pair([value == 1 for value in before], [value == 1 for value in after])
+        return compared | {
+            "difference": asdict(table.difference),
+            "p": table.p_value,
+            "table": asdict(table),
+        }
+    return compared | {"difference": asdict(mean_difference(before, after)), "p": None}
+
+
+def _flips(
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    metric: str | None,
+    *,
+    up: bool,
+) -> list[dict[str, Any]]:
+    """The items that one of the two got right and the other did not, with both replies."""
+    if metric is None:
+        return []
+    return [
+        {
+            "id": a["id"],
+            "question": a["question"],
+            "gold": a["gold"],
+            "first": a["replies"][0] if a["replies"] else "",
+            "second": b["replies"][0] if b["replies"] else "",
+        }
+        for a, b in zip(before, after, strict=True)
+        if (b["scores"][metric] - a["scores"][metric] > 0) == up
+        and b["scores"][metric] != a["scores"][metric]
+    ]
+
+
+def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """What makes the two less than comparable."""
+    found = []
+    one, other = first["subject"], second["subject"]
+    differing = [key for key in NOT_OF_THE_MODEL if one.get(key) != other.get(key)]
+    if differing:
+        found.append(f"the two were evaluated with another {', '.join(differing)}")
+    digests = [(r["prompts"] or {}).get("digest") for r in (first, second)]
+    if None not in digests and digests[0] != digests[1]:
+        found.append("their prompts are not equal token for token")
+    found += [
+        f"the prompts of {result['label']} are not those of training"
+        for result in (first, second)
+        if result["prompts"] and not result["prompts"]["passed"]
+    ]
+    return found
+
+
+# on the screen
+
+
+def show(compared: Mapping[str, Any], console: Console, *, examples: int = 2) -> None:
+    """Print a comparison: the table of every task, then a few items that changed."""
+    for name, task in compared["tasks"].items():
+        console.print(_table(name, task, compared))
+        _show_verdict(task, compared, console)
+        for way, flips in (("gained", task["gained"]), ("lost", task["lost"])):
+            for flip in flips[:examples]:
+                _show_flip(way, flip, compared, console)
+    for caution in compared["cautions"]:
+        console.print(f"[bold red]caution[/]: {escape(caution)}")
+
+
+def _table(name: str, task: Mapping[str, Any], compared: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{escape(name)}: {task['items']} items", title_justify="left")
+    table.add_column("metric")
+    for label in (compared["first"], compared["second"]):
+        table.add_column(escape(label), justify="right")
+    table.add_column("difference, 95% interval", justify="right")
+    table.add_column("p (McNemar)", justify="right")
+    for metric, row in task["metrics"].items():
+        is_share = "hits" in row["first"] and "hits" in row["second"]
+        is_rate = is_share or metric not in ("reply_tokens",)
+        p = "" if row["p"] is None else format_p(row["p"])
+        table.add_row(
+            escape(metric),
+            _value(row["first"], is_rate=is_rate),
+            _value(row["second"], is_rate=is_rate),
+            _gap(row["difference"], is_rate=is_rate),
+            p,
+        )
+    return table
+
+
+def _show_verdict(task: Mapping[str, Any], compared: Mapping[str, Any], console: Console) -> None:
+    row = task["metrics"].get(task["judged_by"])
+    if row is None or "table" not in row:
+        return
+    counts = row["table"]
+    console.print(
+        f"{escape(compared['second'])} gained {counts['only_second']} items and lost "
+        f"{counts['only_first']}; {verdict(row)}",
+        highlight=False,
+    )
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """What a compared share allows one to say, in words."""
+    gap, p = row["difference"], row["p"]
+    if p >= 0.05:
+        return f"no difference is shown (p = {format_p(p)})"
+    better = "better" if gap["value"] > 0 else "worse"
+    return f"{better} by {abs(gap['value']):.1%} (p = {format_p(p)})"
+
+
+def format_p(p: float) -> str:
+    """A p value for people."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def _value(summary: Mapping[str, Any], *, is_rate: bool) -> str:
+    if summary["mean"] is None:
+        return ""
+    if not is_rate:
+        return f"{summary['mean']:.1f}"
+    return f"{summary['mean']:.1%} [{summary['low']:.1%}, {summary['high']:.1%}]"
+
+
+def _gap(gap: Mapping[str, Any], *, is_rate: bool) -> str:
+    if is_rate:
+        return str(Difference(**gap))
+    return f"{gap['value']:+.1f}"
+
+
+def _show_flip(
+    way: str, flip: Mapping[str, Any], compared: Mapping[str, Any], console: Console
+) -> None:
+    console.print(f"\n[bold]{way}[/] {escape(flip['id'])}: {escape(_short(flip['question']))}")
+    console.print(f"  gold: {escape(flip['gold'])}", highlight=False)
+    for label, reply in ((compared["first"], flip["first"]), (compared["second"], flip["second"])):
+        console.print(f"  {escape(label)}: {escape(_short(reply))}", highlight=False)
+
+
+def _short(text: str) -> str:
+    flat = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return flat if len(flat) <= _EXAMPLE_CHARS else f"{flat[: _EXAMPLE_CHARS - 1]}…"

@@ -1,0 +1,123 @@
+"""What a model has answered so far, on disk: an interrupted evaluation asks nothing twice.
+
+One JSON object a line: first what is being evaluated, then one reply each, written as soon as it
+is finished.  A line that was cut off in the middle is dropped when the file is read again.
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_rewards.errors import UserError
+
+Key = tuple[str, int]
+"""A request: the digest of prompt and settings, and which repetition of it this is."""
+
+
+def request_digest(prompt: str, options: Mapping[str, Any]) -> str:
+    """Equal for equal prompts and options."""
+    text = json.dumps([prompt, options], sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """The replies of one evaluation, kept in a file; a context manager.
+
+    Args:
+        path: the file; created, or continued when it has the same `subject`.
+        subject: what is evaluated and how; JSON values.
+
+    Raises:
+        UserError: the file belongs to another evaluation.
+    """
+
+    def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
+        self.path = path
+        self._replies: dict[Key, CountedReply] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        complete = self._read(subject)
+        # cut a torn last line off, so that the next one begins on a line of its own
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._file.truncate(complete)
+        self._file.seek(complete)
+        if not complete:
+            self._write({"subject": subject})
+        self.resumed = len(self._replies)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    def get(self, key: Key) -> CountedReply | None:
+        """The reply to a request, if it was given."""
+        return self._replies.get(key)
+
+    def add(self, key: Key, reply: CountedReply) -> None:
+        """Keep a reply; it is in the file when this returns."""
+        self._replies[key] = reply
+        self._write(
+            {
+                "key": key[0],
+                "nth": key[1],
+                "tokens": reply.tokens,
+                "truncated": reply.truncated,
+                "reply": str(reply),
+            }
+        )
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        # ASCII, because a reply may hold lone surrogates, which UTF-8 cannot write
+        self._file.write(json.dumps(line).encode("ascii") + b"\n")
+        self._file.flush()
+
+    def _read(self, subject: Mapping[str, Any]) -> int:
+        """Take the complete lines in; returns their length in bytes."""
+        if not self.path.exists():
+            return 0
+        complete = 0
+        with self.path.open("rb") as lines:
+            for raw in lines:
+                line = _parse(raw)
+                if line is None:
+                    break
+                if complete == 0:
+                    self._check_subject(line, subject)
+                else:
+                    reply = CountedReply(
+                        line["reply"], tokens=line["tokens"], truncated=line["truncated"]
+                    )
+                    self._replies[line["key"], line["nth"]] = reply
+                complete += len(raw)
+        return complete
+
+    def _check_subject(self, line: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
+        found = line.get("subject")
+        if found == json.loads(json.dumps(subject)):
+            return
+        differing = sorted(
+            name
+            for name in subject
+            if not isinstance(found, dict) or found.get(name) != subject[name]
+        )
+        raise UserError(
+            f"{self.path} holds replies of another evaluation (another "
+            f"{', '.join(differing) or 'file'}); delete it to start again, or name another --out"
+        )
+
+
+def _parse(raw: bytes) -> dict[str, Any] | None:
+    if not raw.endswith(b"\n"):
+        return None
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None

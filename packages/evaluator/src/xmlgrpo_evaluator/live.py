@@ -1,0 +1,114 @@
+"""What one sees while a model is evaluated: a line an item, a bar with rate and time left."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from lm_eval.api.instance import Instance
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.task import get_task
+
+_SHOWN_CHARS = 40  # of an answer, which may be anything a model wrote
+
+
+def live_line(done: int, total: int, correct: int, answer: str | None, gold: str) -> str:
+    """One item's line: `[001/100] ✅=1 | Acc=100.00% | Pred: 27 | GT: 27`.
+
+    Args:
+        done: items answered so far, this one included.
+        total: items in all.
+        correct: right ones so far.
+        answer: what was read of the reply; None when no answer could be read.
+        gold: the right answer.
+    """
+    width = max(3, len(str(total)))
+    shown = "none" if answer is None else _one_line(answer)
+    return (
+        f"[{done:0{width}d}/{total:0{width}d}] ✅={correct} | Acc={correct / done:.2%} | "
+        f"Pred: {shown} | GT: {_one_line(gold)}"
+    )
+
+
+def final_line(share: Share) -> str:
+    """The result: `Final accuracy: 88.00% (88/100), 95% interval 80.2% to 93.0%`."""
+    return (
+        f"Final accuracy: {share.value:.2%} ({share.hits}/{share.total}), "
+        f"95% interval {share.low:.1%} to {share.high:.1%}"
+    )
+
+
+class Live:
+    """Shows progress; a context manager and the listener of a `ResumableLM`.
+
+    Items of tasks that xmlgrpo_rewards does not grade move the bar only.
+
+    Args:
+        console: where to.
+        label: which model.
+        quiet: no line an item.
+    """
+
+    def __init__(self, console: Console, label: str, *, quiet: bool) -> None:
+        self._console, self._quiet = console, quiet
+        self._done = self._total = self._correct = 0
+        self._progress = Progress(
+            TextColumn(escape(label)),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._progress.add_task("", total=None, rate="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, requests: Sequence[Instance]) -> None:
+        """Take note of how many replies there will be."""
+        self._total += len(requests)
+        self._progress.update(self._bar, total=self._total)
+
+    def __call__(self, request: Instance, reply: CountedReply) -> None:
+        """Show one reply."""
+        self._done += 1
+        doc = request.doc
+        if {"task", "gold", "user_text"} <= doc.keys():
+            grade = get_task(doc["task"]).grade(reply, doc["gold"])
+            self._correct += grade.strict_correct
+            line = live_line(self._done, self._total, self._correct, grade.answer, doc["gold"])
+            if not self._quiet:
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        speed = self._progress.tasks[self._bar].speed
+        self._progress.update(self._bar, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+
+
+def _one_line(text: str) -> str:
+    """Text that a terminal may be given: one short line without control characters."""
+    visible = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return visible if len(visible) <= _SHOWN_CHARS else f"{visible[: _SHOWN_CHARS - 1]}…"

@@ -1,0 +1,137 @@
+"""Are the prompts of an evaluation those of training, token for token?
+
+A BOS too many, a system message that goes elsewhere or a tokenizer that a conversion has changed
+lowers a score without any error.  So every prompt is tokenized twice before the first is asked:
+by the model that is evaluated, and by the training tokenizer from the chat that training uses.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import get_task
+
+_CONTEXT = 5  # tokens shown on either side of a difference
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCheck:
+    """What was compared.
+
+    Attributes:
+        prompts: distinct prompts.
+        compared: those with a counterpart in training; none with shots or a stock task.
+        identical: of these, how many are equal token for token.
+        begins_with: how many prompts begin with that many BOS tokens.
+        longest: tokens of the longest prompt.
+        digest: of all prompts' token ids; equal digests mean equal prompts.
+        first_difference: where the first unequal pair parts; None without one.
+    """
+
+    prompts: int
+    compared: int
+    identical: int
+    begins_with: dict[str, int]
+    longest: int
+    digest: str
+    first_difference: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no compared prompt differs."""
+        return self.identical == self.compared
+
+
+def check_prompts(
+    requests: Sequence[Instance], model: Any, tokenizer: Any | None, bos: int | None
+) -> PromptCheck:
+    """Tokenize every prompt both ways and compare.
+
+    Args:
+        requests: lm-eval's requests.
+        model: the lm-eval model, which tokenizes as it will when asked.
+        tokenizer: the training tokenizer (transformers); None when there is none, or when
+            the prompts are meant to differ, as with shots.
+        bos: id of the BOS; None for a model without one.
+    """
+    docs = {request.args[0]: request.doc for request in requests}
+    all_ids = {text: model_tokens(model, text) for text in docs}
+    compared = identical = 0
+    first_difference = None
+    for text, doc in docs.items():
+        expected = _training_tokens(tokenizer, doc)
+        if expected is None:
+            continue
+        compared += 1
+        if all_ids[text] == expected:
+            identical += 1
+        elif first_difference is None:
+            first_difference = _describe(doc["id"], all_ids[text], expected)
+    return PromptCheck(
+        prompts=len(docs),
+        compared=compared,
+        identical=identical,
+        begins_with=dict(Counter(str(_leading(ids, bos)) for ids in all_ids.values())),
+        longest=max(map(len, all_ids.values()), default=0),
+        digest=sha256(repr(sorted(all_ids.values())).encode()).hexdigest(),
+        first_difference=first_difference,
+    )
+
+
+def check_room(requests: Sequence[Instance], model: Any, check: PromptCheck) -> None:
+    """Refuse, before anything is asked, a run in which a prompt would have to be cut.
+
+    Raises:
+        UserError: the longest prompt and the longest reply do not fit the model together.
+    """
+    limits = [request.args[1].get("max_gen_toks", 0) for request in requests]
+    limit, room = max(limits, default=0), getattr(model, "max_length", None)
+    if room and check.longest + limit > room:
+        raise UserError(
+            f"the longest prompt has {check.longest} tokens and a reply may have {limit}, together "
+            f"more than the model's {room}; use --max-new-tokens {max(1, room - check.longest)} "
+            "or fewer, or leave the longest items out"
+        )
+
+
+def model_tokens(model: Any, text: str) -> list[int]:
+    """The ids that the model will see for a prompt."""
+    if hasattr(model, "tok_batch_encode"):  # `hf` generates from this one, not from tok_encode
+        ids, _ = model.tok_batch_encode([text])
+        return [int(token) for token in ids[0]]
+    return [int(token) for token in model.tok_encode(text)]
+
+
+def _training_tokens(tokenizer: Any | None, doc: dict[str, Any]) -> list[int] | None:
+    """The ids of the chat that training uses; None for an item that training does not know."""
+    if tokenizer is None or not {"task", "question", "user_text"} <= doc.keys():
+        return None
+    chat = get_task(doc["task"]).messages(doc["question"])
+    ids = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    return [int(token) for token in ids]
+
+
+def _leading(ids: Sequence[int], bos: int | None) -> int:
+    count = 0
+    while count < len(ids) and ids[count] == bos:
+        count += 1
+    return count
+
+
+def _describe(item: str, came: Sequence[int], expected: Sequence[int]) -> str:
+    place = next(
+        (i for i, (a, b) in enumerate(zip(came, expected, strict=False)) if a != b),
+        min(len(came), len(expected)),
+    )
+    around = slice(max(0, place - _CONTEXT), place + _CONTEXT)
+    return (
+        f"item {item}, token {place}: expected ...{list(expected[around])}..., "
+        f"came ...{list(came[around])}..."
+    )

@@ -1,0 +1,288 @@
+"""Evaluate one model: lm-eval's `simple_evaluate` with the checks and records around it."""
+
+import gc
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+from lm_eval.api.instance import Instance
+from rich.console import Console
+from rich.markup import escape
+
+from xmlgrpo_evaluator.batching import check_batching
+from xmlgrpo_evaluator.harness import (
+    bos_of,
+    open_model,
+    open_tasks,
+    training_tokenizer,
+)
+from xmlgrpo_evaluator.journal import Journal
+from xmlgrpo_evaluator.live import Live, final_line
+from xmlgrpo_evaluator.memory import PeakMemory
+from xmlgrpo_evaluator.models import Model
+from xmlgrpo_evaluator.prompts import PromptCheck, check_prompts, check_room
+from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.result import (
+    RESULT_FORMAT,
+    headline,
+    items_of,
+    metrics_of,
+    read_result,
+)
+from xmlgrpo_evaluator.resumable import ResumableLM
+from xmlgrpo_evaluator.settings import Settings
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.reply import FORMAT_VERSION
+from xmlgrpo_rewards.run_folder import write_json
+
+PACKAGES = ("lm-eval", "transformers", "peft", "torch", "llama-cpp-python", "vllm")
+
+
+def evaluate(
+    model: Model, settings: Settings, out: Path, console: Console, *, quiet: bool = False
+) -> dict[str, Any]:
+    """Evaluate a model and write the result.
+
+    Replies are kept in `<out>.replies.jsonl` as they come; the same call after an interruption
+    asks only for the rest, and after the end reads the finished result.
+
+    Args:
+        model: what is evaluated.
+        settings: how.
+        out: the result file.
+        console: where progress is shown.
+        quiet: show no line an item.
+
+    Raises:
+        UserError: anything the user can mend, most of it before the first item is asked.
+    """
+    subject = {"model": model.identity(), **settings.identity()}
+    if out.exists():
+        return _finished(out, subject, console)
+    console.print(f"[bold]{escape(model.label)}[/]: {escape(_what(model))}", highlight=False)
+    inner = open_model(model, settings)
+    checked: list[PromptCheck] = []
+    clock = _Clock()
+    with (
+        open_tasks(model, settings) as (manager, tasks),
+        Journal(journal_path(out), subject) as journal,
+        Live(console, model.label, quiet=quiet) as live,
+        PeakMemory() as memory,
+    ):
+        if journal.resumed:
+            console.print(f"{journal.resumed} replies of an earlier start are kept")
+
+        def before(requests: Sequence[Instance]) -> None:
+            check = check_prompts(requests, inner, _comparable(model, settings), bos_of(inner))
+            check_room(requests, inner, check)
+            checked.append(check)
+            _tell_prompts(check, console)
+            live.begin(requests)
+            clock.start()
+
+        def on_reply(request: Instance, reply: CountedReply, *, new: bool) -> None:
+            clock.count(reply.tokens if new else 0)
+            live(request, reply)
+
+        front = ResumableLM(
+            inner,
+            journal,
+            seed=settings.seed,
+            seeds_requests=model.backend in ("llama-cpp", "vllm"),
+            before=before,
+            on_reply=on_reply,
+        )
+        results = _simple_evaluate(front, manager, tasks, settings)
+        clock.stop()
+        resumed = journal.resumed
+    samples = results.pop("samples")
+    result = {
+        "format": RESULT_FORMAT,
+        "label": model.label,
+        "backend": model.backend,
+        "subject": subject,
+        "batch_size": settings.batch_size,
+        "model": {"size_bytes": model.size_bytes(), **_model_info(inner)},
+        "tasks": {
+            name: {"metrics": metrics_of(items), "items": items}
+            for name, items in ((name, items_of(rows)) for name, rows in samples.items())
+        },
+        "prompts": asdict(checked[0]) | {"passed": checked[0].passed} if checked else None,
+        "batch_check": check_batching(
+            inner, samples, settings.check_batch if settings.k == 1 else 0
+        ),
+        "speed": {**clock.report(), "resumed_replies": resumed, "peak_mib": memory.peak_mib},
+        "lm_eval": {key: results[key] for key in ("results", "configs", "versions", "n-samples")},
+        "format_version": FORMAT_VERSION,
+        "versions": _versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_json(out, _plain(result))
+    _close(inner)
+    tell(result, console)
+    return read_result(out)
+
+
+def journal_path(out: Path) -> Path:
+    """Where the replies of a result are kept while they come."""
+    return out.with_name(f"{out.stem}.replies.jsonl")
+
+
+def tell(result: Mapping[str, Any], console: Console) -> None:
+    """Print the result of every task, and whatever speaks against trusting it."""
+    for name, task in result["tasks"].items():
+        top = headline(task)
+        if top is None:
+            continue
+        metric, value = top
+        if "hits" in value:
+            line = final_line(Share(value["hits"], value["n"]))
+        else:
+            line = f"Final {metric}: {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+        prefix = "" if len(result["tasks"]) == 1 else f"{name}: "
+        console.print(f"{prefix}{line}", markup=False, highlight=False, style="bold")
+    check = result["batch_check"]
+    if check and check["identical"] < check["items"]:
+        console.print(
+            f"[yellow]note[/]: asked alone instead of in batches, {check['items']} items gave "
+            f"{check['items'] - check['identical']} other replies (rounding differs with the batch)"
+        )
+
+
+def _simple_evaluate(
+    front: ResumableLM, manager: Any, tasks: list[Any], settings: Settings
+) -> dict[str, Any]:
+    options = dict(settings.harness)
+    generation = {"max_gen_toks": settings.max_new_tokens, **options.pop("gen_kwargs", {})}
+    try:
+        results = lm_eval.simple_evaluate(
+            model=front,
+            tasks=tasks,
+            task_manager=manager,
+            limit=settings.limit,
+            apply_chat_template=settings.chat_template,
+            gen_kwargs=generation,
+            log_samples=True,
+            random_seed=settings.seed,
+            numpy_random_seed=settings.seed,
+            torch_random_seed=settings.seed,
+            fewshot_random_seed=settings.seed,
+            **options,
+        )
+    except TypeError as error:
+        if "simple_evaluate()" not in str(error):
+            raise
+        raise UserError(f"lm-eval: {error}") from error
+    return dict(results)
+
+
+def _finished(out: Path, subject: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    result = read_result(out)
+    if result["subject"] != _plain(subject):
+        differing = [key for key in subject if result["subject"].get(key) != _plain(subject[key])]
+        raise UserError(
+            f"{out} is the result of another evaluation (another {', '.join(differing)}); "
+            "delete it, or name another file with --out"
+        )
+    console.print(f"{result['label']}: already evaluated, read from {out}", highlight=False)
+    tell(result, console)
+    return result
+
+
+def _comparable(model: Model, settings: Settings) -> Any | None:
+    """The training tokenizer, unless the prompts are meant to be other ones."""
+    shots = settings.harness.get("num_fewshot")
+    if shots or not settings.chat_template or settings.harness.get("system_instruction"):
+        return None
+    return training_tokenizer(model)
+
+
+def _tell_prompts(check: PromptCheck, console: Console) -> None:
+    if not check.passed:
+        console.print(
+            f"[bold red]warning[/]: {check.compared - check.identical} of {check.compared} prompts "
+            f"differ from training's; the numbers below are not comparable with training. "
+            f"{escape(check.first_difference or '')}",
+            highlight=False,
+        )
+    twice = {count: n for count, n in check.begins_with.items() if int(count) > 1}
+    if twice:
+        console.print("[bold red]warning[/]: some prompts begin with more than one BOS token")
+
+
+def _what(model: Model) -> str:
+    adapter = f" with adapter {model.adapter}" if model.adapter else ""
+    return f"{model.source}{adapter}, run by {model.backend}"
+
+
+def _model_info(inner: Any) -> dict[str, Any]:
+    return dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: lm-eval's records hold functions, dtypes and NaN."""
+    return json.loads(
+        json.dumps(value, default=_name, allow_nan=True), parse_constant=lambda _constant: None
+    )
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "__name__", value))
+
+
+def _close(inner: Any) -> None:
+    """Give the memory back before the next model is loaded."""
+    if hasattr(inner, "gguf"):
+        inner.gguf.close()
+    for name in ("_model", "model"):
+        inner.__dict__.pop(name, None)
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class _Clock:
+    """Wall and CPU time of the asking, without loading."""
+
+    def __init__(self) -> None:
+        self._tokens, self._seconds, self._cpu_seconds = 0, 0.0, 0.0
+        self._began = self._cpu_began = 0.0
+
+    def start(self) -> None:
+        self._began, self._cpu_began = time.perf_counter(), time.process_time()
+
+    def count(self, tokens: int) -> None:
+        self._tokens += tokens
+
+    def stop(self) -> None:
+        if self._began:
+            self._seconds = time.perf_counter() - self._began
+            self._cpu_seconds = time.process_time() - self._cpu_began
+
+    def report(self) -> dict[str, Any]:
+        per_second = self._tokens / self._seconds if self._seconds else None
+        return {
+            "reply_tokens": self._tokens,
+            "seconds": round(self._seconds, 3),
+            "cpu_seconds": round(self._cpu_seconds, 3),
+            "tokens_per_s": per_second and round(per_second, 2),
+        }

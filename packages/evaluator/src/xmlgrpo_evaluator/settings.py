@@ -1,0 +1,127 @@
+"""How an evaluation is done: everything but the model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
+
+DEFAULT_TASK = "gsm8k_xml"
+DEFAULT_MAX_NEW_TOKENS = 1024
+REPEATED = "_k"  # gsm8k_xml -> gsm8k_xml_k: the form of a task with several replies an item
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is asked, and how.
+
+    Attributes:
+        tasks: names of lm-eval tasks.
+        limit: only the first items of each task; None for all.
+        seed: of sampled replies and of shots.
+        k: replies an item; 1 is greedy, more are sampled.
+        max_new_tokens: the limit of a reply.
+        batch_size: replies written at once; a number or `auto`.
+        chat_template: ask through the model's chat template.
+        check_batch: how many items are asked again alone, to see that batching changes nothing.
+        data: local items instead of the Hub's: a folder with test.jsonl, or a .jsonl file.
+        include_path: folders with further lm-eval tasks.
+        harness: further arguments of lm-eval's `simple_evaluate`.
+        model_args: further arguments of the lm-eval model.
+    """
+
+    tasks: tuple[str, ...] = (DEFAULT_TASK,)
+    limit: int | None = None
+    seed: int = 0
+    k: int = 1
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    batch_size: int | str = 16
+    chat_template: bool = True
+    check_batch: int = 4
+    data: Path | None = None
+    include_path: tuple[Path, ...] = ()
+    harness: Mapping[str, Any] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("--limit", self.limit),
+            ("--k", self.k),
+            ("--max-new-tokens", self.max_new_tokens),
+        ):
+            if value is not None and value < 1:
+                raise UserError(f"{name}: expected a whole number above 0, came {value}")
+        if self.data and not self.data.exists():
+            raise UserError(f"--data: nothing at {self.data}; name a folder or a .jsonl file")
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two results to be compared; JSON values.
+
+        The batch size is not part of it: it must not matter, and an evaluation that ran out of
+        memory is continued with a smaller one.
+        """
+        return {
+            "tasks": list(self.tasks),
+            "limit": self.limit,
+            "seed": self.seed,
+            "k": self.k,
+            "max_new_tokens": self.max_new_tokens,
+            "chat_template": self.chat_template,
+            "data": data_digest(self.data),
+            "harness": dict(self.harness),
+            "model_args": dict(self.model_args),
+        }
+
+    def suffix(self) -> str:
+        """What tells result files with other settings apart; empty for the defaults."""
+        parts = [task for task in self.tasks if self.tasks != (DEFAULT_TASK,)]
+        parts += [f"n{self.limit}"] if self.limit else []
+        parts += [f"k{self.k}"] if self.k > 1 else []
+        parts += [f"s{self.seed}"] if self.seed else []
+        return "".join(f"-{part}" for part in parts)
+
+
+def data_digest(data: Path | None) -> str | None:
+    """SHA-256 of local items; None when they come from the Hub or the environment."""
+    if data is None:
+        return None
+    file = data if data.is_file() else data / "test.jsonl"
+    if not file.is_file():
+        raise UserError(f"--data: expected {file} or a .jsonl file of test items, found neither")
+    return sha256(file.read_bytes()).hexdigest()
+
+
+def run_data(folder: RunFolder) -> Path | None:
+    """The held-out problems of a run that was trained on generated ones; else None.
+
+    Raises:
+        UserError: they are missing from the run's folder.
+    """
+    if folder.read_manifest()["data"]["source"] != "generated":
+        return None
+    items = folder.holdout / "items.jsonl"
+    if not items.is_file():
+        raise UserError(
+            f"{folder.root} was trained on generated problems, but its held-out ones ({items}) are "
+            "missing; name other data with --data"
+        )
+    return items
+
+
+def run_reply_limit(folder: RunFolder) -> int | None:
+    """The limit of a reply in the run's own held-out results; None when it names none.
+
+    The same limit here makes the numbers of both the same kind.
+    """
+    import yaml
+
+    if not folder.config.is_file():
+        return None
+    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
+    limit = (config.get("holdout") or {}).get("max_new_tokens") or (config.get("grpo") or {}).get(
+        "max_completion_length"
+    )
+    return int(limit) if limit else None
