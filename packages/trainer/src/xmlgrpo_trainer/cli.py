@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import run_root
 
 
@@ -34,8 +34,6 @@ def run() -> int:
     """Parse the command line, train, and return the exit code."""
     arguments = parser().parse_args()
     # heavy imports after parsing: --help answers at once
-    from rich.console import Console
-
     from xmlgrpo_trainer.config import load_config
 
     overrides = list(arguments.overrides)
@@ -43,12 +41,12 @@ def run() -> int:
         overrides.append(f"seed={arguments.seed}")
     config = load_config(arguments.config, overrides)
     root = run_root(arguments.run or arguments.config.stem)
-    from xmlgrpo_trainer.quiet import quiet_libraries
+    from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
     from xmlgrpo_trainer.train import train
 
-    return train(config, root, Console())
+    return train(config, root, make_console())
 
 
 if __name__ == "__main__":

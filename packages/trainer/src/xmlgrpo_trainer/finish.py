@@ -10,9 +10,9 @@ from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import TINY, config_sha256
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take
 from xmlgrpo_trainer.plots import draw_curves
+from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.selection import load_best, save_adapter
 from xmlgrpo_trainer.summary import show_end
-from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.watch import read_metrics
 
 AFTER = "report-after.json"

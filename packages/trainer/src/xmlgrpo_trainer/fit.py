@@ -1,7 +1,6 @@
 """The training itself: baseline, GRPO with its callbacks, the end; resumed where it stopped."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.checkpoint import RandomStateAtStep, SealCheckpoints, StopAndSave, last_good
 from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
+from xmlgrpo_trainer.prepare import Prepared, completion_limit
 from xmlgrpo_trainer.prompts import stop_ids
 from xmlgrpo_trainer.rollout import Sampling, choose_engine
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
 from xmlgrpo_trainer.selection import KeepBest
-from xmlgrpo_trainer.prepare import Prepared, completion_limit
 from xmlgrpo_trainer.update import (
     build_arguments,
     build_trainer,
@@ -62,7 +61,7 @@ def fit(run: Prepared, console: Console) -> int:
         min_p=arguments.min_p or 0.0,
     )
     stops = stop_ids(policy.model, policy.tokenizer)
-    choice = choose_engine(config.rollout, trainer.model, policy.tokenizer, stops, sampling)
+    choice = choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)
     if choice.trains:
         trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
     limit = config.holdout.max_new_tokens or sampling.max_new_tokens
@@ -174,24 +173,21 @@ def _introduce(console: Console, run: Prepared, arguments: Any, rollout: str, tr
     weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     group = arguments.num_generations
     prompts = arguments.generation_batch_size // group
-    lines: list[tuple[str, str]] = [
-        ("model", f"{run.base} ({weights:,} weights, {placement.dtype}, {placement.device})"),
-        ("adapter", f"LoRA, {trained:,} trained weights"),
-        ("backend", f"{placement.backend} ({placement.reason})"),
-        ("rollout", rollout),
-        (
-            "problems",
-            f"{len(problems.train):,} to train on, {len(problems.validation)} validation, "
-            + f"{len(problems.report)} held out ({problems.source}; left out: "
-            + f"{problems.dropped_long} over-long, {problems.repeated} repeated)",
-        ),
-        (
-            "each step",
-            f"{prompts} prompts x {group} completions of at most "
-            + f"{arguments.max_completion_length} tokens",
-        ),
-        ("rewards", ", ".join(f"{r.name} x {r.weight:g}" for r in run.rewards)),
-        ("run folder", str(run.folder.root)),
-    ]
-    for name, text in lines:
+    left_out = f"{problems.dropped_long} over-long, {problems.repeated} repeated"
+    counts = (
+        f"{len(problems.train):,} to train on, {len(problems.validation)} validation, "
+        f"{len(problems.report)} held out ({problems.source}; left out: {left_out})"
+    )
+    tokens = arguments.max_completion_length
+    lines = {
+        "model": f"{run.base} ({weights:,} weights, {placement.dtype}, {placement.device})",
+        "adapter": f"LoRA, {trained:,} trained weights",
+        "backend": f"{placement.backend} ({placement.reason})",
+        "rollout": rollout,
+        "problems": counts,
+        "each step": f"{prompts} prompts x {group} completions of at most {tokens} tokens",
+        "rewards": ", ".join(f"{r.name} x {r.weight:g}" for r in run.rewards),
+        "run folder": str(run.folder.root),
+    }
+    for name, text in lines.items():
         console.print(f"[bold]{name:10}[/] {escape(text)}", highlight=False, soft_wrap=True)

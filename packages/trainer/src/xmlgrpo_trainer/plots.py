@@ -1,4 +1,4 @@
-"""`curves.png`: what changed over the steps, readable at a glance.  `trainer` draws, no browser."""
+"""`curves.png`: what changed over the steps, readable at a glance."""
 
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,10 @@ def draw_curves(rows: Rows, path: Path, title: str) -> None:
     for panel in (rewards, shares, lengths, stability):
         panel.set(xlabel="step")
         panel.grid(visible=True, alpha=0.3)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=7)
+    _legend(rewards)
+    _legend(shares)
+    _legend(lengths, cut)
+    _legend(stability, spread)
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, format="png", dpi=110)
     plt.close(figure)
@@ -75,3 +77,12 @@ def _line(panel: Any, rows: Rows, name: str, label: str, **style: Any) -> None:
     points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     if points:
         panel.plot(*zip(*points, strict=True), label=label, **style)
+
+
+def _legend(panel: Any, twin: Any = None) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    if twin is not None:
+        more_handles, more_labels = twin.get_legend_handles_labels()
+        handles, labels = handles + more_handles, labels + more_labels
+    if handles:
+        panel.legend(handles, labels, fontsize=7)

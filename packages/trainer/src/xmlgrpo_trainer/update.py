@@ -89,7 +89,7 @@ def build_arguments(
 def steps_between_generations(arguments: GRPOConfig) -> int:
     """Optimiser steps that one generation batch serves."""
     uses: int = arguments.steps_per_generation * arguments.num_iterations
-    return max(1, uses // arguments.gradient_accumulation_steps)
+    return max(1, int(uses // arguments.gradient_accumulation_steps))
 
 
 def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:

@@ -82,7 +82,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         """Keep and show one step.
 
         Raises:
-            NotFiniteError: trl filters NaN out of the loss it logs, so the gradient norm is looked at.
+            NotFiniteError: a value is NaN or infinite.  trl filters NaN out of the loss it logs,
+                so the gradient norm is looked at too.
         """
         if not state.is_world_process_zero or not logs or "grad_norm" not in logs:
             return
