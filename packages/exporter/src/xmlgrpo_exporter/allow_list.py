@@ -50,7 +50,8 @@ def sort_files(folder: Path, artefact: str) -> Sorted:
     Only the folder's own files can go up; what lies in folders below stays.  A link that leads
     out of the folder stays too: its target is not what the folder's owner put there.
     """
-    go, stay = [], []
+    go: list[Path] = []
+    stay: list[Path] = []
     root = folder.resolve()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         allowed = path.parent == folder and any(

@@ -24,6 +24,7 @@ class BaseModel:
             the world about this machine).
         revision: the commit on the Hub.
         architecture: e.g. `Gemma3ForCausalLM`, or llama.cpp's name for it, e.g. `gemma3`.
+        tiny: whether it is our own tiny model, made from scratch.
     """
 
     hub_id: str | None = None
@@ -31,6 +32,7 @@ class BaseModel:
     label: str | None = None
     revision: str | None = None
     architecture: str | None = None
+    tiny: bool = False
 
     @property
     def is_gemma(self) -> bool:
@@ -65,7 +67,8 @@ def find_base(root: Path, manifest: dict[str, Any] | None, given: str | None) ->
         return BaseModel(architecture=architecture)
     if folder is None and HUB_ID.fullmatch(name):
         return BaseModel(name, None, name, revision, architecture)
-    return BaseModel(None, folder, PurePath(name).name or name, None, architecture)
+    tiny = recorded.get("tiny") is True
+    return BaseModel(None, folder, PurePath(name).name or name, None, architecture, tiny)
 
 
 def _folder(root: Path, name: str | None) -> Path | None:

@@ -6,13 +6,15 @@ Those modules import nothing heavy at the top, so that `--help` answers at once.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
+from xmlgrpo_exporter.token_guard import refuse_tokens
 from xmlgrpo_rewards.errors import run_command
 
-SUBCOMMANDS = ("merge",)
+SUBCOMMANDS = ("merge", "push")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the console script."""
+    run_command(_run)
+
+
+def _run() -> int | None:
+    refuse_tokens(sys.argv[1:])  # before the parser, which would repeat what it does not know
     arguments = build_parser().parse_args()
-    command = cast("Callable[[argparse.Namespace], int | None]", arguments.command)
-    run_command(lambda: command(arguments))
+    return cast("Callable[[argparse.Namespace], int | None]", arguments.command)(arguments)

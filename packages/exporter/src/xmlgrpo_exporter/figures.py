@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
@@ -40,8 +41,9 @@ class Figure:
     pointer: str = ""
 
     def markdown(self) -> str:
-        """A link: the number is its text, its source the target."""
-        return f"[{self.text}]({self.file}{'#' + self.pointer if self.pointer else ''})"
+        """A link: the number is its text, its source the target (RFC 6901, section 6)."""
+        place = f"#{quote(self.pointer, safe='/~')}" if self.pointer else ""
+        return f"[{self.text}]({quote(self.file)}{place})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +106,31 @@ class Code:
 Printable = Figure | Name | Missing | Words | Code
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: the heads of its columns, and its rows, each as long as `heads`."""
+
+    heads: tuple[Printable, ...]
+    rows: tuple[tuple[Printable, ...], ...]
+
+    def markdown(self) -> str:
+        """The table, one line a row."""
+        lines = [self.heads, *self.rows]
+        text = [f"| {' | '.join(markdown(cell) for cell in line)} |" for line in lines]
+        return "\n".join([text[0], "|" + " --- |" * len(self.heads), *text[1:]])
+
+
 def markdown(value: object) -> str:
     """How the card prints a value; the last step of every `{{ }}` in its template.
 
     Raises:
         UnsourcedNumberError: the value is none of the kinds that may be printed.
     """
-    if isinstance(value, Figure | Name | Missing | Words | Code):
+    if isinstance(value, Figure | Name | Missing | Words | Code | Table):
         return value.markdown()
     raise UnsourcedNumberError(
-        f"the card may print Figure, Name, Missing, Words and Code, not {value!r}; numbers come "
-        "from ResultFile.figure"
+        f"the card may print Figure, Name, Missing, Words, Code and Table, not {value!r}; numbers "
+        "come from ResultFile.figure"
     )
 
 
@@ -192,8 +208,33 @@ def escape_pointer(key: str) -> str:
 
 
 def share(value: Mapping[str, Any]) -> str:
-    """`{"hits": 807, "total": 1319}` as `61.2% [58.5%, 63.8%]`."""
-    return str(Share(value["hits"], value["total"]))
+    """`{"hits": 807, "total": 1319}` as `61.2% (58.5 to 63.8) of 1,319`."""
+    result = Share(value["hits"], value["total"])
+    interval = f"{100 * result.low:.1f} to {100 * result.high:.1f}"
+    return f"{result.value:.1%} ({interval}) of {result.total:,}"
+
+
+def summary(value: Mapping[str, Any]) -> str:
+    """An evaluation's metric: `61.2% (58.5 to 63.8) of 1,319`, or `118.5 (110.2 to 120.1)`."""
+    if "hits" in value:
+        return share({"hits": value["hits"], "total": value["n"]})
+    return f"{value['mean']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
+
+
+def change(value: Mapping[str, Any]) -> str:
+    """A difference of means with its interval: `-21.0 (-26.2 to -15.8)`."""
+    return f"{value['value']:+.4g} ({value['low']:+.4g} to {value['high']:+.4g})"
+
+
+def p_value(value: float) -> str:
+    """0.0312 as `0.031`, 3e-9 as `3.0e-09`."""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def difference(value: Mapping[str, Any]) -> str:
+    """`{"value": 0.54, "low": 0.48, "high": 0.6}` as `+54.0 (+48.0 to +60.0) points`."""
+    points, low, high = (100 * value[key] for key in ("value", "low", "high"))
+    return f"{points:+.1f} ({low:+.1f} to {high:+.1f}) points"
 
 
 def count(value: float) -> str:

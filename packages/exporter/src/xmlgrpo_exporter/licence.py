@@ -1,7 +1,8 @@
 """The licence of what is published: the base model's, since the weights derive from it.
 
-Looked for in this order: the base's own card (in its folder, then on the Hub), its name (Gemma up
-to 3n, whose terms are not one of the usual licences), its architecture.  Nothing found: the card
+Our own tiny base is under our licence, whatever its architecture: it holds nobody's weights.  For
+others it is looked for in this order: the base's own card (in its folder, then on the Hub), its
+name (Gemma up to 3n, whose terms are not one of the usual licences), its architecture.  Nothing found: the card
 says `unknown`, and that it must be settled before the repository is made public.
 """
 
@@ -53,6 +54,8 @@ def find_licence(base: BaseModel, look_up: Lookup) -> Licence:
         look_up: gives the metadata of a Hub model's card, or None when it cannot be read.
     """
     stated = _in_folder(base)
+    if base.tiny:
+        return Licence("mit", "the run's manifest: the base is this project's own tiny model")
     if stated:
         return _from_card(stated, "the base model's own card")
     if base.hub_id is not None:

@@ -1,0 +1,147 @@
+"""The model card: the template filled from result files, then read once more for loose numbers."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from xmlgrpo_exporter.card_metadata import front_matter
+from xmlgrpo_exporter.card_tables import (
+    comparison_tables,
+    evaluation_tables,
+    file_table,
+    flat_table,
+    holdout_table,
+    ladder_table,
+    training_table,
+)
+from xmlgrpo_exporter.figures import (
+    Code,
+    Missing,
+    Name,
+    Table,
+    UnsourcedNumberError,
+    Words,
+    markdown,
+    numbers_without_source,
+)
+from xmlgrpo_exporter.licence import GEMMA_POLICY, GEMMA_TERMS
+from xmlgrpo_exporter.quant_types import FILE_TYPES
+from xmlgrpo_exporter.remote import DEFAULT_BRANCH
+from xmlgrpo_exporter.run_results import RunResults
+from xmlgrpo_exporter.subject import Subject
+from xmlgrpo_rewards.reply import SYSTEM
+
+
+@dataclass(frozen=True, slots=True)
+class _Gguf:
+    file: Name
+    type: Name | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    task: Name
+    what: Words
+    table: Table
+
+
+def render_card(subject: Subject, results: RunResults) -> str:
+    """The card as it is published, front matter included.
+
+    Raises:
+        UnsourcedNumberError: a number on it names no file.
+    """
+    environment = Environment(
+        loader=PackageLoader("xmlgrpo_exporter"),
+        autoescape=False,  # noqa: S701  the card is Markdown; values are neutralised in `figures`
+        undefined=StrictUndefined,
+        finalize=markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    body = environment.get_template("card.md.jinja").render(_context(subject, results))
+    loose = numbers_without_source(body)
+    if loose:
+        raise UnsourcedNumberError(f"numbers on the card without a file behind them: {loose}")
+    return f"---\n{front_matter(subject, results)}---\n\n{body.strip()}\n"
+
+
+def _context(subject: Subject, results: RunResults) -> dict[str, object]:
+    base, licence, manifest = subject.base, subject.licence, results.manifest
+    return {
+        "title": Name(PurePosixPath(subject.repo).name),
+        "repo": Name(subject.repo),
+        "revision": Name(subject.revision),
+        "on_main": subject.revision == DEFAULT_BRANCH,
+        "private": subject.private,
+        "missing": Missing(),
+        "base": _name(base.label),
+        "base_hub_id": _name(base.hub_id),
+        "base_revision": _name(base.revision),
+        "tiny": base.tiny,
+        "base_in_repo": subject.holds("base/config.json"),
+        "adapter": subject.has_adapter,
+        "adapter_folder": subject.holds("adapter/adapter_config.json"),
+        "merged": subject.has_merged,
+        "ggufs": [_Gguf(Name(file), _quant_type(file)) for file in subject.ggufs],
+        "system_prompt": Code(SYSTEM),
+        "system_literal": Code(json.dumps(SYSTEM)),
+        "system_shell": Code(shlex.quote(SYSTEM)),
+        "holdout": manifest and holdout_table(manifest),
+        "training": manifest and training_table(manifest, results.config),
+        "evals": _evaluations(results),
+        "ladder": results.ladder and ladder_table(results.ladder),
+        "ladder_ran": results.ladder is not None,
+        "checks": [flat_table(gate) for gate in (results.merge, results.check) if gate is not None],
+        "checked": results.check is not None,
+        "curves": results.curves is not None,
+        "files": file_table(subject.files),
+        "licence": {
+            "id": Name(licence.id),
+            "name": _name(licence.name),
+            "found_in": Words(licence.found_in),
+        },
+        "gemma_terms": Code(GEMMA_TERMS),
+        "gemma_policy": Code(GEMMA_POLICY),
+    }
+
+
+def _evaluations(results: RunResults) -> list[_Evaluation]:
+    """The comparisons, and the evaluations of models that no comparison holds."""
+    compared = [file for file in results.evals if file.at("/first") is not None]
+    labels = {file.at(place) for file in compared for place in ("/first", "/second")}
+    alone = [
+        file for file in results.evals if file not in compared and file.at("/label") not in labels
+    ]
+    paired, single = Words("two models on the same problems"), Words("one model")
+    return [
+        *(
+            _Evaluation(Name(task), paired, table)
+            for file in compared
+            for task, table in comparison_tables(file)
+        ),
+        *(
+            _Evaluation(Name(task), single, table)
+            for file in alone
+            for task, table in evaluation_tables(file)
+        ),
+    ]
+
+
+def _name(text: str | None) -> Name | None:
+    return Name(text) if text else None
+
+
+def _quant_type(file: str) -> Name | None:
+    """The quantization in a GGUF's name, as Ollama wants it: `gsm8k-q4_k_m.gguf` -> `Q4_K_M`."""
+    stem = file.removesuffix(".gguf").lower()
+    return _longest(name for name in FILE_TYPES if stem.endswith(("-" + name, "." + name, name)))
+
+
+def _longest(names: Iterable[str]) -> Name | None:
+    found = max(names, key=len, default=None)
+    return None if found is None else Name(found.upper())

@@ -1,0 +1,148 @@
+"""`xmlgrpo-export push`: publish a run's adapter, merged weights and GGUF files on the Hub."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xmlgrpo_exporter.commands.arguments import console as make_console
+from xmlgrpo_rewards.errors import EXIT_USER_ERROR
+from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from xmlgrpo_exporter.preflight import Findings
+    from xmlgrpo_exporter.prepare import Prepared
+    from xmlgrpo_exporter.publish import Receipt
+
+PUBLIC_HUB = "https://huggingface.co"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "push",
+        help="publish on the Hugging Face Hub, private unless --public",
+        description="Publish a run with a card whose every number names its file. The token comes "
+        "from HF_TOKEN or `hf auth login`; HF_ENDPOINT names another hub than huggingface.co.",
+    )
+    parser.add_argument("--run", type=Path, required=True, help="run folder, or a folder of files")
+    parser.add_argument("--repo", required=True, help="owner/name")
+    parser.add_argument(
+        "--what",
+        nargs="+",
+        metavar="ARTEFACT",
+        help="adapter, merged, gguf, base; default: what there is",
+    )
+    parser.add_argument("--revision", default="main", help="branch to publish to (default: main)")
+    parser.add_argument("--public", action="store_true", help="everybody may see it")
+    parser.add_argument("--dry-run", action="store_true", help="show what would go; write nothing")
+    parser.add_argument("--base-id", help="the base model on the Hub, where the run does not say")
+    parser.add_argument(
+        "--prune", action="store_true", help="delete model files there that are not published now"
+    )
+    parser.add_argument(
+        "--ungated",
+        action="store_true",
+        help="publish although a gate never ran; the card says so. One that failed still refuses",
+    )
+    parser.set_defaults(command=command)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Publish, or with --dry-run show what would be published."""
+    console = make_console()
+    _choose_transfer(console)
+    from huggingface_hub import HfApi, get_token
+
+    from xmlgrpo_exporter.gates import gate_problems
+    from xmlgrpo_exporter.preflight import check_names, inspect
+    from xmlgrpo_exporter.prepare import Wanted, prepare
+    from xmlgrpo_exporter.publish import Destination, publish
+    from xmlgrpo_exporter.remote import card_lookup
+    from xmlgrpo_exporter.token_guard import secrets_at_hand
+
+    repo, revision = arguments.repo, arguments.revision
+    check_names(repo, revision)
+    what = tuple(" ".join(arguments.what).split()) if arguments.what else None
+    private = not arguments.public
+    wanted = Wanted(arguments.run, repo, revision, what, private, arguments.base_id)
+    api = HfApi()
+    with console.status("reading and hashing the files"):
+        prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api))
+    gates = gate_problems(prepared.results, prepared.plan.files, ungated=arguments.ungated)
+    findings = inspect(
+        api, prepared.plan, repo, revision, public=arguments.public, prune=arguments.prune
+    ).also(gates)
+    if arguments.dry_run:
+        return _show(console, f"{api.endpoint}/{repo}", revision, prepared, findings)
+    remote = findings.require_none()
+    run = RunFolder(arguments.run)
+    write_text(run.hub / "README.md", prepared.card)
+    receipt = publish(
+        api,
+        prepared.plan,
+        Destination(repo, revision, private),
+        remote,
+        prune=findings.prune,
+        say=console.print,
+    )
+    write_json(run.hub / "pushed.json", _record(repo, revision, prepared, receipt))
+    how = "was up to date" if receipt.unchanged else "published"
+    console.print(f"{how}, compared and tagged {receipt.tag}, {_visibility(private=private)}:")
+    console.print(receipt.url)
+    return 0
+
+
+def _choose_transfer(console: "Console") -> None:
+    """Use plain LFS on hubs other than huggingface.co, unless the user chose; before the import.
+
+    The client takes Xet wherever hf_xet is installed and does not fall back where the hub has none.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB).rstrip("/")
+    if endpoint != PUBLIC_HUB and "HF_HUB_DISABLE_XET" not in os.environ:
+        os.environ["HF_HUB_DISABLE_XET"] = "1"
+        console.print(f"{endpoint}: files go by LFS (HF_HUB_DISABLE_XET=0 for a hub with Xet)")
+
+
+def _show(
+    console: "Console", address: str, revision: str, prepared: "Prepared", findings: "Findings"
+) -> int:
+    """Print the dry run; exit code 2 when publishing would be refused."""
+    from xmlgrpo_exporter.figures import size
+
+    plan = prepared.plan
+    console.rule("README.md")
+    console.print(prepared.card, markup=False)
+    console.rule("sha256, size in bytes, kind, target")
+    for file in plan.files:
+        line = f"{file.sha256}  {file.size:>13,}  {file.kind:<9}  {file.target}"
+        console.print(line, markup=False)
+    console.print(f"{len(plan.files)} files, {size(plan.size)}, to {address} on {revision}")
+    for target in findings.prune:
+        console.print(f"deleted there: {target}", markup=False)
+    for path in plan.stay:
+        console.print(f"stays here: {path}", markup=False)
+    for problem in findings.problems:
+        console.print(f"would be refused: {problem}", markup=False)
+    console.print("dry run: nothing was written, here or there")
+    return EXIT_USER_ERROR if findings.problems else 0
+
+
+def _record(repo: str, revision: str, prepared: "Prepared", receipt: "Receipt") -> dict[str, Any]:
+    return {
+        "repo": repo,
+        "revision": revision,
+        "url": receipt.url,
+        "commit": receipt.commit,
+        "tag": receipt.tag,
+        "files": [
+            {"target": file.target, "size": file.size, "sha256": file.sha256}
+            for file in prepared.plan.files
+        ],
+    }
+
+
+def _visibility(*, private: bool) -> str:
+    return "private" if private else "public"

@@ -1,0 +1,108 @@
+"""The few results that stand for the run where only one number fits."""
+
+from dataclasses import dataclass
+
+from xmlgrpo_exporter.figures import ResultFile
+from xmlgrpo_exporter.run_results import RunResults
+from xmlgrpo_rewards.task import get_task, task_names
+
+TRAINED = ("tuned", "merged")  # labels of the evaluator for the trained model itself
+METRICS = (
+    ("strict_accuracy", "right and in the reply format"),
+    ("lenient_accuracy", "right in any format"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One result: a share of right answers on one set of problems.
+
+    Attributes:
+        value: the share, 0 to 1.
+        metric_type: the Hub's name of the metric.
+        metric_name: what was counted, in words.
+        dataset_id: on the Hub, or a local name.
+        dataset_name: for people.
+        dataset_revision: the commit, where known.
+        split: of the data set.
+        task: the task's name.
+        on_the_hub: whether `dataset_id` is a data set on the Hub.
+        file: the published result file.
+        pointer: where in it the hits and the total stand.
+    """
+
+    value: float
+    metric_type: str
+    metric_name: str
+    dataset_id: str
+    dataset_name: str
+    dataset_revision: str | None
+    split: str
+    task: str
+    on_the_hub: bool
+    file: str
+    pointer: str
+
+
+def headlines(results: RunResults) -> tuple[Headline, ...]:
+    """The results worth a line in the front matter: those measured on the published model."""
+    measured = [headline for file in results.evals for headline in _evaluation(file)]
+    if results.manifest is not None:
+        measured += _holdout(results.manifest)
+    return tuple(measured)
+
+
+def _evaluation(file: ResultFile) -> list[Headline]:
+    """The results of a whole test split of a known task's data set, on the trained model.
+
+    A part of it (`--limit`) or data of the user's own is on the card, but is nobody's benchmark.
+    """
+    subject = file.at("/subject") or {}
+    whole = subject.get("limit") is None and subject.get("data") is None and subject.get("k") == 1
+    if file.at("/label") not in TRAINED or not whole:
+        return []
+    found = []
+    for name in task_names():
+        task, at = get_task(name), f"/tasks/{name}_xml/metrics"
+        for metric, words in METRICS:
+            value = file.at(f"{at}/{metric}")
+            if value is None or task.dataset is None:
+                continue
+            found.append(
+                Headline(
+                    value=value["mean"],
+                    metric_type="accuracy",
+                    metric_name=words,
+                    dataset_id=task.dataset,
+                    dataset_name=task.dataset,
+                    dataset_revision=task.dataset_revision,
+                    split="test",
+                    task=f"{name}_xml",
+                    on_the_hub=True,
+                    file=file.published,
+                    pointer=f"{at}/{metric}",
+                )
+            )
+    return found
+
+
+def _holdout(manifest: ResultFile) -> list[Headline]:
+    source = manifest.at("/data/source")
+    name = manifest.at("/data/name") or source
+    return [
+        Headline(
+            value=value["hits"] / value["total"],
+            metric_type="accuracy",
+            metric_name=f"{words} (held-out part of the training split)",
+            dataset_id=str(name),
+            dataset_name=str(name),
+            dataset_revision=manifest.at("/data/revision"),
+            split="train",
+            task=str(manifest.at("/task")),
+            on_the_hub=source == "hub",
+            file=manifest.published,
+            pointer=f"/holdout/after/{metric}",
+        )
+        for metric, words in METRICS
+        if (value := manifest.at(f"/holdout/after/{metric}")) and value.get("total")
+    ]

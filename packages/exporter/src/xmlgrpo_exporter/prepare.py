@@ -1,0 +1,172 @@
+"""From a run folder to the list of what would be published, the card included."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xmlgrpo_exporter.artefacts import Artefact, choose, find_artefacts
+from xmlgrpo_exporter.base_model import BaseModel, find_base
+from xmlgrpo_exporter.card import render_card
+from xmlgrpo_exporter.card_metadata import eval_results_file
+from xmlgrpo_exporter.licence import Licence, Lookup, find_licence
+from xmlgrpo_exporter.published_text import adapter_config, to_bytes, without_paths
+from xmlgrpo_exporter.run_results import RunResults, published_bytes, read_results
+from xmlgrpo_exporter.subject import Subject
+from xmlgrpo_exporter.upload_plan import (
+    Plan,
+    PlannedFile,
+    kind_of,
+    plan_bytes,
+    plan_path,
+    target_of,
+)
+from xmlgrpo_exporter.weights_format import check_weights
+from xmlgrpo_rewards.errors import UserError
+
+SMALL_JSON_BYTES = 2**20  # configs; a tokenizer.json is larger or holds no paths
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user asked for.
+
+    Attributes:
+        root: the run folder, or a folder of files.
+        repo, revision: where to.
+        what: the artefacts' names; None for all there are.
+        private: whether the repository is to be.
+        base_id: the base model's name on the Hub, where the run does not say.
+    """
+
+    root: Path
+    repo: str
+    revision: str
+    what: tuple[str, ...] | None
+    private: bool
+    base_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What would be published.
+
+    Attributes:
+        plan: the files, the card among them.
+        card: the card's text.
+        results: the result files behind it.
+        licence: of what is published.
+    """
+
+    plan: Plan
+    card: str
+    results: RunResults
+    licence: Licence
+
+
+def prepare(
+    wanted: Wanted,
+    secrets: Sequence[bytes],
+    look_up: Lookup,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Prepared:
+    """Read the run, choose the files, hash them, write the card; nothing is changed or sent.
+
+    Args:
+        wanted: what the user asked for.
+        secrets: values that must not be in any file.
+        look_up: gives the metadata of a Hub model's card.
+        on_bytes: told how many bytes were hashed.
+
+    Raises:
+        UserError: nothing to publish, an artefact is incomplete or damaged, a file holds a secret.
+    """
+    if not wanted.root.is_dir():
+        raise UserError(f"no run folder at {wanted.root}: train first (make train) or name RUN")
+    found = find_artefacts(wanted.root, None)
+    results = read_results(wanted.root, found["gguf"].folder if "gguf" in found else None)
+    manifest = dict(results.manifest.content) if results.manifest else None
+    base = find_base(wanted.root, manifest, wanted.base_id)
+    found = find_artefacts(wanted.root, base.folder)
+    licence = find_licence(base, look_up)
+    with_base = base.hub_id is None and licence.id not in ("unknown", "gemma")
+    artefacts = choose(found, wanted.what, with_base=with_base)
+    files = sorted(
+        [
+            *_artefact_files(artefacts, base, secrets, on_bytes),
+            *_result_files(results, secrets, on_bytes),
+            *_licence_files(licence, secrets),
+        ],
+        key=lambda file: file.target,
+    )
+    _refuse_twice(files)
+    subject = Subject(wanted.repo, wanted.revision, wanted.private, base, licence, tuple(files))
+    evaluations = eval_results_file(subject, results)
+    if evaluations is not None:
+        files.append(plan_bytes(".eval_results/xmlgrpo.yaml", "result", evaluations, secrets))
+    card = render_card(subject, results)
+    files.append(plan_bytes("README.md", "card", card.encode(), secrets))
+    stay = tuple(path for artefact in artefacts for path in artefact.files.stay)
+    return Prepared(Plan(tuple(files), stay), card, results, licence)
+
+
+def _artefact_files(
+    artefacts: Sequence[Artefact],
+    base: BaseModel,
+    secrets: Sequence[bytes],
+    on_bytes: Callable[[int], None] | None,
+) -> list[PlannedFile]:
+    names = {artefact.name for artefact in artefacts}
+    planned = []
+    for artefact in artefacts:
+        for path in artefact.files.go:
+            check_weights(path)
+            target = target_of(artefact, path, alone="merged" not in names)
+            text = _mended(path, base)
+            planned.append(
+                plan_path(target, kind_of(path), path, secrets, on_bytes)
+                if text is None
+                else plan_bytes(target, kind_of(path), text, secrets)
+            )
+    return planned
+
+
+def _mended(path: Path, base: BaseModel) -> bytes | None:
+    """The text to publish in a config's place; None when the file goes as it is."""
+    if path.suffix != ".json" or path.stat().st_size > SMALL_JSON_BYTES:
+        return None
+    if path.name == "adapter_config.json":
+        mended = adapter_config(path, base.label)
+        same = json.loads(mended) == json.loads(path.read_text(encoding="utf-8"))
+        return None if same else mended
+    content = json.loads(path.read_text(encoding="utf-8"))
+    mended_content = without_paths(content)
+    return None if mended_content == content else to_bytes(mended_content)
+
+
+def _result_files(
+    results: RunResults, secrets: Sequence[bytes], on_bytes: Callable[[int], None] | None
+) -> list[PlannedFile]:
+    planned = [
+        plan_bytes(file.published, "result", published_bytes(file), secrets)
+        for file in results.files
+    ]
+    if results.curves is not None:
+        planned.append(plan_path("results/curves.png", "result", results.curves, secrets, on_bytes))
+    return planned
+
+
+def _licence_files(licence: Licence, secrets: Sequence[bytes]) -> list[PlannedFile]:
+    if licence.notice is None:
+        return []
+    return [plan_bytes("Notice", "licence", licence.notice.encode(), secrets)]
+
+
+def _refuse_twice(files: Sequence[PlannedFile]) -> None:
+    targets = [file.target for file in files]
+    twice = sorted({target for target in targets if targets.count(target) > 1})
+    if twice:
+        raise UserError(
+            f"two files would be published as {twice[0]}: keep the artefacts in folders of their "
+            "own (adapter/, merged/, gguf/) or choose one with --what"
+        )

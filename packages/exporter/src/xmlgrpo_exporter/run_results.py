@@ -1,0 +1,87 @@
+"""The result files of a run, read once: the only place the card's numbers come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from xmlgrpo_exporter.figures import ResultFile, read_result
+from xmlgrpo_exporter.published_text import to_bytes, without_paths
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class RunResults:
+    """What a run recorded; each is None or empty where there is no such file.
+
+    Attributes:
+        manifest: how it was trained, and its held-out result.
+        config: the resolved configuration.
+        merge: the merge's own comparison with the adapter.
+        check: the export's gate.
+        ladder: every form of the model on the same items.
+        evals: the results of evaluations, by file name.
+        curves: the plot of the training curves.
+    """
+
+    manifest: ResultFile | None
+    config: ResultFile | None
+    merge: ResultFile | None
+    check: ResultFile | None
+    ladder: ResultFile | None
+    evals: tuple[ResultFile, ...]
+    curves: Path | None
+
+    @property
+    def files(self) -> tuple[ResultFile, ...]:
+        """The files that are published beside the card."""
+        single = (self.manifest, self.config, self.merge, self.check, self.ladder)
+        return (*(file for file in single if file is not None), *self.evals)
+
+
+def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
+    """Read the results of a run; of a folder of files from elsewhere, those that are there.
+
+    Args:
+        root: the run folder.
+        gguf_folder: where the GGUF files are, if there are any.
+
+    Raises:
+        UserError: a file is there but not readable.
+    """
+    run = RunFolder(root)
+    manifest = None
+    if run.manifest.is_file():
+        manifest = ResultFile("results/manifest.json", run.read_manifest())
+    return RunResults(
+        manifest,
+        _read_config(run.config) if run.config.is_file() else None,
+        _read_if_there(run.merged / "merge.json", "results/merge.json"),
+        _read_if_there((gguf_folder or run.gguf) / "check.json", "results/gguf-check.json"),
+        _read_if_there(root / "ladder.json", "results/ladder.json"),
+        tuple(
+            read_result(path, f"results/eval/{path.name}")
+            for path in sorted(run.eval.glob("*.json"))
+        ),
+        run.curves if run.curves.is_file() else None,
+    )
+
+
+def published_bytes(file: ResultFile) -> bytes:
+    """A result file as it is published: every value, none of this machine's paths."""
+    return to_bytes(without_paths(dict(file.content)))
+
+
+def _read_if_there(path: Path, published: str) -> ResultFile | None:
+    return read_result(path, published) if path.is_file() else None
+
+
+def _read_config(path: Path) -> ResultFile:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML ({error}); restore it") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return ResultFile("results/config.json", content)

@@ -1,0 +1,168 @@
+"""Run folders as the other stages leave them, with files of the real formats and no model."""
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+BASE = {
+    "name": "google/gemma-3-1b-it",
+    "revision": "dcc83ea841ab6100d6b47a070329e1ba4cf78752",
+    "dtype": "bfloat16",
+    "quantized_4bit": False,
+    "class": "Gemma3ForCausalLM",
+}
+
+
+def share(hits: int, total: int) -> dict:
+    return {"hits": hits, "total": total}
+
+
+MANIFEST = {
+    "format": 1,
+    "run": "gsm8k-1b",
+    "finished": "2026-11-22T14:00:00Z",
+    "task": "gsm8k",
+    "format_version": 1,
+    "base": BASE,
+    "backend": "plain",
+    "rollout": "graph",
+    "seed": 7,
+    "steps": 60,
+    "best_step": 40,
+    "data": {
+        "source": "hub",
+        "name": "openai/gsm8k",
+        "sha256": "9c0e" * 16,
+        "train_rows": 7073,
+        "holdout_rows": 400,
+        "dropped_long": 3,
+    },
+    "rewards": {"correctness_reward_func": 2.0, "strict_format_reward_func": 0.5},
+    "config_sha256": "ab12" * 16,
+    "commit": "1e91dc6",
+    "versions": {"torch": "2.13.0", "trl": "1.14.2"},
+    "hardware": {"device": "NVIDIA H100", "cores": 16},
+    "seconds": 1234.5,
+    "holdout": {
+        "rows": 400,
+        "before": {
+            "strict_format": share(40, 400),
+            "strict_accuracy": share(31, 400),
+            "lenient_accuracy": share(133, 400),
+            "worked": share(120, 400),
+            "truncated": share(17, 400),
+            "no_answer": share(9, 400),
+            "mean_tokens": 141.25,
+        },
+        "after": {
+            "strict_format": share(391, 400),
+            "strict_accuracy": share(247, 400),
+            "lenient_accuracy": share(251, 400),
+            "worked": share(398, 400),
+            "truncated": share(2, 400),
+            "no_answer": share(1, 400),
+            "mean_tokens": 118.5,
+        },
+    },
+}
+CONFIG = """\
+seed: 7
+model:
+  name: google/gemma-3-1b-it
+grpo:
+  learning_rate: 5.0e-06
+lora:
+  r: 16
+"""
+
+
+def write_json(path: Path, value) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def safetensors(n_bytes: int, fill: bytes = b"\1") -> bytes:
+    """A safetensors file with one tensor of so many bytes."""
+    tensor = {"dtype": "U8", "shape": [n_bytes], "data_offsets": [0, n_bytes]}
+    header = json.dumps({"weight": tensor}).encode()
+    return struct.pack("<Q", len(header)) + header + fill * n_bytes
+
+
+def gguf(fill: bytes = b"\1", architecture: str = "gemma3") -> bytes:
+    """A GGUF file with its architecture and one tensor of 32 float32 values."""
+
+    def string(text: str) -> bytes:
+        return struct.pack("<Q", len(text)) + text.encode()
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
+    head += string("general.architecture") + struct.pack("<I", 8) + string(architecture)
+    head += string("weight") + struct.pack("<IQIQ", 1, 32, 0, 0)
+    return head + b"\0" * (-len(head) % 32) + fill * 128
+
+
+def write_adapter(folder: Path, base: str | None = BASE["name"], n_bytes: int = 300) -> None:
+    write_json(
+        folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": base}
+    )
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(n_bytes))
+    write_json(folder / "tokenizer.json", {"version": "1.0"})
+
+
+def write_merged(folder: Path, n_bytes: int = 900) -> None:
+    write_json(folder / "config.json", {"architectures": ["Gemma3ForCausalLM"]})
+    write_json(folder / "tokenizer.json", {"version": "1.0"})
+    (folder / "model.safetensors").write_bytes(safetensors(n_bytes))
+
+
+def write_gguf(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(gguf(bytes([len(name)])))
+
+
+def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
+    """What export's check and the ladder leave behind."""
+    files = {
+        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in (run / "gguf").glob("*.gguf")
+    }
+    write_json(run / "gguf" / "check.json", {"passed": check, "gates": {}, "files": files})
+    rungs = [
+        {"name": "merged", "strict_accuracy": share(64, 100), "bytes": 917},
+        {"name": "q8_0", "strict_accuracy": share(63, 100), "bytes": 224},
+    ]
+    write_json(run / "ladder.json", {"passed": ladder, "rungs": rungs})
+
+
+def write_litter(run: Path) -> None:
+    """What training leaves beside the artefacts and nobody may publish."""
+    for name in (
+        "adapter/optimizer.pt",
+        "adapter/training_args.bin",
+        "adapter/.env",
+        "adapter/README.md",
+        "merged/scheduler.pt",
+        "merged/pytorch_model.bin",
+        "checkpoints/checkpoint-40/rng_state.pth",
+        "wandb/run-1/output.log",
+        "completions/step_40.jsonl",
+        "train.log",
+        ".env",
+    ):
+        path = run / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not for the public")
+
+
+def write_full_run(run: Path) -> Path:
+    """A run with every artefact, gates passed."""
+    write_json(run / "manifest.json", MANIFEST)
+    (run / "config.yaml").write_text(CONFIG)
+    (run / "curves.png").write_bytes(b"\x89PNG\r\n\x1a\n curves")
+    write_adapter(run / "adapter")
+    write_merged(run / "merged")
+    write_gguf(run / "gguf", "gsm8k-1b-q8_0.gguf", "gsm8k-1b-q4_k_m.gguf")
+    write_gates(run)
+    write_litter(run)
+    return run
