@@ -47,6 +47,11 @@ ifeq (,$(strip $(REPO)))
 $(error push: say where to, REPO=owner/name (add DRY_RUN=1 to see what would go))
 endif
 endif
+ifneq (,$(filter validate,$(MAKECMDGOALS)))
+ifeq (,$(strip $(GSM8K_DIR)$(ARGS)))
+$(error validate: say which rows, GSM8K_DIR=folder (with train.jsonl and test.jsonl) or ARGS=file.jsonl)
+endif
+endif
 ifneq (,$(filter ask,$(MAKECMDGOALS)))
 ifeq (,$(strip $(value Q)))
 $(error ask: what is the question? make ask Q="...")
@@ -98,7 +103,7 @@ eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same 
 	$(BIN)/xmlgrpo-eval run $(subject) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT)
 	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(ARGS)
-validate: | $(READY)  ## every gold answer scores full marks (GSM8K_DIR)
+validate: | $(READY)  ## every gold answer scores full marks, no known hack does (GSM8K_DIR)
 	$(BIN)/xmlgrpo-validate gsm8k $(if $(strip $(GSM8K_DIR)),$(call quote,$(GSM8K_DIR)/train.jsonl) $(call quote,$(GSM8K_DIR)/test.jsonl)) $(ARGS)
 bench: | $(READY)  ## the benchmarks of ci/bench_*.py, one after the other
 	$(BIN)/nox -s bench -- $(ARGS)

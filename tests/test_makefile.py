@@ -136,7 +136,9 @@ def finish(house: Path, run: str) -> None:
             "xmlgrpo-validate gsm8k /data/gsm8k/train.jsonl /data/gsm8k/test.jsonl",
             id="validate-real-rows",
         ),
-        pytest.param("validate", "xmlgrpo-validate gsm8k", id="validate-without-data"),
+        pytest.param(
+            "validate ARGS=a.jsonl", "xmlgrpo-validate gsm8k a.jsonl", id="validate-a-file"
+        ),
         pytest.param(
             "eval RUN=mine LIMIT=50 SEED=1 K=8",
             "xmlgrpo-eval run --run outputs/mine --limit 50 --seed 1 --k 8",
@@ -227,6 +229,7 @@ def test_failed_training_stops_the_stage(house: Path) -> None:
     [
         pytest.param(["push"], "REPO=owner/name", id="push-without-repo"),
         pytest.param(["push", "REPO= "], "REPO=owner/name", id="push-with-blank-repo"),
+        pytest.param(["validate"], "GSM8K_DIR=folder", id="validate-without-data"),
         pytest.param(["ask"], 'make ask Q="..."', id="ask-without-question"),
         pytest.param(["train", "RUN=.."], "RUN must name a run", id="run-is-the-parent-folder"),
         pytest.param(["train", "RUN=my run"], "RUN must be one word", id="run-with-a-space"),
