@@ -150,6 +150,7 @@ LAST_NUMBERS = [
     pytest.param("48/2=24", "24", id="sum"),
     pytest.param("x/2", "2", id="slash-after-a-letter"),
     pytest.param("Answer:18", "18", id="colon-after-a-letter"),
+    pytest.param(".5", "0.5", id="bare-decimal-alone"),
     pytest.param("Answer: .5", "0.5", id="bare-decimal"),
     pytest.param("=-.5", "-0.5", id="minus-bare-decimal"),
     pytest.param("No.5", "5", id="full-stop-after-a-letter"),

@@ -37,6 +37,7 @@ CASES = [
     pytest.param("<reasoning><answer>1</answer></reasoning>", False, False, None, id="nested"),
     pytest.param("</answer>1<answer>", False, False, None, id="tags-the-wrong-way-round"),
     pytest.param(render("", "13"), False, False, "13", id="empty-reasoning"),
+    pytest.param("<answer></answer>", False, False, "", id="nothing-in-the-answer"),
     pytest.param(render("x", ""), False, False, "", id="empty-answer"),
     pytest.param(render("\u200b\u2060", "13"), False, False, "13", id="invisible-reasoning"),
     pytest.param(render("x", "\ufeff"), False, False, "\ufeff", id="invisible-answer"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from xmlgrpo_rewards import Example, Grade, Task, get_task
-from xmlgrpo_rewards.hacks import HACKS
-from xmlgrpo_rewards.reply import TAGS
+from xmlgrpo_rewards import Example, Grade, Task, get_task, validate
+from xmlgrpo_rewards.hacks import HACKS, Hack
+from xmlgrpo_rewards.reply import TAGS, render
 from xmlgrpo_rewards.validate import HACKED_GOLDS, check_file, check_hacks
 
 
@@ -127,6 +127,14 @@ def test_a_grader_that_accepts_anything_is_found() -> None:
     checked = check_hacks(Wrapped(strict_correct=True), ["13"])
     assert checked.tried == len(checked.failures) == len(HACKS)
     assert "untagged-number with gold 13: is graded right" in checked.failures
+
+
+def test_a_reward_that_pays_a_hack_is_found(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    hack = Hack("answer-wrong", render("x", "WRONG"), highest=1.5)
+    monkeypatch.setattr(validate, "HACKS", (hack,))
+    assert check_hacks(task, ["13"]).failures == [
+        "answer-wrong with gold 13: earns 2, may earn 1.5"
+    ]
 
 
 def test_hacks_are_tried_from_the_smallest_gold_to_the_largest(task: Task) -> None:

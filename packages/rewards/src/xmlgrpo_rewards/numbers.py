@@ -20,9 +20,11 @@ _WHOLE = re.compile(
 )
 _DIGITS_ALONE = re.compile(_DIGITS)
 # What stands right before the last digits of a text: an optional sign and an optional currency.
-_BEFORE = re.compile(r"(?:(?P<outer>[-−]))?(?:[$€£¥] ?)?(?P<inner>[-−])?\Z")
+_BEFORE = re.compile(r"(?P<outer>[-−])?(?:[$€£¥] ?)?(?P<inner>[-−])?\Z")
 # A minus after one of these is an operator, a range or a dash, not a sign.
 _NO_SIGN_AFTER = re.compile(r"[0-9A-Za-z_%)\]}.²³\-−]\Z")
+# A full stop after one of these, or at the start of the text, begins a number: `= .5`.
+_BEFORE_BARE_DECIMAL = ("", *" \t\n-−+=:>($€£¥*")
 
 
 def parse_number(text: str) -> Decimal | None:
@@ -35,7 +37,7 @@ def parse_number(text: str) -> Decimal | None:
     Not read, since what they mean is a guess or not a number alone: `4 apples` (a unit), `50%` (50
     or 0.5), `1/2` (a sum), `1e3` and `1_000` (a programmer's writing), `1,00` and `12,34` (a
     decimal comma elsewhere), `٣`, `１８` and `²` (not ASCII digits), `nan`, `infinity`, `--3`,
-    `$3$`, `18\u200b` (a character that does not show), and anything over `MAX_NUMBER_CHARS`.
+    `$3$`, a number with characters that do not show, and anything over `MAX_NUMBER_CHARS`.
     """
     text = text.strip()
     if len(text) > MAX_NUMBER_CHARS:
@@ -44,8 +46,6 @@ def parse_number(text: str) -> Decimal | None:
     if match is None or not match["digits"]:
         return None
     if (match["outer"] and match["inner"]) or (match["prefix"] and match["suffix"]):
-        return None
-    if match["inner"] and not match["prefix"]:
         return None
     return _decimal(match["outer"] or match["inner"], match["digits"])
 
@@ -81,7 +81,7 @@ def last_number(text: str) -> Decimal | None:
 
 def _is_bare_decimal(before: str) -> bool:
     """Whether the full stop that ends `before` is a decimal point, as in `.5` or `-$.5`."""
-    return before.endswith(".") and (len(before) == 1 or before[-2] in " \t\n-−+=:>($€£¥*")
+    return before.endswith(".") and before[-2:-1] in _BEFORE_BARE_DECIMAL
 
 
 def _is_glued(before: str) -> bool:

@@ -146,7 +146,7 @@ def _texts(completions: Sequence[Completion]) -> list[str]:
 
 
 def _gold(value: str | int | float | Decimal, position: int) -> Decimal:
-    number = None if isinstance(value, bool) else parse_number(str(value))
+    number = parse_number(str(value))
     if number is None:
         raise UserError(
             f"answer[{position}]: expected a number as gold answer, came {value!r}; "
