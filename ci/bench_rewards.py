@@ -63,7 +63,7 @@ def measure(length: int) -> Times:
 def line(name: str, by_length_ms: list[float], note: str = "") -> str:
     """One line of the table: times, their ratios, a note."""
     ratios = "".join(f"{later / earlier:5.1f}" for earlier, later in pairwise(by_length_ms))
-    return f"{name:<26}{''.join(f'{ms:9.3f}' for ms in by_length_ms)}{ratios}  {note}"
+    return f"{name:<26}{''.join(f'{ms:9.3f}' for ms in by_length_ms)}{ratios}  {note}".rstrip()
 
 
 def print_worst(by_length: list[Times]) -> None:

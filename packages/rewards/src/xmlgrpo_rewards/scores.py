@@ -59,9 +59,11 @@ def correctness_reward_func(
     Raises:
         UserError: a gold is not a number.  Paying 0 for it would train on noise in silence.
         ValueError: there are more or fewer golds than completions.
-        TypeError: a completion is neither a text nor a list of messages.
+        TypeError: a completion is neither a text nor a list of messages, or `answer` is no list.
     """
     texts = _texts(completions)
+    if isinstance(answer, str):
+        raise TypeError(f"expected a list of golds in `answer`, came one text: {answer!r}")
     if len(answer) != len(texts):
         raise ValueError(
             f"expected {len(texts)} golds in `answer`, one a completion, came {len(answer)}"

@@ -14,7 +14,7 @@ from typing import Any
 from xmlgrpo_rewards import scores
 from xmlgrpo_rewards.errors import UserError
 
-RewardFunction = Callable[..., list[float | None]] | Callable[..., list[float]]
+RewardFunction = Callable[..., Sequence[float | None]]
 
 CLASSIC: Mapping[str, Callable[..., list[float]]] = {
     function.__name__: function
