@@ -69,16 +69,14 @@ def load(
         rows = _local_rows(Path(place), data_variable)
     else:
         rows = _hub_rows(task, dataset, dataset_config)
-    features = Features({column: Value("string") for column in COLUMNS})
-    return DatasetDict(
-        {
-            split: Dataset.from_list(
-                [_item(task, row, f"{split}-{n}") for n, row in enumerate(rows.get(split, ()))],
-                features=features,
-            )
-            for split in SPLITS
-        }
-    )
+    return DatasetDict({split: _items(task, rows.get(split, ()), split) for split in SPLITS})
+
+
+def _items(task: Task, rows: Iterable[Mapping[str, Any]], split: str) -> Dataset:
+    items = [_item(task, row, f"{split}-{n}") for n, row in enumerate(rows)]
+    columns = {column: [item[column] for item in items] for column in COLUMNS}
+    # the types are given, since an empty split (no train.jsonl) has none to infer
+    return Dataset.from_dict(columns, Features({column: Value("string") for column in COLUMNS}))
 
 
 def _local_rows(place: Path, data_variable: str | None) -> dict[str, Iterable[dict[str, Any]]]:

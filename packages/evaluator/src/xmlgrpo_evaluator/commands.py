@@ -20,6 +20,8 @@ from xmlgrpo_evaluator.settings import (
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 
+PIPE_COLUMNS = 140
+
 
 def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate a run's models, or one model; two models are compared."""
@@ -148,4 +150,6 @@ def _harness_options(rest: Sequence[str]) -> dict[str, Any]:
 
 
 def _console() -> Console:
-    return Console(soft_wrap=False)
+    console = Console()
+    # rich takes 80 columns for a pipe, which is too few for a table with intervals
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS)

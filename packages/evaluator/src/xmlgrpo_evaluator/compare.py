@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -152,11 +153,12 @@ def show(compared: Mapping[str, Any], console: Console, *, examples: int = 2) ->
 
 
 def _table(name: str, task: Mapping[str, Any], compared: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{escape(name)}: {task['items']} items", title_justify="left")
-    table.add_column("metric")
+    title = f"{escape(name)}: {task['items']} items"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("metric", no_wrap=True)
     for label in (compared["first"], compared["second"]):
-        table.add_column(escape(label), justify="right")
-    table.add_column("difference, 95% interval", justify="right")
+        table.add_column(escape(label), justify="right", no_wrap=True)
+    table.add_column("difference, 95% interval", justify="right", no_wrap=True)
     table.add_column("p (McNemar)", justify="right")
     for metric, row in task["metrics"].items():
         is_share = "hits" in row["first"] and "hits" in row["second"]

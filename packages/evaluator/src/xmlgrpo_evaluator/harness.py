@@ -1,5 +1,6 @@
 """lm-eval, opened: its models and its tasks, with our errors for the user's mistakes."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -51,8 +52,9 @@ def task_folder() -> Path:
 # models
 
 
-def open_model(model: Model, settings: Settings) -> LM:
-    """Load a model behind its lm-eval class.
+@contextmanager
+def opened(model: Model, settings: Settings) -> Iterator[LM]:
+    """Load a model behind its lm-eval class; its memory is given back at the end.
 
     Raises:
         UserError: it is not there, cannot be read, or needs a package that is not installed.
@@ -61,16 +63,26 @@ def open_model(model: Model, settings: Settings) -> LM:
     if model.backend == "llama-cpp":
         from xmlgrpo_evaluator.llama_cpp_lm import LlamaCppLM
 
-        return LlamaCppLM(
+        gguf = LlamaCppLM(
             model.source, batch_size=settings.batch_size, seed=settings.seed, **options
         )
+        try:
+            yield gguf
+        finally:
+            gguf.gguf.close()
+        return
+    load = _open_vllm if model.backend == "vllm" else _open_hf
     try:
-        if model.backend == "vllm":
-            return _open_vllm(model, settings, options)
-        return _open_hf(model, settings, options)
+        loaded = load(model, settings, options)
     except (OSError, ValueError) as error:
         what = f"{model.source} with adapter {model.adapter}" if model.adapter else model.source
         raise UserError(f"cannot load {what}: {error}") from error
+    try:
+        yield loaded
+    finally:
+        for name in ("_model", "model"):  # the caller may still hold the object around them
+            loaded.__dict__.pop(name, None)
+        gc.collect()
 
 
 def _open_hf(model: Model, settings: Settings, options: dict[str, Any]) -> LM:

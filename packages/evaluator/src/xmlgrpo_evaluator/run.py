@@ -1,6 +1,5 @@
 """Evaluate one model: lm-eval's `simple_evaluate` with the checks and records around it."""
 
-import gc
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,8 @@ from rich.markup import escape
 from xmlgrpo_evaluator.batching import check_batching
 from xmlgrpo_evaluator.harness import (
     bos_of,
-    open_model,
     open_tasks,
+    opened,
     training_tokenizer,
 )
 from xmlgrpo_evaluator.journal import Journal
@@ -67,14 +66,14 @@ def evaluate(
     if out.exists():
         return _finished(out, subject, console)
     console.print(f"[bold]{escape(model.label)}[/]: {escape(_what(model))}", highlight=False)
-    inner = open_model(model, settings)
     checked: list[PromptCheck] = []
     clock = _Clock()
     with (
-        open_tasks(model, settings) as (manager, tasks),
+        open_tasks(model, settings) as (manager, tasks),  # first: a wrong name costs no loading
         Journal(journal_path(out), subject) as journal,
-        Live(console, model.label, quiet=quiet) as live,
         PeakMemory() as memory,
+        opened(model, settings) as inner,
+        Live(console, model.label, quiet=quiet) as live,
     ):
         if journal.resumed:
             console.print(f"{journal.resumed} replies of an earlier start are kept")
@@ -101,23 +100,24 @@ def evaluate(
         )
         results = _simple_evaluate(front, manager, tasks, settings)
         clock.stop()
+        samples = results.pop("samples")
+        alone = settings.check_batch if settings.k == 1 else 0
+        batch_check = check_batching(inner, samples, alone)
+        info = dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
         resumed = journal.resumed
-    samples = results.pop("samples")
     result = {
         "format": RESULT_FORMAT,
         "label": model.label,
         "backend": model.backend,
         "subject": subject,
         "batch_size": settings.batch_size,
-        "model": {"size_bytes": model.size_bytes(), **_model_info(inner)},
+        "model": {"size_bytes": model.size_bytes(), **info},
         "tasks": {
             name: {"metrics": metrics_of(items), "items": items}
             for name, items in ((name, items_of(rows)) for name, rows in samples.items())
         },
         "prompts": asdict(checked[0]) | {"passed": checked[0].passed} if checked else None,
-        "batch_check": check_batching(
-            inner, samples, settings.check_batch if settings.k == 1 else 0
-        ),
+        "batch_check": batch_check,
         "speed": {**clock.report(), "resumed_replies": resumed, "peak_mib": memory.peak_mib},
         "lm_eval": {key: results[key] for key in ("results", "configs", "versions", "n-samples")},
         "format_version": FORMAT_VERSION,
@@ -125,7 +125,6 @@ def evaluate(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_json(out, _plain(result))
-    _close(inner)
     tell(result, console)
     return read_result(out)
 
@@ -222,10 +221,6 @@ def _what(model: Model) -> str:
     return f"{model.source}{adapter}, run by {model.backend}"
 
 
-def _model_info(inner: Any) -> dict[str, Any]:
-    return dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
-
-
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
@@ -245,19 +240,6 @@ def _plain(value: Any) -> Any:
 
 def _name(value: Any) -> str:
     return str(getattr(value, "__name__", value))
-
-
-def _close(inner: Any) -> None:
-    """Give the memory back before the next model is loaded."""
-    if hasattr(inner, "gguf"):
-        inner.gguf.close()
-    for name in ("_model", "model"):
-        inner.__dict__.pop(name, None)
-    gc.collect()
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class _Clock:
