@@ -22,10 +22,10 @@ PACKAGES = ("rewards", "trainer", "evaluator", "exporter")
 SOURCES = tuple(f"packages/{package}/src" for package in PACKAGES)
 
 
-def run(session: nox.Session, tool: str, *arguments: str | Path) -> None:
+def run(session: nox.Session, tool: str, *arguments: str | Path, log: bool = True) -> None:
     """Run one of `.venv`'s tools, after making `.venv` where it is missing or stale."""
-    session.run("make", "--silent", "setup", external=True, silent=True)
-    session.run(str(BIN / tool), *arguments, external=True)
+    session.run("make", "--silent", ".venv/.stamp", external=True, log=False)
+    session.run(str(BIN / tool), *arguments, external=True, log=log)
 
 
 @nox.session
@@ -49,14 +49,8 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def secrets(session: nox.Session) -> None:
-    """No token, key or password in a tracked file.
-
-    Of hexadecimal strings only the pinned commits and content hashes are here, so they pass.  A
-    made-up token in a test says so: `# pragma: allowlist secret`.
-    """
-    tracked = str(session.run("git", "ls-files", "-z", external=True, silent=True))
-    plugins = ("--disable-plugin", "HexHighEntropyString", "--plugin", "ci/hf_token.py")
-    run(session, "detect-secrets-hook", *plugins, *tracked.strip("\0").split("\0"))
+    """No token, key or password in a tracked file."""
+    run(session, "python", "ci/secret_scan.py")
 
 
 @nox.session
@@ -86,19 +80,22 @@ def wheels(session: nox.Session) -> None:
 @nox.session(default=False)
 def gguf(session: nox.Session) -> None:
     """Tests that need llama.cpp; fails where `make gguf-setup` has not been run."""
-    run(session, "python", "-c", "import llama_cpp")
+    missing = "llama-cpp-python is not in .venv: run make gguf-setup first"
+    check = (
+        "import importlib.util, sys; sys.exit(None if importlib.util.find_spec('llama_cpp') else "
+    )
+    run(session, "python", "-c", f"{check}{missing!r})", log=False)
     run(session, "pytest", "-m", "gguf and not gpu", *session.posargs)
 
 
 @nox.session(default=False)
 def gpu(session: nox.Session) -> None:
     """Tests on a CUDA GPU; skipped where there is none, unless REQUIRE_GPU=1."""
-    there = (
-        "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'torch sees no CUDA GPU')"
-    )
     if os.environ.get("REQUIRE_GPU") != "1" and not Path("/dev/nvidia0").exists():
         session.skip("no GPU here (REQUIRE_GPU=1 makes this a failure)")
-    run(session, "python", "-c", there)
+    missing = "torch sees no CUDA GPU: a driver, and a CUDA build of torch, are needed"
+    check = "import sys, torch; sys.exit(None if torch.cuda.is_available() else "
+    run(session, "python", "-c", f"{check}{missing!r})", log=False)
     run(session, "pytest", "-m", "gpu", *session.posargs)
 
 
