@@ -135,7 +135,7 @@ def add_adapter(model, folder: Path, targets) -> None:
     with torch.no_grad():
         for name, weight in wrapped.named_parameters():
             if "lora_B" in name:
-                weight.normal_(0, 0.02)
+                weight.normal_(0, 0.005)
     wrapped.save_pretrained(folder)
     wrapped.unload()
 

@@ -14,7 +14,7 @@ from typing import cast
 from xmlgrpo_exporter.token_guard import refuse_tokens
 from xmlgrpo_rewards.errors import run_command
 
-SUBCOMMANDS = ("merge", "push")
+SUBCOMMANDS = ("merge", "gguf", "check", "push")
 
 
 def build_parser() -> argparse.ArgumentParser:

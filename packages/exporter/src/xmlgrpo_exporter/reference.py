@@ -79,17 +79,25 @@ def encode(tokenizer: Any, conversations: Sequence[Messages]) -> tuple[list[str]
     """Texts and token ids of conversations that are ready for the model's turn.
 
     Raises:
-        UserError: the tokenizer has no chat template.
+        UserError: the tokenizer has no chat template, or one that refuses these messages.
     """
+    from jinja2 import TemplateError
+
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; give a model "
             "folder that has chat_template.jinja (or chat_template in tokenizer_config.json)"
         )
-    texts = [
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        for messages in conversations
-    ]
+    try:
+        texts = [
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            for messages in conversations
+        ]
+    except TemplateError as error:
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path!r} refuses a system and a user message "
+            f"({_line(error)}); it cannot be asked as training asks"
+        ) from None
     return texts, tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 

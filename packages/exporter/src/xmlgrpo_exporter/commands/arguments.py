@@ -59,3 +59,11 @@ def require_folder(path: Path, option: str) -> Path:
 def console() -> Console:
     """Colour on a terminal, plain text in a pipe; long lines stay whole."""
     return Console(highlight=False, soft_wrap=True)
+
+
+def quiet_libraries(console: Console) -> None:
+    """Keep transformers' bars for a terminal; in a pipe they are noise."""
+    if not console.is_terminal:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()

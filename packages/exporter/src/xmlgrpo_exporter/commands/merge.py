@@ -58,6 +58,7 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
     from xmlgrpo_exporter.reference import choose_device
 
     manifest = run.read_manifest()
+    shared.quiet_libraries(console)
     adapter = read_adapter(run.adapter)
     base = merge.base_of(manifest, arguments.base)
     config = merge.check_base(base)

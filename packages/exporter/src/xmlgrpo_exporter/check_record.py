@@ -1,0 +1,54 @@
+"""`check.json`: what the gates found of the files in its folder.
+
+Its `passed` speaks for all of them, and `files.NAME.sha256` says which bytes were checked.  A file
+that is gone takes its entry along.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_exporter.adapter import read_json
+from xmlgrpo_exporter.bench import Bench
+from xmlgrpo_exporter.check import FileCheck
+from xmlgrpo_exporter.converter import PINNED
+from xmlgrpo_rewards.run_folder import write_json
+
+CHECK = "check.json"
+FORMAT = 1
+
+
+def read_check(folder: Path) -> dict[str, Any]:
+    """The folder's record; empty when there is none or it is of another format."""
+    path = folder / CHECK
+    stored = read_json(path) if path.is_file() else {}
+    return stored if stored.get("format") == FORMAT else {}
+
+
+def write_check(
+    folder: Path, model: Path, fingerprint: str, bench: Bench, checks: Iterable[FileCheck]
+) -> None:
+    """Add what was found to the folder's record.
+
+    Args:
+        folder: with the files.
+        model: what they were held against.
+        fingerprint: of that model; entries of another one are dropped.
+        bench: the prompts they were checked with.
+        checks: what was found; a rejected file's entry stands until the next record.
+    """
+    stored = read_check(folder)
+    kept = {}
+    if stored.get("model", {}).get("fingerprint") == fingerprint:
+        kept = {name: old for name, old in stored["files"].items() if (folder / name).is_file()}
+    files = {**kept, **{check.file: check.as_json() for check in checks}}
+    record = {
+        "format": FORMAT,
+        "passed": bool(files) and all(entry["passed"] for entry in files.values()),
+        "model": {"folder": model.name, "fingerprint": fingerprint},
+        "questions": {"source": bench.source, "tokenized": len(bench.ids)},
+        "replies": {"count": len(bench.replies), "new_tokens": bench.new_tokens},
+        "llama_cpp_python": PINNED,
+        "files": files,
+    }
+    write_json(folder / CHECK, record)

@@ -1,0 +1,146 @@
+"""`xmlgrpo-export check`: put GGUF files through the gates."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from xmlgrpo_exporter.commands import arguments as shared
+from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
+from xmlgrpo_exporter.quant_types import GivenLimits
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from xmlgrpo_exporter.bench import Bench
+    from xmlgrpo_exporter.check import FileCheck
+
+DEFAULT_TIMEOUT_S = 1800
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "check",
+        help="put GGUF files through the gates",
+        description="Hold GGUF files against the model they were made from: token ids, BOS, "
+        "template, stop ids, distance, greedy replies. The numbers go to check.json beside the "
+        "files. Exit code 3: a gate failed.",
+    )
+    add_model(parser)
+    parser.add_argument("--gguf", type=Path, nargs="+", help="files (default: all of RUN/gguf)")
+    parser.add_argument("--out", type=Path, help="where check.json goes (default: beside the file)")
+    add_gate_options(parser)
+    parser.set_defaults(command=command)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add what is exported: a run, or a model folder from elsewhere."""
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--run", type=Path, help="the run's folder, outputs/NAME")
+    subject.add_argument("--model", type=Path, help="a folder with safetensors and tokenizer.json")
+
+
+def add_gate_options(parser: argparse.ArgumentParser) -> None:
+    """Add the limits of the gates, and what is asked."""
+    shared.add_comparison(parser)
+    limits = parser.add_argument_group("limits, instead of those of the file's type")
+    limits.add_argument("--max-kl", type=float, metavar="NATS")
+    limits.add_argument("--min-top1", type=float, metavar="SHARE")
+    limits.add_argument("--min-identical", type=float, metavar="SHARE")
+    limits.add_argument(
+        "--timeout-s",
+        type=shared.positive,
+        default=DEFAULT_TIMEOUT_S,
+        help="longest time a file may take to answer (default: %(default)s)",
+    )
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Check the files of the arguments."""
+    from xmlgrpo_exporter.check_record import write_check
+    from xmlgrpo_exporter.converter import require_runtime
+    from xmlgrpo_exporter.fingerprint import fingerprint
+
+    console = shared.console()
+    run = RunFolder(arguments.run) if arguments.run else None
+    files = find_files(run, arguments.gguf)
+    model = shared.require_folder(*_model_of(run, arguments))
+    require_runtime()
+    bench = bench_of(model, run, arguments, console)
+    checks = []
+    for file in files:
+        console.print(f"[bold]{file.name}[/]")
+        check = check_one(file, bench, arguments)
+        show(check, console)
+        checks.append(check)
+    folders = [arguments.out] if arguments.out else sorted({file.parent for file in files})
+    for folder in folders:
+        here = [
+            check
+            for file, check in zip(files, checks, strict=True)
+            if arguments.out or file.parent == folder
+        ]
+        write_check(folder, model, fingerprint(model), bench, here)
+        console.print(f"wrote {folder / 'check.json'}")
+    return 0 if all(check.passed for check in checks) else EXIT_GATE_FAILED
+
+
+def find_files(run: RunFolder | None, given: list[Path] | None) -> list[Path]:
+    """The files to check.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = given or (sorted(run.gguf.glob("*.gguf")) if run else [])
+    if not files:
+        raise UserError("no GGUF file to check; name some with --gguf, or make them (make gguf)")
+    return files
+
+
+def _model_of(run: RunFolder | None, arguments: argparse.Namespace) -> tuple[Path, str]:
+    if run is None:
+        return arguments.model, "--model"
+    return run.merged, "--run (its merged model; xmlgrpo-export merge makes it)"
+
+
+def bench_of(
+    model: Path, run: RunFolder | None, arguments: argparse.Namespace, console: Console
+) -> "Bench":
+    """Load the model and let it answer."""
+    from xmlgrpo_exporter.bench import prepare_bench
+    from xmlgrpo_exporter.questions import load_questions
+    from xmlgrpo_exporter.reference import choose_device
+
+    shared.quiet_libraries(console)
+    questions = load_questions(arguments.data, run.root if run else None)
+    console.print(f"replies of {model} to compare with ({questions.source})")
+    return prepare_bench(
+        model,
+        questions,
+        task=run.read_manifest().get("task") if run else None,
+        prompts=arguments.prompts,
+        new_tokens=arguments.new_tokens,
+        device=choose_device(arguments.device),
+    )
+
+
+def check_one(
+    file: Path, bench: "Bench", arguments: argparse.Namespace, name: str | None = None
+) -> "FileCheck":
+    """Put one file through the gates, with the limits of the arguments."""
+    from xmlgrpo_exporter.check import check_file
+
+    limits = GivenLimits(arguments.max_kl, arguments.min_top1, arguments.min_identical)
+    return check_file(file, bench, given=limits, timeout_s=arguments.timeout_s, name=name)
+
+
+def show(check: "FileCheck", console: Console) -> None:
+    """A line a gate, and the file's answer to the first question."""
+    for gate in check.gates:
+        verdict = "[green]pass[/]" if gate.passed else "[bold red]FAIL[/]"
+        console.print(f"  {verdict} {gate.name:9} ", end="")
+        console.print(gate.numbers() if gate.passed else gate.why, markup=False)
+    if check.answer:
+        console.print(f"  says: {' '.join(check.answer.split())[:200]}", markup=False)
