@@ -1,0 +1,234 @@
+"""The shape of a model, without its weights: what memory and time are estimated from.
+
+It comes from a folder's `config.json`, from the Hub cache, from the table of Gemma 3 sizes below,
+or from the settings of the tiny model.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config import TINY, ModelConfig
+
+# SigLIP's vision encoder as Gemma 3 carries it (4B and up), without the projection into the text
+# model, and the part of it that stands in linear layers.
+VISION_WEIGHTS = 416_867_184
+VISION_LINEAR_WEIGHTS = 411_070_464
+VISION_HIDDEN = 1152
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Sizes of a decoder-only model.
+
+    Attributes:
+        name: for messages.
+        vocabulary: rows of the embedding.
+        hidden, layers, mlp: width, depth, width of the feed-forward part.
+        heads, kv_heads, head_dim: of the attention.
+        window: tokens that a sliding layer sees; None when every layer sees all.
+        full_every: each so-many-th layer is not sliding.
+        tied: the output head is the embedding.
+        vision: a vision tower is loaded too, though text never uses it.
+    """
+
+    name: str
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp: int
+    window: int | None = None
+    full_every: int = 6
+    tied: bool = True
+    vision: bool = False
+
+    @property
+    def embedding_weights(self) -> int:
+        """Weights of the embedding, and of the head where it is another matrix."""
+        return self.vocabulary * self.hidden * (1 if self.tied else 2)
+
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of one decoder layer: name -> (inputs, outputs)."""
+        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden, query),
+            "k_proj": (self.hidden, key),
+            "v_proj": (self.hidden, key),
+            "o_proj": (query, self.hidden),
+            "gate_proj": (self.hidden, self.mlp),
+            "up_proj": (self.hidden, self.mlp),
+            "down_proj": (self.mlp, self.hidden),
+        }
+
+    @property
+    def projection_weights(self) -> int:
+        """Weights of all decoder layers' linear layers: what a pass multiplies with."""
+        return self.layers * sum(i * o for i, o in self.projections().values())
+
+    @property
+    def linear_weights(self) -> int:
+        """What 4-bit loading packs: all linear layers but the head."""
+        return self.projection_weights + (VISION_LINEAR_WEIGHTS if self.vision else 0)
+
+    @property
+    def weights(self) -> int:
+        """All weights that are loaded."""
+        norms = self.layers * (4 * self.hidden + 2 * self.head_dim) + self.hidden
+        vision = VISION_WEIGHTS + VISION_HIDDEN * self.hidden if self.vision else 0
+        return self.embedding_weights + self.projection_weights + norms + vision
+
+    @property
+    def layer_width(self) -> int:
+        """Numbers that one token leaves in one layer, once each: what activations scale with."""
+        return self.hidden + self.mlp + (self.heads + 2 * self.kv_heads) * self.head_dim
+
+    def lora_weights(self, rank: int, targets: Any) -> int:
+        """Weights of a LoRA adapter; a target that names no projection counts as all of them."""
+        sizes = self.projections()
+        named = [name for name in targets if name in sizes] if isinstance(targets, list) else []
+        return self.layers * rank * sum(sum(sizes[name]) for name in named or sizes)
+
+    def cached_tokens(self, tokens: int) -> int:
+        """Keys that a text of so many tokens keeps, summed over layers: sliding layers forget."""
+        if self.window is None:
+            return self.layers * tokens
+        full = self.layers // self.full_every
+        return full * tokens + (self.layers - full) * min(tokens, self.window)
+
+    def cache_bytes(self, cached: int, number_bytes: int) -> int:
+        """Bytes of `cached` keys and their values."""
+        return cached * 2 * self.kv_heads * self.head_dim * number_bytes
+
+
+def _gemma3(name: str, *sizes: int, window: int, vision: bool) -> ModelShape:
+    hidden, layers, heads, kv_heads, head_dim, mlp = sizes
+    # transformers' multimodal checkpoints hold 64 more embedding rows than the text models
+    return ModelShape(
+        name=f"gemma-3-{name}",
+        vocabulary=262_208 if vision else 262_144,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp=mlp,
+        window=window,
+        vision=vision,
+    )
+
+
+# Sizes: NVIDIA-NeMo/NeMo nemo/collections/llm/gpt/model/gemma3.py (1b to 27b).  Their sums of
+# weights are those that keras-hub publishes (keras_hub/src/models/gemma3/gemma3_presets.py, 270m
+# too): 268,098,176, 999,885,952, 3,880,099,328, 11,765,788,416 and 27,009,002,240 for the text
+# part with 262,144 rows, 4,299,915,632, 12,187,079,280 and 27,432,062,576 with the vision tower.
+GEMMA_3 = {
+    "270m": _gemma3("270m", 640, 18, 4, 1, 256, 2048, window=512, vision=False),
+    "1b": _gemma3("1b", 1152, 26, 4, 1, 256, 6912, window=512, vision=False),
+    "4b": _gemma3("4b", 2560, 34, 8, 4, 256, 10240, window=1024, vision=True),
+    "12b": _gemma3("12b", 3840, 48, 16, 8, 256, 15360, window=1024, vision=True),
+    "27b": _gemma3("27b", 5376, 62, 32, 16, 128, 21504, window=1024, vision=True),
+}
+
+
+def find_shape(model: ModelConfig) -> ModelShape:
+    """The shape of the configured model; nothing is downloaded.
+
+    Raises:
+        UserError: the folder has no readable `config.json`, or the name is not in the table and
+            not in the Hub cache.
+    """
+    if model.name == TINY:
+        return _tiny(model.tiny)
+    folder = Path(model.name)
+    if folder.is_dir():
+        return read_shape(folder / "config.json")
+    size = re.search(r"gemma-3-(270m|1b|4b|12b|27b)(?![0-9a-z])", model.name.lower())
+    if size:
+        return GEMMA_3[size[1]]
+    cached = _cached_config(model)
+    if cached is not None:
+        return read_shape(cached)
+    raise UserError(
+        f"the shape of the model {model.name!r} is not known here: it is no folder, no Gemma 3 "
+        f"({', '.join(GEMMA_3)}) and not in the Hub cache. Fetch its config.json "
+        f"(hf download {model.name} config.json) and run this again"
+    )
+
+
+def read_shape(path: Path) -> ModelShape:
+    """Read a shape from a `config.json` of transformers.
+
+    Raises:
+        UserError: no such file, not JSON, or a size is missing or not a number above 0.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the model's {path}: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(config).__name__}")
+    text = config.get("text_config") or config
+    if not isinstance(text, dict):
+        raise UserError(f"{path}: text_config: expected an object, got {type(text).__name__}")
+    heads = _size(text, "num_attention_heads", path, 8)
+    hidden = _size(text, "hidden_size", path)
+    gemma = str(config.get("model_type", "")).startswith("gemma3")
+    return ModelShape(
+        name=path.parent.name or str(path),
+        vocabulary=_size(text, "vocab_size", path, 262_208),
+        hidden=hidden,
+        layers=_size(text, "num_hidden_layers", path),
+        heads=heads,
+        kv_heads=_size(text, "num_key_value_heads", path, 4 if gemma else heads),
+        head_dim=_size(text, "head_dim", path, 256 if gemma else hidden // heads),
+        mlp=_size(text, "intermediate_size", path),
+        window=_size(text, "sliding_window", path, 4096) if gemma else None,
+        full_every=_size(text, "sliding_window_pattern", path, 6),
+        tied=bool(config.get("tie_word_embeddings", gemma)),
+        vision="vision_config" in config,
+    )
+
+
+def _size(text: Mapping[str, Any], key: str, path: Path, default: int | None = None) -> int:
+    value = text.get(key)
+    if value is None:
+        value = default
+    if type(value) is not int or value <= 0:
+        raise UserError(f"{path}: {key}: expected a whole number above 0, got {value!r}")
+    return value
+
+
+def _cached_config(model: ModelConfig) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model.name, "config.json", revision=model.revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _tiny(changes: Mapping[str, Any]) -> ModelShape:
+    from xmlgrpo_trainer.tiny.settings import TinySettings
+
+    tiny = dataclasses.replace(TinySettings(), **changes)
+    return ModelShape(
+        name=TINY,
+        vocabulary=tiny.vocab_size,
+        hidden=tiny.hidden_size,
+        layers=tiny.layers,
+        heads=tiny.heads,
+        kv_heads=tiny.kv_heads,
+        head_dim=tiny.head_dim,
+        mlp=tiny.mlp_size,
+        window=tiny.sliding_window,
+    )
