@@ -88,12 +88,16 @@ class Download:
 
 @dataclass
 class Failure:
-    """The next `times` requests whose `METHOD /path` the pattern is found in fail."""
+    """The next `times` requests whose `METHOD /path` the pattern is found in fail.
+
+    With `done` the request is carried out first: only its answer is lost.
+    """
 
     pattern: str
     status: int
-    times: int
+    times: int = 1
     page: bytes | None = None
+    done: bool = False
 
 
 @dataclass
@@ -108,10 +112,16 @@ class RefusalError(Exception):
     """A refusal, raised anywhere below a route."""
 
     def __init__(
-        self, status: int, message: str, code: str | None = None, page: bytes | None = None
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        page: bytes | None = None,
+        url: str | None = None,
     ):
         super().__init__(message)
         self.status, self.message, self.code, self.page = status, message, code, page
+        self.url = url
 
 
 @dataclass
@@ -139,9 +149,6 @@ class Hub:
     ignores_private: bool = False
     before: Callable[[Request], None] = lambda request: None
     lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def fail(self, pattern: str, status: int, times: int = 1, page: bytes | None = None) -> None:
-        self.failures.append(Failure(pattern, status, times, page))
 
     def writes(self) -> list[str]:
         """The requests so far that change something, as `METHOD path`."""
@@ -216,11 +223,12 @@ def create_repo(call: Call) -> dict:
     name = f"{wanted.get('organization') or call.user}/{wanted['name']}"
     if call.role != "write":
         raise RefusalError(403, "You don't have the rights to create a model under this namespace")
+    url = f"{call.hub.url}/{name}"
     if name in call.hub.repos:
-        raise RefusalError(409, "You already created this model repo")
+        raise RefusalError(409, "You already created this model repo", url=url)
     private = wanted.get("visibility") == "private" and not call.hub.ignores_private
     call.hub.repos[name] = Repo(private)
-    return {"url": f"{call.hub.url}/{name}", "id": name}
+    return {"url": url, "id": name}
 
 
 def model_info(call: Call) -> dict:
@@ -374,6 +382,8 @@ ROUTES = [
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer: two wait 40 ms for the client's acknowledgement
+    disable_nagle_algorithm = True
     hub: Hub
 
     def log_message(self, *args) -> None:
@@ -398,7 +408,12 @@ class Handler(BaseHTTPRequestHandler):
         for failure in self.hub.failures:
             if failure.times > 0 and re.search(failure.pattern, f"{request.method} {request.path}"):
                 failure.times -= 1
+                if failure.done:
+                    self.carry_out(request)
                 raise RefusalError(failure.status, "injected failure", page=failure.page)
+        return self.carry_out(request)
+
+    def carry_out(self, request: Request) -> dict | list | Download:
         user = role = None
         if request.authorization is not None:
             token = request.authorization.removeprefix("Bearer ")
@@ -431,6 +446,8 @@ class Handler(BaseHTTPRequestHandler):
         if refusal.code is not None:
             headers["X-Error-Code"] = refusal.code
         body = {"error": refusal.message, "errors": [{"message": refusal.message}]}
+        if refusal.url is not None:
+            body["url"] = refusal.url
         self.send(refusal.status, refusal.page or json.dumps(body).encode(), headers)
 
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -441,6 +458,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+        self.wfile.flush()
 
 
 @contextmanager

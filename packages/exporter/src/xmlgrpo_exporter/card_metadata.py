@@ -11,7 +11,6 @@ from huggingface_hub import (
     EvalResult,
     EvalResultEntry,
     ModelCardData,
-    constants,
     eval_result_entries_to_yaml,
 )
 
@@ -83,7 +82,7 @@ def _index_entry(subject: Subject, headline: Headline) -> EvalResult:
 
 
 def _address(subject: Subject, file: str) -> str:
-    return f"{constants.ENDPOINT}/{subject.repo}/blob/{subject.revision}/{file}"
+    return f"{subject.hub}/{subject.repo}/blob/{subject.revision}/{file}"
 
 
 def _relation(subject: Subject) -> str:

@@ -2,8 +2,8 @@
 
 Our own tiny base is under our licence, whatever its architecture: it holds nobody's weights.  For
 others it is looked for in this order: the base's own card (in its folder, then on the Hub), its
-name (Gemma up to 3n, whose terms are not one of the usual licences), its architecture.  Nothing found: the card
-says `unknown`, and that it must be settled before the repository is made public.
+name (Gemma up to 3n, whose terms are not one of the usual licences), its architecture.  Nothing
+found: the card says `unknown`, and that it must be settled before the repository is made public.
 """
 
 from collections.abc import Callable, Mapping

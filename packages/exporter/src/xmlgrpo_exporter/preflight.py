@@ -3,7 +3,6 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,20 +28,16 @@ class Findings:
     """What the preflight found.
 
     Attributes:
-        account: whose token it is; None when the Hub could not say.
         remote: the repository as it is; None when the Hub could not say.
-        prune: paths that the user asked to delete there.
         problems: why nothing may be sent, each with what to do.
     """
 
-    account: Account | None
     remote: Remote | None
-    prune: tuple[str, ...]
     problems: tuple[str, ...]
 
-    def also(self, problems: Iterable[str]) -> "Findings":
-        """These findings with more problems, those first."""
-        return replace(self, problems=(*problems, *self.problems))
+    def also(self, *problems: str) -> "Findings":
+        """These findings with more problems."""
+        return replace(self, problems=(*self.problems, *problems))
 
     def require_none(self) -> Remote:
         """The repository as it is, when nothing stands against publishing.
@@ -58,30 +53,42 @@ class Findings:
         return self.remote
 
 
-def inspect(
-    api: HfApi, plan: Plan, repo: str, revision: str, *, public: bool, prune: bool
-) -> Findings:
-    """Ask the Hub, by reading only, whether this plan can be published there.
+def look(api: HfApi, repo: str, revision: str, *, public: bool) -> Findings:
+    """Ask the Hub, by reading only, whether this token can publish there.
 
     A Hub that cannot be asked is a finding as well, not an exception: a dry run shows the rest.
     """
-    problems = [_disk_problem(plan)]
-    account = remote = None
-    left: list[str] = []
+    problems = []
+    remote = None
     try:
         if not (api.token or get_token()):
             raise no_token()
-        account = read_account(api)
-        problems += _account_problems(account, repo)
+        problems += _account_problems(read_account(api), repo)
         remote = read_remote(api, repo, revision)
+        problems += _visibility_problems(remote, repo, public=public)
     except UserError as error:
         problems.append(str(error))
-    if remote is not None:
-        left = leftovers(remote, plan)
-        problems.append(_visibility_problem(remote, repo, public=public))
-        problems.append(None if prune else _leftover_problem(left, repo))
-    found = tuple(problem for problem in problems if problem is not None)
-    return Findings(account, remote, tuple(left) if prune else (), found)
+    return Findings(remote, tuple(problems))
+
+
+def plan_problems(plan: Plan, remote: Remote | None, repo: str, *, prune: bool) -> list[str]:
+    """Why these very files cannot be published: no room here, or others in their way there.
+
+    Args:
+        plan: what is to be published.
+        remote: the repository as it is, where that is known.
+        repo: its name.
+        prune: files that are in the way are to be deleted.
+    """
+    left = [] if prune else leftovers(remote, plan)
+    return [*_disk_problems(plan), *_leftover_problems(left, repo)]
+
+
+def leftovers(remote: Remote | None, plan: Plan) -> list[str]:
+    """Model files in the repository that this upload neither replaces nor describes."""
+    planned = {file.target for file in plan.files}
+    there = remote.files if remote is not None else {}
+    return sorted(path for path in there if MODEL_FILE.fullmatch(path) and path not in planned)
 
 
 def check_names(repo: str, revision: str) -> None:
@@ -121,48 +128,43 @@ def _account_problems(account: Account, repo: str) -> list[str]:
     return problems
 
 
-def _visibility_problem(remote: Remote, repo: str, *, public: bool) -> str | None:
+def _visibility_problems(remote: Remote, repo: str, *, public: bool) -> list[str]:
     """Why the repository's visibility is not the one asked for."""
+    problems = []
     if remote.exists and not public and remote.private is not True:
-        return (
+        problems.append(
             f"{repo} exists and is public: everybody would see these files. Say --public if that "
             "is meant, make it private in its settings, or use another name"
         )
     if remote.exists and public and remote.private is not False:
-        return (
+        problems.append(
             f"{repo} exists and is private, and --public does not open an existing repository; "
             "leave --public out, or make it public in its settings"
         )
-    return None
+    return problems
 
 
-def leftovers(remote: Remote, plan: Plan) -> list[str]:
-    """Model files in the repository that this upload neither replaces nor describes."""
-    planned = {file.target for file in plan.files}
-    return sorted(
-        path for path in remote.files if MODEL_FILE.fullmatch(path) and path not in planned
-    )
-
-
-def _leftover_problem(left: list[str], repo: str) -> str | None:
+def _leftover_problems(left: list[str], repo: str) -> list[str]:
     """Why files that were there before must not stay beside this card."""
-    if not left:
-        return None
-    return (
-        f"{repo} already holds {', '.join(left)}, which this upload does not contain and its card "
-        "would not describe. Publish them along (--what), delete them with --prune (their history "
-        "stays), or use another repository or --revision"
-    )
+    problems = []
+    if left:
+        problems.append(
+            f"{repo} already holds {', '.join(left)}, which this upload does not contain and its "
+            "card would not describe. Publish them along (--what), delete them with --prune (their "
+            "history stays), or use another repository or --revision"
+        )
+    return problems
 
 
-def _disk_problem(plan: Plan) -> str | None:
+def _disk_problems(plan: Plan) -> list[str]:
     """Why there is no room to read the files back, one by one, into the temporary folder."""
     largest = max((file.size for file in plan.files if file.size <= READ_BACK_BYTES), default=0)
     folder = Path(tempfile.gettempdir())
     needed, free = largest + FREE_BYTES, shutil.disk_usage(folder).free
-    if free >= needed:
-        return None
-    return (
-        f"{folder} has {free / 2**20:.0f} MiB free; comparing the upload needs "
-        f"{needed / 2**20:.0f} MiB there. Free some space, or set TMPDIR to another disk"
-    )
+    problems = []
+    if free < needed:
+        problems.append(
+            f"{folder} has {free / 2**20:.0f} MiB free; comparing the upload needs "
+            f"{needed / 2**20:.0f} MiB there. Free some space, or set TMPDIR to another disk"
+        )
+    return problems

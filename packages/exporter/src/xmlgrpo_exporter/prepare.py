@@ -33,13 +33,14 @@ class Wanted:
 
     Attributes:
         root: the run folder, or a folder of files.
-        repo, revision: where to.
+        hub, repo, revision: where to.
         what: the artefacts' names; None for all there are.
         private: whether the repository is to be.
         base_id: the base model's name on the Hub, where the run does not say.
     """
 
     root: Path
+    hub: str
     repo: str
     revision: str
     what: tuple[str, ...] | None
@@ -100,7 +101,9 @@ def prepare(
         key=lambda file: file.target,
     )
     _refuse_twice(files)
-    subject = Subject(wanted.repo, wanted.revision, wanted.private, base, licence, tuple(files))
+    subject = Subject(
+        wanted.hub, wanted.repo, wanted.revision, wanted.private, base, licence, tuple(files)
+    )
     evaluations = eval_results_file(subject, results)
     if evaluations is not None:
         files.append(plan_bytes(".eval_results/xmlgrpo.yaml", "result", evaluations, secrets))

@@ -12,6 +12,7 @@ class Subject:
     """What the card is about.
 
     Attributes:
+        hub: the Hub's address.
         repo: `owner/name`.
         revision: the branch that the files go to.
         private: whether the repository is.
@@ -20,6 +21,7 @@ class Subject:
         files: what is published beside the card.
     """
 
+    hub: str
     repo: str
     revision: str
     private: bool

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,11 @@ from xmlgrpo_rewards.errors import EXIT_USER_ERROR
 from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
 
 if TYPE_CHECKING:
+    from huggingface_hub import HfApi
     from rich.console import Console
 
     from xmlgrpo_exporter.preflight import Findings
-    from xmlgrpo_exporter.prepare import Prepared
+    from xmlgrpo_exporter.prepare import Prepared, Wanted
     from xmlgrpo_exporter.publish import Receipt
 
 PUBLIC_HUB = "https://huggingface.co"
@@ -53,11 +56,22 @@ def add_parser(subparsers: Any) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """Publish, or with --dry-run show what would be published."""
     console = make_console()
-    _choose_transfer(console)
-    from huggingface_hub import HfApi, get_token
+    _set_up_client(console)
+    from huggingface_hub import HfApi
+
+    return push(arguments, HfApi(), console)
+
+
+def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int:
+    """Publish through `api`.
+
+    Raises:
+        UserError: there is a reason not to, or the Hub refuses.
+    """
+    from huggingface_hub import get_token
 
     from xmlgrpo_exporter.gates import gate_problems
-    from xmlgrpo_exporter.preflight import check_names, inspect
+    from xmlgrpo_exporter.preflight import check_names, leftovers, look, plan_problems
     from xmlgrpo_exporter.prepare import Wanted, prepare
     from xmlgrpo_exporter.publish import Destination, publish
     from xmlgrpo_exporter.remote import card_lookup
@@ -65,41 +79,54 @@ def command(arguments: argparse.Namespace) -> int:
 
     repo, revision = arguments.repo, arguments.revision
     check_names(repo, revision)
-    what = tuple(" ".join(arguments.what).split()) if arguments.what else None
-    private = not arguments.public
-    wanted = Wanted(arguments.run, repo, revision, what, private, arguments.base_id)
-    api = HfApi()
+    found = look(api, repo, revision, public=arguments.public)
+    if not arguments.dry_run:
+        found.require_none()  # before gigabytes are hashed
+    wanted = Wanted(
+        arguments.run,
+        api.endpoint,
+        repo,
+        revision,
+        tuple(" ".join(arguments.what).split()) if arguments.what else None,
+        private=not arguments.public,
+        base_id=arguments.base_id,
+    )
     with console.status("reading and hashing the files"):
         prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api))
-    gates = gate_problems(prepared.results, prepared.plan.files, ungated=arguments.ungated)
-    findings = inspect(
-        api, prepared.plan, repo, revision, public=arguments.public, prune=arguments.prune
-    ).also(gates)
+    found = found.also(
+        *gate_problems(prepared.results, prepared.plan.files, ungated=arguments.ungated),
+        *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
+    )
+    prune = leftovers(found.remote, prepared.plan) if arguments.prune else ()
     if arguments.dry_run:
-        return _show(console, f"{api.endpoint}/{repo}", revision, prepared, findings)
-    remote = findings.require_none()
+        return _show(console, f"{api.endpoint}/{repo} on {revision}", prepared, prune, found)
+    remote = found.require_none()
     run = RunFolder(arguments.run)
     write_text(run.hub / "README.md", prepared.card)
     receipt = publish(
         api,
         prepared.plan,
-        Destination(repo, revision, private),
+        Destination(repo, revision, wanted.private),
         remote,
-        prune=findings.prune,
+        prune=prune,
         say=console.print,
     )
-    write_json(run.hub / "pushed.json", _record(repo, revision, prepared, receipt))
+    write_json(run.hub / "pushed.json", _record(wanted, prepared, receipt))
     how = "was up to date" if receipt.unchanged else "published"
-    console.print(f"{how}, compared and tagged {receipt.tag}, {_visibility(private=private)}:")
+    who = "private" if wanted.private else "public"
+    console.print(f"{how}, compared and tagged {receipt.tag}, {who}:")
     console.print(receipt.url)
     return 0
 
 
-def _choose_transfer(console: "Console") -> None:
-    """Use plain LFS on hubs other than huggingface.co, unless the user chose; before the import.
+def _set_up_client(console: "Console") -> None:
+    """Settings that the client reads when it is imported, unless the user chose them.
 
-    The client takes Xet wherever hf_xet is installed and does not fall back where the hub has none.
+    Plain LFS on hubs other than huggingface.co: the client takes Xet wherever hf_xet is installed,
+    and does not fall back where the hub has none.  No bars in a pipe.
     """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB).rstrip("/")
     if endpoint != PUBLIC_HUB and "HF_HUB_DISABLE_XET" not in os.environ:
         os.environ["HF_HUB_DISABLE_XET"] = "1"
@@ -107,7 +134,11 @@ def _choose_transfer(console: "Console") -> None:
 
 
 def _show(
-    console: "Console", address: str, revision: str, prepared: "Prepared", findings: "Findings"
+    console: "Console",
+    where: str,
+    prepared: "Prepared",
+    prune: Sequence[str],
+    found: "Findings",
 ) -> int:
     """Print the dry run; exit code 2 when publishing would be refused."""
     from xmlgrpo_exporter.figures import size
@@ -119,21 +150,22 @@ def _show(
     for file in plan.files:
         line = f"{file.sha256}  {file.size:>13,}  {file.kind:<9}  {file.target}"
         console.print(line, markup=False)
-    console.print(f"{len(plan.files)} files, {size(plan.size)}, to {address} on {revision}")
-    for target in findings.prune:
-        console.print(f"deleted there: {target}", markup=False)
-    for path in plan.stay:
-        console.print(f"stays here: {path}", markup=False)
-    for problem in findings.problems:
-        console.print(f"would be refused: {problem}", markup=False)
+    console.print(f"{len(plan.files)} files, {size(plan.size)}, to {where}")
+    for words, names in (
+        ("deleted there", prune),
+        ("stays here", plan.stay),
+        ("would be refused", found.problems),
+    ):
+        for name in names:
+            console.print(f"{words}: {name}", markup=False)
     console.print("dry run: nothing was written, here or there")
-    return EXIT_USER_ERROR if findings.problems else 0
+    return EXIT_USER_ERROR if found.problems else 0
 
 
-def _record(repo: str, revision: str, prepared: "Prepared", receipt: "Receipt") -> dict[str, Any]:
+def _record(wanted: "Wanted", prepared: "Prepared", receipt: "Receipt") -> dict[str, Any]:
     return {
-        "repo": repo,
-        "revision": revision,
+        "repo": wanted.repo,
+        "revision": wanted.revision,
         "url": receipt.url,
         "commit": receipt.commit,
         "tag": receipt.tag,
@@ -142,7 +174,3 @@ def _record(repo: str, revision: str, prepared: "Prepared", receipt: "Receipt") 
             for file in prepared.plan.files
         ],
     }
-
-
-def _visibility(*, private: bool) -> str:
-    return "private" if private else "public"
