@@ -160,18 +160,26 @@ def _table(name: str, task: Mapping[str, Any], compared: Mapping[str, Any]) -> T
         table.add_column(escape(label), justify="right", no_wrap=True)
     table.add_column("difference, 95% interval", justify="right", no_wrap=True)
     table.add_column("p (McNemar)", justify="right")
-    for metric, row in task["metrics"].items():
-        is_share = "hits" in row["first"] and "hits" in row["second"]
-        is_rate = is_share or metric not in ("reply_tokens",)
-        p = "" if row["p"] is None else format_p(row["p"])
-        table.add_row(
-            escape(metric),
-            _value(row["first"], is_rate=is_rate),
-            _value(row["second"], is_rate=is_rate),
-            _gap(row["difference"], is_rate=is_rate),
-            p,
-        )
+    for row in table_rows(task):
+        table.add_row(*map(escape, row))
     return table
+
+
+def table_rows(task: Mapping[str, Any]) -> list[list[str]]:
+    """A compared task as text: metric, both values, difference and p, a row each metric."""
+    rows = []
+    for metric, row in task["metrics"].items():
+        is_rate = metric != "reply_tokens"
+        rows.append(
+            [
+                metric,
+                _value(row["first"], is_rate=is_rate),
+                _value(row["second"], is_rate=is_rate),
+                _gap(row["difference"], is_rate=is_rate),
+                "" if row["p"] is None else format_p(row["p"]),
+            ]
+        )
+    return rows
 
 
 def _show_verdict(task: Mapping[str, Any], compared: Mapping[str, Any], console: Console) -> None:

@@ -82,20 +82,22 @@ class Journal:
         """Take the complete lines in; returns their length in bytes."""
         if not self.path.exists():
             return 0
-        complete = 0
+        header, complete = None, 0
         with self.path.open("rb") as lines:
             for raw in lines:
                 line = _parse(raw)
                 if line is None:
                     break
-                if complete == 0:
-                    self._check_subject(line, subject)
-                else:
-                    reply = CountedReply(
-                        line["reply"], tokens=line["tokens"], truncated=line["truncated"]
-                    )
-                    self._replies[line["key"], line["nth"]] = reply
                 complete += len(raw)
+                if header is None:
+                    header = line
+                    continue
+                self._replies[line["key"], line["nth"]] = CountedReply(
+                    line["reply"], tokens=line["tokens"], truncated=line["truncated"]
+                )
+        if not self._replies:
+            return 0  # nothing was answered, so there is nothing to protect
+        self._check_subject(header or {}, subject)
         return complete
 
     def _check_subject(self, line: Mapping[str, Any], subject: Mapping[str, Any]) -> None:

@@ -23,20 +23,20 @@ from xmlgrpo_rewards.task import get_task
 _SHOWN_CHARS = 40  # of an answer, which may be anything a model wrote
 
 
-def live_line(done: int, total: int, correct: int, answer: str | None, gold: str) -> str:
+def live_line(done: int, total: int, right: Share, answer: str | None, gold: str) -> str:
     """One item's line: `[001/100] ✅=1 | Acc=100.00% | Pred: 27 | GT: 27`.
 
     Args:
-        done: items answered so far, this one included.
-        total: items in all.
-        correct: right ones so far.
+        done: replies so far, this one included.
+        total: replies in all.
+        right: the right ones among those graded so far.
         answer: what was read of the reply; None when no answer could be read.
         gold: the right answer.
     """
     width = max(3, len(str(total)))
     shown = "none" if answer is None else _one_line(answer)
     return (
-        f"[{done:0{width}d}/{total:0{width}d}] ✅={correct} | Acc={correct / done:.2%} | "
+        f"[{done:0{width}d}/{total:0{width}d}] ✅={right.hits} | Acc={right.value:.2%} | "
         f"Pred: {shown} | GT: {_one_line(gold)}"
     )
 
@@ -62,7 +62,7 @@ class Live:
 
     def __init__(self, console: Console, label: str, *, quiet: bool) -> None:
         self._console, self._quiet = console, quiet
-        self._done = self._total = self._correct = 0
+        self._done = self._total = self._graded = self._correct = 0
         self._progress = Progress(
             TextColumn(escape(label)),
             BarColumn(),
@@ -100,8 +100,10 @@ class Live:
         doc = request.doc
         if {"task", "gold", "user_text"} <= doc.keys():
             grade = get_task(doc["task"]).grade(reply, doc["gold"])
+            self._graded += 1
             self._correct += grade.strict_correct
-            line = live_line(self._done, self._total, self._correct, grade.answer, doc["gold"])
+            right = Share(self._correct, self._graded)
+            line = live_line(self._done, self._total, right, grade.answer, doc["gold"])
             if not self._quiet:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         speed = self._progress.tasks[self._bar].speed

@@ -168,7 +168,7 @@ def _require(path: Path, remedy: str) -> None:
 
 def _download_gguf(source: str) -> Path:
     parts = source.split("/")
-    if len(parts) < 3:
+    if len(parts) < 3 or Path(source).parent.is_dir():
         raise UserError(
             f"no file {source}; a GGUF on the Hub is named org/name/file.gguf, a local one by path"
         )

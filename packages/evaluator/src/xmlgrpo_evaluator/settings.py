@@ -54,6 +54,11 @@ class Settings:
         ):
             if value is not None and value < 1:
                 raise UserError(f"{name}: expected a whole number above 0, came {value}")
+        size = str(self.batch_size)
+        if not size.startswith("auto") and not (size.isdigit() and int(size) > 0):
+            raise UserError(
+                f"--batch-size: expected a whole number above 0 or 'auto', came {self.batch_size!r}"
+            )
         if self.data and not self.data.exists():
             raise UserError(f"--data: nothing at {self.data}; name a folder or a .jsonl file")
 
