@@ -117,9 +117,10 @@ def value_at(content: bytes, pointer: str):
 def agrees(text: str, value) -> bool:
     """Whether a printed figure is this value, to the digits printed; the arithmetic done anew."""
     if isinstance(value, bool):
-        return text == ("yes" if value else "no")
+        return text in (("yes", "passed") if value else ("no", "failed"))
     printed = float(re.match(r"[-+]?[\d,.]+(e-?\d+)?", text)[0].replace(",", ""))
     if not isinstance(value, dict):
+        value /= {"kB": 1e3, "MB": 1e6}.get(text.rpartition(" ")[2], 1)
         return printed == pytest.approx(value, rel=0.05 if "e-" in text else 1e-9)
     if "hits" in value:
         total = value.get("total", value.get("n"))
@@ -142,7 +143,7 @@ def test_every_number_on_the_card_is_the_number_in_its_file(run):
         if pointer:
             assert agrees(text, value_at(file.read(), pointer)), (text, target, pointer)
         else:
-            scale = {"B": 1, "kB": 1e3}[text.split()[1]]
+            scale = {"B": 1, "kB": 1e3}[text.split()[1]]  # of the file that the link names
             assert float(text.split()[0]) == pytest.approx(file.size / scale, abs=0.05), target
 
 
@@ -168,6 +169,23 @@ def test_the_paired_result_stands_on_the_card(run):
         "510",
         "10",
     ]
+
+
+def test_the_ladder_and_the_gates_stand_on_the_card(run):
+    card = prepared(run).card
+    row = next(line for line in card.splitlines() if line.startswith("| `gsm8k-1b-q8_0` |"))
+    assert [text for text, _, _ in linked_numbers(row)] == [
+        "63.0% (53.2 to 71.8) of 100",
+        "-1.0 (-5.0 to +3.0) points",
+        "0.625",
+        "224 B",
+        "8.5",
+        "165.16",
+        "724.9",
+        "passed",
+    ]
+    row = next(line for line in card.splitlines() if "| `gsm8k-1b-q8_0.gguf` | distance |" in line)
+    assert [text for text, _, _ in linked_numbers(row)] == ["3.1e-07", "0.002", "passed"]
 
 
 @pytest.mark.parametrize(

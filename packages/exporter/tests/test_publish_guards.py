@@ -49,6 +49,9 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])  # the server side of three 
         ("gguf", "m-q8_0.gguf", True),
         ("gguf", "m-q8_0.gguf.partial", False),
         ("gguf", ".m-q8_0.gguf.12.partial", False),
+        ("gguf", "m-q8_0.Modelfile", True),
+        ("gguf", "m-q8_0.gguf.rejected", False),
+        ("gguf", "check.json", False),
         ("gguf", "imatrix.dat", False),
         ("gguf", "quantize.log", False),
     ],
@@ -342,6 +345,16 @@ def test_a_file_that_changed_after_its_check_is_refused(tmp_path):
     (tmp_path / "gguf/gsm8k-1b-q8_0.gguf").write_bytes(run_folders.gguf(b"\7"))
     problems = gate_problems(read_results(tmp_path, None), planned(tmp_path), ungated=False)
     assert [problem.split(" has")[0] for problem in problems] == ["gsm8k-1b-q8_0.gguf"]
+
+
+def test_a_file_that_the_ladder_never_saw_is_refused(tmp_path):
+    run_folders.write_full_run(tmp_path)
+    run_folders.write_gguf(tmp_path / "gguf", "late-q8_0.gguf")
+    ladder = (tmp_path / "ladder.json").read_bytes()
+    run_folders.write_gates(tmp_path)
+    (tmp_path / "ladder.json").write_bytes(ladder)
+    problems = gate_problems(read_results(tmp_path, None), planned(tmp_path), ungated=False)
+    assert problems == ("the ladder has no result of late-q8_0. Run: make ladder RUN=…",)
 
 
 def test_an_adapter_needs_no_gate(tmp_path):

@@ -31,7 +31,7 @@ ALLOWED = {
     "adapter": ("adapter_config.json", "adapter_model.safetensors", *TOKENIZER),
     "merged": MODEL,
     "base": MODEL,
-    "gguf": ("*.gguf", "Modelfile"),
+    "gguf": ("*.gguf", "*.Modelfile"),
 }
 ARTEFACTS = tuple(ALLOWED)
 

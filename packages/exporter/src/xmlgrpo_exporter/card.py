@@ -13,7 +13,7 @@ from xmlgrpo_exporter.card_tables import (
     comparison_tables,
     evaluation_tables,
     file_table,
-    flat_table,
+    gate_table,
     holdout_table,
     ladder_table,
     training_table,
@@ -40,6 +40,7 @@ from xmlgrpo_rewards.reply import SYSTEM
 class _Gguf:
     file: Name
     type: Name | None
+    modelfile: Name | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "adapter": subject.has_adapter,
         "adapter_folder": subject.holds("adapter/adapter_config.json"),
         "merged": subject.has_merged,
-        "ggufs": [_Gguf(Name(file), _quant_type(file)) for file in subject.ggufs],
+        "ggufs": [_gguf(subject, file) for file in subject.ggufs],
         "system_prompt": Code(SYSTEM),
         "system_literal": Code(json.dumps(SYSTEM)),
         "system_shell": Code(shlex.quote(SYSTEM)),
@@ -96,9 +97,10 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "evals": _evaluations(results),
         "ladder": results.ladder and ladder_table(results.ladder),
         "ladder_ran": results.ladder is not None,
-        "checks": [flat_table(gate) for gate in (results.merge, results.check) if gate is not None],
+        "gates": gate_table(results),
         "checked": results.check is not None,
         "curves": results.curves is not None,
+        "ladder_plot": results.ladder_plot is not None,
         "files": file_table(subject.files),
         "licence": {
             "id": Name(licence.id),
@@ -134,6 +136,13 @@ def _evaluations(results: RunResults) -> list[_Evaluation]:
 
 def _name(text: str | None) -> Name | None:
     return Name(text) if text else None
+
+
+def _gguf(subject: Subject, file: str) -> _Gguf:
+    modelfile = f"{file.removesuffix('.gguf')}.Modelfile"
+    return _Gguf(
+        Name(file), _quant_type(file), Name(modelfile) if subject.holds(modelfile) else None
+    )
 
 
 def _quant_type(file: str) -> Name | None:

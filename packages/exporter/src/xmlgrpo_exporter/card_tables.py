@@ -3,8 +3,7 @@
 Every cell is a `Figure` that the table's file gave, or says that it is missing.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xmlgrpo_exporter.figures import (
@@ -24,7 +23,9 @@ from xmlgrpo_exporter.figures import (
     share,
     size,
     summary,
+    verdict,
 )
+from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_exporter.upload_plan import PlannedFile
 
 HOLDOUT_ROWS = (
@@ -35,7 +36,6 @@ HOLDOUT_ROWS = (
     ("truncated", "cut off"),
     ("no_answer", "no answer"),
 )
-MAX_CELLS = 400  # a card is read by people; the whole is in the file
 
 
 def holdout_table(manifest: ResultFile) -> Table | None:
@@ -158,50 +158,55 @@ def evaluation_tables(file: ResultFile) -> list[tuple[str, Table]]:
     ]
 
 
-def flat_table(file: ResultFile, skip: tuple[str, ...] = ("items", "samples")) -> Table:
-    """Every number of a result file, one a row, under the place it stands in.
-
-    For the gates' records, whose layout is their writer's.  Lists of per-item records are
-    left to the file.
-    """
-    rows = [
-        (Name(_label(pointer)), figure)
-        for pointer, figure in _numbers(file, "", file.content, skip)
-    ]
-    return Table((Words("measured"), Words("value")), tuple(rows[: MAX_CELLS // 2]))
-
-
-def ladder_table(ladder: ResultFile) -> Table | None:
-    """One row a form of the model, one column a measure; None when the file has no such list."""
-    found = next(
-        (
-            (key, value)
-            for key, value in ladder.content.items()
-            if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value)
-        ),
-        None,
+def ladder_table(ladder: ResultFile) -> Table:
+    """Every form of the model on the same problems; the difference is to the form it is made of."""
+    measures: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+        ("accuracy", "right", summary),
+        ("difference", "change", difference),
+        ("p", "p", p_value),
+        ("size_bytes", "size", size),
+        ("bits_per_weight", "bits a weight", plain),
+        ("tokens_per_s", "tokens a second", plain),
+        ("peak_mib", "memory, MiB", plain),
+        ("passed", "gate", verdict),
     )
-    if found is None:
-        return None
-    key, records = found
-    at = [f"/{escape_pointer(key)}/{index}" for index in range(len(records))]
-    measures = list(
-        dict.fromkeys(
-            pointer
-            for place, record in zip(at, records, strict=True)
-            for pointer, _ in _numbers(ladder, "", record, ("items", "samples"), within=place)
+    rows = tuple(
+        (
+            ladder.name(f"{place}/label"),
+            _or_dash(ladder.name(f"{place}/against")),
+            *(_or_dash(ladder.figure(f"{place}/{key}", show)) for key, _, show in measures),
         )
-    )[: MAX_CELLS // len(records)]
-    rows: list[tuple[Printable, ...]] = []
-    for place in at:
-        numbers = dict(_numbers(ladder, "", ladder.at(place), ("items", "samples"), within=place))
-        cells: list[Printable] = []
-        cells += [numbers.get(measure) or Missing("–") for measure in measures]
-        label = ladder.name(f"{place}/name", f"{place}/label", f"{place}/model", f"{place}/what")
-        rows.append((label, *cells))
-    heads: list[Printable] = [Words("model")]
-    heads += [Name(_label(measure)) for measure in measures]
-    return Table(tuple(heads), tuple(rows))
+        for place in (f"/rungs/{index}" for index in range(len(ladder.at("/rungs") or ())))
+    )
+    heads = ("model", "made of", *(head for _, head, _ in measures))
+    return Table(tuple(map(Words, heads)), rows)
+
+
+def gate_table(results: RunResults) -> Table | None:
+    """What the gates of merge and export measured, and what they allow; None when none ran."""
+    gates = [] if results.merge is None else [(results.merge, "merged", "parity", "/parity")]
+    if results.check is not None:
+        gates += [
+            (results.check, file, gate, f"/files/{escape_pointer(file)}/gates/{gate}")
+            for file, checked in (results.check.at("/files") or {}).items()
+            for gate in checked.get("gates") or {}
+        ]
+    if not gates:
+        return None
+    rows = tuple(
+        (
+            Name(file),
+            Words(gate.replace("_", " ")),
+            Missing("–") if key is None else Name(key),
+            _gate_number(source, f"{place}/found", key),
+            _gate_number(source, f"{place}/limit", key),
+            source.figure(f"{place}/passed", verdict),
+        )
+        for source, file, gate, place in gates
+        for key in _limited(source, place) or (None,)
+    )
+    heads = ("file", "gate", "measure", "found", "allowed", "verdict")
+    return Table(tuple(map(Words, heads)), rows)
 
 
 def file_table(files: tuple[PlannedFile, ...]) -> Table:
@@ -218,49 +223,22 @@ def file_table(files: tuple[PlannedFile, ...]) -> Table:
     return Table((Words("file"), Words("kind"), Words("size"), Words("hash")), rows)
 
 
-def _label(pointer: str) -> str:
-    return pointer.strip("/").replace("/", " · ")
+def _or_dash(value: Figure | Name | Missing) -> Figure | Name | Missing:
+    """A dash for what does not apply, such as the change of what is made of nothing."""
+    return Missing("–") if isinstance(value, Missing) else value
+
+
+def _limited(source: ResultFile, place: str) -> list[str]:
+    """The numbers of a gate that its limits name."""
+    found, limit = source.at(f"{place}/found") or {}, source.at(f"{place}/limit") or {}
+    return [key for key, value in found.items() if key in limit and isinstance(value, int | float)]
+
+
+def _gate_number(source: ResultFile, place: str, key: str | None) -> Figure | Missing:
+    return Missing("–") if key is None else source.figure(f"{place}/{escape_pointer(key)}", plain)
 
 
 def _scalar(file: ResultFile, pointer: str) -> Printable:
     if isinstance(file.at(pointer), str):
         return file.name(pointer)
     return file.figure(pointer, plain)
-
-
-def _numbers(
-    file: ResultFile, pointer: str, value: Any, skip: tuple[str, ...], within: str = ""
-) -> Iterator[tuple[str, Figure]]:
-    """The numbers below `value`, each with its place relative to `within`."""
-    show = _how_to_show(pointer, value)
-    if show is not None:
-        yield pointer, Figure(show, file.published, within + pointer)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if key not in skip:
-                step = f"{pointer}/{escape_pointer(str(key))}"
-                yield from _numbers(file, step, item, skip, within)
-
-
-def _how_to_show(pointer: str, value: Any) -> str | None:
-    """The printed form of a number, share or difference; None for everything else."""
-    shown = None
-    if isinstance(value, Mapping):
-        if {"hits", "total"} <= value.keys() and value["total"]:
-            shown = share(value)
-        elif {"mean", "low", "high", "n"} <= value.keys():
-            shown = summary(value)
-        elif {"value", "low", "high"} <= value.keys():
-            shown = difference(value)
-    elif isinstance(value, bool):
-        shown = "yes" if value else "no"
-    elif isinstance(value, int | float):
-        is_size = re.search(r"(bytes|size)$", pointer) is not None
-        shown = (
-            size(int(value))
-            if is_size
-            else count(value)
-            if isinstance(value, int)
-            else plain(value)
-        )
-    return shown

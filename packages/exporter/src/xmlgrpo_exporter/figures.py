@@ -226,6 +226,11 @@ def change(value: Mapping[str, Any]) -> str:
     return f"{value['value']:+.4g} ({value['low']:+.4g} to {value['high']:+.4g})"
 
 
+def verdict(value: bool) -> str:  # noqa: FBT001  it is the value to print, not a switch
+    """A gate's outcome: `passed` or `failed`."""
+    return "passed" if value else "failed"
+
+
 def p_value(value: float) -> str:
     """0.0312 as `0.031`, 3e-9 as `3.0e-09`."""
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

@@ -6,7 +6,7 @@ A gate that failed always refuses.  A gate that never ran refuses too, unless th
 
 from collections.abc import Iterable
 
-from xmlgrpo_exporter.figures import ResultFile
+from xmlgrpo_exporter.figures import ResultFile, escape_pointer
 from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_exporter.upload_plan import PlannedFile
 
@@ -45,10 +45,20 @@ def gate_problems(
     problems += [
         f"{name} has changed since the export's check. Run: xmlgrpo-export check --run …"
         for name, sha256 in gguf.items()
-        if _checked_sha256(results.check, name) not in (None, sha256)
+        if results.check is not None and not _was_checked(results.check, name, sha256)
+    ]
+    climbed = [name.removesuffix(".gguf") for name in gguf] + ["merged"] * merged
+    problems += [
+        f"the ladder has no result of {label}. Run: make ladder RUN=…"
+        for label in climbed
+        if results.ladder is not None and label not in _labels(results.ladder)
     ]
     return tuple(problems)
 
 
-def _checked_sha256(check: ResultFile | None, name: str) -> object:
-    return None if check is None else check.at(f"/files/{name}/sha256")
+def _was_checked(check: ResultFile, name: str, sha256: str) -> bool:
+    return bool(check.at(f"/files/{escape_pointer(name)}/sha256") == sha256)
+
+
+def _labels(ladder: ResultFile) -> set[object]:
+    return {rung.get("label") for rung in ladder.at("/rungs") or ()}

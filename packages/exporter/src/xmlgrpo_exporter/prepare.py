@@ -154,8 +154,10 @@ def _result_files(
         plan_bytes(file.published, "result", published_bytes(file), secrets)
         for file in results.files
     ]
-    if results.curves is not None:
-        planned.append(plan_path("results/curves.png", "result", results.curves, secrets, on_bytes))
+    planned += [
+        plan_path(f"results/{plot.name}", "result", plot, secrets, on_bytes)
+        for plot in results.plots
+    ]
     return planned
 
 

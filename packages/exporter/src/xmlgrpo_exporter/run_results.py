@@ -23,6 +23,7 @@ class RunResults:
         ladder: every form of the model on the same items.
         evals: the results of evaluations, by file name.
         curves: the plot of the training curves.
+        ladder_plot: the plot of accuracy over size.
     """
 
     manifest: ResultFile | None
@@ -32,6 +33,12 @@ class RunResults:
     ladder: ResultFile | None
     evals: tuple[ResultFile, ...]
     curves: Path | None
+    ladder_plot: Path | None
+
+    @property
+    def plots(self) -> tuple[Path, ...]:
+        """The plots that are published beside the card."""
+        return tuple(plot for plot in (self.curves, self.ladder_plot) if plot is not None)
 
     @property
     def files(self) -> tuple[ResultFile, ...]:
@@ -65,6 +72,7 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
             for path in sorted(run.eval.glob("*.json"))
         ),
         run.curves if run.curves.is_file() else None,
+        plot if (plot := root / "ladder.png").is_file() else None,
     )
 
 
