@@ -31,7 +31,7 @@ narrate() { # of pip's words: errors, the large downloads, and the long silence 
     case $line in
       *Downloading*[MG]B\)) echo "  ${line#*Downloading }" ;;
       "Installing collected packages:"*)
-        echo "  unpacking $(wc -w <<<"${line#*: }") packages: silent for about 40 s"
+        echo "  unpacking $(wc -w <<<"${line#*: }") packages: silent for half a minute or so"
         ;;
       *ERROR* | *error:*) echo "$line" >&2 ;;
     esac
@@ -43,14 +43,16 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 if ! suits .venv/bin/python; then
   python=$(find_python)
   echo "Set-up, once: the locked requirements go into .venv ($("$python" --version)) with pip."
-  echo "About 2 GB on disk with a CPU build of torch, 6 GB with a CUDA build; 2 minutes plus the download."
+  echo "About 2 GB on disk with a CPU build of torch, 6 GB with a CUDA build; a minute plus the download."
   "$python" -m venv --clear .venv
 fi
-pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
+# --no-compile: Python compiles what is imported when it is imported; compiling all of torch and
+# its company beforehand was most of the set-up's time
+pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
   -r ci/requirements/base.txt -r ci/requirements/dev.txt 2>&1 | tee .venv/setup.log | narrate || {
   echo "error: pip could not install the locked requirements; its own words: .venv/setup.log" >&2
   exit 1
 }
-pip install --quiet --no-deps --no-build-isolation \
+pip install --quiet --no-compile --no-deps --no-build-isolation \
   -e packages/rewards -e packages/trainer -e packages/evaluator -e packages/exporter
 pip check
