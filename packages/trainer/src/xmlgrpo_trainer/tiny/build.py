@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import SYSTEM
@@ -81,17 +80,17 @@ def _build(folder: Path, settings: TinySettings, seed: int, on_progress: OnProgr
     started = time.perf_counter()
     rows = warm_problems(settings, seed)
     tokenizer = train_tokenizer(folder, _tokenizer_texts(rows), settings.vocab_size)
-    with _torch_threads(settings.warm_threads):
-        model = make_model(settings, tokenizer, seed)
-        loss = train_on(
-            model,
-            _warm_examples(tokenizer, rows, settings, seed),
-            batch=settings.warm_batch,
-            muon_lr=settings.muon_lr,
-            adamw_lr=settings.adamw_lr,
-            seed=seed,
-            on_progress=on_progress,
-        )
+    model = make_model(settings, tokenizer, seed)
+    loss = train_on(
+        model,
+        _warm_examples(tokenizer, rows, settings, seed),
+        batch=settings.warm_batch,
+        threads=settings.warm_threads,
+        muon_lr=settings.muon_lr,
+        adamw_lr=settings.adamw_lr,
+        seed=seed,
+        on_progress=on_progress,
+    )
     model.save_pretrained(folder)
     description = {
         "settings": dataclasses.asdict(settings),
@@ -125,13 +124,3 @@ def _tokenizer_texts(rows: Sequence[Row]) -> list[str]:
         for number, row in enumerate(chosen)
     ]
     return [SYSTEM] * len(chosen) + [row["question"] for row in chosen] + replies
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

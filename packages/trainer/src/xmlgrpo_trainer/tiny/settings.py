@@ -16,9 +16,10 @@ class TinySettings:
         max_positions, sliding_window: as in the Gemma 3 configuration, in tokens.
         largest_operand: the largest number added or taken away in a problem.
         warm_steps: optimiser steps of the warm start.  Steps, not seconds, so that the result
-            depends on the seed and the number of threads, not on how busy the machine is.
+            does not depend on how busy the machine is.
         warm_batch: problems a step.
-        warm_threads: torch threads while it is built.
+        warm_threads: threads that share a step.  Fixed, not taken from the machine, because the
+            order of a sum decides its last digits.
         habit_share: the last part of the steps, in which guessing becomes the habit.
         worked_before, worked_habit: share of worked answers before that part and in it.
         tagged: share of answers in the reply format, throughout, independent of worked.

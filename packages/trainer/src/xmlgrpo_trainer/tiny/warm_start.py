@@ -18,6 +18,7 @@ from transformers import Gemma3ForCausalLM, PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import messages
 from xmlgrpo_trainer.tiny.problems import Row
+from xmlgrpo_trainer.tiny.replicas import PartOfLoss, Replicas, single_threads
 from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END
 
@@ -85,6 +86,7 @@ def train_on(
     data: Sequence[Example],
     *,
     batch: int,
+    threads: int,
     muon_lr: float,
     adamw_lr: float,
     seed: int,
@@ -96,6 +98,7 @@ def train_on(
         model: float32, changed in place.
         data: in the order of learning; a remainder smaller than a batch is left out.
         batch: examples a step.
+        threads: each computes a part of every batch.  The result depends on their number.
         muon_lr, adamw_lr: peak learning rates.
         seed: of the order inside a bucket.
         on_progress: called every few steps and at the last.
@@ -103,46 +106,50 @@ def train_on(
     Returns:
         The mean loss of the last steps.
     """
-    optimizers = _optimizers(model, muon_lr, adamw_lr)
-    peaks = [muon_lr, adamw_lr]
     steps = len(data) // batch
     losses: list[float] = []
     tokens, started = 0, time.perf_counter()
+    order = random.Random(seed)  # noqa: S311 - no secret depends on it
     model.train()
-    for step, chosen in enumerate(_batches(data, batch, random.Random(seed)), start=1):  # noqa: S311 - no secret depends on it
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * _rate(step, steps)
-        inputs_B_T, targets_B_T = _collate(chosen)
-        loss = _loss(model, inputs_B_T, targets_B_T)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        tokens += inputs_B_T.numel()
-        losses = [*losses[-PROGRESS_EVERY + 1 :], loss.item()]
-        if on_progress and (step % PROGRESS_EVERY == 0 or step == steps):
-            speed = tokens / (time.perf_counter() - started)
-            on_progress(step, steps, sum(losses) / len(losses), speed)
+    with single_threads(threads) as pool:
+        replicas = Replicas(model, pool, threads)
+        optimizers = _optimizers(model, muon_lr, adamw_lr, threads)
+        for step, chosen in enumerate(_batches(data, batch, order), start=1):
+            _set_rates(optimizers, _rate(step, steps))
+            loss = replicas.add_gradients(_loss(chosen, threads))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+            replicas.step(optimizers)
+            tokens += sum(len(example.prompt) + len(example.reply) for example in chosen)
+            losses = [*losses[-PROGRESS_EVERY + 1 :], loss]
+            if on_progress and (step % PROGRESS_EVERY == 0 or step == steps):
+                speed = tokens / (time.perf_counter() - started)
+                on_progress(step, steps, sum(losses) / len(losses), speed)
     model.eval()
     return sum(losses) / max(1, len(losses))
 
 
 def _optimizers(
-    model: Gemma3ForCausalLM, muon_lr: float, adamw_lr: float
+    model: Gemma3ForCausalLM, muon_lr: float, adamw_lr: float, threads: int
 ) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, in as many parts as threads, and AdamW for the rest."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in name
         (matrices if is_matrix else rest).append(parameter)
-    return [
-        torch.optim.Muon(
-            matrices, lr=muon_lr, weight_decay=0.0, momentum=0.95, adjust_lr_fn="original"
-        ),
-        torch.optim.AdamW(rest, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    parts = [matrices[number::threads] for number in range(threads)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(part, lr=muon_lr, weight_decay=0.0, momentum=0.95, adjust_lr_fn="original")
+        for part in parts
     ]
+    adamw = torch.optim.AdamW(rest, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return [*optimizers, adamw]
+
+
+def _set_rates(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.defaults["lr"] * rate
 
 
 def _rate(step: int, steps: int) -> float:
@@ -173,9 +180,22 @@ def _collate(chosen: Sequence[Example]) -> tuple[Tensor, Tensor]:
     return inputs_B_T, targets_B_T
 
 
-def _loss(model: Gemma3ForCausalLM, inputs_B_T: Tensor, targets_B_T: Tensor) -> Tensor:
-    """Mean cross-entropy; the output layer runs only where there is a target."""
-    hidden_B_T_C = model.model(input_ids=inputs_B_T, use_cache=False).last_hidden_state
-    has_target_B_T = targets_B_T != IGNORED
-    logits = model.lm_head(hidden_B_T_C[has_target_B_T])
-    return torch.nn.functional.cross_entropy(logits, targets_B_T[has_target_B_T])
+def _loss(chosen: Sequence[Example], parts: int) -> PartOfLoss:
+    """Cross-entropy over a batch's reply tokens; each replica computes some of its rows.
+
+    The output layer runs only where there is a target.
+    """
+    targets = sum(len(example.reply) for example in chosen)
+
+    def part_of_loss(model: Gemma3ForCausalLM, number: int) -> Tensor:
+        inputs_B_T, targets_B_T = _collate(chosen[number::parts])
+        hidden_B_T_C = model.model(input_ids=inputs_B_T, use_cache=False).last_hidden_state
+        has_target_B_T = targets_B_T != IGNORED
+        summed = torch.nn.functional.cross_entropy(
+            model.lm_head(hidden_B_T_C[has_target_B_T]),
+            targets_B_T[has_target_B_T],
+            reduction="sum",
+        )
+        return summed / targets
+
+    return part_of_loss

@@ -1,0 +1,326 @@
+"""The lean loop against transformers' generate: same model, same prompts, same tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.rollout import Sampling, choose_engine
+from xmlgrpo_trainer.rollout.generate import GenerateEngine
+from xmlgrpo_trainer.rollout.static import StaticEngine
+from xmlgrpo_trainer.rollout.weights import why_not_read
+
+EOS, END_OF_TURN, PAD = 1, 6, 0
+VOCABULARY = 61
+WINDOW = 8
+
+
+class Tokenizer:
+    """What an engine asks of a tokenizer."""
+
+    pad_token_id = PAD
+
+
+def tiny_gemma(seed: int = 0, **overrides: Any) -> Gemma3ForCausalLM:
+    """A random float32 Gemma 3 with sliding and full layers and a window of eight tokens."""
+    settings = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "max_position_embeddings": 256,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "initializer_range": 0.3,
+        "pad_token_id": PAD,
+        "eos_token_id": [EOS, END_OF_TURN],
+        "bos_token_id": 2,
+    }
+    torch.manual_seed(seed)
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**(settings | overrides)))
+    with torch.no_grad():  # norms that differ from their start, or a forgotten one would not show
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.normal_(std=0.2)
+    return model.eval()
+
+
+def with_lora(model: Gemma3ForCausalLM, **overrides: Any) -> Any:
+    """The model with a LoRA adapter whose weights are not zero."""
+    config = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    tuned = get_peft_model(model, LoraConfig(**(config | overrides)))
+    disturb(tuned)
+    return tuned
+
+
+def disturb(tuned: Any, seed: int = 1) -> None:
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+
+
+def prompts_of(lengths: Sequence[int], seed: int = 2) -> list[list[int]]:
+    torch.manual_seed(seed)
+    return [torch.randint(7, VOCABULARY, (length,)).tolist() for length in lengths]
+
+
+def both(model: Any, stops: Sequence[int] = (EOS, END_OF_TURN)) -> tuple[Any, Any]:
+    return StaticEngine(model, stops, PAD), GenerateEngine(model, stops, PAD)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "new_tokens"),
+    [
+        pytest.param([5], 4, id="one-prompt"),
+        pytest.param([3, 7, 1, 5], 12, id="mixed-lengths"),
+        pytest.param([6, 6], 30, id="completion-grows-past-the-window"),
+        pytest.param([20, 33, 9], 24, id="prompts-past-the-window"),
+        pytest.param([WINDOW - 1, WINDOW, WINDOW + 1], 9, id="prompts-around-the-window"),
+    ],
+)
+@pytest.mark.parametrize("adapted", [False, True], ids=["bare", "lora"])
+def test_greedy_completions_are_those_of_transformers(lengths, new_tokens, adapted):
+    model = with_lora(tiny_gemma()) if adapted else tiny_gemma()
+    lean, generate = both(model)
+    sampling = Sampling(new_tokens, temperature=0.0)
+    prompts = prompts_of(lengths)
+    expected = generate(prompts, 1, sampling)
+    assert lean(prompts, 1, sampling) == expected
+    assert max(map(len, expected)) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        pytest.param("all-sliding", {"layer_types": ["sliding_attention"] * 3}, id="all-sliding"),
+        pytest.param("all-full", {"layer_types": ["full_attention"] * 3}, id="all-full"),
+        pytest.param("one-kv-head", {"num_key_value_heads": 1}, id="one-kv-head"),
+        pytest.param("no-sharing", {"num_key_value_heads": 4}, id="a-kv-head-each"),
+        pytest.param("untied", {"tie_word_embeddings": False}, id="untied-head"),
+        pytest.param(
+            "scaled-rope",
+            {
+                "rope_parameters": {
+                    "full_attention": {
+                        "rope_type": "linear",
+                        "rope_theta": 10_000.0,
+                        "factor": 8.0,
+                    },
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+                }
+            },
+            id="linearly-scaled-rope",
+        ),
+    ],
+)
+def test_other_shapes_of_gemma_3(name, overrides):
+    lean, generate = both(tiny_gemma(**overrides))
+    sampling = Sampling(16, temperature=0.0)
+    prompts = prompts_of([4, 11, 2])
+    assert lean(prompts, 1, sampling) == generate(prompts, 1, sampling)
+
+
+@pytest.mark.parametrize("which", [EOS, END_OF_TURN], ids=["eos", "end-of-turn"])
+def test_each_stop_token_ends_a_completion_and_is_its_last_token(which):
+    model = tiny_gemma()
+    free, _ = both(model, stops=[VOCABULARY + 1])
+    sampling = Sampling(12, temperature=0.0)
+    prompts = prompts_of([4, 9, 6])
+    unstopped = free(prompts, 1, sampling)
+    # have `which` win wherever the first prompt's third token won
+    third = unstopped[0][2]
+    with torch.no_grad():
+        model.lm_head.weight[which] = model.lm_head.weight[third] * 1.5
+    lean, generate = both(model)
+    stopped = lean(prompts, 1, sampling)
+    assert stopped == generate(prompts, 1, sampling)
+    assert any(completion[-1] == which for completion in stopped)
+    for completion in stopped:
+        assert not {EOS, END_OF_TURN} & set(completion[:-1])
+
+
+def test_finished_rows_are_dropped_without_a_change_to_the_others():
+    # every row ends at another step, so the batch is cut down again and again
+    lean, generate = both(tiny_gemma(seed=5), stops=range(7, 20))
+    sampling = Sampling(40, temperature=0.0)
+    prompts = prompts_of([3 + number % 9 for number in range(24)])
+    completions = lean(prompts, 1, sampling)
+    assert completions == generate(prompts, 1, sampling)
+    assert len({len(completion) for completion in completions}) > 4
+
+
+def test_chunks_do_not_change_greedy_completions():
+    model = tiny_gemma()
+    sampling = Sampling(10, temperature=0.0)
+    prompts = prompts_of([9, 2, 7, 4, 4, 8])
+    at_once = StaticEngine(model, [EOS], PAD)(prompts, 2, sampling)
+    in_chunks = StaticEngine(model, [EOS], PAD, rows=5)(prompts, 2, sampling)
+    assert in_chunks == at_once
+
+
+def test_samples_of_a_prompt_stand_together_in_prompt_order():
+    model = tiny_gemma()
+    lean, _ = both(model)
+    prompts = prompts_of([9, 2, 7])
+    greedy = Sampling(6, temperature=0.0)
+    one = lean(prompts, 1, greedy)
+    assert lean(prompts, 3, greedy) == [one[0]] * 3 + [one[1]] * 3 + [one[2]] * 3
+
+
+@pytest.mark.parametrize("engine", [0, 1], ids=["static", "generate"])
+def test_no_prompts_no_completions(engine):
+    assert both(tiny_gemma())[engine]([], 4, Sampling(5, temperature=1.0)) == []
+
+
+@pytest.mark.parametrize("engine", [0, 1], ids=["static", "generate"])
+def test_the_same_seed_draws_the_same_samples(engine):
+    completing = both(tiny_gemma())[engine]
+    prompts, sampling = prompts_of([4, 6]), Sampling(12, temperature=1.0)
+    torch.manual_seed(3)
+    first = completing(prompts, 4, sampling)
+    second = completing(prompts, 4, sampling)
+    torch.manual_seed(3)
+    assert completing(prompts, 4, sampling) == first
+    assert second != first
+
+
+def test_refresh_takes_over_a_changed_adapter():
+    model = with_lora(tiny_gemma())
+    lean, generate = both(model)
+    prompts, sampling = prompts_of([5, 8]), Sampling(16, temperature=0.0)
+    before = lean(prompts, 1, sampling)
+    disturb(model, seed=9)
+    assert lean(prompts, 1, sampling) == before
+    lean.refresh()
+    after = lean(prompts, 1, sampling)
+    assert after != before
+    assert after == generate(prompts, 1, sampling)
+
+
+def test_an_adapter_that_is_switched_off_is_not_merged():
+    bare = tiny_gemma()
+    prompts, sampling = prompts_of([5, 8]), Sampling(16, temperature=0.0)
+    expected = StaticEngine(bare, [EOS], PAD)(prompts, 1, sampling)
+    tuned = with_lora(bare)
+    lean = StaticEngine(tuned, [EOS], PAD)
+    assert lean(prompts, 1, sampling) != expected
+    with tuned.disable_adapter():
+        lean.refresh()
+        assert lean(prompts, 1, sampling) == expected
+
+
+def test_generate_leaves_the_training_mode_and_ignores_the_models_own_settings():
+    model = with_lora(tiny_gemma(), lora_dropout=0.5)
+    model.generation_config.top_k = 1  # would make every sample the same
+    model.train()
+    generate = GenerateEngine(model, [EOS, END_OF_TURN], PAD)
+    torch.manual_seed(0)
+    samples = generate(prompts_of([5]), 8, Sampling(6, temperature=1.0))
+    assert model.training
+    assert len({tuple(sample) for sample in samples}) > 1
+    # without dropout greedy completions are always the same
+    greedy = Sampling(6, temperature=0.0)
+    assert generate(prompts_of([5]), 1, greedy) == generate(prompts_of([5]), 1, greedy)
+
+
+def test_gradients_are_neither_needed_nor_touched():
+    model = with_lora(tiny_gemma())
+    lean, _ = both(model)
+    assert not lean._weights.head.grad_fn
+    assert not lean._weights.layers[0].qkv.requires_grad
+    lean(prompts_of([5]), 2, Sampling(3, temperature=1.0))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("auto", "graph"), ("graph", "graph"), ("generate", "generate")],
+)
+def test_choice_on_a_cpu(name, expected):
+    choice = choose_engine(name, tiny_gemma(), Tokenizer(), [EOS])
+    assert (choice.name, choice.trains) == (expected, True)
+    assert choice.reason
+
+
+def test_auto_says_why_it_does_not_take_the_lean_loop():
+    model = with_lora(tiny_gemma(), use_dora=True)
+    choice = choose_engine("auto", model, Tokenizer(), [EOS])
+    assert choice.name == "generate"
+    assert "LoRA" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "says"),
+    [
+        pytest.param("fast", tiny_gemma, "expected one of auto, generate", id="no-such-engine"),
+        pytest.param("vllm", tiny_gemma, "needs a GPU", id="vllm-on-a-cpu"),
+        pytest.param(
+            "graph", lambda: with_lora(tiny_gemma(), use_dora=True), "plain LoRA", id="dora"
+        ),
+        pytest.param(
+            "graph",
+            lambda: with_lora(tiny_gemma(), lora_bias=True),
+            "plain LoRA",
+            id="lora-bias",
+            # peft says that such an adapter cannot be merged, which is the point here
+            marks=pytest.mark.filterwarnings("ignore:.*lora_bias"),
+        ),
+        pytest.param(
+            "graph", lambda: tiny_gemma(final_logit_softcapping=30.0), "soft-capping", id="capped"
+        ),
+    ],
+)
+def test_an_engine_that_cannot_serve_is_refused_in_words(name, make, says):
+    with pytest.raises(UserError, match=says):
+        choose_engine(name, make(), Tokenizer(), [EOS])
+
+
+def test_other_models_are_named():
+    assert "Linear" in str(why_not_read(torch.nn.Linear(2, 2)))
+
+
+def test_a_stop_token_is_needed():
+    with pytest.raises(UserError, match="stop token"):
+        choose_engine("auto", tiny_gemma(), Tokenizer(), [])
+
+
+def test_the_engine_draws_second_tokens_from_the_models_own_distribution():
+    """Through prefill, repetition and one decoding step: P(b | prompt, a) for the likeliest a."""
+    model = tiny_gemma(vocab_size=16)
+    prompt = [7, 8, 9]
+    torch.manual_seed(0)
+    pairs = torch.tensor(
+        StaticEngine(model, [99], PAD, rows=4096)([prompt], 4096, Sampling(2, temperature=1.0))
+    )
+    first = int(pairs[:, 0].bincount().argmax())
+    seconds = pairs[pairs[:, 0] == first, 1]
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, first]])).logits[0, -1]
+    probabilities = logits.softmax(-1).double()
+    counts = torch.bincount(seconds, minlength=16).double()
+    likely = probabilities * len(seconds) >= 5  # chi-square needs that much; the rest is one class
+    counts = torch.cat([counts[likely], counts[~likely].sum()[None]])
+    probabilities = torch.cat([probabilities[likely], probabilities[~likely].sum()[None]])
+    degrees = len(counts) - 1
+    expected = probabilities * len(seconds)
+    assert len(seconds) > 300
+    # mean and variance of chi-square are the degrees of freedom and twice that
+    assert float(((counts - expected) ** 2 / expected).sum()) < degrees + 4 * (2 * degrees) ** 0.5
+
+
+def test_top_1_is_greedy():
+    model = tiny_gemma()
+    engine = StaticEngine(model, [EOS], PAD)
+    prompts = prompts_of([4, 6])
+    greedy = engine(prompts, 2, Sampling(8, temperature=0.0))
+    assert engine(prompts, 2, Sampling(8, temperature=1.0, top_k=1)) == greedy
