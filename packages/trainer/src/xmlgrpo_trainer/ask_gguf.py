@@ -1,0 +1,99 @@
+"""A GGUF file that is asked through llama.cpp."""
+
+import codecs
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.ask_model import Messages, OnText, Said, Settings, check_room
+
+
+class GgufSpeaker:
+    """Answers with llama-cpp-python.
+
+    The chat is written with the file's own template, as it would be for anyone who uses the file.
+
+    Args:
+        path: the file; its first bytes have been checked.
+
+    Raises:
+        UserError: llama-cpp-python is missing, or it cannot load the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            import llama_cpp
+        except ImportError:
+            raise UserError(
+                f"{path!r} is a GGUF file, and llama-cpp-python is not installed: run "
+                "`make gguf-setup` once, or pip install llama-cpp-python"
+            ) from None
+        self.path = path
+        self._cpp: Any = llama_cpp
+        # llama.cpp keeps the pointer to the callback, so it must live as long as we do
+        self._silence = llama_cpp.llama_log_callback(lambda _level, _text, _user_data: None)
+        llama_cpp.llama_log_set(self._silence, None)
+        # words first: how long the prompt is decides how much context is made
+        self._words = self._open(vocab_only=True)
+        self._vocabulary = llama_cpp.llama_model_get_vocab(self._words.model)
+
+    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Said:
+        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask_model`."""
+        prompt = self._prompt(messages)
+        check_room(len(prompt), settings, self._context())
+        llama = self._open(n_ctx=len(prompt) + settings.max_new_tokens, seed=settings.seed)
+        tokens = llama.generate(
+            prompt, top_k=0, top_p=1.0, min_p=0.0, temp=settings.temperature, repeat_penalty=1.0
+        )
+        whole = codecs.getincrementaldecoder("utf-8")(errors="replace")  # never half a character
+        pieces: list[str] = []
+
+        def tell(text: str) -> None:
+            if text:
+                pieces.append(text)
+                on_text(text)
+
+        count, ended = 0, False
+        while count < settings.max_new_tokens and not ended:
+            token = next(tokens)
+            count += 1
+            ended = bool(self._cpp.llama_vocab_is_eog(self._vocabulary, token))
+            if not ended:
+                tell(whole.decode(llama.detokenize([token], special=False)))
+        tell(whole.decode(b"", final=True))
+        return Said("".join(pieces), count, len(prompt), "stop" if ended else "length")
+
+    def _prompt(self, messages: Messages) -> list[int]:
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        template = self._words.metadata.get("tokenizer.chat_template")
+        if not template:
+            raise UserError(f"{self.path!r} carries no chat template; export it again: make gguf")
+        bos = self._words.token_bos()
+        formatter = Jinja2ChatFormatter(
+            template,
+            eos_token=self._piece(self._words.token_eos()),
+            bos_token=self._piece(bos),
+        )
+        # the template writes the BOS itself
+        text = formatter(messages=messages).prompt
+        prompt: list[int] = self._words.tokenize(text.encode(), add_bos=False, special=True)
+        if prompt.count(bos) != 1 or prompt[0] != bos:
+            raise UserError(
+                f"the prompt holds {prompt.count(bos)} BOS tokens, expected one, at its start: "
+                f"the question contains {self._piece(bos)!r}, or the file's chat template is broken"
+            )
+        return prompt
+
+    def _context(self) -> int:
+        metadata = self._words.metadata
+        return int(metadata[f"{metadata['general.architecture']}.context_length"])
+
+    def _piece(self, token: int) -> str:
+        piece: bytes = self._cpp.llama_vocab_get_text(self._vocabulary, token)
+        return piece.decode()
+
+    def _open(self, **options: Any) -> Any:
+        try:
+            return self._cpp.Llama(self.path, verbose=False, **options)
+        except (ValueError, OSError, RuntimeError) as error:
+            raise UserError(f"llama.cpp cannot load {self.path!r}: {error}") from None

@@ -1,0 +1,137 @@
+"""What is asked: the model behind `--run` or `--model`, checked before anything is loaded."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder, run_root
+
+GGUF_MAGIC = b"GGUF"
+DEFAULT_TASK = "gsm8k"
+DEFAULT_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model that can be asked.
+
+    Attributes:
+        kind: read by transformers, or by llama.cpp.
+        name: a Hub id, a folder or a GGUF file; the base where there is an adapter.
+        revision: the Hub commit of `name`.
+        adapter: the folder of a LoRA adapter over `name`.
+        quantized: the adapter was trained over 4-bit weights.
+        task: whose prompt is used.
+        max_new_tokens: how long replies may get, unless said otherwise.
+    """
+
+    kind: Literal["transformers", "gguf"]
+    name: str
+    revision: str | None = None
+    adapter: Path | None = None
+    quantized: bool = False
+    task: str = DEFAULT_TASK
+    max_new_tokens: int = DEFAULT_TOKENS
+
+
+def of_run(name: str, *, merged: bool) -> Source:
+    """The adapter of a finished run over its base, or its merged model.
+
+    Raises:
+        UserError: no such run, not finished, or the part that is asked for is not there.
+    """
+    folder = RunFolder(run_root(name))
+    manifest = folder.read_manifest()
+    base, task = manifest.get("base"), str(manifest.get("task", DEFAULT_TASK))
+    if not isinstance(base, dict) or not isinstance(base.get("name"), str):
+        raise UserError(f"{folder.manifest} names no base model; restore it, or train again")
+    tokens = _reply_limit(folder)
+    if merged:
+        if not (folder.merged / "config.json").is_file():
+            raise UserError(f"{folder.root} has no merged model yet: make merge RUN={name}")
+        return Source("transformers", str(folder.merged), task=task, max_new_tokens=tokens)
+    _check_adapter(folder.adapter)
+    return Source(
+        "transformers",
+        base["name"],
+        revision=base.get("revision"),
+        adapter=folder.adapter,
+        quantized=bool(base.get("quantized_4bit")),
+        task=task,
+        max_new_tokens=tokens,
+    )
+
+
+def of_model(name: str, task: str = DEFAULT_TASK) -> Source:
+    """A GGUF file, an adapter's folder, a model's folder, or a Hub id.
+
+    Raises:
+        UserError: the path holds none of these.
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".gguf" or path.is_file():
+        _check_gguf(path)
+        return Source("gguf", str(path), task=task)
+    if (path / "adapter_config.json").is_file():
+        _check_adapter(path)
+        base = _read_json(path / "adapter_config.json")
+        if not isinstance(base.get("base_model_name_or_path"), str):
+            raise UserError(f"{path / 'adapter_config.json'} names no base model")
+        return Source(
+            "transformers",
+            base["base_model_name_or_path"],
+            revision=base.get("revision"),
+            adapter=path,
+            task=task,
+        )
+    if (path / "manifest.json").is_file() and not (path / "config.json").is_file():
+        raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
+    return Source("transformers", str(path) if path.is_dir() else name, task=task)
+
+
+def _check_adapter(folder: Path) -> None:
+    missing = [
+        part
+        for part in ("adapter_config.json", "adapter_model.safetensors")
+        if not (folder / part).is_file()
+    ]
+    if missing:
+        raise UserError(
+            f"the adapter {str(folder)!r} has no {' and no '.join(missing)}; train the run again, "
+            "or name another"
+        )
+
+
+def _check_gguf(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(GGUF_MAGIC))
+    except OSError as error:
+        raise UserError(f"cannot read the model {str(path)!r}: {error.strerror}") from None
+    if magic != GGUF_MAGIC:
+        raise UserError(
+            f"{str(path)!r} is not a GGUF file: expected it to begin with {GGUF_MAGIC!r}, found "
+            f"{magic!r}. A model of transformers is named by its folder"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(read, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(read).__name__}")
+    return read
+
+
+def _reply_limit(folder: RunFolder) -> int:
+    """As long as replies were in training; a run whose configuration is gone has the default."""
+    from xmlgrpo_trainer.config import load_config
+
+    if not folder.config.is_file():
+        return DEFAULT_TOKENS
+    limit = load_config(folder.config).grpo.get("max_completion_length")
+    return int(limit) if limit else DEFAULT_TOKENS

@@ -1,0 +1,138 @@
+"""A reply on the screen while it is written: reasoning dim, answer bold, tags unseen.
+
+While a reply is unfinished nothing can be said of its format, so the text is shown as it comes and
+only told apart by the tags seen so far; `xmlgrpo_rewards.reply.parse` judges the whole at the end.
+"""
+
+import unicodedata
+from typing import Literal
+
+from rich.console import Console
+from rich.style import Style
+
+from xmlgrpo_rewards.reply import (
+    ANSWER_CLOSE,
+    ANSWER_OPEN,
+    REASONING_CLOSE,
+    REASONING_OPEN,
+    TAGS,
+    Reply,
+)
+from xmlgrpo_trainer.ask_model import Said
+
+Part = Literal["reasoning", "answer", "other"]
+
+PART_AFTER: dict[str, Part] = {
+    REASONING_OPEN: "reasoning",
+    REASONING_CLOSE: "other",
+    ANSWER_OPEN: "answer",
+    ANSWER_CLOSE: "other",
+}
+STYLES: dict[Part, Style] = {
+    "reasoning": Style(dim=True),
+    "answer": Style(bold=True),
+    "other": Style(),
+}
+LONGEST_TAG = max(map(len, TAGS))
+
+
+class ReplyView:
+    """Prints a reply piece by piece.
+
+    White space at the edges of a part is not printed, and a piece that may be the beginning of a
+    tag is held back until it is decided.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._held = ""
+        self._part: Part = "other"
+        self._spaces = ""
+        self._shown: Part | None = None  # the part that the cursor is in
+        self._fresh = True  # nothing of this part is printed yet
+
+    def feed(self, text: str) -> None:
+        """Take the next piece of the reply."""
+        self._held += text
+        while True:
+            place, tag = _first_tag(self._held)
+            if tag is None:
+                break
+            self._write(self._held[:place])
+            self._held = self._held[place + len(tag) :]
+            self._part, self._spaces, self._fresh = PART_AFTER[tag], "", True
+        keep = _unfinished_tag(self._held)
+        self._write(self._held[: len(self._held) - keep])
+        self._held = self._held[len(self._held) - keep :]
+
+    def end(self) -> None:
+        """The reply is over: what was held back is text."""
+        self._write(self._held)
+        self._held = ""
+        if self._shown is not None:
+            self._console.print()
+
+    def _write(self, text: str) -> None:
+        text = self._spaces + text
+        if self._fresh:
+            text = text.lstrip()
+        bare = text.rstrip()
+        self._spaces = text[len(bare) :]
+        if not bare:
+            return
+        if self._fresh:
+            self._begin()
+        self._print(bare)
+
+    def _begin(self) -> None:
+        if self._shown is not None:
+            self._print("\n")
+        if self._part != "other":
+            self._print(f"{self._part}:\n" if self._shown is None else f"\n{self._part}:\n")
+        self._shown, self._fresh = self._part, False
+
+    def _print(self, text: str) -> None:
+        self._console.print(
+            printable(text),
+            style=STYLES[self._part],
+            end="",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def remarks(said: Said, reply: Reply) -> list[str]:
+    """What the reader should know of a reply that is not as it was asked for."""
+    found = []
+    if said.finish == "length":
+        found.append(
+            f"the reply was cut off after {said.tokens} tokens; --max-new-tokens allows more"
+        )
+    if not said.text.strip():
+        found.append("the reply is empty")
+    elif not reply.strict:
+        lacking = "the white space differs" if reply.soft else "tags are missing or misplaced"
+        found.append(f"the reply is not in the format that was asked for: {lacking}")
+    return found
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a model's reply must not steer the terminal."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+
+
+def _first_tag(text: str) -> tuple[int, str | None]:
+    found = [(text.find(tag), tag) for tag in TAGS if tag in text]
+    return min(found) if found else (-1, None)
+
+
+def _unfinished_tag(text: str) -> int:
+    """How many characters at the end may be the beginning of a tag."""
+    for length in range(min(len(text), LONGEST_TAG - 1), 0, -1):
+        if any(tag.startswith(text[-length:]) for tag in TAGS):
+            return length
+    return 0

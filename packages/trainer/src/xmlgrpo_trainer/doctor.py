@@ -1,0 +1,91 @@
+"""`xmlgrpo-doctor`: is this machine ready, and is that run healthy?"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.run_folder import RunFolder, run_root
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from xmlgrpo_trainer.findings import Finding
+
+EXIT_BAD = 1
+COLOURS = {"ok": "green", "note": "dim", "warning": "yellow", "bad": "bold red"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="xmlgrpo-doctor",
+        description="Look at this machine and, with --run, at a run: what is healthy, what is not, "
+        "and what to do.",
+        epilog="Exit code 1: something is bad.",
+    )
+    made.add_argument("--run", help="a run, finished or not: its name (under outputs/) or folder")
+    made.add_argument("--json", action="store_true", help="for machines")
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> int:
+    """Parse the command line, check, print; 1 when something is bad."""
+    arguments = parser().parse_args()
+    from xmlgrpo_trainer.metrics_log import read_log
+    from xmlgrpo_trainer.run_checks import check_run
+
+    sections: dict[str, list[Finding]] = {}
+    if arguments.run:
+        folder = RunFolder(run_root(arguments.run))
+        # a run that is not there is told before the machine is looked at
+        sections[f"run {folder.root}"] = check_run(read_log(folder.metrics))
+    from xmlgrpo_trainer.machine_checks import check_machine
+    from xmlgrpo_trainer.screen import make_console, quiet_libraries
+
+    quiet_libraries()
+    sections = {"machine": check_machine(Path.cwd()), **sections}
+    if arguments.json:
+        plain = {
+            title: [dataclasses.asdict(finding) for finding in findings]
+            for title, findings in sections.items()
+        }
+        print(json.dumps(plain, indent=2, ensure_ascii=False))
+    else:
+        console = make_console()
+        for title, findings in sections.items():
+            show(title, findings, console)
+    bad = any(finding.level == "bad" for part in sections.values() for finding in part)
+    return EXIT_BAD if bad else 0
+
+
+def show(title: str, findings: "Sequence[Finding]", console: "Console") -> None:
+    """Print findings, one a line, with what to do below those that need it."""
+    from rich.markup import escape
+
+    console.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
+    for finding in findings:
+        colour = COLOURS[finding.level]
+        grounds = f" [dim]({escape(finding.grounds)})[/]" if finding.grounds else ""
+        console.print(
+            f"  [{colour}]{finding.level:8}[/]{escape(finding.what):17} {escape(finding.said)}"
+            f"{grounds}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if finding.advice:
+            console.print(
+                f"  {'':8}{'':17} -> {escape(finding.advice)}", highlight=False, soft_wrap=True
+            )
+
+
+if __name__ == "__main__":
+    main()
