@@ -98,25 +98,29 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self._before.clear()
 
 
-class RandomStateAtStep(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Remembers torch's random state at the start of each step.
+class StepStart(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Remembers what a step changes before its update: the random state and the token count.
 
-    A step that fails half-way has drawn random numbers already; with the state put back, what is
-    saved is the last finished step exactly.
+    A step that fails half-way has drawn random numbers and counted tokens already; with both put
+    back, what is saved is the last finished step exactly.
     """
 
     def __init__(self) -> None:
         self._cpu: torch.Tensor | None = None
         self._cuda: list[torch.Tensor] = []
+        self._tokens = 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Remember the state."""
+        """Remember."""
         self._cpu = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        self._tokens = state.num_input_tokens_seen
 
-    def restore(self) -> None:
-        """Put the remembered state back."""
-        if self._cpu is not None:
-            torch.set_rng_state(self._cpu)
+    def restore(self, state: Any) -> None:
+        """Put it back, the token count into the trainer's `state`."""
+        if self._cpu is None:
+            return
+        torch.set_rng_state(self._cpu)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
+        state.num_input_tokens_seen = self._tokens

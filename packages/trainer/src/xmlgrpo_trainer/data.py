@@ -6,18 +6,17 @@ occurs twice lies on one side only.
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import BadRow, Example, Task
+from xmlgrpo_rewards.rows import Row, read_jsonl
+from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_trainer.config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.library_fields import tiny_settings
 from xmlgrpo_trainer.prompts import encode_prompts
-
-MAX_LINE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,10 @@ def load_problems(
     held_out = holdout.report_rows + holdout.validation_rows
     if data.source == "generated":
         from xmlgrpo_trainer.tiny.problems import problem_splits
-        from xmlgrpo_trainer.tiny.settings import TinySettings
 
-        splits = problem_splits(TinySettings(**tiny), seed, held_out, data.generated_rows)
-        rest = _examples(task, splits.holdout, "generated held-out")
-        train = _examples(task, splits.train, "generated")[: data.limit]
+        splits = problem_splits(tiny_settings(tiny), seed, held_out, data.generated_rows)
+        rest = _examples(task, _numbered(splits.holdout, "held-out"))
+        train = _examples(task, _numbered(splits.train, "generated"))[: data.limit]
         problems = Problems(
             train=train,
             validation=rest[holdout.report_rows :],
@@ -74,7 +72,7 @@ def load_problems(
         )
     else:
         source, rows = _hub_rows(data, task) if data.source == "hub" else _json_rows(data)
-        examples = _examples(task, rows, source)
+        examples = _examples(task, rows)
         problems = cut(examples, holdout, seed, source)
         problems = replace(problems, train=problems.train[: data.limit])
     if not problems.train:
@@ -132,11 +130,15 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
     )
 
 
-def _examples(task: Task, rows: Iterable[Mapping[str, Any]], source: str) -> list[Example]:
-    return [task.example(row, f"{source}:{place}") for place, row in enumerate(rows, start=1)]
+def _examples(task: Task, rows: Iterable[Row]) -> list[Example]:
+    return [task.example(row.fields, row.id) for row in rows]
 
 
-def _json_rows(data: DataConfig) -> tuple[str, Iterator[Mapping[str, Any]]]:
+def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterable[Row]:
+    return (Row(f"{source}:{number}", row) for number, row in enumerate(rows, start=1))
+
+
+def _json_rows(data: DataConfig) -> tuple[str, Iterable[Row]]:
     path = Path(data.path or "")
     if path.is_dir():
         path /= "train.jsonl"
@@ -148,29 +150,7 @@ def _json_rows(data: DataConfig) -> tuple[str, Iterator[Mapping[str, Any]]]:
     return path.name, read_jsonl(path)
 
 
-def read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Read one JSON object a line.
-
-    Raises:
-        BadRow: a line that is not UTF-8, not JSON, not an object, or over a megabyte.
-    """
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path.name}:{number}"
-            if len(line) > MAX_LINE_BYTES:
-                raise BadRow(where, "a line of JSON", f"a line of {len(line):,} bytes")
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except ValueError as error:
-                raise BadRow(where, "one JSON object a line", str(error)) from None
-            if not isinstance(row, dict):
-                raise BadRow(where, "a JSON object", row)
-            yield row
-
-
-def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Mapping[str, Any]]]:
+def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Row]]:
     from datasets import load_dataset
 
     revision = data.revision or task.dataset_revision
@@ -182,4 +162,5 @@ def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Mapping[str, 
             f"cannot load {task.dataset!r} (revision {revision}) from the Hub: {reason}. Check the "
             "network, or give a local copy: data.source=json data.path=FOLDER"
         ) from None
-    return f"{task.dataset}@{revision}", rows
+    source = f"{task.dataset}@{revision}"
+    return source, _numbered(rows, source)

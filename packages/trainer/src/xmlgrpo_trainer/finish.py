@@ -20,6 +20,7 @@ AFTER = "report-after.json"
 
 def finish(
     run: Prepared,
+    *,
     trainer: Any,
     exam: Exam,
     before: HoldoutResult,

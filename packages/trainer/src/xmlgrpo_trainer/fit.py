@@ -8,10 +8,11 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
+from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer import run_dir
-from xmlgrpo_trainer.checkpoint import RandomStateAtStep, SealCheckpoints, StopAndSave, last_good
+from xmlgrpo_trainer.checkpoint import SealCheckpoints, StepStart, StopAndSave, last_good
 from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
 from xmlgrpo_trainer.prepare import Prepared, completion_limit
@@ -43,6 +44,7 @@ def fit(run: Prepared, console: Console) -> int:
         UserError: a reward function failed, a value is not finite, memory or disk ran out.
     """
     config, folder, policy = run.config, run.folder, run.policy
+    set_seed(config.seed)  # the adapter's random start comes before trl sets the seed
     arguments = build_arguments(
         config, policy.placement, folder.checkpoints, [reward.weight for reward in run.rewards]
     )
@@ -83,11 +85,11 @@ def fit(run: Prepared, console: Console) -> int:
         lambda step: take(exam, run.problems.validation, step), folder, config.holdout, console
     )
     stopper = StopAndSave(steps_between_generations(arguments))
-    randomness = RandomStateAtStep()
+    step_start = StepStart()
     watch = Watch(folder, run.task, batch, config.watch, console)
-    for callback in (randomness, watch, keeper, SealCheckpoints(), stopper):
+    for callback in (step_start, watch, keeper, SealCheckpoints(), stopper):
         trainer.add_callback(callback)
-    _train(trainer, folder.checkpoints, randomness, stopper, console)
+    _train(trainer, folder.checkpoints, step_start, stopper, console)
     watch.progress.stop()
     if stopper.received is not None:
         console.print(
@@ -97,14 +99,14 @@ def fit(run: Prepared, console: Console) -> int:
             highlight=False,
         )
         return 128 + stopper.received
-    finish(run, trainer, exam, before, choice.name, console)
+    finish(run, trainer=trainer, exam=exam, before=before, rollout=choice.name, console=console)
     return 0
 
 
 def _train(
     trainer: Any,
     checkpoints: Path,
-    randomness: RandomStateAtStep,
+    step_start: StepStart,
     stopper: StopAndSave,
     console: Console,
 ) -> None:
@@ -115,7 +117,7 @@ def _train(
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except RewardError as error:
-        randomness.restore()
+        step_start.restore(trainer.state)
         saved = _save_now(trainer)
         raise UserError(f"{error}. {saved}") from error
     except torch.OutOfMemoryError as error:

@@ -8,12 +8,15 @@ import dataclasses
 import json
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config import nearest
+
+if TYPE_CHECKING:
+    from xmlgrpo_trainer.tiny.settings import TinySettings
 
 # What a run decides elsewhere.  Two places for one setting would have to agree.
 RESERVED_GRPO = {
@@ -76,6 +79,18 @@ def check_lora(values: Mapping[str, Any]) -> None:
                 f"({', '.join(TIED_MODULES)}); merging or converting to GGUF would lose the "
                 "change. Leave it out."
             )
+
+
+def tiny_settings(values: Mapping[str, Any]) -> "TinySettings":
+    """Check `model.tiny:` and make the settings of the tiny model.
+
+    Raises:
+        UserError: a name that is no field, a wrong type, or a shape that cannot be.
+    """
+    from xmlgrpo_trainer.tiny.settings import TinySettings
+
+    check_fields("model.tiny", values, TinySettings, {})
+    return TinySettings(**values)
 
 
 def check_groups(grpo: Mapping[str, Any], processes: int = 1) -> None:

@@ -15,8 +15,14 @@ from xmlgrpo_rewards.task import Task
 from xmlgrpo_rewards.total import WeightedReward
 from xmlgrpo_trainer.config import TINY, RunConfig
 from xmlgrpo_trainer.data import Problems, drop_long, load_problems
-from xmlgrpo_trainer.library_fields import check_grpo, check_lora
-from xmlgrpo_trainer.model import Policy, choose_placement, import_unsloth, load_policy
+from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
+from xmlgrpo_trainer.model import (
+    Policy,
+    check_vllm,
+    choose_placement,
+    import_unsloth,
+    load_policy,
+)
 from xmlgrpo_trainer.tracking import prepare_wandb
 
 
@@ -46,6 +52,8 @@ def prepare(
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
     placement = choose_placement(config.model)
+    if config.rollout == "vllm":
+        check_vllm(placement.device)
     if placement.backend == "unsloth":
         import_unsloth()  # before trl, transformers and peft, or its patches do not take
     check_grpo(config.grpo)
@@ -79,7 +87,6 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
     if config.model.name != TINY:
         return config.model.name
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
-    from xmlgrpo_trainer.tiny.settings import TinySettings
 
     bar = Progress(
         TextColumn("{task.description}"),
@@ -107,6 +114,6 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
 
     with bar:
         item = bar.add_task("warm start", total=None, rate="")
-        settings = TinySettings(**config.model.tiny)
+        settings = tiny_settings(config.model.tiny)
         folder = ensure_tiny_model(runs / "base", settings, config.seed, on_progress)
     return str(folder.resolve())

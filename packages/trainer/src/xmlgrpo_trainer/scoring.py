@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.scores import completion_text
 from xmlgrpo_rewards.total import WeightedReward
 
 SHOWN_CHARS = 200
@@ -33,11 +34,6 @@ class ScoredBatch:
     scores: dict[str, list[float | None]] = field(default_factory=dict)
 
 
-def completion_texts(completions: Sequence[Any]) -> list[str]:
-    """The texts of trl's completions: strings, or lists with one assistant message."""
-    return [c if isinstance(c, str) else c[0]["content"] for c in completions]
-
-
 def trl_rewards(
     rewards: Sequence[WeightedReward], batch: ScoredBatch
 ) -> list[Callable[..., list[float | None]]]:
@@ -52,7 +48,7 @@ def _guarded(reward: WeightedReward, batch: ScoredBatch) -> Callable[..., list[f
     def scored(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         state = columns.get("trainer_state")
         step = state.global_step + 1 if state is not None else 0
-        texts = completion_texts(completions)
+        texts = [completion_text(completion) for completion in completions]
         where = f"reward function {reward.name!r} at step {step}"
         try:
             raw = reward.function(prompts=prompts, completions=completions, **columns)

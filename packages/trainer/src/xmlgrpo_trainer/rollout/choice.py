@@ -1,11 +1,11 @@
 """Which engine serves a run, and why."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.model import check_vllm
 from xmlgrpo_trainer.rollout.engine import Engine
 from xmlgrpo_trainer.rollout.generate import GenerateEngine
 from xmlgrpo_trainer.rollout.static import StaticEngine
@@ -50,7 +50,7 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
         raise UserError("rollout: expected at least one stop token, came none")
     stops, pad = list(stop_ids), tokenizer.pad_token_id
     if name == "vllm":
-        _check_vllm(model)
+        check_vllm(model.device.type)
         generate = GenerateEngine(model, stops, pad)
         return EngineChoice(
             "vllm", "asked for; held-out replies by generate", generate, trains=False
@@ -66,16 +66,3 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
         return EngineChoice("graph", reason, StaticEngine(model, stops, pad), trains=True)
     reason = "asked for" if name == "generate" else obstacle or "graph is chosen on a CPU only"
     return EngineChoice("generate", reason, GenerateEngine(model, stops, pad), trains=True)
-
-
-def _check_vllm(model: Any) -> None:
-    if model.device.type != "cuda":
-        raise UserError(
-            f"rollout 'vllm' needs a GPU, and the model is on {model.device.type!r}; set rollout "
-            "to 'auto'"
-        )
-    if importlib.util.find_spec("vllm") is None:
-        raise UserError(
-            "rollout 'vllm' needs the vllm package, which is not installed; install a version "
-            "that fits this torch, or set rollout to 'auto'"
-        )

@@ -1,0 +1,64 @@
+"""A tiny model that takes seconds to make, and the configuration of a run that takes seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmlgrpo_trainer.config import RunConfig, check_config
+
+# The real recipe with a warm start that is far too short: it writes the tags now and then.
+SHORT_TINY = {"warm_steps": 60, "warm_threads": 1}
+
+
+def quick_raw(**changes: Any) -> dict[str, Any]:
+    """A run of six small steps, as YAML would give it; dotted names change a key."""
+    raw: dict[str, Any] = {
+        "model": {"name": "tiny", "backend": "plain", "device": "cpu", "tiny": dict(SHORT_TINY)},
+        "data": {"source": "generated", "generated_rows": 64, "max_prompt_tokens": 256},
+        "holdout": {"report_rows": 24, "validation_rows": 16, "every": 3, "batch_size": 64},
+        "rollout": "graph",
+        "lora": {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"},
+        "grpo": {
+            "max_steps": 6,
+            "learning_rate": 1e-3,
+            "per_device_train_batch_size": 16,
+            "num_generations": 4,
+            "max_completion_length": 24,
+            "save_steps": 2,
+            "lr_scheduler_type": "constant",
+        },
+        "watch": {"samples_every": 3},
+    }
+    for name, value in changes.items():
+        *parents, last = name.split("__")
+        place = raw
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return raw
+
+
+QuickConfig = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="session")
+def quick_config() -> QuickConfig:
+    """Makes the configuration of a run that takes seconds; `grpo__max_steps=9` changes a key."""
+    return lambda **changes: check_config(quick_raw(**changes), "test")
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs; the tiny base model in it is made once for all tests."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(runs: Path) -> Path:
+    """The folder of the short tiny model."""
+    from xmlgrpo_trainer.tiny.build import ensure_tiny_model
+    from xmlgrpo_trainer.tiny.settings import TinySettings
+
+    return ensure_tiny_model(runs / "base", TinySettings(**SHORT_TINY), seed=0)

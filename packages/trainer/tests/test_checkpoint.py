@@ -1,0 +1,101 @@
+"""Which checkpoint is continued from, and what a signal does."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from xmlgrpo_trainer.checkpoint import SEAL, StepStart, StopAndSave, last_good, seal
+
+
+def write_checkpoint(root: Path, step: int) -> Path:
+    folder = root / f"checkpoint-{step}"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "sub" / "trainer_state.json").write_text("{}")
+    seal(folder, step)
+    return folder
+
+
+def test_the_newest_by_number_not_by_name(tmp_path: Path) -> None:
+    for step in (2, 10, 9):
+        write_checkpoint(tmp_path, step)
+    assert last_good(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def truncate(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"wei")
+
+
+def lose(folder: Path) -> None:
+    (folder / "sub" / "trainer_state.json").unlink()
+
+
+def unseal(folder: Path) -> None:
+    (folder / SEAL).unlink()
+
+
+def half_seal(folder: Path) -> None:
+    (folder / SEAL).write_text('{"step": 10, "fi')
+
+
+def wrong_seal(folder: Path) -> None:
+    (folder / SEAL).write_text(json.dumps(["step", 10]))
+
+
+@pytest.mark.parametrize("damage", [truncate, lose, unseal, half_seal, wrong_seal])
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    good, broken = write_checkpoint(tmp_path, 8), write_checkpoint(tmp_path, 10)
+    assert last_good(tmp_path) == broken
+    damage(broken)
+    assert last_good(tmp_path) == good
+
+
+def test_nothing_to_continue_from(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-best").mkdir()
+    assert last_good(tmp_path) is None
+    assert last_good(tmp_path / "missing") is None
+
+
+def control() -> SimpleNamespace:
+    return SimpleNamespace(should_save=False, should_training_stop=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops_between_two_generation_batches(number: int) -> None:
+    stopper, before = StopAndSave(every=4), signal.getsignal(number)
+    stopper.on_train_begin(None, None, None)
+    try:
+        os.kill(os.getpid(), number)
+        inside, between = control(), control()
+        stopper.on_step_end(None, SimpleNamespace(global_step=6), inside)
+        stopper.on_step_end(None, SimpleNamespace(global_step=8), between)
+    finally:
+        stopper.release()
+    assert inside == SimpleNamespace(should_save=False, should_training_stop=False)
+    assert between == SimpleNamespace(should_save=True, should_training_stop=True)
+    assert stopper.received == number
+    assert signal.getsignal(number) is before
+
+
+def test_without_a_signal_nothing_is_asked_for() -> None:
+    stopper, asked = StopAndSave(), control()
+    stopper.on_step_end(None, SimpleNamespace(global_step=1), asked)
+    assert asked == control()
+
+
+def test_a_steps_start_comes_back() -> None:
+    state, start = SimpleNamespace(num_input_tokens_seen=100), StepStart()
+    start.on_step_begin(None, state, None)
+    first = torch.rand(3)
+    state.num_input_tokens_seen = 180
+    start.restore(state)
+    assert torch.equal(torch.rand(3), first)
+    assert state.num_input_tokens_seen == 100

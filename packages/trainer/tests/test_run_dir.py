@@ -1,0 +1,104 @@
+"""A run folder is opened once at a time, continued, or refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import run_root
+from xmlgrpo_trainer.config import RunConfig, check_config
+from xmlgrpo_trainer.run_dir import check_disk, open_run, versions
+
+
+def other(**grpo: object) -> RunConfig:
+    return check_config({"grpo": grpo, "seed": 3}, "test")
+
+
+def test_new_then_unfinished_then_finished(tmp_path: Path) -> None:
+    root, states = tmp_path / "run", []
+    for finished in (False, False, True, True):
+        if finished:
+            (root / "manifest.json").write_text("{}")
+        with open_run(root, RunConfig()) as run:
+            states.append(run.state)
+    assert states == ["new", "unfinished", "finished", "finished"]
+
+
+def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RunConfig()):
+        pass
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with (
+        pytest.raises(UserError, match=r"grpo\.max_steps: None there, 9 here; seed: 0 there, 3"),
+        open_run(tmp_path / "run", other(max_steps=9)),
+    ):
+        pass
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_two_trainers_at_once_are_refused(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from xmlgrpo_trainer.config import RunConfig\n"
+        "from xmlgrpo_trainer.run_dir import open_run\n"
+        "with open_run(Path(sys.argv[1]), RunConfig()): pass\n"
+    )
+    with open_run(tmp_path / "run", RunConfig()):
+        second = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "run")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert second.returncode != 0
+    assert "another process is training" in second.stderr
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("not a folder")
+    with (
+        pytest.raises(UserError, match="cannot write into the run folder"),
+        open_run(tmp_path / "run", RunConfig()),
+    ):
+        pass
+
+
+def test_a_config_that_was_damaged_is_named(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RunConfig()):
+        pass
+    (tmp_path / "run" / "config.yaml").write_text("sed: 0")
+    with (
+        pytest.raises(UserError, match=r"config\.yaml: unknown key 'sed'; did you mean 'seed'"),
+        open_run(tmp_path / "run", RunConfig()),
+    ):
+        pass
+
+
+def test_a_full_disk_is_refused_before_training(tmp_path: Path) -> None:
+    check_disk(tmp_path, 0.0)
+    with pytest.raises(UserError, match=r"need about 1000000\.00 GiB; free some space"):
+        check_disk(tmp_path, 1e6)
+
+
+def test_versions_name_what_a_result_depends_on() -> None:
+    assert {"torch", "transformers", "trl", "peft"} <= versions().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "root"),
+    [
+        pytest.param("tiny", "outputs/tiny", id="name"),
+        pytest.param("outputs/tiny", "outputs/tiny", id="folder"),
+        pytest.param("/data/run", "/data/run", id="absolute"),
+        pytest.param("./run", "outputs/run", id="dot-slash"),
+    ],
+)
+def test_a_run_is_named_or_a_folder(name: str, root: str) -> None:
+    assert run_root(name) == Path(root)
+
+
+def test_an_empty_run_name_is_refused() -> None:
+    with pytest.raises(UserError, match="expected a name or a folder"):
+        run_root("  ")

@@ -1,0 +1,68 @@
+"""What the guard around a reward function lets through, and what it says of the rest."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from xmlgrpo_rewards.total import WeightedReward
+from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
+
+PROMPTS = [[{"role": "user", "content": "1+1?"}]] * 2
+COMPLETIONS = [[{"role": "assistant", "content": text}] for text in ("2", "three")]
+STATE = SimpleNamespace(global_step=6)
+
+
+def call(function: Any, batch: ScoredBatch | None = None) -> list[float | None]:
+    [scored] = trl_rewards([WeightedReward("mine", 1.0, function)], batch or ScoredBatch())
+    return scored(prompts=PROMPTS, completions=COMPLETIONS, answer=["2", "3"], trainer_state=STATE)
+
+
+def raising(**_: Any) -> list[float]:
+    raise KeyError("gold")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        pytest.param(raising, ["raised KeyError", "'gold'", "'2'"], id="raises"),
+        pytest.param(lambda **_: [1.0, math.nan], ["finite", "nan", "'three'"], id="nan"),
+        pytest.param(lambda **_: [math.inf, 0.0], ["finite", "inf", "'2'"], id="infinite"),
+        pytest.param(lambda **_: [1.0], ["list of 2", "1 values"], id="too-short"),
+        pytest.param(lambda **_: [1.0, 2.0, 3.0], ["list of 2", "3 values"], id="too-long"),
+        pytest.param(lambda **_: 1.0, ["list of 2", "float"], id="not-a-list"),
+        pytest.param(lambda **_: ["1", 0.0], ["finite", "'1'"], id="text-for-a-number"),
+        pytest.param(lambda **_: None, ["list of 2", "NoneType"], id="nothing"),
+    ],
+)
+def test_what_is_no_score_stops_with_function_step_and_reason(
+    function: Any, words: list[str]
+) -> None:
+    with pytest.raises(RewardError) as caught:
+        call(function)
+    for word in ["'mine' at step 7", *words]:
+        assert word in str(caught.value)
+
+
+def test_scores_pass_through_and_none_means_no_opinion() -> None:
+    assert call(lambda **_: [0.5, None]) == [0.5, None]
+
+
+def test_the_batch_keeps_questions_golds_texts_and_scores() -> None:
+    batch = ScoredBatch()
+    call(lambda **_: [2.0, 0.0], batch)
+    assert batch == ScoredBatch(["1+1?", "1+1?"], ["2", "3"], ["2", "three"], {"mine": [2.0, 0.0]})
+
+
+def test_a_long_completion_is_shown_cut() -> None:
+    long = [[{"role": "assistant", "content": "x" * 5000}]] * 2
+    [scored] = trl_rewards([WeightedReward("mine", 1.0, raising)], ScoredBatch())
+    with pytest.raises(RewardError) as caught:
+        scored(prompts=PROMPTS, completions=long)
+    assert len(str(caught.value)) < 400
+
+
+def test_the_wrapper_bears_the_name_that_plots_go_by() -> None:
+    [scored] = trl_rewards([WeightedReward("my.rewards:pays", 1.0, raising)], ScoredBatch())
+    assert scored.__name__ == "my.rewards:pays"

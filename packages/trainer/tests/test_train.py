@@ -1,0 +1,294 @@
+"""Whole runs of the tiny model on the CPU: what they leave, how they stop, how they go on."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.train import train
+from xmlgrpo_trainer.watch import read_metrics
+
+pytestmark = pytest.mark.slow
+
+QuickConfig = Callable[..., RunConfig]
+# the module; the package offers a function of the same name
+TOTAL: Any = importlib.import_module("xmlgrpo_rewards.total")
+# What depends on the clock, or counts what one process did.
+NOT_COMPARED = {"time", "step_time", "train_runtime"}
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def steps(root: Path) -> list[dict[str, Any]]:
+    rows = read_metrics(root / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in NOT_COMPARED} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(runs: Path, tiny_base: Path, quick_config: QuickConfig) -> Path:
+    """A run that went through without interruption."""
+    root = runs / "finished"
+    assert train(quick_config(), root, quiet()) == 0
+    return root
+
+
+def test_a_run_leaves_what_the_other_packages_read(finished: Path, tiny_base: Path) -> None:
+    folder = RunFolder(finished)
+    manifest = folder.read_manifest()
+    assert manifest["base"]["name"] == str(tiny_base)
+    assert (manifest["steps"], manifest["backend"], manifest["rollout"]) == (6, "plain", "graph")
+    assert manifest["holdout"]["rows"] == 24
+    assert manifest["holdout"]["after"]["strict_format"]["total"] == 24
+    assert set(manifest["rewards"]) == set(yaml.safe_load(folder.config.read_text())["rewards"])
+    assert {p.name for p in folder.adapter.iterdir()} == {
+        *("adapter_config.json", "adapter_model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    }
+    assert folder.curves.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [row["step"] for row in steps(finished)] == list(range(7))
+    samples = (finished / "completions" / "step-00006.jsonl").read_text().splitlines()
+    assert set(json.loads(samples[0])) == {"step", "question", "gold", "completion", "scores"}
+    items = (folder.holdout / "items.jsonl").read_text().splitlines()
+    assert len(items) == 24
+    assert "####" in json.loads(items[0])["answer"]
+
+
+def test_the_adapter_was_trained(finished: Path) -> None:
+    from safetensors.torch import load_file
+
+    weights = load_file(finished / "adapter" / "adapter_model.safetensors")
+    ups = [tensor for name, tensor in weights.items() if "lora_B" in name]
+    assert len(ups) == 3 * 7  # layers x projections
+    assert all(bool((tensor != 0).any()) for tensor in ups)
+
+
+def test_the_adapter_answers_on_its_base_as_it_did_in_training(
+    finished: Path, tiny_base: Path
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from xmlgrpo_rewards.task import get_task
+    from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, finished / "adapter").eval()
+    tokenizer = AutoTokenizer.from_pretrained(finished / "adapter")
+    stored = json.loads((finished / "holdout" / "report-after.json").read_text())
+    for item in stored["items"][:6]:
+        [ids] = encode_prompts(tokenizer, [get_task("gsm8k").messages(item["question"])])
+        out = model.generate(
+            input_ids=torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=24,
+            do_sample=False,
+            eos_token_id=stop_ids(model, tokenizer),
+        )
+        assert tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True) == item["reply"]
+
+
+def test_a_finished_run_is_shown_not_trained_again(
+    finished: Path, quick_config: QuickConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "manifest.json").stat().st_mtime_ns
+    assert train(quick_config(), finished, Console(width=120)) == 0
+    shown = capsys.readouterr().out
+    assert "is finished; nothing to train" in shown
+    assert "lenient accuracy" in shown
+    assert (finished / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_generate_and_graph_give_the_same_greedy_baseline(
+    finished: Path, runs: Path, quick_config: QuickConfig
+) -> None:
+    root = runs / "generate"
+    assert train(quick_config(rollout="generate", grpo__max_steps=2), root, quiet()) == 0
+    ours, theirs = (
+        json.loads((where / "holdout" / "report-before.json").read_text())
+        for where in (finished, root)
+    )
+    assert ours == theirs
+
+
+def start(root: Path, config: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "xmlgrpo_trainer.cli", "--config", str(config)]
+    return subprocess.Popen([*command, "--run", str(root)], stdout=subprocess.DEVNULL)
+
+
+def wait_for_step(root: Path, step: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if any(
+            row["step"] >= step and "loss" in row for row in read_metrics(root / "metrics.jsonl")
+        ):
+            return
+        if process.poll() is not None:
+            pytest.fail(f"the run ended with {process.returncode} before step {step}")
+        time.sleep(0.05)
+    pytest.fail(f"step {step} was not reached in 300 s")
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, quick_config: QuickConfig) -> Path:
+    # long enough that a signal always comes before the end
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(quick_config().model_dump()))
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_step_for_step_as_if_never_stopped(
+    finished: Path, runs: Path, config_file: Path, quick_config: QuickConfig, number: signal.Signals
+) -> None:
+    root = runs / f"stopped-{number.name}"
+    process = start(root, config_file)
+    wait_for_step(root, 3, process)
+    os.kill(process.pid, number)
+    code = process.wait(timeout=300)
+    assert code == (-9 if number == signal.SIGKILL else 128 + number)
+    assert not (root / "manifest.json").exists()
+    if number != signal.SIGKILL:
+        assert (root / "checkpoints" / "checkpoint-3" / "complete.json").is_file() or (
+            root / "checkpoints" / "checkpoint-4" / "complete.json"
+        ).is_file()
+    assert train(quick_config(), root, quiet()) == 0
+    assert steps(root) == steps(finished)
+    for name in ("report-before.json", "report-after.json", "validation-00006.json"):
+        ours, theirs = ((where / "holdout" / name).read_text() for where in (root, finished))
+        assert ours == theirs
+
+
+def test_a_reward_that_fails_loses_nothing(
+    finished: Path, runs: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xmlgrpo_rewards import int_reward_func as healthy
+
+    calls = []
+
+    def fails_at_the_fourth(**columns: Any) -> list[float]:
+        calls.append(columns)
+        if len(calls) == 4:
+            raise ZeroDivisionError("the gold is 0")
+        return healthy(**columns)
+
+    root = runs / "failing-reward"
+    with monkeypatch.context() as patched:
+        patched.setitem(TOTAL.CLASSIC, "int_reward_func", fails_at_the_fourth)
+        with pytest.raises(
+            UserError, match=r"'int_reward_func' at step 4 raised ZeroDivision"
+        ) as e:
+            train(quick_config(), root, quiet())
+    assert "Step 3 is saved" in str(e.value)
+    assert train(quick_config(), root, quiet()) == 0
+    assert steps(root) == steps(finished)
+
+
+def test_group_advantages_are_what_the_paper_says(
+    runs: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rewards 1, 2, 3, 6 in a group: mean 3, sample deviation sqrt(14/3) = 2.1602.
+
+    (DeepSeekMath, arXiv 2402.03300, section 4.1.2: advantage = (reward - mean) / deviation; trl
+    adds 1e-4 to the deviation.)
+    """
+    from xmlgrpo_trainer import fit as fit_module
+
+    def four_scores(completions: list[Any], **_: Any) -> list[float]:
+        return [1.0, 2.0, 3.0, 6.0] * (len(completions) // 4)
+
+    seen: list[float] = []
+    build = fit_module.build_trainer
+
+    def building(**parts: Any) -> Any:
+        trainer = build(**parts)
+        score = trainer._generate_and_score_completions
+
+        def scoring(inputs: Any) -> Any:
+            scored = score(inputs)
+            seen.extend(scored["advantages"].tolist())
+            return scored
+
+        trainer._generate_and_score_completions = scoring
+        return trainer
+
+    monkeypatch.setitem(TOTAL.CLASSIC, "mine", four_scores)
+    monkeypatch.setattr(fit_module, "build_trainer", building)
+    config = quick_config(rewards={"mine": 1.0}, grpo__max_steps=1, holdout__every=1)
+    assert train(config, runs / "advantages", quiet()) == 0
+    expected = [-0.92578, -0.46289, 0.0, 1.38867] * 4
+    assert seen == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param(
+            {"grpo__per_device_train_batch_size": 6},
+            "not a multiple of num_generations",
+            id="groups",
+        ),
+        pytest.param(
+            {"grpo__learnin_rate": 1.0}, "did you mean 'learning_rate'", id="unknown-field"
+        ),
+        pytest.param({"grpo__learning_rate": "fast"}, "valid number, got 'fast'", id="wrong-type"),
+        pytest.param(
+            {"grpo__optim": "no_such"}, "trl refuses these settings", id="library-refuses"
+        ),
+        pytest.param({"grpo__num_iterations": 3}, "set save_steps=3", id="save-inside-a-batch"),
+        pytest.param({"lora__target_modules": ["nowhere"]}, "target modules", id="no-such-module"),
+        pytest.param({"model__name": "./gone"}, "no model folder at './gone'", id="model-missing"),
+        pytest.param({"model__device": "cuda"}, "finds no CUDA GPU", id="gpu-absent"),
+        pytest.param(
+            {"model__backend": "unsloth", "model__device": "auto"}, "needs a CUDA GPU", id="unsloth"
+        ),
+        pytest.param({"model__load_in_4bit": True}, "needs a CUDA GPU", id="4-bit"),
+        pytest.param({"rollout": "vllm"}, "needs a GPU", id="vllm"),
+        pytest.param({"rewards": {"corectness_reward_func": 1.0}}, "correctness", id="reward-name"),
+        pytest.param({"task": "gsm9k"}, "gsm8k", id="task-name"),
+        pytest.param({"model__tiny__layers": 0}, "layers", id="tiny-shape"),
+        pytest.param({"model__tiny__leyers": 3}, "did you mean 'layers'", id="tiny-field"),
+        pytest.param({"data__max_prompt_tokens": 3}, "raise it", id="nothing-left"),
+    ],
+)
+def test_what_cannot_run_is_said_before_training(
+    *,
+    tmp_path: Path,
+    tiny_base: Path,
+    quick_config: QuickConfig,
+    changes: dict[str, Any],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from xmlgrpo_trainer import prepare as prepare_module
+
+    built = str(tiny_base)
+    real = prepare_module.base_model
+    monkeypatch.setattr(
+        prepare_module,
+        "base_model",
+        lambda config, runs, console: (
+            built
+            if config.model.tiny == quick_config().model.tiny and config.model.name == "tiny"
+            else real(config, runs, console)
+        ),
+    )
+    with pytest.raises(UserError) as caught:
+        train(quick_config(**changes), tmp_path / "run", quiet())
+    assert words in str(caught.value)
+    assert not (tmp_path / "run" / "manifest.json").exists()
