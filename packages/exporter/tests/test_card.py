@@ -11,7 +11,6 @@ import yaml
 from xmlgrpo_exporter import figures
 from xmlgrpo_exporter.base_model import BaseModel
 from xmlgrpo_exporter.figures import (
-    Code,
     Figure,
     Missing,
     Name,
@@ -228,8 +227,7 @@ def test_a_number_that_slips_through_stops_the_card(run, monkeypatch):
     """As if somebody wrote a result into the template."""
     from xmlgrpo_exporter import card as card_module
 
-    monkeypatch.setattr(card_module, "Missing", lambda: Code("61.8%"))
-    (run / "manifest.json").unlink()
+    monkeypatch.setattr(card_module, "GEMMA_TERMS", "https://x.example) 61.8% right")
     with pytest.raises(UnsourcedNumberError, match=r"61\.8"):
         prepared(run)
 
@@ -259,8 +257,8 @@ def test_an_adapter_trained_elsewhere(tmp_path):
         "README.md",
     ]
     assert "It was trained elsewhere" in result.card
-    assert "No result was recorded: *not recorded*." in result.card
-    assert "*not recorded*: there is no manifest" in result.card
+    assert "No result was recorded." in result.card
+    assert "Not recorded: there is no manifest" in result.card
     assert all(not pointer for _, _, pointer in linked_numbers(result.card))
     data = metadata(result.card)
     assert data["base_model"] == "meta-llama/Llama-3.2-1B-Instruct"

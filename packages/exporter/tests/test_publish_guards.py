@@ -253,6 +253,21 @@ def test_a_token_as_argument_is_refused_before_anything_is_asked(tmp_path):
     assert CANARY.encode() not in result.stderr + result.stdout
 
 
+@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://hub.example", "https://"])
+def test_an_endpoint_that_is_no_address(tmp_path, endpoint):
+    result = cli(endpoint, "--run", str(tmp_path), "--repo", "alice/m", home=tmp_path)
+    assert result.returncode == 2
+    assert b"HF_ENDPOINT: expected https://HOST" in result.stderr
+
+
+def test_a_hub_that_is_not_there(tmp_path):
+    run = run_folders.write_full_run(tmp_path / "run")
+    result = cli("http://127.0.0.1:9", "--run", str(run), "--repo", "alice/m", home=tmp_path)
+    assert result.returncode == 2
+    assert b"could not be reached or broke off, twice" in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
 def cli(url: str, *words: str, home: Path) -> subprocess.CompletedProcess[bytes]:
     """Run `xmlgrpo-export push` as a user would, the token in the environment."""
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}

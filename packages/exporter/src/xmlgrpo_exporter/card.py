@@ -20,7 +20,6 @@ from xmlgrpo_exporter.card_tables import (
 )
 from xmlgrpo_exporter.figures import (
     Code,
-    Missing,
     Name,
     Table,
     UnsourcedNumberError,
@@ -39,6 +38,7 @@ from xmlgrpo_rewards.reply import SYSTEM
 @dataclass(frozen=True, slots=True)
 class _Gguf:
     file: Name
+    stem: Name
     type: Name | None
     modelfile: Name | None
 
@@ -79,7 +79,6 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "revision": Name(subject.revision),
         "on_main": subject.revision == DEFAULT_BRANCH,
         "private": subject.private,
-        "missing": Missing(),
         "base": _name(base.label),
         "base_hub_id": _name(base.hub_id),
         "base_revision": _name(base.revision),
@@ -139,9 +138,13 @@ def _name(text: str | None) -> Name | None:
 
 
 def _gguf(subject: Subject, file: str) -> _Gguf:
-    modelfile = f"{file.removesuffix('.gguf')}.Modelfile"
+    stem = file.removesuffix(".gguf")
+    modelfile = f"{stem}.Modelfile"
     return _Gguf(
-        Name(file), _quant_type(file), Name(modelfile) if subject.holds(modelfile) else None
+        Name(file),
+        Name(stem),
+        _quant_type(file),
+        Name(modelfile) if subject.holds(modelfile) else None,
     )
 
 

@@ -91,9 +91,10 @@ def _in_words(doing: str, error: Exception) -> UserError:
     if status is None or status in TRANSIENT:
         happened = f"answered {status}" if status else "could not be reached or broke off"
         todo = (
-            "What was uploaded is kept there: run the same command again, and only the rest goes "
-            "up. If it is always so with large files, try HF_HUB_DISABLE_XET=1"
+            "What was uploaded is kept there: run the same command again, and only the rest goes up"
         )
+        if isinstance(error, RuntimeError):
+            todo += ". If it is always so with the contents of files, try HF_HUB_DISABLE_XET=1"
         return UserError(f"{doing}: the Hub {happened}, twice ({said}). {todo}")
     todo = {
         401: "The token is wrong or has expired: make a new one, then set HF_TOKEN or log in again",

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from xmlgrpo_exporter.commands.arguments import console as make_console
-from xmlgrpo_rewards.errors import EXIT_USER_ERROR
+from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from xmlgrpo_exporter.publish import Receipt
 
 PUBLIC_HUB = "https://huggingface.co"
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -128,6 +130,11 @@ def _set_up_client(console: "Console") -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB).rstrip("/")
+    url = urlsplit(endpoint)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise UserError(f"HF_ENDPOINT: expected https://HOST, came {endpoint!r}")
+    if url.scheme == "http" and url.hostname not in THIS_MACHINE:
+        console.print(f"caution: {endpoint} is not https, so the token travels in the clear")
     if endpoint != PUBLIC_HUB and "HF_HUB_DISABLE_XET" not in os.environ:
         os.environ["HF_HUB_DISABLE_XET"] = "1"
         console.print(f"{endpoint}: files go by LFS (HF_HUB_DISABLE_XET=0 for a hub with Xet)")
