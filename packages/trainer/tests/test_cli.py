@@ -1,0 +1,76 @@
+"""`xmlgrpo-train` as a person types it: light help, and one clear line for what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = "('torch', 'transformers', 'trl', 'peft', 'datasets', 'matplotlib', 'pydantic')"
+
+
+def python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("module", ["cli", "ask", "plan", "doctor"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    code = (
+        f"import sys; from xmlgrpo_trainer import {module}\n"
+        "sys.argv[1:] = ['--help']\n"
+        f"try: {module}.main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"print('loaded:', [m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert "usage: xmlgrpo-" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_preparing_a_run_imports_nothing_that_unsloth_patches() -> None:
+    code = (
+        "import sys; import xmlgrpo_trainer.train\n"
+        "print([m for m in ('trl', 'transformers', 'peft') if m in sys.modules])"
+    )
+    assert python(code).stdout.strip() == "[]"
+
+
+def train(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return python("from xmlgrpo_trainer.cli import main; main()", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        pytest.param("modle: {}", [], "unknown key 'modle'; did you mean 'model'?", id="key"),
+        pytest.param("seed: '1'", [], "seed: input should be a valid integer", id="type"),
+        pytest.param("seed: [", [], "not valid YAML", id="yaml"),
+        pytest.param("- 1", [], "expected keys and values, found list", id="list"),
+        pytest.param("{}", ["seed"], "expected an override like", id="override"),
+        pytest.param("{}", ["data.source=json"], "data.path must name", id="combination"),
+        pytest.param(
+            "{}", ["grpo.num_generations=3"], "not a multiple of num_generations = 3", id="groups"
+        ),
+        pytest.param("{}", ["rewards={}"], "name at least one reward function", id="no-reward"),
+        pytest.param("task: sql9", [], "no task is named 'sql9'", id="task"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path, text: str, overrides: list[str], words: str
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(text)
+    done = train("--config", str(config), "--run", str(tmp_path / "out" / "run"), *overrides)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
+    done = train("--config", str(tmp_path / "none.yaml"))
+    assert (done.returncode, "none.yaml" in done.stderr) == (2, True)

@@ -1,0 +1,141 @@
+"""Held-out results: what counts as what, worked by hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmlgrpo_rewards.reply import render
+from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_trainer.holdout import (
+    WORKED,
+    Exam,
+    HoldoutResult,
+    Item,
+    read_result,
+    save_items,
+    save_result,
+    take,
+)
+from xmlgrpo_trainer.rollout import Sampling
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("12+4 = 16", id="spaced-equals"),
+        pytest.param("12+4=16", id="tight"),
+        pytest.param("2 * 3 = 6", id="spaced"),
+        pytest.param("costs 3*$5 = $15", id="dollars"),
+        pytest.param("10 - 2.50 = 7.50", id="decimals"),
+        pytest.param("3 × 4 = 12", id="times-sign"),
+        pytest.param("1,200/4 = 300", id="division"),
+    ],
+)
+def test_a_written_sum_is_worked(text: str) -> None:
+    assert WORKED.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("#### 16", id="blurted"),
+        pytest.param("I think it is 16.", id="guess"),
+        pytest.param("x = 16", id="no-operands"),
+        pytest.param("from 2020-2024 it grew", id="a-range-is-no-sum"),
+        pytest.param("12+4", id="no-result"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_what_is_no_sum_is_not_worked(text: str) -> None:
+    assert not WORKED.search(text)
+
+
+class Letters:
+    """A tokenizer of one letter a token, as far as `take` and `encode_prompts` need one."""
+
+    chat_template = "{{ messages }}"
+    bos_token, bos_token_id = "<bos>", None
+
+    def apply_chat_template(self, conversations: list[Any], **_: Any) -> list[str]:
+        return [conversation[-1]["content"] for conversation in conversations]
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+    def batch_decode(self, rows: list[list[int]], **_: Any) -> list[str]:
+        return ["".join(chr(code) for code in row if code) for row in rows]
+
+
+class Recorded:
+    """An engine that gives recorded replies, each ended by token 0 unless it was cut."""
+
+    def __init__(self, replies: dict[str, str], cut: str = "") -> None:
+        self.replies, self.cut, self.batches = replies, cut, list[int]()
+
+    def refresh(self) -> None:
+        self.batches.append(0)
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[list[int]]:
+        assert (samples, sampling.temperature) == (1, 0.0)
+        self.batches.append(len(prompts))
+        asked = ["".join(map(chr, prompt)) for prompt in prompts]
+        return [
+            [ord(letter) for letter in self.replies[q]] + ([] if q == self.cut else [0])
+            for q in asked
+        ]
+
+
+REPLIES = {
+    "right": render("2+2 = 4", "4"),
+    "right number, wrong form": "2+2 = 4",
+    "wrong number, right form": render("I think it is 5.", "5"),
+    "cut": "<reasoning>\n2+2 = 4, so",
+    "nothing": "",
+}
+
+
+def result() -> HoldoutResult:
+    engine = Recorded(REPLIES, cut="cut")
+    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(99, temperature=0.0), [0], 2)
+    problems = [Example(str(i), question, "4", "") for i, question in enumerate(REPLIES)]
+    done: list[int] = []
+    taken = take(exam, problems, step=7, on_progress=done.append)
+    assert engine.batches == [0, 2, 2, 1]  # refreshed first, then in batches
+    assert done == [2, 4, 5]
+    return taken
+
+
+def test_shares_are_counted_as_by_hand() -> None:
+    metrics = result().metrics()
+    hits = {name: value["hits"] for name, value in metrics.items() if name != "mean_tokens"}
+    assert hits == {
+        "strict_format": 2,  # right; wrong number, right form
+        "strict_accuracy": 1,  # right
+        "lenient_accuracy": 3,  # right; right number, wrong form; cut
+        "worked": 3,  # right; right number, wrong form; cut
+        "truncated": 1,  # cut
+        "no_answer": 1,  # nothing
+    }
+    lengths = [len(reply) + (name != "cut") for name, reply in REPLIES.items()]
+    assert metrics["mean_tokens"] == pytest.approx(sum(lengths) / 5, abs=0.005)
+
+
+def test_a_result_is_read_back_as_it_was(tmp_path: Path) -> None:
+    before = result()
+    save_result(tmp_path / "r.json", before)
+    assert read_result(tmp_path / "r.json") == before
+    assert isinstance(before.items[0], Item)
+
+
+def test_held_out_items_are_rows_of_the_tasks_schema(tmp_path: Path) -> None:
+    from xmlgrpo_rewards.rows import read_jsonl
+
+    problems = [Example("7", "How many?\nSay.", "12", "3*4 = 12")]
+    save_items(tmp_path / "items.jsonl", problems)
+    [row] = read_jsonl(tmp_path / "items.jsonl")
+    again = get_task("gsm8k").example(row.fields, "7")
+    assert (again.question, again.gold) == ("How many?\nSay.", "12")

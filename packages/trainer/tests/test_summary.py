@@ -1,0 +1,75 @@
+"""The end of a run says what its own numbers show, and no more."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_trainer.holdout import HoldoutResult, Item
+from xmlgrpo_trainer.summary import DEMO_DID_NOT, DEMO_SHOWED, TINY_ON_REAL, show_end, verdict
+
+
+def share(hits: int) -> dict[str, int]:
+    return {"hits": hits, "total": 400}
+
+
+def metrics(form: int, strict: int, lenient: int) -> dict[str, Any]:
+    rest = {name: share(0) for name in ("worked", "truncated", "no_answer")}
+    return {
+        "strict_format": share(form),
+        "strict_accuracy": share(strict),
+        "lenient_accuracy": share(lenient),
+        **rest,
+        "mean_tokens": 13.5,
+    }
+
+
+def manifest(*, tiny: bool, source: str, form: int, lenient: int) -> dict[str, Any]:
+    return {
+        "base": {"tiny": tiny},
+        "data": {"source": source},
+        "holdout": {
+            "rows": 400,
+            "before": metrics(0, 0, 140),
+            "after": metrics(form, lenient, lenient),
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("tiny", "source", "form", "lenient", "words"),
+    [
+        pytest.param(True, "generated", 400, 320, DEMO_SHOWED, id="reached"),
+        pytest.param(True, "generated", 380, 260, DEMO_SHOWED, id="just-reached"),
+        pytest.param(True, "generated", 379, 320, DEMO_DID_NOT, id="format-short"),
+        pytest.param(True, "generated", 400, 259, DEMO_DID_NOT, id="gain-short"),
+        pytest.param(True, "generated", 400, 100, DEMO_DID_NOT, id="worse"),
+        pytest.param(True, "json", 400, 320, TINY_ON_REAL, id="tiny-on-real-problems"),
+        pytest.param(False, "hub", 400, 320, "", id="a-real-model"),
+    ],
+)
+def test_the_verdict_follows_the_numbers(
+    *, tiny: bool, source: str, form: int, lenient: int, words: str
+) -> None:
+    assert verdict(manifest(tiny=tiny, source=source, form=form, lenient=lenient)) == words
+
+
+def item(reply: str, *, right: bool) -> Item:
+    return Item("1", "How many?", "4", reply, 3, right, right, right, False, False, True)
+
+
+def test_the_table_has_intervals_and_examples_are_text(tmp_path: Path) -> None:
+    out = io.StringIO()
+    before = HoldoutResult(0, (item("#### 5", right=False), item("#### 6", right=False)))
+    after = HoldoutResult(9, (item("[red]4[/red]", right=True), item("7", right=False)))
+    shown = manifest(tiny=False, source="hub", form=400, lenient=320)
+    show_end(Console(file=out, width=118), shown, RunFolder(tmp_path / "one"), (before, after))
+    text = out.getvalue()
+    assert "35.0% [30.5%, 39.8%]" in text  # Wilson's interval for 140 of 400
+    assert "+45.0 points" in text
+    assert "[red]4[/red]" in text
+    assert text.index("became right") < text.index("still wrong")
+    assert "make ask RUN=one" in text
