@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from xmlgrpo_exporter import figures
+from xmlgrpo_exporter import number_format
 from xmlgrpo_exporter.base_model import BaseModel
 from xmlgrpo_exporter.figures import (
     Figure,
@@ -234,13 +234,14 @@ def test_a_number_that_slips_through_stops_the_card(run, monkeypatch):
 
 def test_a_figure_keeps_its_place():
     file = ResultFile("results/a b.json", {"x/y": {"n (all)": 3}, "rows": [{"v": 0.5}]})
-    assert markdown(file.figure("/x~1y/n (all)", figures.count)) == (
+    assert markdown(file.figure("/x~1y/n (all)", number_format.count)) == (
         "[3](results/a%20b.json#/x~1y/n%20%28all%29)"
     )
     assert (
-        markdown(file.figure("/rows/0/v", figures.plain)) == "[0.5](results/a%20b.json#/rows/0/v)"
+        markdown(file.figure("/rows/0/v", number_format.plain))
+        == "[0.5](results/a%20b.json#/rows/0/v)"
     )
-    assert file.figure("/rows/7/v", figures.plain) == Missing()
+    assert file.figure("/rows/7/v", number_format.plain) == Missing()
 
 
 # --- what is not known

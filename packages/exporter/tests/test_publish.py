@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, constants
-from huggingface_hub.utils import _http
+from huggingface_hub.utils import _http, disable_progress_bars, enable_progress_bars
 from rich.console import Console
 
 from xmlgrpo_exporter import hub_calls
@@ -42,9 +42,10 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", WRITE)
     monkeypatch.setattr(hub_calls, "WAIT_S", 0)
     monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
-    monkeypatch.setenv("TQDM_DISABLE", "1")
+    disable_progress_bars()
     with serve({WRITE: ("alice", "write"), READ: ("alice", "read")}) as hub:
         yield hub
+    enable_progress_bars()
 
 
 @pytest.fixture

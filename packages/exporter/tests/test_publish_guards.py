@@ -104,6 +104,15 @@ def test_a_wrong_choice_is_refused(tmp_path, what, removed, expected):
         choose(find_artefacts(tmp_path, None), what, with_base=False)
 
 
+def test_a_missing_shard_is_found(tmp_path):
+    run_folders.write_merged(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    run_folders.write_json(tmp_path / "model.safetensors.index.json", {"weight_map": shards})
+    with pytest.raises(UserError, match=r"lacks model-00002-of-00002\.safetensors"):
+        choose(find_artefacts(tmp_path, None), None, with_base=False)
+
+
 def test_an_empty_folder_has_nothing_to_publish(tmp_path):
     with pytest.raises(UserError, match="nothing to publish"):
         choose(find_artefacts(tmp_path, None), None, with_base=False)

@@ -1,5 +1,6 @@
 """Where the publishable artefacts of a run are: in a run folder, or in a plain folder of files."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +95,21 @@ def _check_complete(artefact: Artefact) -> None:
     else:
         weights = {name for name in names if name.endswith(".safetensors")}
         missing = {"config.json", "tokenizer.json"} - names
+        missing |= _shards(artefact.folder) - weights
         missing |= set() if weights else {"model.safetensors"}
     if missing:
         raise UserError(
             f"{artefact.folder} lacks {', '.join(sorted(missing))} (or it is a link that leads "
             f"out of the folder); make it again: {HOW_TO_MAKE[artefact.name]}"
         )
+
+
+def _shards(folder: Path) -> set[str]:
+    """The weights files that the folder's index names; none without an index."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return set()
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{index} is no index of safetensors files; save the model again") from None

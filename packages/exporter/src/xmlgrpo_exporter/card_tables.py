@@ -14,10 +14,12 @@ from xmlgrpo_exporter.figures import (
     ResultFile,
     Table,
     Words,
+    escape_pointer,
+)
+from xmlgrpo_exporter.number_format import (
     change,
     count,
     difference,
-    escape_pointer,
     p_value,
     plain,
     share,

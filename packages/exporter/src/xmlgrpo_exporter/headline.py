@@ -66,7 +66,7 @@ def _evaluation(file: ResultFile) -> list[Headline]:
         task, at = get_task(name), f"/tasks/{name}_xml/metrics"
         for metric, words in METRICS:
             value = file.at(f"{at}/{metric}")
-            if value is None or task.dataset is None:
+            if value is None or not task.dataset:
                 continue
             found.append(
                 Headline(

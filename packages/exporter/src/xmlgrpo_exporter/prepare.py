@@ -1,7 +1,7 @@
 """From a run folder to the list of what would be published, the card included."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,6 @@ def prepare(
     wanted: Wanted,
     secrets: Sequence[bytes],
     look_up: Lookup,
-    on_bytes: Callable[[int], None] | None = None,
 ) -> Prepared:
     """Read the run, choose the files, hash them, write the card; nothing is changed or sent.
 
@@ -77,7 +76,6 @@ def prepare(
         wanted: what the user asked for.
         secrets: values that must not be in any file.
         look_up: gives the metadata of a Hub model's card.
-        on_bytes: told how many bytes were hashed.
 
     Raises:
         UserError: nothing to publish, an artefact is incomplete or damaged, a file holds a secret.
@@ -94,8 +92,8 @@ def prepare(
     artefacts = choose(found, wanted.what, with_base=with_base)
     files = sorted(
         [
-            *_artefact_files(artefacts, base, secrets, on_bytes),
-            *_result_files(results, secrets, on_bytes),
+            *_artefact_files(artefacts, base, secrets),
+            *_result_files(results, secrets),
             *_licence_files(licence, secrets),
         ],
         key=lambda file: file.target,
@@ -117,7 +115,6 @@ def _artefact_files(
     artefacts: Sequence[Artefact],
     base: BaseModel,
     secrets: Sequence[bytes],
-    on_bytes: Callable[[int], None] | None,
 ) -> list[PlannedFile]:
     names = {artefact.name for artefact in artefacts}
     planned = []
@@ -127,7 +124,7 @@ def _artefact_files(
             target = target_of(artefact, path, alone="merged" not in names)
             text = _mended(path, base)
             planned.append(
-                plan_path(target, kind_of(path), path, secrets, on_bytes)
+                plan_path(target, kind_of(path), path, secrets)
                 if text is None
                 else plan_bytes(target, kind_of(path), text, secrets)
             )
@@ -147,16 +144,13 @@ def _mended(path: Path, base: BaseModel) -> bytes | None:
     return None if mended_content == content else to_bytes(mended_content)
 
 
-def _result_files(
-    results: RunResults, secrets: Sequence[bytes], on_bytes: Callable[[int], None] | None
-) -> list[PlannedFile]:
+def _result_files(results: RunResults, secrets: Sequence[bytes]) -> list[PlannedFile]:
     planned = [
         plan_bytes(file.published, "result", published_bytes(file), secrets)
         for file in results.files
     ]
     planned += [
-        plan_path(f"results/{plot.name}", "result", plot, secrets, on_bytes)
-        for plot in results.plots
+        plan_path(f"results/{plot.name}", "result", plot, secrets) for plot in results.plots
     ]
     return planned
 

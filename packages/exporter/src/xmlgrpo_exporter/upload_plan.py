@@ -5,7 +5,7 @@ afterwards.  Two plans with the same files have the same `digest`; it names the 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,6 @@ def plan_path(
     kind: str,
     path: Path,
     secrets: Sequence[bytes],
-    on_bytes: Callable[[int], None] | None = None,
 ) -> PlannedFile:
     """Plan a file on disk: hash it and look for secrets in the same pass.
 
@@ -93,7 +92,6 @@ def plan_path(
         kind: what it is.
         path: the file.
         secrets: values that must not be in it.
-        on_bytes: told how many bytes were read, for a progress bar.
 
     Raises:
         UserError: the file holds a secret or something of the form of a Hub token.
@@ -104,8 +102,6 @@ def plan_path(
             digest.update(piece)
             search.feed(piece)
             size += len(piece)
-            if on_bytes is not None:
-                on_bytes(len(piece))
     _refuse_secret(search, str(path))
     return PlannedFile(target, kind, path, size, digest.hexdigest())
 

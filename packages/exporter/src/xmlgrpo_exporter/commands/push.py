@@ -148,7 +148,7 @@ def _show(
     found: "Findings",
 ) -> int:
     """Print the dry run; exit code 2 when publishing would be refused."""
-    from xmlgrpo_exporter.figures import size
+    from xmlgrpo_exporter.number_format import size
 
     plan = prepared.plan
     console.rule("README.md")
