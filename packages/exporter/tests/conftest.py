@@ -184,7 +184,7 @@ def tiny_run(tmp_path_factory):
 def vision_run(tmp_path_factory, tiny_run):
     """A finished run of a Gemma 3 with a vision tower, as from 4B up."""
     import torch
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+    from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3ForConditionalGeneration
 
     home = tmp_path_factory.mktemp("vision")
     base, run = home / "base", home / "seeing"
@@ -211,6 +211,8 @@ def vision_run(tmp_path_factory, tiny_run):
             eoi_token_index=511,
         )
     )
+    taught = Gemma3ForCausalLM.from_pretrained(tiny_run.base)
+    model.model.language_model.load_state_dict(taught.model.state_dict())
     model.save_pretrained(base)
     add_adapter(model, run / "adapter", r".*language_model.*\.(q_proj|v_proj)")
     write_run(run, base, "Gemma3ForConditionalGeneration")

@@ -39,6 +39,11 @@ def test_merged_run_answers_as_its_adapter_and_is_not_merged_twice(tiny_run, tmp
         tiny_run.base / "tokenizer.model"
     ).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["merged"]
+    published = [path for path in out.iterdir() if path.suffix in {".json", ".jinja"}]
+    assert len(published) == 6
+    assert [path.name for path in published if str(tiny_run.base) in path.read_text()] == [
+        "merge.json"  # names its base; it is a record of the run, not part of the model
+    ]
 
     capsys.readouterr()
     assert run_cli("merge", "--run", tiny_run.run, "--out", out) == 0

@@ -132,7 +132,15 @@ def unpack(archive: Path, out: Path) -> Path:
     return out
 
 
-def convert(tree: Path, staged: Path, out: Path, outtype: str, on_poll: Callable[[], None]) -> None:
+def convert(
+    tree: Path,
+    staged: Path,
+    out: Path,
+    *,
+    outtype: str,
+    name: str,
+    on_poll: Callable[[], None],
+) -> None:
     """Run the converter on a staged folder.
 
     Args:
@@ -140,6 +148,7 @@ def convert(tree: Path, staged: Path, out: Path, outtype: str, on_poll: Callable
         staged: what `staging.stage` made.
         out: the file to write.
         outtype: "f32", "f16" or "bf16".
+        name: the model's name in the file.
         on_poll: called while it runs.
 
     Raises:
@@ -147,7 +156,11 @@ def convert(tree: Path, staged: Path, out: Path, outtype: str, on_poll: Callable
     """
     log = out.with_name(f"{out.name}.log")
     ended = run_child(
-        [str(tree / SCRIPT), str(staged), "--outtype", outtype, "--outfile", str(out)],
+        [
+            str(tree / SCRIPT),
+            str(staged),
+            *("--outtype", outtype, "--outfile", str(out), "--model-name", name),
+        ],
         log=log,
         timeout_s=TIMEOUT_S,
         environment={"HF_HUB_OFFLINE": "1"},

@@ -148,7 +148,7 @@ def file_writer(
 
         def copy_to(quant: str, path: Path) -> None:
             with watch(f"convert to {quant}", path, estimated_bytes(quant, plan.parameters)) as on:
-                convert(tree, staged, path, quant, on)
+                convert(tree, staged, path, outtype=quant, name=plan.name, on_poll=on)
 
         def write(quant: str, path: Path) -> None:
             if quant in CONVERTER_TYPES:

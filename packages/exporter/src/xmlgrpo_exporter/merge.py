@@ -31,6 +31,7 @@ from xmlgrpo_rewards.run_folder import write_json
 RECORD = "merge.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2}
+LOCAL_NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 # Rounding is all that may differ.  In float32 that is the last bit of a sum.
@@ -250,9 +251,9 @@ def parity_gate(distance: Distance, same: int, prompts: int, dtype: str) -> Gate
 def copy_tokenizer(adapter: Path, base: Base, out: Path) -> None:
     """Put the tokenizer that was trained with into the merged folder.
 
-    The adapter folder's files go over as they are.  `tokenizer.model` (which the GGUF converter
-    reads and transformers 5 does not save) and the image processor come from the base, if it has
-    them.
+    The adapter folder's files go over as they are, but for what transformers notes of this
+    machine.  `tokenizer.model` (which the GGUF converter reads and transformers 5 does not save)
+    and the image processor come from the base, if it has them.
     """
     names = [p for p in adapter.iterdir() if p.is_file() and _is_tokenizer_file(p.name)]
     for path in names:
@@ -261,6 +262,10 @@ def copy_tokenizer(adapter: Path, base: Base, out: Path) -> None:
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(base.name, revision=base.revision).save_pretrained(out)
+    settings = out / "tokenizer_config.json"
+    if settings.is_file():
+        kept = {key: value for key, value in read_json(settings).items() if key not in LOCAL_NOTES}
+        write_json(settings, kept)
     for name in ("tokenizer.model", *PROCESSOR_FILES):
         found = None if (out / name).exists() else _base_file(base, name)
         if found is not None:

@@ -81,9 +81,9 @@ class GivenLimits:
 
 # A 16-bit file is a copy: what differs is rounding.  q8_0 is near enough that a planted defect
 # cannot hide in its tolerance.  Below that the limit says what may be lost: a mean KL of 0.05 nats
-# is about 5 % more perplexity.  Two long greedy replies part at the first close call, so there their
-# share is reported, not gated.  Not calibrated on real Gemma weights; --max-kl and its like set
-# others.
+# is about 5 % more perplexity.  Two long greedy replies part at the first close call, so there
+# their share is reported, not gated.  Not calibrated on real Gemma weights; --max-kl and its like
+# set others.
 COPY = Limits(mean_kl=0.002, top1=0.99, greedy_identical=0.75)
 EIGHT_BITS = Limits(mean_kl=0.01, top1=0.97, greedy_identical=0.5)
 FEWER_BITS = Limits(mean_kl=0.05, top1=0.9, greedy_identical=0.0)
