@@ -16,6 +16,7 @@ from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Grade, Task, get_task
 
+_task = cache(get_task)  # called for every reply; finding a task scans the installed packages
 SPLITS = ("train", "test")
 COLUMNS = ("id", "question", "gold", "solution", "task", "system_text", "user_text")
 
@@ -143,7 +144,7 @@ def worked_reply(doc: Mapping[str, str]) -> str:
 def process_results(doc: Mapping[str, str], results: Sequence[str]) -> dict[str, float]:
     """The metrics of one item with one reply."""
     text = results[0]
-    return _metrics(get_task(doc["task"]).grade(text, doc["gold"]), text)
+    return _metrics(_task(doc["task"]).grade(text, doc["gold"]), text)
 
 
 def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -153,7 +154,7 @@ def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) 
     right; `maj_at_k` whether the most frequent answer was, where a reply outside the strict form
     has no vote and, of equally frequent answers, the first one counts.
     """
-    task, texts = get_task(doc["task"]), results[0]
+    task, texts = _task(doc["task"]), results[0]
     grades = [task.grade(text, doc["gold"]) for text in texts]
     rows = [_metrics(grade, text) for grade, text in zip(grades, texts, strict=True)]
     means = {name: fmean(row[name] for row in rows) for name in rows[0]}

@@ -1,6 +1,7 @@
 """What one sees while a model is evaluated: a line an item, a bar with rate and time left."""
 
 from collections.abc import Sequence
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,8 @@ from rich.progress import (
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.task import get_task
+
+_task = cache(get_task)  # finding a task scans the installed packages
 
 _SHOWN_CHARS = 40  # of an answer, which may be anything a model wrote
 
@@ -99,7 +102,7 @@ class Live:
         self._done += 1
         doc = request.doc
         if {"task", "gold", "user_text"} <= doc.keys():
-            grade = get_task(doc["task"]).grade(reply, doc["gold"])
+            grade = _task(doc["task"]).grade(reply, doc["gold"])
             self._graded += 1
             self._correct += grade.strict_correct
             right = Share(self._correct, self._graded)

@@ -7,7 +7,8 @@ interval of the difference is one for paired shares.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from fractions import Fraction
+from math import sqrt
 from statistics import fmean, stdev
 
 from xmlgrpo_rewards.interval import Z_95
@@ -94,9 +95,13 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     or percentages", Psychometrika 12, p. 153; the exact form is the sign test.)
     """
     flips = only_first + only_second
-    tail = sum(comb(flips, i) for i in range(min(only_first, only_second) + 1))
-    # whole numbers until the one division, so thousands of flips neither overflow nor underflow
-    return float(min(1.0, 2 * tail / 2**flips))
+    ways = tail = (
+        1  # of choosing i of the flips, and of choosing at most i; whole numbers are exact
+    )
+    for i in range(min(only_first, only_second)):
+        ways = ways * (flips - i) // (i + 1)
+        tail += ways
+    return min(1.0, float(Fraction(2 * tail, 2**flips)))
 
 
 def mean_difference(first: Sequence[float], second: Sequence[float]) -> Difference:

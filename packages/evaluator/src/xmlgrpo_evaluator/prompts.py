@@ -8,6 +8,7 @@ by the model that is evaluated, and by the training tokenizer from the chat that
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +16,8 @@ from lm_eval.api.instance import Instance
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
+
+_task = cache(get_task)  # finding a task scans the installed packages
 
 _CONTEXT = 5  # tokens shown on either side of a difference
 
@@ -111,7 +114,7 @@ def _training_tokens(tokenizer: Any | None, doc: dict[str, Any]) -> list[int] | 
     """The ids of the chat that training uses; None for an item that training does not know."""
     if tokenizer is None or not {"task", "question", "user_text"} <= doc.keys():
         return None
-    chat = get_task(doc["task"]).messages(doc["question"])
+    chat = _task(doc["task"]).messages(doc["question"])
     ids = tokenizer.apply_chat_template(
         chat, add_generation_prompt=True, tokenize=True, return_dict=False
     )

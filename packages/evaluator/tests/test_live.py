@@ -1,0 +1,67 @@
+import io
+
+import pytest
+from lm_eval.api.instance import Instance
+from rich.console import Console
+
+from xmlgrpo_evaluator.live import Live, final_line, live_line
+from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.interval import Share
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(
+            (1, 100, Share(1, 1), "27", "27"),
+            "[001/100] ✅=1 | Acc=100.00% | Pred: 27 | GT: 27",
+            id="first-of-a-hundred",
+        ),
+        pytest.param(
+            (3, 1319, Share(1, 3), None, "18"),
+            "[0003/1319] ✅=1 | Acc=33.33% | Pred: none | GT: 18",
+            id="no-answer",
+        ),
+        pytest.param(
+            (2, 4, Share(0, 2), "a\nb\x1b[31m", "x"),
+            "[002/004] ✅=0 | Acc=0.00% | Pred: a b�[31m | GT: x",
+            id="control-characters-of-an-answer",
+        ),
+    ],
+)
+def test_live_line(arguments, expected):
+    assert live_line(*arguments) == expected
+
+
+def test_final_line():
+    assert final_line(Share(88, 100)) == (
+        "Final accuracy: 88.00% (88/100), 95% interval 80.2% to 93.0%"
+    )
+
+
+def test_a_pipe_gets_plain_lines():
+    out = io.StringIO()
+    doc = {"task": "gsm8k", "gold": "5", "user_text": "How many?"}
+    requests = [Instance("generate_until", doc, ("p", {}), 0) for _ in range(2)]
+    with Live(Console(file=out, width=100), "tuned", quiet=False) as live:
+        live.begin(requests)
+        for text in (reply.render("2+3", "5"), "[bold]no[/] idea"):
+            live(requests[0], CountedReply(text, tokens=4, truncated=False))
+    assert out.getvalue().splitlines() == [
+        "[001/002] ✅=1 | Acc=100.00% | Pred: 5 | GT: 5",
+        "[002/002] ✅=1 | Acc=50.00% | Pred: none | GT: 5",
+    ]
+
+
+def test_items_of_stock_tasks_do_not_count_as_wrong():
+    out = io.StringIO()
+    ours = Instance(
+        "generate_until", {"task": "gsm8k", "gold": "5", "user_text": "?"}, ("p", {}), 0
+    )
+    stock = Instance("generate_until", {"question": "?"}, ("q", {}), 0)
+    with Live(Console(file=out, width=100), "m", quiet=False) as live:
+        live.begin([ours, stock])
+        live(stock, CountedReply("5", tokens=1, truncated=False))
+        live(ours, CountedReply(reply.render("x", "5"), tokens=1, truncated=False))
+    assert out.getvalue() == "[002/002] ✅=1 | Acc=100.00% | Pred: 5 | GT: 5\n"

@@ -1,0 +1,125 @@
+"""The front that keeps replies: over a model that is an lm-eval model, but writes from a table."""
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from xmlgrpo_evaluator.journal import Journal
+from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.resumable import ResumableLM
+
+GREEDY = {"until": ["x"], "do_sample": False, "max_gen_toks": 3}
+SAMPLED = {"until": ["x"], "do_sample": True, "max_gen_toks": 3}
+
+
+class Parrot(LM):
+    """Answers with the prompt in capitals; breaks down after `patience` replies."""
+
+    def __init__(self, patience=1000):
+        super().__init__()
+        self.patience, self.asked, self.seeds = patience, [], []
+
+    def generate_until(self, requests, disable_tqdm=False):
+        for request in reversed(requests):
+            prompt, options = request.args
+            if len(self.asked) == self.patience:
+                raise KeyboardInterrupt
+            self.asked.append(prompt)
+            self.seeds.append(options.get("seed"))
+            self.cache_hook.add_partial("generate_until", request.args, prompt.upper())
+        return []
+
+    def loglikelihood(self, requests):
+        return [(-1.0, True)] * len(requests)
+
+    def loglikelihood_rolling(self, requests):
+        return [-1.0] * len(requests)
+
+    def tok_encode(self, text, add_special_tokens=None):
+        return list(text.encode())
+
+
+def requests(prompts, options=GREEDY):
+    return [
+        Instance("generate_until", {"id": prompt}, (prompt, dict(options)), 0) for prompt in prompts
+    ]
+
+
+@pytest.fixture
+def ask(tmp_path):
+    heard = []
+
+    def run(inner, asked, seeds_requests=True):
+        heard.clear()
+        with Journal(tmp_path / "replies.jsonl", {"s": 1}) as journal:
+            front = ResumableLM(
+                inner,
+                journal,
+                seed=0,
+                seeds_requests=seeds_requests,
+                before=lambda _requests: None,
+                on_reply=lambda request, reply, new: heard.append((request.args[0], reply, new)),
+            )
+            return front.generate_until(asked), list(heard)
+
+    return run
+
+
+def test_replies_come_in_the_order_of_the_requests(ask):
+    replies, _ = ask(Parrot(), requests(["a", "b", "c"]))
+    assert replies == ["A", "B", "C"]
+
+
+def test_after_an_interruption_only_the_rest_is_asked(ask):
+    with pytest.raises(KeyboardInterrupt):
+        ask(Parrot(patience=2), requests(["a", "b", "c"]))
+    second = Parrot()
+    replies, heard = ask(second, requests(["a", "b", "c"]))
+    assert second.asked == ["a"]
+    assert replies == ["A", "B", "C"]
+    assert [(prompt, new) for prompt, _, new in heard] == [("b", False), ("c", False), ("a", True)]
+
+
+def test_a_finished_evaluation_asks_nothing(ask):
+    ask(Parrot(), requests(["a", "b"]))
+    again = Parrot()
+    assert ask(again, requests(["a", "b"]))[0] == ["A", "B"]
+    assert again.asked == []
+
+
+def test_repeated_requests_are_told_apart_and_get_seeds_of_their_own(ask):
+    first = Parrot(patience=3)
+    with pytest.raises(KeyboardInterrupt):
+        ask(first, requests(["a"] * 4, SAMPLED))
+    second = Parrot()
+    ask(second, requests(["a"] * 4, SAMPLED))
+    seeds = first.seeds + second.seeds
+    assert len(second.asked) == 1
+    assert len(set(seeds)) == 4
+    assert None not in seeds
+
+
+def test_a_model_without_seeds_of_its_own_is_not_handed_one(ask):
+    model = Parrot()
+    ask(model, requests(["a", "a"], SAMPLED), seeds_requests=False)
+    assert model.seeds == [None, None]
+
+
+def test_plain_replies_are_counted_by_tokenizing_them_again(ask):
+    replies, _ = ask(Parrot(), requests(["ab", "abc"]))
+    assert all(isinstance(reply, CountedReply) for reply in replies)
+    assert [(r.tokens, r.truncated) for r in replies] == [(2, False), (3, True)]
+
+
+def test_scoring_goes_straight_through(ask, tmp_path):
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        front = ResumableLM(
+            Parrot(),
+            journal,
+            seed=0,
+            seeds_requests=True,
+            before=lambda _r: None,
+            on_reply=lambda *_, **__: None,
+        )
+        assert front.loglikelihood(requests(["a"])) == [(-1.0, True)]
+        assert front.loglikelihood_rolling(requests(["a"])) == [-1.0]

@@ -1,0 +1,180 @@
+"""The lm-eval task: rows to items, replies to metrics."""
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xmlgrpo_evaluator.harness import task_folder
+from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.errors import UserError
+
+from .conftest import rows
+
+FOLDER = task_folder() / "gsm8k_xml"
+
+
+@pytest.fixture(scope="module")
+def glue():
+    spec = spec_from_file_location("glue_under_test", FOLDER / "glue.py")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture
+def doc(glue, tmp_path):
+    return items(glue, tmp_path, rows(1))["test"][0]
+
+
+def items(glue, tmp_path, given, **options):
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    return glue.load(data=str(path), **options)
+
+
+GOOD = reply.render("2+3=5", "5")
+
+
+@pytest.mark.parametrize(
+    ("text", "true"),
+    [
+        pytest.param(
+            GOOD,
+            {"strict_accuracy", "lenient_accuracy", "strict_format", "soft_format"},
+            id="right",
+        ),
+        pytest.param(
+            reply.render("2+3=6", "6"), {"strict_format", "soft_format"}, id="wrong-but-in-form"
+        ),
+        pytest.param("It is 5.", {"lenient_accuracy"}, id="right-without-the-form"),
+        pytest.param("", {"no_answer"}, id="nothing"),
+        pytest.param("no idea", {"no_answer"}, id="no-number"),
+        pytest.param(
+            GOOD[: GOOD.index("</answer>")], {"lenient_accuracy"}, id="cut-off-before-the-end"
+        ),
+        pytest.param(f"{GOOD}\n{GOOD}", {"lenient_accuracy"}, id="two-answers"),
+        pytest.param("5 " * 50_000, {"lenient_accuracy"}, id="endless-repetition"),
+        pytest.param("\ufffd\ufffd", {"no_answer"}, id="invalid-bytes"),
+    ],
+)
+def test_metrics_of_a_reply(glue, doc, text, true):
+    metrics = glue.process_results(doc, [text])
+    graded = {"strict_accuracy", "lenient_accuracy", "strict_format", "soft_format", "no_answer"}
+    assert {name for name in graded if metrics[name]} == true
+
+
+def test_counted_replies_bring_their_length(glue, doc):
+    text = CountedReply(GOOD, tokens=31, truncated=True)
+    metrics = glue.process_results(doc, [text])
+    assert (metrics["reply_tokens"], metrics["truncated"]) == (31.0, 1.0)
+
+
+def test_without_a_tokenizer_the_length_is_left_out_rather_than_guessed(glue, doc):
+    assert not {"reply_tokens", "truncated"} & glue.process_results(doc, [GOOD]).keys()
+
+
+@pytest.mark.slow
+def test_a_stock_models_plain_replies_are_counted_with_its_tokenizer(glue, tmp_path, tiny):
+    loaded = items(glue, tmp_path, rows(1), pretrained=str(tiny.base), reply_limit=5)
+    metrics = glue.process_results(loaded["test"][0], [GOOD])
+    assert metrics["reply_tokens"] > 5
+    assert metrics["truncated"] == 1.0
+
+
+WRONG = reply.render("2+3=4", "4")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        pytest.param([GOOD, GOOD, WRONG, ""], (0.5, 1.0, 1.0), id="most-votes-right"),
+        pytest.param([WRONG, WRONG, GOOD, ""], (0.25, 1.0, 0.0), id="most-votes-wrong"),
+        pytest.param(
+            [WRONG, "4", "5", "5"], (0.0, 0.0, 0.0), id="replies-out-of-form-have-no-vote"
+        ),
+        pytest.param(["", "", ""], (0.0, 0.0, 0.0), id="nobody-votes"),
+        pytest.param([GOOD, WRONG], (0.5, 1.0, 1.0), id="a-tie-goes-to-the-first"),
+    ],
+)
+def test_metrics_of_several_replies(glue, doc, texts, expected):
+    metrics = glue.process_results_k(doc, [texts])
+    names = ("strict_accuracy", "pass_at_k", "maj_at_k")
+    assert tuple(metrics[name] for name in names) == expected
+
+
+def test_items_carry_the_prompt_of_training(doc):
+    assert [
+        {"role": "system", "content": doc["system_text"]},
+        {"role": "user", "content": doc["user_text"]},
+    ] == reply.messages(rows(1)[0]["question"])
+
+
+def test_a_shot_is_shown_in_the_form_that_is_asked_for(glue, doc):
+    assert reply.parse(glue.worked_reply(doc)).strict
+    assert glue.process_results(doc, [glue.worked_reply(doc)])["strict_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        pytest.param('{"question": "q"}', r"row test-0: expected a field 'answer'", id="no-answer"),
+        pytest.param('{"question": "q", "answer": "5"}', r"row test-0.*####", id="no-gold"),
+        pytest.param('{"id": "x9", "question": 1, "answer": "#### 1"}', "row x9", id="not-a-text"),
+        pytest.param("{", r"line 1: expected JSON", id="not-json"),
+        pytest.param("[1]", r"line 1: expected a JSON object", id="not-an-object"),
+    ],
+)
+def test_a_bad_row_is_named(glue, tmp_path, line, message):
+    path = tmp_path / "items.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        glue.load(data=str(path))
+
+
+def test_a_folder_without_items_is_named(glue, tmp_path):
+    with pytest.raises(UserError, match=r"test\.jsonl.*--data"):
+        glue.load(data=str(tmp_path))
+
+
+def test_the_environment_names_the_data_too(glue, tmp_path, monkeypatch):
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows(1)[0]), encoding="utf-8")
+    monkeypatch.setenv("SOME_DIR", str(tmp_path))
+    loaded = glue.load(data_variable="SOME_DIR")
+    assert loaded["test"]["id"] == ["sum-0"]
+    assert len(loaded["train"]) == 0
+
+
+def configs() -> list[Path]:
+    return sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", configs(), ids=lambda path: path.stem)
+def test_every_config_stops_where_it_must(path):
+    """`</answer>` must never be a stop string: the harness cuts stop strings off."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+    config = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  # a SafeLoader
+    generation = config.get("generation_kwargs")
+    if generation is None:
+        assert "include" in config
+        return
+    assert generation["until"] == ["<end_of_turn>"]
+    limit = config.get("metadata", {}).get("reply_limit", generation["max_gen_toks"])
+    assert limit == generation["max_gen_toks"]
+
+
+def test_every_gold_of_gsm8k_scores_full_marks(glue, gsm8k):
+    loaded = glue.load(data=str(gsm8k))
+    assert len(loaded["test"]) == 1319
+    for doc in loaded["test"]:
+        assert glue.process_results(doc, [glue.worked_reply(doc)])["strict_accuracy"] == 1.0
