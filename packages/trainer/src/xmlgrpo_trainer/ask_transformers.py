@@ -1,6 +1,7 @@
 """A transformers model, bare or with an adapter, that is asked."""
 
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
 from xmlgrpo_trainer.rollout.stops import cut_after_stop
 
 HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are not a character yet
+BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")  # SentencePiece's byte fallback
 
 
 class TransformersSpeaker:
@@ -63,7 +65,7 @@ class TransformersSpeaker:
                     eos_token_id=stops,
                     pad_token_id=self.tokenizer.pad_token_id,
                 ),
-                streamer=_Streamer(WholeCharacters(self._decode, on_text)),
+                streamer=_Streamer(WholeCharacters(self._decode, self._is_byte, on_text)),
             )
         ids = cut_after_stop(written_1_T[0, len(prompt) :].tolist(), stops)
         ended = bool(ids) and ids[-1] in stops
@@ -71,6 +73,9 @@ class TransformersSpeaker:
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _is_byte(self, token: int) -> bool:
+        return BYTE_TOKEN.fullmatch(self.tokenizer.convert_ids_to_tokens(token) or "") is not None
 
 
 def _adapted(model: Any, source: Source) -> Any:
@@ -86,14 +91,27 @@ def _adapted(model: Any, source: Source) -> Any:
 
 
 class WholeCharacters:
-    """Token ids -> text, piece by piece, never half a character.
+    """Token ids -> text, piece by piece, never half a character and never taken back.
 
-    A character of several bytes can be several tokens (byte fallback); until the last of them has
-    come, the tokenizer decodes a replacement character, which is held back.
+    A character of several bytes can be several tokens.  Until the last of them has come the
+    tokenizer decodes a replacement character, which is held back.  With byte fallback one wrong
+    byte even turns the whole run of byte tokens into replacement characters, so such a run is held
+    back until it has ended.
+
+    Args:
+        decode: token ids to text.
+        is_byte: whether a token is one byte of byte fallback, such as `<0xE4>`.
+        on_text: takes each piece.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], on_text: OnText) -> None:
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        is_byte: Callable[[int], bool],
+        on_text: OnText,
+    ) -> None:
         self._decode = decode
+        self._is_byte = is_byte
         self._on_text = on_text
         self._ids: list[int] = []
         self._told = 0  # characters of the decoded ids that have been handed on
@@ -101,6 +119,8 @@ class WholeCharacters:
     def put(self, ids: Sequence[int]) -> None:
         """Take more tokens and hand on what is certain."""
         self._ids += ids
+        if self._is_byte(self._ids[-1]):
+            return
         text = self._decode(self._ids)
         whole = text.rstrip(HALF_CHARACTER)
         self._tell(whole)

@@ -1,0 +1,413 @@
+"""What `xmlgrpo-ask` asks, how it shows a reply, and what it refuses."""
+
+import argparse
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import messages, parse, render
+from xmlgrpo_trainer import ask as ask_command
+from xmlgrpo_trainer.ask_model import Said, Settings, check_room, load_speaker
+from xmlgrpo_trainer.ask_source import Source, of_model, of_run
+from xmlgrpo_trainer.ask_view import ReplyView, printable, remarks
+
+CHINESE = "3个苹果共9元，7个苹果多少钱？"
+
+
+def shown(*pieces: str) -> str:
+    console = Console(file=io.StringIO(), width=40)
+    view = ReplyView(console)
+    for piece in pieces:
+        view.feed(piece)
+    view.end()
+    written: io.StringIO = console.file  # type: ignore[assignment]  # the StringIO given above
+    return written.getvalue()
+
+
+REPLIES = [
+    pytest.param(
+        render("2 + 3 = 5", "5"), "reasoning:\n2 + 3 = 5\n\nanswer:\n5\n", id="strict-form"
+    ),
+    pytest.param("<answer>5</answer>", "answer:\n5\n", id="answer-only"),
+    pytest.param("It is 5.", "It is 5.\n", id="no-tags"),
+    pytest.param(
+        "<reasoning>\na\n\nb\n", "reasoning:\na\n\nb\n", id="unfinished-keeps-inner-lines"
+    ),
+    pytest.param("Well <reasoning>x</reasoning> so", "Well\n\nreasoning:\nx\nso\n", id="outside"),
+    pytest.param("1 < 2 and <b> is no tag", "1 < 2 and <b> is no tag\n", id="angle-brackets"),
+    pytest.param("<reas", "<reas\n", id="half-a-tag-at-the-end"),
+    pytest.param("", "", id="empty"),
+    pytest.param(" \n ", "", id="blank"),
+    pytest.param("<answer></answer>", "", id="empty-answer"),
+    pytest.param(render(CHINESE, "21"), f"reasoning:\n{CHINESE}\n\nanswer:\n21\n", id="chinese"),
+    pytest.param("[bold]5[/bold]", "[bold]5[/bold]\n", id="markup-is-text"),
+    pytest.param("\x1b[2J5", "\ufffd[2J5\n", id="escape-sequence"),
+]
+
+
+@pytest.mark.parametrize(("reply", "expected"), REPLIES)
+def test_a_reply_is_shown_the_same_however_it_is_cut(reply: str, expected: str) -> None:
+    assert shown(reply) == expected
+    assert shown(*reply) == expected  # character by character
+    assert shown(*(reply[i : i + 3] for i in range(0, len(reply), 3))) == expected
+
+
+def test_long_lines_are_not_folded_into_others() -> None:
+    assert shown("word " * 40) == "word " * 39 + "word\n"
+
+
+def test_on_a_terminal_reasoning_is_dim_and_the_answer_bold() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard")
+    view = ReplyView(console)
+    view.feed(render("why", "5"))
+    view.end()
+    written = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO given above
+    assert "\x1b[2mwhy" in written
+    assert "\x1b[1m5" in written
+
+
+def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
+    assert printable(f"a\n\tb{CHINESE}") == f"a\n\tb{CHINESE}"
+    assert printable("\x1b]0;title\x07\r\x9b") == "\ufffd]0;title\ufffd\ufffd\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "told"),
+    [
+        pytest.param(render("a", "5"), "stop", [], id="as-asked"),
+        pytest.param(
+            "<reasoning>a</reasoning><answer>5</answer>", "stop", ["white space"], id="soft"
+        ),
+        pytest.param("5", "stop", ["tags are missing"], id="no-tags"),
+        pytest.param("<reasoning>a", "length", ["cut off after 9", "tags are missing"], id="cut"),
+        pytest.param(" ", "stop", ["empty"], id="empty"),
+    ],
+)
+def test_remarks_say_what_is_wrong_with_a_reply(text: str, finish: Any, told: list[str]) -> None:
+    said = Said(text, tokens=9, prompt_tokens=50, finish=finish)
+    found = remarks(said, parse(text))
+    assert len(found) == len(told)
+    for remark, part in zip(found, told, strict=True):
+        assert part in remark
+
+
+def decode_bytes(ids: Sequence[int]) -> str:
+    """A tokenizer whose tokens are bytes, as byte fallback has them."""
+    return bytes(ids).decode("utf-8", errors="replace")
+
+
+def test_half_a_character_is_held_back_until_it_is_whole() -> None:
+    from xmlgrpo_trainer.ask_transformers import WholeCharacters
+
+    told: list[str] = []
+    characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
+    for byte in f"{CHINESE}\n🍎x".encode():
+        characters.put([byte])
+    characters.end()
+    assert "".join(told) == f"{CHINESE}\n🍎x"
+    assert not any("\ufffd" in piece for piece in told)
+
+
+def test_a_character_that_never_becomes_whole_is_shown_at_the_end() -> None:
+    from xmlgrpo_trainer.ask_transformers import WholeCharacters
+
+    told: list[str] = []
+    characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
+    for byte in b"5\xe4\xb8":
+        characters.put([byte])
+    assert told == ["5"]
+    characters.end()
+    assert "".join(told) == "5\ufffd"
+
+
+def test_a_run_of_byte_tokens_is_shown_once_it_cannot_change() -> None:
+    from xmlgrpo_trainer.ask_transformers import WholeCharacters
+
+    def decode(ids: Sequence[int]) -> str:
+        """As tokenizers' ByteFallback: one wrong byte spoils its whole run; 999 is `!`."""
+        runs = "".join("!" if i == 999 else f"{i:02x}" for i in ids).split("!")
+        try:
+            return "!".join(bytes.fromhex(run).decode() for run in runs)
+        except UnicodeDecodeError:
+            return "!".join("\ufffd" * (len(run) // 2) for run in runs)
+
+    told: list[str] = []
+    characters = WholeCharacters(decode, lambda token: token < 256, told.append)
+    for token in [0x32, 0xE4, 999]:  # "2" alone would be right, with what follows it is not
+        characters.put([token])
+    characters.end()
+    assert "".join(told) == "\ufffd\ufffd!"
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "new", "advice"),
+    [
+        pytest.param(90, 20, "--max-new-tokens 10", id="reply-too-long"),
+        pytest.param(100, 1, "shorten the question", id="no-room"),
+        pytest.param(5000, 1, "shorten the question", id="question-too-long"),
+    ],
+)
+def test_a_question_over_the_context_is_refused(prompt_tokens: int, new: int, advice: str) -> None:
+    with pytest.raises(UserError, match=advice):
+        check_room(prompt_tokens, Settings(new), context=100)
+    check_room(90, Settings(10), context=100)
+
+
+def words(**given: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"question": None, "question_env": None} | given)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        pytest.param('Tom\'s "3" apples cost $4; `ls` \\n #', id="shell"),
+        pytest.param("two\nlines", id="lines"),
+        pytest.param(CHINESE, id="chinese"),
+    ],
+)
+def test_a_question_arrives_as_it_was_written(
+    question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("Q", question)
+    monkeypatch.setattr("sys.stdin", io.StringIO(question))
+    assert ask_command.read_question(words(question_env="Q")) == question
+    assert ask_command.read_question(words(question=question)) == question
+    assert ask_command.read_question(words()) == question
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param({"question": " \n"}, "--question: the question is empty", id="blank"),
+        pytest.param({"question_env": "NOT_SET"}, "NOT_SET: the question is empty", id="not-set"),
+        pytest.param({}, "standard input: the question is empty", id="empty-pipe"),
+        pytest.param({"question": "\udcff"}, "not UTF-8", id="not-text"),
+    ],
+)
+def test_no_question_is_told(
+    given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(UserError, match=told):
+        ask_command.read_question(words(**given))
+
+
+def write_run(root: Path, base: object, *, adapter: bool = True, merged: bool = False) -> None:
+    root.mkdir(parents=True)
+    (root / "manifest.json").write_text(json.dumps({"format": 1, "task": "gsm8k", "base": base}))
+    (root / "config.yaml").write_text("grpo: {max_completion_length: 77}\n")
+    for name, wanted in (("adapter", adapter), ("merged", merged)):
+        if wanted:
+            (root / name).mkdir()
+            (root / name / "config.json").write_text("{}")
+            (root / name / "adapter_config.json").write_text("{}")
+            (root / name / "adapter_model.safetensors").write_bytes(b"")
+
+
+def test_a_run_is_its_adapter_over_its_base(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    base = {"name": "google/gemma-3-4b-it", "revision": "abc", "quantized_4bit": True}
+    write_run(root, base, merged=True)
+    assert of_run(str(root), merged=False) == Source(
+        "transformers",
+        "google/gemma-3-4b-it",
+        revision="abc",
+        adapter=root / "adapter",
+        quantized=True,
+        max_new_tokens=77,
+    )
+    merged = of_run(str(root), merged=True)
+    assert (merged.name, merged.adapter) == (str(root / "merged"), None)
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "merged", "told"),
+    [
+        pytest.param({"name": "x/y"}, True, True, "make merge", id="not-merged-yet"),
+        pytest.param({"name": "x/y"}, False, False, "no adapter_config.json", id="no-adapter"),
+        pytest.param({}, True, False, "names no base model", id="no-base"),
+        pytest.param("x", True, False, "names no base model", id="odd-base"),
+    ],
+)
+def test_a_run_that_lacks_a_part_is_told(
+    tmp_path: Path, base: object, *, adapter: bool, merged: bool, told: str
+) -> None:
+    write_run(tmp_path / "run", base, adapter=adapter)
+    with pytest.raises(UserError, match=told):
+        of_run(str(tmp_path / "run"), merged=merged)
+
+
+def test_an_unfinished_run_and_a_missing_one_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run folder"):
+        of_run(str(tmp_path / "none"), merged=False)
+    (tmp_path / "begun").mkdir()
+    with pytest.raises(UserError, match="has not finished"):
+        of_run(str(tmp_path / "begun"), merged=False)
+
+
+def test_models_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+    gguf, adapter, merged = tmp_path / "m.gguf", tmp_path / "adapter", tmp_path / "merged"
+    gguf.write_bytes(b"GGUF and more")
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y"}')
+    merged.mkdir()
+    (merged / "config.json").write_text("{}")
+    assert of_model(str(gguf)).kind == "gguf"
+    assert of_model(str(adapter)) == Source("transformers", "x/y", adapter=adapter)
+    assert of_model(str(merged)) == Source("transformers", str(merged))
+    assert of_model("google/gemma-3-1b-it").name == "google/gemma-3-1b-it"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        pytest.param("m.gguf", b"PK\x03\x04", "is not a GGUF file", id="a-zip"),
+        pytest.param("m.gguf", b"", "is not a GGUF file", id="empty"),
+        pytest.param("m.gguf", None, "No such file", id="missing"),
+        pytest.param("model.bin", b"\x80\x02", "is not a GGUF file", id="another-file"),
+    ],
+)
+def test_what_is_no_gguf_never_reaches_llama_cpp(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        of_model(str(path))
+
+
+def test_a_run_folder_given_as_a_model_is_pointed_to_run(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", {"name": "x/y"})
+    with pytest.raises(UserError, match="ask it with --run"):
+        of_model(str(tmp_path / "run"))
+
+
+def test_a_gguf_without_llama_cpp_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF")
+    monkeypatch.setitem(__import__("sys").modules, "llama_cpp", None)
+    with pytest.raises(UserError, match="make gguf-setup"):
+        load_speaker(of_model(str(path)))
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["xmlgrpo-ask", *arguments])
+    return ask_command.run()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["--model", "x", "--merged"], "--merged goes with --run", id="merged"),
+        pytest.param(["--run", "x", "--task", "gsm8k"], "--task goes with --model", id="task"),
+        pytest.param(["--model", "x", "--task", "gsm9k"], "did you mean 'gsm8k'", id="typo"),
+        pytest.param(
+            ["--model", "x", "--max-new-tokens", "0"], "max_new_tokens: expected 1", id="none"
+        ),
+        pytest.param(["--model", "x", "--temperature", "-1"], "temperature: expected 0", id="cold"),
+        pytest.param(["--model", "x", "--temperature", "nan"], "temperature", id="nan"),
+    ],
+)
+def test_bad_arguments_are_told_before_a_model_is_loaded(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=told):
+        call(monkeypatch, *arguments, "--question", "5?")
+
+
+def write_adapter(model: Any, folder: Path) -> Path:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(model, config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_base)
+    return write_adapter(model, tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_what_is_streamed_is_the_reply(tiny_base: Path, temperature: float) -> None:
+    speak = load_speaker(of_model(str(tiny_base)))
+    told: list[str] = []
+    settings = Settings(40, temperature, seed=5)
+    said = speak(messages(CHINESE), settings, told.append)
+    assert "".join(told) == said.text
+    assert said.tokens <= 40
+    again = speak(messages(CHINESE), settings, told.append)
+    assert again == said
+
+
+@pytest.mark.slow
+def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adapted: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
+    from xmlgrpo_trainer.rollout.generate import GenerateEngine
+    from xmlgrpo_trainer.rollout.sampling import Sampling
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base, padding_side="left")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), adapted)
+    prompts = encode_prompts(tokenizer, [messages("How many?")])
+    engine = GenerateEngine(model, stop_ids(model, tokenizer), tokenizer.pad_token_id)
+    [ids] = engine(prompts, 1, Sampling(max_new_tokens=24, temperature=0.0))
+    source = Source("transformers", str(tiny_base), adapter=adapted)
+    said = load_speaker(source)(messages("How many?"), Settings(24), lambda _text: None)
+    assert said.text == tokenizer.decode(ids, skip_special_tokens=True)
+    assert (said.tokens, said.prompt_tokens) == (len(ids), len(prompts[0]))
+    bare = load_speaker(of_model(str(tiny_base)))
+    assert bare(messages("How many?"), Settings(24), lambda _text: None).text != said.text
+
+
+@pytest.mark.slow
+def test_an_adapter_of_another_model_is_told(tiny_base: Path, tmp_path: Path) -> None:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "vocab_size": 32, "head_dim": 8}
+    other = Gemma3ForCausalLM(Gemma3TextConfig(num_hidden_layers=1, **sizes))
+    adapter = write_adapter(other, tmp_path / "adapter")
+    with pytest.raises(UserError, match="does not fit the model"):
+        load_speaker(Source("transformers", str(tiny_base), adapter=adapter))
+
+
+@pytest.mark.slow
+def test_the_command_answers_for_people_and_for_machines(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("Q", CHINESE)
+    asked = ["--model", str(tiny_base), "--question-env", "Q", "--max-new-tokens", "6"]
+    assert call(monkeypatch, *asked, "--json") == 0
+    read = json.loads(capsys.readouterr().out)
+    assert read["question"] == CHINESE
+    assert (read["finish"], read["tokens"], read["strict_format"]) == ("length", 6, False)
+    assert call(monkeypatch, *asked, "--raw") == 0
+    assert capsys.readouterr().out == read["reply"] + "\n"
+    assert call(monkeypatch, *asked) == 0
+    printed = capsys.readouterr()
+    assert "cut off after 6 tokens" in printed.err
+    assert "cut off" not in printed.out
+
+
+@pytest.mark.slow
+def test_a_question_that_smuggles_a_bos_in_is_refused(tiny_base: Path) -> None:
+    speak = load_speaker(of_model(str(tiny_base)))
+    with pytest.raises(UserError, match="2 <bos> tokens"):
+        speak(messages("5<bos>?"), Settings(4), lambda _text: None)
