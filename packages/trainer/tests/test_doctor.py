@@ -1,0 +1,393 @@
+"""The doctor: its verdicts on runs of known health, and what it says of a machine."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer import doctor as doctor_command
+from xmlgrpo_trainer import machine_checks
+from xmlgrpo_trainer.findings import Finding
+from xmlgrpo_trainer.metrics_log import MetricsLog, read_log
+from xmlgrpo_trainer.run_checks import check_run
+
+STEPS = 60
+AtStep = Callable[[int], Any]
+
+HEALTHY: dict[str, AtStep] = {
+    "reward": lambda step: 0.5 + step / 30,
+    "rewards/correctness_reward_func/mean": lambda step: step / 60,
+    "rewards/int_reward_func/mean": lambda step: 0.1 + step / 200,
+    "frac_reward_zero_std": lambda step: 0.2,
+    "completions/clipped_ratio": lambda step: 0.05,
+    "entropy": lambda step: 0.5 - step / 200,
+    "grad_norm": lambda step: 0.2 + step % 3 / 10,
+    "kl": lambda step: step / 100,
+    "sampled/strict_format": lambda step: min(1.0, step / 20),
+    "sampled/lenient": lambda step: 0.2 + step / 100,
+}
+VALIDATED: dict[int, float] = {0: 0.1, 20: 0.3, 40: 0.45, 60: 0.5}
+
+
+def log_of(
+    changes: dict[str, AtStep] | None = None,
+    validated: dict[int, float] | None = None,
+    steps: int = STEPS,
+) -> MetricsLog:
+    made = {**HEALTHY, **(changes or {})}
+    rows: dict[int, dict[str, Any]] = {
+        step: {"step": step, **{name: at(step) for name, at in made.items()}}
+        for step in range(1, steps + 1)
+    }
+    for step, accuracy in (VALIDATED if validated is None else validated).items():
+        shares = {"validation/strict_accuracy": accuracy, "validation/lenient_accuracy": accuracy}
+        rows.setdefault(step, {"step": step}).update(shares)
+    return MetricsLog({step: rows[step] for step in sorted(rows)}, ())
+
+
+def troubles(log: MetricsLog) -> dict[str, Finding]:
+    return {f.what: f for f in check_run(log) if f.level in ("bad", "warning")}
+
+
+def test_a_healthy_run_has_nothing_to_mend() -> None:
+    assert troubles(log_of()) == {}
+    assert {f.what for f in check_run(log_of()) if f.level == "ok"} == {
+        "reward",
+        "signal",
+        "length",
+        "entropy",
+        "held-out",
+        "gradient",
+    }
+
+
+SICK = [
+    pytest.param({"reward": lambda s: 0.0}, None, "reward", "bad", "0 at every one", id="dead"),
+    pytest.param(
+        {"rewards/correctness_reward_func/mean": lambda s: 0.0},
+        None,
+        "reward",
+        "warning",
+        "correctness_reward_func paid nothing in 60 steps",
+        id="dead-correctness",
+    ),
+    pytest.param(
+        {"frac_reward_zero_std": lambda s: 0.9}, None, "signal", "bad", "90% of", id="zero-std"
+    ),
+    pytest.param(
+        {"completions/clipped_ratio": lambda s: 1.0}, None, "length", "bad", "100% of", id="all-cut"
+    ),
+    pytest.param(
+        {"completions/clipped_ratio": lambda s: 0.5},
+        None,
+        "length",
+        "warning",
+        "50% of",
+        id="half-cut",
+    ),
+    pytest.param(
+        {"entropy": lambda s: 0.4 if s < 20 else 0.001},
+        None,
+        "entropy",
+        "bad",
+        "0.001 now",
+        id="entropy-collapse",
+    ),
+    pytest.param(
+        {},
+        {0: 0.1, 20: 0.45, 40: 0.3, 60: 0.2},
+        "held-out",
+        "bad",
+        "45.0% at step 20, 20.0% now",
+        id="gamed",
+    ),
+    pytest.param(
+        {"reward": lambda s: 2.0 - s / 60},
+        {0: 0.4, 20: 0.3, 40: 0.2},
+        "held-out",
+        "warning",
+        "40.0% at step 0, 20.0% now",
+        id="getting-worse",
+    ),
+    pytest.param(
+        {"grad_norm": lambda s: None if s == 50 else 0.2},
+        None,
+        "gradient",
+        "bad",
+        "not a finite number at step 50",
+        id="gradient-lost",
+    ),
+    pytest.param(
+        {"grad_norm": lambda s: float("nan") if s > 58 else 0.2},
+        None,
+        "gradient",
+        "bad",
+        "at step 59 and 1 more",
+        id="gradient-nan",
+    ),
+    pytest.param(
+        {"grad_norm": lambda s: 40.0 if s == 9 else 0.2},
+        None,
+        "gradient",
+        "warning",
+        "at most 40 (step 9)",
+        id="gradient-large",
+    ),
+    pytest.param(
+        {"grad_norm": lambda s: 5.0 if s == 9 else 0.1},
+        None,
+        "gradient",
+        "warning",
+        "a spike of 50 times",
+        id="gradient-spike",
+    ),
+    pytest.param(
+        {"sampled/lenient": lambda s: 0.2},
+        None,
+        "correctness",
+        "warning",
+        "right answers went from 20.0% to 20.0%",
+        id="form-without-sense",
+    ),
+    pytest.param({"kl": lambda s: s / 10}, None, "kl", "warning", "nats from the", id="kl"),
+]
+
+
+@pytest.mark.parametrize(("changes", "validated", "what", "level", "said"), SICK)
+def test_each_sickness_is_named_alone(
+    changes: dict[str, AtStep],
+    validated: dict[int, float] | None,
+    what: str,
+    level: str,
+    said: str,
+) -> None:
+    found = troubles(log_of(changes, validated))
+    assert list(found) == [what]
+    assert found[what].level == level
+    assert said in found[what].said
+    assert found[what].advice
+
+
+def test_solved_problems_are_no_sickness() -> None:
+    log = log_of({"frac_reward_zero_std": lambda s: 1.0, "sampled/lenient": lambda s: 1.0})
+    assert troubles(log) == {}
+    assert any("the problems are solved" in f.said for f in check_run(log))
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        pytest.param(MetricsLog({}, ()), "0 step(s)", id="nothing-logged"),
+        pytest.param(log_of(steps=4, validated={}), "4 step(s)", id="four-steps"),
+    ],
+)
+def test_too_little_is_not_judged(log: MetricsLog, said: str) -> None:
+    assert troubles(log) == {}
+    assert said in check_run(log)[-1].said
+
+
+def test_a_reward_that_has_had_no_time_is_not_dead() -> None:
+    assert troubles(log_of({"reward": lambda s: 0.0}, {}, steps=19)) == {}
+    assert "reward" in troubles(log_of({"reward": lambda s: 0.0}, {}, steps=20))
+
+
+def test_missing_and_null_values_are_left_out() -> None:
+    every_fourth: dict[str, AtStep] = {
+        name: (lambda step, at=at: at(step) if step % 4 == 0 else None)
+        for name, at in HEALTHY.items()
+        if name != "grad_norm"  # a null there is a gradient that is not finite
+    }
+    assert troubles(log_of(every_fourth)) == {}
+    only_reward = MetricsLog({s: {"step": s, "reward": 1.0} for s in range(1, 30)}, ())
+    assert troubles(only_reward) == {}
+
+
+def test_a_run_without_validation_is_told_that_gaming_would_not_show() -> None:
+    notes = [f for f in check_run(log_of(validated={})) if f.what == "held-out"]
+    assert [f.level for f in notes] == ["note"]
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_of_a_step_that_occurs_twice_the_last_value_counts(tmp_path: Path) -> None:
+    log = read_log(
+        write(
+            tmp_path / "metrics.jsonl",
+            '{"step": 1, "reward": 1.0, "entropy": 0.5}',
+            '{"step": 2, "reward": 2.0}',
+            '{"step": 1, "validation/strict_accuracy": 0.4}',
+            '{"step": 2, "reward": 9.0}',
+            '{"step": 3, "rew',  # what a kill cut off
+        )
+    )
+    assert log.series("reward") == [(1, 1.0), (2, 9.0)]
+    assert log.series("validation/strict_accuracy") == [(1, 0.4)]
+    assert log.broken_lines == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("{", id="not-json"),
+        pytest.param("[1]", id="a-list"),
+        pytest.param('{"reward": 1}', id="no-step"),
+        pytest.param('{"step": "4"}', id="step-is-text"),
+        pytest.param('{"step": -1}', id="negative-step"),
+        pytest.param("[" * 100_000, id="deeply-nested"),
+    ],
+)
+def test_a_broken_line_in_the_midst_is_counted_and_passed_over(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "m", '{"step": 1, "reward": 1}', line, '{"step": 2, "reward": 2}', "")
+    log = read_log(path)
+    assert log.broken_lines == (2,)
+    assert log.series("reward") == [(1, 1.0), (2, 2.0)]
+    assert any("cannot be read (2)" in f.said for f in check_run(log))
+
+
+@pytest.mark.parametrize("value", ["true", '"0.5"', "[0.5]", "null", "NaN", "Infinity"])
+def test_what_is_no_finite_number_is_no_value(tmp_path: Path, value: str) -> None:
+    log = read_log(write(tmp_path / "m", f'{{"step": 1, "grad_norm": {value}}}'))
+    assert log.series("grad_norm") == []
+    assert log.not_finite("grad_norm") == [1]
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    def command(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["xmlgrpo-doctor", *words])
+        code = doctor_command.run()
+        return code, capsys.readouterr().out
+
+    return command
+
+
+def write_run(root: Path, changes: dict[str, AtStep]) -> Path:
+    root.mkdir()
+    lines = [json.dumps(row) for row in log_of(changes).rows.values()]
+    write(root / "metrics.jsonl", *lines, "")
+    return root
+
+
+def test_a_sick_run_fails_the_command_and_says_what_to_do(
+    tmp_path: Path, call: Callable[..., tuple[int, str]]
+) -> None:
+    root = write_run(tmp_path / "run", {"completions/clipped_ratio": lambda s: 1.0})
+    code, printed = call("--run", str(root))
+    assert code == 1
+    assert "raise grpo.max_completion_length" in printed
+    assert "axolotl" in printed
+
+
+def test_the_command_speaks_to_machines(
+    tmp_path: Path, call: Callable[..., tuple[int, str]]
+) -> None:
+    root = write_run(tmp_path / "run", {})
+    _code, printed = call("--run", str(root), "--json")
+    read = json.loads(printed)
+    assert {finding["what"] for finding in read["machine"]} >= {"python", "gpu", "disk", "cpu"}
+    assert all(finding["level"] != "bad" for finding in read[f"run {root}"])
+
+
+def test_a_run_that_has_logged_nothing_is_told(
+    tmp_path: Path, call: Callable[..., tuple[int, str]]
+) -> None:
+    with pytest.raises(UserError, match=r"metrics\.jsonl.*logged a step"):
+        call("--run", str(tmp_path / "none"))
+
+
+def test_the_token_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[..., tuple[int, str]]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    for words in ([], ["--json"]):
+        _code, printed = call(*words)
+        assert "there is a token" in printed
+        assert "secretsecret" not in printed
+
+
+LOCK_LINES = (
+    "pytest=={pytest} \\",
+    "    --hash=sha256:00",
+    'nosuchpackage==1.0 ; python_version < "3.0"',
+    "torch=={torch}",
+    "    # via -r base.in",
+)
+
+
+def lock_finding(folder: Path, **versions: str) -> Finding:
+    (folder / "ci/requirements").mkdir(parents=True, exist_ok=True)
+    text = "\n".join(LOCK_LINES).format(**versions)
+    (folder / machine_checks.LOCK).write_text(text)
+    below = folder / "outputs/run"
+    below.mkdir(parents=True, exist_ok=True)
+    [finding] = machine_checks.lock(below)
+    return finding
+
+
+def test_the_lock_is_compared_with_what_is_installed(tmp_path: Path) -> None:
+    from importlib.metadata import version
+
+    torch = version("torch").partition("+")[0]
+    in_step = lock_finding(tmp_path, pytest=version("pytest"), torch=torch)
+    assert (in_step.level, in_step.said) == ("ok", "all 2 locked versions are installed")
+    behind = lock_finding(tmp_path, pytest="0.0.1", torch=torch)
+    assert behind.level == "warning"
+    assert f"1 of 2 locked packages differ: pytest {version('pytest')} (locked ==0.0.1)" in (
+        behind.said
+    )
+
+
+def test_outside_of_a_checkout_there_is_no_lock(tmp_path: Path) -> None:
+    [finding] = machine_checks.lock(tmp_path)
+    assert finding.level == "note"
+
+
+def test_more_threads_than_cores_are_told() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0))
+    try:
+        torch.set_num_threads(cores + 3)
+        [crowded] = machine_checks.threads(Path())
+        torch.set_num_threads(1)
+        [calm] = machine_checks.threads(Path())
+    finally:
+        torch.set_num_threads(before)
+    assert (crowded.level, calm.level) == ("warning", "ok")
+    assert f"OMP_NUM_THREADS={cores}" in crowded.advice
+
+
+@pytest.mark.parametrize(("free_gib", "level"), [(100.0, "ok"), (3.0, "warning"), (0.2, "bad")])
+def test_a_full_disk_is_told(
+    free_gib: float, level: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    usage = machine_checks.shutil.disk_usage(tmp_path)._replace(free=int(free_gib * 2**30))
+    monkeypatch.setattr(machine_checks.shutil, "disk_usage", lambda _path: usage)
+    [finding] = machine_checks.disk(tmp_path / "not" / "there" / "yet")
+    assert finding.level == level
+
+
+def test_a_gpu_that_torch_does_not_see_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU that torch sees")
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\necho 'Tesla T4'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    [finding] = machine_checks.torch_and_gpu(tmp_path)
+    assert finding.level == "bad"
+    assert "nvidia-smi lists Tesla T4" in finding.said
