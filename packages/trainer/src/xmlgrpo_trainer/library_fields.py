@@ -104,6 +104,9 @@ def check_groups(grpo: Mapping[str, Any], processes: int = 1) -> None:
     from_config = {name: grpo.get(name) for name in _BATCH_FIELDS}
     if any(value is not None and type(value) is not int for value in from_config.values()):
         return  # a wrong type: check_grpo names it better
+    for name, value in from_config.items():
+        if value is not None and value < 1:
+            raise UserError(f"grpo.{name}: expected 1 or more, got {value}")
     group = from_config["num_generations"] or 8
     per_device = from_config["per_device_train_batch_size"] or 8
     steps = from_config["steps_per_generation"] or from_config["gradient_accumulation_steps"] or 1
