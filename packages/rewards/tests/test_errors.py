@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.errors import UserError, refuse_tokens, run_command
 
 
 def raise_(error: BaseException) -> int:
@@ -72,3 +72,24 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
         started.stdout.close()
         assert started.stderr.read() == b""
     assert started.returncode == 0
+
+
+CANARY = "hf_" + "A1" * 12
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        pytest.param(["--token", CANARY], id="its-own-argument"),
+        pytest.param([f"--token={CANARY}"], id="after-an-equals-sign"),
+        pytest.param(["--run", f"outputs/{CANARY}/x"], id="inside-a-path"),
+    ],
+)
+def test_a_token_in_an_argument_is_refused_and_not_repeated(argv: list[str]) -> None:
+    with pytest.raises(UserError, match="holds a Hugging Face token") as refusal:
+        refuse_tokens(argv)
+    assert CANARY not in str(refusal.value)
+
+
+def test_ordinary_arguments_pass() -> None:
+    refuse_tokens(["push", "--repo", "me/hf_model", "--run", "outputs/hf_short"])

@@ -6,12 +6,10 @@ Those modules import nothing heavy at the top, so that `--help` answers at once.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
-from xmlgrpo_exporter.token_guard import refuse_tokens
 from xmlgrpo_rewards.errors import run_command
 
 SUBCOMMANDS = ("merge", "gguf", "check", "push")
@@ -36,6 +34,5 @@ def main() -> None:
 
 
 def _run() -> int | None:
-    refuse_tokens(sys.argv[1:])  # before the parser, which would repeat what it does not know
     arguments = build_parser().parse_args()
     return cast("Callable[[argparse.Namespace], int | None]", arguments.command)(arguments)

@@ -1,32 +1,16 @@
 """A token comes from `HF_TOKEN` or the Hub login, and goes nowhere but into the request header.
 
-On a command line it would be in the process list, the shell's history and a tracker's run file;
-in a published file it would be public.  So both are looked for, and neither message repeats it.
+In a published file it would be public, so every file is searched before it goes up.
 """
 
 import os
 import re
 from collections.abc import Sequence
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import HUB_TOKEN
 
-TOKEN = re.compile(rb"hf_[A-Za-z0-9]{20,}")
+TOKEN = re.compile(HUB_TOKEN.pattern.encode())
 SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
-
-
-def refuse_tokens(argv: Sequence[str]) -> None:
-    """Stop when an argument holds a Hub token, before anything can store the arguments.
-
-    Raises:
-        UserError: one does.
-    """
-    for position, argument in enumerate(argv):
-        if TOKEN.search(argument.encode("utf-8", "surrogateescape")):
-            raise UserError(
-                f"argument {position} holds a Hugging Face token (hf_…). It is now in your shell's "
-                "history: revoke it at https://huggingface.co/settings/tokens, make a new one and "
-                "give it as HF_TOKEN in the environment or through `hf auth login`"
-            )
 
 
 def secrets_at_hand(hub_token: str | None) -> tuple[bytes, ...]:

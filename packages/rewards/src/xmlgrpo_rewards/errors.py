@@ -7,12 +7,14 @@ no traceback.  A `UserError` is raised before the expensive step, never after it
 
 import errno
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
 class UserError(Exception):
@@ -34,6 +36,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
             traceback is wanted.
     """
     try:
+        refuse_tokens(sys.argv[1:])  # before a parser, which would repeat what it does not know
         code = command() or 0
         sys.stdout.flush()
     except UserError as error:
@@ -57,3 +60,21 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         )
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
+
+
+def refuse_tokens(argv: Sequence[str]) -> None:
+    """Stop when an argument holds a Hub token, before anything can store the arguments.
+
+    A command line is in the process list, the shell's history and a tracker's run file; a token
+    comes from `HF_TOKEN` or the Hub login only.
+
+    Raises:
+        UserError: an argument holds one; the message does not repeat it.
+    """
+    for position, argument in enumerate(argv, start=1):
+        if HUB_TOKEN.search(argument):
+            raise UserError(
+                f"argument {position} holds a Hugging Face token (hf_...). It is now in your "
+                "shell's history: revoke it at https://huggingface.co/settings/tokens, make a new "
+                "one and give it as HF_TOKEN in the environment or through `hf auth login`"
+            )
