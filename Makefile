@@ -88,32 +88,32 @@ train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONF
 	$(launch)$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(call option,seed,$(SEED)) $(ARGS)
 ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question (Q RUN MODEL)
 	$(BIN)/xmlgrpo-ask $(subject) --question-env Q $(ARGS)
-plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU ARGS)
-	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(ARGS)
+plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU GPUS ARGS)
+	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(call option,gpus,$(filter-out 1,$(GPUS))) $(ARGS)
 doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
 	$(BIN)/xmlgrpo-doctor $(if $(TRAINED),,$(run)) $(ARGS)
 report: | $(READY) $(TRAINED)  ## one HTML page about the run (RUN)
 	$(BIN)/xmlgrpo-report $(run) $(ARGS)
-demo-controls: | $(READY)  ## rerun the embedded default's controls: what else could explain the gain
-	$(BIN)/python -m xmlgrpo_trainer.tiny.controls $(ARGS)
+demo-controls: | $(READY)  ## rerun the embedded default's controls: what else could explain the gain (SEED)
+	$(BIN)/python -m xmlgrpo_trainer.tiny.controls $(call option,seed,$(SEED)) $(ARGS)
 
 ##@ Evaluate
 .PHONY: eval ladder validate bench
 eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same test items (RUN MODEL LIMIT SEED K)
 	$(BIN)/xmlgrpo-eval run $(subject) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
-ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT)
-	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(ARGS)
+ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT SEED K)
+	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 validate: | $(READY)  ## every gold answer scores full marks, no known hack does (GSM8K_DIR)
 	$(BIN)/xmlgrpo-validate gsm8k $(if $(strip $(GSM8K_DIR)),$(call quote,$(GSM8K_DIR)/train.jsonl) $(call quote,$(GSM8K_DIR)/test.jsonl)) $(ARGS)
-bench: | $(READY)  ## the benchmarks of ci/bench_*.py, one after the other
-	$(BIN)/nox -s bench -- $(ARGS)
+bench: | $(READY)  ## the benchmarks ci/bench_*.py, all or one: WHAT=rollout ARGS="--prompts 64"
+	$(BIN)/nox -s bench -- $(WHAT) $(ARGS)
 
 ##@ Export and publish
 .PHONY: merge gguf gguf-setup push
 merge: | $(READY) $(TRAINED)  ## adapter into the 16-bit base, checked against it (RUN)
 	$(BIN)/xmlgrpo-export merge $(run) $(ARGS)
-gguf: | $(READY) $(TRAINED) $(GGUF_READY)  ## merge, convert, quantize, check (RUN QUANTS)
-	$(BIN)/xmlgrpo-export gguf $(run) --quants $(QUANTS) $(ARGS)
+gguf: | $(READY) $(needs_run) $(GGUF_READY)  ## merge, convert, quantize, check (RUN MODEL QUANTS)
+	$(BIN)/xmlgrpo-export gguf $(subject) --quants $(QUANTS) $(ARGS)
 gguf-setup: | $(GGUF_READY)  ## build llama.cpp once: 5-8 minutes, needs a C++ compiler and cmake
 	@echo "llama-cpp-python is installed in .venv"
 push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1 (RUN REPO WHAT REVISION DRY_RUN PUBLIC)

@@ -101,6 +101,10 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Every benchmark, ci/bench_*.py, one after the other."""
-    for script in sorted(ROOT.glob("ci/bench_*.py")):
-        run(session, "python", script, *session.posargs)
+    """The benchmarks ci/bench_*.py; after --, the name of one and its arguments."""
+    wanted, *arguments = session.posargs or ["*"]
+    scripts = sorted(ROOT.glob(f"ci/bench_{wanted}.py"))
+    if not scripts:
+        session.error(f"there is no ci/bench_{wanted}.py")
+    for script in scripts:
+        run(session, "python", script, *arguments)

@@ -129,6 +129,20 @@ def finish(house: Path, run: str) -> None:
             "xmlgrpo-plan --config configs/a.yaml --gpu 'RTX 4090'",
             id="gpu-with-a-space",
         ),
+        pytest.param(
+            "plan GPU=L4 GPUS=2",
+            "xmlgrpo-plan --config configs/tiny.yaml --gpu L4 --gpus 2",
+            id="plan-for-several-gpus",
+        ),
+        pytest.param(
+            "demo-controls SEED=1",
+            "python -m xmlgrpo_trainer.tiny.controls --seed 1",
+            id="controls",
+        ),
+        pytest.param("bench", "nox -s bench --", id="bench"),
+        pytest.param(
+            "bench WHAT=rewards ARGS=--texts", "nox -s bench -- rewards --texts", id="bench-of-one"
+        ),
         pytest.param("doctor", "xmlgrpo-doctor", id="doctor-of-the-machine"),
         pytest.param("doctor RUN=mine", "xmlgrpo-doctor --run outputs/mine", id="doctor-of-a-run"),
         pytest.param(
@@ -156,6 +170,11 @@ def finish(house: Path, run: str) -> None:
             "gguf RUN=mine QUANTS='f16 q4_k_m'",
             "xmlgrpo-export gguf --run outputs/mine --quants f16 q4_k_m",
             id="gguf",
+        ),
+        pytest.param(
+            "gguf MODEL=/models/a QUANTS=q8_0",
+            "xmlgrpo-export gguf --model /models/a --quants q8_0",
+            id="gguf-of-any-model",
         ),
         pytest.param(
             "push RUN=mine REPO=me/mine",
