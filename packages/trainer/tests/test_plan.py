@@ -11,6 +11,7 @@ from xmlgrpo_trainer.advice import changed
 from xmlgrpo_trainer.config import ModelConfig, RunConfig, check_config
 from xmlgrpo_trainer.gpus import TABLE, find_gpu
 from xmlgrpo_trainer.memory import Load, Peak, estimate
+from xmlgrpo_trainer.pace import Pace
 from xmlgrpo_trainer.plan import all_fields, make_plan
 from xmlgrpo_trainer.shapes import GEMMA_3, ModelShape, find_shape, read_shape
 from xmlgrpo_trainer.sizing import schedule
@@ -117,6 +118,78 @@ def test_the_estimate_meets_the_other_machine(
 ) -> None:
     asked = load(micro_batch=32, rows=64, prompt_tokens=200, whole_logits=False, engine=engine)
     assert estimate(asked).allocated == pytest.approx(measured_gib, rel=within)
+
+
+def paced(size: str, gpu: str, *, quantized: bool, grpo: dict[str, object]) -> Pace:
+    config = check_config(
+        {
+            "model": {"name": f"google/gemma-3-{size}-it", "load_in_4bit": quantized},
+            "data": {"source": "hub", "max_prompt_tokens": 150},
+            "grpo": {"max_steps": 1, "max_completion_length": 256, **grpo},
+        },
+        "a test",
+    )
+    found = make_plan(config, find_gpu(gpu)).pace
+    assert found is not None
+    return found
+
+
+# Seconds of one step.  H100: trl 1.14.2, alone (update) or beside four other jobs (rollout, scaled
+# from 96 and 48 tokens to 256).  H200: trl 1.15, alone; forward and backward without the reference.
+@pytest.mark.parametrize(
+    ("size", "gpu", "quantized", "grpo", "rollout_s", "update_s"),
+    [
+        pytest.param(
+            "1b",
+            "H100",
+            False,
+            {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8},
+            18.2,
+            2.66,
+            id="1b-h100",
+        ),
+        pytest.param(
+            "4b",
+            "H100",
+            True,
+            {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 16},
+            25.7,
+            10.0,
+            id="4b-nf4-h100",
+        ),
+        pytest.param(
+            "1b",
+            "H200",
+            False,
+            {
+                "per_device_train_batch_size": 32,
+                "gradient_accumulation_steps": 2,
+                "use_liger_kernel": True,
+            },
+            17.4,
+            1.24,
+            id="1b-h200",
+        ),
+    ],
+)
+def test_the_time_is_within_a_factor_of_two_of_what_was_measured(
+    size: str,
+    gpu: str,
+    grpo: dict[str, object],
+    rollout_s: float,
+    update_s: float,
+    *,
+    quantized: bool,
+) -> None:
+    found = paced(size, gpu, quantized=quantized, grpo=grpo)
+    assert rollout_s / 2 < found.rollout_s < rollout_s * 2
+    assert update_s / 2 < found.update_s < update_s * 2
+
+
+def test_no_time_is_made_up_where_nothing_was_measured() -> None:
+    assert make_plan(gemma(rollout="vllm"), find_gpu("H100")).pace is None
+    on_cpu = check_config({"model": {"name": "google/gemma-3-1b-it", "device": "cpu"}}, "a test")
+    assert make_plan(on_cpu, None).pace is None
 
 
 def test_sliding_layers_forget_and_the_full_ones_do_not() -> None:

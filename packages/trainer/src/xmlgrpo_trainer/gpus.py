@@ -39,6 +39,7 @@ TABLE = (
     Gpu("RTX 2080 Ti", 10.7, bfloat16=False, tflops=13.4, bandwidth_gb_s=616),
     Gpu("RTX 3060", 11.6, bfloat16=True, tflops=25, bandwidth_gb_s=360),
     Gpu("RTX 3090", 23.6, bfloat16=True, tflops=71, bandwidth_gb_s=936),
+    Gpu("RTX 4060", 7.6, bfloat16=True, tflops=30, bandwidth_gb_s=272),
     Gpu("RTX 4060 Ti 16GB", 15.6, bfloat16=True, tflops=44, bandwidth_gb_s=288),
     Gpu("RTX 4080", 15.6, bfloat16=True, tflops=97, bandwidth_gb_s=717),
     Gpu("RTX 4090", 23.5, bfloat16=True, tflops=165, bandwidth_gb_s=1008),
