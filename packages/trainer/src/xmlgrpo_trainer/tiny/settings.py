@@ -39,9 +39,9 @@ class TinySettings:
     warm_steps: int = 1400
     warm_batch: int = 16
     warm_threads: int = 2
-    habit_share: float = 0.25
-    worked_before: float = 0.8
-    worked_habit: float = 0.35
+    habit_share: float = 0.2
+    worked_before: float = 0.9
+    worked_habit: float = 0.3
     tagged: float = 0.4
     muon_lr: float = 0.02
     adamw_lr: float = 3e-3
