@@ -14,6 +14,7 @@ from xmlgrpo_exporter.child import run_child
 from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.fingerprint import fingerprint, sha256_of
+from xmlgrpo_exporter.imatrix import gguf_name
 from xmlgrpo_exporter.quant_types import (
     FILE_TYPES,
     GivenLimits,
@@ -227,6 +228,22 @@ def test_ollama_template_is_read_off_the_model_s_own():
         "{{ else }}<start_of_turn>user\n{{ end }}"
         "{{ .Prompt }}<end_of_turn>\n<start_of_turn>model\n{{ .Response }}<end_of_turn>\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        pytest.param("model.layers.3.self_attn.q_proj", "blk.3.attn_q.weight", id="text"),
+        pytest.param(
+            "model.language_model.layers.0.mlp.down_proj", "blk.0.ffn_down.weight", id="multimodal"
+        ),
+        pytest.param("model.vision_tower.encoder.layers.0.self_attn.q_proj", None, id="vision"),
+        pytest.param("model.layers.0.self_attn.q_norm", None, id="norm"),
+        pytest.param("lm_head", None, id="head"),
+    ],
+)
+def test_names_in_the_importance_matrix(module, expected):
+    assert gguf_name(module) == expected
 
 
 def archive_of(path, members):

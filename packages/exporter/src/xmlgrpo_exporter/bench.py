@@ -6,6 +6,10 @@ from pathlib import Path
 from xmlgrpo_exporter.conversations import conversations
 from xmlgrpo_exporter.questions import AWKWARD, QuestionSet
 from xmlgrpo_exporter.reference import Reference, load_reference
+from xmlgrpo_rewards.errors import UserError
+
+CALIBRATION_PROMPTS = 128
+LEAST_CALIBRATION = 8
 
 Messages = list[dict[str, str]]
 
@@ -36,6 +40,21 @@ class Bench:
     def template(self) -> str:
         """The chat template the model was trained with."""
         return str(self.reference.tokenizer.chat_template)
+
+    def spare(self) -> list[list[int]]:
+        """Prompts that no gate looks at, to calibrate with.
+
+        Raises:
+            UserError: too few questions are left over.
+        """
+        left = self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]
+        if len(left) < LEAST_CALIBRATION:
+            raise UserError(
+                f"an importance matrix needs {LEAST_CALIBRATION} questions besides the "
+                f"{len(self.replies)} of the check, {len(left)} are left ({self.source}); give "
+                "more with --data"
+            )
+        return left
 
 
 def prepare_bench(

@@ -44,6 +44,7 @@ class ExportPlan:
         done: types whose file is there, made from this very model.
         exact: the type that holds the weights without loss; others are quantized from it.
         parameters: number of weights.
+        with_imatrix: quantized by an importance matrix.
     """
 
     model: Path
@@ -54,10 +55,22 @@ class ExportPlan:
     done: tuple[str, ...]
     exact: str
     parameters: int
+    with_imatrix: bool
+
+    @property
+    def quantized(self) -> tuple[str, ...]:
+        """What is to be made by the quantizer."""
+        return tuple(quant for quant in self.todo if quant not in CONVERTER_TYPES)
 
     def path(self, quant: str) -> Path:
         """The file of a type."""
-        return self.out / f"{self.name}-{quant}.gguf"
+        return file_path(self.out, self.name, quant, with_imatrix=self.with_imatrix)
+
+
+def file_path(out: Path, name: str, quant: str, *, with_imatrix: bool) -> Path:
+    """The file of a type; whatever changes its bytes is part of its name."""
+    mark = "-imat" if with_imatrix and quant not in CONVERTER_TYPES else ""
+    return out / f"{name}{mark}-{quant}.gguf"
 
 
 def plan_export(
@@ -67,7 +80,7 @@ def plan_export(
     out: Path,
     name: str,
     quants: tuple[str, ...],
-    has_imatrix: bool,
+    with_imatrix: bool,
 ) -> ExportPlan:
     """Decide what is to be made, and whether it can be.
 
@@ -75,7 +88,7 @@ def plan_export(
         UserError: a type needs an importance matrix, a file of another model has the name, or the
             disk is too full.
     """
-    blind = [quant for quant in quants if quant in NEEDS_IMATRIX and not has_imatrix]
+    blind = [quant for quant in quants if quant in NEEDS_IMATRIX and not with_imatrix]
     if blind:
         raise UserError(
             f"{', '.join(blind)}: llama.cpp does not quantize to so few bits without an importance "
@@ -85,7 +98,7 @@ def plan_export(
     same_model = checked.get("model", {}).get("fingerprint") == fingerprint
     done = []
     for quant in quants:
-        path = out / f"{name}-{quant}.gguf"
+        path = file_path(out, name, quant, with_imatrix=with_imatrix)
         if not path.exists():
             continue
         if not same_model or path.name not in checked.get("files", {}):
@@ -100,7 +113,9 @@ def plan_export(
     if todo:
         needed = sum(estimated_bytes(quant, parameters) for quant in {*todo, exact})
         require_free(out, needed, f"GGUF ({', '.join(todo)})")
-    return ExportPlan(model, fingerprint, out, name, todo, tuple(done), exact, parameters)
+    return ExportPlan(
+        model, fingerprint, out, name, todo, tuple(done), exact, parameters, with_imatrix
+    )
 
 
 def weights_of(model: Path) -> tuple[int, str]:

@@ -39,7 +39,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--imatrix",
         action="store_true",
-        help="weigh the quantization by which inputs matter for this model's own replies",
+        help="weigh the rounding by which inputs matter in this model's own replies; the files "
+        "are named NAME-imat-TYPE.gguf",
     )
     merge_command.add_merge_options(parser)
     check_command.add_gate_options(parser)
@@ -72,7 +73,7 @@ def command(arguments: argparse.Namespace) -> int:
         out=arguments.out or out,
         name=name,
         quants=quants,
-        has_imatrix=arguments.imatrix,
+        with_imatrix=arguments.imatrix,
     )
     for quant in plan.done:
         console.print(f"{plan.path(quant)} is up to date")
@@ -92,7 +93,8 @@ def _export(
     system = system_of(bench.chats[0])
     tokenizer, stops = bench.reference.tokenizer, bench.reference.stop_ids
     checks = []
-    with file_writer(plan, None, file_watcher(console), console.print) as write:
+    imatrix = _imatrix(plan, bench, arguments, console) if arguments.imatrix else None
+    with file_writer(plan, imatrix, file_watcher(console), console.print) as write:
         for quant in plan.todo:
             final = plan.path(quant)
             partial = final.with_name(f".{final.name}.partial")
@@ -101,6 +103,8 @@ def _export(
                 write(quant, partial)
                 check = check_command.check_one(partial, bench, arguments, final.name)
                 checks.append(check)
+                # before the rename: a file under its final name always has its entry
+                write_check(plan.out, plan.model, plan.fingerprint, bench, checks)
                 if check.passed:
                     text = modelfile(final.name, tokenizer, stops, system)
                     write_text(final.with_suffix(".Modelfile"), text)
@@ -110,7 +114,6 @@ def _export(
                     partial.rename(rejected)
             finally:
                 partial.unlink(missing_ok=True)
-            write_check(plan.out, plan.model, plan.fingerprint, bench, checks)
             console.print(f"[bold]{final if check.passed else rejected}[/]")
             check_command.show(check, console)
     good = [check.file for check in checks if check.passed]
@@ -119,3 +122,17 @@ def _export(
         console.print(llama_cpp_line(str(plan.out / good[0]), system), markup=False)
         console.print(f"with Ollama:     cd {plan.out} && ollama create NAME -f FILE.Modelfile")
     return 0 if len(good) == len(checks) else EXIT_GATE_FAILED
+
+
+def _imatrix(
+    plan: "ExportPlan", bench: "Bench", arguments: argparse.Namespace, console: Console
+) -> Path | None:
+    from xmlgrpo_exporter.imatrix import write_imatrix
+
+    if not plan.quantized:
+        return None
+    path = plan.out / f"{plan.name}.imatrix.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokens = write_imatrix(bench.reference, bench.spare(), arguments.new_tokens, path)
+    console.print(f"importance matrix from {tokens} tokens of {bench.source}: {path}")
+    return path
