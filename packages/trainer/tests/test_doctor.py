@@ -175,7 +175,7 @@ def test_each_sickness_is_named_alone(
 def test_solved_problems_are_no_sickness() -> None:
     log = log_of({"frac_reward_zero_std": lambda s: 1.0, "sampled/lenient": lambda s: 1.0})
     assert troubles(log) == {}
-    assert any("the problems are solved" in f.said for f in check_run(log))
+    assert any("these are solved" in f.said for f in check_run(log))
 
 
 @pytest.mark.parametrize(

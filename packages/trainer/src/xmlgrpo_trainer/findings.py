@@ -5,6 +5,10 @@ from typing import Literal
 
 Level = Literal["ok", "note", "warning", "bad"]
 
+# where a threshold comes from
+AXOLOTL = "axolotl, docs/training_stability.qmd"
+JUDGEMENT = "judgement"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from xmlgrpo_trainer.findings import Finding, Level
+from xmlgrpo_trainer.findings import JUDGEMENT, Finding, Level
 
 # package, what it is for, how to get it
 OPTIONAL = (
@@ -181,7 +181,7 @@ def disk(folder: Path) -> list[Finding]:
         level = "bad" if free_gib < LEAST_DISK_GIB else "warning"
     advice = "" if level == "ok" else "free some space, or give RUN a folder on another disk"
     said = f"{free_gib:.1f} GiB free (a 1B run with its exports wants {ENOUGH_DISK_GIB:g})"
-    return [Finding(level, "disk", said, advice, "" if level == "ok" else "judgement")]
+    return [Finding(level, "disk", said, advice, "" if level == "ok" else JUDGEMENT)]
 
 
 def threads(_folder: Path) -> list[Finding]:

@@ -2,12 +2,15 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+
+WINDOW = 20  # logged steps that "now" and "at first" are means of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,20 @@ class MetricsLog:
     def names(self) -> set[str]:
         """Everything that was ever logged."""
         return {name for row in self.rows.values() for name in row}
+
+
+def now_of(values: Sequence[tuple[int, float]]) -> float:
+    """The mean of the newest values of a series."""
+    return fmean(value for _, value in values[-WINDOW:])
+
+
+def ends_of(values: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Means at first and now; of a short series, of its halves, so that they never overlap."""
+    width = max(1, min(WINDOW, len(values) // 2))
+    return (
+        fmean(value for _, value in values[:width]),
+        fmean(value for _, value in values[-width:]),
+    )
 
 
 def read_log(path: Path) -> MetricsLog:

@@ -21,7 +21,7 @@ UPDATE_LAYER_S = 0.0128
 REACHED = 0.35
 # Passes over the weights: forward, again for the checkpoint, backward for activations; 2 FLOP each.
 PASSES = 4
-# The tiny model: 64 completions of 80 tokens, 0.9 s a step on two cores (docs/results.md).
+# The tiny model: 64 completions of at most 80 tokens took 0.75 to 0.97 s a step on two cores.
 TINY_S_PER_TOKEN = 0.9 / (64 * 80)
 
 
