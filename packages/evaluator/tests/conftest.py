@@ -183,7 +183,7 @@ def build_adapter(base: Path, folder: Path) -> None:
         AutoModelForCausalLM.from_pretrained(base),
         LoraConfig(
             r=2,
-            lora_alpha=1,
+            lora_alpha=4,
             target_modules=["o_proj"],
             init_lora_weights=False,
             task_type="CAUSAL_LM",

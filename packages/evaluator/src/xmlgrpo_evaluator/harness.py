@@ -158,7 +158,10 @@ def open_tasks(model: Model, settings: Settings) -> Iterator[tuple[TaskManager, 
         metadata["data"] = str(settings.data)
     with TemporaryDirectory(prefix="xmlgrpo-tasks-") as scratch:
         paths = [task_folder(), *settings.include_path, Path(scratch)]
-        manager = TaskManager(include_path=paths, metadata=metadata)
+        # lm-eval's own tasks are thousands of files to read: only where one of them is asked for
+        manager = TaskManager(include_path=paths, include_defaults=False, metadata=metadata)
+        if not set(names) <= set(manager.all_tasks):
+            manager = TaskManager(include_path=paths, metadata=metadata)
         _check_names(names, manager)
         if _redirect_gsm8k(names, manager, settings, Path(scratch)):
             manager = TaskManager(include_path=paths, metadata=metadata)
