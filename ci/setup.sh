@@ -41,11 +41,12 @@ narrate() { # of pip's words: errors, the large downloads, and the long silence 
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 if suits .venv/bin/python; then
-  echo "Set-up again: a lock or a package's pyproject.toml has changed. Seconds, if it was a small change."
+  echo "Set-up again: a lock or a package's pyproject.toml has changed. A small change takes seconds."
 else
   python=$(find_python)
   echo "Set-up, once: the locked requirements go into .venv ($("$python" --version)) with pip."
-  echo "About 2 GB on disk with a CPU build of torch, 6 GB with a CUDA build; a minute plus the download."
+  echo "About 2 GB on disk with a CPU build of torch, 6 GB with a CUDA build."
+  echo "One or two minutes plus the download."
   "$python" -m venv --clear .venv
 fi
 # --no-compile: Python compiles what is imported when it is imported; compiling all of torch and
