@@ -25,15 +25,8 @@ class UndeclaredError(Exception):
 
 def build_wheel(package: str, dist: Path) -> Path:
     """Build the wheel of one of our packages into `dist`."""
-    build: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "build",
-        "--quiet",
-        "--wheel",
-        "--no-isolation",
-    ]
-    build += ["--outdir", dist, f"packages/{package}"]
+    build: list[str | Path] = [sys.executable, "-m", "build", "--quiet", "--no-isolation"]
+    build += ["--wheel", "--outdir", dist, f"packages/{package}"]
     subprocess.run(build, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return next(dist.glob(f"xmlgrpo_{package}-*.whl"))
 
