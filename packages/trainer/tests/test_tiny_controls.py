@@ -101,6 +101,7 @@ def test_all_controls_run_from_one_warm_start(tmp_path, monkeypatch, capsys):
         "supervised, worked answers in the tags",
     ):
         assert row in first
+    assert len(list((tmp_path / "outputs" / "base").glob("tiny-*"))) == 1  # made once, for all
     # a second call trains nothing: it prints the table again
     assert controls.run() == 0
     assert "nothing to train" in capsys.readouterr().out

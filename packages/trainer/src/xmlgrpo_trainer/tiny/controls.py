@@ -65,12 +65,12 @@ def run() -> int:
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
-    root = run_root("controls") / f"seed-{asked.seed}"
-    return compare(config, root, asked.supervised_steps, make_console())
+    runs = run_root("controls").parent  # beside the other runs, so that they share the warm start
+    return compare(config, runs, asked.supervised_steps, make_console())
 
 
-def compare(config: "RunConfig", root: Path, supervised_steps: int, console: "Console") -> int:
-    """Run the controls that are not there yet under `root`, and print all in one table.
+def compare(config: "RunConfig", runs: Path, supervised_steps: int, console: "Console") -> int:
+    """Run the controls that are not there yet under `runs`, and print all in one table.
 
     Returns:
         0, or the exit code of a GRPO run that was stopped.
@@ -79,10 +79,10 @@ def compare(config: "RunConfig", root: Path, supervised_steps: int, console: "Co
 
     without_correctness = {k: v for k, v in config.rewards.items() if k != CORRECTNESS}
     grpo = {
-        ALL_REWARDS: (config, root / "all-rewards"),
+        ALL_REWARDS: (config, _folder(runs, config, "all-rewards")),
         FORMAT_REWARDS: (
             config.model_copy(update={"rewards": without_correctness}),
-            root / "format-rewards",
+            _folder(runs, config, "format-rewards"),
         ),
     }
     results: dict[str, Mapping[str, Any]] = {}
@@ -97,13 +97,17 @@ def compare(config: "RunConfig", root: Path, supervised_steps: int, console: "Co
             "warm start": manifest["holdout"]["before"],
             name: manifest["holdout"]["after"],
         }
-    results |= _supervised(config, Path(base), root, supervised_steps, console)
+    results |= _supervised(config, Path(base), runs, supervised_steps, console)
     console.print(table(results))
     return 0
 
 
+def _folder(runs: Path, config: "RunConfig", name: str) -> Path:
+    return runs / f"controls-{config.seed}-{name}"
+
+
 def _supervised(
-    config: "RunConfig", base: Path, root: Path, steps: int, console: "Console"
+    config: "RunConfig", base: Path, runs: Path, steps: int, console: "Console"
 ) -> dict[str, Mapping[str, Any]]:
     """The held-out shares of the two models that were trained further without rewards."""
     from xmlgrpo_rewards.task import get_task
@@ -125,7 +129,7 @@ def _supervised(
         console.rule(f"{name}, {steps} steps")
         folder = continue_warm_start(
             base,
-            root / f"supervised-{mixture.worked:g}-{mixture.tagged:g}-{steps}",
+            _folder(runs, config, f"supervised-{mixture.worked:g}-{mixture.tagged:g}-{steps}"),
             steps=steps,
             mixture=mixture,
             exclude=asked,
@@ -144,8 +148,8 @@ def _examined(folder: Path, config: "RunConfig", problems: Any) -> Mapping[str, 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from xmlgrpo_rewards.task import get_task
+    from xmlgrpo_trainer.grpo_defaults import completion_limit
     from xmlgrpo_trainer.holdout import Exam, take
-    from xmlgrpo_trainer.prepare import completion_limit
     from xmlgrpo_trainer.prompts import stop_ids
     from xmlgrpo_trainer.rollout import Sampling, choose_engine
 
