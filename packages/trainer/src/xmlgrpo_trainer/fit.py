@@ -14,8 +14,9 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.checkpoint import SealCheckpoints, StepStart, StopAndSave, last_good
 from xmlgrpo_trainer.finish import finish
+from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
-from xmlgrpo_trainer.prepare import Prepared, completion_limit
+from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
 from xmlgrpo_trainer.rollout import Sampling, choose_engine
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
@@ -182,14 +183,20 @@ def _introduce(console: Console, run: Prepared, arguments: Any, rollout: str, tr
     )
     tokens = arguments.max_completion_length
     lines = {
-        "model": f"{run.base} ({weights:,} weights, {placement.dtype}, {placement.device})",
+        "model": f"{_shown(run.base)} ({weights:,} weights, {placement.dtype}, {placement.device})",
         "adapter": f"LoRA, {trained:,} trained weights",
         "backend": f"{placement.backend} ({placement.reason})",
         "rollout": rollout,
         "problems": counts,
         "each step": f"{prompts} prompts x {group} completions of at most {tokens} tokens",
         "rewards": ", ".join(f"{r.name} x {r.weight:g}" for r in run.rewards),
-        "run folder": str(run.folder.root),
+        "run folder": _shown(str(run.folder.root)),
     }
     for name, text in lines.items():
         console.print(f"[bold]{name:10}[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _shown(place: str) -> str:
+    """A path as short as it can be written from here; anything else as it is."""
+    path = Path(place)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else place
