@@ -5,7 +5,8 @@ rollout and not applied at every token; each distinct prompt is read once, whate
 samples; rows that are finished are dropped; and a step is a few dozen calls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -14,9 +15,10 @@ from xmlgrpo_trainer.rollout.cache import prefill
 from xmlgrpo_trainer.rollout.forward import last_logits
 from xmlgrpo_trainer.rollout.sampling import Sampling, next_tokens
 from xmlgrpo_trainer.rollout.stops import cut_after_stop
-from xmlgrpo_trainer.rollout.weights import read_rope, read_weights
+from xmlgrpo_trainer.rollout.weights import Gemma3Weights, read_rope, read_weights
 
 LOOK_EVERY = 4  # steps between two looks at how many rows are finished
+SMALL_HIDDEN_SIZE = 512  # up to here torch's threads cost more by waiting than they save
 DROP_BELOW = 0.75  # rows are dropped once so few of them are still growing: it costs a copy
 
 
@@ -56,7 +58,7 @@ class StaticEngine:
         completions: list[list[list[int]]] = [[] for _ in prompts]
         for start in range(0, len(order), together):
             numbers = order[start : start + together]
-            with torch.no_grad():
+            with torch.no_grad(), _fitting_threads(self._weights):
                 grown = self._complete([prompts[number] for number in numbers], samples, sampling)
             for place, number in enumerate(numbers):
                 completions[number] = grown[place * samples : (place + 1) * samples]
@@ -103,3 +105,15 @@ class StaticEngine:
             )
             cache.used += 1
         return [cut_after_stop(row, self.stop_ids) for row in written_R_T.tolist()]
+
+
+@contextmanager
+def _fitting_threads(weights: Gemma3Weights) -> Iterator[None]:
+    """One thread while a small model decodes: a step is many small calls, each with its wait."""
+    before = torch.get_num_threads()
+    small = weights.embedding.shape[1] <= SMALL_HIDDEN_SIZE
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
