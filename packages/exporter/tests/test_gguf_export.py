@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,26 @@ def test_file_that_fails_does_not_get_its_name(exported, tmp_path):
     check = json.loads((run / "gguf" / "check.json").read_text())
     assert not check["passed"]
     assert not check["files"]["tiny-tq1_0.gguf"]["gates"]["distance"]["passed"]
+
+
+def test_interrupted_export_leaves_no_child_and_no_half_file(exported, tmp_path):
+    run = Path(shutil.copytree(exported, tmp_path / "tiny"))
+    words = ("gguf", "--run", str(run), "--quants", "q5_k_m", *FEW)
+    script = "from xmlgrpo_exporter.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("convert to"):  # the quantizer is next, then the gates
+                process.terminate()
+                break
+        rest, said = process.communicate()
+    assert (process.returncode, said.splitlines()[-1]) == (130, "interrupted"), rest
+    assert not [path for path in (run / "gguf").iterdir() if path.name.startswith(".")]
+    assert not list((run / "gguf").glob("*q5_k_m*"))
 
 
 def test_strangers_folder_with_safetensors_and_tokenizer_json_only(tiny_run, tmp_path):

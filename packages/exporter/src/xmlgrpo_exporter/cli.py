@@ -6,6 +6,7 @@ Those modules import nothing heavy at the top, so that `--help` answers at once.
 """
 
 import argparse
+import signal
 from collections.abc import Callable
 from importlib import import_module
 from typing import cast
@@ -30,6 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the console script."""
+    # ended from outside, end as by Ctrl-C: children are stopped and half-written files removed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_command(_run)
 
 

@@ -4,6 +4,7 @@ A type that is there already, checked and made from this very model, is left alo
 from another model is never overwritten.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from xmlgrpo_exporter.staging import stage
 from xmlgrpo_rewards.errors import UserError
 
 QUANTIZE_TIMEOUT_S = 6 * 3600
+WORK = ".work-"
 EXACT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 Say = Callable[[str], None]
@@ -155,7 +157,9 @@ def file_writer(
     """
     tree = find_converter(say)
     plan.out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=plan.out, prefix=".work-") as work_name:
+    for left_over in plan.out.glob(f"{WORK}*"):  # of a run that was killed outright
+        shutil.rmtree(left_over)
+    with TemporaryDirectory(dir=plan.out, prefix=WORK) as work_name:
         work = Path(work_name)
         (work / "staged").mkdir()
         staged = stage(plan.model, work / "staged")
