@@ -24,10 +24,9 @@ class UndeclaredError(Exception):
 
 
 def build_wheel(package: str, dist: Path) -> Path:
-    """Build the wheel of one of our packages into `dist`."""
-    build: list[str | Path] = [sys.executable, "-m", "build", "--quiet", "--no-isolation"]
-    build += ["--wheel", "--outdir", dist, f"packages/{package}"]
-    subprocess.run(build, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    """Build the wheel of one of our packages into `dist`, an empty folder or a new one."""
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*wheel, "--wheel-dir", dist, f"packages/{package}"], check=True, cwd=ROOT)
     return next(dist.glob(f"xmlgrpo_{package}-*.whl"))
 
 

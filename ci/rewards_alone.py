@@ -7,6 +7,7 @@ sets it).  Run it as `nox -s tests-rewards`.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ PASSED, FAILED, NOT_RUN = "passed", "FAILED", "NOT RUN, no such Python here"
 
 def main() -> int:
     """Run the tests on each Python found; the exit code is 0 when all passed."""
+    shutil.rmtree(ROOT / ".nox" / "dist", ignore_errors=True)
     wheel = environments.build_wheel("rewards", ROOT / ".nox" / "dist")
     outcome = dict.fromkeys(SUPPORTED, NOT_RUN)
     for version, python in find_pythons().items():
