@@ -105,17 +105,6 @@ def test_every_import_is_declared(package: str) -> None:
     assert undeclared == []
 
 
-@each_package
-def test_every_console_script_has_its_function(package: str) -> None:
-    for entry in project(package)["scripts"].values():
-        module, _, function = entry.partition(":")
-        path = ROOT / "packages" / package / "src" / (module.replace(".", "/") + ".py")
-        defined = {
-            n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)
-        }
-        assert function in defined
-
-
 @pytest.mark.parametrize("python", PYTHONS)
 @each_package
 def test_locks_meet_what_the_package_declares(package: str, python: str) -> None:
