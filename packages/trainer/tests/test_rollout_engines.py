@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.rollout import Sampling, choose_engine
+from xmlgrpo_trainer.rollout import Sampling, choose_engine, static
 from xmlgrpo_trainer.rollout.generate import GenerateEngine
 from xmlgrpo_trainer.rollout.static import StaticEngine
 from xmlgrpo_trainer.rollout.weights import why_not_read
@@ -159,13 +159,32 @@ def test_finished_rows_are_dropped_without_a_change_to_the_others():
     assert len({len(completion) for completion in completions}) > 4
 
 
-def test_chunks_do_not_change_greedy_completions():
-    model = tiny_gemma()
+@pytest.mark.parametrize(
+    ("limit", "value", "expected_chunks"),
+    [
+        pytest.param("ROWS", 5, 3, id="two-prompts-of-two-rows-at-a-time"),
+        pytest.param("ROWS", 1, 6, id="fewer-rows-than-samples"),
+        # a token takes 2 * 3 layers * 2 heads * 8 numbers * 4 bytes = 384; 19 slots a row
+        pytest.param("CACHE_BYTES", 4 * 19 * 384, 3, id="memory-for-four-rows"),
+        pytest.param("CACHE_BYTES", 1, 6, id="memory-for-nothing"),
+    ],
+)
+def test_chunks_do_not_change_greedy_completions(limit, value, expected_chunks, monkeypatch):
+    engine = StaticEngine(tiny_gemma(), [EOS], PAD)
     sampling = Sampling(10, temperature=0.0)
     prompts = prompts_of([9, 2, 7, 4, 4, 8])
-    at_once = StaticEngine(model, [EOS], PAD)(prompts, 2, sampling)
-    in_chunks = StaticEngine(model, [EOS], PAD, rows=5)(prompts, 2, sampling)
-    assert in_chunks == at_once
+    at_once = engine(prompts, 2, sampling)
+    chunks = []
+    complete = engine._complete
+
+    def counted(*arguments):
+        chunks.append(arguments)
+        return complete(*arguments)
+
+    monkeypatch.setattr(static, limit, value)
+    monkeypatch.setattr(engine, "_complete", counted)
+    assert engine(prompts, 2, sampling) == at_once
+    assert len(chunks) == expected_chunks
 
 
 def test_samples_of_a_prompt_stand_together_in_prompt_order():
@@ -300,7 +319,7 @@ def test_the_engine_draws_second_tokens_from_the_models_own_distribution():
     prompt = [7, 8, 9]
     torch.manual_seed(0)
     pairs = torch.tensor(
-        StaticEngine(model, [99], PAD, rows=4096)([prompt], 4096, Sampling(2, temperature=1.0))
+        StaticEngine(model, [99], PAD)([prompt], 4096, Sampling(2, temperature=1.0))
     )
     first = int(pairs[:, 0].bincount().argmax())
     seconds = pairs[pairs[:, 0] == first, 1]

@@ -9,17 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from xmlgrpo_trainer.rollout.cache import prefill
+from xmlgrpo_trainer.rollout.cache import KeyValueCache, prefill
 from xmlgrpo_trainer.rollout.forward import last_logits
 from xmlgrpo_trainer.rollout.sampling import Sampling, next_tokens
 from xmlgrpo_trainer.rollout.stops import cut_after_stop
-from xmlgrpo_trainer.rollout.weights import Gemma3Weights, read_rope, read_weights
+from xmlgrpo_trainer.rollout.weights import Gemma3Weights, Rope, read_rope, read_weights
 
+ROWS = 512  # completions that grow side by side at most ...
+CACHE_BYTES = 2**30  # ... and fewer where their keys and values would take more than this
 LOOK_EVERY = 4  # steps between two looks at how many rows are finished
-SMALL_HIDDEN_SIZE = 512  # up to here torch's threads cost more by waiting than they save
 DROP_BELOW = 0.75  # rows are dropped once so few of them are still growing: it costs a copy
+SMALL_HIDDEN_SIZE = 512  # up to here torch's threads cost more by waiting than they save
 
 
 class StaticEngine:
@@ -27,20 +29,18 @@ class StaticEngine:
 
     The model's own modules are not called, so its training mode and dropout do not matter.
 
+    Axes: P prompts, R rows (P times the samples), T tokens, V vocabulary.
+
     Args:
         model: one that `why_not_read` has nothing against.
         stop_ids: the tokens that end a completion.
         pad_id: of the tokenizer.
-        rows: how many completions grow side by side at most.
     """
 
-    def __init__(
-        self, model: nn.Module, stop_ids: Sequence[int], pad_id: int, rows: int = 512
-    ) -> None:
+    def __init__(self, model: nn.Module, stop_ids: Sequence[int], pad_id: int) -> None:
         self.model = model
         self.stop_ids = tuple(stop_ids)
         self.pad_id = pad_id
-        self.rows = rows
         self.refresh()
 
     def refresh(self) -> None:
@@ -54,7 +54,9 @@ class StaticEngine:
         """Complete every prompt `samples` times; see `xmlgrpo_trainer.rollout.Engine`."""
         # prompts of like length side by side: less padding
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-        together = max(1, self.rows // samples)
+        slots = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        rows = min(ROWS, CACHE_BYTES // (slots * self._weights.bytes_per_slot))
+        together = max(1, rows // samples)
         completions: list[list[list[int]]] = [[] for _ in prompts]
         for start in range(0, len(order), together):
             numbers = order[start : start + together]
@@ -67,24 +69,49 @@ class StaticEngine:
     def _complete(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
     ) -> list[list[int]]:
-        weights = self._weights
-        device = weights.embedding.device
-        length, limit = max(map(len, prompts)), sampling.max_new_tokens
-        rope = read_rope(self.model, length + limit)
-        padding_R = torch.tensor([length - len(prompt) for prompt in prompts], device=device)
-        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
-        places_R_T = (torch.arange(length, device=device) - padding_R[:, None]).clamp(min=0)
-        cache, attend = prefill(padding_R, length, weights.window)
-        tokens_R_T = torch.tensor(padded, device=device)
-        logits_R_V = last_logits(weights, rope, tokens_R_T, places_R_T, attend)
+        """Read each prompt once, then grow all completions side by side."""
+        slots = max(map(len, prompts)) + sampling.max_new_tokens
+        rope = read_rope(self.model, slots)
+        cache, logits_P_V, padding_P = self._read(prompts, rope)
+        repeated_R = torch.arange(len(prompts), device=padding_P.device).repeat_interleave(samples)
+        written_R_T = self._grow(
+            cache.grown(repeated_R, slots),
+            rope,
+            logits_P_V[repeated_R],
+            padding_P[repeated_R],
+            sampling,
+        )
+        return [cut_after_stop(row, self.stop_ids) for row in written_R_T.tolist()]
 
-        repeated = torch.arange(len(prompts), device=device).repeat_interleave(samples)
-        cache = cache.grown(repeated, slots=length + limit)
-        logits_R_V, padding_R = logits_R_V[repeated], padding_R[repeated]
+    def _read(
+        self, prompts: Sequence[Sequence[int]], rope: Rope
+    ) -> tuple[KeyValueCache, Tensor, Tensor]:
+        """The filled cache, the logits after each prompt, and the padding before it."""
+        device = self._weights.embedding.device
+        length = max(map(len, prompts))
+        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
+        padding_P = torch.tensor([length - len(prompt) for prompt in prompts], device=device)
+        places_P_T = (torch.arange(length, device=device) - padding_P[:, None]).clamp(min=0)
+        cache, attend = prefill(padding_P, length, self._weights.window)
+        tokens_P_T = torch.tensor(padded, device=device)
+        logits_P_V = last_logits(self._weights, rope, tokens_P_T, places_P_T, attend)
+        return cache, logits_P_V, padding_P
+
+    def _grow(
+        self,
+        cache: KeyValueCache,
+        rope: Rope,
+        logits_R_V: Tensor,
+        padding_R: Tensor,
+        sampling: Sampling,
+    ) -> Tensor:
+        """Draw tokens until every row has stopped or is full; what follows a stop is noise."""
+        rows, limit, slots = len(padding_R), sampling.max_new_tokens, cache.padding_bias.shape[1]
+        device = padding_R.device
         stops = torch.tensor(self.stop_ids, device=device)
-        written_R_T = torch.full((len(repeated), limit), self.pad_id, device=device)
-        growing = torch.arange(len(repeated), device=device)  # rows of `written` still computed
-        is_done = torch.zeros(len(repeated), dtype=torch.bool, device=device)
+        written_R_T = torch.full((rows, limit), self.pad_id, device=device)
+        growing = torch.arange(rows, device=device)  # the rows of `written_R_T` still computed
+        is_done = torch.zeros(rows, dtype=torch.bool, device=device)
         for step in range(limit):
             tokens_R = next_tokens(logits_R_V, sampling)
             written_R_T[growing, step] = tokens_R
@@ -96,15 +123,15 @@ class StaticEngine:
                 if len(kept) == 0:
                     break
                 if len(kept) < DROP_BELOW * len(growing):
-                    cache = cache.grown(kept, slots=length + limit)
+                    cache = cache.grown(kept, slots)
                     growing, is_done = growing[kept], is_done[kept]
                     tokens_R, padding_R = tokens_R[kept], padding_R[kept]
-            places_R = cache.used - padding_R
+            places_R_1 = (cache.used - padding_R)[:, None]
             logits_R_V = last_logits(
-                weights, rope, tokens_R[:, None], places_R[:, None], cache.attend
+                self._weights, rope, tokens_R[:, None], places_R_1, cache.attend
             )
             cache.used += 1
-        return [cut_after_stop(row, self.stop_ids) for row in written_R_T.tolist()]
+        return written_R_T
 
 
 @contextmanager

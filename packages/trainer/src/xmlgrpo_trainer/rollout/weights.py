@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+ROPES = ("default", "linear")  # Gemma 3's own; others may change with the length
+
 # for each kind of layer: cosine and sine for every position, (positions, head_dim)
 Rope = dict[str, tuple[Tensor, Tensor]]
 
@@ -65,6 +67,12 @@ class Gemma3Weights:
     final_norm: Tensor
     head: Tensor
 
+    @property
+    def bytes_per_slot(self) -> int:
+        """What the keys and values of one token take, over all layers."""
+        numbers = 2 * len(self.layers) * self.kv_heads * self.head_dim
+        return numbers * self.embedding.element_size()
+
 
 def read_weights(model: nn.Module) -> Gemma3Weights:
     """Read a `Gemma3ForCausalLM`, bare or wrapped by peft with LoRA adapters.
@@ -104,8 +112,8 @@ def why_not_read(model: nn.Module) -> str | None:
         return "it knows no soft-capping and no attention bias, which this model has"
     if config.hidden_activation != "gelu_pytorch_tanh" or config.use_bidirectional_attention:
         return "it knows only Gemma's own activation and causal attention"
-    if any(rope["rope_type"] == "dynamic" for rope in config.rope_parameters.values()):
-        return "it knows no rotary embedding that changes with the length"
+    if any(config.rope_parameters[kind]["rope_type"] not in ROPES for kind in config.layer_types):
+        return f"it knows only these rotary embeddings: {', '.join(ROPES)}"
     for name, module in base.named_modules():
         reason = _why_not_merged(name, module)
         if reason is not None:
