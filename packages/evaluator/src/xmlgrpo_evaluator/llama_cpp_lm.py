@@ -234,7 +234,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         most = max(len(indices) for indices in by_context.values())
         longest = max(len(context) for context in by_context)
         slots = min(self.slots, most)
-        rest = max(len(continuation) for _, continuation in cut) * slots
+        rest = max(len(continuation) for _, continuation in cut)
         scores: dict[int, tuple[float, bool]] = {}
         bar = tqdm(total=len(requests), disable=disable_tqdm, desc="loglikelihood")
         with Engine(
