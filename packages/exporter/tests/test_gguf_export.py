@@ -17,7 +17,7 @@ from xmlgrpo_exporter.gguf import quantize
 from xmlgrpo_exporter.gguf_header import read_header
 from xmlgrpo_exporter.imatrix import write_imatrix
 from xmlgrpo_exporter.quant_types import GivenLimits
-from xmlgrpo_exporter.questions import QuestionSet
+from xmlgrpo_exporter.questions import AWKWARD, QuestionSet
 from xmlgrpo_exporter.staging import stage
 from xmlgrpo_rewards.errors import UserError
 
@@ -129,6 +129,16 @@ def test_check_command_finds_the_files_and_repeats_the_verdict(exported, tmp_pat
     assert run_cli(*words, "--max-kl", "1e-9") == EXIT_GATE_FAILED
     assert not json.loads((tmp_path / "check.json").read_text())["passed"]
     assert "FAIL distance" in capsys.readouterr().out
+
+
+def test_every_gsm8k_question_is_tokenized_alike(exported, gsm8k_dir, tmp_path):
+    words = ("check", "--run", exported, "--data", gsm8k_dir, "--out", tmp_path, *FEW)
+    # problems unlike the fixture's own: what it answers to them is not the point here
+    assert run_cli(*words, "--max-kl", "1", "--min-top1", "0.5", "--min-identical", "0") == 0
+    entries = json.loads((tmp_path / "check.json").read_text())["files"].values()
+    for entry in entries:
+        assert entry["gates"]["tokens"]["found"]["mismatches"] == 0
+        assert entry["gates"]["tokens"]["found"]["prompts"] == 1319 + len(AWKWARD)
 
 
 def test_file_that_fails_does_not_get_its_name(exported, tmp_path):
