@@ -1,0 +1,162 @@
+import copy
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_evaluator.compare import compare_results, show, verdict
+from xmlgrpo_evaluator.result import items_of, metrics_of, read_result, summarize
+from xmlgrpo_rewards.errors import UserError
+
+
+def result(label: str, right: list[bool], **subject) -> dict:
+    items = [
+        {
+            "id": f"i{n}",
+            "question": f"[red]q{n}[/]",
+            "gold": "5",
+            "replies": ["[bold]five[/]\x1b[31m"],
+            "scores": {"strict_accuracy": float(ok), "reply_tokens": 10.0 + n},
+        }
+        for n, ok in enumerate(right)
+    ]
+    return {
+        "format": 1,
+        "label": label,
+        "subject": {"limit": None, "seed": 0, **subject},
+        "prompts": {"passed": True, "digest": "d"},
+        "tasks": {"t": {"metrics": metrics_of(items), "items": items}},
+    }
+
+
+def test_flips_and_table_agree():
+    compared = compare_results(
+        result("base", [True, False, False, True]), result("tuned", [True, True, True, False])
+    )["tasks"]["t"]
+    row = compared["metrics"]["strict_accuracy"]
+    assert [flip["id"] for flip in compared["gained"]] == ["i1", "i2"]
+    assert [flip["id"] for flip in compared["lost"]] == ["i3"]
+    assert row["table"] == {"both": 1, "only_first": 1, "only_second": 2, "neither": 0}
+    assert row["difference"]["value"] == pytest.approx(0.25)
+    assert row["p"] == 1.0
+
+
+def test_other_items_are_refused():
+    with pytest.raises(UserError, match=r"not of the same items \(2 and 3\)"):
+        compare_results(result("a", [True] * 2), result("b", [True] * 3))
+    other = result("b", [True] * 2)
+    other["tasks"]["t"]["items"][1]["question"] = "another"
+    with pytest.raises(UserError, match="not of the same items"):
+        compare_results(result("a", [True] * 2), other)
+
+
+def test_results_without_a_common_task_are_refused():
+    other = result("b", [True])
+    other["tasks"] = {"u": other["tasks"]["t"]}
+    with pytest.raises(UserError, match="no task in common: t and u"):
+        compare_results(result("a", [True]), other)
+
+
+def prompts_differ(other):
+    other["prompts"]["digest"] = "e"
+
+
+def prompts_not_of_training(other):
+    other["prompts"]["passed"] = False
+
+
+def another_seed(other):
+    other["subject"]["seed"] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "caution"),
+    [
+        pytest.param(prompts_differ, "not equal token for token", id="prompts"),
+        pytest.param(
+            prompts_not_of_training, "the prompts of b are not those of training", id="training"
+        ),
+        pytest.param(another_seed, "with another seed", id="settings"),
+    ],
+)
+def test_what_is_less_than_comparable_is_said(change, caution):
+    first, second = result("a", [True]), result("b", [True])
+    assert compare_results(first, second)["cautions"] == []
+    change(second)
+    [said] = compare_results(first, second)["cautions"]
+    assert caution in said
+
+
+def test_markup_and_control_characters_of_a_reply_are_shown_as_text():
+    out = io.StringIO()
+    compared = compare_results(result("base", [False]), result("tuned", [True]))
+    show(compared, Console(file=out, width=140))
+    assert "[bold]five[/]�[31m" in out.getvalue()
+    assert "[red]q0[/]" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        pytest.param([False] * 20, [True] * 20, "better by 100.0% (p = 1.9e-06)", id="better"),
+        pytest.param([True] * 20, [False] * 20, "worse by 100.0% (p = 1.9e-06)", id="worse"),
+        pytest.param([True, False], [False, True], "no difference is shown (p = 1.000)", id="even"),
+    ],
+)
+def test_the_verdict_says_no_more_than_the_numbers(before, after, said):
+    compared = compare_results(result("a", before), result("b", after))
+    assert verdict(compared["tasks"]["t"]["metrics"]["strict_accuracy"]) == said
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param([1, 0, 1, 1], {"mean": 0.75, "hits": 3, "n": 4}, id="right-or-wrong"),
+        pytest.param([0.5, 1.0], {"mean": 0.75, "n": 2}, id="shares"),
+        pytest.param([12.0], {"mean": 12.0, "low": 12.0, "high": 12.0, "n": 1}, id="one-length"),
+        pytest.param([], {"mean": None, "n": 0}, id="nothing"),
+    ],
+)
+def test_summarize(values, expected):
+    found = summarize(values)
+    assert {key: found[key] for key in expected} == expected
+    assert ("hits" in found) == ("hits" in expected)
+
+
+def test_items_of_several_filters_are_one_item_each():
+    sample = {"doc_id": 0, "doc": {"question": "q"}, "target": "5", "resps": [["a", "b"]]}
+    samples = [
+        {**sample, "filter": name, "metrics": ["exact_match"], "exact_match": value}
+        for name, value in (("strict-match", 0.0), ("flexible-extract", 1.0))
+    ]
+    [item] = items_of(samples)
+    assert item["scores"] == {
+        "exact_match,strict-match": 0.0,
+        "exact_match,flexible-extract": 1.0,
+    }
+    assert item["replies"] == ["a", "b"]
+    assert item["gold"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "make eval", id="missing"),
+        pytest.param("{", "is not JSON", id="torn"),
+        pytest.param('{"format": 99}', "not an evaluation result of format 1", id="other-format"),
+        pytest.param("[]", "not an evaluation result of format 1", id="no-object"),
+    ],
+)
+def test_a_file_that_is_no_result_is_named(tmp_path, content, message):
+    path = tmp_path / "r.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_result(path)
+
+
+def test_a_comparison_is_json():
+    compared = compare_results(result("a", [True, False]), result("b", [False, False]))
+    assert json.loads(json.dumps(compared, allow_nan=False)) == copy.deepcopy(compared)

@@ -1,0 +1,85 @@
+"""The prompt check, with tokenizers that err in the ways that are known."""
+
+from types import SimpleNamespace
+
+import pytest
+from lm_eval.api.instance import Instance
+
+from xmlgrpo_evaluator.prompts import check_prompts, check_room
+from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.errors import UserError
+
+BOS = 2
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes, behind one BOS; and its chat template."""
+
+    def apply_chat_template(self, chat, **_options):
+        return [BOS, *self.render(chat).encode()]
+
+    @staticmethod
+    def render(chat):
+        return "".join(f"<{m['role']}>{m['content']}" for m in chat)
+
+
+def requests(count=3, limit=10):
+    made = []
+    for n in range(count):
+        question = f"How many are {n} and {n}?"
+        text = Bytes.render(reply.messages(question))
+        doc = {"id": f"q{n}", "task": "gsm8k", "question": question, "user_text": question}
+        made.append(Instance("generate_until", doc, (text, {"max_gen_toks": limit}), n))
+    return made
+
+
+def model(encode):
+    return SimpleNamespace(tok_encode=encode, max_length=400)
+
+
+def right(text):
+    return [BOS, *text.encode()]
+
+
+def test_equal_prompts_pass():
+    check = check_prompts(requests(), model(right), Bytes(), BOS)
+    assert (check.prompts, check.compared, check.identical) == (3, 3, 3)
+    assert check.begins_with == {"1": 3}
+    assert check.passed
+
+
+@pytest.mark.parametrize(
+    ("encode", "begins_with"),
+    [
+        pytest.param(lambda text: [BOS, BOS, *text.encode()], {"2": 3}, id="two-bos"),
+        pytest.param(lambda text: list(text.encode()), {"0": 3}, id="no-bos"),
+        pytest.param(lambda text: [*right(text), 9], {"1": 3}, id="something-after-the-prompt"),
+        pytest.param(lambda text: right(text)[:-1], {"1": 3}, id="cut"),
+        pytest.param(lambda text: right(text.lower()), {"1": 3}, id="another-tokenizer"),
+    ],
+)
+def test_a_difference_is_found_and_shown(encode, begins_with):
+    check = check_prompts(requests(), model(encode), Bytes(), BOS)
+    assert check.identical == 0
+    assert check.begins_with == begins_with
+    assert check.first_difference.startswith("item q0, token ")
+    assert not check.passed
+
+
+def test_without_a_training_tokenizer_nothing_is_claimed():
+    check = check_prompts(requests(), model(right), None, BOS)
+    assert check.compared == 0
+
+
+def test_the_digest_is_of_the_tokens_in_any_order():
+    forward = check_prompts(requests(), model(right), None, BOS)
+    backward = check_prompts(requests()[::-1], model(right), None, BOS)
+    assert forward.digest == backward.digest
+    assert forward.digest != check_prompts(requests(2), model(right), None, BOS).digest
+
+
+def test_a_prompt_that_would_have_to_be_cut_is_refused_before_the_start():
+    asked = requests(limit=400)
+    check = check_prompts(asked, model(right), None, BOS)
+    with pytest.raises(UserError, match=r"reply may have 400.*more than the model's 400"):
+        check_room(asked, model(right), check)
