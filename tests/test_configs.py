@@ -7,10 +7,10 @@ import pytest
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards
 from xmlgrpo_trainer.config import RunConfig, load_config
-from xmlgrpo_trainer.gpus import find_gpu
 from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
-from xmlgrpo_trainer.plan import all_fields, make_plan
-from xmlgrpo_trainer.sizing import schedule
+from xmlgrpo_trainer.plan.gpus import find_gpu
+from xmlgrpo_trainer.plan.make import all_fields, make_plan
+from xmlgrpo_trainer.plan.sizing import schedule
 
 FOLDER = Path(__file__).parent.parent / "configs"
 PATHS = sorted(FOLDER.glob("*.yaml"))

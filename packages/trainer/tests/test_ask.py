@@ -12,10 +12,10 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import messages, parse, render
-from xmlgrpo_trainer import ask as ask_command
-from xmlgrpo_trainer.ask_model import Said, Settings, check_room, load_speaker
-from xmlgrpo_trainer.ask_source import Source, of_model, of_run
-from xmlgrpo_trainer.ask_view import ReplyView, printable, remarks
+from xmlgrpo_trainer.ask import command as ask_command
+from xmlgrpo_trainer.ask.source import Source, of_model, of_run
+from xmlgrpo_trainer.ask.speaker import Said, Settings, check_room, load_speaker
+from xmlgrpo_trainer.ask.view import ReplyView, printable, remarks
 
 CHINESE = "3个苹果共9元，7个苹果多少钱？"
 
@@ -103,7 +103,7 @@ def decode_bytes(ids: Sequence[int]) -> str:
 
 
 def test_half_a_character_is_held_back_until_it_is_whole() -> None:
-    from xmlgrpo_trainer.ask_transformers import WholeCharacters
+    from xmlgrpo_trainer.ask.huggingface import WholeCharacters
 
     told: list[str] = []
     characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
@@ -115,7 +115,7 @@ def test_half_a_character_is_held_back_until_it_is_whole() -> None:
 
 
 def test_a_character_that_never_becomes_whole_is_shown_at_the_end() -> None:
-    from xmlgrpo_trainer.ask_transformers import WholeCharacters
+    from xmlgrpo_trainer.ask.huggingface import WholeCharacters
 
     told: list[str] = []
     characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
@@ -127,7 +127,7 @@ def test_a_character_that_never_becomes_whole_is_shown_at_the_end() -> None:
 
 
 def test_a_run_of_byte_tokens_is_shown_once_it_cannot_change() -> None:
-    from xmlgrpo_trainer.ask_transformers import WholeCharacters
+    from xmlgrpo_trainer.ask.huggingface import WholeCharacters
 
     def decode(ids: Sequence[int]) -> str:
         """As tokenizers' ByteFallback: one wrong byte spoils its whole run; 999 is `!`."""

@@ -7,9 +7,9 @@ import yaml
 from pydantic import BaseModel
 
 from xmlgrpo_trainer.config import RunConfig, load_config
-from xmlgrpo_trainer.gpus import find_gpu
-from xmlgrpo_trainer.plan import make_plan
-from xmlgrpo_trainer.update import DEFAULTS
+from xmlgrpo_trainer.grpo_defaults import DEFAULTS
+from xmlgrpo_trainer.plan.gpus import find_gpu
+from xmlgrpo_trainer.plan.make import make_plan
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer import doctor as doctor_command
-from xmlgrpo_trainer import machine_checks
-from xmlgrpo_trainer.findings import Finding
-from xmlgrpo_trainer.metrics_log import MetricsLog, read_log
-from xmlgrpo_trainer.run_checks import check_run
+from xmlgrpo_trainer.doctor import command as doctor_command
+from xmlgrpo_trainer.doctor import machine
+from xmlgrpo_trainer.doctor.finding import Finding
+from xmlgrpo_trainer.doctor.run import check_run
+from xmlgrpo_trainer.metrics_log import MetricsLog
 
 STEPS = 60
 AtStep = Callable[[int], Any]
@@ -216,48 +216,6 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def test_of_a_step_that_occurs_twice_the_last_value_counts(tmp_path: Path) -> None:
-    log = read_log(
-        write(
-            tmp_path / "metrics.jsonl",
-            '{"step": 1, "reward": 1.0, "entropy": 0.5}',
-            '{"step": 2, "reward": 2.0}',
-            '{"step": 1, "validation/strict_accuracy": 0.4}',
-            '{"step": 2, "reward": 9.0}',
-            '{"step": 3, "rew',  # what a kill cut off
-        )
-    )
-    assert log.series("reward") == [(1, 1.0), (2, 9.0)]
-    assert log.series("validation/strict_accuracy") == [(1, 0.4)]
-    assert log.broken_lines == ()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        pytest.param("{", id="not-json"),
-        pytest.param("[1]", id="a-list"),
-        pytest.param('{"reward": 1}', id="no-step"),
-        pytest.param('{"step": "4"}', id="step-is-text"),
-        pytest.param('{"step": -1}', id="negative-step"),
-        pytest.param("[" * 100_000, id="deeply-nested"),
-    ],
-)
-def test_a_broken_line_in_the_midst_is_counted_and_passed_over(tmp_path: Path, line: str) -> None:
-    path = write(tmp_path / "m", '{"step": 1, "reward": 1}', line, '{"step": 2, "reward": 2}', "")
-    log = read_log(path)
-    assert log.broken_lines == (2,)
-    assert log.series("reward") == [(1, 1.0), (2, 2.0)]
-    assert any("cannot be read (2)" in f.said for f in check_run(log))
-
-
-@pytest.mark.parametrize("value", ["true", '"0.5"', "[0.5]", "null", "NaN", "Infinity"])
-def test_what_is_no_finite_number_is_no_value(tmp_path: Path, value: str) -> None:
-    log = read_log(write(tmp_path / "m", f'{{"step": 1, "grad_norm": {value}}}'))
-    assert log.series("grad_norm") == []
-    assert log.not_finite("grad_norm") == [1]
-
-
 @pytest.fixture
 def call(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -297,6 +255,12 @@ def test_the_command_speaks_to_machines(
     assert all(finding["level"] != "bad" for finding in read[f"run {root}"])
 
 
+def test_lines_that_cannot_be_read_are_told() -> None:
+    healthy = log_of({})
+    [found] = [f for f in check_run(MetricsLog(healthy.rows, (2, 7))) if f.level == "warning"]
+    assert (found.what, "cannot be read (2, 7)" in found.said) == ("metrics.jsonl", True)
+
+
 def test_a_run_that_has_logged_nothing_is_told(
     tmp_path: Path, call: Callable[..., tuple[int, str]]
 ) -> None:
@@ -326,10 +290,10 @@ LOCK_LINES = (
 def lock_finding(folder: Path, **versions: str) -> Finding:
     (folder / "ci/requirements").mkdir(parents=True, exist_ok=True)
     text = "\n".join(LOCK_LINES).format(**versions)
-    (folder / machine_checks.LOCK).write_text(text)
+    (folder / machine.LOCK).write_text(text)
     below = folder / "outputs/run"
     below.mkdir(parents=True, exist_ok=True)
-    [finding] = machine_checks.lock(below)
+    [finding] = machine.lock(below)
     return finding
 
 
@@ -347,7 +311,7 @@ def test_the_lock_is_compared_with_what_is_installed(tmp_path: Path) -> None:
 
 
 def test_outside_of_a_checkout_there_is_no_lock(tmp_path: Path) -> None:
-    [finding] = machine_checks.lock(tmp_path)
+    [finding] = machine.lock(tmp_path)
     assert finding.level == "note"
 
 
@@ -358,9 +322,9 @@ def test_more_threads_than_cores_are_told() -> None:
     cores = len(os.sched_getaffinity(0))
     try:
         torch.set_num_threads(cores + 3)
-        [crowded] = machine_checks.threads(Path())
+        [crowded] = machine.threads(Path())
         torch.set_num_threads(1)
-        [calm] = machine_checks.threads(Path())
+        [calm] = machine.threads(Path())
     finally:
         torch.set_num_threads(before)
     assert (crowded.level, calm.level) == ("warning", "ok")
@@ -371,9 +335,9 @@ def test_more_threads_than_cores_are_told() -> None:
 def test_a_full_disk_is_told(
     free_gib: float, level: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    usage = machine_checks.shutil.disk_usage(tmp_path)._replace(free=int(free_gib * 2**30))
-    monkeypatch.setattr(machine_checks.shutil, "disk_usage", lambda _path: usage)
-    [finding] = machine_checks.disk(tmp_path / "not" / "there" / "yet")
+    usage = machine.shutil.disk_usage(tmp_path)._replace(free=int(free_gib * 2**30))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _path: usage)
+    [finding] = machine.disk(tmp_path / "not" / "there" / "yet")
     assert finding.level == level
 
 
@@ -388,6 +352,6 @@ def test_a_gpu_that_torch_does_not_see_is_told(
     script.write_text("#!/bin/sh\necho 'Tesla T4'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    [finding] = machine_checks.torch_and_gpu(tmp_path)
+    [finding] = machine.torch_and_gpu(tmp_path)
     assert finding.level == "bad"
     assert "nvidia-smi lists Tesla T4" in finding.said

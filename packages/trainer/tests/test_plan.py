@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer import plan as plan_command
-from xmlgrpo_trainer.advice import changed
 from xmlgrpo_trainer.config import ModelConfig, RunConfig, check_config
-from xmlgrpo_trainer.gpus import TABLE, find_gpu
-from xmlgrpo_trainer.memory import Load, Peak, estimate
-from xmlgrpo_trainer.pace import Pace
-from xmlgrpo_trainer.plan import all_fields, make_plan
-from xmlgrpo_trainer.shapes import GEMMA_3, ModelShape, find_shape, read_shape
-from xmlgrpo_trainer.sizing import schedule
+from xmlgrpo_trainer.plan import command as plan_command
+from xmlgrpo_trainer.plan.advice import changed
+from xmlgrpo_trainer.plan.gpus import TABLE, find_gpu
+from xmlgrpo_trainer.plan.make import all_fields, make_plan
+from xmlgrpo_trainer.plan.memory import Load, Peak, estimate
+from xmlgrpo_trainer.plan.pace import Pace
+from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape, find_shape, read_shape
+from xmlgrpo_trainer.plan.sizing import schedule
 
 # What keras-hub publishes for the text models (keras_hub/src/models/gemma3/gemma3_presets.py).
 PUBLISHED_TEXT = {

@@ -10,8 +10,8 @@ from rich.console import Console
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, Item
+from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.selection import KeepBest, best_folder, load_best, read_best
-from xmlgrpo_trainer.watch import read_metrics
 
 
 def items(right: int) -> tuple[Item, ...]:
@@ -75,7 +75,7 @@ def test_the_first_of_two_equals_is_kept(tmp_path: Path) -> None:
 def test_the_untrained_model_is_measured_but_never_kept(tmp_path: Path) -> None:
     validate(RunFolder(tmp_path), {0: 9, 2: 3})
     assert kept(RunFolder(tmp_path)) == (2, "2")
-    rows = read_metrics(tmp_path / "metrics.jsonl")
+    rows = read_log(tmp_path / "metrics.jsonl").rows.values()
     assert [row["validation/strict_accuracy"] for row in rows] == [0.9, 0.3]
 
 

@@ -18,8 +18,8 @@ from rich.console import Console
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.train import train
-from xmlgrpo_trainer.watch import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def quiet() -> Console:
 
 
 def steps(root: Path) -> list[dict[str, Any]]:
-    rows = read_metrics(root / "metrics.jsonl")
+    rows = read_log(root / "metrics.jsonl").rows.values()
     return [{k: v for k, v in row.items() if k not in NOT_COMPARED} for row in rows]
 
 
@@ -135,7 +135,8 @@ def wait_for_step(root: Path, step: int, process: "subprocess.Popen[bytes]") -> 
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if any(
-            row["step"] >= step and "loss" in row for row in read_metrics(root / "metrics.jsonl")
+            row["step"] >= step and "loss" in row
+            for row in read_log(root / "metrics.jsonl").rows.values()
         ):
             return
         if process.poll() is not None:

@@ -14,9 +14,10 @@ from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.config import WatchConfig
+from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.plots import draw_curves
 from xmlgrpo_trainer.scoring import ScoredBatch
-from xmlgrpo_trainer.watch import NotFiniteError, Watch, read_metrics, sampled_shares
+from xmlgrpo_trainer.watch import NotFiniteError, Watch, sampled_shares
 
 GSM8K = get_task("gsm8k")
 BATCH = ScoredBatch(
@@ -60,7 +61,7 @@ def test_a_step_is_one_line_on_the_screen_and_one_in_the_file(tmp_path: Path) ->
         "12 tokens",
     ):
         assert word in line
-    [row] = read_metrics(tmp_path / "metrics.jsonl")
+    [row] = read_log(tmp_path / "metrics.jsonl").rows.values()
     assert (row["step"], row["loss"], row["sampled/lenient"]) == (3, 0.1, 0.5)
 
 
@@ -87,25 +88,8 @@ def test_a_value_that_is_not_finite_ends_the_run_in_words(
     made = watch(tmp_path, Console(quiet=True))
     with pytest.raises(NotFiniteError, match=f"{name} is (nan|inf) at step 4.*learning_rate"):
         log(made, 4, **{name: value})
-    [row] = read_metrics(tmp_path / "metrics.jsonl")
+    [row] = read_log(tmp_path / "metrics.jsonl").rows.values()
     assert row[name] is None  # kept as valid JSON
-
-
-def test_only_the_last_of_a_repeated_step_counts_and_half_a_line_none(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    lines = [
-        '{"step": 2, "reward": 1.0}',
-        '{"step": 1, "reward": 0.5}',
-        '{"step": 2, "reward": 2.0}',
-        '{"step": 2, "validation/strict_accuracy": 0.25}',
-        '{"step": 3, "rew',
-    ]
-    path.write_text("\n".join(lines))
-    assert read_metrics(path) == [
-        {"step": 1, "reward": 0.5},
-        {"step": 2, "reward": 2.0, "validation/strict_accuracy": 0.25},
-    ]
-    assert read_metrics(tmp_path / "none.jsonl") == []
 
 
 def test_shares_of_a_batch() -> None:

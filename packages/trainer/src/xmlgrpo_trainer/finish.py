@@ -9,11 +9,11 @@ from xmlgrpo_rewards.run_folder import MANIFEST_FORMAT, write_json
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import TINY, config_sha256
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take
+from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.plots import draw_curves
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.selection import load_best, save_adapter
 from xmlgrpo_trainer.summary import show_end
-from xmlgrpo_trainer.watch import read_metrics
 
 AFTER = "report-after.json"
 
@@ -41,7 +41,7 @@ def finish(
     save_adapter(trainer.model, folder.adapter, run.policy.tokenizer)
     after = take(exam, run.problems.report, kept)
     save_result(folder.holdout / AFTER, after)
-    rows = read_metrics(folder.metrics)
+    rows = list(read_log(folder.metrics).rows.values())
     draw_curves(rows, folder.curves, f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps")
     manifest = describe(run, trainer.model, steps, kept, rollout)
     manifest["seconds"] = round(sum(row.get("step_time") or 0.0 for row in rows), 1)

@@ -1,16 +1,17 @@
-"""`metrics.jsonl` read with tolerance: a killed run leaves half a line, a resumed one repeats."""
+"""`metrics.jsonl`: one JSON object a logged step, written line by line, read with tolerance.
+
+A killed run leaves half a line, and a resumed run logs the steps after its checkpoint again.
+"""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-
-WINDOW = 20  # logged steps that "now" and "at first" are means of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +47,32 @@ class MetricsLog:
         return {name for row in self.rows.values() for name in row}
 
 
-def now_of(values: Sequence[tuple[int, float]]) -> float:
-    """The mean of the newest values of a series."""
-    return fmean(value for _, value in values[-WINDOW:])
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one line and hand it to the system at once, so that a kill loses no finished line.
 
-
-def ends_of(values: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Means at first and now; of a short series, of its halves, so that they never overlap."""
-    width = max(1, min(WINDOW, len(values) // 2))
-    return (
-        fmean(value for _, value in values[:width]),
-        fmean(value for _, value in values[-width:]),
-    )
+    What a kill left unfinished gets an end first, so that it does not swallow this line too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    with path.open("ab+") as lines:  # written at the end, wherever it is read
+        if lines.tell():
+            lines.seek(-1, os.SEEK_END)
+            line = line if lines.read() == b"\n" else b"\n" + line
+        lines.write(line)
 
 
 def read_log(path: Path) -> MetricsLog:
-    """Read a run's metrics.
+    """Read a run's metrics; a run that has logged nothing yet has an empty log.
 
     Raises:
-        UserError: there is no such file, or it cannot be read.
+        UserError: the file is there and cannot be read.
     """
     try:
         lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        lines = []
     except OSError as error:
-        raise UserError(
-            f"cannot read {str(path)!r} ({error.strerror}); expected the folder of a run that has "
-            "logged a step"
-        ) from None
+        raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from None
     rows: dict[int, dict[str, Any]] = {}
     broken = []
     for number, line in enumerate(lines, start=1):

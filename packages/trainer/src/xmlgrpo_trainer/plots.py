@@ -1,9 +1,10 @@
 """`curves.png`: what changed over the steps, readable at a glance."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Rows = list[dict[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 
 def draw_curves(rows: Rows, path: Path, title: str) -> None:

@@ -15,6 +15,7 @@ from xmlgrpo_rewards.task import Task
 from xmlgrpo_rewards.total import WeightedReward
 from xmlgrpo_trainer.config import TINY, RunConfig
 from xmlgrpo_trainer.data import Problems, drop_long, load_problems
+from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
 from xmlgrpo_trainer.model import (
     Policy,
@@ -71,11 +72,6 @@ def prepare(
     )
     problems = drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
     return Prepared(config, folder, task, rewards, problems, base, policy)
-
-
-def completion_limit(config: RunConfig) -> int:
-    """The longest completion in tokens."""
-    return int(config.grpo.get("max_completion_length") or 512)
 
 
 def base_model(config: RunConfig, runs: Path, console: Console) -> str:

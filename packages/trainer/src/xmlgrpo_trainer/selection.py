@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, save_result
-from xmlgrpo_trainer.watch import append_json
+from xmlgrpo_trainer.metrics_log import append_row
 
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -81,7 +81,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             "validation/strict_format": result.share("strict_format").value,
             "validation/worked": result.share("worked").value,
         }
-        append_json(self.folder.metrics, {"step": step, **shares})
+        append_row(self.folder.metrics, {"step": step, **shares})
         _to_wandb(step, shares)
         self.console.print(
             f"[bold magenta]validation[/] at step {step}, {len(result.items)} problems, greedy: "

@@ -19,27 +19,12 @@ from trl import GRPOConfig, GRPOTrainer
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.model import Placement, Policy
 from xmlgrpo_trainer.prompts import encode_prompts
 from xmlgrpo_trainer.rollout import Engine, Sampling
 
-# Ours where they differ from trl's: a line a step, two checkpoints, and LoRA's usual rate.
-DEFAULTS: dict[str, Any] = {
-    "learning_rate": 1e-5,
-    "logging_steps": 1,
-    "save_steps": 20,
-    "save_total_limit": 2,
-    "max_completion_length": 512,
-    "num_generations": 8,
-    "per_device_train_batch_size": 8,
-}
-
 RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
-
-
-def grpo_fields(config: RunConfig) -> dict[str, Any]:
-    """The `grpo:` section over our defaults; what is in neither is trl's default."""
-    return {**DEFAULTS, **config.grpo}
 
 
 def build_arguments(

@@ -8,7 +8,6 @@ after it.
 import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from xmlgrpo_rewards.run_folder import RunFolder, write_text
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_trainer.config import WatchConfig
 from xmlgrpo_trainer.holdout import WORKED
+from xmlgrpo_trainer.metrics_log import append_row
 from xmlgrpo_trainer.scoring import ScoredBatch
 
 
@@ -90,7 +90,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         row = {name: _number(value) for name, value in logs.items()}
         row |= sampled_shares(self.task, self.batch)
         seconds = time.monotonic() - self._step_began
-        append_json(
+        append_row(
             self.folder.metrics,
             {"step": state.global_step, "time": round(time.time(), 3), **row},
         )
@@ -163,26 +163,6 @@ def sampled_shares(task: Task, batch: ScoredBatch) -> dict[str, float]:
         "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
         "sampled/worked": sum(WORKED.search(t) is not None for t in batch.texts) / total,
     }
-
-
-def append_json(path: Path, row: dict[str, Any]) -> None:
-    """Append one line and hand it to the system at once, so that a kill loses no finished line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The logged steps in order; of a step that a resumed run repeated, the last one counts."""
-    steps: dict[int, dict[str, Any]] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # the line that a kill cut off
-            steps[row["step"]] = {**steps.get(row["step"], {}), **row}
-    return [steps[step] for step in sorted(steps)]
 
 
 def _number(value: Any) -> float | None:

@@ -8,9 +8,9 @@ it was measured (H100, H200; 1B in bfloat16, 4B in 4 bits); elsewhere unknown.
 
 from dataclasses import dataclass
 
-from xmlgrpo_trainer.gpus import Gpu
-from xmlgrpo_trainer.memory import Load, estimate
-from xmlgrpo_trainer.sizing import Schedule
+from xmlgrpo_trainer.plan.gpus import Gpu
+from xmlgrpo_trainer.plan.memory import Load, estimate
+from xmlgrpo_trainer.plan.sizing import Schedule
 
 # transformers' generate, one token for every row: 71 ms for 26 layers (H100; 74 on an H200), 100 ms
 # for 34 layers in 4 bits (H100).

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_trainer.config import RunConfig, check_config
-from xmlgrpo_trainer.gpus import TABLE, Gpu
-from xmlgrpo_trainer.memory import Peak
+from xmlgrpo_trainer.grpo_defaults import grpo_fields
+from xmlgrpo_trainer.plan.gpus import TABLE, Gpu
+from xmlgrpo_trainer.plan.memory import Peak
 
 LEAST_COMPLETION = 256  # shorter ones cut the working off, and a cut reply earns nothing
 SHOWN = 3
@@ -124,9 +125,9 @@ def _four_bit(config: RunConfig) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _fewer_completions(config: RunConfig) -> Iterator[tuple[dict[str, Any], str]]:
-    accumulate = config.grpo.get("gradient_accumulation_steps", 1)
-    group = config.grpo.get("num_generations", 8)
-    micro = config.grpo.get("per_device_train_batch_size", 8)
+    fields = grpo_fields(config)
+    accumulate = fields.get("gradient_accumulation_steps", 1)
+    group, micro = fields["num_generations"], fields["per_device_train_batch_size"]
     while accumulate % 2 == 0 and micro * accumulate // 2 % group == 0:
         accumulate //= 2
         rows = min(config.holdout.batch_size, micro * accumulate)
@@ -137,7 +138,7 @@ def _fewer_completions(config: RunConfig) -> Iterator[tuple[dict[str, Any], str]
 
 
 def _shorter_replies(config: RunConfig) -> Iterator[tuple[dict[str, Any], str]]:
-    tokens = config.grpo.get("max_completion_length", 512)
+    tokens = grpo_fields(config)["max_completion_length"]
     while tokens // 2 >= LEAST_COMPLETION:
         tokens //= 2
         yield (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xmlgrpo_rewards.errors import UserError, run_command
 
 if TYPE_CHECKING:
-    from xmlgrpo_trainer.ask_source import Source
+    from xmlgrpo_trainer.ask.source import Source
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,7 +50,7 @@ def main() -> None:
 def run() -> int:
     """Parse the command line, ask, print the reply."""
     arguments = parser().parse_args()
-    from xmlgrpo_trainer.ask_source import DEFAULT_TASK, of_model, of_run
+    from xmlgrpo_trainer.ask.source import DEFAULT_TASK, of_model, of_run
 
     if arguments.merged and not arguments.run:
         raise UserError("--merged goes with --run; a merged model's folder goes with --model")
@@ -101,8 +101,8 @@ def ask(question: str, source: "Source", arguments: argparse.Namespace) -> int:
 
     task = get_task(source.task)
     quiet_libraries()
-    from xmlgrpo_trainer.ask_model import Settings, load_speaker
-    from xmlgrpo_trainer.ask_view import ReplyView, remarks
+    from xmlgrpo_trainer.ask.speaker import Settings, load_speaker
+    from xmlgrpo_trainer.ask.view import ReplyView, remarks
     from xmlgrpo_trainer.rollout import Sampling
 
     tokens = source.max_new_tokens if arguments.max_new_tokens is None else arguments.max_new_tokens

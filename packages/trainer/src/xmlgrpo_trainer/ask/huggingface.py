@@ -9,8 +9,8 @@ import torch
 from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.ask_model import Messages, OnText, Said, Settings, check_room
-from xmlgrpo_trainer.ask_source import Source
+from xmlgrpo_trainer.ask.source import Source
+from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
 from xmlgrpo_trainer.config import ModelConfig
 from xmlgrpo_trainer.model import choose_placement, load_policy
 from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
@@ -44,7 +44,7 @@ class TransformersSpeaker:
         self.model.eval()
 
     def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Said:
-        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask_model`."""
+        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask.speaker`."""
         [prompt] = encode_prompts(self.tokenizer, [messages])
         context = self.model.config.get_text_config().max_position_embeddings
         check_room(len(prompt), settings, context)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.ask_source import Source
+from xmlgrpo_trainer.ask.source import Source
 
 Messages = list[dict[str, str]]
 OnText = Callable[[str], None]
@@ -50,10 +50,10 @@ def load_speaker(source: Source) -> Speaker:
         UserError: the model or a package that it needs is not there.
     """
     if source.kind == "gguf":
-        from xmlgrpo_trainer.ask_gguf import GgufSpeaker
+        from xmlgrpo_trainer.ask.gguf import GgufSpeaker
 
         return GgufSpeaker(source.name)
-    from xmlgrpo_trainer.ask_transformers import TransformersSpeaker
+    from xmlgrpo_trainer.ask.huggingface import TransformersSpeaker
 
     return TransformersSpeaker(source)
 

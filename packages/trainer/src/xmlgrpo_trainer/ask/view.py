@@ -18,7 +18,7 @@ from xmlgrpo_rewards.reply import (
     TAGS,
     Reply,
 )
-from xmlgrpo_trainer.ask_model import Said
+from xmlgrpo_trainer.ask.speaker import Said
 
 Part = Literal["reasoning", "answer", "other"]
 

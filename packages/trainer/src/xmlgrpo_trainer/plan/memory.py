@@ -12,7 +12,7 @@ Dimensions: V vocabulary, rows B of a micro-batch, T completion tokens.
 from dataclasses import dataclass
 from typing import Literal
 
-from xmlgrpo_trainer.shapes import ModelShape
+from xmlgrpo_trainer.plan.shapes import ModelShape
 
 GIB = 2**30
 

@@ -4,7 +4,7 @@ import codecs
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.ask_model import Messages, OnText, Said, Settings, check_room
+from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
 
 
 class GgufSpeaker:
@@ -37,7 +37,7 @@ class GgufSpeaker:
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._words.model)
 
     def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Said:
-        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask_model`."""
+        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask.speaker`."""
         prompt = self._prompt(messages)
         check_room(len(prompt), settings, self._context())
         llama = self._open(n_ctx=len(prompt) + settings.max_new_tokens, seed=settings.seed)

@@ -6,8 +6,9 @@ github.com/axolotl-ai-cloud/axolotl, commit 674650da.
 
 from statistics import median
 
-from xmlgrpo_trainer.findings import AXOLOTL, JUDGEMENT, Finding
-from xmlgrpo_trainer.metrics_log import MetricsLog, ends_of, now_of
+from xmlgrpo_trainer.doctor.finding import AXOLOTL, JUDGEMENT, Finding
+from xmlgrpo_trainer.doctor.means import ends_of, now_of
+from xmlgrpo_trainer.metrics_log import MetricsLog
 
 LEAST_ENTROPY = 0.01  # AXOLOTL, nats a token
 MOST_GRAD_NORM = 10.0  # AXOLOTL

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, run_root
+from xmlgrpo_trainer.config import load_config
+from xmlgrpo_trainer.grpo_defaults import DEFAULTS, completion_limit
 
 GGUF_MAGIC = b"GGUF"
 DEFAULT_TASK = "gsm8k"
-DEFAULT_TOKENS = 512
+DEFAULT_TOKENS: int = DEFAULTS["max_completion_length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _reply_limit(folder: RunFolder) -> int:
     """As long as replies were in training; a run whose configuration is gone has the default."""
-    from xmlgrpo_trainer.config import load_config
-
     if not folder.config.is_file():
         return DEFAULT_TOKENS
-    limit = load_config(folder.config).grpo.get("max_completion_length")
-    return int(limit) if limit else DEFAULT_TOKENS
+    return completion_limit(load_config(folder.config))

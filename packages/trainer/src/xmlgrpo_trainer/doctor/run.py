@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from xmlgrpo_trainer.findings import Finding
-from xmlgrpo_trainer.metrics_log import MetricsLog
-from xmlgrpo_trainer.policy_checks import entropy, grad_norm, kl
-from xmlgrpo_trainer.reward_checks import (
+from xmlgrpo_trainer.doctor.finding import Finding
+from xmlgrpo_trainer.doctor.policy import entropy, grad_norm, kl
+from xmlgrpo_trainer.doctor.rewards import (
     clipped,
     dead_reward,
     form_without_sense,
     held_out,
     zero_std,
 )
+from xmlgrpo_trainer.metrics_log import MetricsLog
 
 LEAST_STEPS = 5  # fewer say nothing
 

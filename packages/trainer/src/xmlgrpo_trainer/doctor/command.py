@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.run_folder import RunFolder, run_root
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from xmlgrpo_trainer.findings import Finding
+    from xmlgrpo_trainer.doctor.finding import Finding
 
 EXIT_BAD = 1
 COLOURS = {"ok": "green", "note": "dim", "warning": "yellow", "bad": "bold red"}
@@ -40,15 +40,20 @@ def main() -> None:
 def run() -> int:
     """Parse the command line, check, print; 1 when something is bad."""
     arguments = parser().parse_args()
+    from xmlgrpo_trainer.doctor.run import check_run
     from xmlgrpo_trainer.metrics_log import read_log
-    from xmlgrpo_trainer.run_checks import check_run
 
     sections: dict[str, list[Finding]] = {}
     if arguments.run:
         folder = RunFolder(run_root(arguments.run))
         # a run that is not there is told before the machine is looked at
+        if not folder.metrics.is_file():
+            raise UserError(
+                f"there is no {str(folder.metrics)!r}; expected the folder of a run that has "
+                "logged a step"
+            )
         sections[f"run {folder.root}"] = check_run(read_log(folder.metrics))
-    from xmlgrpo_trainer.machine_checks import check_machine
+    from xmlgrpo_trainer.doctor.machine import check_machine
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()

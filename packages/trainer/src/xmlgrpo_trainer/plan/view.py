@@ -1,13 +1,15 @@
-"""A plan on the screen."""
+"""A plan, shown: on the screen for a person, as JSON for a machine."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xmlgrpo_trainer.plan import Plan
+from xmlgrpo_trainer.plan.make import Plan
 
 MEASURED_ON_GPU = (
     "the counts were within 3 % of thirteen peaks measured on an H100; elsewhere they are unproven"
@@ -25,6 +27,39 @@ def print_plan(plan: Plan, config_path: Path, console: Console) -> None:
     _time(plan, console)
     for note in plan.notes:
         console.print(f"[dim]note[/]  {escape(note)}", highlight=False, soft_wrap=True)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain numbers and texts."""
+    peak = dataclasses.asdict(plan.peak) | {
+        "allocated": plan.peak.allocated,
+        "total": plan.peak.total,
+    }
+    schedule = dataclasses.asdict(plan.schedule) | {
+        "rollouts": plan.schedule.rollouts,
+        "tokens_per_step": plan.schedule.tokens_per_step,
+    }
+    pace = None
+    if plan.pace is not None:
+        pace = dataclasses.asdict(plan.pace)
+        pace["total_s"] = plan.pace.total_s(plan.schedule.steps)
+    return {
+        "model": {"name": plan.shape.name, "weights": plan.shape.weights},
+        "gpu": dataclasses.asdict(plan.gpu) if plan.gpu else None,
+        "trained_weights": plan.load.lora_weights,
+        "engine": plan.load.engine,
+        "schedule": schedule,
+        "peak_gib": {name: round(value, 3) for name, value in peak.items()},
+        "room_gib": round(plan.room_gib, 2),
+        "fits": plan.fits,
+        "pace": pace,
+        "changes": [
+            {"overrides": list(c.overrides), "peak_gib": round(c.peak.total, 3), "cost": c.cost}
+            for c in plan.changes
+        ],
+        "fits_on": [gpu.name for gpu in plan.bigger],
+        "notes": list(plan.notes),
+    }
 
 
 def _work(plan: Plan) -> Table:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from xmlgrpo_trainer.findings import JUDGEMENT, Finding, Level
+from xmlgrpo_trainer.doctor.finding import JUDGEMENT, Finding, Level
 
 # package, what it is for, how to get it
 OPTIONAL = (
@@ -54,7 +54,7 @@ def torch_and_gpu(_folder: Path) -> list[Finding]:
     """Does this torch see the GPU that the machine has, and does it compute in bfloat16?"""
     import torch
 
-    from xmlgrpo_trainer.gpus import found_gpu
+    from xmlgrpo_trainer.plan.gpus import found_gpu
 
     build = f"torch {torch.__version__}"
     listed = _listed_gpus()

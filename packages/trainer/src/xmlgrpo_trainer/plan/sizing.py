@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.gpus import Gpu
-from xmlgrpo_trainer.memory import Load
-from xmlgrpo_trainer.shapes import ModelShape
+from xmlgrpo_trainer.plan.gpus import Gpu
+from xmlgrpo_trainer.plan.memory import Load
+from xmlgrpo_trainer.plan.shapes import ModelShape
 
 HUB_TRAIN_ROWS = {"openai/gsm8k": 7473}  # counted in openai/grade-school-math, train.jsonl
 OPTIMIZER_BYTES_8BIT = 2.0  # both moments, one byte each; without the blocks' small scales

@@ -1,0 +1,68 @@
+"""`xmlgrpo-plan`: tokens, steps, memory and time of a run, before any weight is loaded."""
+
+import argparse
+import json
+from pathlib import Path
+
+from xmlgrpo_rewards.errors import UserError, run_command
+
+EXIT_DOES_NOT_FIT = 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="xmlgrpo-plan",
+        description="Estimate tokens, steps, memory and time of a training run. Loads no weights.",
+        epilog="example: xmlgrpo-plan --config configs/gemma3-1b.yaml --gpu T4. "
+        "Exit code 1: it does not fit.",
+    )
+    made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
+    made.add_argument("--gpu", help="plan for this GPU, e.g. T4, L4, 4090, A100-80, H100")
+    made.add_argument("--gpus", type=int, default=1, help="so many GPUs, one process each")
+    made.add_argument("--json", action="store_true", help="for machines")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="override a key")
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> int:
+    """Parse the command line, plan, print; 1 when the run does not fit."""
+    arguments = parser().parse_args()
+    if arguments.gpus < 1:
+        raise UserError(f"--gpus: expected at least 1, got {arguments.gpus}")
+    from xmlgrpo_trainer.config import load_config
+    from xmlgrpo_trainer.plan.gpus import find_gpu, found_gpu
+
+    config = load_config(arguments.config, arguments.overrides)
+    # a name that is not known is told before the libraries are imported
+    named = find_gpu(arguments.gpu) if arguments.gpu else None
+    from xmlgrpo_trainer.plan.make import make_plan
+    from xmlgrpo_trainer.plan.view import as_json, print_plan
+    from xmlgrpo_trainer.screen import make_console, quiet_libraries
+
+    quiet_libraries()
+    if named and config.model.device == "cpu":
+        raise UserError(
+            f"--gpu {arguments.gpu}: the configuration asks for the CPU; add model.device=auto"
+        )
+    gpu = None if config.model.device == "cpu" else named or found_gpu()
+    if gpu is None and config.model.device == "cuda":
+        raise UserError(
+            "model.device is 'cuda', but torch finds no GPU here; name the one to plan for: "
+            "--gpu T4 (with make: GPU=T4)"
+        )
+    plan = make_plan(config, gpu, arguments.gpus)
+    if arguments.json:
+        print(json.dumps(as_json(plan), indent=2))
+    else:
+        print_plan(plan, arguments.config, make_console())
+    return 0 if plan.fits else EXIT_DOES_NOT_FIT
+
+
+if __name__ == "__main__":
+    main()

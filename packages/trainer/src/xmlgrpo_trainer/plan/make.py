@@ -1,0 +1,129 @@
+"""Configuration and GPU -> plan: what a run would do, what it needs, and what would make it fit."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.grpo_defaults import grpo_fields
+from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
+from xmlgrpo_trainer.plan.gpus import Gpu
+from xmlgrpo_trainer.plan.memory import Load, Peak, estimate
+from xmlgrpo_trainer.plan.pace import Pace, pace
+from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
+from xmlgrpo_trainer.plan.sizing import Schedule, load_on_gpu, schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do and need.
+
+    Attributes:
+        gpu: the GPU it is planned for; None for the CPU.
+        room_gib: that GPU's memory, or the machine's.
+        fits: whether the estimate is within it.
+        changes: what would make it fit, when it does not.
+        bigger: GPUs on which it fits as it is, when it does not.
+        notes: what else to know.
+    """
+
+    shape: ModelShape
+    gpu: Gpu | None
+    schedule: Schedule
+    load: Load
+    peak: Peak
+    room_gib: float
+    fits: bool
+    pace: Pace | None
+    changes: tuple[Change, ...]
+    bigger: tuple[Gpu, ...]
+    notes: tuple[str, ...]
+
+
+def make_plan(config: RunConfig, gpu: Gpu | None, gpus: int = 1) -> Plan:
+    """Plan a run for a GPU, or for this machine's CPU when `gpu` is None.
+
+    Raises:
+        UserError: a setting is refused, or the model's shape is not known.
+    """
+    check_groups(all_fields(config), gpus)
+    check_grpo(config.grpo)
+    check_lora(config.lora)
+    shape = find_shape(config.model)
+
+    def load_of(changed: RunConfig, on: Gpu | None) -> Load:
+        fields = all_fields(changed)
+        return load_on_gpu(changed, fields, schedule(changed, fields, gpus), shape, on)
+
+    planned = schedule(config, all_fields(config), gpus)
+    load = load_of(config, gpu)
+    peak = estimate(load)
+    room_gib = gpu.memory_gib if gpu else _machine_gib()
+    fits = peak.total <= room_gib
+    changes: list[Change] = []
+    bigger: list[Gpu] = []
+    if not fits and gpu is not None:
+        changes = changes_that_fit(config, lambda c: estimate(load_of(c, gpu)), room_gib)
+        bigger = gpus_that_fit(lambda other: estimate(load_of(config, other)))
+    return Plan(
+        shape=shape,
+        gpu=gpu,
+        schedule=planned,
+        load=load,
+        peak=peak,
+        room_gib=room_gib,
+        fits=fits,
+        pace=pace(planned, load, gpu),
+        changes=tuple(changes),
+        bigger=tuple(bigger),
+        notes=tuple(_notes(config, planned, load, gpu)),
+    )
+
+
+def all_fields(config: RunConfig) -> dict[str, Any]:
+    """Every field of trl's GRPOConfig with the value that the run would give it."""
+    from trl import GRPOConfig
+
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(GRPOConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    absent = {"generation_batch_size": None, "steps_per_generation": None}
+    return {**absent, **defaults, **grpo_fields(config)}
+
+
+def _machine_gib() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) -> list[str]:
+    notes = []
+    if gpu is not None and not gpu.bfloat16:
+        notes.append(
+            f"{gpu.name} has no bfloat16, and Gemma 3 overflows in float16: "
+            + (
+                "model.dtype=bfloat16 would be emulated there, slowly"
+                if config.model.dtype == "bfloat16"
+                else "float32 is used, twice the memory and slower"
+            )
+        )
+    if gpu is not None and config.model.backend != "plain":
+        notes.append(
+            "the estimate is for the plain backend; Unsloth needed 3.3 to 5.6 GiB where plain trl "
+            "needed 4.8 (1B on an H200, trl 1.15)"
+        )
+    if gpu is not None and load.engine == "graph":
+        notes.append("the graph engine was not measured on a GPU; its figures are upper bounds")
+    if planned.train_rows is None:
+        notes.append(
+            "how many problems there are is not known before they are loaded; set grpo.max_steps "
+            "or data.limit to know the number of steps"
+        )
+    if load.shape.vision:
+        notes.append("the vision tower is loaded but not trained; text never passes through it")
+    if config.data.source == "hub" and config.model.revision is None:
+        notes.append("model.revision is null: pin the commit, so that the run can be repeated")
+    return notes
