@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,9 @@ from xmlgrpo_trainer.plan.memory import Load, Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape, find_shape, read_shape
 from xmlgrpo_trainer.plan.sizing import schedule
+from xmlgrpo_trainer.plan.view import MEASURED_ON_GPU
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 # What keras-hub publishes for the text models (keras_hub/src/models/gemma3/gemma3_presets.py).
 PUBLISHED_TEXT = {
@@ -70,37 +74,49 @@ def load(size: str = "1b", **changes: object) -> Load:
     return Load(**(fields | changes))  # type: ignore[arg-type]  # a test's table of fields
 
 
-# max_memory_allocated of the second step on one H100: trl 1.14.2, transformers 5.17.0, peft 0.21.0,
-# bitsandbytes 0.50.2, torch 2.11.0, random weights, prompts of one length, AdamW, sdpa.  The update
-# rows ran without drawing (rows=1 here); the rollout rows with 64 and 32 completions.
-MEASURED = [
-    pytest.param(load(), 6.373, id="1b-8x256"),
-    pytest.param(load(micro_batch=16), 10.577, id="1b-16x256"),
-    pytest.param(load(completion_tokens=768), 14.627, id="1b-8x768"),
-    pytest.param(load(prompt_tokens=400), 6.503, id="1b-prompt-400"),
-    pytest.param(load(micro_batch=4, rank=64), 4.864, id="1b-rank-64"),
-    pytest.param(load(checkpointing=False), 13.924, id="1b-no-checkpointing"),
-    pytest.param(load(micro_batch=32, whole_logits=False), 4.360, id="1b-32x256-liger"),
-    pytest.param(load(micro_batch=32, second_pass=True), 22.07, id="1b-32x256-beta"),
-    pytest.param(load("4b", quantized=True, micro_batch=4), 5.593, id="4b-nf4-4x256"),
-    pytest.param(load("4b", quantized=True, completion_tokens=512), 12.234, id="4b-nf4-8x512"),
-    pytest.param(load("4b", micro_batch=4), 10.842, id="4b-bf16-4x256"),
-    pytest.param(
-        load(rows=64, micro_batch=1, completion_tokens=96), 3.247, id="1b-rollout-64-rows"
-    ),
-    pytest.param(
-        load("4b", quantized=True, rows=32, micro_batch=1, completion_tokens=48),
-        4.343,
-        id="4b-nf4-rollout-32-rows",
-    ),
-]
+# Written by ci/gpu/measure_peaks.py, which says how; an update is measured without drawing (rows=1
+# here), a rollout by itself (micro_batch=1).
+MEASURED = json.loads((DOCS / "measured" / "peaks-h100.json").read_text(encoding="utf-8"))["peaks"]
 
 
-@pytest.mark.parametrize(("asked", "measured_gib"), MEASURED)
+def load_of(measured: dict[str, Any]) -> Load:
+    drawn = measured["drawn"]
+    return load(
+        measured["size"],
+        rank=measured["rank"],
+        quantized=measured["quantized"],
+        rows=drawn or 1,
+        micro_batch=1 if drawn else measured["micro_batch"],
+        prompt_tokens=measured["prompt_tokens"],
+        completion_tokens=measured["completion_tokens"],
+        checkpointing=measured["checkpointing"],
+        whole_logits=not measured["liger"],
+        second_pass=measured["beta"] > 0,
+    )
+
+
+@pytest.mark.parametrize("measured", MEASURED, ids=[m["name"] for m in MEASURED])
 def test_the_estimate_is_within_three_percent_of_the_measured_peak(
-    asked: Load, measured_gib: float
+    measured: dict[str, Any],
 ) -> None:
-    assert estimate(asked).allocated == pytest.approx(measured_gib, rel=0.03)
+    asked = load_of(measured)
+    assert asked.lora_weights == measured["trained_weights"]
+    assert estimate(asked).allocated == pytest.approx(measured["peak_gib"], rel=0.03)
+
+
+def test_the_table_of_peaks_is_what_was_measured_and_is_estimated() -> None:
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith(("| `1b-", "| `4b-"))]
+    expected = []
+    for measured in MEASURED:
+        peak_gib, estimated_gib = measured["peak_gib"], estimate(load_of(measured)).allocated
+        difference = 100 * (estimated_gib / peak_gib - 1)
+        expected.append(
+            f"| `{measured['name']}` | {peak_gib:.2f} | {estimated_gib:.2f} | {difference:+.1f} % |"
+        )
+    assert rows == expected
+    assert MEASURED_ON_GPU.startswith("the counts were within 3 % of thirteen peaks")
+    assert len(expected) == 13
 
 
 # One H200, trl 1.15 (chunked logits), 64 completions of 256 tokens, micro-batches of 32.  The
