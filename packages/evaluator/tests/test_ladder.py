@@ -1,0 +1,135 @@
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_evaluator.cli import _main
+from xmlgrpo_evaluator.ladder import climb
+from xmlgrpo_evaluator.settings import Settings
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder, write_json
+
+from .conftest import ITEMS, manifest
+from .test_compare import result
+
+TOTAL = 50
+
+
+def put(run: RunFolder, label: str, right: int, **prompts) -> None:
+    """Write the result that an evaluation would have written."""
+    content = result(label, [n < right for n in range(TOTAL)])
+    content["model"] = {"size_bytes": 1000, "model_num_parameters": 500}
+    content["speed"] = {"tokens_per_s": 10.0, "peak_mib": 20.0}
+    content["prompts"] |= prompts
+    write_json(run.eval / f"{label}.json", content)
+
+
+@pytest.fixture
+def evaluated(tmp_path) -> RunFolder:
+    """A run whose models have all been evaluated: climbing it asks nothing."""
+    run = RunFolder(tmp_path / "sums")
+    write_json(run.manifest, manifest(tmp_path / "base"))
+    files = {
+        run.adapter / "adapter_config.json": 2,
+        run.merged / "config.json": 2,
+        run.merged / "model.safetensors": 4000,
+        run.gguf / "sums-q8_0.gguf": 1000,
+        run.gguf / "sums-q4_k_m.gguf": 500,
+    }
+    for path, size in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    put(run, "base", 10)
+    for label in ("tuned", "merged", "sums-q8_0"):
+        put(run, label, 40)
+    put(run, "sums-q4_k_m", 39)
+    return run
+
+
+def climbed(run: RunFolder, tolerance: float = 0.02) -> tuple[bool, dict, str]:
+    out = io.StringIO()
+    passed = climb(run, Settings(), tolerance, Console(file=out, width=160))
+    return passed, json.loads((run.root / "ladder.json").read_text()), out.getvalue()
+
+
+def test_rungs_go_from_the_base_to_the_smallest_file(evaluated):
+    passed, ladder, shown = climbed(evaluated)
+    assert passed
+    assert [(rung["label"], rung["against"]) for rung in ladder["rungs"]] == [
+        ("base", None),
+        ("tuned", None),
+        ("merged", "tuned"),
+        ("sums-q8_0", "merged"),
+        ("sums-q4_k_m", "merged"),
+    ]
+    assert ladder["rungs"][4]["difference"]["value"] == pytest.approx(-0.02)
+    assert (evaluated.root / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    assert "the gate is passed" in shown
+    assert "cannot be ruled out" in shown, "50 items cannot show that 2 points are kept"
+
+
+@pytest.mark.parametrize(
+    ("label", "right", "prompts", "reason"),
+    [
+        pytest.param("sums-q4_k_m", 38, {}, "4.0% below merged, more than the 2.0%", id="quant"),
+        pytest.param("merged", 30, {}, "merged: 20.0% below tuned", id="merge-lost-the-adapter"),
+        pytest.param(
+            "sums-q8_0", 40, {"passed": False}, "not token-identical to training", id="prompts"
+        ),
+    ],
+)
+def test_a_drop_fails_the_gate(evaluated, label, right, prompts, reason):
+    put(evaluated, label, right, **prompts)
+    passed, ladder, shown = climbed(evaluated)
+    assert not passed
+    assert {rung["label"]: rung["passed"] for rung in ladder["rungs"]}[label] is False
+    assert reason in shown
+
+
+def test_the_tolerance_decides(evaluated):
+    assert not climbed(evaluated, 0.01)[0]
+    assert climbed(evaluated, 0.05)[0]
+
+
+def test_a_gguf_without_a_merged_model_is_held_against_the_adapter(evaluated):
+    shutil.rmtree(evaluated.merged)
+    _, ladder, _ = climbed(evaluated)
+    assert [rung["against"] for rung in ladder["rungs"]] == [None, None, "tuned", "tuned"]
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1.0, 2.0])
+def test_a_tolerance_that_is_no_share_is_refused(evaluated, tolerance):
+    with pytest.raises(UserError, match="--tolerance: expected a share"):
+        climbed(evaluated, tolerance)
+
+
+def test_the_report_shows_the_ladder(evaluated):
+    from xmlgrpo_evaluator.report import render
+
+    climbed(evaluated)
+    assert "sums-q4_k_m" in render(evaluated)
+
+
+@pytest.mark.slow
+@pytest.mark.gguf
+def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
+    run = RunFolder(tmp_path / "sums")
+    shutil.copytree(tiny.run.root, run.root, ignore=shutil.ignore_patterns("eval"))
+    script = Path(sys.executable).with_name("xmlgrpo-export")
+    words = ["gguf", "--run", run.root, "--quants", "f32", "q8_0"]
+    done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
+    assert len(list(run.gguf.glob("*.gguf"))) == 2, f"{done.stdout}\n{done.stderr}"
+    assert _main(["ladder", "--run", str(run.root), "--tolerance", "0.1"]) == 0
+    ladder = json.loads((run.root / "ladder.json").read_text())
+    accuracy = {rung["label"]: rung["accuracy"]["hits"] for rung in ladder["rungs"]}
+    assert len(accuracy) == 5
+    assert accuracy["base"] == ITEMS
+    merged = [hits for label, hits in accuracy.items() if label not in ("base", "sums-q8_0")]
+    assert len(set(merged)) == 1, "adapter, merged model and f32 file answer alike"
+    assert all(rung["prompts_as_in_training"] for rung in ladder["rungs"])
+    assert "the gate is passed" in capsys.readouterr().out
