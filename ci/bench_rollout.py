@@ -16,7 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from xmlgrpo_trainer.rollout import Sampling
+from xmlgrpo_trainer.rollout import Engine, Sampling
 from xmlgrpo_trainer.rollout.generate import GenerateEngine
 from xmlgrpo_trainer.rollout.static import StaticEngine
 from xmlgrpo_trainer.tiny.settings import TinySettings
@@ -42,7 +42,7 @@ def main() -> None:
     lengths = torch.randint(*PROMPT_TOKENS, (asked.prompts,)).tolist()
     prompts = [torch.randint(7, vocabulary, (length,)).tolist() for length in lengths]
     sampling = Sampling(MAX_NEW_TOKENS, temperature=1.0)
-    engines = {
+    engines: dict[str, Engine] = {
         "generate": GenerateEngine(model, stops, pad_id=0),
         "graph": StaticEngine(model, stops, pad_id=0),
     }
