@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from xmlgrpo_exporter import merge
+from xmlgrpo_exporter import merge, pristine_base
 from xmlgrpo_exporter.adapter import read_adapter
 from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.distance import Distance
@@ -20,7 +20,7 @@ def run_cli(*words) -> int:
     return arguments.command(arguments)
 
 
-BASE = merge.Base("google/gemma-3-1b-it", None, "bfloat16", "Gemma3ForCausalLM", False)
+BASE = pristine_base.Base("google/gemma-3-1b-it", None, "bfloat16", "Gemma3ForCausalLM", False)
 
 
 @pytest.mark.slow
@@ -173,13 +173,13 @@ def test_broken_adapter_folders(tmp_path, files, expected):
     ],
 )
 def test_choose_dtype(asked, model_type, expected):
-    assert merge.choose_dtype(asked, BASE, model_type) == expected
+    assert pristine_base.choose_dtype(asked, BASE, model_type) == expected
 
 
 @pytest.mark.parametrize("model_type", ["gemma3", "gemma3_text"])
 def test_float16_gemma_is_refused(model_type):
     with pytest.raises(UserError, match="overflows in float16"):
-        merge.choose_dtype("float16", BASE, model_type)
+        pristine_base.choose_dtype("float16", BASE, model_type)
 
 
 def test_quantized_base_is_refused_and_its_origin_named(tmp_path):
@@ -190,9 +190,9 @@ def test_quantized_base_is_refused_and_its_origin_named(tmp_path):
         "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    base = merge.Base(str(folder), None, "bfloat16", None, True)
+    base = pristine_base.Base(str(folder), None, "bfloat16", None, True)
     with pytest.raises(UserError, match=r"--base \S*gemma-3-1b-it\Z"):
-        merge.check_base(base)
+        pristine_base.check_base(base)
 
 
 @pytest.mark.parametrize(

@@ -54,15 +54,16 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
     from xmlgrpo_exporter.adapter import read_adapter
     from xmlgrpo_exporter.conversations import conversations
     from xmlgrpo_exporter.fingerprint import fingerprint
+    from xmlgrpo_exporter.pristine_base import base_of, check_base, choose_dtype
     from xmlgrpo_exporter.questions import load_questions
     from xmlgrpo_exporter.reference import choose_device
 
     manifest = run.read_manifest()
     shared.quiet_libraries(console)
     adapter = read_adapter(run.adapter)
-    base = merge.base_of(manifest, arguments.base)
-    config = merge.check_base(base)
-    dtype = merge.choose_dtype(arguments.dtype, base, str(config.get("model_type", "")))
+    base = base_of(manifest, arguments.base)
+    config = check_base(base)
+    dtype = choose_dtype(arguments.dtype, base, str(config.get("model_type", "")))
     source = {
         "adapter": fingerprint(run.adapter),
         "base": base.name,
