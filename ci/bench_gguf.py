@@ -1,7 +1,7 @@
 """Tokens per CPU-second of the GGUF engine, beside llama-cpp-python's own two ways, in one run.
 
     python ci/bench_gguf.py                    # a random model of gemma-3-270m's shape, q8_0
-    python ci/bench_gguf.py --model FILE.gguf --tokens 48 --prompts 16
+    python ci/bench_gguf.py --model FILE.gguf --tokens 48 --prompts 32
     python ci/bench_gguf.py --at-least 2.0     # exit code 1 below this ratio to either of them
 
 All read the same file and write the same number of tokens after the same prompts with one thread;
@@ -36,7 +36,7 @@ from xmlgrpo_rewards.errors import UserError, run_command
 
 PORT = 8127
 SERVER_PACKAGES = ("fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
-SLOTS = (1, 8, 16)
+SLOTS = (1, 8, 16, 32)
 # gemma-3-270m's config.json
 SHAPE = {
     "vocab_size": 262_144,
@@ -57,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, help="a GGUF; default: a random 270M model")
     parser.add_argument("--tokens", type=int, default=32, help="new tokens a prompt (32)")
-    parser.add_argument("--prompts", type=int, default=16, help="how many (16)")
+    parser.add_argument("--prompts", type=int, default=32, help="how many (32)")
     parser.add_argument("--at-least", type=float, default=0.0, help="ratio that must be reached")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the work of a child process
     options = parser.parse_args()

@@ -90,7 +90,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, metavar="N", help="the first N items only")
     add("--seed", type=int, default=0, metavar="N", help="of sampled replies (default: 0)")
     add("--k", type=int, default=1, metavar="K", help="K sampled replies an item: pass@k, maj@k")
-    add("--batch-size", "--batch_size", default="16", help="replies written at once (default: 16)")
+    add("--batch-size", "--batch_size", metavar="N", help="replies at once (hf: 16, GGUF: 32)")
     add("--max-new-tokens", type=int, metavar="N", help="the limit of a reply")
     add("--data", type=Path, metavar="PATH", help="items: a folder with test.jsonl, or a .jsonl")
     add("--no-chat-template", action="store_true", help="ask without a chat template")

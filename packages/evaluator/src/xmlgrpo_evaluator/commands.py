@@ -111,7 +111,7 @@ def _settings(options: argparse.Namespace, rest: Sequence[str]) -> Settings:
         seed=options.seed,
         k=options.k,
         max_new_tokens=options.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
-        batch_size=int(options.batch_size) if options.batch_size.isdigit() else options.batch_size,
+        batch_size=_batch_size(options.batch_size),
         chat_template=not options.no_chat_template,
         check_batch=options.check_batch,
         data=options.data,
@@ -119,6 +119,10 @@ def _settings(options: argparse.Namespace, rest: Sequence[str]) -> Settings:
         model_args=passed.pop("model_args", None) or {},
         harness=passed,
     )
+
+
+def _batch_size(given: str | None) -> int | str | None:
+    return int(given) if given and given.isdigit() else given
 
 
 def _harness_options(rest: Sequence[str]) -> dict[str, Any]:

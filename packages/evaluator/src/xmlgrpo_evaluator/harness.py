@@ -17,6 +17,8 @@ from xmlgrpo_evaluator.models import Model
 from xmlgrpo_evaluator.settings import REPEATED, Settings
 from xmlgrpo_rewards.errors import UserError
 
+DEFAULT_BATCH = 16
+"""Replies that transformers writes at once, unless the user says otherwise."""
 GSM8K_IDS = ("gsm8k", "openai/gsm8k")
 """Names under which stock tasks ask the Hub for GSM8K."""
 
@@ -96,7 +98,7 @@ def _open_hf(model: Model, settings: Settings, options: dict[str, Any]) -> LM:
         tokenizer=model.tokenizer,
         revision=model.revision or "main",
         peft=model.adapter,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or DEFAULT_BATCH,
         device=device,
         **options,
     )
@@ -111,7 +113,7 @@ def _open_vllm(model: Model, settings: Settings, options: dict[str, Any]) -> LM:
             pretrained=model.source,
             tokenizer=model.tokenizer,
             revision=model.revision,
-            batch_size=settings.batch_size,
+            batch_size=settings.batch_size or "auto",
             seed=settings.seed,
             **adapter,
             **options,

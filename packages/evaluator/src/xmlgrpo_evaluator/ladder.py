@@ -88,9 +88,10 @@ def _evaluate_alone(folder: RunFolder, model: Model, settings: Settings) -> None
 def _arguments(settings: Settings) -> list[str]:
     """The command line that gives these settings again."""
     arguments = ["--task", ",".join(settings.tasks), "--seed", str(settings.seed)]
-    arguments += ["--k", str(settings.k), "--batch-size", str(settings.batch_size)]
+    arguments += ["--k", str(settings.k)]
     arguments += ["--max-new-tokens", str(settings.max_new_tokens)]
     arguments += ["--check-batch", str(settings.check_batch)]
+    arguments += ["--batch-size", str(settings.batch_size)] if settings.batch_size else []
     arguments += ["--limit", str(settings.limit)] if settings.limit else []
     arguments += ["--data", str(settings.data)] if settings.data else []
     arguments += [] if settings.chat_template else ["--no-chat-template"]

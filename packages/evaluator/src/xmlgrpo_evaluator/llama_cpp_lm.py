@@ -29,7 +29,7 @@ from xmlgrpo_rewards.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SLOTS = 16
+DEFAULT_SLOTS = 32
 MAX_NEW_TOKENS_DEFAULT = 1024
 """When a task names no limit.  lm-eval's own 256 cuts worked solutions short."""
 _SCORE_OUTPUTS = 64  # rows of logits a step when scoring: 64 MiB with Gemma's vocabulary
@@ -41,7 +41,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     Args:
         pretrained: path of the GGUF.
-        batch_size: sequences decoded at once; `auto` is 16.
+        batch_size: sequences decoded at once; `auto` is 32.
         threads: CPU threads; `auto` measures.
         max_length: longest prompt and reply together, in tokens; the model's own limit if None.
         max_gen_toks: the limit of a reply when the task names none.

@@ -103,6 +103,7 @@ def evaluate(
         samples = results.pop("samples")
         alone = settings.check_batch if settings.k == 1 else 0
         batch_check = check_batching(inner, samples, alone)
+        batch_size = getattr(inner, "batch_size", settings.batch_size)
         info = dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
         resumed = journal.resumed
     result = {
@@ -110,7 +111,7 @@ def evaluate(
         "label": model.label,
         "backend": model.backend,
         "subject": subject,
-        "batch_size": settings.batch_size,
+        "batch_size": batch_size,
         "model": {"size_bytes": model.size_bytes(), **info},
         "tasks": {
             name: {"metrics": metrics_of(items), "items": items}

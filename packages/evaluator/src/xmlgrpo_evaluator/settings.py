@@ -24,7 +24,7 @@ class Settings:
         seed: of sampled replies and of shots.
         k: replies an item; 1 is greedy, more are sampled.
         max_new_tokens: the limit of a reply.
-        batch_size: replies written at once; a number or `auto`.
+        batch_size: replies written at once; a number, `auto`, or None for the backend's default.
         chat_template: ask through the model's chat template.
         check_batch: how many items are asked again alone, to see that batching changes nothing.
         data: local items instead of the Hub's: a folder with test.jsonl, or a .jsonl file.
@@ -38,7 +38,7 @@ class Settings:
     seed: int = 0
     k: int = 1
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    batch_size: int | str = 16
+    batch_size: int | str | None = None
     chat_template: bool = True
     check_batch: int = 4
     data: Path | None = None
@@ -54,7 +54,7 @@ class Settings:
         ):
             if value is not None and value < 1:
                 raise UserError(f"{name}: expected a whole number above 0, came {value}")
-        size = str(self.batch_size)
+        size = str(self.batch_size or "auto")
         if not size.startswith("auto") and not (size.isdigit() and int(size) > 0):
             raise UserError(
                 f"--batch-size: expected a whole number above 0 or 'auto', came {self.batch_size!r}"
