@@ -24,7 +24,6 @@ from xmlgrpo_trainer.library_fields import (
         pytest.param({"lr_scheduler_type": "cosine", "optim": "adamw_torch"}, id="enums-as-text"),
         pytest.param({"gradient_checkpointing_kwargs": {"use_reentrant": False}}, id="mapping"),
         pytest.param({"top_k": 0, "min_p": None}, id="null-where-allowed"),
-        pytest.param({"generation_kwargs": {"repetition_penalty": 1.1}}, id="inner-values"),
     ],
 )
 def test_fields_of_grpo_config_pass(values: dict[str, Any]) -> None:

@@ -9,16 +9,23 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import run_root
 from xmlgrpo_trainer.config import RunConfig, check_config
-from xmlgrpo_trainer.run_dir import check_disk, open_run, versions
+from xmlgrpo_trainer.run_dir import check_disk, hold_identity, open_run, versions
 
 
 def other(**grpo: object) -> RunConfig:
     return check_config({"grpo": grpo, "seed": 3}, "test")
 
 
+def begin(root: Path) -> None:
+    (root / "holdout").mkdir()
+
+
 def test_new_then_unfinished_then_finished(tmp_path: Path) -> None:
     root, states = tmp_path / "run", []
-    for finished in (False, False, True, True):
+    with open_run(root, RunConfig()) as run:
+        states.append(run.state)
+    begin(root)
+    for finished in (False, True, True):
         if finished:
             (root / "manifest.json").write_text("{}")
         with open_run(root, RunConfig()) as run:
@@ -28,7 +35,7 @@ def test_new_then_unfinished_then_finished(tmp_path: Path) -> None:
 
 def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", RunConfig()):
-        pass
+        begin(tmp_path / "run")
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     with (
         pytest.raises(UserError, match=r"grpo\.max_steps: None there, 9 here; seed: 0 there, 3"),
@@ -36,6 +43,24 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
     ):
         pass
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_run_that_was_refused_leaves_its_name_free(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", other(learnin_rate=1.0)):
+        pass  # refused before anything was measured
+    with open_run(tmp_path / "run", RunConfig()) as run:
+        assert run.state == "new"
+    begin(tmp_path / "run")
+    with open_run(tmp_path / "run", RunConfig()) as run:
+        assert run.state == "unfinished"
+
+
+def test_what_changed_under_a_run_is_named(tmp_path: Path) -> None:
+    began = {"problems": "aaa", "trl": "1.14.2"}
+    hold_identity(tmp_path / "identity.json", began)
+    hold_identity(tmp_path / "identity.json", began)
+    with pytest.raises(UserError, match=r"problems: 'aaa' there, 'bbb' here.*restore that"):
+        hold_identity(tmp_path / "identity.json", {**began, "problems": "bbb"})
 
 
 def test_two_trainers_at_once_are_refused(tmp_path: Path) -> None:
@@ -67,7 +92,7 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
 
 def test_a_config_that_was_damaged_is_named(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", RunConfig()):
-        pass
+        begin(tmp_path / "run")
     (tmp_path / "run" / "config.yaml").write_text("sed: 0")
     with (
         pytest.raises(UserError, match=r"config\.yaml: unknown key 'sed'; did you mean 'seed'"),

@@ -11,7 +11,7 @@ from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, Item
 from xmlgrpo_trainer.metrics_log import read_log
-from xmlgrpo_trainer.selection import KeepBest, best_folder, load_best, read_best
+from xmlgrpo_trainer.selection import KeepBest, best_folder, load_best, read_best, stopped_early
 
 
 def items(right: int) -> tuple[Item, ...]:
@@ -93,13 +93,20 @@ def test_patience_stops_a_run_that_gets_no_better(
     assert kept(RunFolder(tmp_path))[0] == 2
 
 
-def test_a_best_that_a_resumed_run_has_not_reached_is_forgotten(tmp_path: Path) -> None:
+def test_a_best_beyond_the_checkpoint_that_a_run_resumes_from_is_kept(tmp_path: Path) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 3, 4: 9})
     validate(RunFolder(tmp_path), {4: 2, 6: 1}, start=2)
     assert kept(RunFolder(tmp_path)) == (4, "4")
     best = read_best(RunFolder(tmp_path))
     assert best is not None
-    assert best["strict_accuracy"] == 0.2
+    assert best["strict_accuracy"] == 0.9
+
+
+def test_a_run_that_patience_ended_says_so_to_the_one_that_continues_it(tmp_path: Path) -> None:
+    validate(RunFolder(tmp_path), {0: 1, 2: 5, 4: 6}, patience=1)
+    assert not stopped_early(RunFolder(tmp_path))
+    validate(RunFolder(tmp_path), {6: 2, 8: 1}, patience=1, start=4)
+    assert stopped_early(RunFolder(tmp_path))
 
 
 def test_without_validation_nothing_is_kept(tmp_path: Path) -> None:

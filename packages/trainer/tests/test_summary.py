@@ -16,10 +16,11 @@ def share(hits: int) -> dict[str, int]:
     return {"hits": hits, "total": 400}
 
 
-def metrics(form: int, strict: int, lenient: int) -> dict[str, Any]:
-    rest = {name: share(0) for name in ("worked", "truncated", "no_answer")}
+def metrics(form: int, strict: int, lenient: int, worked: int) -> dict[str, Any]:
+    rest = {name: share(0) for name in ("truncated", "no_answer")}
     return {
         "strict_format": share(form),
+        "worked": share(worked),
         "strict_accuracy": share(strict),
         "lenient_accuracy": share(lenient),
         **rest,
@@ -27,14 +28,16 @@ def metrics(form: int, strict: int, lenient: int) -> dict[str, Any]:
     }
 
 
-def manifest(*, tiny: bool, source: str, form: int, lenient: int) -> dict[str, Any]:
+def manifest(
+    *, tiny: bool, source: str, form: int, lenient: int, worked: int = 400
+) -> dict[str, Any]:
     return {
         "base": {"tiny": tiny},
         "data": {"source": source},
         "holdout": {
             "rows": 400,
-            "before": metrics(0, 0, 140),
-            "after": metrics(form, lenient, lenient),
+            "before": metrics(0, 0, 140, 0),
+            "after": metrics(form, lenient, lenient, worked),
         },
     }
 
@@ -55,6 +58,11 @@ def test_the_verdict_follows_the_numbers(
     *, tiny: bool, source: str, form: int, lenient: int, words: str
 ) -> None:
     assert verdict(manifest(tiny=tiny, source=source, form=form, lenient=lenient)) == words
+
+
+def test_a_gain_without_working_is_not_what_the_demo_shows() -> None:
+    guessed = manifest(tiny=True, source="generated", form=400, lenient=320, worked=40)
+    assert verdict(guessed) == DEMO_DID_NOT
 
 
 def item(reply: str, *, right: bool) -> Item:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,22 @@ def test_a_finished_run_is_shown_not_trained_again(
     assert (finished / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_a_run_killed_after_its_last_checkpoint_trains_no_step_more(
+    finished: Path, runs: Path, quick_config: QuickConfig
+) -> None:
+    root = runs / "killed-at-the-end"
+    shutil.copytree(finished, root)
+    (root / "manifest.json").unlink()
+    shutil.rmtree(root / "adapter")
+    assert train(quick_config(), root, quiet()) == 0
+    assert RunFolder(root).read_manifest()["steps"] == 6
+    assert steps(root) == steps(finished)
+    ours, theirs = (
+        (where / "holdout" / "report-after.json").read_text() for where in (root, finished)
+    )
+    assert ours == theirs
+
+
 def test_generate_and_graph_give_the_same_greedy_baseline(
     finished: Path, runs: Path, quick_config: QuickConfig
 ) -> None:
@@ -147,7 +164,6 @@ def wait_for_step(root: Path, step: int, process: "subprocess.Popen[bytes]") -> 
 
 @pytest.fixture
 def config_file(tmp_path: Path, quick_config: QuickConfig) -> Path:
-    # long enough that a signal always comes before the end
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(quick_config().model_dump()))
     return path
@@ -251,6 +267,9 @@ def test_group_advantages_are_what_the_paper_says(
         pytest.param(
             {"grpo__optim": "no_such"}, "trl refuses these settings", id="library-refuses"
         ),
+        pytest.param({"grpo__temperature": 0.0}, "expected above 0", id="greedy-training"),
+        pytest.param({"grpo__save_total_limit": 1}, "expected 2 or more", id="one-checkpoint"),
+        pytest.param({"grpo__repetition_penalty": 1.3}, "no such setting", id="not-sampled"),
         pytest.param({"grpo__num_iterations": 3}, "set save_steps=3", id="save-inside-a-batch"),
         pytest.param({"lora__target_modules": ["nowhere"]}, "target modules", id="no-such-module"),
         pytest.param({"model__name": "./gone"}, "no model folder at './gone'", id="model-missing"),

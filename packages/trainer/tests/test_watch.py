@@ -52,6 +52,7 @@ def test_a_step_is_one_line_on_the_screen_and_one_in_the_file(tmp_path: Path) ->
     log(made, 3)
     made.on_train_end(None, state(3), None)
     [line] = out.getvalue().splitlines()
+    assert line.rstrip().endswith("left 0:00:00")  # hours too: a GPU run takes more than one
     for word in (
         "step  3/40",
         "reward  1.25",

@@ -53,6 +53,23 @@ def last_good(checkpoints: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
+def is_last(checkpoint: Path) -> bool:
+    """Whether a checkpoint is that of a run's last step."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
+
+
+def take_over(checkpoint: Path, trainer: Any) -> None:
+    """Put a checkpoint's adapter and step into a trainer that will not train any more."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+    from transformers import TrainerState
+
+    weights = load_file(checkpoint / "adapter_model.safetensors")
+    set_peft_model_state_dict(trainer.model, weights)
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+
 def _holds(folder: Path) -> bool:
     try:
         files = json.loads((folder / SEAL).read_text(encoding="utf-8"))["files"]
@@ -84,6 +101,8 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = number
+        # os.write: printing from a signal handler may meet a print that it interrupted
+        os.write(2, b"\nfinishing this step, then saving; a second signal stops at once\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a save and a stop once a signal has come and the batch is used up."""

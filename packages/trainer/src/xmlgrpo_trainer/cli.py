@@ -33,7 +33,7 @@ def main() -> None:
 
 def run() -> int:
     """Parse the command line, train, and return the exit code."""
-    arguments = parser().parse_args()
+    arguments = parser().parse_intermixed_args()
     # heavy imports after parsing: --help answers at once
     from xmlgrpo_trainer.config import load_config
 

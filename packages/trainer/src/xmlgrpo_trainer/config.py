@@ -130,12 +130,17 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which `1e-5` is a number and a repeated key is an error."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: text that looks like `1e5` gets quotes."""
+
+
 # YAML 1.1 reads 1e-5 as a string, for want of a point; everyone who writes it means a number
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -243,7 +248,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved configuration as YAML, every default written out."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def config_sha256(config: RunConfig) -> str:

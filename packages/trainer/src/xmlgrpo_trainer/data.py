@@ -139,7 +139,7 @@ def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterable[Row]:
 
 
 def _json_rows(data: DataConfig) -> tuple[str, Iterable[Row]]:
-    path = Path(data.path or "")
+    path = Path(data.path or "").expanduser()
     if path.is_dir():
         path /= "train.jsonl"
     if not path.is_file():

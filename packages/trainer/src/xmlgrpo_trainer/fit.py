@@ -4,23 +4,32 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_trainer import run_dir
-from xmlgrpo_trainer.checkpoint import SealCheckpoints, StepStart, StopAndSave, last_good
+from xmlgrpo_trainer.checkpoint import (
+    SealCheckpoints,
+    StepStart,
+    StopAndSave,
+    is_last,
+    last_good,
+    take_over,
+)
+from xmlgrpo_trainer.failures import failures_in_words
 from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
 from xmlgrpo_trainer.rollout import Sampling, choose_engine
+from xmlgrpo_trainer.run_dir import hold_identity
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
-from xmlgrpo_trainer.selection import KeepBest
+from xmlgrpo_trainer.selection import KeepBest, stopped_early
 from xmlgrpo_trainer.update import (
     build_arguments,
     build_trainer,
@@ -44,6 +53,11 @@ def fit(run: Prepared, console: Console) -> int:
     Raises:
         UserError: a reward function failed, a value is not finite, memory or disk ran out.
     """
+    with failures_in_words(run.folder.root):
+        return _fit(run, console)
+
+
+def _fit(run: Prepared, console: Console) -> int:
     config, folder, policy = run.config, run.folder, run.policy
     set_seed(config.seed)  # the adapter's random start comes before trl sets the seed
     arguments = build_arguments(
@@ -80,18 +94,35 @@ def fit(run: Prepared, console: Console) -> int:
     _check_disk(folder.root, arguments, trained)
     _introduce(console, run, arguments, f"{choice.name} ({choice.reason})", trained)
 
+    hold_identity(
+        folder.root / "identity.json",
+        {
+            "problems": run.problems.sha256(),
+            "base model": Path(run.base).name if Path(run.base).is_dir() else run.base,
+            "backend": policy.placement.backend,
+            "rollout": choice.name,
+            "dtype": policy.placement.dtype,
+            **run_dir.versions(),
+        },
+    )
     save_items(folder.holdout / "items.jsonl", run.problems.report)
     before = _baseline(run, exam, console)
+    validation = run.problems.validation
     keeper = KeepBest(
-        lambda step: take(exam, run.problems.validation, step), folder, config.holdout, console
+        (lambda step: take(exam, validation, step)) if validation else None,
+        folder,
+        config.holdout,
+        console,
     )
     stopper = StopAndSave(steps_between_generations(arguments))
     step_start = StepStart()
     watch = Watch(folder, run.task, batch, config.watch, console)
     for callback in (step_start, watch, keeper, SealCheckpoints(), stopper):
         trainer.add_callback(callback)
-    _train(trainer, folder.checkpoints, step_start, stopper, console)
-    watch.progress.stop()
+    try:
+        _train(trainer, folder, step_start, stopper, console)
+    finally:
+        watch.progress.stop()
     if stopper.received is not None:
         console.print(
             f"[yellow]{signal.Signals(stopper.received).name}[/]: saved at step "
@@ -106,28 +137,24 @@ def fit(run: Prepared, console: Console) -> int:
 
 def _train(
     trainer: Any,
-    checkpoints: Path,
+    folder: RunFolder,
     step_start: StepStart,
     stopper: StopAndSave,
     console: Console,
 ) -> None:
     """Run trl's loop; a failure saves the last finished step first and is told in one sentence."""
-    resumed = last_good(checkpoints)
+    resumed = last_good(folder.checkpoints)
     if resumed is not None:
         console.print(f"continuing from {resumed.name}", highlight=False)
+        if is_last(resumed) or stopped_early(folder):
+            take_over(resumed, trainer)  # trl's loop would train one step more
+            return
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except RewardError as error:
         step_start.restore(trainer.state)
         saved = _save_now(trainer)
         raise UserError(f"{error}. {saved}") from error
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the GPU ran out of memory ({str(error).splitlines()[0]}). Lower "
-            "grpo.per_device_train_batch_size (and raise gradient_accumulation_steps by the same "
-            "factor), grpo.max_completion_length or grpo.num_generations; make plan estimates "
-            "what fits. The last checkpoint is kept"
-        ) from error
     finally:
         stopper.release()
 
@@ -137,7 +164,7 @@ def _save_now(trainer: Any) -> str:
     target = Path(trainer.args.output_dir) / f"checkpoint-{step}"
     if step == 0:
         return "No step was finished yet, so there is nothing to save"
-    if not target.exists():
+    if last_good(target.parent) != target:
         # trl offers no public call for "save a checkpoint of this step now"
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)  # noqa: SLF001
         trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)

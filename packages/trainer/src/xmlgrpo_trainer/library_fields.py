@@ -39,6 +39,14 @@ RESERVED_GRPO = {
     "eval_strategy": "held-out accuracy is measured by holdout:",
     "load_best_model_at_end": "holdout: keeps the best checkpoint",
     "max_prompt_length": "trl has no such field; set data.max_prompt_tokens",
+    "disable_tqdm": "the bar is ours",
+    "save_only_model": "a checkpoint without its optimiser cannot be continued",
+    "ignore_data_skip": "a continued run must see the problems it has not seen",
+    # the rollout engines know temperature, top_p, top_k and min_p, and no more
+    "repetition_penalty": "the rollout engines have no such setting",
+    "generation_kwargs": "the rollout engines have temperature, top_p, top_k and min_p only",
+    "cache_implementation": "the rollout engines have a cache of their own",
+    "chat_template_kwargs": "held-out questions and training must share one prompt",
 }
 RESERVED_LORA = {
     "task_type": "always CAUSAL_LM",

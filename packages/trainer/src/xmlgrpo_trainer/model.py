@@ -16,6 +16,13 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config import ModelConfig
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# the same for both backends: which one `auto` takes must not decide the adapter
+LORA_DEFAULTS: dict[str, Any] = {
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.0,
+    "target_modules": TARGETS,
+}
 VISION_MODULES = r".*(vision_tower|multi_modal_projector).*"
 UNSLOTH_BEFORE = ("trl", "transformers", "peft")
 
@@ -179,8 +186,8 @@ def _load_plain(
             device_map={"": 0} if quantization else None,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(load_failure(name, error)) from None
+    except Exception as error:  # a broken folder fails in many libraries' own ways
+        raise UserError(load_failure(name, error)) from error
     if not quantization:
         model.to(placement.device)
     return Policy(model, tokenizer, LoraConfig(**lora_fields(lora, model)), placement)
@@ -188,7 +195,7 @@ def _load_plain(
 
 def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
     """The adapter's fields: what was set, over the language model's projections by default."""
-    fields = {"target_modules": TARGETS, "task_type": "CAUSAL_LM", **lora}
+    fields = {**LORA_DEFAULTS, "task_type": "CAUSAL_LM", **lora}
     if getattr(model.config, "vision_config", None) is not None:
         # Gemma 3 from 4B up carries a vision tower with modules of the same names
         fields.setdefault("exclude_modules", VISION_MODULES)
@@ -241,12 +248,11 @@ def _load_unsloth(
             dtype=getattr(torch, placement.dtype),
             full_finetuning=False,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(load_failure(name, error)) from None
+    except Exception as error:  # a broken folder fails in many libraries' own ways
+        raise UserError(load_failure(name, error)) from error
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     tokenizer.padding_side = "left"
-    fields = {"r": 16, "lora_alpha": 32, "lora_dropout": 0, "bias": "none", **lora}
-    fields.pop("target_modules", None)
+    fields = {**LORA_DEFAULTS, "bias": "none", **lora}
     model = FastModel.get_peft_model(
         model,
         finetune_vision_layers=False,
@@ -265,7 +271,7 @@ def check_model_folder(name: str) -> None:
     Raises:
         UserError: the folder is missing a part, or `name` is a path that does not exist.
     """
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if folder.is_dir():
         missing = [part for part in ("config.json",) if not (folder / part).is_file()]
         if not list(folder.glob("*.safetensors")):
@@ -282,6 +288,8 @@ def check_model_folder(name: str) -> None:
 def load_failure(name: str, error: Exception) -> str:
     """Why a model could not be loaded, in one line."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if Path(name).is_dir():
+        return f"cannot load the model in {name!r}: {type(error).__name__}: {reason}"
     return (
         f"cannot load the model {name!r}: {reason}. Check the name, the network and, for Gemma, "
         "that you accepted its licence on the Hub and are logged in (hf auth login)"

@@ -1,6 +1,7 @@
 """The run folder's life: opened once at a time, continued, or refused; its manifest comes last."""
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, write_text
+from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
 from xmlgrpo_trainer.config import RunConfig, check_config, parse_yaml, to_yaml
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
@@ -47,7 +48,7 @@ def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
             raise UserError(
                 f"another process is training into {root}; wait for it, or name another RUN"
             ) from None
-        if folder.config.is_file():
+        if folder.config.is_file() and _has_begun(folder):
             _refuse_other(folder, config)
             state: Literal["unfinished", "finished"] = (
                 "finished" if folder.manifest.is_file() else "unfinished"
@@ -56,6 +57,11 @@ def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
         else:
             write_text(folder.config, to_yaml(config))
             yield OpenRun(folder, "new")
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether anything was measured or trained: a run that was refused leaves its name free."""
+    return folder.manifest.is_file() or folder.holdout.is_dir() or folder.checkpoints.is_dir()
 
 
 def _refuse_other(folder: RunFolder, config: RunConfig) -> None:
@@ -77,6 +83,27 @@ def _differences(before: Any, after: Any, key: str = "") -> Iterator[str]:
             yield from _differences(before.get(name), after.get(name), inner)
     elif before != after:
         yield f"{key}: {before!r} there, {after!r} here"
+
+
+def hold_identity(path: Path, identity: dict[str, str]) -> None:
+    """Write down what a run stands on, or compare it with what was written at its start.
+
+    A configuration can stay the same while the data file, the model folder or a library changes
+    under it.  Continued on other data, problems once trained on could become held-out ones.
+
+    Raises:
+        UserError: something differs.
+    """
+    if not path.is_file():
+        write_json(path, identity)
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = sorted(_differences(before, identity))
+    if changed:
+        raise UserError(
+            f"{path.parent} was begun with something else ({'; '.join(changed)}); restore that to "
+            "continue, or name another RUN"
+        )
 
 
 def check_disk(root: Path, needed_gib: float) -> None:

@@ -19,12 +19,14 @@ from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, save_result
 from xmlgrpo_trainer.metrics_log import append_row
 
+STOPPED = "stopped.json"
+
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Measures every few steps, keeps the best adapter in `best/`, stops when patience is out.
 
     Args:
-        measure: asks the validation problems; given the step.
+        measure: asks the validation problems, given the step; None where there are none.
         folder: the run.
         config: how often, and how patient.
         console: where a line goes.
@@ -32,7 +34,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
     def __init__(
         self,
-        measure: Callable[[int], HoldoutResult],
+        measure: Callable[[int], HoldoutResult] | None,
         folder: RunFolder,
         config: HoldoutConfig,
         console: Console,
@@ -41,30 +43,26 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         self.folder = folder
         self.config = config
         self.console = console
-        self.stopped_early = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Forget a best that a resumed run has not reached yet; measure the untrained model."""
-        kept = read_best(self.folder)
-        if kept is not None and kept["step"] > state.global_step:
-            shutil.rmtree(best_folder(self.folder), ignore_errors=True)
-        if state.global_step == 0 and self.config.validation_rows:
-            self._record(0)
+        """Measure the untrained model."""
+        if state.global_step == 0 and self.measure is not None:
+            self._record(self.measure(0))
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         """Measure when it is time, at the last step too, and keep the adapter if it is the best."""
         step = state.global_step
         due = step % self.config.every == 0 or step == state.max_steps
-        if not due or not self.config.validation_rows or not state.is_world_process_zero:
+        if not due or self.measure is None:
             return
-        accuracy = self._record(step)
+        accuracy = self._record(self.measure(step))
         kept = read_best(self.folder)
         if kept is None or accuracy > kept["strict_accuracy"]:
             keep_adapter(self.folder, model, step, accuracy)
             return
         waited = (step - kept["step"]) // self.config.every
         if self.config.patience is not None and waited >= self.config.patience:
-            self.stopped_early = True
+            write_json(best_folder(self.folder) / STOPPED, {"step": step})
             control.should_training_stop = True
             control.should_save = True
             self.console.print(
@@ -72,8 +70,8 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
                 f"{kept['step']}): stopping[/]"
             )
 
-    def _record(self, step: int) -> float:
-        result = self.measure(step)
+    def _record(self, result: HoldoutResult) -> float:
+        step = result.step
         save_result(self.folder.holdout / f"validation-{step:05d}.json", result)
         shares = {
             "validation/strict_accuracy": result.share("strict_correct").value,
@@ -100,6 +98,11 @@ def _to_wandb(step: int, shares: dict[str, float]) -> None:
     wandb = sys.modules.get("wandb")  # loaded by the trainer when it is switched on
     if wandb is not None and getattr(wandb, "run", None) is not None:
         wandb.log({**shares, "train/global_step": step})
+
+
+def stopped_early(folder: RunFolder) -> bool:
+    """Whether the run was ended by its patience: a resumed one must not go on."""
+    return (best_folder(folder) / STOPPED).is_file()
 
 
 def best_folder(folder: RunFolder) -> Path:

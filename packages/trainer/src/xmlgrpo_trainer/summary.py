@@ -46,8 +46,12 @@ def verdict(manifest: dict[str, Any]) -> str:
     if manifest["data"]["source"] != "generated":
         return TINY_ON_REAL
     before, after = manifest["holdout"]["before"], manifest["holdout"]["after"]
-    gain = Share(**after["lenient_accuracy"]).value - Share(**before["lenient_accuracy"]).value
-    reached = Share(**after["strict_format"]).value >= SHOWN_FORMAT and gain >= SHOWN_GAIN
+
+    def gained(name: str) -> bool:
+        return Share(**after[name]).value - Share(**before[name]).value >= SHOWN_GAIN
+
+    formed = Share(**after["strict_format"]).value >= SHOWN_FORMAT
+    reached = formed and all(map(gained, ("strict_accuracy", "lenient_accuracy", "worked")))
     return DEMO_SHOWED if reached else DEMO_DID_NOT
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards
 from xmlgrpo_trainer import run_dir
@@ -27,7 +28,13 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
     Raises:
         UserError: anything that the user can mend.
     """
-    check_groups(config.grpo, int(os.environ.get("WORLD_SIZE", "1")))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise UserError(
+            f"{processes} processes were started, but training runs on one GPU only for now; "
+            "leave GPUS out"
+        )
+    check_groups(config.grpo)
     task = get_task(config.task)
     rewards = load_rewards(config.rewards)
     with run_dir.open_run(root, config) as run:

@@ -9,6 +9,7 @@ no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
 
 import warnings
 from collections.abc import Callable, Sequence
+from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def build_arguments(
         )
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"grpo: trl refuses these settings: {error}") from None
+    if arguments.temperature <= 0:
+        raise UserError(
+            f"grpo.temperature: expected above 0, got {arguments.temperature}; equal completions "
+            "have no advantage over one another"
+        )
+    if arguments.save_total_limit is not None and arguments.save_total_limit < 2:
+        raise UserError(
+            f"grpo.save_total_limit: expected 2 or more, got {arguments.save_total_limit}; while "
+            "one checkpoint is written, another must be there to go on from"
+        )
     every = steps_between_generations(arguments)
     if arguments.save_strategy == "steps" and arguments.save_steps % every:
         nearest = max(every, round(arguments.save_steps / every) * every)
@@ -72,9 +83,10 @@ def build_arguments(
 
 
 def steps_between_generations(arguments: GRPOConfig) -> int:
-    """Optimiser steps that one generation batch serves."""
+    """Optimiser steps after which a generation batch and a step end together."""
     uses: int = arguments.steps_per_generation * arguments.num_iterations
-    return max(1, int(uses // arguments.gradient_accumulation_steps))
+    accumulated: int = arguments.gradient_accumulation_steps
+    return lcm(uses, accumulated) // accumulated
 
 
 def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:
@@ -123,7 +135,7 @@ def build_trainer(
         UserError: peft finds no module of the model that the adapter could change.
     """
     with warnings.catch_warnings():
-        # peft warns that a tied head exists; config.check_lora refuses to train it
+        # peft warns that a tied head exists; library_fields.check_lora refuses to train it
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         try:
             trainer = GRPOTrainer(

@@ -8,6 +8,7 @@ after it.
 import json
 import math
 import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -100,8 +101,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             if not math.isfinite(float(logs.get(name) or 0.0)):
                 raise NotFiniteError(
                     f"{name} is {logs[name]} at step {state.global_step}: the weights are no "
-                    "longer usable. Continue from the last checkpoint with a lower "
-                    "grpo.learning_rate, or with model.dtype=float32, as a new RUN"
+                    "longer usable. Train again as a new RUN with a lower grpo.learning_rate, or "
+                    "with model.dtype=float32"
                 )
 
     def _keep_samples(self, step: int) -> None:
@@ -124,7 +125,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         step, last = state.global_step, state.max_steps
         self.progress.update(self._bar, completed=step, rate=f"{seconds:.2f} s/step")
         mean_s = (time.monotonic() - self._began) / max(1, step - self._first_step)
-        left = time.strftime("%M:%S", time.gmtime((last - step) * mean_s))
+        left = timedelta(seconds=round((last - step) * mean_s))
         clipped = row.get("completions/clipped_ratio") or 0.0
         self.console.print(
             f"[bold]step {step:>{len(str(last))}}/{last}[/]"
