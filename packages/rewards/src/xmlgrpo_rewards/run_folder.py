@@ -33,7 +33,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line; lines of one step are merged, a repeated key's last value counts."""
+        """One JSON object a line; a step's lines are merged, and a key's last value counts."""
         return self.root / "metrics.jsonl"
 
     @property
