@@ -154,8 +154,9 @@ def _high_level(model: Path, tokens: int, count: int) -> tuple[int, float]:
 
 
 def _engine(model: Path, tokens: int, count: int, *, slots: int) -> dict[str, Any]:
-    from xmlgrpo_evaluator.engine import Prompt, engine_for
+    from xmlgrpo_evaluator.engine import engine_for
     from xmlgrpo_evaluator.gguf_model import open_gguf
+    from xmlgrpo_evaluator.sequences import Prompt
 
     with open_gguf(model) as gguf:
         prompts = [Prompt(gguf.tokenize(text), tokens) for text in _texts(count)]

@@ -1,7 +1,8 @@
 import pytest
 
-from xmlgrpo_evaluator.engine import Engine, Prompt, Sampling, engine_for, shared_prefix
+from xmlgrpo_evaluator.engine import Engine, engine_for, shared_prefix
 from xmlgrpo_evaluator.gguf_model import GgufModel, open_gguf
+from xmlgrpo_evaluator.sequences import Prompt, Sampling
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 

@@ -6,107 +6,22 @@ once.  What all prompts share (chat prelude and system prompt) is decoded a sing
 sequence 0, and copied to the others.
 """
 
-import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmlgrpo_evaluator.gguf_model import GgufModel
+from xmlgrpo_evaluator.native_batch import NativeBatch
+from xmlgrpo_evaluator.sequences import Finish, Prompt, Sampling, Scored, Written
 from xmlgrpo_rewards.errors import UserError
 
 _CELLS = 256  # llama.cpp gives a sequence a multiple of this
-Finish = Literal["end", "stop", "length"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is drawn.  The order is that of transformers: temperature first.
-
-    Temperature 0 is greedy decoding, whatever the other values are.
-    """
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One request: token ids, and when to stop.
-
-    `max_new` is the most tokens to write; `stops` are byte strings that end the reply and are cut
-    off.
-    """
-
-    tokens: Sequence[int]
-    max_new: int
-    stops: Sequence[bytes] = ()
-    sampling: Sampling = Sampling()
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was written for one request.
-
-    Attributes:
-        text: decoded; bytes that are no UTF-8 become U+FFFD.
-        tokens: how many were written, the one that ended the reply included.
-        finish: `end` for the model's own end, `stop` for a stop string, `length` when cut off.
-    """
-
-    text: str
-    tokens: int
-    finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The log-probability of a continuation, and whether greedy decoding would write it."""
-
-    logprob: float
-    is_greedy: bool
-
-
-class _Batch:
-    """A `llama_batch` behind numpy views, since ctypes costs more than a small model's step."""
-
-    def __init__(self, llama: Any, room: int) -> None:
-        self._llama, self.room, self.count = llama, room, 0
-        self.native = llama.llama_batch_init(room, 0, 1)
-
-        def view(pointer: Any, kind: Any) -> NDArray[Any]:
-            return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), shape=(room,))
-
-        self._token = view(self.native.token, ctypes.c_int32)
-        self._position = view(self.native.pos, ctypes.c_int32)
-        self._wanted = view(self.native.logits, ctypes.c_int8)
-        self._sequence = [
-            np.ctypeslib.as_array(self.native.seq_id[i], shape=(1,)) for i in range(room)
-        ]
-        view(self.native.n_seq_id, ctypes.c_int32)[:] = 1
-
-    @property
-    def full(self) -> bool:
-        return self.count >= self.room
-
-    def add(self, token: int, position: int, sequence: int, *, wanted: bool) -> int:
-        """Append a token; returns its place in the batch."""
-        place = self.count
-        self._token[place], self._position[place] = token, position
-        self._wanted[place], self._sequence[place][0] = wanted, sequence
-        self.count += 1
-        return place
-
-    def free(self) -> None:
-        self._llama.llama_batch_free(self.native)
 
 
 @dataclass(slots=True)
@@ -168,7 +83,7 @@ class Engine:
                 "little memory? Use a smaller --batch-size"
             )
         self._memory = self._llama.llama_get_memory(self._handle)
-        self._batch = _Batch(self._llama, max(step_tokens, self._outputs))
+        self._batch = NativeBatch(self._llama, max(step_tokens, self._outputs))
         self.steps = 0
 
     def __enter__(self) -> Self:

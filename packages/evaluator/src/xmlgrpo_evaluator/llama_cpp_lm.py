@@ -21,9 +21,10 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from xmlgrpo_evaluator.engine import Engine, Prompt, Sampling, Written, engine_for
+from xmlgrpo_evaluator.engine import Engine, engine_for
 from xmlgrpo_evaluator.gguf_model import GgufModel
 from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.sequences import Prompt, Sampling, Written
 from xmlgrpo_evaluator.threads import fastest_thread_count, idle_cores
 from xmlgrpo_rewards.errors import UserError
 
