@@ -24,6 +24,7 @@ from xmlgrpo_trainer.tiny.warm_start import Example, Mixture, OnProgress, exampl
 
 DESCRIPTION = "tiny.json"  # written last: a folder that has it is complete
 TOKENIZER_ROWS = 3000
+AFTERWARDS = ("controls.py", "further.py")  # code of this folder that has no part in a build
 
 
 def ensure_tiny_model(
@@ -63,7 +64,7 @@ def digest(settings: TinySettings, seed: int) -> str:
     recipe = hashlib.sha256()
     recipe.update(json.dumps([dataclasses.asdict(settings), seed, SYSTEM]).encode())
     for source in sorted(Path(__file__).parent.iterdir()):
-        if source.suffix in (".py", ".jinja"):
+        if source.suffix in (".py", ".jinja") and source.name not in AFTERWARDS:
             recipe.update(source.read_bytes())
     return recipe.hexdigest()[:12]
 
