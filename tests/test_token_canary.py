@@ -11,6 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 HUB_CANARY = "hf_" + "CanaryThatMustNotLeak0000000000000"
 WANDB_CANARY = "c0ffee" * 6 + "c0ff"
 
+COMMANDS = (
+    *("xmlgrpo_rewards.validate", "xmlgrpo_exporter.cli", "xmlgrpo_evaluator.cli"),
+    *("xmlgrpo_evaluator.report", "xmlgrpo_trainer.cli", "xmlgrpo_trainer.ask.command"),
+    *("xmlgrpo_trainer.plan.command", "xmlgrpo_trainer.doctor.command"),
+)
+
 OVERRIDES = (
     *(
         "grpo.max_steps=2",
@@ -45,7 +51,7 @@ def test_a_canary_token_is_in_no_file_and_no_line(tmp_path: Path) -> None:
         assert [path for path in files if canary in path.read_bytes()] == []
 
 
-@pytest.mark.parametrize("module", ["xmlgrpo_trainer.cli", "xmlgrpo_exporter.cli"])
+@pytest.mark.parametrize("module", COMMANDS)
 def test_a_token_on_the_command_line_is_refused_and_not_repeated(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"from {module} import main; main()", "--token", HUB_CANARY],

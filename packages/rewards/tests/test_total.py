@@ -151,3 +151,19 @@ def test_a_reward_that_misbehaves_is_named(name: str, said: str) -> None:
 def test_a_bad_gold_passes_through_as_it_is() -> None:
     with pytest.raises(UserError, match=r"^answer\[0\]: expected a number"):
         total(load_rewards({"correctness_reward_func": 1}), [GOOD], answer=["cat"])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        pytest.param("def pays(:", "raised SyntaxError", id="syntax"),
+        pytest.param("pays = undefined", "raised NameError", id="name"),
+    ],
+)
+def test_a_module_of_ones_own_that_fails_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    (tmp_path / "broken_reward.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=f"'broken_reward' {words}"):
+        load_rewards({"broken_reward:pays": 1.0})

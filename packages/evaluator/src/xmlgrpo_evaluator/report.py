@@ -84,11 +84,11 @@ def render(folder: RunFolder) -> str:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The logged steps in order; after a resume the last line of a step counts."""
+    """The logged steps in order; the lines of one step are merged, a key's last value counts."""
     by_step: dict[int, dict[str, Any]] = {}
     for row in _json_lines(path):
         if isinstance(row.get("step"), int):
-            by_step[row["step"]] = row
+            by_step.setdefault(row["step"], {}).update(row)
     return [by_step[step] for step in sorted(by_step)]
 
 

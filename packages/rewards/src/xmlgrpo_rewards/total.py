@@ -161,6 +161,11 @@ def _import(path: str) -> RewardFunction:
             f"the reward {path!r}: cannot import {module_name!r} ({error}); install it, or put its "
             "folder on PYTHONPATH"
         ) from error
+    except Exception as error:  # whatever the user's own module does when it is imported
+        raise UserError(
+            f"the reward {path!r}: importing {module_name!r} raised {type(error).__name__}: "
+            f"{error}; mend that module"
+        ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         callables = [name for name, value in vars(module).items() if callable(value)]

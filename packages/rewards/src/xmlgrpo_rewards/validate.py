@@ -143,6 +143,11 @@ def validate(task_name: str, paths: Sequence[Path]) -> int:
 
 def main() -> None:
     """The console script `xmlgrpo-validate`."""
+    run_command(run)
+
+
+def run() -> int:
+    """Read the command line, check, and give the exit code."""
     parser = argparse.ArgumentParser(
         prog="xmlgrpo-validate",
         description="Check that every gold answer scores full marks and no known hack does.",
@@ -150,7 +155,7 @@ def main() -> None:
     parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="rows, JSON lines")
     given = parser.parse_args()
-    run_command(lambda: validate(given.task, given.paths))
+    return validate(given.task, given.paths)
 
 
 if __name__ == "__main__":
