@@ -28,6 +28,7 @@ def test_shared_prefix(prompts, expected):
     assert shared_prefix(prompts) == expected
 
 
+@pytest.mark.gguf
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -37,7 +38,6 @@ def test_shared_prefix(prompts, expected):
     ],
 )
 def test_a_file_that_is_no_gguf_is_named(tmp_path, content, message):
-    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python")
     path = tmp_path / "model.gguf"
     if content is not None:
         path.write_bytes(content)
