@@ -234,14 +234,3 @@ def tiny_gguf(tiny, tmp_path_factory) -> Path:
     files = list(out.glob("*.gguf"))
     assert files, f"{done.stdout}\n{done.stderr}"
     return files[0]
-
-
-@pytest.fixture(scope="session")
-def gsm8k() -> Path:
-    """The folder with GSM8K's train.jsonl and test.jsonl, which GSM8K_DIR names."""
-    folder = os.environ.get("GSM8K_DIR")
-    if not folder:
-        if os.environ.get("GSM8K_REQUIRED") == "1":
-            pytest.fail("GSM8K_REQUIRED=1, but GSM8K_DIR names no folder with test.jsonl")
-        pytest.skip("GSM8K_DIR names no folder with train.jsonl and test.jsonl")
-    return Path(folder)

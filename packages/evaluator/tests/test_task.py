@@ -173,8 +173,8 @@ def test_every_config_stops_where_it_must(path):
     assert limit == generation["max_gen_toks"]
 
 
-def test_every_gold_of_gsm8k_scores_full_marks(glue, gsm8k):
-    loaded = glue.load(data=str(gsm8k))
+def test_every_gold_of_gsm8k_scores_full_marks(glue, gsm8k_dir):
+    loaded = glue.load(data=str(gsm8k_dir))
     assert len(loaded["test"]) == 1319
     for doc in loaded["test"]:
         assert glue.process_results(doc, [glue.worked_reply(doc)])["strict_accuracy"] == 1.0

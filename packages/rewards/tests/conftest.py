@@ -1,4 +1,3 @@
-import os
 import random
 from pathlib import Path
 
@@ -24,16 +23,6 @@ def rows_path() -> Path:
 @pytest.fixture(scope="session")
 def examples(task: Task) -> list[Example]:
     return [task.example(row.fields, row.id) for row in read_jsonl(ROWS)]
-
-
-@pytest.fixture(scope="session")
-def gsm8k_dir() -> Path:
-    """The folder with the real `train.jsonl` and `test.jsonl`."""
-    if folder := os.environ.get("GSM8K_DIR"):
-        return Path(folder)
-    if os.environ.get("GSM8K_REQUIRED") == "1":
-        pytest.fail("GSM8K_REQUIRED=1 but GSM8K_DIR is not set")
-    pytest.skip("set GSM8K_DIR to the folder with GSM8K's train.jsonl and test.jsonl")
 
 
 @pytest.fixture
