@@ -18,7 +18,7 @@ nox.options.default_venv_backend = "none"
 
 ROOT = Path(__file__).resolve().parent
 BIN = ROOT / ".venv" / "bin"
-PACKAGES = ("rewards", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
 SOURCES = tuple(f"packages/{package}/src" for package in PACKAGES)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv: one pip install of the locked requirements, then the four packages, editable.
+# Make .venv: one pip install of the locked requirements, then the five packages, editable.
 # `make setup` runs this when a lock or a package's pyproject.toml is newer than the last set-up.
 # Your own pip settings (PIP_*, pip.conf) hold; TORCH_INDEX adds one index, for another torch build.
 set -euo pipefail
@@ -57,5 +57,5 @@ pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
   exit 1
 }
 pip install --quiet --no-compile --no-deps --no-build-isolation \
-  -e packages/rewards -e packages/trainer -e packages/evaluator -e packages/exporter
+  -e packages/rewards -e packages/rollout -e packages/trainer -e packages/evaluator -e packages/exporter
 pip check

@@ -1,4 +1,4 @@
-"""Build the four wheels; install and import each with what it declares, and nothing else.
+"""Build the five wheels; install and import each with what it declares, and nothing else.
 
 Run it as `nox -s wheels`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import environments
 
-PACKAGES = ("rewards", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -31,7 +31,7 @@ def main() -> None:
             print(f"{wheel.name}, {wheel.stat().st_size / 1024:.0f} KiB", flush=True)
             python = environments.create(Path(scratch) / package, Path(sys.executable))
             install = ("install", "--quiet", "--no-index", "--no-deps")
-            environments.pip(python, *install, *{wheels["rewards"], wheel})
+            environments.pip(python, *install, *{wheels["rewards"], wheels["rollout"], wheel})
             environments.link_requirements(python)
             environments.pip(python, "check")
             # -I: not the checkout, not PYTHONPATH; what is imported is what was installed

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("rewards", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKS = ROOT / "ci" / "requirements"
 # Optional packages need not be installed where the tests run, so their names are said here.

@@ -8,6 +8,7 @@ import pytest
 
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.holdout import (
     WORKED,
     Exam,
@@ -18,7 +19,6 @@ from xmlgrpo_trainer.holdout import (
     save_result,
     take,
 )
-from xmlgrpo_trainer.rollout import Sampling
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.checkpoint import (
     SealCheckpoints,
@@ -26,7 +28,6 @@ from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
-from xmlgrpo_trainer.rollout import Sampling, choose_engine
 from xmlgrpo_trainer.run_dir import hold_identity
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
 from xmlgrpo_trainer.selection import KeepBest, stopped_early

@@ -16,8 +16,9 @@ from typing import Any
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.run_folder import write_json, write_text
 from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.prompts import encode_prompts
-from xmlgrpo_trainer.rollout import Engine, Sampling
 
 # A sum with its operands and an equals sign, such as `12+4 =`.  Bounded repeats: linear time.
 WORKED = re.compile(r"\d[ ]?[-+*/x×÷][ ]?\$?\d[\d.,]{0,12}[ ]?=")

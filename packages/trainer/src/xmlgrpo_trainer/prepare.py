@@ -13,13 +13,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_rewards.total import WeightedReward
+from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_trainer.config import TINY, RunConfig
 from xmlgrpo_trainer.data import Problems, drop_long, load_problems
 from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
 from xmlgrpo_trainer.model import (
     Policy,
-    check_vllm,
     choose_placement,
     import_unsloth,
     load_policy,

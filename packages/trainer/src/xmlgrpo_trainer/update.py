@@ -19,11 +19,12 @@ from trl import GRPOConfig, GRPOTrainer
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.model import Placement, Policy
 from xmlgrpo_trainer.prompts import encode_prompts
-from xmlgrpo_trainer.rollout import Engine, Sampling
 
 RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
 

@@ -101,9 +101,9 @@ def ask(question: str, source: "Source", arguments: argparse.Namespace) -> int:
 
     task = get_task(source.task)
     quiet_libraries()
+    from xmlgrpo_rollout.sampling import Sampling
     from xmlgrpo_trainer.ask.speaker import Settings, load_speaker
     from xmlgrpo_trainer.ask.view import ReplyView, remarks
-    from xmlgrpo_trainer.rollout import Sampling
 
     tokens = source.max_new_tokens if arguments.max_new_tokens is None else arguments.max_new_tokens
     sampling = Sampling(max_new_tokens=tokens, temperature=arguments.temperature)  # checks both

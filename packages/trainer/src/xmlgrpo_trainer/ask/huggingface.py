@@ -9,12 +9,12 @@ import torch
 from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.stops import cut_after_stop
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
 from xmlgrpo_trainer.config import ModelConfig
 from xmlgrpo_trainer.model import choose_placement, load_policy
 from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
-from xmlgrpo_trainer.rollout.stops import cut_after_stop
 
 HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are not a character yet
 BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")  # SentencePiece's byte fallback

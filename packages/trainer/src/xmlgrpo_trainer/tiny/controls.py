@@ -148,10 +148,11 @@ def _examined(folder: Path, config: "RunConfig", problems: Any) -> Mapping[str, 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from xmlgrpo_rewards.task import get_task
+    from xmlgrpo_rollout.choice import choose_engine
+    from xmlgrpo_rollout.sampling import Sampling
     from xmlgrpo_trainer.grpo_defaults import completion_limit
     from xmlgrpo_trainer.holdout import Exam, take
     from xmlgrpo_trainer.prompts import stop_ids
-    from xmlgrpo_trainer.rollout import Sampling, choose_engine
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)

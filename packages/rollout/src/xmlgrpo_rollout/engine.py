@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from xmlgrpo_trainer.rollout.sampling import Sampling
+from xmlgrpo_rollout.sampling import Sampling
 
 
 class Engine(Protocol):

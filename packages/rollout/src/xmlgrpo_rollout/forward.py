@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
-from xmlgrpo_trainer.rollout.weights import Gemma3Weights, LayerWeights, Rope
+from xmlgrpo_rollout.weights import Gemma3Weights, LayerWeights, Rope
 
 # (number of the layer, its kind, query_R_T_N_D, key_R_T_K_D, value_R_T_K_D) -> mixed_R_T_(N*D)
 Attend = Callable[[int, str, Tensor, Tensor, Tensor], Tensor]

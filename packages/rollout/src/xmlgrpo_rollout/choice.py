@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.model import check_vllm
-from xmlgrpo_trainer.rollout.engine import Engine
-from xmlgrpo_trainer.rollout.generate import GenerateEngine
-from xmlgrpo_trainer.rollout.static import StaticEngine
-from xmlgrpo_trainer.rollout.weights import why_not_read
+from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.static import StaticEngine
+from xmlgrpo_rollout.vllm import check_vllm
+from xmlgrpo_rollout.weights import why_not_read
 
 EngineName = Literal["generate", "graph", "vllm"]
 ENGINE_NAMES = ("auto", "generate", "graph", "vllm")

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from xmlgrpo_trainer.rollout.sampling import Sampling
-from xmlgrpo_trainer.rollout.stops import cut_after_stop
+from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.stops import cut_after_stop
 
 
 class GenerateEngine:
@@ -30,7 +30,7 @@ class GenerateEngine:
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
     ) -> list[list[int]]:
-        """Complete every prompt `samples` times; see `xmlgrpo_trainer.rollout.Engine`."""
+        """Complete every prompt `samples` times; see `xmlgrpo_rollout.Engine`."""
         if not prompts:
             return []
         length = max(map(len, prompts))

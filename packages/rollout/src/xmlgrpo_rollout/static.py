@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_trainer.rollout.cache import KeyValueCache, prefill
-from xmlgrpo_trainer.rollout.forward import last_logits
-from xmlgrpo_trainer.rollout.sampling import Sampling, next_tokens
-from xmlgrpo_trainer.rollout.stops import cut_after_stop
-from xmlgrpo_trainer.rollout.weights import Gemma3Weights, Rope, read_rope, read_weights
+from xmlgrpo_rollout.cache import KeyValueCache, prefill
+from xmlgrpo_rollout.forward import last_logits
+from xmlgrpo_rollout.sampling import Sampling, next_tokens
+from xmlgrpo_rollout.stops import cut_after_stop
+from xmlgrpo_rollout.weights import Gemma3Weights, Rope, read_rope, read_weights
 
 ROWS = 512  # completions that grow side by side at most ...
 CACHE_BYTES = 2**30  # ... and fewer where their keys and values would take more than this
@@ -51,7 +51,7 @@ class StaticEngine:
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
     ) -> list[list[int]]:
-        """Complete every prompt `samples` times; see `xmlgrpo_trainer.rollout.Engine`."""
+        """Complete every prompt `samples` times; see `xmlgrpo_rollout.Engine`."""
         # prompts of like length side by side: less padding
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         slots = max(map(len, prompts), default=0) + sampling.max_new_tokens

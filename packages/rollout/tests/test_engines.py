@@ -9,10 +9,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.rollout import Sampling, choose_engine, static
-from xmlgrpo_trainer.rollout.generate import GenerateEngine
-from xmlgrpo_trainer.rollout.static import StaticEngine
-from xmlgrpo_trainer.rollout.weights import why_not_read
+from xmlgrpo_rollout import static
+from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.static import StaticEngine
+from xmlgrpo_rollout.weights import why_not_read
 
 EOS, END_OF_TURN, PAD = 1, 6, 0
 VOCABULARY = 61

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from xmlgrpo_trainer.rollout.forward import Attend
+from xmlgrpo_rollout.forward import Attend
 
 SLIDING = "sliding_attention"
 
