@@ -1,0 +1,147 @@
+"""HTTP for the hub: a route is a method, a pattern and a function in `ROUTES`."""
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from . import lfs, repositories, xet
+from .state import Call, Download, HangUpError, Hub, RefusalError, Request
+
+ID = r"(?P<id>[\w.-]+/[\w.-]+)"
+API = rf"/api/models/{ID}"
+
+ROUTES = [
+    (method, re.compile(pattern), route)
+    for method, pattern, route in (
+        ("GET", r"/api/whoami-v2", repositories.whoami),
+        ("POST", r"/api/validate-yaml", repositories.validate_yaml),
+        ("POST", r"/api/repos/create", repositories.create_repo),
+        ("GET", rf"{API}(?:/revision/(?P<rev>[^/]+))?", repositories.model_info),
+        ("GET", rf"{API}/tree/(?P<rev>[^/]+)", repositories.tree),
+        ("POST", rf"{API}/branch/(?P<name>[^/]+)", repositories.create_branch),
+        ("POST", rf"{API}/tag/(?P<rev>[^/]+)", repositories.create_tag),
+        ("POST", rf"{API}/preupload/(?P<rev>[^/]+)", repositories.preupload),
+        ("POST", rf"{API}/commit/(?P<rev>[^/]+)", repositories.commit),
+        ("GET", rf"/{ID}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", repositories.download),
+        ("POST", rf"/{ID}\.git/info/lfs/objects/batch", lfs.batch),
+        ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})(?:/(?P<part>\d+))?", lfs.put),
+        ("POST", r"/lfs/(?P<oid>[0-9a-f]{64})", lfs.complete),
+        ("POST", rf"/verify/{ID}", lfs.verify),
+        ("GET", rf"{API}/xet-(?P<what>read|write)-token/(?P<rev>[^/]+)", xet.token),
+    )
+]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer: two wait 40 ms for the client's acknowledgement
+    disable_nagle_algorithm = True
+    hub: Hub
+
+    def log_message(self, *args) -> None:
+        """Keep quiet; `Hub.requests` has them."""
+
+    def handle_any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = urlsplit(self.path).path
+        request = Request(self.command, path, self.headers.get("Authorization"), body)
+        with self.hub.lock:
+            self.hub.requests.append(request)
+            try:
+                self.hub.before(request)
+                self.send_result(self.route(request))
+            except RefusalError as refusal:
+                self.send_refusal(refusal)
+            except HangUpError:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    # http.server looks a request's method up under these names
+    do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
+
+    def route(self, request: Request) -> dict | list | Download:
+        for failure in self.hub.failures:
+            if failure.times > 0 and re.search(failure.pattern, f"{request.method} {request.path}"):
+                failure.times -= 1
+                if failure.done:
+                    self.carry_out(request)
+                if failure.status is None:
+                    raise HangUpError
+                raise RefusalError(failure.status, "injected failure", page=failure.page)
+        return self.carry_out(request)
+
+    def carry_out(self, request: Request) -> dict | list | Download:
+        user = role = None
+        if request.authorization is not None:
+            token = request.authorization.removeprefix("Bearer ")
+            if token not in self.hub.tokens:
+                raise RefusalError(401, "Invalid credentials in Authorization header")
+            user, role = self.hub.tokens[token]
+        method = "GET" if request.method == "HEAD" else request.method
+        for known, pattern, route in ROUTES:
+            match = pattern.fullmatch(request.path)
+            if known == method and match:
+                return route(Call(self.hub, request, user, role, match))
+        raise RefusalError(404, f"no route {request.method} {request.path}")
+
+    def send_result(self, result: dict | list | Download) -> None:
+        if isinstance(result, Download):
+            blob = result.blob
+            etag = f'"{blob.lfs or blob.oid}"'
+            headers = {
+                "ETag": etag,
+                "X-Linked-ETag": etag,
+                "X-Linked-Size": str(blob.size),
+                "X-Repo-Commit": result.commit,
+            }
+            self.send(200, blob.content, headers | result.headers)
+        else:
+            headers = {}
+            if "etag" in result:
+                headers = {"ETag": f'"{result["etag"]}"'}
+            if "casUrl" in result:
+                headers = xet.token_headers(result)
+            self.send(200, json.dumps(result).encode(), headers)
+
+    def send_refusal(self, refusal: RefusalError) -> None:
+        headers = {"X-Error-Message": refusal.message}
+        if refusal.code is not None:
+            headers["X-Error-Code"] = refusal.code
+        body = {"error": refusal.message, "errors": [{"message": refusal.message}]}
+        if refusal.url is not None:
+            body["url"] = refusal.url
+        self.send(refusal.status, refusal.page or json.dumps(body).encode(), headers)
+
+    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+
+@contextmanager
+def serve(tokens: dict[str, tuple[str, str]], port: int = 0) -> Iterator[Hub]:
+    """Run a hub on a port of 127.0.0.1, a free one by default, for as long as the block lasts."""
+    hub = Hub(tokens)
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", port), type("BoundHandler", (Handler,), {"hub": hub})
+    )
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
