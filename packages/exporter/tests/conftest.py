@@ -1,4 +1,6 @@
-"""A small real run: Gemma's shapes and files, a few seconds on a CPU.
+"""Small real runs, and a hub to publish them on.
+
+A run has Gemma's shapes and files and takes a few seconds on a CPU.
 
 The base is trained just enough to answer in the reply format, so that its distributions are peaked
 as a real model's are: greedy replies of random weights part at the first rounding error.
@@ -12,6 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 from xmlgrpo_rewards import reply
+
+from . import run_folders
+from .hub_server import serve
+from .publishing import READ, WRITE
 
 SPECIAL = ("<mask>", "<start_of_turn>", "<end_of_turn>")
 NAMES = ("Tom", "Ann", "Mia", "Ben", "Kim", "Sam")
@@ -217,3 +223,29 @@ def vision_run(tmp_path_factory, tiny_run):
     add_adapter(model, run / "adapter", r".*language_model.*\.(q_proj|v_proj)")
     write_run(run, base, "Gemma3ForConditionalGeneration")
     return SimpleNamespace(base=base, run=run)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub, and a client that asks it by LFS, keeps its files in `tmp_path` and never waits."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http, disable_progress_bars, enable_progress_bars
+
+    from xmlgrpo_exporter import hub_calls
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", WRITE)
+    monkeypatch.setattr(hub_calls, "WAIT_S", 0)
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+    disable_progress_bars()
+    with serve({WRITE: ("alice", "write"), READ: ("alice", "read")}) as hub:
+        yield hub
+    enable_progress_bars()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with every artefact and every gate passed, and no model in it."""
+    return run_folders.write_full_run(tmp_path / "gsm8k-1b")

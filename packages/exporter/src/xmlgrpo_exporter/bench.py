@@ -1,15 +1,18 @@
 """What every GGUF of one model is held against: prompts, ids, and the model's own replies."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from xmlgrpo_exporter.conversations import conversations
+from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.questions import AWKWARD, QuestionSet
 from xmlgrpo_exporter.reference import Reference, load_reference
 from xmlgrpo_rewards.errors import UserError
 
 CALIBRATION_PROMPTS = 128
 LEAST_CALIBRATION = 8
+FLOAT32_BYTES = 4
 
 Messages = list[dict[str, str]]
 
@@ -21,8 +24,9 @@ class Bench:
     Attributes:
         reference: the merged model.
         source: where the questions came from, in words.
-        chats: the prompts as messages: every question, then the awkward texts.
-        texts: the same as the model's own template renders them.
+        chats: the prompts as messages: every question, then the awkward texts; empty for a model
+            without a chat template.
+        texts: the same as the model's own template renders them; without one, as they are.
         ids: the same as token ids.
         replies: greedy replies to the first `len(replies)` prompts, stop id included.
         new_tokens: longest reply.
@@ -37,24 +41,29 @@ class Bench:
     new_tokens: int
 
     @property
-    def template(self) -> str:
-        """The chat template the model was trained with."""
-        return str(self.reference.tokenizer.chat_template)
+    def template(self) -> str | None:
+        """The chat template the model was trained with; None for one that continues plain text."""
+        template: str | None = self.reference.tokenizer.chat_template
+        return template
 
     def spare(self) -> list[list[int]]:
-        """Prompts that no gate looks at, to calibrate with.
+        """Prompts that no gate looks at, to calibrate with."""
+        return self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]
 
-        Raises:
-            UserError: too few questions are left over.
-        """
-        left = self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]
-        if len(left) < LEAST_CALIBRATION:
-            raise UserError(
-                f"an importance matrix needs {LEAST_CALIBRATION} questions besides the "
-                f"{len(self.replies)} of the check, {len(left)} are left ({self.source}); give "
-                "more with --data"
-            )
-        return left
+
+def require_spare(questions: QuestionSet, prompts: int) -> None:
+    """See that enough questions are left to calibrate with.
+
+    Raises:
+        UserError: too few are.
+    """
+    checked = min(prompts, len(questions.texts))
+    left = len(questions.texts) - checked
+    if left < LEAST_CALIBRATION:
+        raise UserError(
+            f"an importance matrix needs {LEAST_CALIBRATION} questions besides the {checked} of "
+            f"the check, {left} are left ({questions.source}); give more with --data"
+        )
 
 
 def prepare_bench(
@@ -77,10 +86,22 @@ def prepare_bench(
         device: "cpu" or "cuda".
 
     Raises:
-        UserError: the folder is no model, or its tokenizer has no chat template.
+        UserError: the folder is no model, its chat template refuses our messages, or the temporary
+            folder is too full for the logits that a file's are compared by.
     """
     reference = load_reference(model, device)
-    chats = conversations((*questions.texts, *AWKWARD), task)
-    texts, ids = reference.encode(chats)
+    require_free(
+        Path(tempfile.gettempdir()),
+        prompts * new_tokens * reference.vocabulary * FLOAT32_BYTES,
+        "the comparison of logits",
+        "set TMPDIR to a folder on another disk, or compare fewer (--prompts)",
+    )
+    asked = (*questions.texts, *AWKWARD)
+    if reference.tokenizer.chat_template:
+        chats = conversations(asked, task)
+        texts, ids = reference.encode(chats)
+    else:
+        chats = []
+        texts, ids = reference.encode_plain(asked)
     replies = reference.greedy(ids[: min(prompts, len(questions.texts))], new_tokens)
     return Bench(reference, questions.source, chats, texts, ids, replies, new_tokens)

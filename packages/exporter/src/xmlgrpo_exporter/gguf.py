@@ -12,23 +12,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from xmlgrpo_exporter.check_record import read_check
-from xmlgrpo_exporter.converter import convert, find_converter
+from xmlgrpo_exporter.converter import convert
 from xmlgrpo_exporter.disk import require_free
+from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_exporter.llama import ask_llama, threads
 from xmlgrpo_exporter.quant_types import (
     CONVERTER_TYPES,
     FILE_TYPES,
-    NEEDS_IMATRIX,
     estimated_bytes,
 )
 from xmlgrpo_exporter.staging import stage
+from xmlgrpo_exporter.stored_weights import weights_of
 from xmlgrpo_rewards.errors import UserError
 
 QUANTIZE_TIMEOUT_S = 6 * 3600
 WORK = ".work-"
 EXACT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
-Say = Callable[[str], None]
 # Watch(words, path, expected_bytes): shows a file growing; the hook is called while it does
 Watch = Callable[[str, Path, int], AbstractContextManager[Callable[[], None]]]
 
@@ -44,6 +44,7 @@ class ExportPlan:
         name: their names start with it.
         todo: types still to be made.
         done: types whose file is there, made from this very model.
+        failed: those of them that a later check found wanting.
         exact: the type that holds the weights without loss; others are quantized from it.
         parameters: number of weights.
         with_imatrix: quantized by an importance matrix.
@@ -55,6 +56,7 @@ class ExportPlan:
     name: str
     todo: tuple[str, ...]
     done: tuple[str, ...]
+    failed: tuple[str, ...]
     exact: str
     parameters: int
     with_imatrix: bool
@@ -87,28 +89,27 @@ def plan_export(
     """Decide what is to be made, and whether it can be.
 
     Raises:
-        UserError: a type needs an importance matrix, a file of another model has the name, or the
+        UserError: a file of another model has the name, one was changed after its check, or the
             disk is too full.
     """
-    blind = [quant for quant in quants if quant in NEEDS_IMATRIX and not with_imatrix]
-    if blind:
-        raise UserError(
-            f"{', '.join(blind)}: llama.cpp does not quantize to so few bits without an importance "
-            "matrix; add --imatrix, or take q3_k_m or more"
-        )
     checked = read_check(out)
     same_model = checked.get("model", {}).get("fingerprint") == fingerprint
-    done = []
+    done, failed = [], []
     for quant in quants:
         path = file_path(out, name, quant, with_imatrix=with_imatrix)
         if not path.exists():
             continue
-        if not same_model or path.name not in checked.get("files", {}):
+        entry = checked.get("files", {}).get(path.name)
+        if not same_model or not entry:
             raise UserError(
                 f"{path} was made from another model (or by other means) and is not overwritten; "
                 "remove it or give --out"
             )
+        if sha256_of(path) != entry["sha256"]:
+            raise UserError(f"{path} has changed since it was checked; remove it, or restore it")
         done.append(quant)
+        if not entry["passed"]:
+            failed.append(quant)
     parameters, dtype = weights_of(model)
     todo = tuple(quant for quant in quants if quant not in done)
     exact = EXACT.get(dtype, "f32")
@@ -116,46 +117,36 @@ def plan_export(
         needed = sum(estimated_bytes(quant, parameters) for quant in {*todo, exact})
         require_free(out, needed, f"GGUF ({', '.join(todo)})")
     return ExportPlan(
-        model, fingerprint, out, name, todo, tuple(done), exact, parameters, with_imatrix
+        model=model,
+        fingerprint=fingerprint,
+        out=out,
+        name=name,
+        todo=todo,
+        done=tuple(done),
+        failed=tuple(failed),
+        exact=exact,
+        parameters=parameters,
+        with_imatrix=with_imatrix,
     )
-
-
-def weights_of(model: Path) -> tuple[int, str]:
-    """Number of weights and the number type most of them have, from the safetensors' headers.
-
-    Raises:
-        UserError: a file is not whole.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    sizes: dict[str, int] = {}
-    for path in sorted(model.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="np") as file:
-                for key in file.keys():  # noqa: SIM118 - a safetensors file is no dict
-                    tensor = file.get_slice(key)
-                    count = 1
-                    for length in tensor.get_shape():
-                        count *= length
-                    sizes[tensor.get_dtype()] = sizes.get(tensor.get_dtype(), 0) + count
-        except SafetensorError as error:
-            raise UserError(f"{path} is not a whole safetensors file ({error})") from None
-    names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-    largest = max(sizes, key=lambda kind: sizes[kind])
-    return sum(sizes.values()), names.get(largest, largest)
 
 
 @contextmanager
 def file_writer(
-    plan: ExportPlan, imatrix: Path | None, watch: Watch, say: Say
-) -> Iterator[Callable[[str, Path], None]]:
+    plan: ExportPlan, tree: Path, imatrix: Path | None, watch: Watch
+) -> Iterator[Callable[[str], Path]]:
     """What is needed to make files, cleaned away at the end.
 
+    Args:
+        plan: what is made; its folder is ours alone (`hold`).
+        tree: the converter's folder.
+        imatrix: an importance matrix, if there is one.
+        watch: shows a file growing.
+
     Yields:
-        A function that writes the file of a type to a path: by the converter for types that are
-        not quantized, else by llama.cpp's quantizer from a lossless file, made once.
+        A function that writes the file of a type into a working folder of this process, on the same
+        disk as `plan.out`, and says where: by the converter for types that are not quantized, else
+        by llama.cpp's quantizer from a lossless file, made once.
     """
-    tree = find_converter(say)
     plan.out.mkdir(parents=True, exist_ok=True)
     for left_over in plan.out.glob(f"{WORK}*"):  # of a run that was killed outright
         shutil.rmtree(left_over)
@@ -169,15 +160,17 @@ def file_writer(
             with watch(f"convert to {quant}", path, estimated_bytes(quant, plan.parameters)) as on:
                 convert(tree, staged, path, outtype=quant, name=plan.name, on_poll=on)
 
-        def write(quant: str, path: Path) -> None:
+        def write(quant: str) -> Path:
+            path = work / f"{quant}.gguf"
             if quant in CONVERTER_TYPES:
                 copy_to(quant, path)
-                return
+                return path
             if not lossless.exists():
                 copy_to(plan.exact, lossless)
             size = estimated_bytes(quant, plan.parameters)
             with watch(f"quantize to {quant}", path, size) as on_poll:
                 quantize(lossless, path, quant, imatrix, on_poll)
+            return path
 
         yield write
 

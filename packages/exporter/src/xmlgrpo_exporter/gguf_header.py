@@ -28,6 +28,8 @@ MAX_ARRAY = 1 << 22  # sixteen times the largest vocabulary in use
 MAX_STRING_BYTES = 16 << 20
 MAX_KEY_BYTES = 1 << 16
 MAX_DIMENSIONS = 4
+# Ten vocabularies of Gemma's length (262,144) fit.  Read into Python's lists a byte may become ten.
+MAX_HEADER_BYTES = 64 << 20
 
 STRING, ARRAY = 8, 9
 SCALARS = {
@@ -135,7 +137,8 @@ class _Reader:
     """A cursor over the file that knows how many bytes are left."""
 
     def __init__(self, file: BinaryIO, path: Path, length: int) -> None:
-        self._file, self._path, self._left, self._length = file, path, length, length
+        self._file, self._path, self._length = file, path, length
+        self._left = min(length, MAX_HEADER_BYTES)
 
     def header(self) -> GgufHeader:
         magic = self._bytes(4, "magic")
@@ -157,7 +160,7 @@ class _Reader:
         if not isinstance(alignment, int) or not 8 <= alignment <= 1 << 16 or alignment % 8:
             raise self._bad(f"general.alignment is {alignment!r}")
         described = [self._tensor() for _ in range(tensor_count)]
-        position = self._length - self._left
+        position = self._file.tell()
         start = -(-position // alignment) * alignment
         return GgufHeader(version, metadata, tuple(self._placed(t, start) for t in described))
 

@@ -25,9 +25,29 @@ NO_ROOM = frozenset({413, 507})
 # httpx2 in 2.x): connections refused, reset and timed out.
 NETWORK_ERROR: type[Exception] = HfHubHTTPError.__mro__[1]
 
-# RuntimeError is what the client wraps a failed LFS upload in and what hf_xet raises; a JSON error
-# is a proxy's HTML page where the Hub's answer was expected.
-HUB_ERRORS = (NETWORK_ERROR, RuntimeError, ConnectionError, json.JSONDecodeError)
+# hf_xet asks by itself, and what it was answered stands only in the text of its error.
+XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
+
+
+def _errors_of_xet() -> tuple[type[Exception], ...]:
+    """The errors of hf_xet's own (they are OSErrors); none where it is not installed."""
+    try:
+        import hf_xet
+    except ImportError:
+        return ()
+    return tuple(
+        value
+        for value in vars(hf_xet).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    )
+
+
+# RuntimeError is what the client wraps a failed LFS upload in, ConnectionError what hf_xet raises;
+# a JSON error is a proxy's HTML page where the Hub's answer was expected.
+HUB_ERRORS = (
+    *(NETWORK_ERROR, RuntimeError, ConnectionError, json.JSONDecodeError),
+    *_errors_of_xet(),
+)
 
 
 def ask(doing: str, call: Callable[[], T]) -> T:
@@ -60,10 +80,12 @@ def ask(doing: str, call: Callable[[], T]) -> T:
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind an error of the client; None when no answer came."""
-    return next(
-        (link.response.status_code for link in _chain(error) if isinstance(link, HfHubHTTPError)),
-        None,
-    )
+    for link in _chain(error):
+        if isinstance(link, HfHubHTTPError):
+            return int(link.response.status_code)
+        if said := XET_STATUS.search(str(link)):
+            return int(said[1])
+    return None
 
 
 def no_token() -> UserError:
@@ -85,6 +107,11 @@ def _is_transient(error: Exception) -> bool:
     return status is None or status in TRANSIENT
 
 
+def _may_be_xet(error: Exception) -> bool:
+    """Whether the failure was in hf_xet, as far as can be told: not in the client's own HTTP."""
+    return not isinstance(error, NETWORK_ERROR | json.JSONDecodeError)
+
+
 def _in_words(doing: str, error: Exception) -> UserError:
     status = status_of(error)
     said = _what_it_said(error)
@@ -93,7 +120,7 @@ def _in_words(doing: str, error: Exception) -> UserError:
         todo = (
             "What was uploaded is kept there: run the same command again, and only the rest goes up"
         )
-        if isinstance(error, RuntimeError):
+        if _may_be_xet(error):
             todo += ". If it is always so with the contents of files, try HF_HUB_DISABLE_XET=1"
         return UserError(f"{doing}: the Hub {happened}, twice ({said}). {todo}")
     todo = {
@@ -105,6 +132,8 @@ def _in_words(doing: str, error: Exception) -> UserError:
     }.get(status, "Mend what it names, then run the command again")
     if status in NO_ROOM:
         todo = "The Hub has no room for this: delete something there, or publish less (--what)"
+    if _may_be_xet(error):
+        todo += ". A hub without Xet, or a network that blocks it, needs HF_HUB_DISABLE_XET=1"
     return UserError(f"{doing}: the Hub refused with {status} ({said}). {todo}")
 
 

@@ -14,16 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_exporter.llama_decoder import BATCH_TOKENS, Decoder
+
 RESULT = "result.json"
-BATCH_TOKENS = 512
-CLEAR_DATA = True
 
 
 def read_vocabulary(request: dict[str, Any], _folder: Path) -> dict[str, Any]:
     """Tokenize texts on every route a prompt takes into llama.cpp.
 
-    The request holds `file`, `texts` (rendered prompts), `conversations` (the same as messages) and
-    `stop_ids`.  The result holds, a text each: `ids` (special tokens read, none added),
+    The request holds `file`, `texts` (rendered prompts), `conversations` (the same as messages, or
+    none) and `stop_ids`.  The result holds, a text each: `ids` (special tokens read, none added),
     `chat_texts` and `chat_ids` (what a chat request makes of the messages with the file's own
     template), `raw_ids` (the text without its BOS, special tokens added: llama-server and Ollama).
     """
@@ -78,11 +78,12 @@ def read_vocabulary(request: dict[str, Any], _folder: Path) -> dict[str, Any]:
 
 
 def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Logits along given replies, greedy replies of its own, one chat answer.
+    """Logits along given replies, greedy replies of its own, one answer in words.
 
-    The request holds `file`, `prompts` and `replies` (token ids), `new_tokens`, `conversation` and
-    `threads`.  The logits that predict the replies go to `logits.f32`, float32 rows of the
-    vocabulary's length, one reply after the other.
+    The request holds `file`, `prompts` and `replies` (token ids), `new_tokens`, `conversation` (the
+    first prompt as messages; null for a model without a chat template) and `threads`.  The logits
+    that predict the replies go to `logits.f32`, float32 rows of the vocabulary's length, one reply
+    after the other.
     """
     import numpy as np
 
@@ -92,7 +93,7 @@ def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         for prompt, reply in zip(request["prompts"], request["replies"], strict=True)
     )
     llama = _open(request["file"], n_ctx=longest + 8, n_threads=request["threads"])
-    decoder = _Decoder(llama)
+    decoder = Decoder(llama)
     loaded = time.monotonic()
     rows = 0
     with (folder / "logits.f32").open("wb") as file:
@@ -105,24 +106,33 @@ def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     replies = [decoder.greedy(prompt, request["new_tokens"]) for prompt in request["prompts"]]
     written = time.monotonic()
     decoder.clear()
-    answer = llama.create_chat_completion(
-        messages=request["conversation"],
-        temperature=0.0,
-        repeat_penalty=1.0,  # llama-cpp-python's default is not 1
-        max_tokens=request["new_tokens"],
-    )
-    choice = answer["choices"][0]
+    answer, finish_reason = _answer(llama, request)
     tokens = sum(map(len, replies))
     return {
         "rows": rows,
         "vocabulary": decoder.vocabulary,
         "replies": replies,
-        "answer": choice["message"]["content"] or "",
-        "finish_reason": choice["finish_reason"],
+        "answer": answer,
+        "finish_reason": finish_reason,
         "load_s": round(loaded - started, 3),
         "greedy_tokens_per_s": round(tokens / max(written - scored, 1e-9), 1),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 3),
     }
+
+
+def _answer(llama: Any, request: dict[str, Any]) -> tuple[str, str]:
+    """What a user of llama-cpp-python is told, and why it ended: "stop" or "length"."""
+    options = {
+        "temperature": 0.0,
+        "repeat_penalty": 1.0,  # llama-cpp-python's default is not 1
+        "max_tokens": request["new_tokens"],
+    }
+    if request["conversation"] is None:
+        choice = llama.create_completion(request["prompts"][0], **options)["choices"][0]
+        return choice["text"], choice["finish_reason"]
+    answer = llama.create_chat_completion(messages=request["conversation"], **options)
+    choice = answer["choices"][0]
+    return choice["message"]["content"] or "", choice["finish_reason"]
 
 
 def quantize(request: dict[str, Any], _folder: Path) -> dict[str, Any]:
@@ -177,62 +187,6 @@ def _token_text(vocab: Any, token: int) -> str:
     if token < 0:
         return ""
     return str(llama_cpp.llama_vocab_get_text(vocab, token).decode("utf-8", errors="replace"))
-
-
-class _Decoder:
-    """One sequence through llama.cpp's own batch interface, logits as numpy views."""
-
-    def __init__(self, llama: Any) -> None:
-        import llama_cpp
-
-        self._lib = llama_cpp
-        self._context = llama.ctx
-        self._vocab = llama_cpp.llama_model_get_vocab(llama.model)
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
-        self.vocabulary: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
-
-    def clear(self) -> None:
-        """Forget the sequence."""
-        self._lib.llama_memory_clear(self._memory, CLEAR_DATA)
-
-    def logits(self, ids: list[int], first: int) -> Any:
-        """Decode a fresh sequence; yields the logits after each token from position `first` on."""
-        self.clear()
-        for start in range(0, len(ids), BATCH_TOKENS):
-            chunk = range(start, min(start + BATCH_TOKENS, len(ids)))
-            self._decode([ids[i] for i in chunk], start, [i >= first for i in chunk])
-            for i in chunk:
-                if i >= first:
-                    yield self._row(i - start)
-
-    def greedy(self, prompt: list[int], new_tokens: int) -> list[int]:
-        """The greedy reply, up to and with the first token that llama.cpp says ends it."""
-        *_, last = self.logits(prompt, len(prompt) - 1)
-        reply: list[int] = []
-        while True:
-            token = int(last.argmax())
-            reply.append(token)
-            if len(reply) == new_tokens or self._lib.llama_vocab_is_eog(self._vocab, token):
-                return reply
-            self._decode([token], len(prompt) + len(reply) - 1, [True])
-            last = self._row(0)
-
-    def _decode(self, ids: list[int], start: int, wanted: list[bool]) -> None:
-        batch = self._batch
-        batch.n_tokens = len(ids)
-        for i, (token, want) in enumerate(zip(ids, wanted, strict=True)):
-            batch.token[i], batch.pos[i], batch.logits[i] = token, start + i, want
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-        code = self._lib.llama_decode(self._context, batch)
-        if code:
-            raise RuntimeError(f"llama_decode returned {code}")
-
-    def _row(self, i: int) -> Any:
-        import numpy as np
-
-        pointer = self._lib.llama_get_logits_ith(self._context, i)
-        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary,))
 
 
 TASKS: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {

@@ -25,6 +25,7 @@ from xmlgrpo_exporter.reference import (
     load_tokenizer,
     stop_ids,
 )
+from xmlgrpo_exporter.stored_weights import weights_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import write_json
 
@@ -92,6 +93,9 @@ def merge(
     Raises:
         UserError: the adapter does not fit the base, or the disk is too full.
     """
+    if Path(base.name).is_dir():
+        parameters, _ = weights_of(Path(base.name))
+        require_free(out.parent, parameters * BYTES_A_WEIGHT[dtype], "the merged model")
     say(f"loading {base.name} in float32")
     model = load_model(base.name, revision=base.revision, model_class=base.model_class)
     parameters = sum(weight.numel() for weight in model.parameters())

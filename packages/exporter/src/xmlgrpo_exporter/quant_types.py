@@ -89,6 +89,20 @@ EIGHT_BITS = Limits(mean_kl=0.01, top1=0.97, greedy_identical=0.5)
 FEWER_BITS = Limits(mean_kl=0.05, top1=0.9, greedy_identical=0.0)
 
 
+def require_imatrix_for(quants: Iterable[str], *, with_imatrix: bool) -> None:
+    """See that types of very few bits come with an importance matrix.
+
+    Raises:
+        UserError: some need one and none is asked for.
+    """
+    blind = [quant for quant in quants if quant in NEEDS_IMATRIX and not with_imatrix]
+    if blind:
+        raise UserError(
+            f"{', '.join(blind)}: llama.cpp does not quantize to so few bits without an importance "
+            "matrix; add --imatrix, or take q3_k_m or more"
+        )
+
+
 def limits_for(quant: str, given: GivenLimits) -> Limits:
     """The limits of a type (of the smallest ones when its name is not known) or those given."""
     own = COPY if quant in CONVERTER_TYPES else EIGHT_BITS if quant == "q8_0" else FEWER_BITS

@@ -37,6 +37,22 @@ class Reference:
         """
         return encode(self.tokenizer, conversations)
 
+    def encode_plain(self, texts: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+        """The same for a model without a chat template, which continues a text as it is.
+
+        BOS stands in front where the tokenizer puts it there itself.
+        """
+        bos = self.tokenizer.bos_token_id
+        brings_bos = bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
+        whole = [(self.tokenizer.bos_token if brings_bos else "") + text for text in texts]
+        return whole, self.tokenizer(whole, add_special_tokens=False)["input_ids"]
+
+    @property
+    def vocabulary(self) -> int:
+        """Length of a row of logits."""
+        length: int = self.model.config.get_text_config().vocab_size
+        return length
+
     def greedy(
         self,
         prompts: Sequence[list[int]],

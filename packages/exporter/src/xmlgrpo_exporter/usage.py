@@ -53,7 +53,9 @@ def modelfile(file: str, tokenizer: Any, stop_ids: tuple[int, ...], system: str)
             )
         )
 
-    template = ollama_template(render, tokenizer.bos_token or "")
+    template = "{{ .Prompt }}"  # of a model that continues plain text
+    if tokenizer.chat_template:
+        template = ollama_template(render, tokenizer.bos_token or "")
     stops = "".join(
         f'PARAMETER stop "{text}"\n' for text in tokenizer.convert_ids_to_tokens(list(stop_ids))
     )
@@ -68,13 +70,18 @@ def modelfile(file: str, tokenizer: Any, stop_ids: tuple[int, ...], system: str)
     )
 
 
-def llama_cpp_line(file: str, system: str) -> str:
+def llama_cpp_line(file: str, system: str, *, chat: bool) -> str:
     """A shell line that asks the file one question with llama.cpp's own program.
 
     Args:
         file: path of the GGUF.
         system: the system message that training used; may be empty.
+        chat: whether the file has a chat template; else it continues the text.
     """
+    if not chat:
+        return (
+            f"llama-completion -m {shlex.quote(file)} -no-cnv --temp 0 --prompt 'Three weeks are'"
+        )
     told = f"--system-prompt {shlex.quote(system)} " if system else ""
     return (
         f"llama-cli -m {shlex.quote(file)} --jinja --single-turn --temp 0 {told}"

@@ -46,17 +46,18 @@ def tokens_gate(read: dict[str, Any], bench: Bench) -> Gate:
 def bos_gate(read: dict[str, Any], bench: Bench) -> Gate:
     """A prompt holds one BOS at its start, through chat requests and through added specials.
 
-    A model whose own prompts have none (some other families) must get none.
+    A model without a chat template is asked by the second route only.  A model whose own prompts
+    have no BOS (some other families) must get none.
     """
     bos = bench.reference.tokenizer.bos_token_id
     expected = int(bos is not None and bench.ids[0][:1] == [bos])
     found: dict[str, Any] = {}
     wrong = 0
-    for route in ("chat_ids", "raw_ids"):
+    for route in ("chat_ids", "raw_ids") if bench.chats else ("raw_ids",):
         counts = Counter(_bos_count(ids, bos) for ids in read[route])
         found[route.removesuffix("_ids")] = {str(key): value for key, value in counts.items()}
         wrong += sum(value for key, value in counts.items() if key != expected)
-    missing = len(bench.ids) - len(read["chat_ids"])
+    missing = len(bench.chats) - len(read["chat_ids"])
     why = ""
     if wrong or missing:
         why = (
@@ -76,6 +77,10 @@ def _bos_count(ids: list[int], bos: int | None) -> int:
 
 def template_gate(header: GgufHeader, read: dict[str, Any], bench: Bench) -> Gate:
     """The file's template is the model's, and renders every prompt alike."""
+    if bench.template is None:
+        has = "tokenizer.chat_template" in header.metadata
+        why = "the file has a chat template, the model it is held against has none" if has else ""
+        return Gate("template", not has, {"in_file": has}, {"in_file": False}, why)
     same_text = header.metadata.get("tokenizer.chat_template") == bench.template
     rendered = read["chat_texts"]
     differing = len(bench.texts) - sum(a == b for a, b in zip(bench.texts, rendered, strict=False))
@@ -109,8 +114,8 @@ def stop_gate(header: GgufHeader, read: dict[str, Any], bench: Bench) -> Gate:
     turn_end = end_of_turn_id(tokenizer)
     if turn_end is not None:
         text = header.tokens[turn_end] if turn_end < len(header.tokens) else None
-        kinds = header.metadata.get("tokenizer.ggml.token_type") or []
-        kind = kinds[turn_end] if turn_end < len(kinds) else None
+        kinds = header.metadata.get("tokenizer.ggml.token_type")
+        kind = kinds[turn_end] if isinstance(kinds, list) and turn_end < len(kinds) else None
         found[END_OF_TURN] = {"id": turn_end, "text": text, "type": kind}
         if text != END_OF_TURN or kind != CONTROL_TOKEN:
             why = why or (

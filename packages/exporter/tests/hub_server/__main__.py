@@ -2,7 +2,6 @@
 
 import tempfile
 import threading
-from pathlib import Path
 
 from .server import serve
 
@@ -11,7 +10,7 @@ WRITE, READ = "hf_" + "w" * 30, "hf_" + "r" * 30
 
 def main() -> None:
     with serve({WRITE: ("alice", "write"), READ: ("alice", "read")}, port=8999) as hub:
-        hub.xet_store = Path(tempfile.mkdtemp(prefix="hub-xet-"))
+        hub.cas_url = f"local://{tempfile.mkdtemp(prefix='hub-xet-')}"
         hub.before = lambda request: print(request.method, request.path, len(request.body))
         print(f"HF_ENDPOINT={hub.url} HF_TOKEN={WRITE}  (one that may only read: {READ})")
         threading.Event().wait()

@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import unquote
 
 
@@ -146,7 +145,7 @@ class Hub:
         tokens: token -> (user, role).
         part_bytes: LFS objects above it go up in parts of this size.
         room_bytes: what the LFS store holds at most.
-        xet_store: folder of the Xet store; None for a hub that has none.
+        cas_url: the Xet store's address, `local://FOLDER`; None for a hub without Xet.
         ignores_private: repositories are created public whatever was asked.
         before: called with each request before it is answered.
     """
@@ -161,7 +160,7 @@ class Hub:
     failures: list[Failure] = field(default_factory=list)
     part_bytes: int | None = None
     room_bytes: int | None = None
-    xet_store: Path | None = None
+    cas_url: str | None = None
     ignores_private: bool = False
     before: Callable[[Request], None] = lambda request: None
     lock: threading.RLock = field(default_factory=threading.RLock)

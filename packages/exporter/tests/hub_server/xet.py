@@ -10,6 +10,7 @@ terms' checks, and where flagged the sha256; all in records of 48 bytes.
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from .state import Call, Hub, RefusalError, XetFile
 
@@ -21,10 +22,10 @@ HAS_CHECKS, HAS_SHA256 = 1 << 31, 1 << 30
 def token(call: Call) -> dict:
     """Access to the store; the client asks again shortly before it expires."""
     call.repo(write=call.match["what"] == "write")
-    if call.hub.xet_store is None:
+    if call.hub.cas_url is None:
         raise RefusalError(404, "this hub has no Xet")
     return {
-        "casUrl": f"local://{call.hub.xet_store}",
+        "casUrl": call.hub.cas_url,
         "accessToken": "xet-access",
         "exp": int(time.time()) + 3600,
     }
@@ -52,8 +53,8 @@ def find(hub: Hub, sha256: str) -> XetFile | None:
 
 def files(hub: Hub) -> Iterator[XetFile]:
     """Every file that the store's shards speak of."""
-    shards = [] if hub.xet_store is None else hub.xet_store.glob("xet/xorbs/shards/*.mdb")
-    for path in shards:
+    store = Path((hub.cas_url or "").removeprefix("local://"))
+    for path in store.glob("xet/xorbs/shards/*.mdb") if hub.cas_url else ():
         shard, at = path.read_bytes(), RECORD
         while shard[at : at + 32] != END_OF_FILES:
             xet_hash = _hash(shard[at : at + 32])

@@ -1,6 +1,7 @@
 """`xmlgrpo-export check`: put GGUF files through the gates."""
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from xmlgrpo_exporter.check import FileCheck
 
 DEFAULT_TIMEOUT_S = 1800
+LOCK = ".lock"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -62,40 +64,55 @@ def command(arguments: argparse.Namespace) -> int:
     from xmlgrpo_exporter.check_record import write_check
     from xmlgrpo_exporter.converter import require_runtime
     from xmlgrpo_exporter.fingerprint import fingerprint
+    from xmlgrpo_exporter.hold import hold
 
     console = shared.console()
     run = RunFolder(arguments.run) if arguments.run else None
     files = find_files(run, arguments.gguf)
     model = shared.require_folder(*_model_of(run, arguments))
     require_runtime()
-    bench = bench_of(model, run, arguments, console)
+    folders = [arguments.out] if arguments.out else sorted({file.parent for file in files})
+    with ExitStack() as held:
+        for folder in folders:
+            held.enter_context(hold(folder / LOCK))
+        bench = bench_of(model, run, arguments, console)
+        checks = _check_all(files, bench, arguments, console)
+        for folder in folders:
+            here = [
+                check
+                for file, check in zip(files, checks, strict=True)
+                if arguments.out or file.parent == folder
+            ]
+            write_check(folder, model, fingerprint(model), bench, here)
+            console.print(f"wrote {folder / 'check.json'}")
+    return 0 if all(check.passed for check in checks) else EXIT_GATE_FAILED
+
+
+def _check_all(
+    files: list[Path], bench: "Bench", arguments: argparse.Namespace, console: Console
+) -> list["FileCheck"]:
     checks = []
     for file in files:
         console.print(f"[bold]{file.name}[/]")
         check = check_one(file, bench, arguments)
         show(check, console)
         checks.append(check)
-    folders = [arguments.out] if arguments.out else sorted({file.parent for file in files})
-    for folder in folders:
-        here = [
-            check
-            for file, check in zip(files, checks, strict=True)
-            if arguments.out or file.parent == folder
-        ]
-        write_check(folder, model, fingerprint(model), bench, here)
-        console.print(f"wrote {folder / 'check.json'}")
-    return 0 if all(check.passed for check in checks) else EXIT_GATE_FAILED
+    return checks
 
 
 def find_files(run: RunFolder | None, given: list[Path] | None) -> list[Path]:
     """The files to check.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or one is no file.
     """
     files = given or (sorted(run.gguf.glob("*.gguf")) if run else [])
     if not files:
         raise UserError("no GGUF file to check; name some with --gguf, or make them (make gguf)")
+    for file in files:
+        if not file.is_file():
+            kind = "a folder" if file.is_dir() else "nothing"
+            raise UserError(f"expected a GGUF file, found {kind} at {file}; name it with --gguf")
     return files
 
 
@@ -106,15 +123,22 @@ def _model_of(run: RunFolder | None, arguments: argparse.Namespace) -> tuple[Pat
 
 
 def bench_of(
-    model: Path, run: RunFolder | None, arguments: argparse.Namespace, console: Console
+    model: Path,
+    run: RunFolder | None,
+    arguments: argparse.Namespace,
+    console: Console,
+    *,
+    calibrate: bool = False,
 ) -> "Bench":
-    """Load the model and let it answer."""
-    from xmlgrpo_exporter.bench import prepare_bench
+    """Load the model and let it answer; with `calibrate`, see that questions are left for that."""
+    from xmlgrpo_exporter.bench import prepare_bench, require_spare
     from xmlgrpo_exporter.questions import load_questions
     from xmlgrpo_exporter.reference import choose_device
 
     shared.quiet_libraries(console)
     questions = load_questions(arguments.data, run.root if run else None)
+    if calibrate:
+        require_spare(questions, arguments.prompts)
     console.print(f"replies of {model} to compare with ({questions.source})")
     return prepare_bench(
         model,

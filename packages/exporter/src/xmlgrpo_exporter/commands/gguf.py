@@ -1,6 +1,7 @@
 """`xmlgrpo-export gguf`: merge if need be, convert, quantize, check."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,39 @@ from xmlgrpo_exporter.commands import check as check_command
 from xmlgrpo_exporter.commands import merge as merge_command
 from xmlgrpo_exporter.commands.progress import file_watcher
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
-from xmlgrpo_exporter.quant_types import FILE_TYPES, parse_quants
+from xmlgrpo_exporter.quant_types import FILE_TYPES, parse_quants, require_imatrix_for
 from xmlgrpo_rewards.run_folder import RunFolder, write_text
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.bench import Bench
     from xmlgrpo_exporter.gguf import ExportPlan
+
+TEXT_ONLY = (
+    "this model reads images too; the GGUF holds its language model only. The image projector "
+    "(mmproj) was not trained and is not exported: take the base model's"
+)
+NO_TEMPLATE = (
+    "{model} has no chat template, so it is exported and checked as a model that continues plain "
+    "text. If it is a chat model, put its chat_template.jinja there and export again: without it "
+    "every program asks the model in a form it was not trained on"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is exported, and under which name.
+
+    Attributes:
+        run: the run it comes from; None for a model folder from elsewhere.
+        model: the folder that is converted; a run's is made first.
+        out: where the files go.
+        name: their names start with it.
+    """
+
+    run: RunFolder | None
+    model: Path
+    out: Path
+    name: str
 
 
 def add_parser(subparsers: Any) -> None:
@@ -49,77 +77,105 @@ def add_parser(subparsers: Any) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """Export what the arguments name."""
-    from xmlgrpo_exporter.converter import require_runtime
+    from xmlgrpo_exporter.converter import find_converter, require_runtime
+    from xmlgrpo_exporter.hold import hold
+
+    console = shared.console()
+    quants = parse_quants(arguments.quants)
+    require_imatrix_for(quants, with_imatrix=arguments.imatrix)
+    require_runtime()
+    source = _source(arguments)
+    tree = find_converter(console.print)
+    if source.run:
+        code = merge_command.merge_run(source.run, source.model, arguments, console)
+        if code:
+            return code
+    with hold(source.out / check_command.LOCK):
+        return _export(source, quants, tree, arguments, console)
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    if arguments.run:
+        run = RunFolder(arguments.run)
+        run.read_manifest()  # an unfinished run is refused before anything is fetched
+        name = run.root.absolute().name
+        return Source(run, run.merged, arguments.out or run.gguf, name)
+    model = shared.require_folder(arguments.model, "--model").absolute()
+    out = arguments.out or model.with_name(f"{model.name}-gguf")
+    return Source(None, model, out, model.name)
+
+
+def _export(
+    source: Source,
+    quants: tuple[str, ...],
+    tree: Path,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> int:
     from xmlgrpo_exporter.fingerprint import fingerprint
     from xmlgrpo_exporter.gguf import plan_export
     from xmlgrpo_exporter.staging import check_model_folder
 
-    console = shared.console()
-    quants = parse_quants(arguments.quants)
-    require_runtime()
-    if arguments.run:
-        run = RunFolder(arguments.run)
-        code = merge_command.merge_run(run, run.merged, arguments, console)
-        if code:
-            return code
-        model, out, name = run.merged, run.gguf, run.root.absolute().name
-    else:
-        run, model = None, shared.require_folder(arguments.model, "--model").absolute()
-        out, name = model.with_name(f"{model.name}-gguf"), model.name
-    check_model_folder(model)
+    model = source.model
+    config = check_model_folder(model)
     plan = plan_export(
         model,
         fingerprint(model),
-        out=arguments.out or out,
-        name=name,
+        out=source.out,
+        name=source.name,
         quants=quants,
         with_imatrix=arguments.imatrix,
     )
     for quant in plan.done:
-        console.print(f"{plan.path(quant)} is up to date")
+        verdict = "failed its last check" if quant in plan.failed else "is up to date"
+        console.print(f"{plan.path(quant)} {verdict}")
+    code = EXIT_GATE_FAILED if plan.failed else 0
     if not plan.todo:
-        return 0
-    bench = check_command.bench_of(model, run, arguments, console)
-    return _export(plan, bench, arguments, console)
+        return code
+    bench = check_command.bench_of(
+        model, source.run, arguments, console, calibrate=arguments.imatrix
+    )
+    if "vision_config" in config:
+        console.print(TEXT_ONLY)
+    if not bench.chats:
+        console.print(NO_TEMPLATE.format(model=model))
+    return _make(plan, bench, tree, arguments, console) or code
 
 
-def _export(
-    plan: "ExportPlan", bench: "Bench", arguments: argparse.Namespace, console: Console
+def _make(
+    plan: "ExportPlan", bench: "Bench", tree: Path, arguments: argparse.Namespace, console: Console
 ) -> int:
     from xmlgrpo_exporter.check_record import write_check
     from xmlgrpo_exporter.gguf import file_writer
     from xmlgrpo_exporter.usage import llama_cpp_line, modelfile, system_of
 
-    system = system_of(bench.chats[0])
+    system = system_of(bench.chats[0]) if bench.chats else ""
     tokenizer, stops = bench.reference.tokenizer, bench.reference.stop_ids
     checks = []
     imatrix = _imatrix(plan, bench, arguments, console) if arguments.imatrix else None
-    with file_writer(plan, imatrix, file_watcher(console), console.print) as write:
+    with file_writer(plan, tree, imatrix, file_watcher(console)) as write:
         for quant in plan.todo:
             final = plan.path(quant)
-            partial = final.with_name(f".{final.name}.partial")
             rejected = final.with_name(f"{final.name}.rejected")
-            try:
-                write(quant, partial)
-                check = check_command.check_one(partial, bench, arguments, final.name)
-                checks.append(check)
-                # before the rename: a file under its final name always has its entry
-                write_check(plan.out, plan.model, plan.fingerprint, bench, checks)
-                if check.passed:
-                    text = modelfile(final.name, tokenizer, stops, system)
-                    write_text(final.with_suffix(".Modelfile"), text)
-                    partial.rename(final)
-                    rejected.unlink(missing_ok=True)
-                else:
-                    partial.rename(rejected)
-            finally:
-                partial.unlink(missing_ok=True)
+            made = write(quant)
+            check = check_command.check_one(made, bench, arguments, final.name)
+            checks.append(check)
+            # before the rename: a file under its final name always has its entry
+            write_check(plan.out, plan.model, plan.fingerprint, bench, checks)
+            if check.passed:
+                text = modelfile(final.name, tokenizer, stops, system)
+                write_text(final.with_suffix(".Modelfile"), text)
+                made.rename(final)
+                rejected.unlink(missing_ok=True)
+            else:
+                made.rename(rejected)
             console.print(f"[bold]{final if check.passed else rejected}[/]")
             check_command.show(check, console)
     good = [check.file for check in checks if check.passed]
     if good:
+        line = llama_cpp_line(str(plan.out / good[0]), system, chat=bool(bench.chats))
         console.print("\nwith llama.cpp:  ", end="")
-        console.print(llama_cpp_line(str(plan.out / good[0]), system), markup=False)
+        console.print(line, markup=False)
         console.print(f"with Ollama:     cd {plan.out} && ollama create NAME -f FILE.Modelfile")
     return 0 if len(good) == len(checks) else EXIT_GATE_FAILED
 

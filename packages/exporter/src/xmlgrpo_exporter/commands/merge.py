@@ -47,9 +47,23 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
     """Merge a run into `out`, unless that is done.
 
     Raises:
-        UserError: the run is not finished, its base or adapter cannot be used, or `out` holds
-            something else.
+        UserError: the run is not finished, its base or adapter cannot be used, `out` holds
+            something else, or another process is merging into it.
     """
+    from xmlgrpo_exporter.hold import hold
+
+    manifest = run.read_manifest()
+    with hold(out.with_name(f".{out.name}.lock")):
+        return _merge_run(run, manifest, out, arguments, console)
+
+
+def _merge_run(
+    run: RunFolder,
+    manifest: dict[str, Any],
+    out: Path,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> int:
     from xmlgrpo_exporter import merge
     from xmlgrpo_exporter.adapter import read_adapter
     from xmlgrpo_exporter.conversations import conversations
@@ -58,7 +72,6 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
     from xmlgrpo_exporter.questions import load_questions
     from xmlgrpo_exporter.reference import choose_device
 
-    manifest = run.read_manifest()
     shared.quiet_libraries(console)
     adapter = read_adapter(run.adapter)
     base = base_of(manifest, arguments.base)

@@ -1,0 +1,144 @@
+"""What may leave the machine: the allow-list, the choice of artefacts, whole weights."""
+
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_exporter.allow_list import sort_files
+from xmlgrpo_exporter.artefacts import choose, find_artefacts
+from xmlgrpo_exporter.upload_plan import target_of
+from xmlgrpo_exporter.weights_format import check_weights
+from xmlgrpo_rewards.errors import UserError
+
+from . import run_folders
+
+
+@pytest.mark.parametrize(
+    ("artefact", "name", "goes"),
+    [
+        ("adapter", "adapter_model.safetensors", True),
+        ("adapter", "chat_template.jinja", True),
+        ("adapter", "adapter_model.bin", False),
+        ("adapter", "training_args.bin", False),
+        ("adapter", "optimizer.pt", False),
+        ("adapter", "rng_state_0.pth", False),
+        ("adapter", "README.md", False),
+        ("adapter", ".env", False),
+        ("merged", "model-00001-of-00002.safetensors", True),
+        ("merged", "model.safetensors.index.json", True),
+        ("merged", "pytorch_model.bin", False),
+        ("merged", "modeling_custom.py", False),
+        ("merged", "Config.json", False),
+        ("gguf", "m-q8_0.gguf", True),
+        ("gguf", "m-q8_0.gguf.partial", False),
+        ("gguf", ".m-q8_0.gguf.12.partial", False),
+        ("gguf", "m-q8_0.Modelfile", True),
+        ("gguf", "m-q8_0.gguf.rejected", False),
+        ("gguf", "check.json", False),
+        ("gguf", "imatrix.dat", False),
+        ("gguf", "quantize.log", False),
+    ],
+)
+def test_the_allow_list(tmp_path, artefact, name, goes):
+    (tmp_path / name).write_bytes(b"x")
+    found = sort_files(tmp_path, artefact)
+    assert (len(found.go), len(found.stay)) == ((1, 0) if goes else (0, 1))
+
+
+def test_folders_below_an_artefact_stay(tmp_path):
+    (tmp_path / "checkpoint-40").mkdir()
+    (tmp_path / "checkpoint-40" / "adapter_config.json").write_text("{}")
+    assert sort_files(tmp_path, "adapter").go == ()
+
+
+def test_a_link_that_leads_out_of_the_folder_stays(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "tokenizer.json").symlink_to(tmp_path / "secret")
+    assert sort_files(tmp_path / "adapter", "adapter").go == ()
+
+
+def test_without_a_choice_everything_there_goes(tmp_path):
+    run_folders.write_full_run(tmp_path)
+    chosen = choose(find_artefacts(tmp_path, None), None, with_base=False)
+    assert [artefact.name for artefact in chosen] == ["adapter", "merged", "gguf"]
+
+
+@pytest.mark.parametrize(
+    ("what", "removed", "expected"),
+    [
+        pytest.param(("weights",), (), "expected any of adapter, merged", id="unknown-word"),
+        pytest.param(("merged",), ("merged",), "merged was to be published, but", id="absent"),
+        pytest.param(
+            ("adapter",), ("adapter/adapter_model.safetensors",), "lacks adapter_model", id="half"
+        ),
+        pytest.param(("merged",), ("merged/model.safetensors",), "lacks model", id="no-weights"),
+    ],
+)
+def test_a_wrong_choice_is_refused(tmp_path, what, removed, expected):
+    run_folders.write_full_run(tmp_path)
+    for name in removed:
+        path = tmp_path / name
+        path.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=expected):
+        choose(find_artefacts(tmp_path, None), what, with_base=False)
+
+
+def test_a_missing_shard_is_found(tmp_path):
+    run_folders.write_merged(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    run_folders.write_json(tmp_path / "model.safetensors.index.json", {"weight_map": shards})
+    with pytest.raises(UserError, match=r"lacks model-00002-of-00002\.safetensors"):
+        choose(find_artefacts(tmp_path, None), None, with_base=False)
+
+
+def test_an_empty_folder_has_nothing_to_publish(tmp_path):
+    with pytest.raises(UserError, match="nothing to publish"):
+        choose(find_artefacts(tmp_path, None), None, with_base=False)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("adapter",), {"adapter": "x"}),
+        (("adapter", "gguf"), {"adapter": "x", "gguf": "x"}),
+        (("adapter", "merged"), {"adapter": "adapter/x", "merged": "x"}),
+        (("adapter", "base"), {"adapter": "x", "base": "base/x"}),
+    ],
+)
+def test_an_adapter_never_lies_beside_merged_weights(tmp_path, names, expected):
+    run_folders.write_full_run(tmp_path)
+    run_folders.write_merged(tmp_path / "base")
+    found = find_artefacts(tmp_path, tmp_path / "base")
+    targets = {
+        name: target_of(found[name], Path("x"), alone="merged" not in names) for name in names
+    }
+    assert targets == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        pytest.param("w.safetensors", b"\x80\x04\x95pickle" * 9, "expected a safeten", id="pickle"),
+        pytest.param("w.safetensors", b"", "expected a safetensors", id="empty"),
+        pytest.param(
+            "w.safetensors", run_folders.safetensors(99)[:-1], "cut short", id="cut-short"
+        ),
+        pytest.param("w.gguf", b"GGML" + b"\0" * 60, "GGUF", id="another-magic"),
+        pytest.param("w.gguf", run_folders.gguf()[:-1], "w.gguf", id="gguf-cut-short"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=expected):
+        check_weights(tmp_path / name)
+
+
+def test_whole_weights_pass(tmp_path):
+    for name, content in (
+        ("w.safetensors", run_folders.safetensors(99)),
+        ("w.gguf", run_folders.gguf()),
+    ):
+        (tmp_path / name).write_bytes(content)
+        check_weights(tmp_path / name)

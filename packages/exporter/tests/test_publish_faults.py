@@ -1,0 +1,153 @@
+"""A hub that fails: ridden out where it passes, told in words where it lasts, then continued."""
+
+import re
+import signal
+import subprocess
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+
+from . import run_folders
+from .hub_server import Blob, Failure
+from .publishing import MARKS, REPO, cli, command, publish, puts, user_environment
+
+pytestmark = MARKS
+
+
+@pytest.mark.parametrize(
+    ("failure", "commits"),
+    [
+        pytest.param(Failure("GET /api/whoami", 503), 1, id="whoami-503"),
+        pytest.param(Failure("POST /api/repos/create", 500), 1, id="create-500"),
+        pytest.param(Failure("POST /api/repos/create", 500, done=True), 1, id="create-answer-lost"),
+        pytest.param(Failure("POST .*/preupload/", 503, times=4), 1, id="preupload-503-storm"),
+        pytest.param(Failure("PUT /lfs/", 500, times=5), 1, id="content-500-storm"),
+        pytest.param(Failure("PUT /lfs/", None, times=3), 1, id="content-hangs-up"),
+        pytest.param(Failure("POST .*/commit/", 503), 1, id="commit-503"),
+        pytest.param(Failure("POST .*/commit/", None), 1, id="commit-hangs-up"),
+        pytest.param(
+            Failure("POST .*/commit/", None, done=True), 1, id="commit-hangs-up-when-done"
+        ),
+        pytest.param(Failure("POST .*/commit/", 500, done=True), 1, id="commit-answer-lost"),
+        pytest.param(Failure("POST .*/tag/", 502), 1, id="tag-502"),
+        pytest.param(Failure("GET .*/resolve/", 503), 1, id="read-back-503"),
+        pytest.param(
+            Failure("POST /api/validate-yaml", 503, page=b"<html>busy</html>"), 1, id="html-page"
+        ),
+    ],
+)
+def test_a_passing_failure_is_ridden_out(hub, run, failure, commits):
+    hub.failures.append(failure)
+    code, _ = publish(hub, run)
+    assert code == 0
+    assert failure.times == 0, "the failure never happened"
+    assert len(hub.repos[REPO].messages) == commits
+    assert len(hub.repos[REPO].tags) == 1
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["GET /api/whoami", "POST /api/repos/create", "PUT /lfs/", "POST .*/commit/", "POST .*/tag/"],
+)
+def test_a_lasting_failure_ends_in_words_and_the_next_push_continues(hub, run, pattern):
+    storm = Failure(pattern, 503, times=10_000)
+    hub.failures.append(storm)
+    with pytest.raises(UserError, match=r"(?s)503.*run the same command again"):
+        publish(hub, run)
+    kept = set(hub.lfs)
+    storm.times = 0
+    before = len(puts(hub))
+    assert publish(hub, run)[0] == 0
+    sent = {put.rpartition("/")[2] for put in puts(hub)[before:]}
+    assert not sent & kept
+    assert len(hub.repos[REPO].tags) == 1
+
+
+def test_a_killed_push_is_continued_and_nothing_is_sent_twice(hub, run):
+    process = subprocess.Popen(
+        command("--run", str(run), "--repo", REPO),
+        env=user_environment(hub.url, run.parent / "home"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+    def kill_at_the_third_content(request):
+        if len(puts(hub)) == 3 and process.poll() is None:
+            process.kill()
+            process.wait()
+
+    hub.before = kill_at_the_third_content
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert hub.repos[REPO].messages == []
+    kept = set(hub.lfs)
+    assert kept
+    before = len(puts(hub))
+    assert publish(hub, run)[0] == 0
+    sent = {put.rpartition("/")[2] for put in puts(hub)[before:]}
+    assert sent.isdisjoint(kept)
+    assert len(hub.repos[REPO].messages) == 1
+
+
+def test_somebody_else_commits_meanwhile(hub, run):
+    publish(hub, run)
+    (run / "adapter/adapter_model.safetensors").write_bytes(run_folders.safetensors(301))
+
+    def commit_first(request):
+        repo = hub.repos[REPO]
+        if "/commit/" in request.path and "theirs" not in repo.tree():
+            repo.commit("main", {**repo.tree(), "theirs": Blob(b"1")}, "theirs")
+
+    hub.before = commit_first
+    with pytest.raises(UserError, match=r"412.*Somebody else committed meanwhile"):
+        publish(hub, run)
+    assert hub.repos[REPO].messages[-1] == "theirs"
+    assert publish(hub, run)[0] == 0
+    assert "theirs" in hub.repos[REPO].tree()
+
+
+def test_a_hub_that_ignores_private_gets_no_file(hub, run):
+    hub.ignores_private = True
+    with pytest.raises(UserError, match="was to be private, but the Hub says it is not"):
+        publish(hub, run)
+    assert hub.writes() == ["POST /api/repos/create"]
+
+
+def test_a_full_hub(hub, run):
+    hub.room_bytes = 1000
+    with pytest.raises(UserError, match=r"507 .*has no room"):
+        publish(hub, run)
+    assert hub.repos[REPO].messages == []
+
+
+@pytest.mark.parametrize("target", ["README.md", "model.safetensors", "results/ladder.json"])
+def test_what_arrives_damaged_is_not_tagged(hub, run, target):
+    def damage(request):
+        repo = hub.repos.get(REPO)
+        if repo is not None and target in repo.tree():
+            blob = repo.tree()[target]
+            turned = bytes([blob.content[0] ^ 1]) + blob.content[1:]
+            repo.tree()[target] = Blob(turned, blob.lfs)
+
+    hub.before = damage
+    with pytest.raises(
+        UserError, match=rf"does not hold what was sent: {re.escape(target)} differ"
+    ):
+        publish(hub, run)
+    assert hub.repos[REPO].tags == {}
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://hub.example", "https://"])
+def test_an_endpoint_that_is_no_address(tmp_path, endpoint):
+    result = cli(endpoint, "--run", str(tmp_path), "--repo", "alice/m", home=tmp_path)
+    assert result.returncode == 2
+    assert b"HF_ENDPOINT: expected https://HOST" in result.stderr
+
+
+def test_a_hub_that_is_not_there(tmp_path):
+    run = run_folders.write_full_run(tmp_path / "run")
+    result = cli("http://127.0.0.1:9", "--run", str(run), "--repo", "alice/m", home=tmp_path)
+    assert result.returncode == 2
+    assert b"could not be reached or broke off, twice" in result.stderr
+    assert b"Traceback" not in result.stderr
