@@ -1,6 +1,7 @@
 """Where the publishable artefacts of a run are: in a run folder, or in a plain folder of files."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ HOW_TO_MAKE = {
     "gguf": "make gguf RUN=…",
     "base": "only a run whose base model is a local folder has one to publish",
 }
+PLAIN_NAME = re.compile(r"[\w.+-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,12 @@ def choose(
 
 def _check_complete(artefact: Artefact) -> None:
     names = {path.name for path in artefact.files.go}
+    odd = sorted(name for name in names if not PLAIN_NAME.fullmatch(name))
+    if odd:
+        raise UserError(
+            f"{artefact.folder}: expected file names of letters, digits, '.', '_', '+' and '-', "
+            f"came {odd[0]!r}, which no command line on the card could name; rename it"
+        )
     if artefact.name == "adapter":
         missing = {"adapter_config.json", "adapter_model.safetensors"} - names
     elif artefact.name == "gguf":

@@ -36,8 +36,11 @@ class BaseModel:
 
     @property
     def is_gemma(self) -> bool:
-        """Whether it is built like a Gemma; its weights may still be somebody else's."""
-        return "gemma" in (self.architecture or "").lower()
+        """Whether it is built like a Gemma under Gemma's terms, which end with the third.
+
+        Its weights may still be somebody else's.
+        """
+        return re.search(r"gemma(?!4)", (self.architecture or "").lower()) is not None
 
 
 def find_base(root: Path, manifest: dict[str, Any] | None, given: str | None) -> BaseModel:

@@ -1,6 +1,7 @@
 """The model card: the template filled from result files, then read once more for loose numbers."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,16 +10,16 @@ from pathlib import PurePosixPath
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xmlgrpo_exporter.card_metadata import front_matter
-from xmlgrpo_exporter.card_tables import (
+from xmlgrpo_exporter.card_result_tables import (
     comparison_tables,
     evaluation_tables,
-    file_table,
     gate_table,
     holdout_table,
     ladder_table,
-    training_table,
 )
+from xmlgrpo_exporter.card_run_tables import file_table, training_table
 from xmlgrpo_exporter.figures import (
+    NUMBER,
     Code,
     Name,
     Table,
@@ -27,6 +28,7 @@ from xmlgrpo_exporter.figures import (
     markdown,
     numbers_without_source,
 )
+from xmlgrpo_exporter.graded_data import GradedData, graded_data
 from xmlgrpo_exporter.licence import GEMMA_POLICY, GEMMA_TERMS
 from xmlgrpo_exporter.quant_types import FILE_TYPES
 from xmlgrpo_exporter.remote import DEFAULT_BRANCH
@@ -34,19 +36,22 @@ from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_exporter.subject import Subject
 from xmlgrpo_rewards.reply import SYSTEM
 
+REVISION = re.compile(r"[\w./-]+")  # what can stand in a line of code without saying more
+
 
 @dataclass(frozen=True, slots=True)
 class _Gguf:
-    file: Name
-    stem: Name
-    type: Name | None
-    modelfile: Name | None
+    file: Code
+    stem: Code
+    type: Code | None
+    modelfile: Code | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
     task: Name
     what: Words
+    data: GradedData | None
     table: Table
 
 
@@ -74,14 +79,14 @@ def render_card(subject: Subject, results: RunResults) -> str:
 def _context(subject: Subject, results: RunResults) -> dict[str, object]:
     base, licence, manifest = subject.base, subject.licence, results.manifest
     return {
-        "title": Name(PurePosixPath(subject.repo).name),
-        "repo": Name(subject.repo),
-        "revision": Name(subject.revision),
+        "title": _thing(PurePosixPath(subject.repo).name),
+        "repo": Code(subject.repo),
+        "revision": Code(subject.revision),
         "on_main": subject.revision == DEFAULT_BRANCH,
         "private": subject.private,
         "base": _name(base.label),
-        "base_hub_id": _name(base.hub_id),
-        "base_revision": _name(base.revision),
+        "base_hub_id": Code(base.hub_id) if base.hub_id else None,
+        "base_revision": _revision(base.revision),
         "tiny": base.tiny,
         "base_in_repo": subject.holds("base/config.json"),
         "adapter": subject.has_adapter,
@@ -95,6 +100,7 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "training": manifest and training_table(manifest, results.config),
         "evals": _evaluations(results),
         "ladder": results.ladder and ladder_table(results.ladder),
+        "ladder_data": results.ladder and graded_data(results.ladder, results.evals),
         "ladder_ran": results.ladder is not None,
         "gates": gate_table(results),
         "checked": results.check is not None,
@@ -121,39 +127,48 @@ def _evaluations(results: RunResults) -> list[_Evaluation]:
     paired, single = Words("two models on the same problems"), Words("one model")
     return [
         *(
-            _Evaluation(Name(task), paired, table)
+            _Evaluation(_thing(task), paired, graded_data(file, results.evals), table)
             for file in compared
             for task, table in comparison_tables(file)
         ),
         *(
-            _Evaluation(Name(task), single, table)
+            _Evaluation(_thing(task), single, graded_data(file, results.evals), table)
             for file in alone
             for task, table in evaluation_tables(file)
         ),
     ]
 
 
+def _thing(name: str) -> Name:
+    """What somebody called a thing; one that is all digits in quotes, so that it is no number."""
+    return Name(f'"{name}"' if NUMBER.fullmatch(name) else name)
+
+
+def _revision(text: str | None) -> Code | None:
+    return Code(text) if text and REVISION.fullmatch(text) else None
+
+
 def _name(text: str | None) -> Name | None:
-    return Name(text) if text else None
+    return _thing(text) if text else None
 
 
 def _gguf(subject: Subject, file: str) -> _Gguf:
     stem = file.removesuffix(".gguf")
     modelfile = f"{stem}.Modelfile"
     return _Gguf(
-        Name(file),
-        Name(stem),
+        Code(file),
+        Code(stem),
         _quant_type(file),
-        Name(modelfile) if subject.holds(modelfile) else None,
+        Code(modelfile) if subject.holds(modelfile) else None,
     )
 
 
-def _quant_type(file: str) -> Name | None:
+def _quant_type(file: str) -> Code | None:
     """The quantization in a GGUF's name, as Ollama wants it: `gsm8k-q4_k_m.gguf` -> `Q4_K_M`."""
     stem = file.removesuffix(".gguf").lower()
     return _longest(name for name in FILE_TYPES if stem.endswith(("-" + name, "." + name, name)))
 
 
-def _longest(names: Iterable[str]) -> Name | None:
+def _longest(names: Iterable[str]) -> Code | None:
     found = max(names, key=len, default=None)
-    return None if found is None else Name(found.upper())
+    return None if found is None else Code(found.upper())

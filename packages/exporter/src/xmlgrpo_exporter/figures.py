@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from xmlgrpo_exporter.published_text import without_paths
 from xmlgrpo_rewards.errors import UserError
 
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,.]*(?:e[-+]?\d+)?(?![\w.])", re.IGNORECASE)
@@ -142,7 +143,7 @@ def numbers_without_source(card: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A result file of the run and the name it is published under.
+    """A result file of the run as it is published: every value, none of this machine's paths.
 
     Attributes:
         published: its path in the repository, e.g. `results/ladder.json`.
@@ -198,7 +199,7 @@ def read_result(path: Path, published: str) -> ResultFile:
             f"{path}: expected a JSON object, found {type(content).__name__}; run the command "
             "that writes it again"
         )
-    return ResultFile(published, content)
+    return ResultFile(published, without_paths(content))
 
 
 def escape_pointer(key: str) -> str:

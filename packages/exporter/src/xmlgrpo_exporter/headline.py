@@ -1,10 +1,11 @@
 """The few results that stand for the run where only one number fits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xmlgrpo_exporter.figures import ResultFile
 from xmlgrpo_exporter.run_results import RunResults
-from xmlgrpo_rewards.task import get_task, task_names
+from xmlgrpo_rewards.task import task_names
 
 TRAINED = ("tuned", "merged")  # labels of the evaluator for the trained model itself
 METRICS = (
@@ -53,37 +54,46 @@ def headlines(results: RunResults) -> tuple[Headline, ...]:
 
 
 def _evaluation(file: ResultFile) -> list[Headline]:
-    """The results of a whole test split of a known task's data set, on the trained model.
+    """The results of all problems of a known task, on the trained model.
 
-    A part of it (`--limit`) or data of the user's own is on the card, but is nobody's benchmark.
+    A part of them (`--limit`), or one asked in another way, is on the card, but is nobody's
+    benchmark; nor is a result whose file does not say which problems were graded.
     """
-    subject = file.at("/subject") or {}
-    whole = subject.get("limit") is None and subject.get("data") is None and subject.get("k") == 1
-    if file.at("/label") not in TRAINED or not whole:
+    data = file.at("/data")
+    if file.at("/label") not in TRAINED or not isinstance(data, Mapping) or not _plain(file):
         return []
+    name, sha256 = str(data.get("name")), str(data.get("sha256"))
+    on_the_hub = data.get("source") == "hub"
     found = []
-    for name in task_names():
-        task, at = get_task(name), f"/tasks/{name}_xml/metrics"
+    for task in task_names():
+        at = f"/tasks/{task}_xml/metrics"
         for metric, words in METRICS:
             value = file.at(f"{at}/{metric}")
-            if value is None or not task.dataset:
+            if value is None or value.get("mean") is None or value.get("n") != data.get("rows"):
                 continue
             found.append(
                 Headline(
                     value=value["mean"],
                     metric_type="accuracy",
                     metric_name=words,
-                    dataset_id=task.dataset,
-                    dataset_name=task.dataset,
-                    dataset_revision=task.dataset_revision,
+                    dataset_id=name,
+                    dataset_name=name if on_the_hub else f"{name}, a file with sha256 {sha256}",
+                    dataset_revision=data.get("revision"),
                     split="test",
-                    task=f"{name}_xml",
-                    on_the_hub=True,
+                    task=f"{task}_xml",
+                    on_the_hub=on_the_hub,
                     file=file.published,
                     pointer=f"{at}/{metric}",
                 )
             )
     return found
+
+
+def _plain(file: ResultFile) -> bool:
+    """Whether all problems were asked once, in the chat template, with no option of lm-eval's."""
+    subject = file.at("/subject") or {}
+    usual: dict[str, object] = {"limit": None, "k": 1, "chat_template": True, "harness": {}}
+    return all(subject.get(key) == value for key, value in usual.items())
 
 
 def _holdout(manifest: ResultFile) -> list[Headline]:

@@ -32,7 +32,7 @@ XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
 def _errors_of_xet() -> tuple[type[Exception], ...]:
     """The errors of hf_xet's own (they are OSErrors); none where it is not installed."""
     try:
-        import hf_xet
+        import hf_xet  # type: ignore[import-untyped]  # native, without types
     except ImportError:
         return ()
     return tuple(
@@ -44,7 +44,7 @@ def _errors_of_xet() -> tuple[type[Exception], ...]:
 
 # RuntimeError is what the client wraps a failed LFS upload in, ConnectionError what hf_xet raises;
 # a JSON error is a proxy's HTML page where the Hub's answer was expected.
-HUB_ERRORS = (
+HUB_ERRORS: tuple[type[Exception], ...] = (
     *(NETWORK_ERROR, RuntimeError, ConnectionError, json.JSONDecodeError),
     *_errors_of_xet(),
 )

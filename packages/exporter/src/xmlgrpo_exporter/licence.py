@@ -17,10 +17,13 @@ from xmlgrpo_exporter.base_model import BaseModel
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 GEMMA_POLICY = "https://ai.google.dev/gemma/prohibited_use_policy"
 
-# The sentence that Gemma's terms ask every distribution to carry in a file named Notice.
+# Gemma Terms of Use (as of April 2026), section 3.1: a distribution comes with a text file "Notice"
+# that holds this sentence, and modified files say prominently that they were modified.
 GEMMA_NOTICE = (
     "Gemma is provided under and subject to the Gemma Terms of Use found at "
     "ai.google.dev/gemma/terms\n"
+    "\n"
+    "The model files here were modified: they derive from Gemma by further training.\n"
 )
 GEMMA_NAMES = ("gemma-1", "gemma-2b", "gemma-7b", "gemma-2", "gemma-3", "gemma3", "gemma2")
 

@@ -23,6 +23,7 @@ from xmlgrpo_exporter.upload_plan import (
 )
 from xmlgrpo_exporter.weights_format import check_weights
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
 
 SMALL_JSON_BYTES = 2**20  # configs; a tokenizer.json is larger or holds no paths
 
@@ -84,7 +85,7 @@ def prepare(
         raise UserError(f"no run folder at {wanted.root}: train first (make train) or name RUN")
     found = find_artefacts(wanted.root, None)
     results = read_results(wanted.root, found["gguf"].folder if "gguf" in found else None)
-    manifest = dict(results.manifest.content) if results.manifest else None
+    manifest = RunFolder(wanted.root).read_manifest() if results.manifest else None
     base = find_base(wanted.root, manifest, wanted.base_id)
     found = find_artefacts(wanted.root, base.folder)
     licence = find_licence(base, look_up)

@@ -5,11 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from xmlgrpo_exporter.hub_calls import HUB_ERRORS, ask
@@ -112,7 +108,7 @@ def card_lookup(api: HfApi) -> Lookup:
     def look_up(hub_id: str) -> Mapping[str, Any] | None:
         try:
             card = api.model_info(hub_id).card_data
-        except (*HUB_ERRORS, OfflineModeIsEnabled):
+        except HUB_ERRORS:  # OfflineModeIsEnabled is a ConnectionError
             return None
         return None if card is None else vars(card)
 

@@ -60,7 +60,7 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
     run = RunFolder(root)
     manifest = None
     if run.manifest.is_file():
-        manifest = ResultFile("results/manifest.json", run.read_manifest())
+        manifest = ResultFile("results/manifest.json", without_paths(run.read_manifest()))
     return RunResults(
         manifest,
         _read_config(run.config) if run.config.is_file() else None,
@@ -77,8 +77,8 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
 
 
 def published_bytes(file: ResultFile) -> bytes:
-    """A result file as it is published: every value, none of this machine's paths."""
-    return to_bytes(without_paths(dict(file.content)))
+    """A result file as it is published."""
+    return to_bytes(dict(file.content))
 
 
 def _read_if_there(path: Path, published: str) -> ResultFile | None:
@@ -92,4 +92,4 @@ def _read_config(path: Path) -> ResultFile:
         raise UserError(f"{path} is not YAML ({error}); restore it") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
-    return ResultFile("results/config.json", content)
+    return ResultFile("results/config.json", without_paths(content))

@@ -1,4 +1,4 @@
-"""The card's tables, made from result files alone.
+"""The card's tables of results, made from result files alone.
 
 Every cell is a `Figure` that the table's file gave, or says that it is missing.
 """
@@ -28,7 +28,6 @@ from xmlgrpo_exporter.number_format import (
     verdict,
 )
 from xmlgrpo_exporter.run_results import RunResults
-from xmlgrpo_exporter.upload_plan import PlannedFile
 
 HOLDOUT_ROWS = (
     ("strict_accuracy", "right, in the format"),
@@ -61,50 +60,6 @@ def holdout_table(manifest: ResultFile) -> Table | None:
         )
     )
     return Table((Words("held-out problems"), Words("before"), Words("after")), tuple(rows))
-
-
-def training_table(manifest: ResultFile, config: ResultFile | None) -> Table:
-    """How it was trained: data, rewards and their weights, steps, settings, machine, versions."""
-    number = manifest.figure
-    rows: list[tuple[Printable, Printable]] = [
-        (Words("data"), manifest.name("/data/name", "/data/source")),
-        (Words("training problems"), number("/data/train_rows", count)),
-        (Words("held-out problems"), number("/data/holdout_rows", count)),
-        (Words("problems dropped as too long"), number("/data/dropped_long", count)),
-        (Words("data hash"), manifest.name("/data/sha256")),
-        (Words("task"), manifest.name("/task")),
-        (Words("reply format's version"), number("/format_version", plain)),
-    ]
-    rows += [
-        (Name(f"reward {name}, weight"), number(f"/rewards/{escape_pointer(name)}", plain))
-        for name in manifest.at("/rewards") or {}
-    ]
-    rows += [
-        (Words("steps"), number("/steps", count)),
-        (Words("step published"), number("/best_step", count)),
-        (Words("seed"), number("/seed", plain)),
-        (Words("training precision"), manifest.name("/base/dtype")),
-        (Words("training took, in seconds"), number("/seconds", plain)),
-        (Words("device"), manifest.name("/hardware/device")),
-        (Words("processor cores"), number("/hardware/cores", plain)),
-        (Words("backend"), manifest.name("/backend")),
-        (Words("rollout"), manifest.name("/rollout")),
-        (Words("code's commit"), manifest.name("/commit")),
-        (Words("configuration's hash"), manifest.name("/config_sha256")),
-    ]
-    if config is not None:
-        rows += [
-            (Name(f"{section}.{key}"), _scalar(config, f"/{section}/{escape_pointer(key)}"))
-            for section in ("grpo", "lora")
-            for key, value in (config.at(f"/{section}") or {}).items()
-            if isinstance(value, str | int | float)
-        ]
-    rows += [
-        (Name(f"{name} version"), Name(f"{name}=={version}"))
-        for name, version in (manifest.at("/versions") or {}).items()
-        if version is not None
-    ]
-    return Table((Words("what"), Words("value")), tuple(rows))
 
 
 def comparison_tables(file: ResultFile) -> list[tuple[str, Table]]:
@@ -211,20 +166,6 @@ def gate_table(results: RunResults) -> Table | None:
     return Table(tuple(map(Words, heads)), rows)
 
 
-def file_table(files: tuple[PlannedFile, ...]) -> Table:
-    """The published files; a size is a link to the very file it is the size of."""
-    rows = tuple(
-        (
-            Name(file.target),
-            Words(file.kind),
-            Figure(size(file.size), file.target),
-            Name(f"sha256:{file.sha256[:16]}"),
-        )
-        for file in files
-    )
-    return Table((Words("file"), Words("kind"), Words("size"), Words("hash")), rows)
-
-
 def _or_dash(value: Figure | Name | Missing) -> Figure | Name | Missing:
     """A dash for what does not apply, such as the change of what is made of nothing."""
     return Missing("–") if isinstance(value, Missing) else value
@@ -238,9 +179,3 @@ def _limited(source: ResultFile, place: str) -> list[str]:
 
 def _gate_number(source: ResultFile, place: str, key: str | None) -> Figure | Missing:
     return Missing("–") if key is None else source.figure(f"{place}/{escape_pointer(key)}", plain)
-
-
-def _scalar(file: ResultFile, pointer: str) -> Printable:
-    if isinstance(file.at(pointer), str):
-        return file.name(pointer)
-    return file.figure(pointer, plain)

@@ -1,0 +1,105 @@
+"""What the Hub reads: the model index and `.eval_results`."""
+
+import json
+
+import pytest
+import yaml
+
+from . import run_folders
+from .cards import GSM8K, HUB, REPO, metadata, prepared, write_evaluation
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = run_folders.write_full_run(tmp_path / "gsm8k-1b")
+    write_evaluation(run)
+    return run
+
+
+def test_the_model_index_and_the_eval_results(run):
+    result = prepared(run)
+    index = metadata(result.card)["model-index"][0]["results"]
+    test = next(entry for entry in index if entry["dataset"]["split"] == "test")
+    assert test["dataset"]["type"] == "openai/gsm8k"
+    assert test["metrics"][0]["value"] == 800 / 1319
+    assert test["source"]["url"] == f"{HUB}/{REPO}/blob/main/results/eval/tuned.json"
+    file = next(file for file in result.plan.files if file.target.startswith(".eval_results/"))
+    (entry,) = yaml.safe_load(file.read())
+    assert entry["dataset"]["id"] == "openai/gsm8k"
+    assert entry["value"] == 800 / 1319
+    assert entry["source"]["url"] == test["source"]["url"]
+
+
+FILE = {"source": "files", "name": "test.jsonl", "revision": None, "sha256": "ab" * 32}
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        pytest.param(
+            GSM8K,
+            "Graded on `openai/gsm8k`, a data set on the Hub at revision "
+            f"`{GSM8K['revision']}` of [1,319](results/eval/base.json#/data/rows) problems, "
+            f"sha256 `{GSM8K['sha256']}`; replies of at most "
+            "[1,024](results/eval/base.json#/subject/max_new_tokens) tokens.",
+            id="hub",
+        ),
+        pytest.param(
+            FILE | {"rows": 1319},
+            f"Graded on `test.jsonl`, a file of [1,319](results/eval/base.json#/data/rows) "
+            f"problems, sha256 `{'ab' * 32}`; replies",
+            id="a-file",
+        ),
+        pytest.param(None, "Which problems these were was not recorded.", id="older-result"),
+    ],
+)
+def test_the_card_says_which_problems_were_graded(run, data, line):
+    write_evaluation(run, data=data)
+    card = prepared(run).card
+    section = card.split("### `gsm8k_xml`")[1].split("|")[0]
+    assert line in section
+    assert ("openai/gsm8k" in section) == (data is GSM8K)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(FILE | {"rows": 1319}, id="a-file-of-as-many-rows"),
+        pytest.param(GSM8K | {"rows": 1400}, id="not-all-rows"),
+        pytest.param(None, id="older-result"),
+    ],
+)
+def test_what_was_not_the_whole_data_set_of_the_hub_claims_no_benchmark(run, data):
+    """The leaderboards read `.eval_results`; the index names a file as a file."""
+    write_evaluation(run, data=data)
+    result = prepared(run)
+    assert not any(file.target.startswith(".eval_results") for file in result.plan.files)
+    for entry in metadata(result.card)["model-index"][0]["results"]:
+        if entry["dataset"]["split"] == "test":
+            assert entry["dataset"]["type"] == "test.jsonl"
+            assert "ab" * 32 in entry["dataset"]["name"]
+
+
+def test_two_evaluations_of_different_problems_name_none(run):
+    write_evaluation(run)
+    tuned = json.loads((run / "eval/tuned.json").read_text())
+    run_folders.write_json(run / "eval/tuned.json", tuned | {"data": FILE})
+    section = prepared(run).card.split("### `gsm8k_xml`")[1].split("|")[0]
+    assert "Which problems these were was not recorded." in section
+
+
+@pytest.mark.parametrize("changed", [{"k": 4}, {"harness": {"num_fewshot": 5}}])
+def test_problems_asked_in_another_way_are_no_benchmark_result(run, changed):
+    tuned = json.loads((run / "eval/tuned.json").read_text())
+    tuned["subject"] |= changed
+    run_folders.write_json(run / "eval/tuned.json", tuned)
+    result = prepared(run)
+    assert not any(file.target.startswith(".eval_results") for file in result.plan.files)
+
+
+def test_a_part_of_the_test_split_is_no_benchmark_result(run):
+    write_evaluation(run, limit=100)
+    result = prepared(run)
+    assert not any(file.target.startswith(".eval_results") for file in result.plan.files)
+    index = metadata(result.card)["model-index"][0]["results"]
+    assert {entry["dataset"]["split"] for entry in index} == {"train"}
