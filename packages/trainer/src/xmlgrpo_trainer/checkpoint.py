@@ -16,15 +16,25 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from xmlgrpo_trainer.ranks import ALONE, Ranks
+
 SEAL = "complete.json"
 
 
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Writes `complete.json` into each checkpoint, last, once every file is on the disk."""
+    """Writes `complete.json` into each checkpoint, last, once every file is on the disk.
+
+    Args:
+        ranks: each writes its random state into the checkpoint; the first one seals it.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal the checkpoint that has just been written."""
-        if state.is_world_process_zero:
+        self.ranks.wait()
+        if self.ranks.is_first:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
 
 
@@ -84,10 +94,12 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
     Args:
         every: steps between two generations.  The completions of a generation batch are not in a
             checkpoint, so only a save between two batches can be continued identically.
+        ranks: a signal to one of them stops all, after the same step.
     """
 
-    def __init__(self, every: int = 1) -> None:
+    def __init__(self, every: int = 1, ranks: Ranks = ALONE) -> None:
         self.every = every
+        self.ranks = ranks
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -101,12 +113,17 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = number
-        # os.write: printing from a signal handler may meet a print that it interrupted
-        os.write(2, b"\nfinishing this step, then saving; a second signal stops at once\n")
+        if self.ranks.is_first:
+            # os.write: printing from a signal handler may meet a print that it interrupted
+            os.write(2, b"\nfinishing this step, then saving; a second signal stops at once\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a save and a stop once a signal has come and the batch is used up."""
-        if self.received is not None and state.global_step % self.every == 0:
+        if state.global_step % self.every:
+            return
+        numbers = [number for number in self.ranks.gather(self.received) if number is not None]
+        if numbers:
+            self.received = numbers[0]
             control.should_save = True
             control.should_training_stop = True
 

@@ -21,6 +21,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, help="the same as the override seed=N")
     made.add_argument(
+        "--gpus", type=int, default=1, help="so many GPUs of this machine, one process each"
+    )
+    made.add_argument(
         "overrides", nargs="*", metavar="key=value", help="override a key, e.g. data.limit=200"
     )
     return made
@@ -48,8 +51,17 @@ def run() -> int:
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
-    from xmlgrpo_trainer.train import train
+    from xmlgrpo_trainer.train import check_alone, train
 
+    if arguments.gpus != 1:
+        from xmlgrpo_trainer.launch import launch
+        from xmlgrpo_trainer.ranks import check_gpus
+
+        check_gpus(arguments.gpus, config.model.device)
+        check_alone(config, arguments.gpus)
+        return launch(
+            arguments.gpus, ["--config", str(arguments.config), "--run", str(root), *overrides]
+        )
     return train(config, root, make_console())
 
 

@@ -34,12 +34,14 @@ def finish(
         before: the report problems before training.
         rollout: the name of the engine that drew the completions.
     """
-    folder = run.folder
+    folder, ranks = run.folder, run.ranks
     steps = trainer.state.global_step
     best = load_best(folder, trainer.model)
     kept = steps if best is None else best
-    save_adapter(trainer.model, folder.adapter, run.policy.tokenizer)
+    ranks.on_first(lambda: save_adapter(trainer.model, folder.adapter, run.policy.tokenizer))
     after = take(exam, run.problems.report, kept)
+    if not ranks.is_first:
+        return
     save_result(folder.holdout / AFTER, after)
     rows = list(read_log(folder.metrics).rows.values())
     draw_curves(rows, folder.curves, f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps")
@@ -90,5 +92,5 @@ def describe(run: Prepared, model: Any, steps: int, kept: int, rollout: str) -> 
         "config_sha256": config_sha256(config),
         "commit": run_dir.commit(),
         "versions": run_dir.versions(),
-        "hardware": run_dir.hardware(placement.device),
+        "hardware": {**run_dir.hardware(placement.device), "processes": run.ranks.count},
     }

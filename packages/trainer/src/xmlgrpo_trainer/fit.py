@@ -10,7 +10,6 @@ from rich.progress import Progress
 from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer import run_dir
@@ -28,17 +27,18 @@ from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
+from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.run_dir import hold_identity
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
 from xmlgrpo_trainer.selection import KeepBest, stopped_early
+from xmlgrpo_trainer.shared_engine import SharedEngine
 from xmlgrpo_trainer.update import (
-    build_arguments,
     build_trainer,
     rollout_function,
     steps_between_generations,
     training_rows,
 )
-from xmlgrpo_trainer.watch import Watch
+from xmlgrpo_trainer.watch import NotFiniteError, Watch
 
 BEFORE = "report-before.json"
 BYTES_PER_TRAINED_WEIGHT = 3 * 4  # the weight and AdamW's two moments, in float32
@@ -59,18 +59,10 @@ def fit(run: Prepared, console: Console) -> int:
 
 
 def _fit(run: Prepared, console: Console) -> int:
-    config, folder, policy = run.config, run.folder, run.policy
-    set_seed(config.seed)  # the adapter's random start comes before trl sets the seed
-    arguments = build_arguments(
-        config, policy.placement, folder.checkpoints, [reward.weight for reward in run.rewards]
-    )
+    config, folder, policy, ranks = run.config, run.folder, run.policy, run.ranks
+    arguments = run.arguments
     batch = ScoredBatch()
-    trainer = build_trainer(
-        policy=policy,
-        arguments=arguments,
-        rows=training_rows(run.task, run.problems.train),
-        rewards=trl_rewards(run.rewards, batch),
-    )
+    trainer = ranks.together(lambda: _build_trainer(run, batch))
     sampling = Sampling(
         max_new_tokens=completion_limit(config),
         temperature=arguments.temperature,
@@ -79,34 +71,35 @@ def _fit(run: Prepared, console: Console) -> int:
         min_p=arguments.min_p or 0.0,
     )
     stops = stop_ids(policy.model, policy.tokenizer)
-    choice = choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)
+    choice = ranks.together(
+        lambda: choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)
+    )
     if choice.trains:
         trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
     limit = config.holdout.max_new_tokens or sampling.max_new_tokens
     exam = Exam(
-        engine=choice.engine,
+        engine=SharedEngine(choice.engine, ranks),
         tokenizer=policy.tokenizer,
         task=run.task,
         sampling=Sampling(max_new_tokens=limit, temperature=0.0),
         stops=stops,
-        batch_size=config.holdout.batch_size,
+        batch_size=config.holdout.batch_size * ranks.count,
     )
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    _check_disk(folder.root, arguments, trained)
+    ranks.on_first(lambda: _check_disk(folder.root, arguments, trained))
     _introduce(console, run, arguments, f"{choice.name} ({choice.reason})", trained)
 
-    hold_identity(
-        folder.root / "identity.json",
-        {
-            "problems": run.problems.sha256(),
-            "base model": Path(run.base).name if Path(run.base).is_dir() else run.base,
-            "backend": policy.placement.backend,
-            "rollout": choice.name,
-            "dtype": policy.placement.dtype,
-            **run_dir.versions(),
-        },
-    )
-    save_items(folder.holdout / "items.jsonl", run.problems.report)
+    identity = {
+        "problems": run.problems.sha256(),
+        "base model": Path(run.base).name if Path(run.base).is_dir() else run.base,
+        "backend": policy.placement.backend,
+        "rollout": choice.name,
+        "dtype": policy.placement.dtype,
+        "processes": str(ranks.count),
+        **run_dir.versions(),
+    }
+    ranks.on_first(lambda: hold_identity(folder.root / "identity.json", identity))
+    ranks.on_first(lambda: save_items(folder.holdout / "items.jsonl", run.problems.report))
     before = _baseline(run, exam, console)
     validation = run.problems.validation
     keeper = KeepBest(
@@ -114,14 +107,15 @@ def _fit(run: Prepared, console: Console) -> int:
         folder,
         config.holdout,
         console,
+        ranks,
     )
-    stopper = StopAndSave(steps_between_generations(arguments))
+    stopper = StopAndSave(steps_between_generations(arguments), ranks)
     step_start = StepStart()
-    watch = Watch(folder, run.task, batch, config.watch, console)
-    for callback in (step_start, watch, keeper, SealCheckpoints(), stopper):
+    watch = Watch(folder, run.task, batch, config.watch, console, ranks=ranks)
+    for callback in (step_start, watch, keeper, SealCheckpoints(ranks), stopper):
         trainer.add_callback(callback)
     try:
-        _train(trainer, folder, step_start, stopper, console)
+        _train(trainer, run, step_start, stopper, console)
     finally:
         watch.progress.stop()
     if stopper.received is not None:
@@ -136,36 +130,48 @@ def _fit(run: Prepared, console: Console) -> int:
     return 0
 
 
+def _build_trainer(run: Prepared, batch: ScoredBatch) -> Any:
+    set_seed(run.config.seed)  # the adapter's random start comes before trl sets the seed
+    return build_trainer(
+        policy=run.policy,
+        arguments=run.arguments,
+        rows=training_rows(run.task, run.problems.train),
+        rewards=trl_rewards(run.rewards, batch, run.ranks),
+    )
+
+
 def _train(
     trainer: Any,
-    folder: RunFolder,
+    run: Prepared,
     step_start: StepStart,
     stopper: StopAndSave,
     console: Console,
 ) -> None:
     """Run trl's loop; a failure saves the last finished step first and is told in one sentence."""
-    resumed = last_good(folder.checkpoints)
+    resumed = run.ranks.on_first(lambda: last_good(run.folder.checkpoints))
     if resumed is not None:
         console.print(f"continuing from {resumed.name}", highlight=False)
-        if is_last(resumed) or stopped_early(folder):
+        if is_last(resumed) or stopped_early(run.folder):
             take_over(resumed, trainer)  # trl's loop would train one step more
             return
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except RewardError as error:
         step_start.restore(trainer.state)
-        saved = _save_now(trainer)
-        raise UserError(f"{error}. {saved}") from error
+        saved = _save_now(trainer, run.ranks)
+        raise run.ranks.everywhere(UserError(f"{error}. {saved}")) from error
+    except NotFiniteError as error:
+        raise run.ranks.everywhere(error) from None
     finally:
         stopper.release()
 
 
-def _save_now(trainer: Any) -> str:
+def _save_now(trainer: Any, ranks: Ranks) -> str:
     step = trainer.state.global_step
     target = Path(trainer.args.output_dir) / f"checkpoint-{step}"
     if step == 0:
         return "No step was finished yet, so there is nothing to save"
-    if last_good(target.parent) != target:
+    if ranks.on_first(lambda: last_good(target.parent)) != target:
         # trl offers no public call for "save a checkpoint of this step now"
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)  # noqa: SLF001
         trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
@@ -174,14 +180,15 @@ def _save_now(trainer: Any) -> str:
 
 def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
     """The report problems before training; read back when a resumed run has them already."""
-    path = run.folder.holdout / BEFORE
-    if path.is_file():
-        return read_result(path)
+    path, ranks = run.folder.holdout / BEFORE, run.ranks
+    earlier = ranks.on_first(lambda: read_result(path) if path.is_file() else None)
+    if earlier is not None:
+        return earlier
     problems = run.problems.report
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         asked = bar.add_task("baseline", total=len(problems))
         before = take(exam, problems, 0, lambda done: bar.update(asked, completed=done))
-    save_result(path, before)
+    ranks.on_first(lambda: save_result(path, before))
     console.print(
         f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
         f"strict {before.share('strict_correct')}  lenient {before.share('lenient_correct')}  "
@@ -214,6 +221,7 @@ def _introduce(console: Console, run: Prepared, arguments: Any, rollout: str, tr
         "model": f"{_shown(run.base)} ({weights:,} weights, {placement.dtype}, {placement.device})",
         "adapter": f"LoRA, {trained:,} trained weights",
         "backend": f"{placement.backend} ({placement.reason})",
+        **_processes(run.ranks, arguments),
         "rollout": rollout,
         "problems": counts,
         "each step": f"{prompts} prompts x {group} completions of at most {tokens} tokens",
@@ -222,6 +230,14 @@ def _introduce(console: Console, run: Prepared, arguments: Any, rollout: str, tr
     }
     for name, text in lines.items():
         console.print(f"[bold]{name:10}[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _processes(ranks: Ranks, arguments: Any) -> dict[str, str]:
+    if ranks.count == 1:
+        return {}
+    micro, rounds = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+    share = f"{micro} completions x {rounds} backward pass{'es' if rounds > 1 else ''} a step"
+    return {"processes": f"{ranks.count} share the configuration's batch: {share} each"}
 
 
 def _shown(place: str) -> str:

@@ -1,30 +1,46 @@
 """Everything before the first step: what can be refused is refused before the step that costs.
 
-The configuration is checked before any heavy import, the data before the model, the model before
-the training.
+The settings are checked before the data is read, the data before the model is built or loaded, the
+model before the training.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_rewards.task import Task
-from xmlgrpo_rewards.total import WeightedReward
+from xmlgrpo_rewards.task import Task, get_task
+from xmlgrpo_rewards.total import WeightedReward, load_rewards
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_trainer.config import TINY, RunConfig
 from xmlgrpo_trainer.data import Problems, drop_long, load_problems
 from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
 from xmlgrpo_trainer.model import (
+    Placement,
     Policy,
     choose_placement,
     import_unsloth,
     load_policy,
 )
+from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.tracking import prepare_wandb
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration comes to on this machine, checked by the libraries themselves."""
+
+    task: Task
+    placement: Placement
+    rewards: list[WeightedReward]
+    arguments: "GRPOConfig"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +49,83 @@ class Prepared:
 
     config: RunConfig
     folder: RunFolder
+    ranks: Ranks
     task: Task
     rewards: list[WeightedReward]
+    arguments: "GRPOConfig"
     problems: Problems
     base: str
     policy: Policy
 
 
-def prepare(
-    config: RunConfig,
-    folder: RunFolder,
-    task: Task,
-    rewards: list[WeightedReward],
-    console: Console,
-) -> Prepared:
+def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks) -> Prepared:
     """Check what is left to check, read the problems, make or load the model.
 
     Raises:
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
+    settings = ranks.together(lambda: check_settings(config, folder, ranks))
+    ranks.on_first(lambda: prepare_wandb(config.watch, folder))
+    task = settings.task
+    problems = ranks.together(
+        lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
+    )
+    base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
+    policy = ranks.together(
+        lambda: load_policy(
+            config.model,
+            base,
+            config.lora,
+            settings.placement,
+            seed=config.seed,
+            max_tokens=config.data.max_prompt_tokens + completion_limit(config),
+        )
+    )
+    kept = ranks.together(
+        lambda: drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
+    )
+    return Prepared(
+        config=config,
+        folder=folder,
+        ranks=ranks,
+        task=task,
+        rewards=settings.rewards,
+        arguments=settings.arguments,
+        problems=kept,
+        base=base,
+        policy=policy,
+    )
+
+
+def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settings:
+    """Let the libraries check the configuration, before anything is read, built or loaded.
+
+    Raises:
+        UserError: a setting is unknown, impossible, or cannot be had on this machine.
+    """
+    task = get_task(config.task)
     placement = choose_placement(config.model)
     if config.rollout == "vllm":
         check_vllm(placement.device)
     if placement.backend == "unsloth":
-        import_unsloth()  # before trl, transformers and peft, or its patches do not take
+        # before trl, transformers and peft, or its patches do not take; and before the rewards,
+        # because a user's reward module may import any of them
+        import_unsloth()
+    rewards = load_rewards(config.rewards)
     check_grpo(config.grpo)
     check_lora(config.lora)
-    prepare_wandb(config.watch, folder)
-    problems = load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
-    base = base_model(config, folder.root.parent, console)
-    policy = load_policy(
-        config.model,
-        base,
-        config.lora,
+    if config.model.name == TINY:
+        tiny_settings(config.model.tiny)
+    from xmlgrpo_trainer.update import build_arguments
+
+    arguments = build_arguments(
+        config,
         placement,
-        seed=config.seed,
-        max_tokens=config.data.max_prompt_tokens + completion_limit(config),
+        folder.checkpoints,
+        [reward.weight for reward in rewards],
+        ranks.count,
     )
-    problems = drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
-    return Prepared(config, folder, task, rewards, problems, base, policy)
+    return Settings(task, placement, rewards, arguments)
 
 
 def base_model(config: RunConfig, runs: Path, console: Console) -> str:

@@ -18,6 +18,7 @@ from xmlgrpo_rewards.run_folder import RunFolder, write_json
 from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, save_result
 from xmlgrpo_trainer.metrics_log import append_row
+from xmlgrpo_trainer.ranks import ALONE, Ranks
 
 STOPPED = "stopped.json"
 
@@ -30,6 +31,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         folder: the run.
         config: how often, and how patient.
         console: where a line goes.
+        ranks: all measure; the first one writes and decides.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         folder: RunFolder,
         config: HoldoutConfig,
         console: Console,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.measure = measure
         self.folder = folder
         self.config = config
@@ -47,7 +51,8 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Measure the untrained model."""
         if state.global_step == 0 and self.measure is not None:
-            self._record(self.measure(0))
+            untrained = self.measure(0)
+            self.ranks.on_first(lambda: self._record(untrained))
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         """Measure when it is time, at the last step too, and keep the adapter if it is the best."""
@@ -55,20 +60,27 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         due = step % self.config.every == 0 or step == state.max_steps
         if not due or self.measure is None:
             return
-        accuracy = self._record(self.measure(step))
+        result = self.measure(step)
+        if self.ranks.on_first(lambda: self._is_enough(result, model)):
+            control.should_training_stop = True
+            control.should_save = True
+
+    def _is_enough(self, result: HoldoutResult, model: Any) -> bool:
+        """Keep the adapter if it is the best; whether to stop for want of a better one."""
+        accuracy, step = self._record(result), result.step
         kept = read_best(self.folder)
         if kept is None or accuracy > kept["strict_accuracy"]:
             keep_adapter(self.folder, model, step, accuracy)
-            return
+            return False
         waited = (step - kept["step"]) // self.config.every
-        if self.config.patience is not None and waited >= self.config.patience:
-            write_json(best_folder(self.folder) / STOPPED, {"step": step})
-            control.should_training_stop = True
-            control.should_save = True
-            self.console.print(
-                f"[yellow]no better validation for {waited} measurements (best at step "
-                f"{kept['step']}): stopping[/]"
-            )
+        if self.config.patience is None or waited < self.config.patience:
+            return False
+        write_json(best_folder(self.folder) / STOPPED, {"step": step})
+        self.console.print(
+            f"[yellow]no better validation for {waited} measurements (best at step "
+            f"{kept['step']}): stopping[/]"
+        )
+        return True
 
     def _record(self, result: HoldoutResult) -> float:
         step = result.step

@@ -1,10 +1,10 @@
-"""One training run from configuration to manifest.
+"""One training run from configuration to manifest, on one process or as one of several.
 
 Every stage leaves its result in the run folder, and a second call continues after the last one
 that is there: `prepare` -> `fit` -> `finish`.
 """
 
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -12,11 +12,15 @@ from rich.markup import escape
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_rewards.total import load_rewards
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.global_batch import shared
+from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.library_fields import check_groups
 from xmlgrpo_trainer.prepare import prepare
+from xmlgrpo_trainer.ranks import EndedElsewhere, Ranks, joined
+
+PATIENCE_S = 1800  # how long a rank waits for another; trl's own default for `grpo.ddp_timeout`
 
 
 def train(config: RunConfig, root: Path, console: Console) -> int:
@@ -24,27 +28,56 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
 
     Returns:
         The process's exit code: 0 when the run is finished, 128 + the signal when it was stopped.
+        Of several processes only the first one's says so.
 
     Raises:
         UserError: anything that the user can mend.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise UserError(
-            f"{processes} processes were started, but training runs on one GPU only for now; "
-            "leave GPUS out"
-        )
-    check_groups(config.grpo)
-    task = get_task(config.task)
-    rewards = load_rewards(config.rewards)
-    with run_dir.open_run(root, config) as run:
-        if run.state == "finished":
-            from xmlgrpo_trainer.summary import show_end
+    patience_s = config.grpo.get("ddp_timeout")
+    timeout_s = float(patience_s) if type(patience_s) is int else PATIENCE_S
+    try:
+        with joined(config.model.device, timeout_s) as ranks:
+            if not ranks.is_first:
+                console.quiet = True
+            code = _train(config, root, console, ranks)
+    except EndedElsewhere:
+        return 0
+    return code if ranks.is_first else 0
 
-            console.print(f"{escape(str(root))} is finished; nothing to train.", highlight=False)
-            show_end(console, run.folder.read_manifest(), run.folder)
+
+def check_alone(config: RunConfig, processes: int) -> None:
+    """Check what needs no library, no folder and no machine: can `processes` share this run?
+
+    Raises:
+        UserError: no such task, the batch does not hold whole groups or equal shares, or Unsloth
+            was asked for.
+    """
+    get_task(config.task)
+    check_groups(config.grpo)
+    if processes == 1:
+        return
+    if config.model.backend == "unsloth":
+        raise UserError(
+            f"model.backend is 'unsloth', which trains on one GPU, but {processes} processes were "
+            "started; set model.backend=plain, or leave GPUS out"
+        )
+    shared(grpo_fields(config), processes)
+
+
+def _train(config: RunConfig, root: Path, console: Console, ranks: Ranks) -> int:
+    ranks.together(lambda: check_alone(config, ranks.count))
+    with ExitStack() as held:
+        run = ranks.on_first(lambda: held.enter_context(run_dir.open_run(root, config)))
+        if run.state == "finished":
+            if ranks.is_first:
+                from xmlgrpo_trainer.summary import show_end
+
+                console.print(
+                    f"{escape(str(root))} is finished; nothing to train.", highlight=False
+                )
+                show_end(console, run.folder.read_manifest(), run.folder)
             return 0
-        prepared = prepare(config, run.folder, task, rewards, console)
+        prepared = prepare(config, run.folder, console, ranks)
         from xmlgrpo_trainer.fit import fit
 
         return fit(prepared, console)

@@ -22,6 +22,7 @@ from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.global_batch import shared
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.model import Placement, Policy
 from xmlgrpo_trainer.prompts import encode_prompts
@@ -30,23 +31,33 @@ RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
 
 
 def build_arguments(
-    config: RunConfig, placement: Placement, checkpoints: Path, rewards: Sequence[float]
+    config: RunConfig,
+    placement: Placement,
+    checkpoints: Path,
+    rewards: Sequence[float],
+    processes: int = 1,
 ) -> GRPOConfig:
-    """Build trl's arguments.
+    """Build trl's arguments, those of one of `processes` that share the batch.
 
     Args:
         config: the run's configuration.
         placement: device and number type.
         checkpoints: where checkpoints go.
         rewards: the reward functions' weights, in their order.
+        processes: of this run, on all machines.
 
     Raises:
         UserError: trl refuses the combination, or checkpoints would fall inside a generation
             batch, which a resumed run could not repeat.
     """
-    fields = grpo_fields(config)
+    fields = shared(grpo_fields(config), processes)
     on_gpu = placement.device == "cuda"
     fields.setdefault("gradient_checkpointing", on_gpu)
+    if processes > 1:
+        # every weight of the adapter has a part in every loss: no search for those that have none
+        fields.setdefault("ddp_find_unused_parameters", False)
+        fields.setdefault("log_level", "error")  # transformers' own for several is "warning"
+        fields.setdefault("log_level_replica", "error")
     tracker = ["wandb"] if config.watch.wandb != "off" else []
     try:
         arguments = GRPOConfig(

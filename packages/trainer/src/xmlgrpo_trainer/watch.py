@@ -22,7 +22,8 @@ from xmlgrpo_rewards.task import Task
 from xmlgrpo_trainer.config import WatchConfig
 from xmlgrpo_trainer.holdout import WORKED
 from xmlgrpo_trainer.metrics_log import append_row
-from xmlgrpo_trainer.scoring import ScoredBatch
+from xmlgrpo_trainer.ranks import ALONE, Ranks
+from xmlgrpo_trainer.scoring import ScoredBatch, whole
 
 
 class NotFiniteError(UserError):
@@ -30,7 +31,10 @@ class NotFiniteError(UserError):
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Writes metrics and samples, and shows a line a step, a bar and sample replies."""
+    """Writes metrics and samples, and shows a line a step, a bar and sample replies.
+
+    Of several ranks the first one does, of what all have sampled.
+    """
 
     def __init__(
         self,
@@ -39,8 +43,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         batch: ScoredBatch,
         config: WatchConfig,
         console: Console,
+        *,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.folder = folder
+        self.ranks = ranks
         self.task = task
         self.batch = batch
         self.config = config
@@ -63,7 +70,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         """Start the clock and the bar."""
         self._began = time.monotonic()
         self._first_step = state.global_step
-        if state.is_world_process_zero:
+        if self.ranks.is_first:
             self.progress.start()
             self._bar = self.progress.add_task(
                 "training", total=state.max_steps, completed=state.global_step, rate=""
@@ -83,20 +90,23 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         """Keep and show one step.
 
         Raises:
-            NotFiniteError: a value is NaN or infinite.  trl filters NaN out of the loss it logs,
-                so the gradient norm is looked at too.
+            NotFiniteError: a value is NaN or infinite, on every rank: the values are those of the
+                whole batch.  trl filters NaN out of the loss it logs, so the gradient norm is
+                looked at too.
         """
-        if not state.is_world_process_zero or not logs or "grad_norm" not in logs:
+        if not logs or "grad_norm" not in logs:
             return
-        row = {name: _number(value) for name, value in logs.items()}
-        row |= sampled_shares(self.task, self.batch)
-        seconds = time.monotonic() - self._step_began
-        append_row(
-            self.folder.metrics,
-            {"step": state.global_step, "time": round(time.time(), 3), **row},
-        )
-        self._keep_samples(state.global_step)
-        self._show(state, row, seconds)
+        batch = whole(self.ranks.gather(self.batch))
+        if self.ranks.is_first:
+            row = {name: _number(value) for name, value in logs.items()}
+            row |= sampled_shares(self.task, batch)
+            seconds = time.monotonic() - self._step_began
+            append_row(
+                self.folder.metrics,
+                {"step": state.global_step, "time": round(time.time(), 3), **row},
+            )
+            self._keep_samples(state.global_step, batch)
+            self._show(state, row, batch, seconds)
         for name in ("loss", "grad_norm", "reward"):
             if not math.isfinite(float(logs.get(name) or 0.0)):
                 raise NotFiniteError(
@@ -105,15 +115,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
                     "with model.dtype=float32"
                 )
 
-    def _keep_samples(self, step: int) -> None:
-        kept = min(self.config.samples_kept, len(self.batch.texts))
+    def _keep_samples(self, step: int, batch: ScoredBatch) -> None:
+        kept = min(self.config.samples_kept, len(batch.texts))
         rows = [
             {
                 "step": step,
-                "question": self.batch.questions[i],
-                "gold": self.batch.golds[i],
-                "completion": self.batch.texts[i],
-                "scores": {name: scores[i] for name, scores in self.batch.scores.items()},
+                "question": batch.questions[i],
+                "gold": batch.golds[i],
+                "completion": batch.texts[i],
+                "scores": {name: scores[i] for name, scores in batch.scores.items()},
             }
             for i in range(kept)
         ]
@@ -121,7 +131,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(self.folder.root / "completions" / f"step-{step:05d}.jsonl", text)
 
-    def _show(self, state: Any, row: dict[str, Any], seconds: float) -> None:
+    def _show(self, state: Any, row: dict[str, Any], batch: ScoredBatch, seconds: float) -> None:
         step, last = state.global_step, state.max_steps
         self.progress.update(self._bar, completed=step, rate=f"{seconds:.2f} s/step")
         mean_s = (time.monotonic() - self._began) / max(1, step - self._first_step)
@@ -139,12 +149,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             highlight=False,
         )
         if step == 1 or step % self.config.samples_every == 0:
-            self._show_sample()
+            self._show_sample(batch)
 
-    def _show_sample(self) -> None:
-        if not self.batch.texts:
+    def _show_sample(self, batch: ScoredBatch) -> None:
+        if not batch.texts:
             return
-        question, gold, text = self.batch.questions[0], self.batch.golds[0], self.batch.texts[0]
+        question, gold, text = batch.questions[0], batch.golds[0], batch.texts[0]
         right = self.task.grade(text, gold).lenient_correct
         mark = "[green]right[/]" if right else "[red]wrong[/]"
         self.console.print(

@@ -1,0 +1,57 @@
+"""One batch for any number of processes: a configuration means the same experiment on 1 or N GPUs.
+
+trl counts `per_device_train_batch_size` and the two numbers of micro-batches for each process, so
+that more GPUs would mean a larger batch and another learning curve.  Here the configuration names
+the whole batch and the processes share it.
+"""
+
+from collections.abc import Mapping
+from math import gcd
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+
+
+def shared(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:
+    """The fields of `trl.GRPOConfig` for each of `processes`, which make the same batch together.
+
+    Gradient accumulation is divided first: it costs time and no memory.  What is left divides the
+    micro-batch, so that no GPU ever needs more memory than the one GPU did.
+
+    Args:
+        fields: `grpo:` over the defaults; `per_device_train_batch_size` is among them.
+        processes: how many share the batch.
+
+    Raises:
+        UserError: the batch cannot be shared equally.
+    """
+    micro = fields["per_device_train_batch_size"]
+    accumulated = fields.get("gradient_accumulation_steps") or 1
+    rounds = gcd(accumulated, processes)
+    slices = processes // rounds
+    if micro % slices:
+        raise _unequal(
+            processes,
+            f"a step of {micro * accumulated} completions (per_device_train_batch_size {micro} x "
+            f"gradient_accumulation_steps {accumulated})",
+        )
+    own = {
+        **fields,
+        "per_device_train_batch_size": micro // slices,
+        "gradient_accumulation_steps": accumulated // rounds,
+    }
+    steps, generated = fields.get("steps_per_generation"), fields.get("generation_batch_size")
+    if steps is not None:
+        if steps % rounds:
+            raise _unequal(processes, f"steps_per_generation {steps}")
+        own["steps_per_generation"] = steps // rounds
+    if generated is not None and generated % (micro * rounds):
+        raise _unequal(processes, f"generation_batch_size {generated}")
+    return own
+
+
+def _unequal(processes: int, what: str) -> UserError:
+    return UserError(
+        f"grpo: {what} cannot be shared equally by {processes} processes; the configuration names "
+        "the whole batch, whatever the number of GPUs. Change these numbers or GPUS"
+    )
