@@ -37,7 +37,7 @@ class Clock:
     """How much of the time is gone, from the first call of `share` on."""
 
     seconds: float
-    now: Callable[[], float] = time.perf_counter
+    now: Callable[[], float]
     started: float | None = field(default=None, init=False)
 
     def share(self) -> float:
@@ -101,6 +101,7 @@ def pretrain(
     habit_worked: float,
     dtype: torch.dtype,
     on_progress: OnProgress,
+    now: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Train until the time is over; leave the model in float32.
 
@@ -111,6 +112,7 @@ def pretrain(
         habit_worked: the share of worked answers from then on.
         dtype: what the model computes in.
         on_progress: gets the loss, steps, tokens and seconds so far every few steps.
+        now: the clock, in seconds.
 
     Returns:
         Steps, tokens seen, the share of padding, seconds, the last loss.
@@ -125,7 +127,7 @@ def pretrain(
             # one kernel in place of nine; forty-nine norms a pass are most of an eager step
             module.forward = partial(fused_norm, module)
     model.train()
-    clock = Clock(seconds)
+    clock = Clock(seconds, now)
     batches: Iterator[Batch] = iter(corpus)
     told: dict[str, float] = {}
     steps = tokens = places = 0

@@ -122,6 +122,8 @@ def _sum(parts: list[str], place: int, least: int) -> tuple[Fraction, int]:
             raise ValueError("expected a closing parenthesis")
         place += 1
     else:
+        if parts[place] in "+-*/)":
+            raise ValueError(f"expected a number, came {parts[place]!r}")
         value, place = Fraction(parts[place]), place + 1
     while place < len(parts) and PRECEDENCE.get(parts[place], 0) >= least:
         sign = parts[place]
