@@ -1,0 +1,63 @@
+"""A Python process with a time limit, of which the end and the last words are kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+KEPT_LINES = 60
+
+# Nothing is downloaded, and one GPU is used: Unsloth compiles with a single worker where the
+# devices are not named by this variable.
+ALWAYS = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "0"}
+
+
+def run_child(
+    script: Sequence[str], *, cwd: Path, environment: Mapping[str, str], limit_s: float
+) -> dict[str, Any]:
+    """Run `python script...` to its end, or to the limit.
+
+    Args:
+        script: a file and its arguments.
+        cwd: where it runs.
+        environment: variables beside this process's.
+        limit_s: after so many seconds it is killed, with what it started.
+
+    Returns:
+        `exit_code`, `ending` in words, `seconds` and `last_lines` of its output.
+    """
+    paths = [str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    variables = {**ALWAYS, **os.environ, **environment}
+    variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    log = cwd / f"{time.monotonic_ns()}.log"
+    began = time.monotonic()
+    with log.open("w", encoding="utf-8") as writing:
+        process = subprocess.Popen(
+            [sys.executable, *script],
+            cwd=cwd,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(limit_s)
+            ending = f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+            ending = f"stopped after {limit_s:.0f} s"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    log.unlink()
+    return {
+        "exit_code": code,
+        "ending": ending,
+        "seconds": round(time.monotonic() - began, 1),
+        "last_lines": lines[-KEPT_LINES:],
+    }
