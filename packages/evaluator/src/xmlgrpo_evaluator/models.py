@@ -1,17 +1,15 @@
 """What is evaluated: a model of a run, or any model by path or Hub id."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
-_SAMPLED_BYTES = 1 << 20
 OUTPUTS = Path("outputs")
 
 
@@ -40,7 +38,10 @@ class Model:
     def files(self) -> list[Path]:
         """The files that hold its weights; none for a Hub id."""
         return [
-            path for place in (self.source, self.adapter) if place for path in _weights(Path(place))
+            path
+            for place in (self.source, self.adapter)
+            if place
+            for path in weights_of(Path(place))
         ]
 
     def size_bytes(self) -> int | None:
@@ -54,7 +55,7 @@ class Model:
             "source": self.source,
             "adapter": self.adapter,
             "revision": self.revision,
-            "weights": _digest(self.files()),
+            "weights": weights_digest(self.files()),
         }
 
 
@@ -179,24 +180,3 @@ def _download_gguf(source: str) -> Path:
         return Path(hf_hub_download("/".join(parts[:2]), "/".join(parts[2:])))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(f"no file {source}, and the Hub does not give it: {error}") from error
-
-
-def _weights(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    return sorted(place.glob("*.safetensors")) if place.is_dir() else []
-
-
-def _digest(files: list[Path]) -> str | None:
-    """A digest of names, sizes and both ends of the files: hashing gigabytes takes minutes."""
-    if not files:
-        return None
-    digest = sha256()
-    for path in files:
-        size = path.stat().st_size
-        digest.update(json.dumps([path.name, size]).encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_SAMPLED_BYTES))
-            file.seek(max(0, size - _SAMPLED_BYTES))
-            digest.update(file.read(_SAMPLED_BYTES))
-    return digest.hexdigest()
