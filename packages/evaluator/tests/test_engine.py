@@ -1,8 +1,10 @@
 import pytest
 
-from xmlgrpo_evaluator.engine import Engine, engine_for, shared_prefix
+from xmlgrpo_evaluator.decoding import DecodingContext
+from xmlgrpo_evaluator.engine import engine_for
 from xmlgrpo_evaluator.gguf_model import GgufModel, open_gguf
-from xmlgrpo_evaluator.sequences import Prompt, Sampling
+from xmlgrpo_evaluator.scoring import score
+from xmlgrpo_evaluator.sequences import Prompt, Sampling, shared_prefix
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
@@ -147,12 +149,12 @@ def test_scores_agree_with_transformers(model, prompts, tiny):
     context = prompts[0].tokens
     right = model.tokenize("<reasoning>\n2+3=5", add_bos=False)
     wrong = model.tokenize("Ann has 7 hats.", add_bos=False)
-    with Engine(model, slots=2, context=512, threads=1) as engine:
-        scored = engine.score(context, [right, wrong, right[:1]])
-    for score, continuation in zip(scored, (right, wrong, right[:1]), strict=True):
+    with DecodingContext(model, slots=2, context=512, threads=1) as decoding:
+        scored = score(decoding, context, [right, wrong, right[:1]])
+    for one, continuation in zip(scored, (right, wrong, right[:1]), strict=True):
         ids = torch.tensor([[*context, *continuation]])
         with torch.no_grad():
             logits = reference(ids).logits[0, len(context) - 1 : -1].log_softmax(-1)
         expected = logits.gather(1, torch.tensor(continuation)[:, None]).sum().item()
-        assert score.logprob == pytest.approx(expected, rel=2e-3, abs=2e-3)
-        assert score.is_greedy == (logits.argmax(-1).tolist() == continuation)
+        assert one.logprob == pytest.approx(expected, rel=2e-3, abs=2e-3)
+        assert one.is_greedy == (logits.argmax(-1).tolist() == continuation)

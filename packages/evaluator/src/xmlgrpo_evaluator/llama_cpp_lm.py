@@ -7,8 +7,7 @@ Importing this module registers the name.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,12 +18,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
-from transformers.utils.chat_template_utils import render_jinja_template
 
-from xmlgrpo_evaluator.engine import Engine, engine_for
+from xmlgrpo_evaluator.engine import engine_for
 from xmlgrpo_evaluator.gguf_model import GgufModel
+from xmlgrpo_evaluator.gguf_prompts import PromptMaker, render_chat
 from xmlgrpo_evaluator.replies import CountedReply
-from xmlgrpo_evaluator.sequences import Prompt, Sampling, Written
+from xmlgrpo_evaluator.scoring import score_pairs
+from xmlgrpo_evaluator.sequences import Prompt, Written
 from xmlgrpo_evaluator.threads import fastest_thread_count, idle_cores
 from xmlgrpo_rewards.errors import UserError
 
@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_SLOTS = 32
 MAX_NEW_TOKENS_DEFAULT = 1024
 """When a task names no limit.  lm-eval's own 256 cuts worked solutions short."""
-_SCORE_OUTPUTS = 64  # rows of logits a step when scoring: 64 MiB with Gemma's vocabulary
 
 
 @register_model("llama-cpp")
@@ -117,21 +116,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         Raises:
             UserError: the file has no template.
         """
-        template = self.gguf.chat_template
-        if not template:
-            raise UserError(
-                f"{self.gguf.path} has no chat template; export it from a folder whose tokenizer "
-                "has one, or leave the chat template off (--no-chat-template)"
-            )
-        rendered, _ = render_jinja_template(
-            conversations=[chat_history],
-            chat_template=template,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            bos_token=self._written(self.gguf.bos),
-            eos_token=self._written(self.gguf.eos),
-        )
-        return str(rendered[0])
+        return render_chat(self.gguf, chat_history, add_generation_prompt=add_generation_prompt)
 
     def tok_encode(
         self,
@@ -141,9 +126,6 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     ) -> list[int]:
         """Token ids; a text that begins with the BOS does not get a second one."""
         return self.gguf.tokenize(string, add_bos=add_special_tokens)
-
-    def _written(self, token: int) -> str:
-        return self.gguf.token_text(token) if token >= 0 else ""
 
     # requests
 
@@ -158,7 +140,8 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             UserError: a prompt leaves no room for a reply.
         """
         arguments = [request.args for request in requests]
-        prompts = self._prompts(arguments)
+        maker = PromptMaker(self.gguf, self.max_length, self.max_gen_toks, self.seed)
+        prompts = maker.prompts(arguments)
         # the longest first: the run then ends with short ones, and slots stay full to the end
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
         replies: dict[int, CountedReply] = {}
@@ -179,82 +162,20 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         bar.close()
         return [replies[index] for index in range(len(prompts))]
 
-    def _prompts(self, arguments: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Prompt]:
-        seen: Counter[str] = Counter()
-        prompts = []
-        for text, options in arguments:
-            prompts.append(self._prompt(text, options, nth=seen[text]))
-            seen[text] += 1
-        return prompts
-
-    def _prompt(self, text: str, options: Mapping[str, Any], *, nth: int) -> Prompt:
-        tokens = self.tok_encode(text)
-        room = self.max_length - len(tokens)
-        if room < 1:
-            raise UserError(
-                f"a prompt of {len(tokens)} tokens leaves no room for a reply in the model's "
-                f"{self.max_length}; leave the item out or use fewer shots. It begins {text[:80]!r}"
-            )
-        until = options.get("until") or []
-        stops = [until] if isinstance(until, str) else until
-        limit = options.get("max_gen_toks") or options.get("max_new_tokens") or self.max_gen_toks
-        return Prompt(
-            tokens,
-            max_new=min(int(limit), room),
-            stops=tuple(stop.encode() for stop in stops if stop),
-            sampling=self._sampling(text, options, nth),
-        )
-
-    def _sampling(self, text: str, options: Mapping[str, Any], nth: int) -> Sampling:
-        temperature = float(options.get("temperature") or 0.0)
-        if not options.get("do_sample", temperature > 0):
-            return Sampling()
-        # of the prompt and its repetition, not of the place in the queue: a resumed run, or one
-        # with another batch size, draws the same numbers
-        seed = options.get("seed", crc32(f"{self.seed}\0{nth}\0{text}".encode()))
-        return Sampling(
-            temperature=temperature or 1.0,
-            top_k=int(options.get("top_k") or 0),
-            top_p=float(options.get("top_p") or 1.0),
-            min_p=float(options.get("min_p") or 0.0),
-            seed=int(seed),
-        )
-
     def _loglikelihood_tokens(
         self,
         requests: Sequence[tuple[tuple[str, str] | None, list[int], list[int]]],
         disable_tqdm: bool = False,  # noqa: FBT001, FBT002  # lm-eval's signature
         **_kwargs: Any,
     ) -> list[tuple[float, bool]]:
-        by_context: dict[tuple[int, ...], list[int]] = {}
-        cut = [self._fit(context, continuation) for _, context, continuation in requests]
-        for index, (context, _) in enumerate(cut):
-            by_context.setdefault(tuple(context), []).append(index)
-        if not cut:
-            return []
-        most = max(len(indices) for indices in by_context.values())
-        longest = max(len(context) for context in by_context)
-        slots = min(self.slots, most)
-        rest = max(len(continuation) for _, continuation in cut)
+        pairs = [self._fit(context, continuation) for _, context, continuation in requests]
         scores: dict[int, tuple[float, bool]] = {}
         bar = tqdm(total=len(requests), disable=disable_tqdm, desc="loglikelihood")
-        with Engine(
-            self.gguf,
-            slots=slots,
-            context=longest + rest,
-            threads=self.threads,
-            step_outputs=_SCORE_OUTPUTS,
-            keep_window=0 < self.gguf.sliding_window <= longest,
-        ) as engine:
-            for shared, indices in by_context.items():
-                scored = engine.score(shared, [cut[index][1] for index in indices])
-                for index, score in zip(indices, scored, strict=True):
-                    scores[index] = (score.logprob, score.is_greedy)
-                    if requests[index][0] is not None:
-                        self.cache_hook.add_partial(
-                            "loglikelihood", requests[index][0], scores[index]
-                        )
-                bar.update(len(indices))
+        for index, score in score_pairs(self.gguf, pairs, slots=self.slots, threads=self.threads):
+            scores[index] = (score.logprob, score.is_greedy)
+            if requests[index][0] is not None:
+                self.cache_hook.add_partial("loglikelihood", requests[index][0], scores[index])
+            bar.update()
         bar.close()
         return [scores[index] for index in range(len(requests))]
 

@@ -25,10 +25,9 @@ class NativeBatch:
         ]
         view(self.native.n_seq_id, ctypes.c_int32)[:] = 1
 
-    @property
-    def full(self) -> bool:
-        """Whether no further token fits."""
-        return self.count >= self.room
+    def clear(self) -> None:
+        """Start an empty batch."""
+        self.count = 0
 
     def add(self, token: int, position: int, sequence: int, *, wanted: bool) -> int:
         """Append a token; returns its place in the batch."""

@@ -56,3 +56,19 @@ class Scored:
 
     logprob: float
     is_greedy: bool
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; the last token of each is never counted.
+
+    A single prompt shares nothing.
+    """
+    if len(prompts) < 2:
+        return 0
+    # in sorted order the two ends differ the earliest
+    low, high = min(map(tuple, prompts)), max(map(tuple, prompts))
+    limit = min(len(p) for p in prompts) - 1
+    for length in range(limit):
+        if low[length] != high[length]:
+            return length
+    return limit
