@@ -54,7 +54,7 @@ def main() -> None:
         for name, engine in engines.items():
             started = time.perf_counter()
             engine.refresh()
-            completions = engine(prompts, asked.samples, sampling)
+            completions = [c.tokens for c in engine(prompts, asked.samples, sampling)]
             timings[name].append((time.perf_counter() - started) / len(completions))
     print(
         f"{asked.prompts} prompts x {asked.samples} samples, {asked.threads} thread(s), "

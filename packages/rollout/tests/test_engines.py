@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout import static
@@ -16,64 +14,18 @@ from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.static import StaticEngine
 from xmlgrpo_rollout.weights import why_not_read
 
-EOS, END_OF_TURN, PAD = 1, 6, 0
-VOCABULARY = 61
-WINDOW = 8
-
-
-class Tokenizer:
-    """What an engine asks of a tokenizer."""
-
-    pad_token_id = PAD
-
-
-def tiny_gemma(seed: int = 0, **overrides: Any) -> Gemma3ForCausalLM:
-    """A random float32 Gemma 3 with sliding and full layers and a window of eight tokens."""
-    settings = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "query_pre_attn_scalar": 8,
-        "max_position_embeddings": 256,
-        "sliding_window": WINDOW,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-        "initializer_range": 0.3,
-        "pad_token_id": PAD,
-        "eos_token_id": [EOS, END_OF_TURN],
-        "bos_token_id": 2,
-    }
-    torch.manual_seed(seed)
-    model = Gemma3ForCausalLM(Gemma3TextConfig(**(settings | overrides)))
-    with torch.no_grad():  # norms that differ from their start, or a forgotten one would not show
-        for name, parameter in model.named_parameters():
-            if "norm" in name:
-                parameter.normal_(std=0.2)
-    return model.eval()
-
-
-def with_lora(model: Gemma3ForCausalLM, **overrides: Any) -> Any:
-    """The model with a LoRA adapter whose weights are not zero."""
-    config = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    tuned = get_peft_model(model, LoraConfig(**(config | overrides)))
-    disturb(tuned)
-    return tuned
-
-
-def disturb(tuned: Any, seed: int = 1) -> None:
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in tuned.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.3)
-
-
-def prompts_of(lengths: Sequence[int], seed: int = 2) -> list[list[int]]:
-    torch.manual_seed(seed)
-    return [torch.randint(7, VOCABULARY, (length,)).tolist() for length in lengths]
+from .small_models import (
+    END_OF_TURN,
+    EOS,
+    PAD,
+    VOCABULARY,
+    WINDOW,
+    Tokenizer,
+    disturb,
+    prompts_of,
+    tiny_gemma,
+    with_lora,
+)
 
 
 def both(model: Any, stops: Sequence[int] = (EOS, END_OF_TURN)) -> tuple[Any, Any]:
@@ -98,7 +50,7 @@ def test_greedy_completions_are_those_of_transformers(lengths, new_tokens, adapt
     prompts = prompts_of(lengths)
     expected = generate(prompts, 1, sampling)
     assert lean(prompts, 1, sampling) == expected
-    assert max(map(len, expected)) > 1
+    assert max(len(completion.tokens) for completion in expected) > 1
 
 
 @pytest.mark.parametrize(
@@ -140,15 +92,15 @@ def test_each_stop_token_ends_a_completion_and_is_its_last_token(which):
     prompts = prompts_of([4, 9, 6])
     unstopped = free(prompts, 1, sampling)
     # have `which` win wherever the first prompt's third token won
-    third = unstopped[0][2]
+    third = unstopped[0].tokens[2]
     with torch.no_grad():
         model.lm_head.weight[which] = model.lm_head.weight[third] * 1.5
     lean, generate = both(model)
     stopped = lean(prompts, 1, sampling)
     assert stopped == generate(prompts, 1, sampling)
-    assert any(completion[-1] == which for completion in stopped)
+    assert any(completion.tokens[-1] == which for completion in stopped)
     for completion in stopped:
-        assert not {EOS, END_OF_TURN} & set(completion[:-1])
+        assert not {EOS, END_OF_TURN} & set(completion.tokens[:-1])
 
 
 def test_finished_rows_are_dropped_without_a_change_to_the_others():
@@ -158,7 +110,7 @@ def test_finished_rows_are_dropped_without_a_change_to_the_others():
     prompts = prompts_of([3 + number % 9 for number in range(24)])
     completions = lean(prompts, 1, sampling)
     assert completions == generate(prompts, 1, sampling)
-    assert len({len(completion) for completion in completions}) > 4
+    assert len({len(completion.tokens) for completion in completions}) > 4
 
 
 @pytest.mark.parametrize(
@@ -248,7 +200,7 @@ def test_generate_leaves_the_training_mode_and_ignores_the_models_own_settings()
     torch.manual_seed(0)
     samples = generate(prompts_of([5]), 8, Sampling(6, temperature=1.0))
     assert model.training
-    assert len({tuple(sample) for sample in samples}) > 1
+    assert len({tuple(sample.tokens) for sample in samples}) > 1
     # without dropout greedy completions are always the same
     greedy = Sampling(6, temperature=0.0)
     assert generate(prompts_of([5]), 1, greedy) == generate(prompts_of([5]), 1, greedy)
@@ -320,9 +272,8 @@ def test_the_engine_draws_second_tokens_from_the_models_own_distribution():
     model = tiny_gemma(vocab_size=16)
     prompt = [7, 8, 9]
     torch.manual_seed(0)
-    pairs = torch.tensor(
-        StaticEngine(model, [99], PAD)([prompt], 4096, Sampling(2, temperature=1.0))
-    )
+    drawn = StaticEngine(model, [99], PAD)([prompt], 4096, Sampling(2, temperature=1.0))
+    pairs = torch.tensor([completion.tokens for completion in drawn])
     first = int(pairs[:, 0].bincount().argmax())
     seconds = pairs[pairs[:, 0] == first, 1]
     with torch.no_grad():

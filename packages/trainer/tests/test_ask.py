@@ -368,7 +368,8 @@ def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adap
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), adapted)
     prompts = encode_prompts(tokenizer, [messages("How many?")])
     engine = GenerateEngine(model, stop_ids(model, tokenizer), tokenizer.pad_token_id)
-    [ids] = engine(prompts, 1, Sampling(max_new_tokens=24, temperature=0.0))
+    [completion] = engine(prompts, 1, Sampling(max_new_tokens=24, temperature=0.0))
+    ids = completion.tokens
     source = Source("transformers", str(tiny_base), adapter=adapted)
     said = load_speaker(source)(messages("How many?"), Settings(24), lambda _text: None)
     assert said.text == tokenizer.decode(ids, skip_special_tokens=True)

@@ -8,6 +8,7 @@ import pytest
 
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.holdout import (
     WORKED,
@@ -79,12 +80,12 @@ class Recorded:
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
-    ) -> list[list[int]]:
+    ) -> list[Completion]:
         assert (samples, sampling.temperature) == (1, 0.0)
         self.batches.append(len(prompts))
         asked = ["".join(map(chr, prompt)) for prompt in prompts]
         return [
-            [ord(letter) for letter in self.replies[q]] + ([] if q == self.cut else [0])
+            Completion([ord(letter) for letter in self.replies[q]] + ([] if q == self.cut else [0]))
             for q in asked
         ]
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from xmlgrpo_rollout.forward import Attend
-
-SLIDING = "sliding_attention"
+from xmlgrpo_rollout.weights import SLIDING
 
 
 class KeyValueCache:
@@ -113,13 +112,13 @@ def prefill(padding_R: Tensor, length: int, window: int) -> tuple[KeyValueCache,
         key, value = key.transpose(1, 2), value.transpose(1, 2)
         cache.keys.append(key)
         cache.values.append(value)
+        group = query.shape[2] // key.shape[1]
         mixed_R_N_T_D = torch.nn.functional.scaled_dot_product_attention(
             query.transpose(1, 2),
-            key,
-            value,
+            key.repeat_interleave(group, dim=1),
+            value.repeat_interleave(group, dim=1),
             attn_mask=visible[:, None],
             scale=1.0,
-            enable_gqa=True,
         )
         return mixed_R_N_T_D.transpose(1, 2).flatten(2)
 

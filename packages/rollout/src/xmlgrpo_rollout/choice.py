@@ -1,5 +1,6 @@
 """Which engine serves a run, and why."""
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,14 +56,30 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
         return EngineChoice(
             "vllm", "asked for; held-out replies by generate", generate, trains=False
         )
-    obstacle = why_not_read(model)
+    on_gpu = model.device.type == "cuda"
+    obstacle = why_not_read(model) or (why_not_captured() if on_gpu else None)
     if name == "graph" and obstacle:
         raise UserError(
             f"rollout 'graph' cannot serve this model: {obstacle}. Set rollout to 'generate' or "
             "'auto'"
         )
-    if name == "graph" or (name == "auto" and obstacle is None and model.device.type == "cpu"):
-        reason = "asked for" if name == "graph" else "a Gemma 3 text model on the CPU"
-        return EngineChoice("graph", reason, StaticEngine(model, stops, pad), trains=True)
-    reason = "asked for" if name == "generate" else obstacle or "graph is chosen on a CPU only"
-    return EngineChoice("generate", reason, GenerateEngine(model, stops, pad), trains=True)
+    if name == "generate" or obstacle:
+        reason = "asked for" if name == "generate" else str(obstacle)
+        return EngineChoice("generate", reason, GenerateEngine(model, stops, pad), trains=True)
+    reason = "asked for" if name == "graph" else f"a Gemma 3 on the {'GPU' if on_gpu else 'CPU'}"
+    return EngineChoice("graph", reason, _graph(model, stops, pad, on_gpu=on_gpu), trains=True)
+
+
+def why_not_captured() -> str | None:
+    """Why the GPU form of the `graph` engine cannot run here; None when it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "on a GPU it needs Triton, which comes with torch's CUDA builds for Linux"
+    return None
+
+
+def _graph(model: Any, stops: Sequence[int], pad: int, *, on_gpu: bool) -> Engine:
+    if not on_gpu:
+        return StaticEngine(model, stops, pad)
+    from xmlgrpo_rollout.graph import GraphEngine  # Triton is not there on every machine
+
+    return GraphEngine(model, stops, pad)

@@ -1,20 +1,36 @@
 """What every rollout engine does."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from xmlgrpo_rollout.sampling import Sampling
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine wrote after a prompt.
+
+    Attributes:
+        tokens: ids, cut after the first stop token or at the length limit.
+        logprobs: of each token, under the engine's own weights and arithmetic, at the sampling's
+            temperature and before top-k, top-p and min-p; None where the engine computes with the
+            policy itself, so that there is nothing to compare.
+    """
+
+    tokens: list[int]
+    logprobs: list[float] | None = None
+
+
 class Engine(Protocol):
-    """Completes prompts; implementations are in `static.py` and `generate.py`."""
+    """Completes prompts; implementations are in `static.py`, `graph.py` and `generate.py`."""
 
     def refresh(self) -> None:
         """Take over the model's weights as they are now; call it after they have changed."""
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
-    ) -> list[list[int]]:
+    ) -> list[Completion]:
         """Complete every prompt `samples` times.
 
         Args:
@@ -24,7 +40,6 @@ class Engine(Protocol):
                 so that a resumed run draws what an uninterrupted one would have.
 
         Returns:
-            Token ids, all completions of the first prompt first, each cut after its first stop
-            token or at the length limit.
+            All completions of the first prompt first.
         """
         ...

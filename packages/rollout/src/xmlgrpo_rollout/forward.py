@@ -32,24 +32,30 @@ def last_logits(
         places_R_T: each token's place in its own text, from 0.
         attend: mixes the values; queries come scaled, queries and keys rotated.
     """
-    size, eps = (weights.embedding.shape[1],), weights.eps
+    eps = weights.eps
     turns = {
         kind: (cosine[places_R_T][:, :, None], sine[places_R_T][:, :, None])
         for kind, (cosine, sine) in rope.items()
     }
-    hidden_R_T_C = F.embedding(tokens_R_T, weights.embedding) * weights.embedding_scale
+    embedded = F.embedding(tokens_R_T, weights.embedding) * weights.embedding_scale
+    hidden_R_T_C = embedded.to(weights.dtype)
     for number, layer in enumerate(weights.layers):
-        normed = F.rms_norm(hidden_R_T_C, size, layer.before_attention, eps)
+        normed = rms_norm(hidden_R_T_C, layer.before_attention, eps)
         query, key, value = _project(weights, layer, normed, turns[layer.kind])
         mixed = F.linear(attend(number, layer.kind, query, key, value), layer.attention_out)
-        hidden_R_T_C = hidden_R_T_C + F.rms_norm(mixed, size, layer.after_attention, eps)
+        hidden_R_T_C = hidden_R_T_C + rms_norm(mixed, layer.after_attention, eps)
 
-        normed = F.rms_norm(hidden_R_T_C, size, layer.before_mlp, eps)
+        normed = rms_norm(hidden_R_T_C, layer.before_mlp, eps)
         gate, up = F.linear(normed, layer.gate_up).chunk(2, dim=-1)
         mapped = F.linear(F.gelu(gate, approximate="tanh") * up, layer.down)
-        hidden_R_T_C = hidden_R_T_C + F.rms_norm(mapped, size, layer.after_mlp, eps)
-    last_R_C = F.rms_norm(hidden_R_T_C[:, -1], size, weights.final_norm, eps)
-    return F.linear(last_R_C, weights.head)
+        hidden_R_T_C = hidden_R_T_C + rms_norm(mapped, layer.after_mlp, eps)
+    last_R_C = rms_norm(hidden_R_T_C[:, -1], weights.final_norm, eps)
+    return F.linear(last_R_C.to(weights.head.dtype), weights.head)
+
+
+def rms_norm(vectors: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root mean square norm over the last axis, in float32 whatever the vectors are, as Gemma's."""
+    return F.rms_norm(vectors.float(), weight.shape, weight, eps).to(vectors.dtype)
 
 
 def _project(
@@ -59,14 +65,14 @@ def _project(
     turn: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (R, T, heads, D) each; the first two normed and rotated."""
-    size, eps = (weights.head_dim,), weights.eps
+    eps = weights.eps
     joint = F.linear(normed_R_T_C, layer.qkv)
     joint = joint.view(*joint.shape[:-1], -1, weights.head_dim)
     query, key, value = torch.split(
         joint, [weights.heads, weights.kv_heads, weights.kv_heads], dim=2
     )
-    query = _rotated(F.rms_norm(query, size, layer.query_norm, eps), turn)
-    key = _rotated(F.rms_norm(key, size, layer.key_norm, eps), turn)
+    query = _rotated(rms_norm(query, layer.query_norm, eps), turn)
+    key = _rotated(rms_norm(key, layer.key_norm, eps), turn)
     return query, key, value
 
 

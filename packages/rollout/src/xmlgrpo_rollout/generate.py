@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.stops import cut_after_stop
 
@@ -29,8 +30,8 @@ class GenerateEngine:
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
-    ) -> list[list[int]]:
-        """Complete every prompt `samples` times; see `xmlgrpo_rollout.Engine`."""
+    ) -> list[Completion]:
+        """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
         if not prompts:
             return []
         length = max(map(len, prompts))
@@ -48,7 +49,7 @@ class GenerateEngine:
         finally:
             self.model.train(was_training)
         completions = texts_R_T[:, length:].tolist()
-        return [cut_after_stop(completion, self.stop_ids) for completion in completions]
+        return [Completion(cut_after_stop(tokens, self.stop_ids)) for tokens in completions]
 
     def _config(self, samples: int, sampling: Sampling) -> GenerationConfig:
         """Every field that decides a token is named: transformers fills gaps from the model."""

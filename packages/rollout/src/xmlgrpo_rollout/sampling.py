@@ -39,6 +39,11 @@ class Sampling:
                 raise UserError(f"{name}: expected {expected}, came {getattr(self, name)!r}")
 
     @property
+    def forbids(self) -> bool:
+        """Whether some tokens may not be drawn at all."""
+        return not self.is_greedy and (self.top_p < 1 or self.top_k > 0 or self.min_p > 0)
+
+    @property
     def is_greedy(self) -> bool:
         """Whether the most probable token is always taken."""
         return self.temperature == 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xmlgrpo_rollout.cache import KeyValueCache, prefill
+from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.forward import last_logits
 from xmlgrpo_rollout.sampling import Sampling, next_tokens
 from xmlgrpo_rollout.stops import cut_after_stop
@@ -50,8 +51,8 @@ class StaticEngine:
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
-    ) -> list[list[int]]:
-        """Complete every prompt `samples` times; see `xmlgrpo_rollout.Engine`."""
+    ) -> list[Completion]:
+        """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
         # prompts of like length side by side: less padding
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         slots = max(map(len, prompts), default=0) + sampling.max_new_tokens
@@ -64,7 +65,7 @@ class StaticEngine:
                 grown = self._complete([prompts[number] for number in numbers], samples, sampling)
             for place, number in enumerate(numbers):
                 completions[number] = grown[place * samples : (place + 1) * samples]
-        return [completion for group in completions for completion in group]
+        return [Completion(tokens) for group in completions for tokens in group]
 
     def _complete(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling

@@ -1,7 +1,8 @@
 """A Gemma 3 text model's weights, read out of transformers and peft for a lean forward pass.
 
 Reading is separate from computing: a LoRA adapter is merged here, in a copy, so that decoding
-costs the same with and without one and the trained model is never touched.
+costs the same with and without one and the trained model is never touched.  A base in 4 bits is
+unpacked on the way: the copy of its projections is in 16 bits.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+SLIDING = "sliding_attention"
+READABLE = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+LAYER_TENSORS = (
+    "qkv",
+    "attention_out",
+    "gate_up",
+    "down",
+    "query_norm",
+    "key_norm",
+    "before_attention",
+    "after_attention",
+    "before_mlp",
+    "after_mlp",
+)
 ROPES = ("default", "linear")  # Gemma 3's own; others may change with the length
 
 # for each kind of layer: cosine and sine for every position, (positions, head_dim)
@@ -18,7 +33,10 @@ Rope = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One decoder layer.  Matrices are (out, in); norm weights already have Gemma's 1 added.
+    """One decoder layer.
+
+    Matrices are (out, in), in the model's number type.  Norm weights are in float32, as Gemma
+    applies them, with its 1 already added.
 
     Attributes:
         kind: "sliding_attention" or "full_attention".
@@ -68,10 +86,21 @@ class Gemma3Weights:
     head: Tensor
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The number type of the projections; an embedding beside 4-bit ones may have another."""
+        return self.layers[0].qkv.dtype
+
+    def row_bytes(self, slots: int) -> int:
+        """What the keys and values of a row of `slots` tokens take, if windows are used."""
+        windows = sum(layer.kind == SLIDING for layer in self.layers)
+        tokens = windows * min(slots, self.window) + (len(self.layers) - windows) * slots
+        return 2 * tokens * self.kv_heads * self.head_dim * self.dtype.itemsize
+
+    @property
     def bytes_per_slot(self) -> int:
         """What the keys and values of one token take, over all layers."""
         numbers = 2 * len(self.layers) * self.kv_heads * self.head_dim
-        return numbers * self.embedding.element_size()
+        return numbers * self.dtype.itemsize
 
 
 def read_weights(model: nn.Module) -> Gemma3Weights:
@@ -81,7 +110,7 @@ def read_weights(model: nn.Module) -> Gemma3Weights:
         model: one that `why_not_read` has nothing against.
     """
     base = base_model(model)
-    decoder, config = base.model, base.config
+    decoder, config = text_decoder(base), base.config.get_text_config()
     return Gemma3Weights(
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
@@ -91,9 +120,28 @@ def read_weights(model: nn.Module) -> Gemma3Weights:
         embedding=decoder.embed_tokens.weight,
         embedding_scale=decoder.embed_tokens.embed_scale.to(decoder.embed_tokens.weight.dtype),
         layers=tuple(_read_layer(layer) for layer in decoder.layers),
-        final_norm=1 + decoder.norm.weight,
+        final_norm=_norm(decoder.norm),
         head=base.lm_head.weight,
     )
+
+
+def refresh_weights(weights: Gemma3Weights, model: nn.Module) -> None:
+    """Write the model's present weights into tensors that `read_weights` gave out earlier.
+
+    In place, since a captured CUDA graph knows its tensors by their addresses; layer by layer, so
+    that no second copy of the model is ever needed.
+    """
+    decoder = text_decoder(base_model(model))
+    for kept, layer in zip(weights.layers, decoder.layers, strict=True):
+        fresh = _read_layer(layer)
+        for name in LAYER_TENSORS:
+            _overwrite(getattr(kept, name), getattr(fresh, name))
+    _overwrite(weights.final_norm, _norm(decoder.norm))
+
+
+def _overwrite(kept: Tensor, fresh: Tensor) -> None:
+    if kept.data_ptr() != fresh.data_ptr():  # else it is the model's own tensor
+        kept.copy_(fresh)
 
 
 def base_model(model: nn.Module) -> Any:
@@ -102,19 +150,30 @@ def base_model(model: nn.Module) -> Any:
     return model if unwrap is None else unwrap()
 
 
+def text_decoder(base: Any) -> Any:
+    """The layers that read and write text; Gemma 3 from 4B up has a vision tower beside them."""
+    return getattr(base.model, "language_model", base.model)
+
+
+def text_device(model: nn.Module) -> torch.device:
+    """Where the text model is."""
+    device: torch.device = text_decoder(base_model(model)).embed_tokens.weight.device
+    return device
+
+
 def why_not_read(model: nn.Module) -> str | None:
     """Why `read_weights` cannot read this model, in words for the user; None when it can."""
     base = base_model(model)
-    if type(base).__name__ != "Gemma3ForCausalLM":
-        return f"it reads Gemma3ForCausalLM (text only), not {type(base).__name__}"
-    config = base.config
+    if type(base).__name__ not in READABLE:
+        return f"it reads {' and '.join(READABLE)}, not {type(base).__name__}"
+    config = base.config.get_text_config()
     if config.attn_logit_softcapping or config.final_logit_softcapping or config.attention_bias:
         return "it knows no soft-capping and no attention bias, which this model has"
     if config.hidden_activation != "gelu_pytorch_tanh" or config.use_bidirectional_attention:
         return "it knows only Gemma's own activation and causal attention"
     if any(config.rope_parameters[kind]["rope_type"] not in ROPES for kind in config.layer_types):
         return f"it knows only these rotary embeddings: {', '.join(ROPES)}"
-    for name, module in base.named_modules():
+    for name, module in text_decoder(base).named_modules():
         reason = _why_not_merged(name, module)
         if reason is not None:
             return reason
@@ -125,12 +184,12 @@ def _why_not_merged(name: str, module: Any) -> str | None:
     if type(module).__name__ == "ModulesToSaveWrapper":
         return f"{name} is trained in full beside the adapter (modules_to_save)"
     linear = getattr(module, "base_layer", module)
-    if isinstance(linear, nn.Linear) and not linear.weight.is_floating_point():
-        return f"{name} is quantized"
+    if isinstance(linear, nn.Linear) and not _is_readable(linear.weight):
+        return f"{name} is quantized in a way it does not know"
     if linear is module:
         return None
     is_plain_lora = (
-        type(linear) is nn.Linear
+        isinstance(linear, nn.Linear)
         and hasattr(module, "lora_A")
         and not module.lora_variant  # DoRA and its like
         and not any(module.lora_bias.values())
@@ -140,7 +199,7 @@ def _why_not_merged(name: str, module: Any) -> str | None:
 
 def read_rope(model: nn.Module, positions: int) -> Rope:
     """Cosine and sine of the rotary embedding for places 0 to `positions` - 1."""
-    decoder = base_model(model).model
+    decoder = text_decoder(base_model(model))
     like = decoder.embed_tokens.weight
     places_1_T = torch.arange(positions, device=like.device)[None]
     rope = {}
@@ -159,24 +218,44 @@ def _read_layer(layer: Any) -> LayerWeights:
         attention_out=_merged(attention.o_proj),
         gate_up=torch.cat([_merged(mlp.gate_proj), _merged(mlp.up_proj)]),
         down=_merged(mlp.down_proj),
-        query_norm=(1 + attention.q_norm.weight) * attention.scaling,
-        key_norm=1 + attention.k_norm.weight,
-        before_attention=1 + layer.input_layernorm.weight,
-        after_attention=1 + layer.post_attention_layernorm.weight,
-        before_mlp=1 + layer.pre_feedforward_layernorm.weight,
-        after_mlp=1 + layer.post_feedforward_layernorm.weight,
+        query_norm=_norm(attention.q_norm) * attention.scaling,
+        key_norm=_norm(attention.k_norm),
+        before_attention=_norm(layer.input_layernorm),
+        after_attention=_norm(layer.post_attention_layernorm),
+        before_mlp=_norm(layer.pre_feedforward_layernorm),
+        after_mlp=_norm(layer.post_feedforward_layernorm),
     )
+
+
+def _norm(norm: Any) -> Tensor:
+    weight: Tensor = norm.weight.float()
+    return 1 + weight
 
 
 def _merged(linear: Any) -> Tensor:
     """W + scaling * B A for the adapters that are switched on (LoRA, arXiv 2106.09685 eq. 3)."""
     if not hasattr(linear, "lora_A"):
-        return linear.weight  # type: ignore[no-any-return]  # transformers is untyped here
-    weight = linear.base_layer.weight
+        return _unpacked(linear.weight)
+    weight = _unpacked(linear.base_layer.weight)
     if linear.disable_adapters or linear.merged:
-        return weight  # type: ignore[no-any-return]
+        return weight
+    merged = weight.float()  # rounded once, after the sum: an early update is smaller than a step
     for name in linear.active_adapters:
         if name in linear.lora_A:
-            update = linear.lora_B[name].weight @ linear.lora_A[name].weight
-            weight = weight + linear.scaling[name] * update.to(weight.dtype)
-    return weight  # type: ignore[no-any-return]
+            down, up = linear.lora_A[name].weight, linear.lora_B[name].weight
+            merged = torch.addmm(merged, up.float(), down.float(), alpha=linear.scaling[name])
+    return merged.to(weight.dtype)
+
+
+def _is_readable(weight: Tensor) -> bool:
+    return weight.is_floating_point() or hasattr(weight, "quant_state")
+
+
+def _unpacked(weight: Tensor) -> Tensor:
+    """The weight itself, or what bitsandbytes' 4 bits stand for (QLoRA, arXiv 2305.14314)."""
+    if weight.is_floating_point():
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    full: Tensor = dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]  # bitsandbytes' Params4bit has it
+    return full

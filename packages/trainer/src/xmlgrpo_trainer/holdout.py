@@ -108,7 +108,8 @@ def take(
     prompts = encode_prompts(exam.tokenizer, [exam.task.messages(p.question) for p in problems])
     completions: list[list[int]] = []
     for start in range(0, len(prompts), exam.batch_size):
-        completions += exam.engine(prompts[start : start + exam.batch_size], 1, exam.sampling)
+        asked = prompts[start : start + exam.batch_size]
+        completions += [c.tokens for c in exam.engine(asked, 1, exam.sampling)]
         on_progress(len(completions))
     texts = exam.tokenizer.batch_decode(completions, skip_special_tokens=True)
     items = []

@@ -129,7 +129,12 @@ def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> Roll
             completions = engine(distinct, counts[0], sampling)
         else:  # a group cut between two processes: ask prompt by prompt
             completions = engine(repeated, 1, sampling)
-        return {"prompt_ids": repeated, "completion_ids": completions, "logprobs": None}
+        logprobs = [completion.logprobs for completion in completions]
+        return {
+            "prompt_ids": repeated,
+            "completion_ids": [completion.tokens for completion in completions],
+            "logprobs": None if None in logprobs else logprobs,
+        }
 
     return rollout
 

@@ -1,0 +1,198 @@
+"""The next token of each row, drawn from its logits, in two passes over a vocabulary.
+
+A draw from softmax(z) is argmax(z + g), with g standard Gumbel noise (Gumbel 1954; Maddison et al.
+2014, arXiv 1411.0030, section 2), so no probability is ever written to memory: blocks of the
+vocabulary are read once, each leaves its best candidate and its part of the normaliser.
+
+The noise is Philox, keyed by a seed a rollout and the step: what is drawn depends on neither the
+number of rows computed together nor the blocks.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCK = 4096
+# The least of 2**31 equally likely values of the generator, halved: -log(1 - u) is exponential, and
+# u = 0 would be chosen whatever its logit.
+SMALLEST = 2.0**-32
+
+
+@triton.jit
+def _blocks(
+    logits,
+    choice,
+    seed,
+    step,
+    first_row,
+    block_best,
+    block_token,
+    block_max,
+    block_total,
+    temperature,
+    vocabulary,
+    GREEDY: tl.constexpr,
+    FILTERED: tl.constexpr,
+    SMALLEST: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    block, blocks = tl.program_id(1), tl.num_programs(1)
+    tokens = block * BLOCK + tl.arange(0, BLOCK)
+    inside = tokens < vocabulary
+    scaled = tl.load(logits + row * vocabulary + tokens, mask=inside, other=float("-inf"))
+    scaled = scaled.to(tl.float32) / temperature
+    highest = tl.max(scaled, axis=0)
+    total = tl.sum(tl.exp(scaled - highest), axis=0)
+    candidates = scaled
+    if FILTERED:
+        candidates = tl.load(choice + row * vocabulary + tokens, mask=inside, other=float("-inf"))
+    if not GREEDY:
+        # 2**31 and more values would not do: rows x vocabulary x steps; the step is in the seed
+        place = (tl.load(first_row) + row) * vocabulary + tokens
+        uniform = tl.rand(tl.load(seed) + tl.load(step), place.to(tl.uint32))
+        uniform = tl.maximum(uniform, SMALLEST)
+        # -log(1 - u), by its series where 1 - u would be rounded
+        series = uniform * (1 + uniform * (0.5 + uniform * (1.0 / 3)))
+        exponential = tl.where(uniform < 0.01, series, -tl.log(1 - uniform))
+        candidates = candidates - tl.log(exponential)
+    best, token = tl.max(candidates, axis=0, return_indices=True)
+    out = row * blocks + block
+    tl.store(block_best + out, best)
+    tl.store(block_token + out, token + block * BLOCK)
+    tl.store(block_max + out, highest)
+    tl.store(block_total + out, total)
+
+
+@triton.jit
+def _finish(
+    logits,
+    block_best,
+    block_token,
+    block_max,
+    block_total,
+    stops,
+    step,
+    is_done,
+    tokens,
+    written,
+    logprobs,
+    temperature,
+    vocabulary,
+    blocks,
+    stop_count,
+    limit,
+    pad,
+    BLOCKS: tl.constexpr,
+    STOPS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    block = tl.arange(0, BLOCKS)
+    is_block = block < blocks
+    parts = row * blocks + block
+    best = tl.load(block_best + parts, mask=is_block, other=float("-inf"))
+    _, winner = tl.max(best, axis=0, return_indices=True)
+    token = tl.load(block_token + row * blocks + winner).to(tl.int64)
+    highest = tl.load(block_max + parts, mask=is_block, other=float("-inf"))
+    top = tl.max(highest, axis=0)
+    total = tl.load(block_total + parts, mask=is_block, other=0.0)
+    normaliser = top + tl.log(tl.sum(total * tl.exp(highest - top), axis=0))
+    logit = tl.load(logits + row * vocabulary + token).to(tl.float32) / temperature
+    stop = tl.arange(0, STOPS)
+    ends = tl.load(stops + stop, mask=stop < stop_count, other=-1)
+    stopped = tl.sum((ends == token).to(tl.int32), axis=0) > 0
+    done = tl.load(is_done + row) != 0
+    token = tl.where(done, pad, token)
+    out = row * limit + tl.load(step)
+    tl.store(tokens + row, token)
+    tl.store(written + out, token)
+    tl.store(logprobs + out, tl.where(done, 0.0, logit - normaliser))
+    tl.store(is_done + row, (done | stopped).to(tl.int32))
+
+
+class DrawRoom:
+    """Where the blocks of the vocabulary leave their parts.
+
+    Args:
+        rows, vocabulary: of the logits.
+    """
+
+    def __init__(self, rows: int, vocabulary: int, device: torch.device) -> None:
+        self.blocks = triton.cdiv(vocabulary, BLOCK)
+        parts = (rows, self.blocks)
+        self.best = torch.empty(parts, device=device)
+        self.token = torch.empty(parts, dtype=torch.int32, device=device)
+        self.highest = torch.empty(parts, device=device)
+        self.total = torch.empty(parts, device=device)
+
+
+def draw(
+    logits_R_V: Tensor,
+    choice_R_V: Tensor | None,
+    temperature: float,
+    seed: Tensor,
+    step: Tensor,
+    first_row: Tensor,
+    stops_E: Tensor,
+    pad: int,
+    is_done_R: Tensor,
+    tokens_R: Tensor,
+    written_R_T: Tensor,
+    logprobs_R_T: Tensor,
+    room: DrawRoom,
+) -> None:
+    """Draw a token a row and write it down with its log-probability.
+
+    Args:
+        logits_R_V: as the model gave them.
+        choice_R_V: float32 logits at the temperature, minus infinity where top-k, top-p or min-p
+            forbid a token; None where nothing is forbidden.
+        temperature: 0 takes the most probable token.
+        seed, step, first_row: one number each, in memory: of the rollout, of the completion's
+            token, of this batch among the rollout's rows.
+        stops_E: the tokens that end a completion.
+        pad: what a row that is done gets.
+        is_done_R: 0 or 1, int32; updated.
+        tokens_R: the tokens.
+        written_R_T, logprobs_R_T: completions so far; column `step` is written.  The
+            log-probability is that at the temperature (1 when greedy), whatever is forbidden.
+    """
+    rows, vocabulary = logits_R_V.shape
+    greedy = temperature == 0
+    divisor = 1.0 if greedy else temperature
+    parts = (room.best, room.token, room.highest, room.total)
+    _blocks[(rows, room.blocks)](
+        logits_R_V,
+        logits_R_V if choice_R_V is None else choice_R_V,
+        seed,
+        step,
+        first_row,
+        *parts,
+        divisor,
+        vocabulary,
+        GREEDY=greedy,
+        FILTERED=choice_R_V is not None,
+        SMALLEST=SMALLEST,
+        BLOCK=BLOCK,
+        num_warps=8,
+    )
+    _finish[(rows,)](
+        logits_R_V,
+        *parts,
+        stops_E,
+        step,
+        is_done_R,
+        tokens_R,
+        written_R_T,
+        logprobs_R_T,
+        divisor,
+        vocabulary,
+        room.blocks,
+        len(stops_E),
+        written_R_T.shape[1],
+        pad,
+        BLOCKS=triton.next_power_of_2(room.blocks),
+        STOPS=triton.next_power_of_2(len(stops_E)),
+        num_warps=1,
+    )

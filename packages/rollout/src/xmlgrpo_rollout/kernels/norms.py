@@ -1,0 +1,123 @@
+"""Norms with what stands around them: the embedding before, the residual sum between two of them.
+
+One program a row.  Axes: R rows, C hidden size, I width of the MLP.
+"""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def _rms_normed(values, weights, size, eps):
+    """float32 in, float32 out; places past `size` hold zeros and stay zero."""
+    mean_square = tl.sum(values * values, axis=0) / size
+    return values * tl.rsqrt(mean_square + eps) * weights
+
+
+@triton.jit
+def _embed_norm(
+    tokens,
+    embedding,
+    scale,
+    weight,
+    hidden,
+    normed,
+    size,
+    eps,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    places = tl.arange(0, BLOCK)
+    inside = places < size
+    token = tl.load(tokens + row)
+    embedded = tl.load(embedding + token * size + places, mask=inside, other=0.0)
+    scaled = embedded * tl.load(scale).to(embedded.dtype)
+    tl.store(hidden + row * size + places, scaled, mask=inside)
+    weights = tl.load(weight + places, mask=inside, other=0.0)
+    result = _rms_normed(scaled.to(tl.float32), weights, size, eps)
+    tl.store(normed + row * size + places, result.to(normed.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _add_norm(
+    mixed,
+    weight_after,
+    hidden,
+    weight_before,
+    normed,
+    size,
+    eps,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    places = tl.arange(0, BLOCK)
+    inside = places < size
+    number_type = hidden.dtype.element_ty
+    values = tl.load(mixed + row * size + places, mask=inside, other=0.0).to(tl.float32)
+    after = tl.load(weight_after + places, mask=inside, other=0.0)
+    update = _rms_normed(values, after, size, eps).to(number_type)
+    total = tl.load(hidden + row * size + places, mask=inside, other=0.0) + update
+    tl.store(hidden + row * size + places, total, mask=inside)
+    before = tl.load(weight_before + places, mask=inside, other=0.0)
+    result = _rms_normed(total.to(tl.float32), before, size, eps)
+    tl.store(normed + row * size + places, result.to(number_type), mask=inside)
+
+
+@triton.jit
+def _gated_gelu(gate_up, out, size, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    places = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = places < size
+    gate = tl.load(gate_up + row * 2 * size + places, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + row * 2 * size + size + places, mask=inside, other=0.0)
+    # the tanh form of GELU (arXiv 1606.08415, section 2); tanh(y) = 2 sigmoid(2 y) - 1
+    inner = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
+    activated = (gate * tl.sigmoid(2 * inner)).to(up.dtype)
+    tl.store(out + row * size + places, activated * up, mask=inside)
+
+
+def embed_norm(
+    tokens_R: Tensor,
+    embedding: Tensor,
+    scale: Tensor,
+    weight_C: Tensor,
+    hidden_R_C: Tensor,
+    normed_R_C: Tensor,
+    eps: float,
+) -> None:
+    """Write the scaled embeddings of tokens into `hidden_R_C`, and their norm."""
+    rows, size = hidden_R_C.shape
+    _embed_norm[(rows,)](
+        tokens_R, embedding, scale, weight_C, hidden_R_C, normed_R_C, size, eps, **_row(size)
+    )
+
+
+def add_norm(
+    mixed_R_C: Tensor,
+    weight_after_C: Tensor,
+    hidden_R_C: Tensor,
+    weight_before_C: Tensor,
+    normed_R_C: Tensor,
+    eps: float,
+) -> None:
+    """Add the norm of `mixed_R_C` to `hidden_R_C`, and write the norm of that sum.
+
+    Gemma 3 norms both what a block gives and what the next block takes; here the two meet.
+    """
+    rows, size = hidden_R_C.shape
+    _add_norm[(rows,)](
+        mixed_R_C, weight_after_C, hidden_R_C, weight_before_C, normed_R_C, size, eps, **_row(size)
+    )
+
+
+def gated_gelu(gate_up_R_2I: Tensor, out_R_I: Tensor) -> None:
+    """GELU of the first half times the second half."""
+    rows, size = out_R_I.shape
+    block = 1024
+    _gated_gelu[(rows, triton.cdiv(size, block))](gate_up_R_2I, out_R_I, size, BLOCK=block)
+
+
+def _row(size: int) -> dict[str, int]:
+    block = triton.next_power_of_2(size)
+    return {"BLOCK": block, "num_warps": min(16, max(1, block // 256))}
