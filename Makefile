@@ -73,8 +73,8 @@ switch = $(if $(filter-out 0 no false,$(2)),--$(1))
 run = --run $(call quote,$(RUN_DIR))
 subject = $(if $(strip $(MODEL)),$(call option,model,$(MODEL)),$(run))
 
-# Several GPUs: one process each, started by accelerate.
-launch = $(if $(filter-out 1,$(GPUS)),$(BIN)/accelerate launch --config_file configs/accelerate/multi_gpu.yaml --num_processes $(GPUS) )
+# Several GPUs: one process each, started by accelerate's launcher.
+gpus = $(call option,gpus,$(filter-out 1,$(GPUS)))
 
 # A stage after training trains first when its run is missing, but only the run that CONFIG names:
 # `make gguf RUN=typo` must say that there is no such run, not train one.
@@ -85,11 +85,11 @@ needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
 ##@ Train and try
 .PHONY: train ask plan doctor report demo-controls
 train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONFIG RUN SEED GPUS ARGS)
-	$(launch)$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(call option,seed,$(SEED)) $(ARGS)
+	$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(gpus) $(call option,seed,$(SEED)) $(ARGS)
 ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question (Q RUN MODEL)
 	$(BIN)/xmlgrpo-ask $(subject) --question-env Q $(ARGS)
 plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU GPUS ARGS)
-	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(call option,gpus,$(filter-out 1,$(GPUS))) $(ARGS)
+	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(gpus) $(ARGS)
 doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
 	$(BIN)/xmlgrpo-doctor $(if $(TRAINED),,$(run)) $(ARGS)
 report: | $(READY) $(TRAINED)  ## one HTML page about the run (RUN)
@@ -151,4 +151,4 @@ $(GGUF_READY): ci/requirements/gguf.txt | $(READY)
 
 # The manifest is the last file that training writes.
 $(RUN_DIR)/manifest.json: | $(READY)
-	$(launch)$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(call option,seed,$(SEED))
+	$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(gpus) $(call option,seed,$(SEED))

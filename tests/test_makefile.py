@@ -25,7 +25,6 @@ COMMANDS = (
     "xmlgrpo-report",
     "xmlgrpo-export",
     "xmlgrpo-validate",
-    "accelerate",
     "nox",
     "python",
 )
@@ -220,9 +219,13 @@ def test_question_arrives_as_it_was_typed(house: Path, question: str) -> None:
 
 def test_gpus_start_one_process_each(house: Path) -> None:
     (words,) = ran(make(house, "train", "GPUS=4"))
-    config = "configs/accelerate/multi_gpu.yaml"
-    assert words[:6] == ["accelerate", "launch", "--config_file", config, "--num_processes", "4"]
-    assert words[6:9] == [".venv/bin/xmlgrpo-train", "--config", "configs/tiny.yaml"]
+    train = "xmlgrpo-train --config configs/tiny.yaml --run outputs/tiny"
+    assert words == [*train.split(), "--gpus", "4"]
+
+
+def test_what_gpus_cannot_be_is_the_commands_to_say(house: Path) -> None:
+    (words,) = ran(make(house, "train", "GPUS=0"))
+    assert words[-2:] == ["--gpus", "0"]
 
 
 @pytest.mark.parametrize("stage", ["eval", "ladder", "report", "merge", "gguf"])

@@ -51,17 +51,18 @@ def run() -> int:
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
+    from xmlgrpo_trainer.ranks import check_gpus, see_one_gpu
     from xmlgrpo_trainer.train import check_alone, train
 
     if arguments.gpus != 1:
         from xmlgrpo_trainer.launch import launch
-        from xmlgrpo_trainer.ranks import check_gpus
 
         check_gpus(arguments.gpus, config.model.device)
         check_alone(config, arguments.gpus)
         return launch(
             arguments.gpus, ["--config", str(arguments.config), "--run", str(root), *overrides]
         )
+    see_one_gpu()
     return train(config, root, make_console())
 
 

@@ -187,6 +187,16 @@ def _alone(ranks: Ranks) -> BaseException:
     )
 
 
+def see_one_gpu() -> None:
+    """Show a process that is alone one GPU only; call before CUDA is touched.
+
+    transformers would otherwise spread each batch over every GPU it sees (`DataParallel`).
+    """
+    if ranks_here().count == 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
+
+
 def check_gpus(processes: int, device: str) -> None:
     """Check that this machine has a GPU for each of its processes, if the run uses GPUs at all.
 
