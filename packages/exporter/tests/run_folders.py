@@ -5,6 +5,8 @@ import json
 import struct
 from pathlib import Path
 
+from xmlgrpo_exporter.fingerprint import fingerprint
+
 BASE = {
     "name": "google/gemma-3-1b-it",
     "revision": "dcc83ea841ab6100d6b47a070329e1ba4cf78752",
@@ -141,7 +143,7 @@ def gate(passed: bool, found: dict, limit: dict) -> dict:
 
 
 def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
-    """What export's check and the ladder leave behind."""
+    """What the merge, the export's check and the ladder leave behind."""
     ggufs = sorted((run / "gguf").glob("*.gguf"))
     files = {
         path.name: {
@@ -154,7 +156,17 @@ def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
         }
         for path in ggufs
     }
-    write_json(run / "gguf" / "check.json", {"format": 1, "passed": check, "files": files})
+    merged = fingerprint(run / "merged")
+    model = {"folder": "merged", "fingerprint": merged}
+    record = {"format": 1, "passed": check, "model": model, "files": files}
+    write_json(run / "gguf" / "check.json", record)
+    compared = {
+        "format": 1,
+        "source": {"adapter": fingerprint(run / "adapter")},
+        "fingerprint": merged,
+        "parity": gate(True, {"mean_kl": 3.4e-14, "top1": 1.0}, {"mean_kl": 1e-05, "top1": 0.995}),
+    }
+    write_json(run / "merged" / "merge.json", compared)
     rungs = [
         rung("tuned", 65, None, None, 2_000_000),
         rung("merged", 64, "tuned", True, 917),

@@ -49,6 +49,7 @@ def test_only_what_the_allow_list_names_arrives(hub, run):
         "results/gguf-check.json",
         "results/ladder.json",
         "results/manifest.json",
+        "results/merge.json",
         "tokenizer.json",
     ]
     assert not any(
@@ -68,6 +69,7 @@ def test_a_changed_file_goes_up_alone(hub, run):
     publish(hub, run)
     before = len(puts(hub))
     (run / "adapter/adapter_model.safetensors").write_bytes(run_folders.safetensors(301))
+    run_folders.write_gates(run)
     publish(hub, run)
     assert len(puts(hub)) == before + 1
     assert len(hub.repos[REPO].tags) == 2
@@ -109,6 +111,7 @@ def test_public_is_public_where_asked_for(hub, run):
 def test_large_contents_go_up_in_parts(hub, run):
     hub.part_bytes = 1000
     run_folders.write_merged(run / "merged", n_bytes=4500)
+    run_folders.write_gates(run)
     assert publish(hub, run)[0] == 0
     parts = [write for write in puts(hub) if re.search(r"/[0-9a-f]{64}/\d$", write)]
     assert len(parts) == 5
@@ -120,6 +123,7 @@ def test_a_revision_is_a_branch_of_its_own(hub, run):
     publish(hub, run)
     main = dict(hub.repos[REPO].tree())
     (run / "adapter/adapter_model.safetensors").write_bytes(run_folders.safetensors(301))
+    run_folders.write_gates(run)
     code, printed = publish(hub, run, "--revision", "steps/40")
     repo = hub.repos[REPO]
     assert code == 0
@@ -137,3 +141,14 @@ def test_old_weights_do_not_stay_beside_a_card_that_does_not_know_them(hub, run)
         publish(hub, run)
     assert publish(hub, run, "--prune")[0] == 0
     assert "gsm8k-1b-q4_k_m.gguf" not in hub.repos[REPO].tree()
+
+
+def test_what_transformers_notes_of_this_machine_stays_here(hub, run):
+    settings = {"bos_token": "<bos>", "is_local": True, "name_or_path": "/home/ann/base"}
+    for folder in ("adapter", "merged"):
+        run_folders.write_json(run / folder / "tokenizer_config.json", settings)
+    run_folders.write_gates(run)
+    publish(hub, run)
+    tree = hub.repos[REPO].tree()
+    for path in ("adapter/tokenizer_config.json", "tokenizer_config.json"):
+        assert json.loads(tree[path].content) == {"bos_token": "<bos>"}

@@ -93,6 +93,7 @@ def test_a_killed_push_is_continued_and_nothing_is_sent_twice(hub, run):
 def test_somebody_else_commits_meanwhile(hub, run):
     publish(hub, run)
     (run / "adapter/adapter_model.safetensors").write_bytes(run_folders.safetensors(301))
+    run_folders.write_gates(run)
 
     def commit_first(request):
         repo = hub.repos[REPO]

@@ -38,6 +38,7 @@ def hub(store):
 def run(tmp_path):
     run = run_folders.write_full_run(tmp_path / "run")
     run_folders.write_merged(run / "merged", n_bytes=WEIGHTS_BYTES)
+    run_folders.write_gates(run)
     return run
 
 

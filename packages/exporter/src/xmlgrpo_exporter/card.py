@@ -21,6 +21,7 @@ from xmlgrpo_exporter.card_run_tables import file_table, training_table
 from xmlgrpo_exporter.figures import (
     NUMBER,
     Code,
+    Missing,
     Name,
     Table,
     UnsourcedNumberError,
@@ -28,7 +29,7 @@ from xmlgrpo_exporter.figures import (
     markdown,
     numbers_without_source,
 )
-from xmlgrpo_exporter.graded_data import GradedData, graded_data
+from xmlgrpo_exporter.graded_data import GradedData, graded_data, made_of
 from xmlgrpo_exporter.licence import GEMMA_POLICY, GEMMA_TERMS
 from xmlgrpo_exporter.quant_types import FILE_TYPES
 from xmlgrpo_exporter.remote import DEFAULT_BRANCH
@@ -50,7 +51,7 @@ class _Gguf:
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
     task: Name
-    what: Words
+    what: Name | Words | Missing
     data: GradedData | None
     table: Table
 
@@ -120,11 +121,9 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
 def _evaluations(results: RunResults) -> list[_Evaluation]:
     """The comparisons, and the evaluations of models that no comparison holds."""
     compared = [file for file in results.evals if file.at("/first") is not None]
-    labels = {file.at(place) for file in compared for place in ("/first", "/second")}
-    alone = [
-        file for file in results.evals if file not in compared and file.at("/label") not in labels
-    ]
-    paired, single = Words("two models on the same problems"), Words("one model")
+    shown = [*compared, *(file for pair in compared for file in made_of(pair, results.evals))]
+    alone = [file for file in results.evals if file not in shown]
+    paired = Words("two models on the same problems")
     return [
         *(
             _Evaluation(_thing(task), paired, graded_data(file, results.evals), table)
@@ -132,7 +131,7 @@ def _evaluations(results: RunResults) -> list[_Evaluation]:
             for task, table in comparison_tables(file)
         ),
         *(
-            _Evaluation(_thing(task), single, graded_data(file, results.evals), table)
+            _Evaluation(_thing(task), file.name("/label"), graded_data(file, results.evals), table)
             for file in alone
             for task, table in evaluation_tables(file)
         ),

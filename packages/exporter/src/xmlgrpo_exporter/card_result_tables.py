@@ -72,9 +72,9 @@ def comparison_tables(file: ResultFile) -> list[tuple[str, Table]]:
     labels = [file.name("/first"), file.name("/second")]
     for task, content in (file.at("/tasks") or {}).items():
         rows: list[tuple[Printable, ...]] = []
-        for metric, compared in content["metrics"].items():
+        for metric in content["metrics"]:
             at = f"/tasks/{escape_pointer(task)}/metrics/{escape_pointer(metric)}"
-            is_share = "table" in compared
+            is_share = file.at(f"{at}/table") is not None
             rows.append(
                 (
                     Name(metric),

@@ -167,11 +167,21 @@ class ResultFile:
         return value
 
     def figure(self, pointer: str, show: Callable[[Any], str]) -> Figure | Missing:
-        """The number at a JSON pointer, printed by `show`; Missing where the file has none."""
+        """The number at a JSON pointer, printed by `show`; Missing where the file has none.
+
+        Raises:
+            UserError: what stands there is not of the kind that `show` prints.
+        """
         value = self.at(pointer)
         if value is None:
             return Missing()
-        return Figure(show(value), self.published, pointer)
+        try:
+            return Figure(show(value), self.published, pointer)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            raise UserError(
+                f"{self.published}: {value!r} at {pointer} is nothing that a command here writes; "
+                "run the one that writes this file again"
+            ) from None
 
     def name(self, *pointers: str) -> Name | Missing:
         """The first of the places that holds words; Missing when none does."""

@@ -16,8 +16,8 @@ def gate_problems(
 ) -> tuple[str, ...]:
     """Why the gates forbid these files, each reason with what to do; empty when they may go.
 
-    GGUF files need the export's check and the ladder, merged weights the ladder; an adapter is
-    what training wrote and needs neither.
+    GGUF files need the export's check and the ladder, merged weights the merge's comparison with
+    the adapter and the ladder; an adapter is what training wrote and needs none.
 
     Args:
         results: what the run recorded.
@@ -29,6 +29,7 @@ def gate_problems(
     merged = any(name.startswith("model") and "/" not in name for name in weights)
     problems = []
     for needed, gate, what, how in (
+        (merged, results.merge, "the merge's comparison", "make merge RUN=…"),
         (bool(gguf), results.check, "the export's check", "xmlgrpo-export check --run …"),
         (bool(gguf) or merged, results.ladder, "the ladder", "make ladder RUN=…"),
     ):
@@ -37,7 +38,7 @@ def gate_problems(
                 f"{what} has not run on these files. Run: {how}; or say --ungated to publish "
                 "with a card that says so"
             )
-        elif needed and gate is not None and gate.at("/passed") is not True:
+        elif needed and gate is not None and _passed(gate) is not True:
             problems.append(
                 f"{what} did not pass ({gate.published.rpartition('/')[2]}), and a model that "
                 f"failed is not published. Mend it, then run: {how}"
@@ -54,6 +55,11 @@ def gate_problems(
         if results.ladder is not None and label not in _labels(results.ladder)
     ]
     return tuple(problems)
+
+
+def _passed(gate: ResultFile) -> object:
+    """Its verdict; the merge's stands in its one gate."""
+    return gate.at("/parity/passed") if gate.at("/parity") is not None else gate.at("/passed")
 
 
 def _was_checked(check: ResultFile, name: str, sha256: str) -> bool:

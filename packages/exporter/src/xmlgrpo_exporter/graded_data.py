@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from xmlgrpo_exporter.figures import Figure, Missing, Name, ResultFile
+from xmlgrpo_exporter.figures import Figure, Name, ResultFile
 from xmlgrpo_exporter.number_format import count
 
 
@@ -20,20 +20,22 @@ class GradedData:
     Attributes:
         on_the_hub: whether they were loaded from the Hub; otherwise they were a file's.
         name: the data set's name there, or the file's.
-        revision: the data set's commit, where known.
-        sha256: of the problems, where known.
+        revision: the data set's commit.
+        sha256: of the problems.
         rows: how many there are.
         limit: how many of them, the first ones, were graded; None for all.
         max_tokens: the limit of a reply.
+
+    All but the first are None where nobody recorded them.
     """
 
     on_the_hub: bool
-    name: Name | Missing
+    name: Name | None
     revision: Name | None
     sha256: Name | None
-    rows: Figure | Missing
+    rows: Figure | None
     limit: Figure | None
-    max_tokens: Figure | Missing
+    max_tokens: Figure | None
 
 
 def graded_data(file: ResultFile, evaluations: Sequence[ResultFile]) -> GradedData | None:
@@ -46,20 +48,19 @@ def graded_data(file: ResultFile, evaluations: Sequence[ResultFile]) -> GradedDa
         file: an evaluation, a comparison or the ladder.
         evaluations: the evaluations of the run.
     """
-    sources = [file] if file.at("/subject") is not None else _made_of(file, evaluations)
+    sources = [file] if file.at("/subject") is not None else made_of(file, evaluations)
     recorded = [_recorded(source) for source in sources]
     if not recorded or recorded[0] is None or any(data != recorded[0] for data in recorded):
         return None
     source, from_file = sources[0], recorded[0]["source"] == "files"
-    limit = source.figure("/subject/limit", count)
     return GradedData(
         on_the_hub=not from_file,
-        name=source.name("/data/name"),
-        revision=_known(source, "/data/revision"),
-        sha256=_known(source, "/data/sha256", "/subject/data"),
-        rows=source.figure("/data/rows", count),
-        limit=limit if isinstance(limit, Figure) else None,
-        max_tokens=source.figure("/subject/max_new_tokens", count),
+        name=_name(source, "/data/name"),
+        revision=_name(source, "/data/revision"),
+        sha256=_name(source, "/data/sha256", "/subject/data"),
+        rows=_count(source, "/data/rows"),
+        limit=_count(source, "/subject/limit"),
+        max_tokens=_count(source, "/subject/max_new_tokens"),
     )
 
 
@@ -70,7 +71,7 @@ def _recorded(evaluation: ResultFile) -> Mapping[str, Any] | None:
     return {"source": "files", "sha256": digest} if isinstance(digest, str) else None
 
 
-def _made_of(file: ResultFile, evaluations: Sequence[ResultFile]) -> list[ResultFile]:
+def made_of(file: ResultFile, evaluations: Sequence[ResultFile]) -> list[ResultFile]:
     """The evaluations that a comparison or the ladder was made of; none unless all are there."""
     if file.at("/rungs") is not None:
         labels = [rung.get("label") for rung in file.at("/rungs")]
@@ -93,6 +94,11 @@ def _made_of(file: ResultFile, evaluations: Sequence[ResultFile]) -> list[Result
     return found if {evaluation.at("/label") for evaluation in found} == set(labels) else []
 
 
-def _known(file: ResultFile, *pointers: str) -> Name | None:
+def _name(file: ResultFile, *pointers: str) -> Name | None:
     name = file.name(*pointers)
     return name if isinstance(name, Name) else None
+
+
+def _count(file: ResultFile, pointer: str) -> Figure | None:
+    number = file.figure(pointer, count)
+    return number if isinstance(number, Figure) else None

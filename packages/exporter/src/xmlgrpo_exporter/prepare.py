@@ -10,7 +10,7 @@ from xmlgrpo_exporter.base_model import BaseModel, find_base
 from xmlgrpo_exporter.card import render_card
 from xmlgrpo_exporter.card_metadata import eval_results_file
 from xmlgrpo_exporter.licence import Licence, Lookup, find_licence
-from xmlgrpo_exporter.published_text import adapter_config, to_bytes, without_paths
+from xmlgrpo_exporter.published_text import published_config, to_bytes
 from xmlgrpo_exporter.run_results import RunResults, published_bytes, read_results
 from xmlgrpo_exporter.subject import Subject
 from xmlgrpo_exporter.upload_plan import (
@@ -57,12 +57,14 @@ class Prepared:
         plan: the files, the card among them.
         card: the card's text.
         results: the result files behind it.
+        base: the base model.
         licence: of what is published.
     """
 
     plan: Plan
     card: str
     results: RunResults
+    base: BaseModel
     licence: Licence
 
 
@@ -108,8 +110,9 @@ def prepare(
         files.append(plan_bytes(".eval_results/xmlgrpo.yaml", "result", evaluations, secrets))
     card = render_card(subject, results)
     files.append(plan_bytes("README.md", "card", card.encode(), secrets))
-    stay = tuple(path for artefact in artefacts for path in artefact.files.stay)
-    return Prepared(Plan(tuple(files), stay), card, results, licence)
+    stay = [path for artefact in artefacts for path in artefact.files.stay]
+    plan = Plan(tuple(files), (*stay, *results.others))
+    return Prepared(plan, card, results, base, licence)
 
 
 def _artefact_files(
@@ -136,13 +139,12 @@ def _mended(path: Path, base: BaseModel) -> bytes | None:
     """The text to publish in a config's place; None when the file goes as it is."""
     if path.suffix != ".json" or path.stat().st_size > SMALL_JSON_BYTES:
         return None
-    if path.name == "adapter_config.json":
-        mended = adapter_config(path, base.label)
-        same = json.loads(mended) == json.loads(path.read_text(encoding="utf-8"))
-        return None if same else mended
-    content = json.loads(path.read_text(encoding="utf-8"))
-    mended_content = without_paths(content)
-    return None if mended_content == content else to_bytes(mended_content)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); make the artefact again") from None
+    mended = published_config(path.name, content, base.label)
+    return None if mended == content else to_bytes(mended)
 
 
 def _result_files(results: RunResults, secrets: Sequence[bytes]) -> list[PlannedFile]:

@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 # two names at least: a lone `/answer` in a text is no path
 ABSOLUTE = re.compile(r"(?:/[^/\n]+){2,}/?|[A-Za-z]:[\\/][^\n]*")
+
+# What transformers notes of this machine when it saves a tokenizer that it loaded from a folder.
+LOCAL_NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")
 
 
 def without_paths(value: Any) -> Any:
@@ -30,9 +32,19 @@ def to_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def adapter_config(path: Path, base_name: str | None) -> bytes:
-    """The adapter's config with the base under the name that others know it by."""
-    config = without_paths(json.loads(path.read_text(encoding="utf-8")))
-    if base_name is not None:
-        config["base_model_name_or_path"] = base_name
-    return to_bytes(config)
+def published_config(name: str, content: Any, base_name: str | None) -> Any:
+    """An artefact's config as it is published.
+
+    Args:
+        name: of the file.
+        content: the file, read.
+        base_name: what others know the base model by; None where nobody recorded it.
+    """
+    config = without_paths(content)
+    if not isinstance(config, dict):
+        return config
+    if name == "adapter_config.json" and base_name is not None:
+        return {**config, "base_model_name_or_path": base_name}
+    if name == "tokenizer_config.json":
+        return {key: value for key, value in config.items() if key not in LOCAL_NOTES}
+    return config

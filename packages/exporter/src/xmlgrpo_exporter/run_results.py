@@ -1,14 +1,17 @@
 """The result files of a run, read once: the only place the card's numbers come from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from xmlgrpo_exporter.figures import ResultFile, read_result
+from xmlgrpo_exporter.figures import ResultFile, escape_pointer, read_result
 from xmlgrpo_exporter.published_text import to_bytes, without_paths
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
+
+OWN_LABELS = ("base", "tuned", "merged")  # the evaluator's for a run; a GGUF's is its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class RunResults:
         merge: the merge's own comparison with the adapter.
         check: the export's gate.
         ladder: every form of the model on the same items.
-        evals: the results of evaluations, by file name.
+        evals: the results of the run's own models and their comparisons, by file name.
+        others: files in the folder of results that are of other models, or no results.
         curves: the plot of the training curves.
         ladder_plot: the plot of accuracy over size.
     """
@@ -32,6 +36,7 @@ class RunResults:
     check: ResultFile | None
     ladder: ResultFile | None
     evals: tuple[ResultFile, ...]
+    others: tuple[Path, ...]
     curves: Path | None
     ladder_plot: Path | None
 
@@ -58,6 +63,7 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
         UserError: a file is there but not readable.
     """
     run = RunFolder(root)
+    evals, others = _read_evaluations(run, gguf_folder or run.gguf)
     manifest = None
     if run.manifest.is_file():
         manifest = ResultFile("results/manifest.json", without_paths(run.read_manifest()))
@@ -67,13 +73,31 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
         _read_if_there(run.merged / "merge.json", "results/merge.json"),
         _read_if_there((gguf_folder or run.gguf) / "check.json", "results/gguf-check.json"),
         _read_if_there(root / "ladder.json", "results/ladder.json"),
-        tuple(
-            read_result(path, f"results/eval/{path.name}")
-            for path in sorted(run.eval.glob("*.json"))
-        ),
+        evals,
+        others,
         run.curves if run.curves.is_file() else None,
         plot if (plot := root / "ladder.png").is_file() else None,
     )
+
+
+def _read_evaluations(
+    run: RunFolder, gguf: Path
+) -> tuple[tuple[ResultFile, ...], tuple[Path, ...]]:
+    """The results of the run's own models, and what else lies beside them."""
+    own = {*OWN_LABELS, *(path.stem for path in gguf.glob("*.gguf"))}
+    evals, others = [], []
+    for path in sorted(run.eval.glob("*.json")):
+        file = read_result(path, f"results/eval/{path.name}")
+        labels = {file.at(place) for place in ("/label", "/first", "/second")} - {None}
+        tasks = file.at("/tasks")
+        is_result = isinstance(tasks, Mapping) and all(
+            isinstance(file.at(f"/tasks/{escape_pointer(task)}/metrics"), Mapping) for task in tasks
+        )
+        if is_result and labels and labels <= own:
+            evals.append(file)
+        else:
+            others.append(path)
+    return tuple(evals), tuple(others)
 
 
 def published_bytes(file: ResultFile) -> bytes:

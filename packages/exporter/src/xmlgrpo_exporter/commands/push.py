@@ -72,6 +72,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     """
     from huggingface_hub import get_token
 
+    from xmlgrpo_exporter.evidence import evidence_problems
     from xmlgrpo_exporter.gates import gate_problems
     from xmlgrpo_exporter.preflight import check_names, leftovers, look, plan_problems
     from xmlgrpo_exporter.prepare import Wanted, prepare
@@ -97,6 +98,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api))
     found = found.also(
         *gate_problems(prepared.results, prepared.plan.files, ungated=arguments.ungated),
+        *evidence_problems(RunFolder(arguments.run), prepared.base, prepared.results),
         *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
     )
     prune = leftovers(found.remote, prepared.plan) if arguments.prune else ()

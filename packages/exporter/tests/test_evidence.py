@@ -1,0 +1,128 @@
+"""A result stands for the weights that it was measured on, and for no others of that name."""
+
+import json
+
+import pytest
+
+from xmlgrpo_exporter.base_model import BaseModel
+from xmlgrpo_exporter.evidence import evidence_problems
+from xmlgrpo_exporter.run_results import read_results
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
+
+from . import run_folders
+from .cards import write_evaluation
+from .publishing import MARKS, publish
+
+pytestmark = MARKS
+
+ON_THE_HUB = BaseModel("google/gemma-3-1b-it")
+OTHER = run_folders.safetensors(900, b"\2")  # as large as the merged weights, and others
+
+
+def record(run, label: str, *files) -> None:
+    """An evaluation of these weights, as the evaluator records it."""
+    evaluation = json.loads((run / "eval/tuned.json").read_text())
+    evaluation["label"] = label
+    evaluation["subject"]["model"] = {"weights": weights_digest(files)}
+    run_folders.write_json(run / "eval" / f"{label}.json", evaluation)
+
+
+@pytest.fixture
+def run(run):
+    """The run, every form of it evaluated on the weights that lie there."""
+    write_evaluation(run)
+    record(run, "tuned", run / "adapter/adapter_model.safetensors")
+    record(run, "merged", run / "merged/model.safetensors")
+    record(run, "gsm8k-1b-q8_0", run / "gguf/gsm8k-1b-q8_0.gguf")
+    return run
+
+
+def problems(run, base=ON_THE_HUB) -> list[str]:
+    return evidence_problems(RunFolder(run), base, read_results(run, None))
+
+
+def test_the_weights_that_were_measured_may_go(hub, run):
+    assert problems(run) == []
+    assert publish(hub, run)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        pytest.param(
+            "merged/model.safetensors",
+            OTHER,
+            ["merged has changed since it was compared", "merged.json was measured on other"],
+            id="merged-weights",
+        ),
+        pytest.param(
+            "merged/config.json",
+            b"{}",
+            ["merged has changed since it was compared"],
+            id="merged-config",
+        ),
+        pytest.param(
+            "adapter/adapter_model.safetensors",
+            OTHER,
+            ["merged was merged from another adapter", "tuned.json was measured on other weights"],
+            id="adapter",
+        ),
+        pytest.param(
+            "gguf/gsm8k-1b-q8_0.gguf",
+            run_folders.gguf(b"\7"),
+            ["gsm8k-1b-q8_0.json was measured on other weights"],
+            id="gguf",
+        ),
+    ],
+)
+def test_weights_replaced_since_are_refused(hub, run, file, content, expected):
+    (run / file).write_bytes(content)
+    found = problems(run)
+    assert len(found) == len(expected)
+    for problem, words in zip(found, expected, strict=True):
+        assert words in problem
+        assert "make " in problem, "it does not say what to run"
+    with pytest.raises(UserError, match="nothing was published"):
+        publish(hub, run)
+    assert hub.writes() == []
+
+
+def test_ggufs_of_another_merge_are_refused(run):
+    run_folders.write_merged(run / "merged", n_bytes=901)
+    check = (run / "gguf/check.json").read_bytes()
+    run_folders.write_gates(run)
+    (run / "gguf/check.json").write_bytes(check)
+    assert "the GGUF files were made from other merged weights" in problems(run)[0]
+
+
+def test_a_local_base_is_part_of_what_was_measured(run, tmp_path):
+    base = tmp_path / "base"
+    run_folders.write_merged(base)
+    tuned = [*weights_of(base), *weights_of(run / "adapter")]
+    record(run, "tuned", *tuned)
+    local = BaseModel(folder=base, label="base")
+    assert problems(run, local) == []
+    run_folders.write_merged(base, n_bytes=901)
+    assert "tuned.json was measured on other weights" in problems(run, local)[0]
+    # where the base is gone nobody can tell, so nothing is claimed
+    assert problems(run, BaseModel(label="base")) == []
+
+
+def test_results_of_other_models_stay_at_home(hub, run):
+    record(run, "somebody-elses", run / "merged/model.safetensors")
+    run_folders.write_json(run / "eval/notes.json", {"better": "99%"})
+    _, printed = publish(hub, run, "--dry-run")
+    assert "results/eval/tuned.json" in printed
+    for name in ("somebody-elses.json", "notes.json"):
+        assert f"results/eval/{name}" not in printed
+        assert f"stays here: {run / 'eval' / name}" in printed.replace("\n", "")
+
+
+def test_a_result_that_no_command_writes_is_named(run, hub):
+    evaluation = json.loads((run / "eval/tuned.json").read_text())
+    evaluation["tasks"]["gsm8k_xml"]["metrics"]["strict_accuracy"] = {"mean": "high"}
+    run_folders.write_json(run / "eval/merged.json", evaluation | {"label": "merged"})
+    with pytest.raises(UserError, match=r"results/eval/merged\.json: .* at /tasks/gsm8k_xml/"):
+        publish(hub, run, "--dry-run")
