@@ -290,6 +290,14 @@ def test_the_schedule_counts_as_trl_does(
         assert planned.reuse == max(1, uses // accumulated)
 
 
+def test_several_gpus_share_the_batch_of_one() -> None:
+    config = gemma(grpo={"max_steps": 10, "gradient_accumulation_steps": 4})
+    one, two = (make_plan(config, find_gpu("L4"), gpus) for gpus in (1, 2))
+    assert (two.schedule.prompts, two.schedule.steps) == (one.schedule.prompts, one.schedule.steps)
+    assert two.schedule.rows == one.schedule.rows // 2
+    assert two.peak.total <= one.peak.total
+
+
 def test_epochs_of_a_local_file_are_counted_by_its_lines(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"question": "q"}\n' * 70 + "\n")
     config = check_config(

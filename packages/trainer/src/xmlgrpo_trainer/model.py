@@ -163,7 +163,7 @@ def _load_plain(
             dtype=getattr(torch, placement.dtype),
             attn_implementation=config.attn_implementation,
             quantization_config=quantization,
-            device_map={"": 0} if quantization else None,
+            device_map={"": torch.cuda.current_device()} if quantization else None,
             use_safetensors=True,
         )
     except Exception as error:  # a broken folder fails in many libraries' own ways

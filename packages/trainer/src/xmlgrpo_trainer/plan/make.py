@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.global_batch import shared
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
@@ -45,19 +46,24 @@ class Plan:
 def make_plan(config: RunConfig, gpu: Gpu | None, gpus: int = 1) -> Plan:
     """Plan a run for a GPU, or for this machine's CPU when `gpu` is None.
 
+    Args:
+        config: the run's configuration.
+        gpu: each of those that the run has.
+        gpus: how many share the configuration's batch.
+
     Raises:
         UserError: a setting is refused, or the model's shape is not known.
     """
-    check_groups(all_fields(config), gpus)
+    check_groups(all_fields(config))
     check_grpo(config.grpo)
     check_lora(config.lora)
     shape = find_shape(config.model)
 
     def load_of(changed: RunConfig, on: Gpu | None) -> Load:
-        fields = all_fields(changed)
+        fields = shared(all_fields(changed), gpus)
         return load_on_gpu(changed, fields, schedule(changed, fields, gpus), shape, on)
 
-    planned = schedule(config, all_fields(config), gpus)
+    planned = schedule(config, shared(all_fields(config), gpus), gpus)
     load = load_of(config, gpu)
     peak = estimate(load)
     room_gib = gpu.memory_gib if gpu else _machine_gib()
