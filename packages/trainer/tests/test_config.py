@@ -11,10 +11,10 @@ from xmlgrpo_trainer.config import (
     check_config,
     config_sha256,
     load_config,
-    nearest,
     parse_yaml,
     to_yaml,
 )
+from xmlgrpo_trainer.nearest import nearest
 
 
 def write(folder: Path, text: str) -> Path:
@@ -52,6 +52,12 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         pytest.param("data: {path: x}", "read only with data.source 'json'", id="path-unused"),
         pytest.param(
             "model: {backend: unsloth, device: cpu}", "'unsloth' needs a GPU", id="unsloth-cpu"
+        ),
+        pytest.param(
+            "model: {tiny: {lyers: 2}}", r"run\.yaml: model\.tiny\.lyers is not", id="tiny-typo"
+        ),
+        pytest.param(
+            "model: {tiny: {head_dim: 31}}", r"tiny\.head_dim: expected an even", id="tiny-shape"
         ),
         pytest.param("- 1", "expected keys and values, found list", id="a-list"),
         pytest.param("seed: 1\nseed: 2", "key 'seed' twice", id="key-twice"),

@@ -52,10 +52,18 @@ def test_further_training_makes_a_model_folder_and_leaves_the_first_alone(tmp_pa
     assert further["mixture"] == {"worked": 1.0, "tagged": 1.0}
     assert [step for step, *_ in told] == [20]
 
-    again = continue_warm_start(
-        base, out, steps=20, mixture=Mixture(1.0, 1.0), exclude=(), on_progress=pytest.fail
-    )
-    assert again == out
+    same = {"steps": 20, "mixture": Mixture(1.0, 1.0), "exclude": held_out}
+    assert continue_warm_start(base, out, **same, on_progress=pytest.fail) == out
+
+    other_base = ensure_tiny_model(tmp_path, TinySettings(**SMALL), seed=1)
+    for start, change, says in (
+        (base, {"steps": 21}, "whose steps differed"),
+        (base, {"mixture": Mixture(1.0, 0.5)}, "whose mixture differed"),
+        (base, {"exclude": {"What is 1+1?"}}, "whose exclude differed"),
+        (other_base, {}, "whose base differed"),
+    ):
+        with pytest.raises(UserError, match=says):
+            continue_warm_start(start, out, **(same | change))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Generated problems: right answers, disjoint splits, the same ones for the same seed."""
 
+import math
 import re
 
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 from xmlgrpo_trainer.tiny.problems import generate, problem_splits, warm_problems
-from xmlgrpo_trainer.tiny.settings import TinySettings
+from xmlgrpo_trainer.tiny.settings import SMALLEST_OPERAND, SMALLEST_VOCABULARY, TinySettings
 from xmlgrpo_trainer.tiny.targets import target
 
 PINNED = {
@@ -146,7 +148,12 @@ def test_every_kind_of_answer_is_right_and_only_tagged_ones_are_strict(worked, t
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        pytest.param({"warm_steps": 0}, "tiny.warm_steps: expected a number above 0", id="steps"),
+        pytest.param({"warm_steps": 0}, "warm_steps: expected a finite number above 0", id="steps"),
+        pytest.param({"muon_lr": math.inf}, "tiny.muon_lr: expected a finite number", id="rate"),
+        pytest.param({"vocab_size": 383}, "tiny.vocab_size: expected 384 or more", id="vocabulary"),
+        pytest.param({"largest_operand": 2}, "largest_operand: expected 3 or more", id="operand"),
+        pytest.param({"head_dim": 31}, "tiny.head_dim: expected an even number", id="odd-head"),
+        pytest.param({"warm_threads": 17}, "expected at most warm_batch=16", id="threads"),
         pytest.param({"worked_habit": 1.5}, "tiny.worked_habit: expected a share", id="share"),
         pytest.param({"heads": 3}, "tiny.heads: expected a multiple of kv_heads=2", id="heads"),
     ],
@@ -154,3 +161,21 @@ def test_every_kind_of_answer_is_right_and_only_tagged_ones_are_strict(worked, t
 def test_settings_out_of_range_are_refused(settings, says):
     with pytest.raises(UserError, match=says):
         TinySettings(**settings)
+
+
+def test_the_smallest_settings_that_are_not_refused_work(tmp_path):
+    smallest = TinySettings(
+        hidden_size=4,
+        layers=1,
+        heads=1,
+        kv_heads=1,
+        head_dim=2,
+        mlp_size=4,
+        vocab_size=SMALLEST_VOCABULARY,
+        largest_operand=SMALLEST_OPERAND,
+        warm_steps=1,
+        warm_batch=1,
+        warm_threads=1,
+    )
+    made = ensure_tiny_model(tmp_path, smallest, seed=0)
+    assert (made / "model.safetensors").is_file()

@@ -6,7 +6,6 @@ Every key is declared here or is a field of a library's own dataclass: `grpo:` t
 heavy is imported, and names the file, the key, what came and the nearest key that exists.
 """
 
-import difflib
 import hashlib
 import json
 import re
@@ -17,6 +16,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.library_fields import tiny_settings
+from xmlgrpo_trainer.nearest import nearest
 
 TINY = "tiny"
 
@@ -193,9 +194,15 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
 def check_config(raw: dict[str, Any], where: str) -> RunConfig:
     """Check a parsed configuration; `where` names its source in the error."""
     try:
-        return RunConfig.model_validate(raw)
+        config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise UserError(_explain(error, where)) from None
+    try:
+        # the other two pass-through sections need their library, which takes seconds to import
+        tiny_settings(config.model.tiny)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return config
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
@@ -236,14 +243,6 @@ def _keys_at(place: list[str]) -> list[str]:
             return []
         section = field.annotation
     return list(section.model_fields)
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """A hint in words: the nearest known name, or all of them when none is near."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if known else ""
 
 
 def to_yaml(config: RunConfig) -> str:

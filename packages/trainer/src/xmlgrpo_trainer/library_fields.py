@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config import nearest
+from xmlgrpo_trainer.nearest import nearest
 
 if TYPE_CHECKING:
     from xmlgrpo_trainer.tiny.settings import TinySettings

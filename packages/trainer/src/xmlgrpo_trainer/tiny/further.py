@@ -1,13 +1,16 @@
 """More supervised training of a tiny model that is built: the controls' other half."""
 
+import hashlib
 import json
 import random
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoModelForCausalLM
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import write_json
 from xmlgrpo_trainer.tiny.build import DESCRIPTION
 from xmlgrpo_trainer.tiny.problems import generate, warm_problems
@@ -39,10 +42,20 @@ def continue_warm_start(
 
     Returns:
         `out`, which is written only if it is not there already.
+
+    Raises:
+        UserError: `out` holds a model that was made from another one or in another way.
     """
-    if (out / DESCRIPTION).is_file():
-        return out
     description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    made = {
+        "base": _weights_sha256(folder),
+        "steps": steps,
+        "mixture": mixture._asdict(),
+        "exclude": hashlib.sha256("\0".join(sorted(exclude)).encode()).hexdigest(),
+    }
+    if (out / DESCRIPTION).is_file():
+        _refuse_other(out, made)
+        return out
     settings, seed = TinySettings(**description["settings"]), description["seed"]
     rows = generate(
         steps * settings.warm_batch,
@@ -66,7 +79,21 @@ def continue_warm_start(
     shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left
     shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("*.safetensors", DESCRIPTION))
     model.save_pretrained(partial)
-    further = {"steps": steps, "mixture": mixture._asdict(), "loss": loss}
-    write_json(partial / DESCRIPTION, description | {"further": further})
+    write_json(partial / DESCRIPTION, description | {"further": made | {"loss": loss}})
     partial.replace(out)
     return out
+
+
+def _weights_sha256(folder: Path) -> str:
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_other(out: Path, made: dict[str, Any]) -> None:
+    stored = json.loads((out / DESCRIPTION).read_text(encoding="utf-8")).get("further", {})
+    changed = [name for name, value in made.items() if stored.get(name) != value]
+    if changed:
+        raise UserError(
+            f"{out} holds a model whose {', '.join(changed)} differed from what is asked for now; "
+            "remove that folder, or name another"
+        )

@@ -1,8 +1,12 @@
 """Everything that decides what the tiny model is; a change of any field is another model."""
 
+import math
 from dataclasses import dataclass
 
 from xmlgrpo_rewards.errors import UserError
+
+SMALLEST_VOCABULARY = 384  # 256 bytes, 7 special pieces, some 60 letters, and the four tags
+SMALLEST_OPERAND = 3  # a heap to take something from
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,45 @@ class TinySettings:
         shares = ("habit_share", "worked_before", "worked_habit", "tagged")
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name in shares and not 0 <= value <= 1:
-                raise UserError(f"tiny.{name}: expected a share from 0 to 1, came {value!r}")
-            if name not in shares and not value > 0:
-                raise UserError(f"tiny.{name}: expected a number above 0, came {value!r}")
-        if self.heads % self.kv_heads:
-            raise UserError(
-                f"tiny.heads: expected a multiple of kv_heads={self.kv_heads}, came {self.heads!r}"
-            )
+            if name in shares:
+                _expect(name, value, 0 <= value <= 1, "a share from 0 to 1")
+            else:
+                _expect(name, value, 0 < value < math.inf, "a finite number above 0")
+        self._check_shape()
+        _expect(
+            "largest_operand",
+            self.largest_operand,
+            self.largest_operand >= SMALLEST_OPERAND,
+            f"{SMALLEST_OPERAND} or more: something is taken from every heap, and something left",
+        )
+        _expect(
+            "warm_threads",
+            self.warm_threads,
+            self.warm_threads <= self.warm_batch,
+            f"at most warm_batch={self.warm_batch}: every thread computes a part of the batch",
+        )
+
+    def _check_shape(self) -> None:
+        _expect(
+            "heads",
+            self.heads,
+            self.heads % self.kv_heads == 0,
+            f"a multiple of kv_heads={self.kv_heads}",
+        )
+        _expect(
+            "head_dim",
+            self.head_dim,
+            self.head_dim % 2 == 0,
+            "an even number: rotary positions turn pairs",
+        )
+        _expect(
+            "vocab_size",
+            self.vocab_size,
+            self.vocab_size >= SMALLEST_VOCABULARY,
+            f"{SMALLEST_VOCABULARY} or more: bytes, special pieces, letters and the reply's tags",
+        )
+
+
+def _expect(name: str, value: float, is_right: bool, expected: str) -> None:  # noqa: FBT001 - a check
+    if not is_right:
+        raise UserError(f"tiny.{name}: expected {expected}, came {value!r}")

@@ -52,6 +52,8 @@ def examples(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], mixture: Mixture, rng: random.Random
 ) -> list[Example]:
     """One answer to each problem, of a kind drawn from the mixture."""
+    if not rows:  # a tokenizer cannot be given no text
+        return []
     replies = [
         target(
             row["answer"],
