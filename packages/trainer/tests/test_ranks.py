@@ -1,0 +1,156 @@
+"""A process among others: its place, its GPU, its part of a list of prompts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_trainer import ranks as ranks_module
+from xmlgrpo_trainer.ranks import ALONE, EndedElsewhere, Ranks, check_gpus, ranks_here, see_one_gpu
+from xmlgrpo_trainer.shared_engine import SharedEngine
+
+GREEDY = Sampling(max_new_tokens=4, temperature=0.0)
+NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        pytest.param({}, Ranks(0, 0, 1, 1), id="alone"),
+        pytest.param(
+            {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"},
+            Ranks(index=5, local_index=1, count=8, local_count=4),
+            id="second-machine",
+        ),
+    ],
+)
+def test_a_process_reads_its_place_from_the_environment(
+    environment: dict[str, str], expected: Ranks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ranks_here() == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        pytest.param(None, "0", id="all-of-the-machine's"),
+        pytest.param("2,3", "2", id="two-that-were-given"),
+        pytest.param("GPU-8932f937", "GPU-8932f937", id="by-name"),
+        pytest.param("", "", id="none"),
+    ],
+)
+def test_a_process_that_is_alone_sees_one_gpu(
+    visible: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*NAMES, "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with monkeypatch.context() as changed:
+        changed.setenv("CUDA_VISIBLE_DEVICES", visible if visible is not None else "0")
+        see_one_gpu()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_one_of_several_processes_sees_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    see_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+@pytest.mark.parametrize(
+    ("processes", "device", "words"),
+    [
+        pytest.param(3, "auto", "torch finds 2 GPUs on this machine", id="too-many"),
+        pytest.param(0, "cpu", "expected at least 1, got 0", id="none"),
+    ],
+)
+def test_processes_without_a_gpu_of_their_own_are_refused(
+    processes: int, device: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(UserError, match=words):
+        check_gpus(processes, device)
+
+
+@pytest.mark.parametrize(("processes", "device"), [(2, "cuda"), (4, "cpu")])
+def test_processes_with_what_they_need_are_not(
+    processes: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    check_gpus(processes, device)
+
+
+def test_alone_every_stage_is_the_plain_call() -> None:
+    def fails() -> None:
+        raise UserError("no")
+
+    assert ALONE.gather(3) == [3]
+    assert ALONE.on_first(lambda: 4) == ALONE.together(lambda: 4) == 4
+    for stage in (ALONE.on_first, ALONE.together, ALONE.alike):
+        with pytest.raises(UserError, match="no"):
+            stage(fails)
+
+
+def test_only_the_first_rank_says_what_all_know() -> None:
+    error = UserError("the disk is full")
+    assert Ranks(index=0, count=2).everywhere(error) is error
+    assert isinstance(Ranks(index=1, count=2).everywhere(error), EndedElsewhere)
+
+
+class Counting:
+    """An engine whose completions say which prompt and sample they belong to."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def refresh(self) -> None:
+        pass
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[Completion]:
+        self.asked.append(len(prompts))
+        return [Completion([*prompt, sample]) for prompt in prompts for sample in range(samples)]
+
+
+@dataclass(frozen=True)
+class Wired:
+    """Stands in for the network: the values that the ranks would have exchanged."""
+
+    index: int
+    count: int
+    values: list[Any]
+
+    def gather(self, value: Any) -> list[Any]:
+        assert value == self.values[self.index]
+        return self.values
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("number", [0, 1, 2, 5, 6])
+def test_shared_prompts_come_back_in_their_order(number: int, count: int, samples: int) -> None:
+    prompts = [[10 + place] for place in range(number)]
+    alone = Counting()(prompts, samples, GREEDY)
+    parts = [Counting()(prompts[rank::count], samples, GREEDY) for rank in range(count)]
+    for rank in range(count):
+        engine = Counting()
+        wired: Any = Wired(rank, count, parts)
+        assert SharedEngine(engine, wired)(prompts, samples, GREEDY) == alone
+        assert sum(engine.asked) <= -(-number // count)  # its share, and no more
+
+
+def test_the_messages_of_a_lost_process_name_no_build_path() -> None:
+    said = str(ranks_module._alone(Ranks(index=0, local_index=0, count=2, local_count=2)))
+    assert "process 0 of 2 has lost another one" in said
