@@ -1,18 +1,21 @@
 """wandb: switched on by the configuration, told where to write, never given a token by us."""
 
-import hashlib
 import importlib.util
 import os
+import secrets
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.run_folder import RunFolder, write_text
 from xmlgrpo_trainer.config import WatchConfig
+
+RUN_ID = "wandb-id"  # a file of the run folder
 
 
 def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
     """Set wandb's environment; the token stays in WANDB_API_KEY or wandb's own login.
 
-    A continued run goes on in the same wandb run: its id is made from the folder's path.
+    A continued run goes on in the same wandb run: its id is drawn once and kept in the run folder,
+    so that it moves with the folder, and a new run of the same name is another one.
 
     Raises:
         UserError: wandb is not installed, or `online` without a login.
@@ -36,7 +39,15 @@ def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
     os.environ["WANDB_MODE"] = watch.wandb
     os.environ["WANDB_DIR"] = str(root)
     os.environ["WANDB_PROJECT"] = watch.wandb_project
-    os.environ["WANDB_RUN_ID"] = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+    os.environ["WANDB_RUN_ID"] = run_id(folder)
     os.environ["WANDB_RESUME"] = "allow"
     os.environ.setdefault("WANDB_CONSOLE", "off")  # our own screen lines are no metrics
     os.environ.setdefault("WANDB_DISABLE_GIT", "true")
+
+
+def run_id(folder: RunFolder) -> str:
+    """The id of this folder's wandb run, drawn at the first call."""
+    path = folder.root / RUN_ID
+    if not path.is_file():
+        write_text(path, secrets.token_hex(6) + "\n")
+    return path.read_text(encoding="utf-8").strip()

@@ -1,0 +1,54 @@
+"""wandb is told where to write and which run this is, and nothing else."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_trainer.config import WatchConfig
+from xmlgrpo_trainer.tracking import prepare_wandb, run_id
+
+SET = ("MODE", "DIR", "PROJECT", "RUN_ID", "RESUME", "CONSOLE", "DISABLE_GIT")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without wandb's variables, and without those that a test sets afterwards."""
+    for name in SET:
+        monkeypatch.setenv(f"WANDB_{name}", "")
+        monkeypatch.delenv(f"WANDB_{name}")
+
+
+def test_off_sets_nothing(tmp_path: Path) -> None:
+    prepare_wandb(WatchConfig(), RunFolder(tmp_path))
+    assert not [name for name in SET if f"WANDB_{name}" in os.environ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_continued_run_goes_on_in_the_same_wandb_run(tmp_path: Path) -> None:
+    watch = WatchConfig(wandb="offline", wandb_project="sums")
+    folder = RunFolder(tmp_path / "run")
+    prepare_wandb(watch, folder)
+    first = os.environ["WANDB_RUN_ID"]
+    assert (os.environ["WANDB_MODE"], os.environ["WANDB_PROJECT"]) == ("offline", "sums")
+    assert os.environ["WANDB_RESUME"] == "allow"
+    assert Path(os.environ["WANDB_DIR"]) == folder.root.resolve()
+    prepare_wandb(watch, folder)
+    assert os.environ["WANDB_RUN_ID"] == first
+
+
+def test_the_id_moves_with_the_folder_and_another_run_has_another(tmp_path: Path) -> None:
+    before, moved = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "elsewhere")
+    first = run_id(before)
+    before.root.rename(moved.root)
+    assert run_id(moved) == first
+    assert run_id(before) != first  # a new run under the old name
+
+
+def test_a_missing_wandb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(UserError, match="the package wandb is not installed: pip install wandb"):
+        prepare_wandb(WatchConfig(wandb="offline"), RunFolder(tmp_path))
