@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_exporter.allow_list import sort_files
-from xmlgrpo_exporter.artefacts import choose, find_artefacts
+from xmlgrpo_exporter.artefacts import choose, find_artefacts, parse_what
 from xmlgrpo_exporter.upload_plan import target_of
 from xmlgrpo_exporter.weights_format import check_weights
 from xmlgrpo_rewards.errors import UserError
@@ -67,7 +67,6 @@ def test_without_a_choice_everything_there_goes(tmp_path):
 @pytest.mark.parametrize(
     ("what", "removed", "expected"),
     [
-        pytest.param(("weights",), (), "expected any of adapter, merged", id="unknown-word"),
         pytest.param(("merged",), ("merged",), "merged was to be published, but", id="absent"),
         pytest.param(
             ("adapter",), ("adapter/adapter_model.safetensors",), "lacks adapter_model", id="half"
@@ -142,3 +141,29 @@ def test_whole_weights_pass(tmp_path):
     ):
         (tmp_path / name).write_bytes(content)
         check_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (None, None),
+        ([], None),
+        ([""], None),
+        (["adapter", "gguf"], ("adapter", "gguf")),
+        (["adapter gguf"], ("adapter", "gguf")),
+    ],
+)
+def test_the_words_of_what(words, names):
+    assert parse_what(words) == names
+
+
+@pytest.mark.parametrize("word", ["weights", "adapters", "Adapter", "adapter,gguf"])
+def test_another_word_is_refused(word):
+    with pytest.raises(UserError, match="expected any of adapter, merged, base, gguf, came"):
+        parse_what(["adapter", word])
+
+
+def test_a_name_that_no_command_line_could_hold_is_refused(tmp_path):
+    run_folders.write_gguf(tmp_path, "m; rm -q8_0.gguf")
+    with pytest.raises(UserError, match="expected file names of letters, digits"):
+        choose(find_artefacts(tmp_path, None), None, with_base=False)

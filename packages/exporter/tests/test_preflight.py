@@ -24,6 +24,8 @@ pytestmark = MARKS
     [
         pytest.param(READ, "may only read", id="read-only-token"),
         pytest.param("hf_" + "x" * 30, "wrong or has expired", id="unknown-token"),
+        pytest.param("hf_中文", "something that is no token", id="no-header-value"),
+        pytest.param("hf_a b", "something that is no token", id="two-words"),
         pytest.param("", "no Hugging Face token: set HF_TOKEN", id="no-token"),
     ],
 )
@@ -163,3 +165,18 @@ def test_an_adapter_needs_no_gate(tmp_path):
     results = read_results(tmp_path, None)
     adapter = PlannedFile("adapter_model.safetensors", "weights", b"", 0, "")
     assert gate_problems(results, [adapter], ungated=False) == ()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--what", "weights"), id="what"),
+        pytest.param(("--revision", "a b"), id="revision"),
+        pytest.param(("--run", "no-such-run"), id="run"),
+        pytest.param(("--base-id", "gemma"), id="base-id"),
+    ],
+)
+def test_a_wrong_word_is_refused_before_the_hub_is_asked(hub, run, options):
+    with pytest.raises(UserError, match=r"expected|no run folder"):
+        publish(hub, run, *options)
+    assert hub.requests == []

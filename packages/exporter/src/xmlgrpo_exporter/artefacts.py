@@ -27,6 +27,16 @@ class Artefact:
     files: Sorted
 
 
+def require_run(root: Path) -> None:
+    """See that there is a folder to publish from.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not root.is_dir():
+        raise UserError(f"no run folder at {root}: train first (make train) or name RUN")
+
+
 def find_artefacts(root: Path, base: Path | None) -> dict[str, Artefact]:
     """What can be published from `root`.
 
@@ -52,6 +62,19 @@ def find_artefacts(root: Path, base: Path | None) -> dict[str, Artefact]:
     return found
 
 
+def parse_what(words: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The artefacts' names in the words of `--what`; None for all there are.
+
+    Raises:
+        UserError: a word is none of them.
+    """
+    names = tuple(" ".join(words or ()).split())
+    unknown = [name for name in names if name not in ARTEFACTS]
+    if unknown:
+        raise UserError(f"--what: expected any of {', '.join(ARTEFACTS)}, came {unknown[0]!r}")
+    return names or None
+
+
 def choose(
     found: Mapping[str, Artefact], what: Sequence[str] | None, *, with_base: bool
 ) -> tuple[Artefact, ...]:
@@ -64,11 +87,8 @@ def choose(
             its licence lets us.
 
     Raises:
-        UserError: an unknown name, an artefact that is not there or lacks a file.
+        UserError: an artefact is not there or lacks a file.
     """
-    unknown = [name for name in what or () if name not in ARTEFACTS]
-    if unknown:
-        raise UserError(f"--what: expected any of {', '.join(ARTEFACTS)}, came {unknown[0]!r}")
     if what is None:
         what = [name for name in found if name != "base" or (with_base and "adapter" in found)]
     absent = [name for name in what if name not in found]

@@ -43,6 +43,18 @@ class BaseModel:
         return re.search(r"gemma(?!4)", (self.architecture or "").lower()) is not None
 
 
+def check_base_id(given: str | None) -> None:
+    """Refuse a base model's name that could not be one on the Hub.
+
+    Raises:
+        UserError: it is no Hub name.
+    """
+    if given is not None and not HUB_ID.fullmatch(given):
+        raise UserError(
+            f"--base-id: expected a name on the Hub, such as google/gemma-3-1b-it, came {given!r}"
+        )
+
+
 def find_base(root: Path, manifest: dict[str, Any] | None, given: str | None) -> BaseModel:
     """Find the base of what is in `root`.
 
@@ -52,12 +64,8 @@ def find_base(root: Path, manifest: dict[str, Any] | None, given: str | None) ->
         given: the Hub name that the user gave; it wins, since a folder may be a downloaded copy.
 
     Raises:
-        UserError: `given` is no Hub name.
+        UserError: a config is not JSON.
     """
-    if given is not None and not HUB_ID.fullmatch(given):
-        raise UserError(
-            f"--base-id: expected a name on the Hub, such as google/gemma-3-1b-it, came {given!r}"
-        )
     recorded = (manifest or {}).get("base") or {}
     name = recorded.get("name") or _first_of(root, "adapter_config.json", "base_model_name_or_path")
     architecture = recorded.get("class") or _architecture(root)

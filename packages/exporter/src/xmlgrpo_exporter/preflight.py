@@ -17,6 +17,7 @@ from xmlgrpo_rewards.errors import UserError
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 BRANCH = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)*", re.ASCII)
 MAX_REPO_NAME = 96  # the Hub's limit for owner and name together
+HEADER_VALUE = re.compile(r"[!-~]+")
 FREE_BYTES = 64 * 2**20
 
 # What would stand in the repository beside a card that does not speak of it.
@@ -61,8 +62,7 @@ def look(api: HfApi, repo: str, revision: str, *, public: bool) -> Findings:
     problems = []
     remote = None
     try:
-        if not (api.token or get_token()):
-            raise no_token()
+        _require_token(api)
         problems += _account_problems(read_account(api), repo)
         remote = read_remote(api, repo, revision)
         problems += _visibility_problems(remote, repo, public=public)
@@ -108,6 +108,17 @@ def check_names(repo: str, revision: str) -> None:
         )
     if re.fullmatch(r"[0-9a-f]{40}|refs/.*", revision):
         raise UserError(f"--revision: expected a branch's name, came a commit or ref, {revision!r}")
+
+
+def _require_token(api: HfApi) -> None:
+    token = api.token or get_token()
+    if not isinstance(token, str) or not token:
+        raise no_token()
+    if not HEADER_VALUE.fullmatch(token):
+        raise UserError(
+            "HF_TOKEN (or the Hub login) holds something that is no token: expected letters, "
+            "digits and '_' without spaces, such as hf_..."
+        )
 
 
 def _account_problems(account: Account, repo: str) -> list[str]:

@@ -83,8 +83,6 @@ def prepare(
     Raises:
         UserError: nothing to publish, an artefact is incomplete or damaged, a file holds a secret.
     """
-    if not wanted.root.is_dir():
-        raise UserError(f"no run folder at {wanted.root}: train first (make train) or name RUN")
     found = find_artefacts(wanted.root, None)
     results = read_results(wanted.root, found["gguf"].folder if "gguf" in found else None)
     manifest = RunFolder(wanted.root).read_manifest() if results.manifest else None

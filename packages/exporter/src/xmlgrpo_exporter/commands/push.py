@@ -72,6 +72,8 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     """
     from huggingface_hub import get_token
 
+    from xmlgrpo_exporter.artefacts import parse_what, require_run
+    from xmlgrpo_exporter.base_model import check_base_id
     from xmlgrpo_exporter.evidence import evidence_problems
     from xmlgrpo_exporter.gates import gate_problems
     from xmlgrpo_exporter.preflight import check_names, leftovers, look, plan_problems
@@ -82,6 +84,9 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
 
     repo, revision = arguments.repo, arguments.revision
     check_names(repo, revision)
+    what = parse_what(arguments.what)
+    check_base_id(arguments.base_id)
+    require_run(arguments.run)
     found = look(api, repo, revision, public=arguments.public)
     if not arguments.dry_run:
         found.require_none()  # before gigabytes are hashed
@@ -90,7 +95,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         api.endpoint,
         repo,
         revision,
-        tuple(" ".join(arguments.what).split()) if arguments.what else None,
+        what,
         private=not arguments.public,
         base_id=arguments.base_id,
     )
