@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +15,7 @@ from lm_eval.api.filter import Filter
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.task import Grade, Task, get_task
 
 _task = cache(get_task)  # called for every reply; finding a task scans the installed packages
@@ -152,18 +154,24 @@ def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) 
 
     `strict_accuracy` is the share of right replies, which is pass@1; `pass_at_k` whether any was
     right; `maj_at_k` whether the most frequent answer was, where a reply outside the strict form
-    has no vote and, of equally frequent answers, the first one counts.
+    has no vote, `18` and `18.0` are one answer and, of equally frequent ones, the first counts.
     """
     task, texts = _task(doc["task"]), results[0]
     grades = [task.grade(text, doc["gold"]) for text in texts]
     rows = [_metrics(grade, text) for grade, text in zip(grades, texts, strict=True)]
     means = {name: fmean(row[name] for row in rows) for name in rows[0]}
-    votes = Counter(grade.answer for grade in grades if grade.strict_format and grade.answered)
+    votes = Counter(_vote(grade) for grade in grades if grade.strict_format and grade.answered)
     winner = votes.most_common(1)[0][0] if votes else None
     return means | {
         "pass_at_k": float(any(grade.strict_correct for grade in grades)),
-        "maj_at_k": float(any(g.strict_correct and g.answer == winner for g in grades)),
+        "maj_at_k": float(any(g.strict_correct and _vote(g) == winner for g in grades)),
     }
+
+
+def _vote(grade: Grade) -> Decimal | str | None:
+    """What a reply votes for: the number, where its answer is one, however it is written."""
+    number = parse_number(grade.answer or "")
+    return grade.answer if number is None else number
 
 
 def _metrics(grade: Grade, text: str) -> dict[str, float]:

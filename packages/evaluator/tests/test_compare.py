@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from xmlgrpo_evaluator.compare import compare_results, show, verdict
+from xmlgrpo_evaluator.compare import compare_results, show, table_rows, verdict
 from xmlgrpo_evaluator.result import items_of, metrics_of, read_result, summarize
 from xmlgrpo_rewards.errors import UserError
 
@@ -124,6 +124,30 @@ def test_summarize(values, expected):
     found = summarize(values)
     assert {key: found[key] for key in expected} == expected
     assert ("hits" in found) == ("hits" in expected)
+
+
+def test_a_length_of_one_token_everywhere_is_no_share():
+    items = [{"scores": {"reply_tokens": 1.0, "no_answer": 1.0}} for _ in range(10)]
+    metrics = metrics_of(items)
+    assert "hits" not in metrics["reply_tokens"]
+    assert metrics["no_answer"]["hits"] == 10
+
+
+def test_lengths_are_shown_in_tokens_with_their_interval():
+    longer = result("b", [True] * 3)
+    for item in longer["tasks"]["t"]["items"]:
+        item["scores"]["reply_tokens"] += 20.0 + int(item["id"][1])
+    longer["tasks"]["t"]["metrics"] = metrics_of(longer["tasks"]["t"]["items"])
+    task = compare_results(result("a", [True] * 3), longer)["tasks"]["t"]
+    [row] = [row for row in table_rows(task) if row[0] == "reply_tokens"]
+    assert row[1:4] == ["11.0", "32.0", "+21.0 [+19.9, +22.1]"]
+
+
+def test_of_one_length_no_interval_is_known():
+    compared = compare_results(result("a", [True]), result("b", [True]))
+    gap = compared["tasks"]["t"]["metrics"]["reply_tokens"]["difference"]
+    assert gap == {"value": 0.0, "low": None, "high": None}
+    json.dumps(compared, allow_nan=False)
 
 
 def test_items_of_several_filters_are_one_item_each():

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from xmlgrpo_evaluator.cli import _main
 from xmlgrpo_evaluator.ladder import climb
+from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.settings import Settings
+from xmlgrpo_evaluator.subject import subject_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 
@@ -18,6 +20,7 @@ from .conftest import ITEMS, manifest
 from .test_compare import result
 
 TOTAL = 50
+SETTINGS = Settings()
 
 
 def put(run: RunFolder, label: str, right: int, **prompts) -> None:
@@ -26,12 +29,14 @@ def put(run: RunFolder, label: str, right: int, **prompts) -> None:
     content["model"] = {"size_bytes": 1000, "model_num_parameters": 500}
     content["speed"] = {"tokens_per_s": 10.0, "peak_mib": 20.0}
     content["prompts"] |= prompts
+    content["subject"] = subject_of(run_model(run, label), SETTINGS, data_digest=None)
     write_json(run.eval / f"{label}.json", content)
 
 
 @pytest.fixture
-def evaluated(tmp_path) -> RunFolder:
+def evaluated(tmp_path, monkeypatch) -> RunFolder:
     """A run whose models have all been evaluated: climbing it asks nothing."""
+    monkeypatch.delenv("GSM8K_DIR", raising=False)
     run = RunFolder(tmp_path / "sums")
     write_json(run.manifest, manifest(tmp_path / "base"))
     files = {
@@ -51,9 +56,11 @@ def evaluated(tmp_path) -> RunFolder:
     return run
 
 
-def climbed(run: RunFolder, tolerance: float = 0.02) -> tuple[bool, dict, str]:
+def climbed(
+    run: RunFolder, tolerance: float = 0.02, settings: Settings = SETTINGS
+) -> tuple[bool, dict, str]:
     out = io.StringIO()
-    passed = climb(run, Settings(), tolerance, Console(file=out, width=160))
+    passed = climb(run, settings, tolerance, Console(file=out, width=160))
     return passed, json.loads((run.root / "ladder.json").read_text()), out.getvalue()
 
 
@@ -100,6 +107,41 @@ def test_a_gguf_without_a_merged_model_is_held_against_the_adapter(evaluated):
     shutil.rmtree(evaluated.merged)
     _, ladder, _ = climbed(evaluated)
     assert [rung["against"] for rung in ladder["rungs"]] == [None, None, "tuned", "tuned"]
+
+
+def test_the_result_of_weights_that_changed_since_is_not_taken(evaluated):
+    (evaluated.gguf / "sums-q4_k_m.gguf").write_bytes(b"y" * 500)
+    with pytest.raises(UserError, match=r"sums-q4_k_m\.json is the result .*\(another model\)"):
+        climbed(evaluated)
+    assert not (evaluated.root / "ladder.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "differing"),
+    [
+        pytest.param(Settings(max_new_tokens=3), "max_new_tokens", id="reply-limit"),
+        pytest.param(Settings(chat_template=False), "chat_template", id="template"),
+    ],
+)
+def test_results_of_other_settings_are_not_taken(evaluated, settings, differing):
+    with pytest.raises(UserError, match=rf"base\.json .*\(another {differing}\)"):
+        climbed(evaluated, settings=settings)
+
+
+def test_results_on_other_items_are_not_taken(evaluated, tmp_path):
+    items = tmp_path / "other.jsonl"
+    items.write_text('{"question": "q", "answer": "#### 1"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"\(another data\)"):
+        climbed(evaluated, settings=Settings(data=items))
+
+
+def test_without_an_export_no_gate_is_passed(evaluated):
+    shutil.rmtree(evaluated.merged)
+    shutil.rmtree(evaluated.gguf)
+    _, ladder, shown = climbed(evaluated)
+    assert ladder["passed"] is None
+    assert "there is no export to hold to the gate" in shown
+    assert "passed" not in shown
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.0, 2.0])

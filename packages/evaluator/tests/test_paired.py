@@ -1,5 +1,6 @@
 from itertools import product
-from math import comb
+from math import comb, sqrt
+from statistics import stdev
 
 import pytest
 
@@ -87,3 +88,19 @@ def test_mean_difference_of_shares():
     gap = mean_difference([0.0, 0.5, 1.0, 0.25], [0.5, 0.5, 1.0, 0.75])
     assert gap.value == pytest.approx(0.25)
     assert gap.low < 0.0 < gap.high
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value"),
+    [
+        pytest.param([100.0, 120.0, 90.0], [30.0, 40.0, 35.0], -205 / 3, id="shorter"),
+        pytest.param([100.0, 100.0, 100.0], [100.0, 101.0, 102.0], 1.0, id="by-one"),
+    ],
+)
+def test_the_interval_of_lengths_is_not_cut_at_one(before, after, value):
+    gap = mean_difference(before, after)
+    assert gap.value == pytest.approx(value)
+    # half a width of 1.96 standard errors to either side
+    gaps = [b - a for a, b in zip(before, after, strict=True)]
+    half = 1.959964 * stdev(gaps) / sqrt(3)
+    assert (gap.low, gap.high) == pytest.approx((value - half, value + half), rel=1e-5)

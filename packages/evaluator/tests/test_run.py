@@ -129,7 +129,7 @@ def test_a_finished_result_is_read_and_not_asked_again(base_result, tiny, capsys
 
 
 def test_the_stock_tool_gives_the_same_numbers(base_result, tiny, tmp_path):
-    from xmlgrpo_evaluator.harness import task_folder
+    from xmlgrpo_evaluator.tasks import task_folder
 
     words = ["run", "--include_path", task_folder(), "--tasks", "gsm8k_xml", "--model", "hf"]
     words += ["--model_args", f"pretrained={tiny.base},dtype=float32", "--device", "cpu"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xmlgrpo_evaluator.harness import task_folder
 from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
@@ -95,6 +95,11 @@ WRONG = reply.render("2+3=4", "4")
     ("texts", "expected"),
     [
         pytest.param([GOOD, GOOD, WRONG, ""], (0.5, 1.0, 1.0), id="most-votes-right"),
+        pytest.param(
+            [*(reply.render("2+3=5", form) for form in ("5", "5.0", "5.00")), WRONG, WRONG],
+            (0.6, 1.0, 1.0),
+            id="a-number-written-in-three-ways-is-one-answer",
+        ),
         pytest.param([WRONG, WRONG, GOOD, ""], (0.25, 1.0, 0.0), id="most-votes-wrong"),
         pytest.param(
             [WRONG, "4", "5", "5"], (0.0, 0.0, 0.0), id="replies-out-of-form-have-no-vote"

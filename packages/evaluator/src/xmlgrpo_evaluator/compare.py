@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from xmlgrpo_evaluator.paired import Difference, mean_difference, pair
-from xmlgrpo_evaluator.result import HEADLINE
+from xmlgrpo_evaluator.result import COUNTS, HEADLINE
+from xmlgrpo_evaluator.subject import plain
 from xmlgrpo_rewards.errors import UserError
 
 COMPARISON_FORMAT = 1
@@ -39,16 +40,19 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
             f"the two results have no task in common: {', '.join(first['tasks'])} and "
             f"{', '.join(second['tasks'])}"
         )
-    return {
-        "format": COMPARISON_FORMAT,
-        "first": first["label"],
-        "second": second["label"],
-        "cautions": _cautions(first, second),
-        "tasks": {
-            name: _compare_task(name, first["tasks"][name], second["tasks"][name])
-            for name in common
-        },
-    }
+    compared: dict[str, Any] = plain(
+        {
+            "format": COMPARISON_FORMAT,
+            "first": first["label"],
+            "second": second["label"],
+            "cautions": _cautions(first, second),
+            "tasks": {
+                name: _compare_task(name, first["tasks"][name], second["tasks"][name])
+                for name in common
+            },
+        }
+    )
+    return compared
 
 
 def _compare_task(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +173,8 @@ def table_rows(task: Mapping[str, Any]) -> list[list[str]]:
     """A compared task as text: metric, both values, difference and p, a row each metric."""
     rows = []
     for metric, row in task["metrics"].items():
-        is_rate = metric != "reply_tokens"
+        means = [row["first"]["mean"], row["second"]["mean"]]
+        is_rate = metric not in COUNTS and all(m is None or 0 <= m <= 1 for m in means)
         rows.append(
             [
                 metric,
@@ -219,7 +224,9 @@ def _value(summary: Mapping[str, Any], *, is_rate: bool) -> str:
 def _gap(gap: Mapping[str, Any], *, is_rate: bool) -> str:
     if is_rate:
         return str(Difference(**gap))
-    return f"{gap['value']:+.1f}"
+    if gap["low"] is None:
+        return f"{gap['value']:+.1f}"
+    return f"{gap['value']:+.1f} [{gap['low']:+.1f}, {gap['high']:+.1f}]"
 
 
 def _show_flip(

@@ -11,19 +11,16 @@ where the prompts are not those of training.
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from xmlgrpo_evaluator.compare import compare_results, format_p
+from xmlgrpo_evaluator.compare import compare_results
+from xmlgrpo_evaluator.ladder_view import plot, show
 from xmlgrpo_evaluator.models import Model, run_ladder
-from xmlgrpo_evaluator.paired import Difference
-from xmlgrpo_evaluator.result import headline, read_result
+from xmlgrpo_evaluator.result import headline
 from xmlgrpo_evaluator.settings import Settings
+from xmlgrpo_evaluator.subject import read_result_of, subject_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 
@@ -42,20 +39,16 @@ def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Cons
         console: where the table goes.
 
     Returns:
-        Whether every export passes.
+        Whether no export fails; true too where there is no export to fail.
 
     Raises:
-        UserError: the tolerance is not a share, or a rung could not be evaluated.
+        UserError: the tolerance is not a share, a rung could not be evaluated, or a result that is
+            there already is of another model, other settings or other items.
     """
     if not 0 <= tolerance < 1:
         raise UserError(f"--tolerance: expected a share from 0 to below 1, came {tolerance}")
     models = run_ladder(folder)
-    results = {}
-    for model in models:
-        out = folder.eval / f"{model.label}{settings.suffix()}.json"
-        if not out.is_file():
-            _evaluate_alone(folder, model, settings)
-        results[model.label] = read_result(out)
+    results = _results(folder, models, settings)
     task = _common_task(results)
     rungs = [_rung(model, results, task, tolerance) for model in models]
     ladder = {
@@ -64,14 +57,44 @@ def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Cons
         "metric": _headline_name(results, task),
         "items": len(next(iter(results.values()))["tasks"][task]["items"]),
         "tolerance": tolerance,
-        "settings": settings.identity(),
+        "settings": _settings_of(results),
         "rungs": rungs,
-        "passed": all(rung["passed"] is not False for rung in rungs),
+        "passed": _verdict(rungs),
     }
     write_json(folder.root / "ladder.json", ladder)
     plot(ladder, folder.root / "ladder.png")
     show(ladder, console)
-    return bool(ladder["passed"])
+    return ladder["passed"] is not False
+
+
+def _results(
+    folder: RunFolder, models: Sequence[Model], settings: Settings
+) -> dict[str, dict[str, Any]]:
+    """The result of every model, evaluated where there is none; a foreign one is refused first."""
+    from xmlgrpo_evaluator.tasks import find_tasks
+
+    places = {m.label: folder.eval / f"{m.label}{settings.suffix()}.json" for m in models}
+    with find_tasks(models[0], settings) as found:
+        subjects = {m.label: subject_of(m, settings, found.data_digest) for m in models}
+    for label, place in places.items():
+        if place.is_file():
+            read_result_of(place, subjects[label])
+    for model in models:
+        if not places[model.label].is_file():
+            _evaluate_alone(folder, model, settings)
+    return {label: read_result_of(place, subjects[label]) for label, place in places.items()}
+
+
+def _settings_of(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How the rungs were evaluated, which is the same for all of them."""
+    subject = next(iter(results.values()))["subject"]
+    return {key: value for key, value in subject.items() if key != "model"}
+
+
+def _verdict(rungs: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether every export passes; None without one."""
+    verdicts = [rung["passed"] for rung in rungs if rung["passed"] is not None]
+    return all(verdicts) if verdicts else None
 
 
 def _evaluate_alone(folder: RunFolder, model: Model, settings: Settings) -> None:
@@ -153,90 +176,3 @@ def _bits_per_weight(result: Mapping[str, Any]) -> float | None:
         return float(model["bits_per_weight"])
     size, weights = model.get("size_bytes"), model.get("model_num_parameters")
     return round(8 * size / weights, 3) if size and weights else None
-
-
-# on the screen and on paper
-
-
-def show(ladder: Mapping[str, Any], console: Console) -> None:
-    """Print the table and the gate's verdict."""
-    title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD)
-    for name in ("model", "accuracy, 95%", "difference, 95%", "p", "MB", "bits", "tok/s", "MiB"):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    table.add_column("gate")
-    for rung in ladder["rungs"]:
-        table.add_row(*map(escape, cells(rung)), style="red" if rung["passed"] is False else "")
-    console.print(table)
-    for rung in ladder["rungs"]:
-        if rung["passed"] is False:
-            console.print(f"[bold red]fails[/]: {escape(_reason(rung, ladder['tolerance']))}")
-    if ladder["passed"]:
-        console.print(
-            f"[green]the gate is passed[/]: no export loses more than {ladder['tolerance']:.1%}"
-        )
-    worst = min(
-        (rung["difference"]["low"] for rung in ladder["rungs"] if rung["difference"]), default=0.0
-    )
-    if ladder["passed"] and worst < -ladder["tolerance"]:
-        console.print(
-            f"with {ladder['items']} items a loss of up to {-worst:.1%} cannot be ruled out; "
-            "use more items for a sharper gate"
-        )
-
-
-def cells(rung: Mapping[str, Any]) -> list[str]:
-    """A rung as text, one cell a column of the table."""
-    accuracy, gap = rung["accuracy"], rung["difference"]
-    against = f" to {rung['against']}" if rung["against"] else ""
-    size = rung["size_bytes"]
-    return [
-        rung["label"],
-        f"{accuracy['mean']:.1%} [{accuracy['low']:.1%}, {accuracy['high']:.1%}]",
-        f"{Difference(**gap)}{against}" if gap else "",
-        format_p(rung["p"]) if rung["p"] is not None else "",
-        f"{size / 1e6:.1f}" if size else "",
-        f"{rung['bits_per_weight']:.2f}" if rung["bits_per_weight"] else "",
-        f"{rung['tokens_per_s']:.0f}" if rung["tokens_per_s"] else "",
-        f"{rung['peak_mib']:.0f}" if rung["peak_mib"] else "",
-        {True: "pass", False: "FAIL", None: ""}[rung["passed"]],
-    ]
-
-
-def _reason(rung: Mapping[str, Any], tolerance: float) -> str:
-    if rung["prompts_as_in_training"] is False:
-        return f"{rung['label']}: its prompts are not token-identical to training's"
-    return (
-        f"{rung['label']}: {-rung['difference']['value']:.1%} below {rung['against']}, more than "
-        f"the {tolerance:.1%} allowed"
-    )
-
-
-def plot(ladder: Mapping[str, Any], path: Path) -> None:
-    """Draw accuracy with its interval over size."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rungs = [rung for rung in ladder["rungs"] if rung["size_bytes"]]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for rung in rungs:
-        accuracy, size = rung["accuracy"], rung["size_bytes"] / 1e6
-        axes.errorbar(
-            size,
-            accuracy["mean"],
-            yerr=[[accuracy["mean"] - accuracy["low"]], [accuracy["high"] - accuracy["mean"]]],
-            marker="o" if rung["passed"] is not False else "x",
-            capsize=3,
-            label=rung["label"],
-        )
-    axes.set_xscale("log")
-    axes.set_xlabel("size of the weights, MB")
-    axes.set_ylabel(f"{ladder['metric']}, 95% interval")
-    axes.set_title(f"{ladder['task']}, {ladder['items']} items")
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=150)
-    partial.replace(path)

@@ -16,7 +16,7 @@ from xmlgrpo_rewards.interval import Z_95
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A mean difference (second minus first) with its 95 % interval, both as shares of 1."""
+    """A mean difference (second minus first) with its 95 % interval, in the scores' own unit."""
 
     value: float
     low: float
@@ -105,17 +105,24 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 
 
 def mean_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Mean of the paired differences with a normal interval, for scores between 0 and 1.
+    """Mean of the paired differences with a normal interval, for scores of any size.
 
-    For pass@1 over several samples an item, where right and wrong are shares and McNemar's test
-    does not apply.  Not for a handful of items: the interval is the large-sample one.
+    For pass@1 over several samples an item, where McNemar's test does not apply, and for lengths.
+    Not for a handful of items: the interval is the large-sample one.  Differences of shares end at
+    -1 and 1; of one item nothing is known, which for other scores is no interval at all.
 
     Raises:
         ValueError: the lists differ in length.
     """
     gaps = [b - a for a, b in zip(first, second, strict=True)]
+    most = 1.0 if are_shares(first, second) else float("inf")
+    value = fmean(gaps) if gaps else float("nan")
     if len(gaps) < 2:
-        return Difference(gaps[0] if gaps else float("nan"), -1.0, 1.0)
-    value = fmean(gaps)
+        return Difference(value, -most, most)
     half = Z_95 * stdev(gaps) / sqrt(len(gaps))
-    return Difference(value, max(-1.0, value - half), min(1.0, value + half))
+    return Difference(value, max(-most, value - half), min(most, value + half))
+
+
+def are_shares(*scores: Sequence[float]) -> bool:
+    """Whether all scores lie from 0 to 1, so that they may be told in per cent."""
+    return all(0 <= score <= 1 for values in scores for score in values)

@@ -160,7 +160,7 @@ def _with_interval(value: Mapping[str, Any]) -> str:
 def _ladder(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    from xmlgrpo_evaluator.ladder import cells
+    from xmlgrpo_evaluator.ladder_view import cells
 
     ladder = _read_json(path)
     names = ("label", "accuracy", "difference", "p", "mb", "bits", "speed", "memory", "gate")

@@ -15,14 +15,18 @@ HEADLINE = "strict_accuracy"
 """The metric that is called accuracy: the right answer in the form that was asked for."""
 
 
-def summarize(values: Sequence[float]) -> dict[str, Any]:
+COUNTS = frozenset({"reply_tokens"})
+"""Metrics that count something: never a share, even where every count is 0 or 1."""
+
+
+def summarize(values: Sequence[float], *, is_count: bool = False) -> dict[str, Any]:
     """A metric over items, with its 95 % interval.
 
     Right-or-wrong values become a share with Wilson's interval; others a mean with the normal one.
     """
     if not values:
         return {"mean": None, "n": 0}
-    if all(value in (0, 1) for value in values):
+    if not is_count and all(value in (0, 1) for value in values):
         share = Share(int(sum(values)), len(values))
         return {
             "mean": share.value,
@@ -66,7 +70,7 @@ def metrics_of(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The summary of every score that all items have."""
     names = list(items[0]["scores"]) if items else []
     return {
-        name: summarize([item["scores"][name] for item in items])
+        name: summarize([item["scores"][name] for item in items], is_count=name in COUNTS)
         for name in names
         if all(name in item["scores"] for item in items)
     }

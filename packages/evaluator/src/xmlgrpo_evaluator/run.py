@@ -1,7 +1,5 @@
 """Evaluate one model: lm-eval's `simple_evaluate` with the checks and records around it."""
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from xmlgrpo_evaluator.batching import check_batching
+from xmlgrpo_evaluator.graded_data import record
 from xmlgrpo_evaluator.harness import (
     bos_of,
-    open_tasks,
     opened,
     training_tokenizer,
 )
@@ -36,6 +34,9 @@ from xmlgrpo_evaluator.result import (
 )
 from xmlgrpo_evaluator.resumable import ResumableLM
 from xmlgrpo_evaluator.settings import Settings
+from xmlgrpo_evaluator.speed import Speed
+from xmlgrpo_evaluator.subject import plain, read_result_of, subject_of
+from xmlgrpo_evaluator.tasks import FoundTasks, find_tasks
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
@@ -62,14 +63,34 @@ def evaluate(
     Raises:
         UserError: anything the user can mend, most of it before the first item is asked.
     """
-    subject = {"model": model.identity(), **settings.identity()}
-    if out.exists():
-        return _finished(out, subject, console)
+    with find_tasks(model, settings) as found:  # first: a wrong name costs no loading
+        subject = subject_of(model, settings, found.data_digest)
+        if out.exists():
+            result = read_result_of(out, subject)
+            console.print(f"{result['label']}: already evaluated, read from {out}", highlight=False)
+        else:
+            result = _evaluate(
+                model, settings, found, subject=subject, out=out, console=console, quiet=quiet
+            )
+    tell(result, console)
+    return result
+
+
+def _evaluate(
+    model: Model,
+    settings: Settings,
+    found: FoundTasks,
+    *,
+    subject: Mapping[str, Any],
+    out: Path,
+    console: Console,
+    quiet: bool,
+) -> dict[str, Any]:
     console.print(f"[bold]{escape(model.label)}[/]: {escape(_what(model))}", highlight=False)
     checked: list[PromptCheck] = []
-    clock = _Clock()
+    clock = Speed()
+    tasks = found.load()
     with (
-        open_tasks(model, settings) as (manager, tasks),  # first: a wrong name costs no loading
         Journal(journal_path(out), subject) as journal,
         PeakMemory() as memory,
         opened(model, settings) as inner,
@@ -98,7 +119,7 @@ def evaluate(
             before=before,
             on_reply=on_reply,
         )
-        results = _simple_evaluate(front, manager, tasks, settings)
+        results = _simple_evaluate(front, found.manager, tasks, settings)
         clock.stop()
         samples = results.pop("samples")
         alone = settings.check_batch if settings.k == 1 else 0
@@ -106,6 +127,8 @@ def evaluate(
         batch_size = getattr(inner, "batch_size", settings.batch_size)
         info = dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
         resumed = journal.resumed
+    counts = results["n-samples"]
+    data = {name: record(one, counts[name]["original"]) for name, one in found.data.items()}
     result = {
         "format": RESULT_FORMAT,
         "label": model.label,
@@ -113,8 +136,9 @@ def evaluate(
         "subject": subject,
         "batch_size": batch_size,
         "model": {"size_bytes": model.size_bytes(), **info},
+        "data": next(iter(data.values())) if len(data) == 1 else None,
         "tasks": {
-            name: {"metrics": metrics_of(items), "items": items}
+            name: {"data": data.get(name), "metrics": metrics_of(items), "items": items}
             for name, items in ((name, items_of(rows)) for name, rows in samples.items())
         },
         "prompts": asdict(checked[0]) | {"passed": checked[0].passed} if checked else None,
@@ -125,8 +149,7 @@ def evaluate(
         "versions": _versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_json(out, _plain(result))
-    tell(result, console)
+    write_json(out, plain(result))
     return read_result(out)
 
 
@@ -183,19 +206,6 @@ def _simple_evaluate(
     return dict(results)
 
 
-def _finished(out: Path, subject: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    result = read_result(out)
-    if result["subject"] != _plain(subject):
-        differing = [key for key in subject if result["subject"].get(key) != _plain(subject[key])]
-        raise UserError(
-            f"{out} is the result of another evaluation (another {', '.join(differing)}); "
-            "delete it, or name another file with --out"
-        )
-    console.print(f"{result['label']}: already evaluated, read from {out}", highlight=False)
-    tell(result, console)
-    return result
-
-
 def _comparable(model: Model, settings: Settings) -> Any | None:
     """The training tokenizer, unless the prompts are meant to be other ones."""
     shots = settings.harness.get("num_fewshot")
@@ -230,42 +240,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _plain(value: Any) -> Any:
-    """JSON values only: lm-eval's records hold functions, dtypes and NaN."""
-    return json.loads(
-        json.dumps(value, default=_name, allow_nan=True), parse_constant=lambda _constant: None
-    )
-
-
-def _name(value: Any) -> str:
-    return str(getattr(value, "__name__", value))
-
-
-class _Clock:
-    """Wall and CPU time of the asking, without loading."""
-
-    def __init__(self) -> None:
-        self._tokens, self._seconds, self._cpu_seconds = 0, 0.0, 0.0
-        self._began = self._cpu_began = 0.0
-
-    def start(self) -> None:
-        self._began, self._cpu_began = time.perf_counter(), time.process_time()
-
-    def count(self, tokens: int) -> None:
-        self._tokens += tokens
-
-    def stop(self) -> None:
-        if self._began:
-            self._seconds = time.perf_counter() - self._began
-            self._cpu_seconds = time.process_time() - self._cpu_began
-
-    def report(self) -> dict[str, Any]:
-        per_second = self._tokens / self._seconds if self._seconds else None
-        return {
-            "reply_tokens": self._tokens,
-            "seconds": round(self._seconds, 3),
-            "cpu_seconds": round(self._cpu_seconds, 3),
-            "tokens_per_s": per_second and round(per_second, 2),
-        }

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,10 @@ class Settings:
         if self.data and not self.data.exists():
             raise UserError(f"--data: nothing at {self.data}; name a folder or a .jsonl file")
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, data_digest: str | None) -> dict[str, Any]:
         """What must be equal for two results to be compared; JSON values.
+
+        `data_digest` is of the local items, whether `data` or the environment named them.
 
         The batch size is not part of it: it must not matter, and an evaluation that ran out of
         memory is continued with a smaller one.
@@ -75,7 +76,7 @@ class Settings:
             "k": self.k,
             "max_new_tokens": self.max_new_tokens,
             "chat_template": self.chat_template,
-            "data": data_digest(self.data),
+            "data": data_digest,
             "harness": dict(self.harness),
             "model_args": dict(self.model_args),
         }
@@ -87,16 +88,6 @@ class Settings:
         parts += [f"k{self.k}"] if self.k > 1 else []
         parts += [f"s{self.seed}"] if self.seed else []
         return "".join(f"-{part}" for part in parts)
-
-
-def data_digest(data: Path | None) -> str | None:
-    """SHA-256 of local items; None when they come from the Hub or the environment."""
-    if data is None:
-        return None
-    file = data if data.is_file() else data / "test.jsonl"
-    if not file.is_file():
-        raise UserError(f"--data: expected {file} or a .jsonl file of test items, found neither")
-    return sha256(file.read_bytes()).hexdigest()
 
 
 def run_data(folder: RunFolder) -> Path | None:

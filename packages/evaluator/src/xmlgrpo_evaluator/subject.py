@@ -1,0 +1,45 @@
+"""What a result is a result of: which model, asked what and how.  Nothing else is taken for it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_evaluator.models import Model
+from xmlgrpo_evaluator.result import read_result
+from xmlgrpo_evaluator.settings import Settings
+from xmlgrpo_rewards.errors import UserError
+
+
+def subject_of(model: Model, settings: Settings, data_digest: str | None) -> dict[str, Any]:
+    """The subject of an evaluation; JSON values."""
+    subject: dict[str, Any] = plain({"model": model.identity(), **settings.identity(data_digest)})
+    return subject
+
+
+def read_result_of(path: Path, subject: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a finished result, and only one of this very subject.
+
+    Raises:
+        UserError: it is of another model, other settings or other items; or it cannot be read.
+    """
+    result = read_result(path)
+    found = result["subject"]
+    differing = [key for key in subject if found.get(key) != subject[key]]
+    if differing:
+        raise UserError(
+            f"{path} is the result of another evaluation (another {', '.join(differing)}); delete "
+            "it, or have this one written elsewhere (--model with --out)"
+        )
+    return result
+
+
+def plain(value: Any) -> Any:
+    """JSON values only: lm-eval's records hold functions, dtypes and NaN."""
+    return json.loads(
+        json.dumps(value, default=_name, allow_nan=True), parse_constant=lambda _constant: None
+    )
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "__name__", value))
