@@ -4,9 +4,10 @@
 
 The file is `grade_school_math/data/example_model_solutions.jsonl` of openai/grade-school-math on
 GitHub: GSM8K's 1,319 test problems with four models' solutions each, each with `is_correct`, by
-Cobbe et al. 2021 (arXiv 2110.14168).  A line is an object with `question`, `ground_truth` ending in `A: <number>`, and an object with `solution` and
-`is_correct` a model.  Those models were trained to end with `A: <number>`, not to write our form,
-so it is the lenient reading (the last number of the reply) that is held against the labels.
+Cobbe et al. 2021 (arXiv 2110.14168).  A line is an object with `question`, with `ground_truth`
+ending in `A: <number>`, and for each model an object with `solution` and `is_correct`.  Those
+models were trained to end with `A: <number>`, not to write our form, so it is the lenient reading
+(the last number of the reply) that is held against the labels.
 
 Exit code 1 when the two disagree anywhere.
 """
