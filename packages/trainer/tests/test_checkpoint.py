@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from xmlgrpo_trainer.checkpoint import SEAL, StepStart, StopAndSave, last_good, seal
+from xmlgrpo_trainer.ranks import Ranks
 
 
 def write_checkpoint(root: Path, step: int) -> Path:
@@ -83,6 +84,17 @@ def test_a_signal_saves_and_stops_between_two_generation_batches(number: int) ->
     assert between == SimpleNamespace(should_save=True, should_training_stop=True)
     assert stopper.received == number
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_reaches_one_of_several_processes_twice_is_one_wish() -> None:
+    stopper = StopAndSave(1, Ranks(count=2))
+    stopper.on_train_begin(None, None, None)
+    try:
+        for _ in range(2):  # once from the scheduler, once from the launcher
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        stopper.release()
+    assert stopper.received == signal.SIGTERM
 
 
 def test_without_a_signal_nothing_is_asked_for() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import TrainerCallback
 from xmlgrpo_trainer.ranks import ALONE, Ranks
 
 SEAL = "complete.json"
+TWICE_S = 3.0  # a scheduler signals every process, the launcher hands its own on: one wish, not two
 
 
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -101,6 +103,7 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self.every = every
         self.ranks = ranks
         self.received: int | None = None
+        self._received_s = 0.0
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -110,9 +113,11 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
+            if self.ranks.count > 1 and time.monotonic() - self._received_s < TWICE_S:
+                return
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = number
+        self.received, self._received_s = number, time.monotonic()
         if self.ranks.is_first:
             # os.write: printing from a signal handler may meet a print that it interrupted
             os.write(2, b"\nfinishing this step, then saving; a second signal stops at once\n")
