@@ -240,7 +240,7 @@ def build_model(scratch: Path) -> Path:
     (scratch / "staged").mkdir()
     out = scratch / "random-270m-q8_0.gguf"
     tree = find_converter(lambda line: print(line, file=sys.stderr))
-    staged = stage(folder, scratch / "staged")
+    staged = stage(folder, scratch / "staged", prompts_bring_bos=True)
     convert(tree, staged, out, outtype="q8_0", name="random", on_poll=lambda: None)
     return out
 

@@ -1,168 +1,14 @@
-"""Small real runs, and a hub to publish them on.
+"""Small real runs, a run that is exported, and a hub to publish on."""
 
-A run has Gemma's shapes and files and takes a few seconds on a CPU.
-
-The base is trained just enough to answer in the reply format, so that its distributions are peaked
-as a real model's are: greedy replies of random weights part at the first rounding error.
-"""
-
-import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from xmlgrpo_rewards import reply
-
-from . import run_folders
+from . import run_folders, tiny_runs
+from .exporting import FEW, run_cli
 from .hub_server import serve
 from .publishing import READ, WRITE
-
-SPECIAL = ("<mask>", "<start_of_turn>", "<end_of_turn>")
-NAMES = ("Tom", "Ann", "Mia", "Ben", "Kim", "Sam")
-THINGS = ("stamps", "cards", "apples", "books")
-
-# The shape of Gemma 3's own template: BOS first, the system text before the first user text.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
-    "{% set first = messages[0]['content'] + '\n\n' %}{% set loop_messages = messages[1:] %}"
-    "{% else %}{% set first = '' %}{% set loop_messages = messages %}{% endif %}"
-    "{% for message in loop_messages %}"
-    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
-    "{{ '<start_of_turn>' + role + '\n' + (first if loop.first else '') }}"
-    "{{ message['content'] | trim }}{{ '<end_of_turn>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
-)
-
-
-def problems(count: int) -> list[tuple[str, str]]:
-    """Questions with replies, the same ones every time."""
-    rows = []
-    for i in range(count):
-        name, thing = NAMES[i % 6], THINGS[i % 4]
-        a, b = 2 + i % 17, 3 + i * 7 % 23
-        question = f"{name} has {a} {thing} and gets {b} more. How many {thing} are there?"
-        rows.append((question, reply.render(f"{a} + {b} = {a + b}", str(a + b))))
-    return rows
-
-
-def build_tokenizer(folder: Path) -> None:
-    """`tokenizer.model` in Gemma's form, and beside it what transformers makes of it."""
-    import sentencepiece
-    from transformers import GemmaTokenizer
-
-    lines = [text for row in problems(300) for text in row] + [reply.SYSTEM] * 20
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=480,
-        model_type="bpe",
-        pad_id=0,
-        eos_id=1,
-        bos_id=2,
-        unk_id=3,
-        pad_piece="<pad>",
-        eos_piece="<eos>",
-        bos_piece="<bos>",
-        unk_piece="<unk>",
-        user_defined_symbols=list(SPECIAL),
-        byte_fallback=True,
-        split_digits=True,
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        character_coverage=1.0,
-        minloglevel=2,
-    )
-    (folder / "tokenizer.vocab").unlink()
-    tokenizer = GemmaTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    stored = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    for token in stored["added_tokens"]:
-        token["special"] = token["special"] or token["content"] in SPECIAL
-    (folder / "tokenizer.json").write_text(json.dumps(stored, ensure_ascii=False))
-
-
-TEXT_SHAPE = {
-    "vocab_size": 512,  # longer than the tokenizer, as Gemma's table is
-    "hidden_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 1,
-    "head_dim": 64,
-    "intermediate_size": 512,
-    "max_position_embeddings": 1024,
-    "sliding_window": 256,
-    "query_pre_attn_scalar": 64,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-    "bos_token_id": 2,
-}
-
-
-def teach(model, tokenizer, steps: int) -> None:
-    """Train the model on the reply format until it has something to say."""
-    import torch
-
-    texts = [
-        tokenizer.apply_chat_template(
-            reply.messages(question), tokenize=False, add_generation_prompt=True
-        )
-        + answer
-        + "<end_of_turn>"
-        for question, answer in problems(64)
-    ]
-    batch = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
-    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(steps):
-        rows = torch.arange(step * 8, step * 8 + 8) % len(texts)
-        loss = model(
-            input_ids=batch["input_ids"][rows],
-            attention_mask=batch["attention_mask"][rows],
-            labels=labels[rows],
-        ).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def add_adapter(model, folder: Path, targets) -> None:
-    """A LoRA adapter whose B is not zero, saved as the trainer saves it."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    wrapped = get_peft_model(
-        model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM")
-    )
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, weight in wrapped.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(0, 0.005)
-    wrapped.save_pretrained(folder)
-    wrapped.unload()
-
-
-def write_run(folder: Path, base: Path, class_name: str) -> None:
-    """The adapter's tokenizer and the manifest, as the trainer leaves them."""
-    for path in base.glob("*"):
-        if path.name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-            shutil.copy(path, folder / "adapter" / path.name)
-    manifest = {
-        "format": 1,
-        "run": folder.name,
-        "base": {
-            "name": str(base),
-            "revision": None,
-            "dtype": "float32",
-            "quantized_4bit": False,
-            "class": class_name,
-        },
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture(scope="session")
@@ -174,15 +20,15 @@ def tiny_run(tmp_path_factory):
     home = tmp_path_factory.mktemp("export")
     base, run = home / "base", home / "tiny"
     base.mkdir()
-    build_tokenizer(base)
+    tiny_runs.build_tokenizer(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
     torch.manual_seed(0)
-    model = Gemma3ForCausalLM(Gemma3TextConfig(**TEXT_SHAPE))
-    teach(model, tokenizer, steps=60)
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**tiny_runs.TEXT_SHAPE))
+    tiny_runs.teach(model, tokenizer, steps=60)
     model.generation_config = GenerationConfig(eos_token_id=1, bos_token_id=2, pad_token_id=0)
     model.save_pretrained(base)
-    add_adapter(model, run / "adapter", ["q_proj", "v_proj", "down_proj"])
-    write_run(run, base, "Gemma3ForCausalLM")
+    tiny_runs.add_adapter(model, run / "adapter", ["q_proj", "v_proj", "down_proj"])
+    tiny_runs.write_run(run, base, "Gemma3ForCausalLM")
     return SimpleNamespace(base=base, run=run)
 
 
@@ -209,7 +55,7 @@ def vision_run(tmp_path_factory, tiny_run):
     }
     model = Gemma3ForConditionalGeneration(
         Gemma3Config(
-            text_config=TEXT_SHAPE,
+            text_config=tiny_runs.TEXT_SHAPE,
             vision_config=vision,
             mm_tokens_per_image=1,
             image_token_index=509,
@@ -220,9 +66,31 @@ def vision_run(tmp_path_factory, tiny_run):
     taught = Gemma3ForCausalLM.from_pretrained(tiny_run.base)
     model.model.language_model.load_state_dict(taught.model.state_dict())
     model.save_pretrained(base)
-    add_adapter(model, run / "adapter", r".*language_model.*\.(q_proj|v_proj)")
-    write_run(run, base, "Gemma3ForConditionalGeneration")
+    tiny_runs.add_adapter(model, run / "adapter", r".*language_model.*\.(q_proj|v_proj)")
+    tiny_runs.write_run(run, base, "Gemma3ForConditionalGeneration")
     return SimpleNamespace(base=base, run=run)
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_run, tmp_path_factory):
+    """The run, exported by the command that a user gives."""
+    run = tmp_path_factory.mktemp("exported") / "tiny"
+    shutil.copytree(tiny_run.run, run)
+    assert run_cli("gguf", "--run", run, "--quants", "f16 q8_0 q4_k_m", *FEW) == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def bench(exported):
+    """The merged model and its replies."""
+    from xmlgrpo_exporter.bench import prepare_bench
+    from xmlgrpo_exporter.questions import QuestionSet
+
+    questions = tuple(question for question, _ in tiny_runs.problems(4))
+    asked = QuestionSet("the fixture's problems", questions)
+    return prepare_bench(
+        exported / "merged", asked, task=None, prompts=4, new_tokens=24, device="cpu"
+    )
 
 
 @pytest.fixture

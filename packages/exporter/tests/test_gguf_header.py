@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from xmlgrpo_exporter import gguf_header
 from xmlgrpo_exporter.gguf_header import BadGgufError, read_header
 
 U32, STRING, ARRAY = 4, 8, 9
@@ -155,6 +156,17 @@ def test_every_cut_of_a_good_file_is_refused(tmp_path):
             read_header(path)
     path.write_bytes(whole)
     assert read_header(path).tensors
+
+
+def test_header_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    # a million one-byte numbers become a list of eight million bytes
+    flags = pair("flags", ARRAY, struct.pack("<IQ", 0, 1 << 20) + bytes(1 << 20))
+    path = tmp_path / "large.gguf"
+    path.write_bytes(gguf(flags, n_pairs=1))
+    assert len(read_header(path).metadata["flags"]) == 1 << 20
+    monkeypatch.setattr(gguf_header, "MAX_HEADER_BYTES", 1 << 20)
+    with pytest.raises(BadGgufError, match="announced"):
+        read_header(path)
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from xmlgrpo_exporter import merge, pristine_base
 from xmlgrpo_exporter.adapter import read_adapter
-from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.distance import Distance
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_rewards.errors import UserError
 
-
-def run_cli(*words) -> int:
-    arguments = build_parser().parse_args([str(word) for word in words])
-    return arguments.command(arguments)
-
+from .exporting import run_cli
 
 BASE = pristine_base.Base("google/gemma-3-1b-it", None, "bfloat16", "Gemma3ForCausalLM", False)
 
@@ -29,7 +24,7 @@ def test_merged_run_answers_as_its_adapter_and_is_not_merged_twice(tiny_run, tmp
     assert run_cli("merge", "--run", tiny_run.run, "--out", out, "--prompts", 4) == 0
     record = json.loads((out / "merge.json").read_text())
     assert record["parity"]["passed"]
-    assert record["parity"]["found"]["greedy_identical"] == 4
+    assert record["parity"]["found"]["greedy_identical"] == 1
     assert record["stop_ids"] == [1, 6]
     assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == [1, 6]
     assert (out / "chat_template.jinja").read_text() == (
@@ -38,7 +33,7 @@ def test_merged_run_answers_as_its_adapter_and_is_not_merged_twice(tiny_run, tmp
     assert (out / "tokenizer.model").read_bytes() == (
         tiny_run.base / "tokenizer.model"
     ).read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["merged"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".merged.lock", "merged"]
     published = [path for path in out.iterdir() if path.suffix in {".json", ".jinja"}]
     assert len(published) == 6
     assert [path.name for path in published if str(tiny_run.base) in path.read_text()] == [
@@ -50,6 +45,11 @@ def test_merged_run_answers_as_its_adapter_and_is_not_merged_twice(tiny_run, tmp
     assert "up to date" in capsys.readouterr().out
     with pytest.raises(UserError, match="not overwritten"):
         run_cli("merge", "--run", tiny_run.run, "--out", out, "--dtype", "bfloat16")
+
+    # other weights of the same shape: what was compared with the adapter is no longer there
+    shutil.copyfile(tiny_run.base / "model.safetensors", out / "model.safetensors")
+    with pytest.raises(UserError, match="has changed since it was compared"):
+        run_cli("merge", "--run", tiny_run.run, "--out", out)
 
 
 @pytest.mark.slow
@@ -192,6 +192,12 @@ def test_quantized_base_is_refused_and_its_origin_named(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     base = pristine_base.Base(str(folder), None, "bfloat16", None, True)
     with pytest.raises(UserError, match=r"--base \S*gemma-3-1b-it\Z"):
+        pristine_base.check_base(base)
+
+
+def test_base_that_has_gone_is_named(tmp_path):
+    base = pristine_base.Base(str(tmp_path / "gone"), None, "bfloat16", None, False)
+    with pytest.raises(UserError, match=r"gone is not there any more; .* --base"):
         pristine_base.check_base(base)
 
 

@@ -46,6 +46,12 @@ class Bench:
         template: str | None = self.reference.tokenizer.chat_template
         return template
 
+    @property
+    def brings_bos(self) -> bool:
+        """Whether the prompts start with BOS."""
+        bos = self.reference.tokenizer.bos_token_id
+        return bos is not None and self.ids[0][:1] == [bos]
+
     def spare(self) -> list[list[int]]:
         """Prompts that no gate looks at, to calibrate with."""
         return self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]

@@ -135,15 +135,20 @@ def answer_gates(
         return [Gate("answers", passed=False, found=found, limit={"seconds": timeout_s}, why=why)]
     result = measured.result
     return [
-        answers_gate(result, measured.seconds, timeout_s),
+        answers_gate(result, measured.seconds, timeout_s, silent=_is_silent(bench)),
         distance_gate(_distance(result, bench, logits), limits),
         greedy_gate(identical(bench.replies, result["replies"]), len(bench.replies), limits),
     ]
 
 
-def answers_gate(result: dict[str, Any], seconds: float, timeout_s: float) -> Gate:
-    """A chat request through llama-cpp-python came back, in time and with words."""
-    said = bool(result["answer"].strip())
+def answers_gate(
+    result: dict[str, Any], seconds: float, timeout_s: float, *, silent: bool = False
+) -> Gate:
+    """A request through llama-cpp-python came back, in time and with words.
+
+    Words are not asked for where the merged model is `silent` itself.
+    """
+    said = silent or bool(result["answer"].strip())
     return Gate(
         "answers",
         said,
@@ -155,8 +160,12 @@ def answers_gate(result: dict[str, Any], seconds: float, timeout_s: float) -> Ga
             "finish_reason": result["finish_reason"],
         },
         limit={"seconds": timeout_s},
-        why="" if said else "asked the first question as a chat, it said nothing",
+        why="" if said else "asked the first question, it said nothing",
     )
+
+
+def _is_silent(bench: Bench) -> bool:
+    return set(bench.replies[0]) <= set(bench.reference.stop_ids)
 
 
 def distance_gate(distance: Distance, limits: Limits) -> Gate:

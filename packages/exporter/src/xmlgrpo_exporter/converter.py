@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from xmlgrpo_exporter.child import run_child
+from xmlgrpo_exporter.disk import refuse_if_full
 from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_rewards.errors import UserError
 
@@ -168,6 +169,7 @@ def convert(
     )
     log.unlink(missing_ok=True)
     if not ended.ok:
+        refuse_if_full(out.parent, outtype)
         out.unlink(missing_ok=True)
         last = ended.log_tail.strip().splitlines()[-1:] or ["(it wrote nothing)"]
         raise UserError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
 
-GIB = 1 << 30
+GIB, MIB = 1 << 30, 1 << 20
 SLACK_BYTES = 64 << 20
 
 
@@ -29,6 +29,25 @@ def require_free(
     free = shutil.disk_usage(existing).free
     if free < needed_bytes + SLACK_BYTES:
         raise UserError(
-            f"{what} needs about {needed_bytes / GIB:.1f} GiB in {folder}, {free / GIB:.1f} GiB "
+            f"{what} needs about {_size(needed_bytes + SLACK_BYTES)} in {folder}, {_size(free)} "
             f"are free; free some space or {instead}"
         )
+
+
+def refuse_if_full(folder: Path, what: str) -> None:
+    """Name the disk as the reason when something failed on a full one.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    if shutil.disk_usage(folder).free < MIB:
+        raise UserError(
+            f"{what} could not be written: the disk of {folder} is full; free some space and run "
+            "the same command again"
+        )
+
+
+def _size(size_bytes: int) -> str:
+    if size_bytes < GIB:
+        return f"{size_bytes / MIB:.0f} MiB"
+    return f"{size_bytes / GIB:.1f} GiB"

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
-MODEL_FILES = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer*", "*.jinja")
+MODEL_FILES = ("*.safetensors", "*config.json", "tokenizer*", "*.jinja")
 
 
 def sha256_of(path: Path) -> str:

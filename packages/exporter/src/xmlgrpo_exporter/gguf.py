@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from xmlgrpo_exporter.check_record import read_check
 from xmlgrpo_exporter.converter import convert
-from xmlgrpo_exporter.disk import require_free
+from xmlgrpo_exporter.disk import refuse_if_full, require_free
 from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_exporter.llama import ask_llama, threads
 from xmlgrpo_exporter.quant_types import (
@@ -132,7 +132,7 @@ def plan_export(
 
 @contextmanager
 def file_writer(
-    plan: ExportPlan, tree: Path, imatrix: Path | None, watch: Watch
+    plan: ExportPlan, tree: Path, imatrix: Path | None, watch: Watch, *, prompts_bring_bos: bool
 ) -> Iterator[Callable[[str], Path]]:
     """What is needed to make files, cleaned away at the end.
 
@@ -141,6 +141,7 @@ def file_writer(
         tree: the converter's folder.
         imatrix: an importance matrix, if there is one.
         watch: shows a file growing.
+        prompts_bring_bos: see `stage`.
 
     Yields:
         A function that writes the file of a type into a working folder of this process, on the same
@@ -153,7 +154,7 @@ def file_writer(
     with TemporaryDirectory(dir=plan.out, prefix=WORK) as work_name:
         work = Path(work_name)
         (work / "staged").mkdir()
-        staged = stage(plan.model, work / "staged")
+        staged = stage(plan.model, work / "staged", prompts_bring_bos=prompts_bring_bos)
         lossless = work / "lossless.gguf"
 
         def copy_to(quant: str, path: Path) -> None:
@@ -206,5 +207,6 @@ def quantize(
             on_poll=on_poll,
         )
     if told.result is None:
+        refuse_if_full(out.parent, quant)
         out.unlink(missing_ok=True)
         raise UserError(f"{quant} could not be made: {told.why}")

@@ -20,7 +20,7 @@ def hold(lock: Path) -> Iterator[None]:
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        file = lock.open("a")
     except OSError as error:
         raise UserError(
             f"cannot write into {lock.parent}: {error.strerror}; give a writable folder with --out"

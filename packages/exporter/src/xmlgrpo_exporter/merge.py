@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.adapter import Adapter, read_json
+from xmlgrpo_exporter.adapter import Adapter
 from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.fingerprint import fingerprint
 from xmlgrpo_exporter.gate import Gate, all_passed
+from xmlgrpo_exporter.merge_record import RECORD
+from xmlgrpo_exporter.merged_tokenizer import copy_tokenizer
 from xmlgrpo_exporter.pristine_base import BYTES_A_WEIGHT, Base
 from xmlgrpo_exporter.quant_types import Limits
 from xmlgrpo_exporter.reference import (
@@ -29,10 +31,6 @@ from xmlgrpo_exporter.stored_weights import weights_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import write_json
 
-RECORD = "merge.json"
-LOCAL_NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-
 # Rounding is all that may differ.  In float32 that is the last bit of a sum.
 LIMITS = {
     "float32": Limits(mean_kl=1e-5, top1=0.995, greedy_identical=0.9),
@@ -41,23 +39,6 @@ LIMITS = {
 }
 
 Say = Callable[[str], None]
-
-
-def up_to_date(out: Path, source: dict[str, Any]) -> bool:
-    """Whether `out` is already the merge of this source.
-
-    Raises:
-        UserError: something else is there.
-    """
-    if not out.exists():
-        return False
-    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
-    if record.get("source") == source:
-        return True
-    raise UserError(
-        f"{out} holds another merge (or another model), which is not overwritten; remove it or "
-        "give --out"
-    )
 
 
 def merge(
@@ -166,7 +147,12 @@ def parity_gate(distance: Distance, same: int, prompts: int, dtype: str) -> Gate
     return Gate(
         "parity",
         passed,
-        found={**distance.as_json(), "greedy_identical": same, "prompts": prompts},
+        found={
+            **distance.as_json(),
+            "greedy_identical": share,
+            "identical_replies": same,
+            "prompts": prompts,
+        },
         limit={
             "mean_kl": limits.mean_kl,
             "top1": limits.top1,
@@ -174,48 +160,6 @@ def parity_gate(distance: Distance, same: int, prompts: int, dtype: str) -> Gate
         },
         why=why,
     )
-
-
-def copy_tokenizer(adapter: Path, base: Base, out: Path) -> None:
-    """Put the tokenizer that was trained with into the merged folder.
-
-    The adapter folder's files go over as they are, but for what transformers notes of this
-    machine.  `tokenizer.model` (which the GGUF converter reads and transformers 5 does not save)
-    and the image processor come from the base, if it has them.
-    """
-    names = [p for p in adapter.iterdir() if p.is_file() and _is_tokenizer_file(p.name)]
-    for path in names:
-        shutil.copyfile(path, out / path.name)
-    if not (out / "tokenizer.json").is_file():
-        from transformers import AutoTokenizer
-
-        AutoTokenizer.from_pretrained(base.name, revision=base.revision).save_pretrained(out)
-    settings = out / "tokenizer_config.json"
-    if settings.is_file():
-        kept = {key: value for key, value in read_json(settings).items() if key not in LOCAL_NOTES}
-        write_json(settings, kept)
-    for name in ("tokenizer.model", *PROCESSOR_FILES):
-        found = None if (out / name).exists() else _base_file(base, name)
-        if found is not None:
-            shutil.copyfile(found, out / name)
-
-
-def _is_tokenizer_file(name: str) -> bool:
-    return name.startswith(("tokenizer", "chat_template", "special_tokens_map", "added_tokens"))
-
-
-def _base_file(base: Base, name: str) -> Path | None:
-    """A file of the base, from its folder or the Hub; None when it has no such file."""
-    folder = Path(base.name)
-    if folder.is_dir():
-        return folder / name if (folder / name).is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(base.name, name, revision=base.revision))
-    except (EntryNotFoundError, LocalEntryNotFoundError):
-        return None
 
 
 def _with_adapter(model: Any, adapter: Adapter) -> Any:

@@ -1,8 +1,10 @@
 """The pristine 16-bit model that an adapter is merged into, judged before it is loaded."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from xmlgrpo_exporter.base_model import HUB_ID
 from xmlgrpo_rewards.errors import UserError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -61,10 +63,15 @@ def check_base(base: Base) -> dict[str, Any]:
     """Read the base's configuration before its weights.
 
     Raises:
-        UserError: not reachable, or quantized itself.
+        UserError: gone, not reachable, or quantized itself.
     """
     from transformers import AutoConfig
 
+    if not HUB_ID.fullmatch(base.name) and not Path(base.name).is_dir():
+        raise UserError(
+            f"the base model's folder {base.name} is not there any more; say where it is now with "
+            "--base"
+        )
     try:
         config = AutoConfig.from_pretrained(base.name, revision=base.revision)
     except (OSError, ValueError, KeyError) as error:

@@ -39,12 +39,15 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
     return config
 
 
-def stage(model: Path, work: Path) -> Path:
+def stage(model: Path, work: Path, *, prompts_bring_bos: bool) -> Path:
     """Make a folder the converter understands: links to the files, a completed tokenizer.
 
     Args:
         model: a folder that `check_model_folder` accepts; not changed.
         work: an empty folder to fill.
+        prompts_bring_bos: whether the model's own prompts start with BOS.  Then text that comes
+            without one must be given it, else it must not: said in the file, not left to what a
+            reader takes for granted.
     """
     for path in model.iterdir():
         if path.is_file() and path.name != COMPLETED and path.suffix not in SKIPPED:
@@ -54,10 +57,7 @@ def stage(model: Path, work: Path) -> Path:
         (work / "tokenizer.model").write_bytes(sentencepiece_model(tokenizer))
     settings = model / "tokenizer_config.json"
     completed = complete_settings(read_json(settings) if settings.is_file() else {}, tokenizer)
-    if _template_brings_bos(model, completed):
-        # prompts start with BOS, so text that comes without one must be given it: said in the file,
-        # not left to what a reader takes for granted
-        completed.setdefault("add_bos_token", True)
+    completed["add_bos_token"] = prompts_bring_bos
     (work / "tokenizer_config.json").write_text(
         json.dumps(completed, ensure_ascii=False), encoding="utf-8"
     )
@@ -77,13 +77,3 @@ def complete_settings(settings: dict[str, Any], tokenizer: dict[str, Any]) -> di
         **settings,
         "added_tokens_decoder": {**added, **settings.get("added_tokens_decoder", {})},
     }
-
-
-def _template_brings_bos(model: Path, settings: dict[str, Any]) -> bool:
-    path = model / "chat_template.jinja"
-    template = path.read_text(encoding="utf-8") if path.is_file() else settings.get("chat_template")
-    bos = settings.get("bos_token")
-    text = bos.get("content") if isinstance(bos, dict) else bos
-    return isinstance(template, str) and (
-        "bos_token" in template or bool(text and text in template)
-    )

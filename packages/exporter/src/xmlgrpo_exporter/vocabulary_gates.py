@@ -50,7 +50,7 @@ def bos_gate(read: dict[str, Any], bench: Bench) -> Gate:
     have no BOS (some other families) must get none.
     """
     bos = bench.reference.tokenizer.bos_token_id
-    expected = int(bos is not None and bench.ids[0][:1] == [bos])
+    expected = int(bench.brings_bos)
     found: dict[str, Any] = {}
     wrong = 0
     for route in ("chat_ids", "raw_ids") if bench.chats else ("raw_ids",):

@@ -65,12 +65,15 @@ def command(arguments: argparse.Namespace) -> int:
     from xmlgrpo_exporter.converter import require_runtime
     from xmlgrpo_exporter.fingerprint import fingerprint
     from xmlgrpo_exporter.hold import hold
+    from xmlgrpo_exporter.merge_record import require_compared
 
     console = shared.console()
     run = RunFolder(arguments.run) if arguments.run else None
     files = find_files(run, arguments.gguf)
     model = shared.require_folder(*_model_of(run, arguments))
     require_runtime()
+    if run:
+        require_compared(model)
     folders = [arguments.out] if arguments.out else sorted({file.parent for file in files})
     with ExitStack() as held:
         for folder in folders:

@@ -153,7 +153,8 @@ def _make(
     tokenizer, stops = bench.reference.tokenizer, bench.reference.stop_ids
     checks = []
     imatrix = _imatrix(plan, bench, arguments, console) if arguments.imatrix else None
-    with file_writer(plan, tree, imatrix, file_watcher(console)) as write:
+    watcher, brings_bos = file_watcher(console), bench.brings_bos
+    with file_writer(plan, tree, imatrix, watcher, prompts_bring_bos=brings_bos) as write:
         for quant in plan.todo:
             final = plan.path(quant)
             rejected = final.with_name(f"{final.name}.rejected")

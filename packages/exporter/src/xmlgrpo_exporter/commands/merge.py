@@ -68,6 +68,7 @@ def _merge_run(
     from xmlgrpo_exporter.adapter import read_adapter
     from xmlgrpo_exporter.conversations import conversations
     from xmlgrpo_exporter.fingerprint import fingerprint
+    from xmlgrpo_exporter.merge_record import up_to_date
     from xmlgrpo_exporter.pristine_base import base_of, check_base, choose_dtype
     from xmlgrpo_exporter.questions import load_questions
     from xmlgrpo_exporter.reference import choose_device
@@ -83,7 +84,7 @@ def _merge_run(
         "revision": base.revision,
         "dtype": dtype,
     }
-    if merge.up_to_date(out, source):
+    if up_to_date(out, source):
         console.print(f"{out} is up to date")
         return 0
     asked = load_questions(arguments.data, run.root)

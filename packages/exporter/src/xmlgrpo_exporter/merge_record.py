@@ -1,0 +1,45 @@
+"""`merge.json`: what was merged, how it compared, and the hash that says it is still that."""
+
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_exporter.adapter import read_json
+from xmlgrpo_exporter.fingerprint import fingerprint
+from xmlgrpo_rewards.errors import UserError
+
+RECORD = "merge.json"
+
+
+def up_to_date(out: Path, source: dict[str, Any]) -> bool:
+    """Whether `out` is already the merge of this source.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if not out.exists():
+        return False
+    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+    if record.get("source") == source:
+        require_compared(out)
+        return True
+    raise UserError(
+        f"{out} holds another merge (or another model), which is not overwritten; remove it or "
+        "give --out"
+    )
+
+
+def require_compared(merged: Path) -> None:
+    """See that a merged folder is, to the byte, the one that was compared with the adapter.
+
+    Everything that is exported is held against this folder, so it must be the trained model.
+
+    Raises:
+        UserError: it is missing, or something in it has changed.
+    """
+    if not (merged / RECORD).is_file():
+        raise UserError(f"{merged} is no merged run: it has no {RECORD}; make it (make merge)")
+    if read_json(merged / RECORD).get("fingerprint") != fingerprint(merged):
+        raise UserError(
+            f"{merged} has changed since it was compared with the adapter (weights, configuration "
+            "or tokenizer); remove it and merge again (make merge)"
+        )

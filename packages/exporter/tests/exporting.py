@@ -1,0 +1,40 @@
+"""How the tests export: by the command that a user gives, and gate by gate."""
+
+import json
+from pathlib import Path
+
+from xmlgrpo_exporter import converter
+from xmlgrpo_exporter.bench import Bench
+from xmlgrpo_exporter.check import check_file
+from xmlgrpo_exporter.cli import build_parser
+from xmlgrpo_exporter.quant_types import GivenLimits
+from xmlgrpo_exporter.staging import stage
+
+FEW = ("--prompts", "4", "--new-tokens", "24")
+
+
+def run_cli(*words) -> int:
+    """`xmlgrpo-export WORDS`, in this process."""
+    arguments = build_parser().parse_args([str(word) for word in words])
+    return arguments.command(arguments)
+
+
+def failed_gates(path: Path, bench: Bench) -> set[str]:
+    """The gates that refuse a file; each of those says why, and the others do not."""
+    check = check_file(path, bench, given=GivenLimits(), timeout_s=300)
+    json.dumps(check.as_json(), allow_nan=False)
+    for gate in check.gates:
+        assert bool(gate.why) is not gate.passed
+    return {gate.name for gate in check.gates if not gate.passed}
+
+
+def to_f16(model: Path, home: Path, *, staged: bool = True) -> Path:
+    """Convert a model folder into `home`, staged as the export does it or as it is."""
+    source = model
+    if staged:
+        (home / "staged").mkdir()
+        source = stage(model, home / "staged", prompts_bring_bos=True)
+    out = home / "model-f16.gguf"
+    tree = converter.find_converter(print)
+    converter.convert(tree, source, out, outtype="f16", name="defect", on_poll=lambda: None)
+    return out

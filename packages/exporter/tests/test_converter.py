@@ -1,0 +1,93 @@
+"""The converter: fetched, verified, unpacked file by file; or the user's own."""
+
+import io
+import tarfile
+
+import pytest
+
+from xmlgrpo_exporter import converter
+from xmlgrpo_exporter.fingerprint import sha256_of
+from xmlgrpo_rewards.errors import UserError
+
+
+def archive_of(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            if content is None:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                tar.addfile(info)
+            else:
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_only_the_converter_leaves_the_archive(tmp_path, monkeypatch):
+    archive = archive_of(
+        tmp_path / "sdist.tar.gz",
+        {
+            converter.INSIDE + converter.SCRIPT: b"print()",
+            converter.INSIDE + "gguf-py/gguf/__init__.py": b"",
+            converter.INSIDE + "conversion/link.py": None,
+            converter.INSIDE + "src/llama.cpp": b"not wanted",
+            "llama_cpp_python-0.3.36/setup.py": b"not wanted",
+        },
+    )
+    monkeypatch.setattr(converter, "SDIST_SHA256", sha256_of(archive))
+    out = converter.unpack(archive, tmp_path / "out")
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == [converter.SCRIPT, "gguf-py/gguf/__init__.py"]
+
+
+def test_member_that_climbs_out_is_refused(tmp_path, monkeypatch):
+    climbing = converter.INSIDE + "gguf-py/../../../escaped.py"
+    archive = archive_of(tmp_path / "sdist.tar.gz", {climbing: b"print()"})
+    monkeypatch.setattr(converter, "SDIST_SHA256", sha256_of(archive))
+    with pytest.raises(tarfile.OutsideDestinationError):
+        converter.unpack(archive, tmp_path / "out")
+    assert not list(tmp_path.rglob("escaped.py"))
+
+
+def test_another_archive_is_not_opened(tmp_path):
+    path = tmp_path / "sdist.tar.gz"
+    path.write_bytes(b"something else")
+    with pytest.raises(UserError, match="nothing of it was run"):
+        converter.unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_llama_cpp_dir_is_honoured_and_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"expected convert_hf_to_gguf\.py"):
+        converter.find_converter(print)
+    (tmp_path / converter.SCRIPT).write_text("")
+    (tmp_path / "gguf-py").mkdir()
+    assert converter.find_converter(print) == tmp_path
+
+
+def test_cache_can_be_moved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XMLGRPO_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert converter.cache_folder() == tmp_path / "xdg" / "xmlgrpo" / "llama.cpp"
+    monkeypatch.setenv("XMLGRPO_CACHE", str(tmp_path / "mine"))
+    assert converter.cache_folder() == tmp_path / "mine" / "llama.cpp"
+
+
+def test_missing_runtime_says_how_to_get_it(monkeypatch):
+    def missing(_name):
+        raise converter.PackageNotFoundError
+
+    monkeypatch.setattr(converter, "version", missing)
+    with pytest.raises(UserError, match="make gguf-setup"):
+        converter.require_runtime()
+
+
+def test_other_runtime_is_refused_unless_the_user_answers_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(converter, "version", lambda _name: "0.4.0")
+    monkeypatch.delenv("LLAMA_CPP_DIR", raising=False)
+    with pytest.raises(UserError, match=r"expected llama-cpp-python 0\.3\.36, found 0\.4\.0"):
+        converter.require_runtime()
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
+    converter.require_runtime()

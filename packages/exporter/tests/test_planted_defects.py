@@ -1,0 +1,171 @@
+"""Every defect that an export may have, planted in a sound file, and the gate that finds it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_exporter import check
+from xmlgrpo_exporter.gguf import quantize
+from xmlgrpo_exporter.gguf_header import read_header
+from xmlgrpo_exporter.quant_types import GivenLimits
+
+from .exporting import failed_gates, to_f16
+
+pytestmark = [pytest.mark.gguf, pytest.mark.slow]
+
+
+def copy_of(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "model"))
+
+
+def test_sound_file_passes(exported, bench):
+    assert failed_gates(exported / "gguf" / "tiny-f16.gguf", bench) == set()
+
+
+def test_missing_added_tokens(exported, bench, tmp_path):
+    # what everybody does: tokenizer.model copied beside what transformers 5 saves
+    model = copy_of(exported / "merged", tmp_path)
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    settings.pop("added_tokens_decoder", None)
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert failed_gates(to_f16(model, tmp_path, staged=False), bench) == {"tokens", "stop"}
+
+
+def edited(exported: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
+    """A copy of the f16 file with a text in its header replaced by one of the same length."""
+    assert len(old) == len(new)
+    whole = (exported / "gguf" / "tiny-f16.gguf").read_bytes()
+    assert whole.count(old) >= 1
+    path = tmp_path / "edited.gguf"
+    path.write_bytes(whole.replace(old, new, 1))
+    return path
+
+
+TURN = "{{ '<start_of_turn>user\n' + messages[-1]['content'] + '<end_of_turn>\n' }}"
+
+UNUSABLE = {"one_bos", "template", "answers"}
+
+
+def with_template(exported: Path, tmp_path: Path, template: str) -> Path:
+    """A copy of the f16 file with another chat template, filled up to the same length."""
+    good = (exported / "merged" / "chat_template.jinja").read_text()
+    filler = "{#" + "x" * (len(good) - len(template) - 4) + "#}"
+    return edited(exported, tmp_path, good.encode(), (template + filler).encode())
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        pytest.param(
+            "{{ bos_token }}{{ bos_token }}" + TURN, {"one_bos", "template"}, id="two-bos"
+        ),
+        pytest.param("{{ bos_token }}" + TURN, {"template"}, id="system-text-lost"),
+        pytest.param(TURN, {"one_bos", "template"}, id="no-bos"),
+        pytest.param("{{ raise_exception('no') }}", UNUSABLE, id="raises"),
+        pytest.param("{{ ''.__class__.__mro__ }}", UNUSABLE, id="escapes-sandbox"),
+    ],
+)
+def test_wrong_template(exported, bench, tmp_path, template, expected):
+    assert failed_gates(with_template(exported, tmp_path, template), bench) == expected
+
+
+def test_template_that_never_ends_costs_the_time_limit_once(exported, bench, tmp_path, monkeypatch):
+    # a range above 100,000 is refused by the sandbox, two of them inside each other are not
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    monkeypatch.setattr(check, "VOCABULARY_TIMEOUT_S", 5)
+    found = check.check_file(
+        with_template(exported, tmp_path, loop), bench, given=GivenLimits(), timeout_s=300
+    )
+    assert [gate.name for gate in found.gates] == ["file", "tokens"]
+    assert "took longer than 5 s" in found.gates[1].why
+
+
+def test_template_lost(exported, bench, tmp_path):
+    path = edited(exported, tmp_path, b"tokenizer.chat_template", b"tokenizer.chat_temqlate")
+    assert failed_gates(path, bench) == {"one_bos", "template"}
+
+
+def test_bos_not_added_to_raw_text(exported, bench, tmp_path):
+    key, boolean = b"tokenizer.ggml.add_bos_token", b"\x07\x00\x00\x00"
+    path = edited(exported, tmp_path, key + boolean + b"\x01", key + boolean + b"\x00")
+    assert failed_gates(path, bench) == {"one_bos"}
+
+
+def overwrite(path: Path, tmp_path: Path, tensor: str, content: bytes) -> Path:
+    """A copy in which the start of a tensor's bytes is something else."""
+    found = next(t for t in read_header(path).tensors if t.name == tensor)
+    copy = Path(shutil.copy(path, tmp_path / "damaged.gguf"))
+    with copy.open("r+b") as file:
+        file.seek(found.start)
+        file.write((content * found.size_bytes)[: found.size_bytes])
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("tensor", "content"),
+    [
+        pytest.param("blk.1.ffn_down.weight", b"\x00\x3c\x00\xbc", id="ones-and-minus-ones"),
+        pytest.param("blk.0.attn_q.weight", b"\x00", id="zeroed"),
+    ],
+)
+def test_corrupted_tensor(exported, bench, tmp_path, tensor, content):
+    damaged = overwrite(exported / "gguf" / "tiny-f16.gguf", tmp_path, tensor, content)
+    assert failed_gates(damaged, bench) == {"distance", "greedy"}
+
+
+def test_weights_that_are_not_numbers(exported, bench, tmp_path):
+    source = exported / "gguf" / "tiny-f16.gguf"
+    damaged = overwrite(source, tmp_path, "token_embd.weight", b"\x00\x7e")
+    assert failed_gates(damaged, bench) == {"answers", "distance", "greedy"}
+
+
+def test_two_tensors_in_each_other_s_place(exported, bench, tmp_path):
+    source = exported / "gguf" / "tiny-f16.gguf"
+    gate, up = (
+        next(t for t in read_header(source).tensors if t.name == f"blk.1.ffn_{name}.weight")
+        for name in ("gate", "up")
+    )
+    swapped = bytearray(source.read_bytes())
+    gate_bytes = slice(gate.start, gate.start + gate.size_bytes)
+    up_bytes = slice(up.start, up.start + up.size_bytes)
+    swapped[gate_bytes], swapped[up_bytes] = swapped[up_bytes], swapped[gate_bytes]
+    path = tmp_path / "swapped.gguf"
+    path.write_bytes(swapped)
+    # half of the four replies survive it; the distributions do not
+    assert "distance" in failed_gates(path, bench)
+
+
+def test_renamed_end_of_turn(exported, bench, tmp_path):
+    # the first occurrence is the vocabulary's, the later ones are the chat template's
+    path = edited(exported, tmp_path, b"<end_of_turn>", b"<fin_of_turn>")
+    assert failed_gates(path, bench) == {"tokens", "stop", "greedy"}
+
+
+def test_quantized_too_far(exported, bench, tmp_path):
+    out = tmp_path / "tq1_0.gguf"
+    quantize(to_f16(exported / "merged", tmp_path), out, "tq1_0", None, lambda: None)
+    assert failed_gates(out, bench) == {"distance"}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.99], ids=["a-third", "all-but-a-little"])
+def test_truncated_file(exported, bench, tmp_path, share):
+    whole = (exported / "gguf" / "tiny-f16.gguf").read_bytes()
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert failed_gates(path, bench) == {"file"}
+
+
+def test_whole_header_with_a_model_that_cannot_be_loaded(exported, bench, tmp_path):
+    path = edited(exported, tmp_path, b"blk.0.attn_q.weight", b"blk.0.attn_z.weight")
+    assert failed_gates(path, bench) == {"answers"}
+
+
+def test_slow_file_is_stopped(exported, bench):
+    found = check.check_file(
+        exported / "gguf" / "tiny-f16.gguf", bench, given=GivenLimits(), timeout_s=0.01
+    )
+    gate = next(gate for gate in found.gates if gate.name == "answers")
+    assert not gate.passed
+    assert "took longer" in gate.why
