@@ -81,6 +81,7 @@ class Wrapped:
 
     gold: str | None = None
     strict_correct: bool | None = None
+    written: dict[str, Any] | None = None
     name: str = "wrapped"
     dataset: str = "openai/gsm8k"
     dataset_config: str | None = "main"
@@ -89,6 +90,11 @@ class Wrapped:
     def example(self, row: Mapping[str, Any], row_id: str, /) -> Example:
         read = get_task("gsm8k").example(row, row_id)
         return replace(read, gold=self.gold or read.gold)
+
+    def row(self, example: Example, /) -> dict[str, Any]:
+        if self.written is not None:
+            return self.written
+        return get_task("gsm8k").row(replace(example, gold="0") if self.gold else example)
 
     def messages(self, question: str, /) -> list[dict[str, str]]:
         return get_task("gsm8k").messages(question)
@@ -105,6 +111,24 @@ def test_a_grader_that_refuses_gold_is_found(rows_path: Path) -> None:
     assert checked.failures[0].startswith(
         "row gsm8k.jsonl:1: the gold answer '29' is graded Grade("
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        pytest.param({"question": "q"}, "cannot be read back: row", id="a-field-is-missing"),
+        pytest.param({"question": {1}}, "cannot be read back: Object of type set", id="no-json"),
+        pytest.param(
+            {"question": "q", "answer": "#### 3"}, "is read back as Example", id="another-problem"
+        ),
+    ],
+)
+def test_a_row_that_does_not_come_back_is_found(
+    rows_path: Path, written: dict[str, Any], says: str
+) -> None:
+    checked = check_file(Wrapped(written=written), rows_path)
+    assert len(checked.failures) == checked.tried
+    assert f"row gsm8k.jsonl:1: what row() writes {says}" in checked.failures[0]
 
 
 def test_a_solution_that_spoils_the_reply_is_found(tmp_path: Path) -> None:

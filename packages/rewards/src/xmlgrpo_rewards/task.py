@@ -82,6 +82,12 @@ class Task(Protocol):
             BadRow: a field is missing, has another type, or holds no gold answer.
         """
 
+    def row(self, example: Example, /) -> dict[str, Any]:
+        """Write a problem as a row, of what JSON can hold, that `example` reads back the same.
+
+        A run keeps its held-out problems so, for any evaluation that reads this task's rows.
+        """
+
     def messages(self, question: str, /) -> list[dict[str, str]]:
         """The chat that asks `question`, for any chat template."""
 

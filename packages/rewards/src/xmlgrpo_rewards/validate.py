@@ -4,12 +4,14 @@
     python -m xmlgrpo_rewards.validate gsm8k train.jsonl
 
 No model is needed.  Each row's solution and gold are written in the strict form and must be graded
-right, strictly and leniently; where golds are numbers the five classic rewards must pay full marks
-too.  Then the known hacks (`hacks.py`) are tried on golds spread over the range that the files
-hold.  The exit code is 0 when all is well, 1 after a failure and 2 for input that cannot be read.
+right, strictly and leniently, and the row that the task writes for it must be the same problem;
+where golds are numbers the five classic rewards must pay full marks too.  Then the known hacks
+(`hacks.py`) are tried on golds spread over the range that the files hold.  The exit code is 0 when
+all is well, 1 after a failure and 2 for input that cannot be read.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,9 +66,19 @@ def check_file(task: Task, path: Path) -> Checked:
             checked.failures.append(str(error))
             continue
         checked.golds.append(example.gold)
-        if failure := gold_failure(task, example):
-            checked.failures.append(failure)
+        checked.failures += filter(None, (gold_failure(task, example), row_failure(task, example)))
     return checked
+
+
+def row_failure(task: Task, example: Example) -> str | None:
+    """Why the row that the task writes is not the problem again; None when it is."""
+    try:
+        again = task.example(json.loads(json.dumps(task.row(example))), example.id)
+    except (BadRow, TypeError, ValueError) as error:
+        return f"row {example.id}: what row() writes cannot be read back: {error}"
+    if again != example:
+        return f"row {example.id}: what row() writes is read back as {again}"
+    return None
 
 
 def gold_failure(task: Task, example: Example) -> str | None:

@@ -49,6 +49,11 @@ class Gsm8k:
             solution=_NOTE.sub("", solution).strip(),
         )
 
+    def row(self, example: Example, /) -> dict[str, Any]:
+        """Write a problem as a row of GSM8K, without calculator notes."""
+        answer = f"{example.solution}\n{GOLD_MARK} {example.gold}"
+        return {"question": example.question, "answer": answer}
+
     def messages(self, question: str, /) -> list[dict[str, str]]:
         """The chat that asks `question`."""
         return reply.messages(question)
