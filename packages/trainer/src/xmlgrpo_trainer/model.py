@@ -6,9 +6,7 @@ Unsloth must be imported before trl, transformers and peft, or its patches do no
 
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ LORA_DEFAULTS: dict[str, Any] = {
     "target_modules": TARGETS,
 }
 VISION_MODULES = r".*(vision_tower|multi_modal_projector).*"
-UNSLOTH_BEFORE = ("trl", "transformers", "peft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,11 @@ def choose_placement(config: ModelConfig) -> Placement:
 def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
     installed = importlib.util.find_spec("unsloth") is not None
     if config.backend == "unsloth":
+        if config.dtype == "float32":
+            raise UserError(
+                "model.dtype is 'float32', but Unsloth computes in 16 bits where the GPU can; set "
+                "model.backend=plain, or model.dtype=auto"
+            )
         if device == "cpu":
             raise UserError("model.backend 'unsloth' needs a CUDA GPU; set model.backend=plain")
         if not installed:
@@ -99,12 +101,14 @@ def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
         return "unsloth", "unsloth was asked for"
     if config.backend == "plain":
         return "plain", "plain was asked for"
-    if device == "cpu":
-        return "plain", "no GPU is used, so plain trl and peft"
-    if not installed:
-        return "plain", "unsloth is not installed, so plain trl and peft"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "plain", "several processes, so plain trl and peft"
+    for holds, reason in (
+        (device == "cpu", "no GPU is used"),
+        (not installed, "unsloth is not installed"),
+        (config.dtype == "float32", "float32 was asked for"),
+        (int(os.environ.get("WORLD_SIZE", "1")) > 1, "several processes"),
+    ):
+        if holds:
+            return "plain", f"{reason}, so plain trl and peft"
     return "unsloth", "a GPU and unsloth are there"
 
 
@@ -116,6 +120,7 @@ def load_policy(
     *,
     seed: int,
     max_tokens: int,
+    checkpointing: bool = True,
 ) -> Policy:
     """Load model and tokenizer and prepare the adapter.
 
@@ -123,16 +128,24 @@ def load_policy(
         config: the `model:` section.
         folder_or_id: what is loaded; the folder of the tiny model when `config.name` is `tiny`.
         lora: fields of `peft.LoraConfig`.
-        placement: from `choose_placement`; for Unsloth, `import_unsloth` has been called.
+        placement: from `choose_placement`; for Unsloth, `unsloth_backend.import_unsloth` has
+            been called.
         seed: for the adapter's random start.
-        max_tokens: longest prompt plus completion, in tokens.
+        max_tokens: longest prompt plus completion, in training or held out.
+        checkpointing: for Unsloth, which decides it here and not by trl's argument.
 
     Raises:
         UserError: the model is missing, not a causal language model, or not reachable.
     """
     if placement.backend == "unsloth":
         return _load_unsloth(
-            config, folder_or_id, lora, placement, seed=seed, max_tokens=max_tokens
+            config,
+            folder_or_id,
+            lora,
+            placement,
+            seed=seed,
+            max_tokens=max_tokens,
+            checkpointing=checkpointing,
         )
     return _load_plain(config, folder_or_id, lora, placement)
 
@@ -182,29 +195,6 @@ def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
     return fields
 
 
-def import_unsloth() -> None:
-    """Import Unsloth, before anything that it patches.
-
-    Raises:
-        UserError: too late, or Unsloth cannot run here.
-    """
-    late = [module for module in UNSLOTH_BEFORE if module in sys.modules]
-    if late:
-        raise UserError(
-            f"unsloth must be imported before {', '.join(late)}, which are loaded already; start "
-            "a new process with xmlgrpo-train"
-        )
-    # Unsloth's defaults compile for minutes before the first step; these two start in seconds.
-    os.environ.setdefault("UNSLOTH_ENABLE_FLEX_ATTENTION", "0")
-    os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
-    try:
-        import unsloth  # noqa: F401  # its import patches trl, transformers and peft
-    except (ImportError, NotImplementedError, RuntimeError) as error:
-        raise UserError(
-            f"unsloth {version('unsloth')} cannot be used here: {error}. Set model.backend=plain"
-        ) from None
-
-
 def _load_unsloth(
     config: ModelConfig,
     name: str,
@@ -213,35 +203,27 @@ def _load_unsloth(
     *,
     seed: int,
     max_tokens: int,
+    checkpointing: bool,
 ) -> Policy:
-    from unsloth import FastModel
-
-    check_model_folder(name)
     import torch
 
+    from xmlgrpo_trainer.unsloth_backend import load
+
+    check_model_folder(name)
     try:
-        model, tokenizer = FastModel.from_pretrained(
-            model_name=name,
+        model, tokenizer = load(
+            name,
             revision=config.revision,
-            max_seq_length=max_tokens,
-            load_in_4bit=config.load_in_4bit,
             dtype=getattr(torch, placement.dtype),
-            full_finetuning=False,
+            in_4bit=config.load_in_4bit,
+            max_tokens=max_tokens,
+            checkpointing=checkpointing,
+            lora={**LORA_DEFAULTS, "bias": "none", **lora},
+            seed=seed,
         )
     except Exception as error:  # a broken folder fails in many libraries' own ways
         raise UserError(load_failure(name, error)) from error
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     tokenizer.padding_side = "left"
-    fields = {**LORA_DEFAULTS, "bias": "none", **lora}
-    model = FastModel.get_peft_model(
-        model,
-        finetune_vision_layers=False,
-        finetune_language_layers=True,
-        finetune_attention_modules=True,
-        finetune_mlp_modules=True,
-        random_state=seed,
-        **fields,
-    )
     return Policy(model, tokenizer, None, placement)
 
 

@@ -23,11 +23,11 @@ from xmlgrpo_trainer.model import (
     Placement,
     Policy,
     choose_placement,
-    import_unsloth,
     load_policy,
 )
 from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.tracking import prepare_wandb
+from xmlgrpo_trainer.unsloth_backend import import_unsloth
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -78,7 +78,8 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
             config.lora,
             settings.placement,
             seed=config.seed,
-            max_tokens=config.data.max_prompt_tokens + completion_limit(config),
+            max_tokens=config.data.max_prompt_tokens + reply_limit(config),
+            checkpointing=bool(settings.arguments.gradient_checkpointing),
         )
     )
     kept = ranks.together(
@@ -110,7 +111,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
     if placement.backend == "unsloth":
         # before trl, transformers and peft, or its patches do not take; and before the rewards,
         # because a user's reward module may import any of them
-        import_unsloth()
+        import_unsloth(folder.root / ".unsloth")
     rewards = load_rewards(config.rewards)
     check_grpo(config.grpo)
     check_lora(config.lora)
@@ -126,6 +127,11 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         ranks.count,
     )
     return Settings(task, placement, rewards, arguments)
+
+
+def reply_limit(config: RunConfig) -> int:
+    """The longest reply in tokens, in training or to a held-out problem."""
+    return max(completion_limit(config), config.holdout.max_new_tokens or 0)
 
 
 def base_model(config: RunConfig, runs: Path, console: Console) -> str:

@@ -26,6 +26,7 @@ from xmlgrpo_trainer.global_batch import shared
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.model import Placement, Policy
 from xmlgrpo_trainer.prompts import encode_prompts
+from xmlgrpo_trainer.unsloth_backend import trl_arguments
 
 RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
 
@@ -60,17 +61,20 @@ def build_arguments(
         fields.setdefault("log_level_replica", "error")
     tracker = ["wandb"] if config.watch.wandb != "off" else []
     try:
-        arguments = GRPOConfig(
-            **fields,
-            output_dir=str(checkpoints),
-            seed=config.seed,
-            reward_weights=list(rewards),
-            report_to=tracker or "none",
-            run_name=checkpoints.parent.name,
-            use_cpu=not on_gpu,
-            bf16=on_gpu and placement.dtype == "bfloat16",
-            use_vllm=config.rollout == "vllm",
-            disable_tqdm=True,
+        arguments = trl_arguments(
+            GRPOConfig,
+            {
+                **fields,
+                "output_dir": str(checkpoints),
+                "seed": config.seed,
+                "reward_weights": list(rewards),
+                "report_to": tracker or "none",
+                "run_name": checkpoints.parent.name,
+                "use_cpu": not on_gpu,
+                "bf16": on_gpu and placement.dtype == "bfloat16",
+                "use_vllm": config.rollout == "vllm",
+                "disable_tqdm": True,
+            },
         )
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"grpo: trl refuses these settings: {error}") from None
@@ -168,4 +172,5 @@ def build_trainer(
                 raise
             raise UserError(f"lora.target_modules: {error}") from None
     trainer.remove_callback(PrinterCallback)
+    policy.tokenizer.padding_side = "left"  # Unsloth's trainer turns it round
     return trainer

@@ -1,0 +1,130 @@
+"""The Unsloth backend: its import, its loader, and trl's arguments under its class.
+
+What is said here of Unsloth was read in 2026.10.7 and 2026.10.9.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+
+BEFORE = ("trl", "transformers", "peft")
+SETTINGS = {
+    # Its defaults compile for minutes before the first step; these two start in seconds.
+    "UNSLOTH_ENABLE_FLEX_ATTENTION": "0",
+    "UNSLOTH_COMPILE_DISABLE": "1",
+    "UNSLOTH_DISABLE_STATISTICS": "1",  # else every load of a model is reported to the Hub
+}
+
+
+def import_unsloth(written: Path) -> None:
+    """Import Unsloth, before anything that it patches; a variable that the user has set stays.
+
+    Args:
+        written: where the Python files go that it writes for itself, by default into the working
+            directory.  They depend on the libraries' versions, so no two runs should share them.
+
+    Raises:
+        UserError: too late, or Unsloth cannot run here.
+    """
+    late = [module for module in BEFORE if module in sys.modules]
+    if late:
+        raise UserError(
+            f"unsloth must be imported before {', '.join(late)}, which are loaded already; start "
+            "a new process with xmlgrpo-train"
+        )
+    for name, value in {**SETTINGS, "UNSLOTH_COMPILE_LOCATION": str(written.resolve())}.items():
+        os.environ.setdefault(name, value)
+    try:
+        import unsloth  # noqa: F401  # its import patches trl, transformers and peft
+    except (ImportError, NotImplementedError, RuntimeError) as error:
+        raise UserError(
+            f"unsloth {version('unsloth')} cannot be used here: {error}. Set model.backend=plain"
+        ) from None
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None,
+    dtype: Any,
+    in_4bit: bool,
+    max_tokens: int,
+    checkpointing: bool,
+    lora: Mapping[str, Any],
+    seed: int,
+) -> tuple[Any, Any]:
+    """Load a model with a fresh adapter.
+
+    Args:
+        name: a folder or a Hub id.
+        revision: the commit on the Hub.
+        dtype: of torch.
+        in_4bit: pack the frozen linear layers.
+        max_tokens: longest prompt plus reply, in training or held out.
+        checkpointing: keep only each layer's input for the backward pass, in the main memory.
+        lora: fields of `peft.LoraConfig`.
+        seed: for the adapter's random start.
+
+    Returns:
+        The peft model and its tokenizer.
+    """
+    from unsloth import FastModel
+
+    mode = "unsloth" if checkpointing else False
+    model, processor = FastModel.from_pretrained(
+        model_name=name,
+        revision=revision,
+        # else a name of Google's is replaced by that of Unsloth's copy, and the revision is lost
+        use_exact_model_name=True,
+        max_seq_length=max_tokens,
+        load_in_4bit=in_4bit,
+        load_in_16bit=not in_4bit,
+        dtype=dtype,
+        full_finetuning=False,
+        use_gradient_checkpointing=mode,
+        use_safetensors=True,
+    )
+    model = FastModel.get_peft_model(
+        model,
+        finetune_vision_layers=False,
+        finetune_language_layers=True,
+        finetune_attention_modules=True,
+        finetune_mlp_modules=True,
+        use_gradient_checkpointing=mode,
+        random_state=seed,
+        **lora,
+    )
+    return model, getattr(processor, "tokenizer", processor)
+
+
+def trl_arguments(config_class: type, fields: Mapping[str, Any]) -> Any:
+    """Make `trl.GRPOConfig`'s values, whoever's class has its name.
+
+    Unsloth's subclass has defaults of its own (8-bit AdamW, weight decay, a warm-up, two
+    accumulation steps, ...) and overrides what was set (`loss_type: dapo` also masks truncated
+    completions and raises `epsilon_high`), and the backend must not decide what is trained.  So
+    trl's own class makes the values, and Unsloth's is given them after it has made its own.
+
+    Args:
+        config_class: what `trl.GRPOConfig` is now.
+        fields: values of its fields.
+
+    Returns:
+        An instance of `config_class`.
+    """
+    own: type = [base for base in config_class.__mro__ if base.__name__ == "GRPOConfig"][-1]
+    if own is config_class:
+        return own(**fields)
+    names = {field.name for field in dataclasses.fields(own)}
+    values = own(**{name: value for name, value in fields.items() if name in names})
+    arguments = config_class(**fields)
+    # the checkpoints of activations that Unsloth patches in are of the reentrant kind
+    for name in names - {"gradient_checkpointing_kwargs"}:
+        setattr(arguments, name, getattr(values, name))
+    return arguments
