@@ -64,7 +64,17 @@ def test_a_lasting_failure_ends_in_words_and_the_next_push_continues(hub, run, p
     assert len(hub.repos[REPO].tags) == 1
 
 
-def test_a_killed_push_is_continued_and_nothing_is_sent_twice(hub, run):
+@pytest.mark.parametrize(
+    ("pattern", "nth"),
+    [
+        pytest.param("POST /api/repos/create", 1, id="creating"),
+        pytest.param("PUT /lfs/", 3, id="third-content"),
+        pytest.param("POST .*/commit/", 1, id="committing"),
+        pytest.param("GET .*/resolve/", 2, id="reading-back"),
+        pytest.param("POST .*/tag/", 1, id="tagging"),
+    ],
+)
+def test_a_killed_push_is_continued_and_nothing_is_sent_twice(hub, run, pattern, nth):
     process = subprocess.Popen(
         command("--run", str(run), "--repo", REPO),
         env=user_environment(hub.url, run.parent / "home"),
@@ -72,22 +82,28 @@ def test_a_killed_push_is_continued_and_nothing_is_sent_twice(hub, run):
         stderr=subprocess.STDOUT,
     )
 
-    def kill_at_the_third_content(request):
-        if len(puts(hub)) == 3 and process.poll() is None:
+    def kill(request):
+        asked = [f"{request.method} {request.path}" for request in hub.requests]
+        if sum(1 for line in asked if re.match(pattern, line)) == nth and process.poll() is None:
             process.kill()
             process.wait()
 
-    hub.before = kill_at_the_third_content
+    hub.before = kill
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
-    assert hub.repos[REPO].messages == []
-    kept = set(hub.lfs)
-    assert kept
-    before = len(puts(hub))
+    kept, before = set(hub.lfs), len(puts(hub))
     assert publish(hub, run)[0] == 0
     sent = {put.rpartition("/")[2] for put in puts(hub)[before:]}
     assert sent.isdisjoint(kept)
     assert len(hub.repos[REPO].messages) == 1
+    assert len(hub.repos[REPO].tags) == 1
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_before_the_first_byte(hub, run):
+    (run / "hub").write_text("a file where a folder is to be")
+    with pytest.raises(UserError, match=r"gsm8k-1b/hub, where the card .* cannot be written"):
+        publish(hub, run)
+    assert hub.writes() == []
 
 
 def test_somebody_else_commits_meanwhile(hub, run):

@@ -1,6 +1,7 @@
 """`xmlgrpo-export push`: publish a run's adapter, merged weights and GGUF files on the Hub."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -111,7 +112,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         return _show(console, f"{api.endpoint}/{repo} on {revision}", prepared, prune, found)
     remote = found.require_none()
     run = RunFolder(arguments.run)
-    write_text(run.hub / "README.md", prepared.card)
+    _keep_card(run, prepared.card)
     receipt = publish(
         api,
         prepared.plan,
@@ -120,12 +121,25 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         prune=prune,
         say=console.print,
     )
-    write_json(run.hub / "pushed.json", _record(wanted, prepared, receipt))
     how = "was up to date" if receipt.unchanged else "published"
     who = "private" if wanted.private else "public"
     console.print(f"{how}, compared and tagged {receipt.tag}, {who}:")
     console.print(receipt.url)
+    write_json(run.hub / "pushed.json", _record(wanted, prepared, receipt))
     return 0
+
+
+def _keep_card(run: RunFolder, card: str) -> None:
+    """Write the card where `pushed.json` will lie: before the upload, as that must work too."""
+    try:
+        write_text(run.hub / "README.md", card)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"nothing was published: {run.hub}, where the card and the record of what went up are "
+            f"kept, cannot be written ({error.strerror}); make it a folder that you may write"
+        ) from None
 
 
 def _set_up_client(console: "Console") -> None:
