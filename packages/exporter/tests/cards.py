@@ -1,11 +1,7 @@
 """Cards for tests: made from run folders, and read as a reader does who distrusts them."""
 
-import json
-import re
 from pathlib import Path
-from urllib.parse import unquote
 
-import pytest
 import yaml
 
 from xmlgrpo_exporter.prepare import Prepared, Wanted, prepare
@@ -82,39 +78,3 @@ def write_evaluation(run: Path, *, limit: int | None = None, data: dict | None =
         run / "eval" / "compare.json",
         {"format": 1, "first": "base", "second": "tuned", "tasks": {"gsm8k_xml": task}},
     )
-
-
-def linked_numbers(card: str) -> list[tuple[str, str, str]]:
-    """The card's figures: text, file, JSON pointer."""
-    return [
-        (text, unquote(file), unquote(pointer or ""))
-        for text, file, pointer in re.findall(
-            r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(?:#([^)\s]*))?\)", card
-        )
-        if not file.startswith("https://")
-    ]
-
-
-def value_at(content: bytes, pointer: str):
-    value = json.loads(content)
-    for step in pointer.split("/")[1:]:
-        value = value[int(step)] if isinstance(value, list) else value[step]
-    return value
-
-
-def agrees(text: str, value) -> bool:
-    """Whether a printed figure is this value, to the digits printed; the arithmetic done anew."""
-    if isinstance(value, bool):
-        return text in (("yes", "passed") if value else ("no", "failed"))
-    printed = float(re.match(r"[-+]?[\d,.]+(e-?\d+)?", text)[0].replace(",", ""))
-    if not isinstance(value, dict):
-        value /= {"kB": 1e3, "MB": 1e6}.get(text.rpartition(" ")[2], 1)
-        return printed == pytest.approx(value, rel=0.05 if "e-" in text else 1e-9)
-    if "hits" in value:
-        total = value.get("total", value.get("n"))
-        share = 100 * value["hits"] / total
-        return printed == pytest.approx(share, abs=0.05) and text.endswith(f" of {total:,}")
-    if "mean" in value:
-        return printed == pytest.approx(value["mean"], rel=5e-4)
-    points = 100 if text.endswith("points") else 1
-    return printed == pytest.approx(points * value["value"], rel=5e-4)

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from . import run_folders
-from .cards import linked_numbers, metadata, prepared, write_evaluation
+from .cards import metadata, prepared, write_evaluation
 from .run_folders import write_json
+from .tracing import linked_numbers
 
 
 @pytest.fixture
