@@ -308,6 +308,7 @@ class TestPretraining:
         model = Gemma3ForCausalLM.from_pretrained(model_folder)
         mixture = scripts.corpus.Mixture(0.0, 0.0, easy=1.0, worked=0.9, tagged=0.4)
         corpus = FixedCorpus(scripts.corpus.Maker(recipe).shard(0, mixture)[:2], mixture)
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         told: list[dict[str, float]] = []
         end = scripts.pretrain.pretrain(
             model,
@@ -322,6 +323,8 @@ class TestPretraining:
         assert told[-1]["loss"] < 0.8 * told[0]["loss"]
         assert corpus.mixture.worked == 0.3
         assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+        for name, buffer in model.named_buffers():  # rotary frequencies among them
+            assert torch.equal(buffer, buffers[name]), name
         assert not any("forward" in vars(module) for module in model.modules())
         assert not model.training
 
