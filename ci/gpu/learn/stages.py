@@ -1,6 +1,7 @@
 """The stages of the experiment; each adds what it found to the report."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import signal
@@ -185,6 +186,8 @@ def grpo(
         UserError: the run failed, or had no time for its first checkpoint.
     """
     folder, data = RunFolder(work / "run"), work / "data"
+    gc.collect()
+    torch.cuda.empty_cache()  # what this process was done with would be missing in the next one
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in splits.grpo]
     write_text(data / "train.jsonl", "".join(lines))
     command = [
