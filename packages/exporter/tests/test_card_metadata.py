@@ -80,6 +80,22 @@ def test_what_was_not_the_whole_data_set_of_the_hub_claims_no_benchmark(run, dat
             assert "ab" * 32 in entry["dataset"]["name"]
 
 
+def test_a_result_of_two_tasks_says_it_with_each(run):
+    """The evaluator's form: `data` with the task, and at the top only where there is one task."""
+    for label in ("base", "tuned"):
+        path = run / f"eval/{label}.json"
+        result = json.loads(path.read_text())
+        task = result["tasks"]["gsm8k_xml"] | {"data": result["data"]}
+        other = {"data": FILE | {"rows": 3}, "metrics": {}, "items": []}
+        tasks = {"gsm8k_xml": task, "mine": other}
+        run_folders.write_json(path, result | {"data": None, "tasks": tasks})
+    result = prepared(run)
+    section = result.card.split("### `gsm8k_xml`")[1].split("|")[0]
+    assert "Graded on `openai/gsm8k`, a data set on the Hub" in section
+    assert "results/eval/base.json#/tasks/gsm8k_xml/data/rows" in section
+    assert any(file.target.startswith(".eval_results") for file in result.plan.files)
+
+
 def test_two_evaluations_of_different_problems_name_none(run):
     write_evaluation(run)
     tuned = json.loads((run / "eval/tuned.json").read_text())

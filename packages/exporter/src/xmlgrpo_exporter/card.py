@@ -23,6 +23,7 @@ from xmlgrpo_exporter.figures import (
     Code,
     Missing,
     Name,
+    ResultFile,
     Table,
     UnsourcedNumberError,
     Words,
@@ -101,7 +102,8 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "training": manifest and training_table(manifest, results.config),
         "evals": _evaluations(results),
         "ladder": results.ladder and ladder_table(results.ladder),
-        "ladder_data": results.ladder and graded_data(results.ladder, results.evals),
+        "ladder_data": results.ladder
+        and graded_data(results.ladder, str(results.ladder.at("/task")), results.evals),
         "ladder_ran": results.ladder is not None,
         "gates": gate_table(results),
         "checked": results.check is not None,
@@ -124,17 +126,13 @@ def _evaluations(results: RunResults) -> list[_Evaluation]:
     shown = [*compared, *(file for pair in compared for file in made_of(pair, results.evals))]
     alone = [file for file in results.evals if file not in shown]
     paired = Words("two models on the same problems")
+    tables: list[tuple[ResultFile, Name | Words | Missing, list[tuple[str, Table]]]]
+    tables = [(file, paired, comparison_tables(file)) for file in compared]
+    tables += [(file, file.name("/label"), evaluation_tables(file)) for file in alone]
     return [
-        *(
-            _Evaluation(_thing(task), paired, graded_data(file, results.evals), table)
-            for file in compared
-            for task, table in comparison_tables(file)
-        ),
-        *(
-            _Evaluation(_thing(task), file.name("/label"), graded_data(file, results.evals), table)
-            for file in alone
-            for task, table in evaluation_tables(file)
-        ),
+        _Evaluation(_thing(task), what, graded_data(file, task, results.evals), table)
+        for file, what, titled in tables
+        for task, table in titled
     ]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from xmlgrpo_exporter.figures import Figure, Name, ResultFile
+from xmlgrpo_exporter.figures import Figure, Name, ResultFile, escape_pointer
 from xmlgrpo_exporter.number_format import count
 
 
@@ -38,34 +38,44 @@ class GradedData:
     max_tokens: Figure | None
 
 
-def graded_data(file: ResultFile, evaluations: Sequence[ResultFile]) -> GradedData | None:
-    """The problems behind a result file; None where nobody recorded them.
+def graded_data(
+    file: ResultFile, task: str, evaluations: Sequence[ResultFile]
+) -> GradedData | None:
+    """The problems behind a task's results in a file; None where nobody recorded them.
 
     A comparison and the ladder have those of the evaluations that they were made of, when all of
     these say the same.
 
     Args:
         file: an evaluation, a comparison or the ladder.
+        task: the task's name in the file.
         evaluations: the evaluations of the run.
     """
     sources = [file] if file.at("/subject") is not None else made_of(file, evaluations)
-    recorded = [_recorded(source) for source in sources]
+    recorded = [_recorded(source, task) for source in sources]
     if not recorded or recorded[0] is None or any(data != recorded[0] for data in recorded):
         return None
     source, from_file = sources[0], recorded[0]["source"] == "files"
+    at = data_pointer(source, task)
     return GradedData(
         on_the_hub=not from_file,
-        name=_name(source, "/data/name"),
-        revision=_name(source, "/data/revision"),
-        sha256=_name(source, "/data/sha256", "/subject/data"),
-        rows=_count(source, "/data/rows"),
+        name=_name(source, f"{at}/name"),
+        revision=_name(source, f"{at}/revision"),
+        sha256=_name(source, f"{at}/sha256", "/subject/data"),
+        rows=_count(source, f"{at}/rows"),
         limit=_count(source, "/subject/limit"),
         max_tokens=_count(source, "/subject/max_new_tokens"),
     )
 
 
-def _recorded(evaluation: ResultFile) -> Mapping[str, Any] | None:
-    data, digest = evaluation.at("/data"), evaluation.at("/subject/data")
+def data_pointer(evaluation: ResultFile, task: str) -> str:
+    """Where an evaluation says which problems a task graded: with the task, or for its only one."""
+    with_task = f"/tasks/{escape_pointer(task)}/data"
+    return with_task if evaluation.at(with_task) is not None else "/data"
+
+
+def _recorded(evaluation: ResultFile, task: str) -> Mapping[str, Any] | None:
+    data, digest = evaluation.at(data_pointer(evaluation, task)), evaluation.at("/subject/data")
     if isinstance(data, Mapping) and data.get("source") in ("hub", "files"):
         return data
     return {"source": "files", "sha256": digest} if isinstance(digest, str) else None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xmlgrpo_exporter.figures import ResultFile
+from xmlgrpo_exporter.graded_data import data_pointer
 from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_rewards.task import task_names
 
@@ -59,14 +60,15 @@ def _evaluation(file: ResultFile) -> list[Headline]:
     A part of them (`--limit`), or one asked in another way, is on the card, but is nobody's
     benchmark; nor is a result whose file does not say which problems were graded.
     """
-    data = file.at("/data")
-    if file.at("/label") not in TRAINED or not isinstance(data, Mapping) or not _plain(file):
+    if file.at("/label") not in TRAINED or not _plain(file):
         return []
-    name, sha256 = str(data.get("name")), str(data.get("sha256"))
-    on_the_hub = data.get("source") == "hub"
     found = []
     for task in task_names():
         at = f"/tasks/{task}_xml/metrics"
+        data = file.at(data_pointer(file, f"{task}_xml"))
+        if not isinstance(data, Mapping):
+            continue
+        name, on_the_hub = str(data.get("name")), data.get("source") == "hub"
         for metric, words in METRICS:
             value = file.at(f"{at}/{metric}")
             if value is None or value.get("mean") is None or value.get("n") != data.get("rows"):
@@ -77,7 +79,9 @@ def _evaluation(file: ResultFile) -> list[Headline]:
                     metric_type="accuracy",
                     metric_name=words,
                     dataset_id=name,
-                    dataset_name=name if on_the_hub else f"{name}, a file with sha256 {sha256}",
+                    dataset_name=name
+                    if on_the_hub
+                    else f"{name}, a file with sha256 {data.get('sha256')}",
                     dataset_revision=data.get("revision"),
                     split="test",
                     task=f"{task}_xml",

@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from xmlgrpo_exporter.merged_tokenizer import LOCAL_NOTES
+
 # two names at least: a lone `/answer` in a text is no path
 ABSOLUTE = re.compile(r"(?:/[^/\n]+){2,}/?|[A-Za-z]:[\\/][^\n]*")
-
-# What transformers notes of this machine when it saves a tokenizer that it loaded from a folder.
-LOCAL_NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")
 
 
 def without_paths(value: Any) -> Any:

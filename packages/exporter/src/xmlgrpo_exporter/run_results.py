@@ -20,7 +20,8 @@ class RunResults:
 
     Attributes:
         manifest: how it was trained, and its held-out result.
-        config: the resolved configuration.
+        config: the configuration.
+        resolved: what trl and peft made of it, their defaults included.
         merge: the merge's own comparison with the adapter.
         check: the export's gate.
         ladder: every form of the model on the same items.
@@ -32,6 +33,7 @@ class RunResults:
 
     manifest: ResultFile | None
     config: ResultFile | None
+    resolved: ResultFile | None
     merge: ResultFile | None
     check: ResultFile | None
     ladder: ResultFile | None
@@ -48,7 +50,10 @@ class RunResults:
     @property
     def files(self) -> tuple[ResultFile, ...]:
         """The files that are published beside the card."""
-        single = (self.manifest, self.config, self.merge, self.check, self.ladder)
+        single = (
+            *(self.manifest, self.config, self.resolved),
+            *(self.merge, self.check, self.ladder),
+        )
         return (*(file for file in single if file is not None), *self.evals)
 
 
@@ -70,6 +75,7 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
     return RunResults(
         manifest,
         _read_config(run.config) if run.config.is_file() else None,
+        _read_if_there(root / "resolved.json", "results/resolved.json"),
         _read_if_there(run.merged / "merge.json", "results/merge.json"),
         _read_if_there((gguf_folder or run.gguf) / "check.json", "results/gguf-check.json"),
         _read_if_there(root / "ladder.json", "results/ladder.json"),
