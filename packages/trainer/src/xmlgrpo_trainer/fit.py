@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from transformers import set_seed
 
@@ -21,10 +20,12 @@ from xmlgrpo_trainer.checkpoint import (
     last_good,
     take_over,
 )
+from xmlgrpo_trainer.disk import check_room
 from xmlgrpo_trainer.failures import failures_in_words
 from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
+from xmlgrpo_trainer.introduction import introduce
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
 from xmlgrpo_trainer.ranks import Ranks
@@ -41,8 +42,6 @@ from xmlgrpo_trainer.update import (
 from xmlgrpo_trainer.watch import NotFiniteError, Watch
 
 BEFORE = "report-before.json"
-BYTES_PER_TRAINED_WEIGHT = 3 * 4  # the weight and AdamW's two moments, in float32
-SPARE_GIB = 0.1
 
 
 def fit(run: Prepared, console: Console) -> int:
@@ -86,8 +85,8 @@ def _fit(run: Prepared, console: Console) -> int:
         batch_size=config.holdout.batch_size * ranks.count,
     )
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    ranks.on_first(lambda: _check_disk(folder.root, arguments, trained))
-    _introduce(console, run, arguments, f"{choice.name} ({choice.reason})", trained)
+    ranks.on_first(lambda: check_room(folder.root, arguments, trained))
+    introduce(console, run, f"{choice.name} ({choice.reason})", trained)
 
     identity = {
         "problems": run.problems.sha256(),
@@ -197,50 +196,3 @@ def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
         highlight=False,
     )
     return before
-
-
-def _check_disk(root: Path, arguments: Any, trained: int) -> None:
-    checkpoints = (arguments.save_total_limit or 10) + 1  # one is written before one is removed
-    needed = trained * BYTES_PER_TRAINED_WEIGHT * checkpoints / 2**30
-    run_dir.check_disk(root, SPARE_GIB + needed)
-
-
-def _introduce(console: Console, run: Prepared, arguments: Any, rollout: str, trained: int) -> None:
-    """Say what is about to run, in figures."""
-    model, placement, problems = run.policy.model, run.policy.placement, run.problems
-    weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    group = arguments.num_generations
-    prompts = arguments.generation_batch_size // group
-    left_out = f"{problems.dropped_long} over-long, {problems.repeated} repeated"
-    counts = (
-        f"{len(problems.train):,} to train on, {len(problems.validation)} validation, "
-        f"{len(problems.report)} held out ({problems.source}; left out: {left_out})"
-    )
-    tokens = arguments.max_completion_length
-    lines = {
-        "model": f"{_shown(run.base)} ({weights:,} weights, {placement.dtype}, {placement.device})",
-        "adapter": f"LoRA, {trained:,} trained weights",
-        "backend": f"{placement.backend} ({placement.reason})",
-        **_processes(run.ranks, arguments),
-        "rollout": rollout,
-        "problems": counts,
-        "each step": f"{prompts} prompts x {group} completions of at most {tokens} tokens",
-        "rewards": ", ".join(f"{r.name} x {r.weight:g}" for r in run.rewards),
-        "run folder": _shown(str(run.folder.root)),
-    }
-    for name, text in lines.items():
-        console.print(f"[bold]{name:10}[/] {escape(text)}", highlight=False, soft_wrap=True)
-
-
-def _processes(ranks: Ranks, arguments: Any) -> dict[str, str]:
-    if ranks.count == 1:
-        return {}
-    micro, rounds = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
-    share = f"{micro} completions x {rounds} backward pass{'es' if rounds > 1 else ''} a step"
-    return {"processes": f"{ranks.count} share the configuration's batch: {share} each"}
-
-
-def _shown(place: str) -> str:
-    """A path as short as it can be written from here; anything else as it is."""
-    path = Path(place)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else place

@@ -17,6 +17,7 @@ from xmlgrpo_rewards.total import WeightedReward, load_rewards
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_trainer.config import TINY, RunConfig
 from xmlgrpo_trainer.data import Problems, drop_long, load_problems
+from xmlgrpo_trainer.disk import check_room, foreseen_weights
 from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
 from xmlgrpo_trainer.model import (
@@ -126,6 +127,8 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         [reward.weight for reward in rewards],
         ranks.count,
     )
+    if ranks.is_first:
+        check_room(folder.root, arguments, foreseen_weights(config))
     return Settings(task, placement, rewards, arguments)
 
 

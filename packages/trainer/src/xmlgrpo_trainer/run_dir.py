@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,21 +102,6 @@ def hold_identity(path: Path, identity: dict[str, str]) -> None:
         raise UserError(
             f"{path.parent} was begun with something else ({'; '.join(changed)}); restore that to "
             "continue, or name another RUN"
-        )
-
-
-def check_disk(root: Path, needed_gib: float) -> None:
-    """Refuse to start what would fill the disk.
-
-    Raises:
-        UserError: less than `needed_gib` GiB are free where `root` is.
-    """
-    free_gib = shutil.disk_usage(root).free / 2**30
-    if free_gib < needed_gib:
-        raise UserError(
-            f"{root}: {free_gib:.2f} GiB are free, but the checkpoints of this run need about "
-            f"{needed_gib:.2f} GiB; free some space, lower grpo.save_total_limit, or put RUN on "
-            "another disk"
         )
 
 
