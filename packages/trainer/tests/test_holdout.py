@@ -1,12 +1,13 @@
 """Held-out results: what counts as what, worked by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xmlgrpo_rewards.reply import render
+from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
@@ -132,11 +133,39 @@ def test_a_result_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert isinstance(before.items[0], Item)
 
 
-def test_held_out_items_are_rows_of_the_tasks_schema(tmp_path: Path) -> None:
-    from xmlgrpo_rewards.rows import read_jsonl
+class Capitals:
+    """A task whose rows have other fields than GSM8K's."""
 
-    problems = [Example("7", "How many?\nSay.", "12", "3*4 = 12")]
-    save_items(tmp_path / "items.jsonl", problems)
+    def example(self, row: Mapping[str, Any], row_id: str) -> Example:
+        return Example(row_id, f"Capital of {row['country']}?", row["capital"], "")
+
+    def row(self, example: Example) -> dict[str, Any]:
+        country = example.question.removeprefix("Capital of ").removesuffix("?")
+        return {"country": country, "capital": example.gold}
+
+
+@pytest.mark.parametrize(
+    ("task", "problem"),
+    [
+        pytest.param(
+            get_task("gsm8k"), Example("7", "How many?\nSay.", "12", "3*4 = 12"), id="gsm8k"
+        ),
+        pytest.param(get_task("gsm8k"), Example("8", "How many?", "1.5", ""), id="no-solution"),
+        pytest.param(Capitals(), Example("9", "Capital of Chad?", "N'Djamena", ""), id="another"),
+    ],
+)
+def test_held_out_items_are_rows_of_the_tasks_own_form(
+    tmp_path: Path, task: Any, problem: Example
+) -> None:
+    save_items(tmp_path / "items.jsonl", task, [problem])
     [row] = read_jsonl(tmp_path / "items.jsonl")
-    again = get_task("gsm8k").example(row.fields, "7")
-    assert (again.question, again.gold) == ("How many?\nSay.", "12")
+    assert row.fields["id"] == problem.id
+    assert task.example(row.fields, problem.id) == problem
+
+
+def test_gsm8ks_rows_are_as_they_were(tmp_path: Path) -> None:
+    problem = Example("7", "How many?", "12", "3*4 = 12")
+    save_items(tmp_path / "items.jsonl", get_task("gsm8k"), [problem])
+    assert (tmp_path / "items.jsonl").read_text(encoding="utf-8") == (
+        '{"id": "7", "question": "How many?", "answer": "3*4 = 12\\n#### 12"}\n'
+    )

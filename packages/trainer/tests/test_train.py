@@ -67,6 +67,9 @@ def test_a_run_leaves_what_the_other_packages_read(finished: Path, tiny_base: Pa
     items = (folder.holdout / "items.jsonl").read_text().splitlines()
     assert len(items) == 24
     assert "####" in json.loads(items[0])["answer"]
+    resolved = json.loads((finished / "resolved.json").read_text(encoding="utf-8"))
+    assert resolved["grpo"]["max_steps"] == 6
+    assert resolved["lora"]["r"] == 4
 
 
 def test_the_adapter_was_trained(finished: Path) -> None:

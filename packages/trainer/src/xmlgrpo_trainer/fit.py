@@ -29,6 +29,7 @@ from xmlgrpo_trainer.introduction import introduce
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
 from xmlgrpo_trainer.ranks import Ranks
+from xmlgrpo_trainer.resolved import hold_resolved
 from xmlgrpo_trainer.run_dir import hold_identity
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
 from xmlgrpo_trainer.selection import KeepBest, stopped_early
@@ -98,7 +99,10 @@ def _fit(run: Prepared, console: Console) -> int:
         **run_dir.versions(),
     }
     ranks.on_first(lambda: hold_identity(folder.root / "identity.json", identity))
-    ranks.on_first(lambda: save_items(folder.holdout / "items.jsonl", run.problems.report))
+    ranks.on_first(lambda: hold_resolved(folder.root, run.arguments, trainer.model))
+    ranks.on_first(
+        lambda: save_items(folder.holdout / "items.jsonl", run.task, run.problems.report)
+    )
     before = _baseline(run, exam, console)
     validation = run.problems.validation
     keeper = KeepBest(

@@ -151,10 +151,7 @@ def read_result(path: Path) -> HoldoutResult:
     return HoldoutResult(stored["step"], tuple(Item(**item) for item in stored["items"]))
 
 
-def save_items(path: Path, problems: Sequence[Example]) -> None:
-    """Write held-out problems as rows of the task's own schema, for `make eval` of this run."""
-    rows = [
-        {"id": p.id, "question": p.question, "answer": p.solution + f"\n#### {p.gold}"}
-        for p in problems
-    ]
+def save_items(path: Path, task: Task, problems: Sequence[Example]) -> None:
+    """Write held-out problems as rows of the task's own form, for `make eval` of this run."""
+    rows = [{"id": problem.id, **task.row(problem)} for problem in problems]
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
