@@ -89,6 +89,18 @@ def test_weights_replaced_since_are_refused(hub, run, file, content, expected):
     assert hub.writes() == []
 
 
+def test_another_adapter_than_training_left_is_refused(hub, run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    digest = weights_digest(weights_of(run / "adapter"))
+    run_folders.write_json(run / "manifest.json", manifest | {"adapter_digest": digest})
+    assert problems(run) == []
+    (run / "eval/tuned.json").unlink()
+    (run / "adapter/adapter_model.safetensors").write_bytes(OTHER)
+    with pytest.raises(UserError, match="adapter is not the adapter that training left there"):
+        publish(hub, run, "--what", "adapter")
+    assert hub.writes() == []
+
+
 def test_ggufs_of_another_merge_are_refused(run):
     run_folders.write_merged(run / "merged", n_bytes=901)
     check = (run / "gguf/check.json").read_bytes()

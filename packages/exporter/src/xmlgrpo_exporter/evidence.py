@@ -26,7 +26,24 @@ def evidence_problems(run: RunFolder, base: BaseModel, results: RunResults) -> l
         base: the base model.
         results: what the run recorded.
     """
-    return [*_merge_problems(run, results), *_evaluation_problems(run, base, results)]
+    return [
+        *_training_problems(run, results),
+        *_merge_problems(run, results),
+        *_evaluation_problems(run, base, results),
+    ]
+
+
+def _training_problems(run: RunFolder, results: RunResults) -> list[str]:
+    """The held-out result in the manifest is of the adapter that training left."""
+    trained = results.manifest and results.manifest.at("/adapter_digest")
+    here = weights_digest(weights_of(run.adapter))
+    if not trained or not here or trained == here:
+        return []
+    problem = (
+        f"{run.adapter} is not the adapter that training left there, and the manifest's results "
+        "are that one's; put it back, or publish this one from a folder of its own"
+    )
+    return [problem]
 
 
 def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
