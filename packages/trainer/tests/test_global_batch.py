@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.global_batch import shared
+from xmlgrpo_trainer.global_batch import shared, whole
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,21 @@ def test_a_generation_batch_of_several_steps_stays_as_large() -> None:
     own = shared(fields, 2)
     assert own["steps_per_generation"] == 4
     assert own["per_device_train_batch_size"] * own["steps_per_generation"] * 2 == 4 * 8
+
+
+@pytest.mark.parametrize(("micro", "accumulated"), [(4, 16), (64, 1), (6, 2)])
+def test_what_each_process_had_can_be_told_as_one_batch(micro: int, accumulated: int) -> None:
+    fields = {
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": accumulated,
+        "steps_per_generation": accumulated * 4,
+    }
+    own = shared(fields, 2)
+    told = whole(own, 2)
+    assert shared(told, 2) == own
+    for rounds in ("gradient_accumulation_steps", "steps_per_generation"):
+        batch = micro * fields[rounds]
+        assert told["per_device_train_batch_size"] * told[rounds] == batch
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _fit(run: Prepared, console: Console) -> int:
         **run_dir.versions(),
     }
     ranks.on_first(lambda: hold_identity(folder.root / "identity.json", identity))
-    ranks.on_first(lambda: hold_resolved(folder.root, run.arguments, trainer.model))
+    ranks.on_first(lambda: hold_resolved(folder.root, run.arguments, trainer.model, ranks.count))
     ranks.on_first(
         lambda: save_items(folder.holdout / "items.jsonl", run.task, run.problems.report)
     )

@@ -50,6 +50,15 @@ def shared(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:
     return own
 
 
+def whole(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:
+    """Fields for one process that make the batch of `processes` with `fields` each.
+
+    `shared` gives the same ones back, with no more completions in a backward pass.
+    """
+    counted = ("gradient_accumulation_steps", "steps_per_generation")
+    return {**fields, **{name: fields[name] * processes for name in counted}}
+
+
 def _unequal(processes: int, what: str) -> UserError:
     return UserError(
         f"grpo: {what} cannot be shared equally by {processes} processes; the configuration names "

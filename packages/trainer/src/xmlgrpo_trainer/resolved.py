@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_trainer.global_batch import whole
 from xmlgrpo_trainer.library_fields import RESERVED_GRPO, RESERVED_LORA
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ DERIVED_GRPO = {"generation_batch_size"}
 PLACES = {"logging_dir", "local_rank", "hub_model_id"}
 
 
-def hold_resolved(folder: Path, arguments: "GRPOConfig", model: "PeftModel") -> None:
+def hold_resolved(
+    folder: Path, arguments: "GRPOConfig", model: "PeftModel", processes: int = 1
+) -> None:
     """Write the resolved settings into the run folder, unless they are there.
 
     A run that goes on has the same ones: another version of a library is refused before
@@ -36,13 +39,13 @@ def hold_resolved(folder: Path, arguments: "GRPOConfig", model: "PeftModel") -> 
         folder: of the run.
         arguments: of the trainer.
         model: with the adapter.
-
+        processes: that share the batch; what is written names the whole of it.
     """
     path = folder / RESOLVED
     if not path.is_file():
         grpo = plain_fields(arguments, RESERVED_GRPO.keys() | DERIVED_GRPO | PLACES)
         lora = plain_fields(model.peft_config["default"], RESERVED_LORA.keys())
-        write_json(path, {"grpo": grpo, "lora": lora})
+        write_json(path, {"grpo": whole(grpo, processes), "lora": lora})
 
 
 def plain_fields(made: Any, without: Collection[str]) -> dict[str, Any]:
