@@ -1,11 +1,17 @@
-"""A token in the environment is found nowhere in what a training run writes or prints."""
+"""A token in the environment is found nowhere in what the commands write, print or publish."""
 
+import base64
+import json
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+
+from hub_server import serve
 
 ROOT = Path(__file__).resolve().parents[1]
 HUB_CANARY = "hf_" + "CanaryThatMustNotLeak0000000000000"
@@ -28,27 +34,81 @@ OVERRIDES = (
 )
 
 
+def leaks(folder: Path, canaries: Iterable[str]) -> list[Path]:
+    """The files below a folder that hold a canary, in the clear or as base64 would have it."""
+    wanted = [form for canary in canaries for form in (canary.encode(), *base64_forms(canary))]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if any(form in path.read_bytes() for form in wanted)]
+
+
+def base64_forms(text: str) -> list[bytes]:
+    """What base64 of anything around the text contains, at each of the three alignments."""
+    return [base64.b64encode(b"\0" * pad + text.encode())[4 if pad else 0 : -4] for pad in range(3)]
+
+
 @pytest.mark.slow
-def test_a_canary_token_is_in_no_file_and_no_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "xmlgrpo_trainer.cli", "--config", "configs/tiny.yaml"),
-            *("--run", str(tmp_path / "run"), *OVERRIDES),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "HF_TOKEN": HUB_CANARY, "WANDB_API_KEY": WANDB_CANARY},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    names = {path.name for path in files}
-    # what is searched is really there: checkpoints with pickles, wandb's own file, the result
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.timeout(1800)  # three commands, on a machine that may be busy
+def test_canaries_are_in_no_file_and_no_line_of_training_evaluating_and_publishing(
+    tmp_path: Path,
+) -> None:
+    run, printed = tmp_path / "run", []
+    (tmp_path / "tmp").mkdir()
+    with serve({HUB_CANARY: ("alice", "write")}) as hub:
+        inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+        environment = inherited | {
+            "HF_TOKEN": HUB_CANARY,
+            "WANDB_API_KEY": WANDB_CANARY,
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "hf"),
+            "TMPDIR": str(tmp_path / "tmp"),
+            "WANDB_DIR": str(tmp_path / "wandb"),
+            "WANDB_CACHE_DIR": str(tmp_path / "wcache"),
+        }
+        for module, *words in (
+            ("xmlgrpo_trainer.cli", "--config", "configs/tiny.yaml", *OVERRIDES),
+            ("xmlgrpo_evaluator.cli", "run", "--limit", "4", "--quiet"),
+            ("xmlgrpo_exporter.cli", "push", "--repo", "alice/tiny"),
+        ):
+            main = f"from {module} import main; main()"
+            done = subprocess.run(
+                [sys.executable, "-c", main, *words, "--run", str(run)],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr.decode()[-2000:]
+            printed.append(done.stdout + done.stderr)
+        assert any(request.authorization == f"Bearer {HUB_CANARY}" for request in hub.requests)
+        (tmp_path / "printed").write_bytes(b"".join(printed))
+        (tmp_path / "sent").write_bytes(b"".join(request.body for request in hub.requests))
+        published = [blob.content for blob in hub.repos["alice/tiny"].tree().values()]
+        (tmp_path / "published").write_bytes(b"".join(published))
+    names = {path.name for path in tmp_path.rglob("*")}
+    # what is searched is really there: pickles, wandb's own file, results, what was published
     assert {"training_args.bin", "optimizer.pt", "manifest.json", "metrics.jsonl"} <= names
+    assert {"compare-n4.json", "pushed.json"} <= names
     assert any(name.endswith(".wandb") for name in names)
-    for canary in (HUB_CANARY.encode(), WANDB_CANARY.encode()):
-        assert canary not in done.stdout + done.stderr
-        assert [path for path in files if canary in path.read_bytes()] == []
+    assert leaks(tmp_path, (HUB_CANARY, WANDB_CANARY)) == []
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        pytest.param(lambda token: pickle.dumps({"hub_token": token}), id="pickle"),
+        pytest.param(lambda token: json.dumps({"args": ["--token", token]}).encode(), id="json"),
+        pytest.param(lambda token: b"\0" * 4097 + token.encode() + b"\xff", id="binary"),
+        pytest.param(lambda token: base64.b64encode(b"user:" + token.encode()), id="base64"),
+        pytest.param(lambda token: base64.b64encode(b"a" + token.encode() + b"\n"), id="base64-1"),
+        pytest.param(lambda token: base64.b64encode(b"x=" + token.encode() + b";"), id="base64-2"),
+    ],
+)
+def test_the_search_sees_a_planted_leak(tmp_path: Path, plant: Callable[[str], bytes]) -> None:
+    assert leaks(tmp_path, (HUB_CANARY,)) == []
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "training_args.bin").write_bytes(plant(HUB_CANARY))
+    assert leaks(tmp_path, (HUB_CANARY,)) == [tmp_path / "deep" / "er" / "training_args.bin"]
 
 
 @pytest.mark.parametrize("module", COMMANDS)

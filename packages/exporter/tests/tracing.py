@@ -126,5 +126,8 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, dict):
         pairs = [f"{key}=={item}" for key, item in value.items() if isinstance(item, str)]
         keys = [f"{key} {key}.gguf" for key in value]
+        keys += [
+            f"{key}.{sub}" for key, item in value.items() if isinstance(item, dict) for sub in item
+        ]
         return [*pairs, *keys, *(word for item in value.values() for word in _strings(item))]
     return []
