@@ -83,6 +83,15 @@ def test_a_wrong_choice_is_refused(tmp_path, what, removed, expected):
         choose(find_artefacts(tmp_path, None), what, with_base=False)
 
 
+def test_a_base_does_not_go_alone(tmp_path):
+    run_folders.write_full_run(tmp_path)
+    run_folders.write_merged(tmp_path / "base")
+    found = find_artefacts(tmp_path, tmp_path / "base")
+    with pytest.raises(UserError, match="goes along with an adapter"):
+        choose(found, ("base",), with_base=True)
+    assert len(choose(found, ("adapter", "base"), with_base=True)) == 2
+
+
 def test_a_missing_shard_is_found(tmp_path):
     run_folders.write_merged(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")

@@ -87,7 +87,7 @@ def choose(
             its licence lets us.
 
     Raises:
-        UserError: an artefact is not there or lacks a file.
+        UserError: an artefact is not there or lacks a file, or the base is to go alone.
     """
     if what is None:
         what = [name for name in found if name != "base" or (with_base and "adapter" in found)]
@@ -97,6 +97,8 @@ def choose(
             f"{absent[0]} was to be published, but there is none: {HOW_TO_MAKE[absent[0]]}. "
             f"What is there: {', '.join(found) or 'nothing'}"
         )
+    if set(what) == {"base"}:
+        raise UserError('the base goes along with an adapter that needs it: WHAT="adapter base"')
     if not what:
         raise UserError(
             "nothing to publish: expected adapter/, merged/ or gguf/ in the run folder, or a "
