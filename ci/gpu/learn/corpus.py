@@ -26,7 +26,11 @@ from tokenizers import Encoding, Tokenizer
 from xmlgrpo_trainer.tiny.problems import Row
 from xmlgrpo_trainer.tiny.targets import target
 
-SHARD_EXAMPLES = 2048  # sorted by length before they are cut into batches: little padding
+# examples of a shard are sorted by length before they are cut into batches: the more, the less
+# padding; but as many are thrown away by every worker when the mixture changes
+SHARD_EXAMPLES = 512
+SHARD_BATCHES = 8  # or as many examples as make about so many batches
+EXAMPLE_TOKENS = 128  # about
 AHEAD = 2  # shards a worker may be ahead of the training
 ROUND_TO = 8  # tokens; lengths that repeat let the allocator reuse its blocks
 
@@ -103,7 +107,8 @@ class Maker:
     def shard(self, number: int, mixture: Mixture) -> list[Batch]:
         """The batches of one shard, in random order; the same number gives the same ones."""
         rng = random.Random(f"{self.recipe.seed} shard {number}")  # noqa: S311 - no secret in it
-        rows = [self._row(mixture, rng) for _ in range(SHARD_EXAMPLES)]
+        wanted = max(SHARD_EXAMPLES, SHARD_BATCHES * self.recipe.batch_tokens // EXAMPLE_TOKENS)
+        rows = [self._row(mixture, rng) for _ in range(wanted)]
         rows = [row for row in rows if row["question"] not in self.recipe.exclude]
         recipe = self.recipe
         prompts = [recipe.before + row["question"] + recipe.after for row in rows]
