@@ -114,7 +114,7 @@ merge: | $(READY) $(TRAINED)  ## adapter into the 16-bit base, checked against i
 	$(BIN)/xmlgrpo-export merge $(run) $(ARGS)
 gguf: | $(READY) $(needs_run) $(GGUF_READY)  ## merge, convert, quantize, check (RUN MODEL QUANTS)
 	$(BIN)/xmlgrpo-export gguf $(subject) --quants $(QUANTS) $(ARGS)
-gguf-setup: | $(GGUF_READY)  ## build llama.cpp once: 5-8 minutes, needs a C++ compiler and cmake
+gguf-setup: | $(GGUF_READY)  ## build llama.cpp once: about 3 minutes, needs a C++ compiler
 	@echo "llama-cpp-python is installed in .venv"
 push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1 (RUN REPO WHAT REVISION DRY_RUN PUBLIC)
 	$(BIN)/xmlgrpo-export push $(run) $(call option,repo,$(REPO)) $(if $(strip $(WHAT)),--what $(WHAT)) $(call option,revision,$(REVISION)) $(call switch,dry-run,$(DRY_RUN)) $(call switch,public,$(PUBLIC)) $(ARGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xmlgrpo_exporter.converter import find_converter
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.gguf_header import read_header
 from xmlgrpo_exporter.hold import hold
@@ -24,6 +25,7 @@ GATES = {"file", "tokens", "one_bos", "template", "stop", "answers", "distance",
 def test_one_command_exports_and_checks(exported, capsys):
     check = json.loads((exported / "gguf" / "check.json").read_text())
     assert check["passed"]
+    assert check["source"]["quant"] == "f32"
     assert set(check["files"]) == {f"tiny-{quant}.gguf" for quant in ("f16", "q8_0", "q4_k_m")}
     for entry in check["files"].values():
         assert set(entry["gates"]) == GATES
@@ -139,6 +141,25 @@ def test_file_that_failed_a_later_check_is_not_up_to_date(exported, tmp_path, ca
     assert run_cli(*words) == EXIT_GATE_FAILED
     assert run_cli("gguf", "--run", run, "--quants", "q8_0", *FEW) == EXIT_GATE_FAILED
     assert "tiny-q8_0.gguf failed its last check" in capsys.readouterr().out
+
+
+def test_converter_that_is_wrong_makes_no_small_file(exported, tmp_path, monkeypatch, capsys):
+    tree = Path(shutil.copytree(find_converter(print), tmp_path / "llama.cpp"))
+    script = tree / "conversion" / "gemma.py"
+    # Gemma stores a norm's weight less one; here one kind of norm does not get it back
+    right = 'return 1.0 if name.endswith("norm.weight") else 0.0  # Gemma3RMSNorm'
+    wrong = right.replace('"norm.weight"', '"layernorm.weight"')
+    assert script.read_text().count(right) == 1
+    script.write_text(script.read_text().replace(right, wrong))
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(tree))
+    run = tmp_path / "tiny"
+    shutil.copytree(exported, run, ignore=shutil.ignore_patterns("gguf"))
+    assert run_cli("gguf", "--run", run, "--quants", "q4_k_m", *FEW) == EXIT_GATE_FAILED
+    assert "quantized from, is not the model" in capsys.readouterr().out
+    check = json.loads((run / "gguf" / "check.json").read_text())
+    assert (check["passed"], check["files"]) == (False, {})
+    assert not check["source"]["gates"]["distance"]["passed"]
+    assert {path.name for path in (run / "gguf").iterdir()} == {".lock", "check.json"}
 
 
 def test_interrupted_export_leaves_no_child_and_no_half_file(exported, tmp_path):

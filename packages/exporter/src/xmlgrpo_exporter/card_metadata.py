@@ -23,7 +23,7 @@ TAGS = ("grpo", "reasoning", "xmlgrpo")
 
 def front_matter(subject: Subject, results: RunResults) -> str:
     """The YAML between the card's two lines of dashes."""
-    found = headlines(results)
+    found = headlines(subject, results)
     licence, base = subject.licence, subject.base
     data: dict[str, Any] = {
         "license": licence.id,
@@ -58,7 +58,7 @@ def eval_results_file(subject: Subject, results: RunResults) -> bytes | None:
             source_name=headline.file,
             notes=headline.metric_name,
         )
-        for headline in headlines(results)
+        for headline in headlines(subject, results)
         if headline.on_the_hub and headline.split == "test"
     ]
     if not entries:

@@ -26,7 +26,13 @@ def read_check(folder: Path) -> dict[str, Any]:
 
 
 def write_check(
-    folder: Path, model: Path, fingerprint: str, bench: Bench, checks: Iterable[FileCheck]
+    folder: Path,
+    model: Path,
+    fingerprint: str,
+    bench: Bench,
+    checks: Iterable[FileCheck],
+    *,
+    source: FileCheck | None = None,
 ) -> None:
     """Add what was found to the folder's record.
 
@@ -36,19 +42,25 @@ def write_check(
         fingerprint: of that model; entries of another one are dropped.
         bench: the prompts they were checked with.
         checks: what was found; a rejected file's entry stands until the next record.
+        source: what was found of the file that others are quantized from, which is not kept; the
+            last one stands.
     """
     stored = read_check(folder)
     kept = {}
+    checked_source = source.as_json() if source else None
     if stored.get("model", {}).get("fingerprint") == fingerprint:
+        checked_source = checked_source or stored.get("source")
         kept = {name: old for name, old in stored["files"].items() if (folder / name).is_file()}
     files = {**kept, **{check.file: check.as_json() for check in checks}}
+    sources = [checked_source] if checked_source else []
     record = {
         "format": FORMAT,
-        "passed": bool(files) and all(entry["passed"] for entry in files.values()),
+        "passed": bool(files) and all(entry["passed"] for entry in (*files.values(), *sources)),
         "model": {"folder": model.name, "fingerprint": fingerprint},
         "questions": {"source": bench.source, "tokenized": len(bench.ids)},
         "replies": {"count": len(bench.replies), "new_tokens": bench.new_tokens},
         "llama_cpp_python": PINNED,
+        "source": checked_source,
         "files": files,
     }
     write_json(folder / CHECK, record)

@@ -130,10 +130,56 @@ def plan_export(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class FileMaker:
+    """Writes files of a plan into a working folder; `file_maker` makes one and cleans up after it.
+
+    Attributes:
+        plan: what is made.
+        tree: the converter's folder.
+        staged: the model as the converter reads it.
+        work: the working folder, on the same disk as the plan's.
+        imatrix: an importance matrix, if there is one.
+        watch: shows a file growing.
+    """
+
+    plan: ExportPlan
+    tree: Path
+    staged: Path
+    work: Path
+    imatrix: Path | None
+    watch: Watch
+
+    def lossless(self) -> Path:
+        """The file that others are quantized from, made once."""
+        path = self.work / "lossless.gguf"
+        if not path.exists():
+            self._convert(self.plan.exact, path)
+        return path
+
+    def write(self, quant: str) -> Path:
+        """The file of a type: by the converter, or by llama.cpp's quantizer from the lossless."""
+        path = self.work / f"{quant}.gguf"
+        if quant in CONVERTER_TYPES:
+            self._convert(quant, path)
+            return path
+        source, size = self.lossless(), estimated_bytes(quant, self.plan.parameters)
+        with self.watch(f"quantize to {quant}", path, size) as on_poll:
+            quantize(source, path, quant, self.imatrix, on_poll)
+        return path
+
+    def _convert(self, quant: str, path: Path) -> None:
+        size = estimated_bytes(quant, self.plan.parameters)
+        with self.watch(f"convert to {quant}", path, size) as on_poll:
+            convert(
+                self.tree, self.staged, path, outtype=quant, name=self.plan.name, on_poll=on_poll
+            )
+
+
 @contextmanager
-def file_writer(
+def file_maker(
     plan: ExportPlan, tree: Path, imatrix: Path | None, watch: Watch, *, prompts_bring_bos: bool
-) -> Iterator[Callable[[str], Path]]:
+) -> Iterator[FileMaker]:
     """What is needed to make files, cleaned away at the end.
 
     Args:
@@ -142,11 +188,6 @@ def file_writer(
         imatrix: an importance matrix, if there is one.
         watch: shows a file growing.
         prompts_bring_bos: see `stage`.
-
-    Yields:
-        A function that writes the file of a type into a working folder of this process, on the same
-        disk as `plan.out`, and says where: by the converter for types that are not quantized, else
-        by llama.cpp's quantizer from a lossless file, made once.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     for left_over in plan.out.glob(f"{WORK}*"):  # of a run that was killed outright
@@ -155,25 +196,7 @@ def file_writer(
         work = Path(work_name)
         (work / "staged").mkdir()
         staged = stage(plan.model, work / "staged", prompts_bring_bos=prompts_bring_bos)
-        lossless = work / "lossless.gguf"
-
-        def copy_to(quant: str, path: Path) -> None:
-            with watch(f"convert to {quant}", path, estimated_bytes(quant, plan.parameters)) as on:
-                convert(tree, staged, path, outtype=quant, name=plan.name, on_poll=on)
-
-        def write(quant: str) -> Path:
-            path = work / f"{quant}.gguf"
-            if quant in CONVERTER_TYPES:
-                copy_to(quant, path)
-                return path
-            if not lossless.exists():
-                copy_to(plan.exact, lossless)
-            size = estimated_bytes(quant, plan.parameters)
-            with watch(f"quantize to {quant}", path, size) as on_poll:
-                quantize(lossless, path, quant, imatrix, on_poll)
-            return path
-
-        yield write
+        yield FileMaker(plan, tree, staged, work, imatrix, watch)
 
 
 def quantize(

@@ -1,14 +1,14 @@
 """The few results that stand for the run where only one number fits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xmlgrpo_exporter.figures import ResultFile
 from xmlgrpo_exporter.graded_data import data_pointer
 from xmlgrpo_exporter.run_results import RunResults
+from xmlgrpo_exporter.subject import Subject
 from xmlgrpo_rewards.task import task_names
 
-TRAINED = ("tuned", "merged")  # labels of the evaluator for the trained model itself
 METRICS = (
     ("strict_accuracy", "right and in the reply format"),
     ("lenient_accuracy", "right in any format"),
@@ -46,21 +46,38 @@ class Headline:
     pointer: str
 
 
-def headlines(results: RunResults) -> tuple[Headline, ...]:
-    """The results worth a line in the front matter: those measured on the published model."""
-    measured = [headline for file in results.evals for headline in _evaluation(file)]
-    if results.manifest is not None:
-        measured += _holdout(results.manifest)
-    return tuple(measured)
+def headlines(subject: Subject, results: RunResults) -> tuple[Headline, ...]:
+    """The results worth a line in the front matter: those measured on what is published.
+
+    Merged weights and the adapter are the trained model, under one label of the two; a quantized
+    file answers for itself alone.
+    """
+    if not (subject.has_adapter or subject.has_merged):
+        stems = {file.removesuffix(".gguf") for file in subject.ggufs}
+        return _of(results, stems, name_them=True)
+    measured: tuple[Headline, ...] = ()
+    for label in ("merged",) * subject.has_merged + ("tuned",):
+        measured = measured or _of(results, {label}, name_them=False)
+    held_out = [] if results.manifest is None else _holdout(results.manifest)
+    return (*measured, *held_out)
+
+
+def _of(results: RunResults, labels: set[str], *, name_them: bool) -> tuple[Headline, ...]:
+    return tuple(
+        replace(line, metric_name=f"{line.metric_name}, {label}") if name_them else line
+        for file in results.evals
+        if (label := file.at("/label")) in labels
+        for line in _evaluation(file)
+    )
 
 
 def _evaluation(file: ResultFile) -> list[Headline]:
-    """The results of all problems of a known task, on the trained model.
+    """The results of all problems of a known task.
 
     A part of them (`--limit`), or one asked in another way, is on the card, but is nobody's
     benchmark; nor is a result whose file does not say which problems were graded.
     """
-    if file.at("/label") not in TRAINED or not _plain(file):
+    if not _plain(file):
         return []
     found = []
     for task in task_names():

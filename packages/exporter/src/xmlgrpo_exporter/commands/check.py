@@ -2,6 +2,7 @@
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_S = 1800
 LOCK = ".lock"
+SOURCE_REPLIES = 4
 
 
 def add_parser(subparsers: Any) -> None:
@@ -151,6 +153,17 @@ def bench_of(
         new_tokens=arguments.new_tokens,
         device=choose_device(arguments.device),
     )
+
+
+def check_source(file: Path, bench: "Bench", arguments: argparse.Namespace) -> "FileCheck":
+    """Put the file that others are quantized from through the gates: few replies, own limits.
+
+    A wrong conversion shows here at a distance that would pass for a small type's rounding.
+    """
+    from xmlgrpo_exporter.check import check_file
+
+    few = replace(bench, replies=bench.replies[:SOURCE_REPLIES])
+    return check_file(file, few, given=GivenLimits(), timeout_s=arguments.timeout_s)
 
 
 def check_one(

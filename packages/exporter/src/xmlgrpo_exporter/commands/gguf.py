@@ -146,7 +146,7 @@ def _make(
     plan: "ExportPlan", bench: "Bench", tree: Path, arguments: argparse.Namespace, console: Console
 ) -> int:
     from xmlgrpo_exporter.check_record import write_check
-    from xmlgrpo_exporter.gguf import file_writer
+    from xmlgrpo_exporter.gguf import file_maker
     from xmlgrpo_exporter.usage import llama_cpp_line, modelfile, system_of
 
     system = system_of(bench.chats[0]) if bench.chats else ""
@@ -154,11 +154,19 @@ def _make(
     checks = []
     imatrix = _imatrix(plan, bench, arguments, console) if arguments.imatrix else None
     watcher, brings_bos = file_watcher(console), bench.brings_bos
-    with file_writer(plan, tree, imatrix, watcher, prompts_bring_bos=brings_bos) as write:
+    with file_maker(plan, tree, imatrix, watcher, prompts_bring_bos=brings_bos) as maker:
+        if plan.quantized:
+            source = check_command.check_source(maker.lossless(), bench, arguments)
+            write_check(plan.out, plan.model, plan.fingerprint, bench, (), source=source)
+            verdict = "passes every gate" if source.passed else "is not the model: nothing is made"
+            console.print(f"{plan.exact}, which the others are quantized from, {verdict}")
+            if not source.passed:
+                check_command.show(source, console)
+                return EXIT_GATE_FAILED
         for quant in plan.todo:
             final = plan.path(quant)
             rejected = final.with_name(f"{final.name}.rejected")
-            made = write(quant)
+            made = maker.write(quant)
             check = check_command.check_one(made, bench, arguments, final.name)
             checks.append(check)
             # before the rename: a file under its final name always has its entry
