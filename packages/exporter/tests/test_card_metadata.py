@@ -119,3 +119,23 @@ def test_a_part_of_the_test_split_is_no_benchmark_result(run):
     assert not any(file.target.startswith(".eval_results") for file in result.plan.files)
     index = metadata(result.card)["model-index"][0]["results"]
     assert {entry["dataset"]["split"] for entry in index} == {"train"}
+
+
+def test_quantized_files_alone_do_not_carry_the_trained_models_numbers(run):
+    """The numbers of the weights that they were made of are on the card, as those weights'."""
+    result = prepared(run, "gguf")
+    assert "model-index" not in metadata(result.card)
+    assert not any(file.target.startswith(".eval_results") for file in result.plan.files)
+    tuned = json.loads((run / "eval/tuned.json").read_text())
+    run_folders.write_json(run / "eval/gsm8k-1b-q8_0.json", tuned | {"label": "gsm8k-1b-q8_0"})
+    (entry,) = metadata(prepared(run, "gguf").card)["model-index"][0]["results"]
+    assert entry["source"]["name"] == "results/eval/gsm8k-1b-q8_0.json"
+    assert entry["metrics"][0]["name"] == "right and in the reply format, gsm8k-1b-q8_0"
+
+
+def test_the_trained_model_has_one_line_and_not_one_a_form(run):
+    tuned = json.loads((run / "eval/tuned.json").read_text())
+    run_folders.write_json(run / "eval/merged.json", tuned | {"label": "merged"})
+    index = metadata(prepared(run).card)["model-index"][0]["results"]
+    sources = [entry["source"]["name"] for entry in index if entry["dataset"]["split"] == "test"]
+    assert sources == ["results/eval/merged.json"]

@@ -56,7 +56,7 @@ def headlines(subject: Subject, results: RunResults) -> tuple[Headline, ...]:
         stems = {file.removesuffix(".gguf") for file in subject.ggufs}
         return _of(results, stems, name_them=True)
     measured: tuple[Headline, ...] = ()
-    for label in ("merged",) * subject.has_merged + ("tuned",):
+    for label in ("merged", "tuned") if subject.has_merged else ("tuned",):
         measured = measured or _of(results, {label}, name_them=False)
     held_out = [] if results.manifest is None else _holdout(results.manifest)
     return (*measured, *held_out)
