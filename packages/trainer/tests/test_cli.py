@@ -56,6 +56,14 @@ def train(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         pytest.param("{}", ["rewards={}"], "name at least one reward function", id="no-reward"),
         pytest.param("task: sql9", [], "no task is named 'sql9'", id="task"),
+        pytest.param("{}", ["--gpus", "0"], "GPUS: expected at least 1, got 0", id="no-gpu"),
+        pytest.param("{}", ["--gpus", "3"], "8 completions", id="a-batch-that-three-cannot-share"),
+        pytest.param(
+            "model: {backend: unsloth}",
+            ["--gpus", "2"],
+            "'unsloth', which trains on one GPU, but 2 processes were started",
+            id="unsloth-on-two",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -1,0 +1,93 @@
+"""What is refused before the data is read and the model built, and in which order."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_trainer import prepare as prepare_module
+from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.model import Placement
+from xmlgrpo_trainer.prepare import check_settings, prepare
+from xmlgrpo_trainer.ranks import ALONE, Ranks
+
+QuickConfig = Callable[..., RunConfig]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"grpo__learnin_rate": 1.0}, "did you mean 'learning_rate'", id="field"),
+        pytest.param({"grpo__optim": "no_such"}, "trl refuses these settings", id="trl-refuses"),
+        pytest.param({"grpo__temperature": 0.0}, "expected above 0", id="greedy"),
+        pytest.param({"grpo__save_total_limit": 1}, "expected 2 or more", id="one-checkpoint"),
+        pytest.param({"grpo__num_iterations": 3}, "set save_steps=3", id="save-inside-a-batch"),
+        pytest.param({"lora__target_modules": ["lm_head"]}, "tied weights", id="lora"),
+        pytest.param({"model__tiny__layers": 0}, "layers", id="tiny-shape"),
+        pytest.param({"rewards": {"corectness_reward_func": 1.0}}, "correctness", id="reward"),
+    ],
+)
+def test_a_setting_is_refused_before_anything_is_read_or_built(
+    changes: dict[str, Any],
+    words: str,
+    tmp_path: Path,
+    quick_config: QuickConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_late(*_: Any) -> None:
+        pytest.fail("the data was read, or the model built, before the settings were checked")
+
+    monkeypatch.setattr(prepare_module, "load_problems", too_late)
+    monkeypatch.setattr(prepare_module, "base_model", too_late)
+    with pytest.raises(UserError, match=words):
+        prepare(quick_config(**changes), RunFolder(tmp_path), Console(quiet=True), ALONE)
+
+
+def test_a_full_disk_is_found_before_the_model_is_built(
+    tmp_path: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(free=2**20))
+    with pytest.raises(UserError, match=r"0\.00 GiB are free"):
+        check_settings(quick_config(), RunFolder(tmp_path), ALONE)
+
+
+class Usage:
+    """What `shutil.disk_usage` returns, as far as it is read."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+
+def test_unsloth_is_imported_before_a_users_reward_module(
+    tmp_path: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That module may import transformers, after which Unsloth's patches do not take."""
+
+    def unsloth(*_: Path) -> None:
+        raise UserError("unsloth is imported now")
+
+    (tmp_path / "rewards_with_imports.py").write_text("import transformers\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    placement = Placement(backend="unsloth", device="cuda", dtype="bfloat16", reason="a test")
+    monkeypatch.setattr(prepare_module, "choose_placement", lambda _model: placement)
+    monkeypatch.setattr(prepare_module, "import_unsloth", unsloth)
+    with pytest.raises(UserError, match="unsloth is imported now"):
+        check_settings(
+            quick_config(rewards={"rewards_with_imports:pays": 1.0}), RunFolder(tmp_path), ALONE
+        )
+    assert "rewards_with_imports" not in sys.modules
+
+
+def test_each_of_two_processes_gets_half_of_the_batch(
+    tmp_path: Path, quick_config: QuickConfig
+) -> None:
+    config = quick_config(grpo__per_device_train_batch_size=4, grpo__gradient_accumulation_steps=4)
+    arguments = check_settings(config, RunFolder(tmp_path), Ranks(count=2)).arguments
+    assert arguments.per_device_train_batch_size == 4
+    assert arguments.gradient_accumulation_steps == 2
+    assert arguments.ddp_find_unused_parameters is False
