@@ -72,7 +72,10 @@ def load(
         rows = _local_rows(Path(place), data_variable)
     else:
         rows = _hub_rows(task, dataset, dataset_config)
-    return DatasetDict({split: _items(task, rows.get(split, ()), split) for split in SPLITS})
+    items = DatasetDict({split: _items(task, rows.get(split, ()), split) for split in SPLITS})
+    if not len(items["test"]):
+        raise UserError(f"there is no test item in {place or dataset or task.dataset}")
+    return items
 
 
 def _items(task: Task, rows: Iterable[Mapping[str, Any]], split: str) -> Dataset:
@@ -102,7 +105,7 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: expected JSON, {error}") from None
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: expected a JSON object, came {row!r:.80}")

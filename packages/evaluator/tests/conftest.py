@@ -138,19 +138,22 @@ def build_base(folder: Path) -> None:
     model.generation_config = GenerationConfig(
         bos_token_id=2, pad_token_id=0, eos_token_id=[1, end]
     )
-    teach(model, tokenizer, end)
+    teach(model, tokenizer, [(row["question"], worked(row)) for row in rows()])
     model.save_pretrained(folder)
 
 
-def teach(model, tokenizer, end: int) -> None:
+def teach(model, tokenizer, replies: list[tuple[str, str | list[int]]]) -> None:
+    """Train a model until it answers these questions so; a reply is a text, or its token ids."""
     import torch
 
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
     texts = []
-    for row in rows():
+    for question, answer in replies:
         prompt = tokenizer.apply_chat_template(
-            reply.messages(row["question"]), add_generation_prompt=True, return_dict=False
+            reply.messages(question), add_generation_prompt=True, return_dict=False
         )
-        said = tokenizer.encode(worked(row), add_special_tokens=False)
+        is_text = isinstance(answer, str)
+        said = tokenizer.encode(answer, add_special_tokens=False) if is_text else answer
         texts.append((prompt, [*said, end]))
     longest = max(len(p) + len(s) for p, s in texts)
     ids = torch.zeros(len(texts), longest, dtype=torch.long)
@@ -224,13 +227,16 @@ def manifest(base: Path) -> dict:
     }
 
 
-@pytest.fixture(scope="session")
-def tiny_gguf(tiny, tmp_path_factory) -> Path:
-    """The base as an f32 GGUF, made by the exporter's own command."""
-    out = tmp_path_factory.mktemp("gguf")
+def export_gguf(model: Path, out: Path) -> Path:
+    """An f32 GGUF of a model, made by the exporter's own command."""
     script = Path(sys.executable).with_name("xmlgrpo-export")
-    words = ["gguf", "--model", tiny.base, "--quants", "f32", "--out", out]
+    words = ["gguf", "--model", model, "--quants", "f32", "--out", out]
     done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
     files = list(out.glob("*.gguf"))
     assert files, f"{done.stdout}\n{done.stderr}"
     return files[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny, tmp_path_factory) -> Path:
+    return export_gguf(tiny.base, tmp_path_factory.mktemp("gguf"))

@@ -125,13 +125,6 @@ def test_samples_depend_on_the_seed_and_not_on_the_batch(model, prompts):
 
 
 @with_model
-def test_bytes_that_are_no_utf8_become_replacement_characters(model):
-    bytes_only = [model.piece(t) for t in range(model.vocab_size)]
-    broken = bytes_only.index(b"\xff")
-    assert model.piece(broken).decode(errors="replace") == "�"
-
-
-@with_model
 def test_a_long_shared_prefix_is_more_than_the_window(model, prompts):
     """Longer than the sliding window of 64: cells must be kept, or decoding fails."""
     long = prompts[0].tokens[:-1] * 2

@@ -170,6 +170,18 @@ def test_sampled_replies_give_pass_and_majority(tiny, tmp_path):
         ),
         pytest.param(["--limit", "0"], "--limit: expected a whole number above 0", id="limit"),
         pytest.param(["--batch-size", "x"], "--batch-size: expected", id="batch-size"),
+        pytest.param(["--batch-size", "0"], "--batch-size: expected", id="batch-size-0"),
+        pytest.param(["--check-batch", "-1"], "--check-batch: expected 0 or more", id="check"),
+        pytest.param(["--out", "."], "--out: . is a folder", id="out-is-a-folder"),
+        pytest.param(["--out", "/dev/null/x/e.json"], "--out: cannot make", id="out-nowhere"),
+        pytest.param(
+            ["--gen_kwargs", "temperature=hot,do_sample=True"],
+            "expected a number as temperature, came 'hot'",
+            id="temperature",
+        ),
+        pytest.param(
+            ["--task", "gsm8k"], r"gsm8k shows solved problems .*--num_fewshot 0", id="no-shots"
+        ),
         pytest.param(["--data", "nowhere"], "--data: nothing at nowhere", id="data"),
         pytest.param(["--max-new-tokens", "500"], "more than the model's 512", id="no-room"),
         pytest.param(["--frobnicate", "3"], "lm-eval does not take", id="unknown-argument"),
@@ -179,8 +191,9 @@ def test_sampled_replies_give_pass_and_majority(tiny, tmp_path):
 )
 def test_a_users_mistake_is_one_message(tiny, tmp_path, words, message):
     data = [] if "--data" in words else ["--data", tiny.items]
+    out = [] if "--out" in words else ["--out", tmp_path / "x.json"]
     with pytest.raises(UserError, match=message):
-        command("run", "--model", tiny.base, "--out", tmp_path / "x.json", *data, *words)
+        command("run", "--model", tiny.base, *out, *data, *words)
     assert not (tmp_path / "x.json").exists()
 
 
@@ -220,6 +233,33 @@ class TestGguf:
         assert ours["prompts"]["digest"] == theirs["prompts"]["digest"]
         for name, metric in theirs["tasks"]["gsm8k_xml"]["metrics"].items():
             assert ours["tasks"]["gsm8k_xml"]["metrics"][name] == metric
+
+    def test_an_independent_slow_loop_scores_the_file_alike(self, tiny, tiny_gguf, tmp_path):
+        """llama-cpp-python's high-level API: its template, tokens, loop and stop, one by one."""
+        from llama_cpp import Llama
+
+        out = tmp_path / "gguf.json"
+        words = ("--data", tiny.items, "--tokenizer", tiny.base, "--out", out, *SETTINGS)
+        command("run", "--model", tiny_gguf, *words)
+        items = read_result(out)["tasks"]["gsm8k_xml"]["items"]
+        slow = Llama(str(tiny_gguf), n_ctx=512, n_threads=1, verbose=False)
+        for item, row in zip(items, rows(), strict=True):
+            slow.reset()
+            done = slow.create_chat_completion(
+                reply.messages(row["question"]), temperature=0.0, repeat_penalty=1.0, max_tokens=48
+            )
+            text = done["choices"][0]["message"]["content"]
+            read = reply.parse(text)
+            assert item["replies"] == [text], row["id"]
+            assert item["scores"]["strict_format"] == read.strict
+            right = read.strict and read.answer == row["answer"].split("#### ")[1]
+            assert item["scores"]["strict_accuracy"] == right
+            stopped = done["choices"][0]["finish_reason"] == "stop"
+            assert item["scores"]["truncated"] == (not stopped)
+            # the high-level API does not count the token that ends the reply
+            counted = done["usage"]["completion_tokens"] + stopped
+            assert item["scores"]["reply_tokens"] == counted
+        slow.close()
 
     def test_stock_multiple_choice_scores_alike(self, tiny, tiny_gguf, tmp_path):
         (tmp_path / "which_sum.yaml").write_text(CHOICES.format(items=tiny.items))

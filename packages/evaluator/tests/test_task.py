@@ -134,6 +134,8 @@ def test_a_shot_is_shown_in_the_form_that_is_asked_for(glue, doc):
         pytest.param('{"id": "x9", "question": 1, "answer": "#### 1"}', "row x9", id="not-a-text"),
         pytest.param("{", r"line 1: expected JSON", id="not-json"),
         pytest.param("[1]", r"line 1: expected a JSON object", id="not-an-object"),
+        pytest.param("[" * 100_000, r"line 1: expected JSON", id="nested-without-end"),
+        pytest.param("", r"there is no test item in .*items\.jsonl", id="nothing"),
     ],
 )
 def test_a_bad_row_is_named(glue, tmp_path, line, message):

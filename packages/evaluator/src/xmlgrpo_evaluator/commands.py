@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,19 @@ def _harness_options(rest: Sequence[str]) -> dict[str, Any]:
     chosen = {key: value for key, value in parsed.items() if key in given or value}
     chosen.pop("func", None)
     unusable = sorted(set(chosen) - taken)
+    _check_numbers(chosen.get("gen_kwargs") or {})
     if unusable:
         raise UserError(
             f"--{unusable[0]} belongs to lm-eval's own command line; use: xmlgrpo-eval harness run"
         )
     return chosen
+
+
+def _check_numbers(generation: Mapping[str, Any]) -> None:
+    for name in ("temperature", "top_p", "top_k", "min_p"):
+        value = generation.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"--gen_kwargs: expected a number as {name}, came {value!r}")
 
 
 def _console() -> Console:

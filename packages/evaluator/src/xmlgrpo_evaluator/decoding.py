@@ -1,6 +1,7 @@
 """llama.cpp's decoding context: the KV cache of every sequence, and one step over a batch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,15 @@ from xmlgrpo_rewards.errors import UserError
 SHARED = 0
 """The sequence that holds what all others begin with; theirs are 1, 2, ... up to `slots`."""
 _CELLS = 256  # llama.cpp gives a sequence a multiple of this
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tokens of a sequence, the first of them at position `start`."""
+
+    sequence: int
+    tokens: Sequence[int]
+    start: int = 0
 
 
 class DecodingContext:
@@ -103,18 +113,20 @@ class DecodingContext:
 
     # steps
 
-    def feed(self, sequence: int, tokens: Sequence[int], *, start: int = 0) -> None:
+    def feed(self, parts: Sequence[Part]) -> None:
         """Decode tokens whose logits nobody wants.
 
         Args:
-            sequence: which one they belong to.
-            tokens: token ids.
-            start: position of the first.
+            parts: runs of tokens, by ascending sequence.
         """
-        for first in range(0, len(tokens), self.batch.room):
-            self.batch.clear()
-            for offset, token in enumerate(tokens[first : first + self.batch.room], first):
-                self.batch.add(token, start + offset, sequence, wanted=False)
+        self.batch.clear()
+        for part in parts:
+            for position, token in enumerate(part.tokens, part.start):
+                if self.batch.full:
+                    self.decode()
+                    self.batch.clear()
+                self.batch.add(token, position, part.sequence, wanted=False)
+        if self.batch.count:
             self.decode()
 
     def decode(self) -> None:

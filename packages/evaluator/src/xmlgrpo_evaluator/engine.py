@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from xmlgrpo_evaluator.decoding import SHARED, DecodingContext
+from xmlgrpo_evaluator.decoding import SHARED, DecodingContext, Part
 from xmlgrpo_evaluator.gguf_model import GgufModel
 from xmlgrpo_evaluator.samplers import make_sampler
 from xmlgrpo_evaluator.sequences import Finish, Prompt, Written, shared_prefix
@@ -70,11 +70,12 @@ class Engine:
         free = set(range(1, self._decoding.slots + 1))
         try:
             while waiting or self._running:
-                while waiting and free:
-                    slot = min(free)
-                    free.remove(slot)
+                fresh = sorted(free)[: len(waiting)]
+                free.difference_update(fresh)
+                for slot in fresh:
                     index = waiting.pop()
-                    self._running[slot] = self._start(index, prompts[index], slot, shared)
+                    self._running[slot] = self._start(index, prompts[index])
+                self._read(fresh, shared)
                 for slot, finish in self._step():
                     request = self._release(slot)
                     free.add(slot)
@@ -93,13 +94,10 @@ class Engine:
         self._decoding.clear()
         shared = shared_prefix(prompts)
         if shared:
-            self._decoding.feed(SHARED, prompts[0][:shared])
+            self._decoding.feed([Part(SHARED, prompts[0][:shared])])
         return shared
 
-    def _start(self, index: int, prompt: Prompt, slot: int, shared: int) -> _Running:
-        if shared:
-            self._decoding.begin(slot)
-        self._decoding.feed(slot, prompt.tokens[shared:-1], start=shared)
+    def _start(self, index: int, prompt: Prompt) -> _Running:
         return _Running(
             index,
             prompt,
@@ -108,6 +106,14 @@ class Engine:
             last=prompt.tokens[-1],
             position=len(prompt.tokens) - 1,
         )
+
+    def _read(self, slots: Sequence[int], shared: int) -> None:
+        """Decode the prompts in these slots, all but what is shared and their last tokens."""
+        if shared:
+            for slot in slots:
+                self._decoding.begin(slot)
+        tokens = {slot: self._running[slot].prompt.tokens for slot in slots}
+        self._decoding.feed([Part(slot, tokens[slot][shared:-1], shared) for slot in slots])
 
     def _release(self, slot: int) -> _Running:
         request = self._running.pop(slot)

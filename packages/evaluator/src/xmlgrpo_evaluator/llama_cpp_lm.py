@@ -21,6 +21,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
 
 from xmlgrpo_evaluator.engine import engine_for
 from xmlgrpo_evaluator.gguf_model import GgufModel
+from xmlgrpo_evaluator.gguf_probe import probe
 from xmlgrpo_evaluator.gguf_prompts import PromptMaker, render_chat
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_evaluator.scoring import score_pairs
@@ -64,6 +65,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         device: str | None = None,
     ) -> None:
         super().__init__()
+        probe(Path(pretrained))
         self.gguf = GgufModel(Path(pretrained), gpu_layers=int(gpu_layers))
         self.slots = _slots(batch_size)
         self.max_gen_toks, self.seed = int(max_gen_toks), int(seed)

@@ -25,6 +25,11 @@ class NativeBatch:
         ]
         view(self.native.n_seq_id, ctypes.c_int32)[:] = 1
 
+    @property
+    def full(self) -> bool:
+        """Whether no further token fits."""
+        return self.count >= self.room
+
     def clear(self) -> None:
         """Start an empty batch."""
         self.count = 0

@@ -95,10 +95,11 @@ def check_room(requests: Sequence[Instance], model: Any, check: PromptCheck) -> 
     limits = [request.args[1].get("max_gen_toks", 0) for request in requests]
     limit, room = max(limits, default=0), getattr(model, "max_length", None)
     if room and check.longest + limit > room:
+        left = room - check.longest
+        remedy = f"use --max-new-tokens {left} or fewer, or leave" if left > 0 else "leave"
         raise UserError(
             f"the longest prompt has {check.longest} tokens and a reply may have {limit}, together "
-            f"more than the model's {room}; use --max-new-tokens {max(1, room - check.longest)} "
-            "or fewer, or leave the longest items out"
+            f"more than the model's {room}; {remedy} the longest items out"
         )
 
 

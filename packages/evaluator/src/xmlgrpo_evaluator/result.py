@@ -92,12 +92,14 @@ def read_result(path: Path) -> dict[str, Any]:
         UserError: it is missing or not one of ours.
     """
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no result at {path}; make it with: make eval RUN=<run>") from None
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); delete it and evaluate again") from None
-    if not isinstance(result, dict) or result.get("format") != RESULT_FORMAT:
+        raise UserError(f"{path} is not a result: it is not JSON ({error})") from None
+    # every file of a run has a format; only a result has these
+    is_result = isinstance(result, dict) and {"label", "subject", "tasks"} <= result.keys()
+    if not is_result or result.get("format") != RESULT_FORMAT:
         raise UserError(f"{path} is not an evaluation result of format {RESULT_FORMAT}")
     return result
 

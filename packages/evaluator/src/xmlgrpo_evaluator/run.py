@@ -63,7 +63,12 @@ def evaluate(
     Raises:
         UserError: anything the user can mend, most of it before the first item is asked.
     """
-    with find_tasks(model, settings) as found:  # first: a wrong name costs no loading
+    _check_place(out)
+
+    def on_search() -> None:
+        console.print(f"looking for {', '.join(settings.tasks)} among lm-eval's tasks")
+
+    with find_tasks(model, settings, on_search) as found:  # first: a wrong name costs no loading
         subject = subject_of(model, settings, found.data_digest)
         if out.exists():
             result = read_result_of(out, subject)
@@ -151,6 +156,16 @@ def _evaluate(
     }
     write_json(out, plain(result))
     return read_result(out)
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a place that cannot be written to, before anything is asked."""
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file in it, such as {out / 'eval.json'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: cannot make {out.parent} ({error.strerror})") from None
 
 
 def journal_path(out: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xmlgrpo_evaluator.decoding import SHARED, DecodingContext
+from xmlgrpo_evaluator.decoding import SHARED, DecodingContext, Part
 from xmlgrpo_evaluator.gguf_model import GgufModel
 from xmlgrpo_evaluator.sequences import Scored
 
@@ -61,7 +61,7 @@ def score(
         continuations: token ids of each continuation, at least one each.
     """
     decoding.clear()
-    decoding.feed(SHARED, context[:-1])
+    decoding.feed([Part(SHARED, context[:-1])])
     decoding.batch.clear()
     decoding.batch.add(context[-1], len(context) - 1, SHARED, wanted=True)
     decoding.decode()

@@ -53,7 +53,9 @@ class Settings:
         ):
             if value is not None and value < 1:
                 raise UserError(f"{name}: expected a whole number above 0, came {value}")
-        size = str(self.batch_size or "auto")
+        if self.check_batch < 0:
+            raise UserError(f"--check-batch: expected 0 or more items, came {self.check_batch}")
+        size = "auto" if self.batch_size is None else str(self.batch_size)
         if not size.startswith("auto") and not (size.isdigit() and int(size) > 0):
             raise UserError(
                 f"--batch-size: expected a whole number above 0 or 'auto', came {self.batch_size!r}"

@@ -1,6 +1,6 @@
 """lm-eval's tasks, found and loaded, with our errors for the user's mistakes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -72,8 +72,15 @@ class FoundTasks:
 
 
 @contextmanager
-def find_tasks(model: Model, settings: Settings) -> Iterator[FoundTasks]:
+def find_tasks(
+    model: Model, settings: Settings, on_search: Callable[[], None] = lambda: None
+) -> Iterator[FoundTasks]:
     """Find the tasks by their names; they can be loaded until the context ends.
+
+    Args:
+        model: asked in them.
+        settings: name them.
+        on_search: called before lm-eval's own tasks are searched, which takes a while.
 
     Raises:
         UserError: no task has that name, or local data is named that is not there.
@@ -94,6 +101,7 @@ def find_tasks(model: Model, settings: Settings) -> Iterator[FoundTasks]:
         # lm-eval's own tasks are thousands of files to read: only where one of them is asked for
         manager = manager_of(everything=False)
         if not set(names) <= set(manager.all_tasks):
+            on_search()
             manager = manager_of(everything=True)
         _check_names(names, manager)
         configs = _configs(names, manager)
@@ -148,11 +156,25 @@ def _redirect_gsm8k(
         if test is None:
             continue
         train = test.parent / "train.jsonl"
-        files = {"test": str(test), "train": str(train if train.is_file() else test)}
+        files, splits = {"test": str(test)}, "training_split: null\nfewshot_split: null\n"
+        if train.is_file():
+            files, splits = {**files, "train": str(train)}, ""
+        elif _draws_shots(config, settings):
+            raise UserError(
+                f"{name} shows solved problems of the training split, and there is no {train}; put "
+                "it there, or ask without shots: --num_fewshot 0"
+            )
         (scratch / f"{name}.yaml").write_text(
             f"include: {manager.task_index[name].yaml_path}\ntask: {name}\ndataset_path: json\n"
-            f"dataset_name: null\ndataset_kwargs: {{data_files: {files}}}\n",
+            f"dataset_name: null\n{splits}dataset_kwargs: {{data_files: {files}}}\n",
             encoding="utf-8",
         )
         redirected = True
     return redirected
+
+
+def _draws_shots(config: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a task shows solved problems, and not ones that are written in its YAML."""
+    asked = settings.harness.get("num_fewshot")
+    shots = config.get("num_fewshot") if asked is None else asked
+    return bool(shots) and not (config.get("fewshot_config") or {}).get("samples")
