@@ -8,7 +8,7 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 
 from . import run_folders
-from .hub_server import Repo
+from .hub_server import Failure, Repo
 from .publishing import MARKS, REPO, publish, puts
 
 pytestmark = MARKS
@@ -108,13 +108,25 @@ def test_public_is_public_where_asked_for(hub, run):
     assert hub.repos[REPO].private is False
 
 
-def test_large_contents_go_up_in_parts(hub, run):
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(Failure("never", 500, times=0), id="nothing-fails"),
+        pytest.param(Failure(r"PUT /lfs/\w+/3", 503, times=2), id="a-part-refused-twice"),
+        pytest.param(Failure(r"PUT /lfs/\w+/5", None), id="the-last-part-cut-off"),
+        pytest.param(Failure(r"POST /lfs/\w+$", 500), id="putting-together-refused-once"),
+        pytest.param(Failure("POST /verify/", 503), id="verifying-refused-once"),
+    ],
+)
+def test_large_contents_go_up_in_parts(hub, run, failure):
     hub.part_bytes = 1000
+    hub.failures.append(failure)
     run_folders.write_merged(run / "merged", n_bytes=4500)
     run_folders.write_gates(run)
     assert publish(hub, run)[0] == 0
-    parts = [write for write in puts(hub) if re.search(r"/[0-9a-f]{64}/\d$", write)]
-    assert len(parts) == 5
+    assert failure.times == 0, "the failure never happened"
+    parts = {put.rpartition("/")[2] for put in puts(hub) if re.search(r"/[0-9a-f]{64}/\d$", put)}
+    assert parts == set("12345")
     sent = hub.repos[REPO].tree()["model.safetensors"].content
     assert sent == (run / "merged/model.safetensors").read_bytes()
 
