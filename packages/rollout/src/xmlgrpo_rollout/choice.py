@@ -25,12 +25,15 @@ class EngineChoice:
         reason: why, in a few words for the run's first lines.
         engine: answers prompts outside of training, and in it where `trains` is true.
         trains: false where trl draws the training completions itself (vLLM).
+        rounds: whether its log-probabilities differ from the policy's by more than float32's
+            rounding, since it merges the adapter into 16-bit weights.
     """
 
     name: EngineName
     reason: str
     engine: Engine
     trains: bool
+    rounds: bool = False
 
 
 def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]) -> EngineChoice:
@@ -67,7 +70,12 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
         reason = "asked for" if name == "generate" else str(obstacle)
         return EngineChoice("generate", reason, GenerateEngine(model, stops, pad), trains=True)
     reason = "asked for" if name == "graph" else f"a Gemma 3 on the {'GPU' if on_gpu else 'CPU'}"
-    return EngineChoice("graph", reason, _graph(model, stops, pad, on_gpu=on_gpu), trains=True)
+    if not on_gpu:
+        return EngineChoice("graph", reason, StaticEngine(model, stops, pad), trains=True)
+    from xmlgrpo_rollout.graph import GraphEngine  # Triton is not there on every machine
+
+    engine = GraphEngine(model, stops, pad)
+    return EngineChoice("graph", reason, engine, trains=True, rounds=engine.rounds)
 
 
 def why_not_captured() -> str | None:
@@ -75,11 +83,3 @@ def why_not_captured() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "on a GPU it needs Triton, which comes with torch's CUDA builds for Linux"
     return None
-
-
-def _graph(model: Any, stops: Sequence[int], pad: int, *, on_gpu: bool) -> Engine:
-    if not on_gpu:
-        return StaticEngine(model, stops, pad)
-    from xmlgrpo_rollout.graph import GraphEngine  # Triton is not there on every machine
-
-    return GraphEngine(model, stops, pad)

@@ -55,6 +55,11 @@ class GraphEngine:
             self._weights = read_weights(model)
         self._decoders: dict[Sampling, _Kept] = {}  # the one used last comes last
 
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes in fewer than 32 bits."""
+        return self._weights.dtype.itemsize < torch.float32.itemsize
+
     def refresh(self) -> None:
         """Read the model's weights again, as they are now."""
         with torch.no_grad():

@@ -235,8 +235,8 @@ def _norm(norm: Any) -> Tensor:
 def _merged(linear: Any) -> Tensor:
     """W + scaling * B A for the adapters that are switched on (LoRA, arXiv 2106.09685 eq. 3)."""
     if not hasattr(linear, "lora_A"):
-        return _unpacked(linear.weight)
-    weight = _unpacked(linear.base_layer.weight)
+        return unpacked(linear.weight)
+    weight = unpacked(linear.base_layer.weight)
     if linear.disable_adapters or linear.merged:
         return weight
     merged = weight.float()  # rounded once, after the sum: an early update is smaller than a step
@@ -251,7 +251,7 @@ def _is_readable(weight: Tensor) -> bool:
     return weight.is_floating_point() or hasattr(weight, "quant_state")
 
 
-def _unpacked(weight: Tensor) -> Tensor:
+def unpacked(weight: Tensor) -> Tensor:
     """The weight itself, or what bitsandbytes' 4 bits stand for (QLoRA, arXiv 2305.14314)."""
     if weight.is_floating_point():
         return weight

@@ -9,6 +9,8 @@ no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.global_batch import shared
+from xmlgrpo_trainer.gpu import speed_up
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.model import Placement, Policy
 from xmlgrpo_trainer.prompts import encode_prompts
@@ -54,6 +57,9 @@ def build_arguments(
     fields = shared(grpo_fields(config), processes)
     on_gpu = placement.device == "cuda"
     fields.setdefault("gradient_checkpointing", on_gpu)
+    if on_gpu and placement.backend == "plain":
+        # fused norms, and no whole logits: those are 8 bytes a token and piece of the vocabulary
+        fields.setdefault("use_liger_kernel", find_spec("liger_kernel") is not None)
     if processes > 1:
         # every weight of the adapter has a part in every loss: no search for those that have none
         fields.setdefault("ddp_find_unused_parameters", False)
@@ -118,7 +124,7 @@ def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> Roll
     trl repeats each prompt G times in a row; the engine gets each once, with the number of samples.
     """
 
-    def rollout(prompts: list[Any], _trainer: Any) -> dict[str, Any]:
+    def rollout(prompts: list[Any], trainer: Any) -> dict[str, Any]:
         repeated = encode_prompts(tokenizer, prompts)
         distinct: list[list[int]] = []
         counts: list[int] = []
@@ -128,7 +134,8 @@ def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> Roll
             else:
                 distinct.append(ids)
                 counts.append(1)
-        engine.refresh()
+        if not trainer.use_vllm:  # else trl has asked for fresh weights already
+            engine.refresh()
         if len(set(counts)) == 1:
             completions = engine(distinct, counts[0], sampling)
         else:  # a group cut between two processes: ask prompt by prompt
@@ -141,6 +148,33 @@ def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> Roll
         }
 
     return rollout
+
+
+def correct_mismatch(trainer: GRPOTrainer, engine: Engine) -> None:
+    """Have trl weigh and log how far the engine's log-probabilities are from the policy's.
+
+    What an engine draws in 16 bits comes from a distribution that is not quite the policy's.  trl
+    corrects that by truncated importance sampling for vLLM, behind the switch `use_vllm`
+    (`grpo_trainer.py`, `_generate_and_score_completions`, trl 1.14.2), and logs it as `sampling/*`;
+    the same is wanted for any engine.  trl then also asks for fresh weights before a rollout, which
+    the engine answers.  `grpo.vllm_importance_sampling_correction: false` leaves all of it off, and
+    saves the pass over the completions that it takes.
+    """
+    if not trainer.vllm_importance_sampling_correction:
+        return
+    trainer.use_vllm = True
+    trainer.vllm_generation = _FreshWeights(engine)
+    trainer._last_loaded_step = -1  # noqa: SLF001 - set by trl itself where use_vllm is given
+
+
+@dataclass(frozen=True, slots=True)
+class _FreshWeights:
+    """The one call of trl's vLLM client that is made when another function draws."""
+
+    engine: Engine
+
+    def sync_weights(self) -> None:
+        self.engine.refresh()
 
 
 def build_trainer(
@@ -173,4 +207,6 @@ def build_trainer(
             raise UserError(f"lora.target_modules: {error}") from None
     trainer.remove_callback(PrinterCallback)
     policy.tokenizer.padding_side = "left"  # Unsloth's trainer turns it round
+    if policy.placement.device == "cuda" and policy.placement.backend == "plain":
+        speed_up(trainer)
     return trainer

@@ -19,6 +19,7 @@ BLOCK_SLOTS = 64
 MIN_HEADS = 16  # tl.dot takes no fewer rows; the query heads of one key head are padded to it
 PROGRAMS = 512  # about four a multiprocessor
 MAX_SPLITS = 8
+SPLIT_WARPS = 4
 
 
 @triton.jit
@@ -267,7 +268,7 @@ def attend(
         HEADS=max(MIN_HEADS, triton.next_power_of_2(group)),
         SLOTS=BLOCK_SLOTS,
         BLOCK=block,
-        num_warps=4,
+        num_warps=SPLIT_WARPS,
     )
     _combine_splits[(rows * kv_heads, group)](
         *parts,

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 4096
+BLOCK = 4096  # a part of the noise's numbering: another value draws other tokens
 # The least of 2**31 equally likely values of the generator, halved: -log(1 - u) is exponential, and
 # u = 0 would be chosen whatever its logit.
 SMALLEST = 2.0**-32
@@ -39,28 +39,49 @@ def _blocks(
 ):
     row = tl.program_id(0).to(tl.int64)
     block, blocks = tl.program_id(1), tl.num_programs(1)
-    tokens = block * BLOCK + tl.arange(0, BLOCK)
-    inside = tokens < vocabulary
-    scaled = tl.load(logits + row * vocabulary + tokens, mask=inside, other=float("-inf"))
-    scaled = scaled.to(tl.float32) / temperature
-    highest = tl.max(scaled, axis=0)
-    total = tl.sum(tl.exp(scaled - highest), axis=0)
-    candidates = scaled
-    if FILTERED:
-        candidates = tl.load(choice + row * vocabulary + tokens, mask=inside, other=float("-inf"))
-    if not GREEDY:
-        # 2**31 and more values would not do: rows x vocabulary x steps; the step is in the seed
-        place = (tl.load(first_row) + row) * vocabulary + tokens
-        uniform = tl.rand(tl.load(seed) + tl.load(step), place.to(tl.uint32))
-        uniform = tl.maximum(uniform, SMALLEST)
-        # -log(1 - u), by its series where 1 - u would be rounded
-        series = uniform * (1 + uniform * (0.5 + uniform * (1.0 / 3)))
-        exponential = tl.where(uniform < 0.01, series, -tl.log(1 - uniform))
-        candidates = candidates - tl.log(exponential)
-    best, token = tl.max(candidates, axis=0, return_indices=True)
+    quarter = tl.arange(0, BLOCK // 4)
+    # rows x vocabulary / 4 places; with the steps they would be too many for 32 bits, so the step
+    # is in the seed
+    place = ((tl.load(first_row) + row) * blocks + block) * (BLOCK // 4) + quarter
+    key = tl.load(seed) + tl.load(step)
+    # one call of the generator gives four numbers
+    uniform_0, uniform_1, uniform_2, uniform_3 = tl.rand4x(key, place.to(tl.uint32))
+    best = -float("inf")
+    token = 0
+    highest = -1e30
+    total = 0.0
+    for part in tl.static_range(4):
+        first = block * BLOCK + part * (BLOCK // 4)
+        inside = first + quarter < vocabulary
+        where = row * vocabulary + first + quarter
+        scaled = tl.load(logits + where, mask=inside, other=-float("inf"))
+        scaled = scaled.to(tl.float32) / temperature
+        higher = tl.maximum(highest, tl.max(scaled, axis=0))
+        total = total * tl.exp(highest - higher) + tl.sum(tl.exp(scaled - higher), axis=0)
+        highest = higher
+        candidates = scaled
+        if FILTERED:
+            candidates = tl.load(choice + where, mask=inside, other=-float("inf"))
+        if not GREEDY:
+            if part == 0:
+                uniform = uniform_0
+            elif part == 1:
+                uniform = uniform_1
+            elif part == 2:
+                uniform = uniform_2
+            else:
+                uniform = uniform_3
+            uniform = tl.maximum(uniform, SMALLEST)
+            # -log(1 - u), by its series where 1 - u would be rounded
+            series = uniform * (1 + uniform * (0.5 + uniform * (1.0 / 3)))
+            exponential = tl.where(uniform < 0.01, series, -tl.log(1 - uniform))
+            candidates = candidates - tl.log(exponential)
+        part_best, part_place = tl.max(candidates, axis=0, return_indices=True)
+        token = tl.where(part_best > best, first + part_place, token)
+        best = tl.maximum(best, part_best)
     out = row * blocks + block
     tl.store(block_best + out, best)
-    tl.store(block_token + out, token + block * BLOCK)
+    tl.store(block_token + out, token)
     tl.store(block_max + out, highest)
     tl.store(block_total + out, total)
 

@@ -1,0 +1,189 @@
+"""Log-probabilities of tokens from hidden states, part by part of the tokens.
+
+trl 1.14.2 holds no whole logits either where `use_liger_kernel` is set, but passes over them some
+twenty times in float32 (`trl/trainer/utils.py`, `_ChunkedLogProbFunction`).  Here a part's logits
+are read once forwards and once backwards, by one kernel each, in the model's number type; the
+reductions are in float32.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+PART_BYTES = 2**30  # of logits held at once
+BLOCK = 4096
+
+
+@triton.jit
+def _reduce(logits, labels, logprobs, entropies, normalisers, factor, size, BLOCK: tl.constexpr):
+    """Per row: log-sum-exp, the label's log-probability, the entropy; one pass, online."""
+    row = tl.program_id(0).to(tl.int64)
+    places = tl.arange(0, BLOCK)
+    highest = tl.full([BLOCK], -1e30, tl.float32)
+    total = tl.zeros([BLOCK], tl.float32)
+    weighted = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, size, BLOCK):
+        inside = start + places < size
+        values = tl.load(logits + row * size + start + places, mask=inside, other=-1e30)
+        values = tl.where(inside, values.to(tl.float32) * factor, -1e30)
+        higher = tl.maximum(highest, values)
+        shrink, grown = tl.exp(highest - higher), tl.exp(values - higher)
+        total = total * shrink + grown
+        weighted = weighted * shrink + grown * values
+        highest = higher
+    top = tl.max(highest, axis=0)
+    shrink = tl.exp(highest - top)
+    all_total = tl.sum(total * shrink, axis=0)
+    normaliser = top + tl.log(all_total)
+    label = tl.load(labels + row)
+    chosen = tl.load(logits + row * size + label).to(tl.float32) * factor
+    tl.store(normalisers + row, normaliser)
+    tl.store(logprobs + row, chosen - normaliser)
+    tl.store(entropies + row, normaliser - tl.sum(weighted * shrink, axis=0) / all_total)
+
+
+@triton.jit
+def _differentiate(
+    logits,
+    labels,
+    normalisers,
+    entropies,
+    grad_logprobs,
+    grad_entropies,
+    factor,
+    size,
+    HAS_ENTROPY: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Put the gradient of a row's logits in the place of the logits."""
+    row = tl.program_id(0).to(tl.int64)
+    places = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = places < size
+    values = tl.load(logits + row * size + places, mask=inside, other=0.0).to(tl.float32) * factor
+    normaliser = tl.load(normalisers + row)
+    probabilities = tl.exp(values - normaliser)
+    is_label = (places == tl.load(labels + row)).to(tl.float32)
+    grad = tl.load(grad_logprobs + row) * (is_label - probabilities)
+    if HAS_ENTROPY:
+        mean = normaliser - tl.load(entropies + row)
+        grad -= tl.load(grad_entropies + row) * probabilities * (values - mean)
+    result = (grad * factor).to(logits.dtype.element_ty)
+    tl.store(logits + row * size + places, result, mask=inside)
+
+
+class TokenLogProbs(torch.autograd.Function):
+    """Log-probability and entropy of each token, with the gradient of the hidden states.
+
+    Axes: N tokens, C hidden size, V vocabulary.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_N_C: Tensor, head_V_C: Tensor, labels_N: Tensor, factor: float
+    ) -> tuple[Tensor, Tensor]:
+        """Reduce; logits are the product of hidden states and head, times `factor`."""
+        ctx.set_materialize_grads(False)  # entropies are for the log: no gradient comes back
+        hidden_N_C = hidden_N_C.to(head_V_C.dtype)
+        size = head_V_C.shape[0]
+        logprobs_N, entropies_N, normalisers_N = hidden_N_C.new_empty(
+            3, len(hidden_N_C), dtype=torch.float32
+        )
+        for part in _parts(hidden_N_C, head_V_C):
+            logits = hidden_N_C[part] @ head_V_C.t()
+            _reduce[(len(logits),)](
+                logits,
+                labels_N[part],
+                logprobs_N[part],
+                entropies_N[part],
+                normalisers_N[part],
+                factor,
+                size,
+                BLOCK=BLOCK,
+                num_warps=8,
+            )
+        ctx.save_for_backward(hidden_N_C, head_V_C, labels_N, normalisers_N, entropies_N)
+        ctx.factor = factor
+        return logprobs_N, entropies_N
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_logprobs_N: Tensor | None, grad_entropies_N: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """Compute the logits again, and from them the gradient of the hidden states."""
+        hidden_N_C, head_V_C, labels_N, normalisers_N, entropies_N = ctx.saved_tensors
+        if grad_logprobs_N is None:
+            grad_logprobs_N = torch.zeros_like(normalisers_N)
+        grad_hidden_N_C = torch.empty_like(hidden_N_C)
+        size = head_V_C.shape[0]
+        for part in _parts(hidden_N_C, head_V_C):
+            logits = hidden_N_C[part] @ head_V_C.t()
+            _differentiate[(len(logits), triton.cdiv(size, BLOCK))](
+                logits,
+                labels_N[part],
+                normalisers_N[part],
+                entropies_N[part],
+                grad_logprobs_N[part],
+                normalisers_N[part] if grad_entropies_N is None else grad_entropies_N[part],
+                ctx.factor,
+                size,
+                HAS_ENTROPY=grad_entropies_N is not None,
+                BLOCK=BLOCK,
+                num_warps=8,
+            )
+            torch.mm(logits, head_V_C, out=grad_hidden_N_C[part])
+        return grad_hidden_N_C, None, None, None
+
+
+class ForTrl:
+    """Stands in trl's place for its function of the same call, where this one can serve."""
+
+    def __init__(self, original: Any) -> None:
+        self.original = original
+
+    def apply(
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        chunk_size: int,
+        final_logit_softcapping: float | None = None,
+        logit_scale: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies; the arguments are trl's."""
+        served = hidden.is_cuda and weight.is_floating_point() and not weight.requires_grad
+        if not served or bias is not None or final_logit_softcapping is not None:
+            found: tuple[Tensor, Tensor] = self.original.apply(
+                hidden,
+                weight,
+                bias,
+                targets,
+                temperature,
+                chunk_size,
+                final_logit_softcapping,
+                logit_scale,
+            )
+            return found
+        computed: tuple[Tensor, Tensor] = TokenLogProbs.apply(  # type: ignore[no-untyped-call]
+            hidden, weight, targets, logit_scale / temperature
+        )
+        return computed
+
+
+def use_in_trl() -> None:
+    """Have trl's chunked path compute log-probabilities here."""
+    from trl.trainer import grpo_trainer
+
+    original = grpo_trainer._ChunkedLogProbFunction  # noqa: SLF001 - trl offers no hook
+    if not isinstance(original, ForTrl):
+        grpo_trainer._ChunkedLogProbFunction = ForTrl(original)  # noqa: SLF001
+
+
+def _parts(hidden_N_C: Tensor, head_V_C: Tensor) -> list[slice]:
+    row_bytes = head_V_C.shape[0] * head_V_C.element_size()
+    together = max(1, PART_BYTES // row_bytes)
+    return [slice(at, at + together) for at in range(0, len(hidden_N_C), together)]
