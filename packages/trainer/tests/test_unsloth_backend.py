@@ -2,19 +2,26 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import trl
+from torch import nn
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer import unsloth_backend
 from xmlgrpo_trainer.config import check_config
 from xmlgrpo_trainer.model import choose_placement
 from xmlgrpo_trainer.prepare import reply_limit
-from xmlgrpo_trainer.unsloth_backend import SETTINGS, import_unsloth, trl_arguments
+from xmlgrpo_trainer.unsloth_backend import (
+    SETTINGS,
+    import_unsloth,
+    restore_after_generate,
+    trl_arguments,
+)
 
 
 class GRPOConfig(trl.GRPOConfig):
@@ -107,3 +114,29 @@ def test_unsloth_has_no_float32() -> None:
 def test_longest_reply_counts_held_out_ones(held_out: int | None, longest: int) -> None:
     raw = {"grpo": {"max_completion_length": 64}, "holdout": {"max_new_tokens": held_out}}
     assert reply_limit(check_config(raw, "here")) == longest
+
+
+class Answering(nn.Module):
+    """Switches itself as Unsloth's models do: checkpointing off to answer, on to be trained."""
+
+    gradient_checkpointing: Any = "unsloth"
+
+    def generate(self, *, fails: bool = False) -> str:
+        self.gradient_checkpointing = False
+        if fails:
+            raise MemoryError
+        return "<answer>"
+
+    def for_training(self, use_gradient_checkpointing: Any) -> None:
+        self.gradient_checkpointing = use_gradient_checkpointing
+        self.train()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["answers", "fails"])
+def test_a_model_that_has_answered_is_trained_as_before(fails: bool) -> None:
+    model = Answering()
+    restore_after_generate(model, "unsloth")
+    with pytest.raises(MemoryError) if fails else nullcontext():
+        assert model.generate(fails=fails) == "<answer>"
+    assert model.gradient_checkpointing == "unsloth"
+    assert not model.training, "who asks it switches training on again"

@@ -14,6 +14,7 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 
 BEFORE = ("trl", "transformers", "peft")
+CHECKPOINTING = "unsloth"  # each layer's input waits in the main memory, not the GPU's
 SETTINGS = {
     # Its defaults compile for minutes before the first step; these two start in seconds.
     "UNSLOTH_ENABLE_FLEX_ATTENTION": "0",
@@ -67,7 +68,7 @@ def load(
         dtype: of torch.
         in_4bit: pack the frozen linear layers.
         max_tokens: longest prompt plus reply, in training or held out.
-        checkpointing: keep only each layer's input for the backward pass, in the main memory.
+        checkpointing: keep only each layer's input for the backward pass.
         lora: fields of `peft.LoraConfig`.
         seed: for the adapter's random start.
 
@@ -76,7 +77,7 @@ def load(
     """
     from unsloth import FastModel
 
-    mode = "unsloth" if checkpointing else False
+    mode = CHECKPOINTING if checkpointing else False
     model, processor = FastModel.from_pretrained(
         model_name=name,
         revision=revision,
@@ -100,7 +101,30 @@ def load(
         random_state=seed,
         **lora,
     )
+    restore_after_generate(model, mode)
     return model, getattr(processor, "tokenizer", processor)
+
+
+def restore_after_generate(model: Any, mode: Any) -> None:
+    """Have `model.generate` leave the model ready to be trained, in evaluation mode.
+
+    Unsloth's `generate` switches checkpointing off for good: trl's way of calling it switches it on
+    again afterwards, any other call would have the next step keep every activation.
+
+    Args:
+        model: as Unsloth made it; changed in place.
+        mode: what `use_gradient_checkpointing` was.
+    """
+    generate = model.generate
+
+    def restoring(*args: Any, **options: Any) -> Any:
+        try:
+            return generate(*args, **options)
+        finally:
+            model.for_training(use_gradient_checkpointing=mode)
+            model.eval()
+
+    model.generate = restoring
 
 
 def trl_arguments(config_class: type, fields: Mapping[str, Any]) -> Any:
