@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,12 @@ def in_parallel(
         return list(pool.map(called, variants))
 
 
+def further_versions() -> dict[str, str]:
+    """Of what decides whether 4 bits and Unsloth work."""
+    names = ("unsloth_zoo", "bitsandbytes", "triton", "torchao")
+    return {name: version(name) for name in names if find_spec(name) is not None}
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -229,7 +237,7 @@ def main() -> int:
                 "size": asked.size,
                 "jobs": asked.jobs,
                 "work": {"steps": asked.steps, "prompts": asked.prompts, "completions_each": 8},
-                "versions": versions(),
+                "versions": {**versions(), **further_versions()},
                 "runs": {},
             },
         )
