@@ -180,3 +180,11 @@ def test_a_wrong_word_is_refused_before_the_hub_is_asked(hub, run, options):
     with pytest.raises(UserError, match=r"expected|no run folder"):
         publish(hub, run, *options)
     assert hub.requests == []
+
+
+def test_a_run_whose_training_has_not_finished_is_not_one_from_elsewhere(hub, run):
+    (run / "manifest.json").unlink()
+    (run / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="training has not finished"):
+        publish(hub, run)
+    assert hub.writes() == []

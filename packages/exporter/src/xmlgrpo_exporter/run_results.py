@@ -65,12 +65,12 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
         gguf_folder: where the GGUF files are, if there are any.
 
     Raises:
-        UserError: a file is there but not readable.
+        UserError: a file is there but not readable, or the run's training has not finished.
     """
     run = RunFolder(root)
     evals, others = _read_evaluations(run, gguf_folder or run.gguf)
     manifest = None
-    if run.manifest.is_file():
+    if run.manifest.is_file() or run.metrics.is_file():  # its own training has begun: is it over?
         manifest = ResultFile("results/manifest.json", without_paths(run.read_manifest()))
     return RunResults(
         manifest,
