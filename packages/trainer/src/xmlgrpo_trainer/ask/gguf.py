@@ -5,6 +5,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
+from xmlgrpo_trainer.ask.trial import require_survivable
 
 
 class GgufSpeaker:
@@ -16,7 +17,7 @@ class GgufSpeaker:
         path: the file; its first bytes have been checked.
 
     Raises:
-        UserError: llama-cpp-python is missing, or it cannot load the file.
+        UserError: llama-cpp-python is missing.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,12 +33,17 @@ class GgufSpeaker:
         # llama.cpp keeps the pointer to the callback, so it must live as long as we do
         self._silence = llama_cpp.llama_log_callback(lambda _level, _text, _user_data: None)
         llama_cpp.llama_log_set(self._silence, None)
-        # words first: how long the prompt is decides how much context is made
-        self._words = self._open(vocab_only=True)
-        self._vocabulary = llama_cpp.llama_model_get_vocab(self._words.model)
 
     def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Said:
-        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask.speaker`."""
+        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask.speaker`.
+
+        Raises:
+            UserError: the file is broken, cannot be loaded, or lacks what a chat needs.
+        """
+        require_survivable(self.path, messages)
+        # words first: how long the prompt is decides how much context is made
+        self._words = self._open(vocab_only=True)
+        self._vocabulary = self._cpp.llama_model_get_vocab(self._words.model)
         prompt = self._prompt(messages)
         check_room(len(prompt), settings, self._context())
         llama = self._open(n_ctx=len(prompt) + settings.max_new_tokens, seed=settings.seed)
@@ -75,7 +81,12 @@ class GgufSpeaker:
             bos_token=self._piece(bos),
         )
         # the template writes the BOS itself
-        text = formatter(messages=messages).prompt
+        try:
+            text = formatter(messages=messages).prompt
+        except Exception as error:  # noqa: BLE001 - a template may raise whatever it likes
+            raise UserError(
+                f"{self.path!r}: its chat template does not work ({type(error).__name__}: {error})"
+            ) from None
         prompt: list[int] = self._words.tokenize(text.encode(), add_bos=False, special=True)
         if prompt.count(bos) != 1 or prompt[0] != bos:
             raise UserError(
