@@ -138,3 +138,32 @@ def test_a_result_that_no_command_writes_is_named(run, hub):
     run_folders.write_json(run / "eval/merged.json", evaluation | {"label": "merged"})
     with pytest.raises(UserError, match=r"results/eval/merged\.json: .* at /tasks/gsm8k_xml/"):
         publish(hub, run, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        pytest.param("ladder.json", {"rungs": {"a": 1}, "passed": True}, id="no-list"),
+        pytest.param("ladder.json", {"rungs": [1, 2], "passed": True}, id="rungs-that-are-none"),
+        pytest.param("ladder.json", [], id="no-object"),
+        pytest.param("eval/merged.json", "broken", id="a-string"),
+        pytest.param("gguf/check.json", [1], id="a-list"),
+    ],
+)
+def test_a_file_of_another_shape_is_named_in_one_line(run, hub, file, content):
+    run_folders.write_json(run / file, content)
+    with pytest.raises(UserError, match=file.rpartition("/")[2]) as refusal:
+        publish(hub, run, "--dry-run")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"label": ["merged"]}, {"tasks": []}, {"tasks": {"x": {"metrics": 3}}}, {"first": 3}],
+    ids=str,
+)
+def test_what_is_no_result_stays_at_home(run, hub, changed):
+    evaluation = json.loads((run / "eval/tuned.json").read_text())
+    run_folders.write_json(run / "eval/odd.json", evaluation | changed)
+    _, printed = publish(hub, run, "--dry-run")
+    assert "results/eval/odd.json" not in printed

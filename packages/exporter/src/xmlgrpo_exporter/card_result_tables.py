@@ -106,8 +106,11 @@ def evaluation_tables(file: ResultFile) -> list[tuple[str, Table]]:
                             summary,
                         ),
                     )
-                    for metric, value in content["metrics"].items()
-                    if value.get("mean") is not None
+                    for metric in content["metrics"]
+                    if file.at(
+                        f"/tasks/{escape_pointer(task)}/metrics/{escape_pointer(metric)}/mean"
+                    )
+                    is not None
                 ),
             ),
         )

@@ -78,7 +78,7 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
         _read_if_there(root / "resolved.json", "results/resolved.json"),
         _read_if_there(run.merged / "merge.json", "results/merge.json"),
         _read_if_there((gguf_folder or run.gguf) / "check.json", "results/gguf-check.json"),
-        _read_if_there(root / "ladder.json", "results/ladder.json"),
+        _read_ladder(root / "ladder.json"),
         evals,
         others,
         run.curves if run.curves.is_file() else None,
@@ -94,12 +94,13 @@ def _read_evaluations(
     evals, others = [], []
     for path in sorted(run.eval.glob("*.json")):
         file = read_result(path, f"results/eval/{path.name}")
-        labels = {file.at(place) for place in ("/label", "/first", "/second")} - {None}
+        named = [file.at(place) for place in ("/label", "/first", "/second")]
+        labels = [label for label in named if label is not None]
         tasks = file.at("/tasks")
         is_result = isinstance(tasks, Mapping) and all(
             isinstance(file.at(f"/tasks/{escape_pointer(task)}/metrics"), Mapping) for task in tasks
         )
-        if is_result and labels and labels <= own:
+        if is_result and labels and all(label in own for label in map(str, labels)):
             evals.append(file)
         else:
             others.append(path)
@@ -109,6 +110,14 @@ def _read_evaluations(
 def published_bytes(file: ResultFile) -> bytes:
     """A result file as it is published."""
     return to_bytes(dict(file.content))
+
+
+def _read_ladder(path: Path) -> ResultFile | None:
+    ladder = _read_if_there(path, "results/ladder.json")
+    rungs = [] if ladder is None else ladder.at("/rungs")
+    if not isinstance(rungs, list) or not all(isinstance(rung, Mapping) for rung in rungs):
+        raise UserError(f"{path} is no ladder; remove it and climb again: make ladder RUN=…")
+    return ladder
 
 
 def _read_if_there(path: Path, published: str) -> ResultFile | None:
