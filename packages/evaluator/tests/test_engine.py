@@ -8,7 +8,7 @@ from xmlgrpo_evaluator.sequences import Prompt, Sampling, shared_prefix
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
-from .conftest import rows
+from .tiny_model import rows
 
 
 def with_model(test):

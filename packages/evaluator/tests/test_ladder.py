@@ -16,8 +16,9 @@ from xmlgrpo_evaluator.subject import subject_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 
-from .conftest import ITEMS, manifest
+from .conftest import manifest
 from .test_compare import result
+from .tiny_model import ITEMS
 
 TOTAL = 50
 SETTINGS = Settings()

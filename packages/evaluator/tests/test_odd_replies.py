@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from xmlgrpo_evaluator.cli import _main
 from xmlgrpo_evaluator.result import read_result
 
-from .conftest import export_gguf, rows, teach, worked
+from .conftest import command
+from .tiny_model import export_gguf, rows, teach, worked
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,9 +46,8 @@ def odd(tiny, tmp_path_factory):
 
 
 def scores(model, items, out, capsys):
-    words = ["run", "--model", model, "--data", items, "--out", out]
-    words += ["--max-new-tokens", LIMIT]
-    _main([str(word) for word in words])
+    words = ("--data", items, "--out", out, "--max-new-tokens", LIMIT)
+    command("run", "--model", model, *words)
     [task] = read_result(out)["tasks"].values()
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[00")]
     assert len(shown) == 4

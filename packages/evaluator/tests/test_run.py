@@ -5,39 +5,22 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from hashlib import sha256
 
 import pytest
 
-from xmlgrpo_evaluator.cli import _main
 from xmlgrpo_evaluator.result import read_result
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
-from .conftest import ITEMS, Tiny, rows
+from .conftest import SETTINGS, command, replies
+from .tiny_model import ITEMS, rows
 
 pytestmark = [
     pytest.mark.slow,
     # lm-eval and datasets leave files open and use what newer libraries deprecate
     pytest.mark.filterwarnings("default"),
 ]
-SETTINGS = ("--max-new-tokens", "48", "--quiet")
-
-
-def command(*words: object) -> int | None:
-    return _main([str(word) for word in words])
-
-
-@pytest.fixture(scope="module")
-def base_result(tiny: Tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("base") / "base.json"
-    command("run", "--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
-    return out
-
-
-def replies(path: Path) -> list[str]:
-    [task] = read_result(path)["tasks"].values()
-    return [item["replies"][0] for item in task["items"]]
 
 
 def test_the_result_counts_what_the_replies_say(base_result):
@@ -61,6 +44,16 @@ def test_prompts_and_batches_are_proven(base_result):
     assert (prompts["compared"], prompts["identical"]) == (ITEMS, ITEMS)
     assert prompts["begins_with"] == {"1": ITEMS}
     assert result["batch_check"] == {"items": 4, "identical": 4}
+
+
+def test_the_result_says_which_items_it_is_of(base_result, tiny):
+    assert read_result(base_result)["data"] == {
+        "source": "files",
+        "name": tiny.items.name,
+        "revision": None,
+        "sha256": sha256(tiny.items.read_bytes()).hexdigest(),
+        "rows": ITEMS,
+    }
 
 
 def test_an_independent_loop_gives_the_same_replies(base_result, tiny):
@@ -128,31 +121,6 @@ def test_a_finished_result_is_read_and_not_asked_again(base_result, tiny, capsys
     assert base_result.read_bytes() == before
 
 
-def test_the_stock_tool_gives_the_same_numbers(base_result, tiny, tmp_path):
-    from xmlgrpo_evaluator.tasks import task_folder
-
-    words = ["run", "--include_path", task_folder(), "--tasks", "gsm8k_xml", "--model", "hf"]
-    words += ["--model_args", f"pretrained={tiny.base},dtype=float32", "--device", "cpu"]
-    words += ["--apply_chat_template", "--batch_size", "4", "--output_path", tmp_path]
-    words += ["--gen_kwargs", "max_gen_toks=48", "--metadata", "reply_limit=48"]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lm_eval"), *map(str, words), f"data={tiny.items}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    found = list(tmp_path.rglob("results_*.json"))
-    assert found, done.stderr
-    stock = json.loads(found[0].read_text())["results"]["gsm8k_xml"]
-    ours = read_result(base_result)["tasks"]["gsm8k_xml"]["metrics"]
-    for name in ("strict_accuracy", "lenient_accuracy", "strict_format", "no_answer", "truncated"):
-        assert stock[f"{name},none"] == ours[name]["mean"], name
-        assert f"{name}_stderr,none" in stock
-    # the stock model does not count; the reply without its end token is tokenized again
-    assert stock["reply_tokens,none"] == pytest.approx(ours["reply_tokens"]["mean"] - 1, abs=0.5)
-
-
 def test_sampled_replies_give_pass_and_majority(tiny, tmp_path):
     out = tmp_path / "k.json"
     words = ("--model", tiny.base, "--data", tiny.items, "--limit", "4", "--k", "3", *SETTINGS)
@@ -203,81 +171,3 @@ def test_other_settings_do_not_overwrite_a_result(base_result, tiny):
     with pytest.raises(UserError, match=r"another max_new_tokens.*--out"):
         command("run", *words, "--max-new-tokens", "20")
     assert base_result.read_bytes() == before
-
-
-CHOICES = """\
-task: which_sum
-dataset_path: json
-dataset_name: null
-dataset_kwargs: {{data_files: {{test: {items}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: ["The answer is 5", "The answer is seven and twenty", "No"]
-doc_to_target: 0
-metric_list: [{{metric: acc}}]
-"""
-
-
-@pytest.mark.gguf
-class TestGguf:
-    def test_gguf_and_transformers_give_the_same_replies(
-        self, base_result, tiny, tiny_gguf, tmp_path
-    ):
-        out = tmp_path / "gguf.json"
-        words = ("--data", tiny.items, "--tokenizer", tiny.base, "--out", out, *SETTINGS)
-        command("run", "--model", tiny_gguf, *words)
-        assert replies(out) == replies(base_result)
-        ours, theirs = read_result(out), read_result(base_result)
-        assert ours["prompts"]["identical"] == ITEMS
-        assert ours["prompts"]["digest"] == theirs["prompts"]["digest"]
-        for name, metric in theirs["tasks"]["gsm8k_xml"]["metrics"].items():
-            assert ours["tasks"]["gsm8k_xml"]["metrics"][name] == metric
-
-    def test_an_independent_slow_loop_scores_the_file_alike(self, tiny, tiny_gguf, tmp_path):
-        """llama-cpp-python's high-level API: its template, tokens, loop and stop, one by one."""
-        from llama_cpp import Llama
-
-        out = tmp_path / "gguf.json"
-        words = ("--data", tiny.items, "--tokenizer", tiny.base, "--out", out, *SETTINGS)
-        command("run", "--model", tiny_gguf, *words)
-        items = read_result(out)["tasks"]["gsm8k_xml"]["items"]
-        slow = Llama(str(tiny_gguf), n_ctx=512, n_threads=1, verbose=False)
-        for item, row in zip(items, rows(), strict=True):
-            slow.reset()
-            done = slow.create_chat_completion(
-                reply.messages(row["question"]), temperature=0.0, repeat_penalty=1.0, max_tokens=48
-            )
-            text = done["choices"][0]["message"]["content"]
-            read = reply.parse(text)
-            assert item["replies"] == [text], row["id"]
-            assert item["scores"]["strict_format"] == read.strict
-            right = read.strict and read.answer == row["answer"].split("#### ")[1]
-            assert item["scores"]["strict_accuracy"] == right
-            stopped = done["choices"][0]["finish_reason"] == "stop"
-            assert item["scores"]["truncated"] == (not stopped)
-            # the high-level API does not count the token that ends the reply
-            counted = done["usage"]["completion_tokens"] + stopped
-            assert item["scores"]["reply_tokens"] == counted
-        slow.close()
-
-    def test_stock_multiple_choice_scores_alike(self, tiny, tiny_gguf, tmp_path):
-        (tmp_path / "which_sum.yaml").write_text(CHOICES.format(items=tiny.items))
-        results = []
-        for name, model in (("hf", tiny.base), ("gguf", tiny_gguf)):
-            out = tmp_path / f"{name}.json"
-            words = ("--task", "which_sum", "--include_path", tmp_path, "--out", out, "--quiet")
-            command("run", "--model", model, *words)
-            results.append(read_result(out)["tasks"]["which_sum"])
-        first, second = results
-        assert [i["scores"] for i in first["items"]] == [i["scores"] for i in second["items"]]
-        pairs = zip(first["items"], second["items"], strict=True)
-        for one, other in pairs:
-            for mine, theirs in zip(one["replies"], other["replies"], strict=True):
-                assert float(mine.strip("(").split(",")[0]) == pytest.approx(
-                    float(theirs.strip("(").split(",")[0]), rel=5e-3, abs=5e-3
-                )
-
-    def test_a_gguf_takes_no_adapter(self, tiny, tiny_gguf):
-        with pytest.raises(UserError, match="cannot be put on a GGUF"):
-            command("run", "--model", tiny_gguf, "--adapter", tiny.adapter)

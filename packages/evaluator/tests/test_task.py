@@ -13,7 +13,7 @@ from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
-from .conftest import rows
+from .tiny_model import rows
 
 FOLDER = task_folder() / "gsm8k_xml"
 
