@@ -70,8 +70,8 @@ def run_child(
             start_new_session=True,
         )
         try:
-            if memory_bytes is not None and sys.platform == "linux":
-                resource.prlimit(process.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+            if sys.platform == "linux":
+                _limit(process.pid, timeout_s, memory_bytes)
             why = _wait(process, started + timeout_s, timeout_s, on_poll)
         finally:
             if process.poll() is None:
@@ -81,6 +81,14 @@ def run_child(
         written.seek(max(0, log.stat().st_size - TAIL_CHARS))
         tail = written.read().decode("utf-8", errors="replace")
     return Ended(not why, why, tail, time.monotonic() - started)
+
+
+def _limit(pid: int, timeout_s: float, memory_bytes: int | None) -> None:
+    """Limits that the kernel keeps, even when this process is killed outright."""
+    cpu_s = int(timeout_s * (os.cpu_count() or 1)) + 1
+    resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    if memory_bytes is not None:
+        resource.prlimit(pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
 def _wait(

@@ -1,0 +1,159 @@
+"""The gates as functions of numbers: worked by hand, without llama.cpp or a model."""
+
+import json
+
+import pytest
+
+from xmlgrpo_exporter.bench import Bench
+from xmlgrpo_exporter.check import answers_gate, distance_gate, greedy_gate
+from xmlgrpo_exporter.distance import Distance
+from xmlgrpo_exporter.gguf_header import GgufHeader
+from xmlgrpo_exporter.quant_types import Limits
+from xmlgrpo_exporter.reference import Reference
+from xmlgrpo_exporter.vocabulary_gates import bos_gate, stop_gate, template_gate, tokens_gate
+
+LIMITS = Limits(mean_kl=0.01, top1=0.97, greedy_identical=0.5)
+PIECES = ["<unk>", "<bos>", "<eos>", "<end_of_turn>", "one", "two"]
+BOS, EOS, TURN_END, ONE, TWO = 1, 2, 3, 4, 5
+NAMES = {
+    "unknown": {"unk_token": "<unk>"},
+    "special": {"bos_token": "<bos>", "eos_token": "<eos>"},
+}
+NORMAL, CONTROL = 1, 3
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """Two prompts of one word, asked as a chat that only puts BOS in front."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {piece: i for i, piece in enumerate(PIECES)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, **NAMES["unknown"])),
+        **NAMES["special"],
+        chat_template="{{ bos_token }}{{ messages[0]['content'] }}",
+    )
+    reference = Reference(None, tokenizer, (EOS, TURN_END))
+    chats = [[{"role": "user", "content": word}] for word in ("one", "two")]
+    texts, ids = ["<bos>one", "<bos>two"], [[BOS, ONE], [BOS, TWO]]
+    return Bench(reference, "by hand", chats, texts, ids, [[TWO, EOS]], 8)
+
+
+def judged(gate) -> bool:
+    """Whether the gate let it through; a sentence stands there exactly when it did not."""
+    json.dumps(gate.as_json(), allow_nan=False)
+    assert bool(gate.why) is not gate.passed
+    return gate.passed
+
+
+@pytest.mark.parametrize(
+    ("distance", "passed"),
+    [
+        pytest.param(Distance(100, 1.0, 0.5, 97), True, id="on-both-limits"),
+        pytest.param(Distance(100, 1.1, 0.5, 100), False, id="too-far"),
+        pytest.param(Distance(100, 0.0, 0.0, 96), False, id="another-first-token"),
+        pytest.param(Distance(100, 0.0, 0.0, 100, finite=False), False, id="not-a-number"),
+        pytest.param(Distance(), False, id="nothing-compared"),
+    ],
+)
+def test_distance(distance, passed):
+    assert judged(distance_gate(distance, LIMITS)) is passed
+
+
+@pytest.mark.parametrize(("same", "passed"), [(4, True), (2, True), (1, False), (0, False)])
+def test_greedy(same, passed):
+    assert judged(greedy_gate(same, 4, LIMITS)) is passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "silent", "passed"),
+    [
+        pytest.param("7", False, True, id="words"),
+        pytest.param(" \n", False, False, id="nothing"),
+        pytest.param("", True, True, id="the-model-says-nothing-either"),
+    ],
+)
+def test_answers(answer, silent, passed):
+    result = {
+        "answer": answer,
+        "load_s": 0.1,
+        "peak_gib": 0.5,
+        "greedy_tokens_per_s": 9.0,
+        "finish_reason": "stop",
+    }
+    assert judged(answers_gate(result, 1.0, 60.0, silent=silent)) is passed
+
+
+@pytest.mark.parametrize(
+    ("ids", "passed"),
+    [
+        pytest.param([[BOS, ONE], [BOS, TWO]], True, id="the-same"),
+        pytest.param([[BOS, ONE], [BOS, ONE, ONE]], False, id="split-otherwise"),
+        pytest.param([[BOS, ONE], [BOS]], False, id="shorter"),
+    ],
+)
+def test_tokens(bench, ids, passed):
+    gate = tokens_gate({"ids": ids}, bench)
+    assert judged(gate) is passed
+    assert gate.found["mismatches"] == (0 if passed else 1)
+
+
+RIGHT = [[BOS, ONE], [BOS, TWO]]
+
+
+@pytest.mark.parametrize(
+    ("chat", "raw", "passed"),
+    [
+        pytest.param(RIGHT, RIGHT, True, id="one"),
+        pytest.param([[BOS, BOS, ONE], [BOS, TWO]], RIGHT, False, id="two-in-a-chat"),
+        pytest.param(RIGHT, [[ONE], [TWO]], False, id="none-in-raw-text"),
+        pytest.param(RIGHT, [[BOS, ONE, BOS], [BOS, TWO]], False, id="a-second-further-on"),
+        pytest.param(RIGHT[:1], RIGHT, False, id="a-chat-not-rendered"),
+    ],
+)
+def test_one_bos(bench, chat, raw, passed):
+    assert judged(bos_gate({"chat_ids": chat, "raw_ids": raw}, bench)) is passed
+
+
+@pytest.mark.parametrize(
+    ("template", "rendered", "error", "passed"),
+    [
+        pytest.param("same", ["<bos>one", "<bos>two"], "", True, id="the-same"),
+        pytest.param("other", ["<bos>one", "<bos>two"], "", False, id="another-text"),
+        pytest.param("same", ["<bos>one", "two"], "", False, id="rendered-otherwise"),
+        pytest.param("same", [], "no such filter", False, id="does-not-work"),
+    ],
+)
+def test_template(bench, template, rendered, error, passed):
+    text = bench.template if template == "same" else "{{ 1 }}"
+    header = GgufHeader(3, {"tokenizer.chat_template": text}, ())
+    read = {"chat_texts": rendered, "template_error": error}
+    assert judged(template_gate(header, read, bench)) is passed
+
+
+@pytest.mark.parametrize(
+    ("ends", "piece", "kind", "passed"),
+    [
+        pytest.param({EOS: True, TURN_END: True}, "<end_of_turn>", CONTROL, True, id="all"),
+        pytest.param({EOS: True, TURN_END: False}, "<end_of_turn>", CONTROL, False, id="runs-on"),
+        pytest.param({EOS: True, TURN_END: True}, "<fin>", CONTROL, False, id="renamed"),
+        pytest.param({EOS: True, TURN_END: True}, "<end_of_turn>", NORMAL, False, id="plain-text"),
+    ],
+)
+def test_stop(bench, ends, piece, kind, passed):
+    pieces = [piece if i == TURN_END else text for i, text in enumerate(PIECES)]
+    kinds = [kind] * len(PIECES)
+    metadata = {"tokenizer.ggml.tokens": pieces, "tokenizer.ggml.token_type": kinds}
+    read = {
+        "ends_generation": {str(token): does for token, does in ends.items()},
+        "eos_id": EOS,
+        "eot_id": TURN_END,
+    }
+    assert judged(stop_gate(GgufHeader(3, metadata, ()), read, bench)) is passed
+
+
+def test_token_types_that_are_no_list_do_not_end_the_check(bench):
+    metadata = {"tokenizer.ggml.tokens": PIECES, "tokenizer.ggml.token_type": 3}
+    read = {"ends_generation": {"2": True, "3": True}, "eos_id": EOS, "eot_id": TURN_END}
+    assert not judged(stop_gate(GgufHeader(3, metadata, ()), read, bench))
