@@ -1,8 +1,11 @@
 """A process among others: its place, its GPU, its part of a list of prompts."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +152,73 @@ def test_shared_prompts_come_back_in_their_order(number: int, count: int, sample
         wired: Any = Wired(rank, count, parts)
         assert SharedEngine(engine, wired)(prompts, samples, GREEDY) == alone
         assert sum(engine.asked) <= -(-number // count)  # its share, and no more
+
+
+MEETING = """
+import sys
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import BadRow
+from xmlgrpo_trainer.ranks import EndedElsewhere, joined
+
+
+def bad_row():
+    if ranks.index == int(sys.argv[1]):
+        raise BadRow("train-7", "an answer", "nothing")
+    return ranks.index
+
+
+with joined("cpu", 60) as ranks:
+    assert ranks.gather(ranks.index * 10) == [0, 10]
+    assert ranks.on_first(lambda: ranks.index) == 0
+    assert ranks.together(lambda: ranks.index) == ranks.index
+    for stage in (ranks.together, ranks.on_first, ranks.alike):
+        try:
+            result = stage(bad_row)
+        except (UserError, EndedElsewhere) as error:
+            print(ranks.index, stage.__name__, type(error).__name__, error)
+        else:
+            print(ranks.index, stage.__name__, result)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("failing", "first", "second"),
+    [
+        pytest.param(
+            1,
+            ["together UserError", "on_first 0", "alike UserError"],
+            ["together EndedElsewhere", "on_first 0", "alike UserError"],
+            id="on-the-second",
+        ),
+        pytest.param(
+            0,
+            ["together UserError", "on_first UserError", "alike UserError"],
+            ["together EndedElsewhere", "on_first EndedElsewhere", "alike UserError"],
+            id="on-the-first",
+        ),
+    ],
+)
+def test_what_one_of_two_processes_finds_both_know(
+    failing: int, first: list[str], second: list[str], tmp_path: Path
+) -> None:
+    script = tmp_path / "meeting.py"
+    script.write_text(MEETING)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    ran = subprocess.run(
+        [sys.executable, *torchrun, str(script), str(failing)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    for index, expected in enumerate((first, second)):
+        lines = [line for line in ran.stdout.splitlines() if line.startswith(f"{index} ")]
+        for line, words in zip(lines, expected, strict=True):
+            assert line.startswith(f"{index} {words}")
+            assert ("train-7" in line) == ("on_first 0" not in words)
 
 
 def test_the_messages_of_a_lost_process_name_no_build_path() -> None:

@@ -78,19 +78,21 @@ class Ranks:
         except UserError as error:
             raise self.everywhere(error) from None
 
-    def alike(self, work: Callable[[], T]) -> T:
+    def alike(self, work: Callable[[], T], kind: type[UserError] = UserError) -> T:
         """Do `work` as `together` does, but for a rank that has to tidy up before it ends.
 
         Raises:
-            UserError: on every rank, what went wrong on any; what is left to say is said once with
-                `everywhere`.
+            UserError: of this `kind`, on every rank, what went wrong on any; what is left to say is
+                said once with `everywhere`.
         """
         if self.count == 1:
             return work()
         result, error = _tried(work)
-        errors = [found for found in self.gather(error) if found is not None]
-        if errors:
-            raise errors[0]
+        # the words travel and not the error: one that takes more than its message does not pickle
+        said = self.gather(None if error is None else str(error))
+        first = next((words for words in said if words is not None), None)
+        if first is not None:
+            raise kind(first) from error
         return result  # type: ignore[return-value]  # without an error there is a result
 
     def on_first(self, work: Callable[[], T]) -> T:
@@ -104,12 +106,12 @@ class Ranks:
             return work()
         import torch.distributed as dist
 
-        outcome: list[Any] = list(_tried(work)) if self.is_first else [None, None]
+        result, error = _tried(work) if self.is_first else (None, None)
+        outcome: list[Any] = [result, None if error is None else str(error)]
         dist.broadcast_object_list(outcome, src=0)
-        result, error = outcome
-        if error is not None:
-            raise self.everywhere(error)
-        return result  # type: ignore[no-any-return]  # it went through a list of anything
+        if outcome[1] is not None:
+            raise self.everywhere(UserError(outcome[1])) from error
+        return outcome[0]  # type: ignore[no-any-return]  # it went through a list of anything
 
     def everywhere(self, error: UserError) -> Exception:
         """What this rank raises for an error that every rank has."""

@@ -79,7 +79,7 @@ def _guarded(
                 ) from error
             return _checked(raw, texts, where)
 
-        scores = ranks.alike(called)
+        scores = ranks.alike(called, RewardError)
         batch.questions = [_question(prompt) for prompt in prompts]
         batch.golds = [str(gold) for gold in columns.get("answer", [""] * len(texts))]
         batch.texts = texts
