@@ -239,12 +239,13 @@ def _merged(linear: Any) -> Tensor:
     weight = unpacked(linear.base_layer.weight)
     if linear.disable_adapters or linear.merged:
         return weight
-    merged = weight.float()  # rounded once, after the sum: an early update is smaller than a step
     for name in linear.active_adapters:
         if name in linear.lora_A:
             down, up = linear.lora_A[name].weight, linear.lora_B[name].weight
-            merged = torch.addmm(merged, up.float(), down.float(), alpha=linear.scaling[name])
-    return merged.to(weight.dtype)
+            down, up = down.to(weight.dtype), up.to(weight.dtype)  # as the policy applies them
+            # one product, rounded once, after the sum
+            weight = torch.addmm(weight, up, down, alpha=linear.scaling[name])
+    return weight
 
 
 def _is_readable(weight: Tensor) -> bool:

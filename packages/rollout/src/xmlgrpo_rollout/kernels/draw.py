@@ -30,7 +30,7 @@ def _blocks(
     block_token,
     block_max,
     block_total,
-    temperature,
+    factor,
     vocabulary,
     GREEDY: tl.constexpr,
     FILTERED: tl.constexpr,
@@ -39,25 +39,26 @@ def _blocks(
 ):
     row = tl.program_id(0).to(tl.int64)
     block, blocks = tl.program_id(1), tl.num_programs(1)
-    quarter = tl.arange(0, BLOCK // 4)
+    lane = tl.arange(0, BLOCK // 4)
     # rows x vocabulary / 4 places; with the steps they would be too many for 32 bits, so the step
     # is in the seed
-    place = ((tl.load(first_row) + row) * blocks + block) * (BLOCK // 4) + quarter
+    place = ((tl.load(first_row) + row) * blocks + block) * (BLOCK // 4) + lane
     key = tl.load(seed) + tl.load(step)
     # one call of the generator gives four numbers
     uniform_0, uniform_1, uniform_2, uniform_3 = tl.rand4x(key, place.to(tl.uint32))
-    best = -float("inf")
-    token = 0
-    highest = -1e30
-    total = 0.0
+    # each lane keeps its own best and sum, so that the lanes are put together only once
+    best = tl.full([BLOCK // 4], -float("inf"), tl.float32)
+    token = tl.zeros([BLOCK // 4], tl.int32)
+    highest = tl.full([BLOCK // 4], -1e30, tl.float32)
+    total = tl.zeros([BLOCK // 4], tl.float32)
     for part in tl.static_range(4):
         first = block * BLOCK + part * (BLOCK // 4)
-        inside = first + quarter < vocabulary
-        where = row * vocabulary + first + quarter
+        inside = first + lane < vocabulary
+        where = row * vocabulary + first + lane
         scaled = tl.load(logits + where, mask=inside, other=-float("inf"))
-        scaled = scaled.to(tl.float32) / temperature
-        higher = tl.maximum(highest, tl.max(scaled, axis=0))
-        total = total * tl.exp(highest - higher) + tl.sum(tl.exp(scaled - higher), axis=0)
+        scaled = scaled.to(tl.float32) * factor
+        higher = tl.maximum(highest, scaled)
+        total = total * tl.exp(highest - higher) + tl.exp(scaled - higher)
         highest = higher
         candidates = scaled
         if FILTERED:
@@ -76,14 +77,16 @@ def _blocks(
             series = uniform * (1 + uniform * (0.5 + uniform * (1.0 / 3)))
             exponential = tl.where(uniform < 0.01, series, -tl.log(1 - uniform))
             candidates = candidates - tl.log(exponential)
-        part_best, part_place = tl.max(candidates, axis=0, return_indices=True)
-        token = tl.where(part_best > best, first + part_place, token)
-        best = tl.maximum(best, part_best)
+        token = tl.where(candidates > best, first + lane, token)
+        best = tl.maximum(best, candidates)
     out = row * blocks + block
-    tl.store(block_best + out, best)
-    tl.store(block_token + out, token)
-    tl.store(block_max + out, highest)
-    tl.store(block_total + out, total)
+    top = tl.max(best, axis=0)
+    # the first of equals, as torch's argmax
+    tl.store(block_token + out, tl.min(tl.where(best == top, token, 2**31 - 1), axis=0))
+    tl.store(block_best + out, top)
+    top = tl.max(highest, axis=0)
+    tl.store(block_max + out, top)
+    tl.store(block_total + out, tl.sum(total * tl.exp(highest - top), axis=0))
 
 
 @triton.jit
@@ -99,7 +102,7 @@ def _finish(
     tokens,
     written,
     logprobs,
-    temperature,
+    factor,
     vocabulary,
     blocks,
     stop_count,
@@ -119,7 +122,7 @@ def _finish(
     top = tl.max(highest, axis=0)
     total = tl.load(block_total + parts, mask=is_block, other=0.0)
     normaliser = top + tl.log(tl.sum(total * tl.exp(highest - top), axis=0))
-    logit = tl.load(logits + row * vocabulary + token).to(tl.float32) / temperature
+    logit = tl.load(logits + row * vocabulary + token).to(tl.float32) * factor
     stop = tl.arange(0, STOPS)
     ends = tl.load(stops + stop, mask=stop < stop_count, other=-1)
     stopped = tl.sum((ends == token).to(tl.int32), axis=0) > 0
@@ -181,7 +184,7 @@ def draw(
     """
     rows, vocabulary = logits_R_V.shape
     greedy = temperature == 0
-    divisor = 1.0 if greedy else temperature
+    factor = 1.0 if greedy else 1 / temperature
     parts = (room.best, room.token, room.highest, room.total)
     _blocks[(rows, room.blocks)](
         logits_R_V,
@@ -190,7 +193,7 @@ def draw(
         step,
         first_row,
         *parts,
-        divisor,
+        factor,
         vocabulary,
         GREEDY=greedy,
         FILTERED=choice_R_V is not None,
@@ -207,7 +210,7 @@ def draw(
         tokens_R,
         written_R_T,
         logprobs_R_T,
-        divisor,
+        factor,
         vocabulary,
         room.blocks,
         len(stops_E),

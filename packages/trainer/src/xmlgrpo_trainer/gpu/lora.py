@@ -67,7 +67,7 @@ def _is_plain(module: Any) -> bool:
     base = getattr(module, "base_layer", None)
     return (
         isinstance(base, nn.Linear)
-        and base.bias is None
+        and getattr(base, "bias", None) is None
         and hasattr(module, "lora_A")
         and len(module.lora_A) == 1
         and not module.lora_variant  # DoRA and its like
