@@ -2,15 +2,14 @@
 
     python ci/bench_quants.py                                  # outputs/tiny/merged
     python ci/bench_quants.py --model FOLDER --types q8_0 q4_k_m
-    python ci/bench_quants.py --random-270m                    # its tokenizer, random weights
+    python ci/bench_quants.py --random                         # its tokenizer, random weights
 
 Every file goes through the export's own gates, with the type's own limits.  The damaged copies are
 of the f16 file, so they are held against the limits of a copy; what they would do under a looser
 limit can be read off their distance.
 
-Random weights know no language; what they share with real ones is the arithmetic of 18 layers, the
-shape (gemma-3-270m's) and, by scaling the last norm, how sure they are of the next token (entropy
-about 1 nat).
+Random weights know no language; what they share with real ones is the arithmetic of gemma-3-270m's
+18 layers and, by scaling the last norm, how sure they are of the next token (about 1 nat).
 """
 
 # ruff: noqa: PLC0415  # --help and bad arguments are answered before torch is loaded
@@ -40,9 +39,8 @@ if TYPE_CHECKING:
 TYPES = "f16 bf16 q8_0 q6_k q5_k_m q4_k_m q4_0 iq4_xs q3_k_m q2_k"
 TIMEOUT_S = 3600
 ENTROPY_NATS = 1.0
-# gemma-3-270m's config.json
+# gemma-3-270m's config.json, but for the vocabulary: that is the tokenizer's
 SHAPE = {
-    "vocab_size": 262_144,
     "hidden_size": 640,
     "num_hidden_layers": 18,
     "num_attention_heads": 4,
@@ -59,7 +57,7 @@ def main() -> int:
     """Make the files, put each through the gates, print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("outputs/tiny/merged"))
-    parser.add_argument("--random-270m", action="store_true", help="random weights, its tokenizer")
+    parser.add_argument("--random", action="store_true", help="its tokenizer, random weights")
     parser.add_argument("--types", nargs="+", default=[TYPES], help=f"default: {TYPES}")
     parser.add_argument("--data", type=Path, help="questions, as for xmlgrpo-export check")
     parser.add_argument("--prompts", type=int, default=16)
@@ -70,8 +68,8 @@ def main() -> int:
         raise UserError(f"expected a model folder, found none at {arguments.model}; give --model")
     with TemporaryDirectory(prefix="xmlgrpo-quants-") as scratch:
         model = arguments.model
-        if arguments.random_270m:
-            model = random_model(model, Path(scratch) / "random-270m")
+        if arguments.random:
+            model = random_model(model, Path(scratch) / "random")
         measure(model, types, arguments, Path(scratch))
     return 0
 
@@ -221,17 +219,18 @@ def _view(path: Path, tensor: Tensor) -> Any:
 
 
 def random_model(tokenizer_of: Path, folder: Path) -> Path:
-    """Random weights of gemma-3-270m's shape, about as sure of the next token as a real model."""
+    """Random weights of gemma-3-270m's layers, about as sure of the next token as a real model."""
     import torch
     from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
 
     torch.manual_seed(0)
-    config = Gemma3TextConfig(**SHAPE, bos_token_id=2, eos_token_id=1, pad_token_id=0)
-    model = Gemma3ForCausalLM(config).eval()
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_of, local_files_only=True)
-    ids = tokenizer("How many apples are left when 3 of 12 are eaten?", return_tensors="pt")
+    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
+    config = Gemma3TextConfig(**SHAPE, vocab_size=len(tokenizer), **ids)
+    model = Gemma3ForCausalLM(config).eval()
+    asked = tokenizer("How many apples are left when 3 of 12 are eaten?", return_tensors="pt")
     with torch.inference_mode():
-        logits_tv = model(ids["input_ids"]).logits[0].double().numpy()
+        logits_tv = model(asked["input_ids"]).logits[0].double().numpy()
     low, high = 1.0, 64.0
     while high - low > 0.01:
         scale = (low + high) / 2
