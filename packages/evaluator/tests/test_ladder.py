@@ -110,11 +110,28 @@ def test_a_gguf_without_a_merged_model_is_held_against_the_adapter(evaluated):
     assert [rung["against"] for rung in ladder["rungs"]] == [None, None, "tuned", "tuned"]
 
 
-def test_the_result_of_weights_that_changed_since_is_not_taken(evaluated):
-    (evaluated.gguf / "sums-q4_k_m.gguf").write_bytes(b"y" * 500)
-    with pytest.raises(UserError, match=r"sums-q4_k_m\.json is the result .*\(another model\)"):
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [
+        pytest.param("gguf/sums-q4_k_m.gguf", "sums-q4_k_m", id="a-gguf"),
+        pytest.param("merged/model.safetensors", "merged", id="merged-weights"),
+        pytest.param("adapter/adapter_config.json", "tuned", id="the-adapters-scale"),
+    ],
+)
+def test_the_result_of_a_model_that_changed_since_is_not_taken(evaluated, file, label):
+    path = evaluated.root / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of the file, which keeps its size
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{label}\.json is the result .*\(another model\)"):
         climbed(evaluated)
     assert not (evaluated.root / "ladder.json").exists()
+
+
+def test_a_run_that_was_moved_keeps_its_results(evaluated, tmp_path):
+    moved = RunFolder(tmp_path / "elsewhere" / "sums")
+    shutil.copytree(evaluated.root, moved.root)
+    assert climbed(moved)[0]
 
 
 @pytest.mark.parametrize(

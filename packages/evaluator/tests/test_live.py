@@ -54,6 +54,16 @@ def test_a_pipe_gets_plain_lines():
     ]
 
 
+def test_a_right_answer_outside_the_form_does_not_count():
+    out = io.StringIO()
+    doc = {"task": "gsm8k", "gold": "5", "user_text": "?"}
+    request = Instance("generate_until", doc, ("p", {}), 0)
+    with Live(Console(file=out, width=100), "m", quiet=False) as live:
+        live.begin([request])
+        live(request, CountedReply("It is 5", tokens=3, truncated=False))
+    assert out.getvalue() == "[001/001] ✅=0 | Acc=0.00% | Pred: 5 | GT: 5\n"
+
+
 def test_items_of_stock_tasks_do_not_count_as_wrong():
     out = io.StringIO()
     ours = Instance(

@@ -84,6 +84,15 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(gain, loss, ite
     assert 0.94 <= covered <= 0.995
 
 
+def test_the_interval_of_bonett_and_price_worked_by_hand():
+    # 50 items, 10 gained, 2 lost.  With one more of each, of 52: 11/52 - 3/52 = 8/52 = 0.153846;
+    # variance (14/52 - (8/52)^2) / 52 = (0.269231 - 0.023669) / 52 = 0.0047223, its root 0.0687194;
+    # 1.959964 * 0.0687194 = 0.1346876.  The value itself is 8/50.
+    gap = Paired(both=20, only_first=2, only_second=10, neither=18).difference
+    assert gap.value == 0.16
+    assert (gap.low, gap.high) == pytest.approx((0.019159, 0.288534), abs=2e-6)
+
+
 def test_mean_difference_of_shares():
     gap = mean_difference([0.0, 0.5, 1.0, 0.25], [0.5, 0.5, 1.0, 0.75])
     assert gap.value == pytest.approx(0.25)

@@ -49,13 +49,13 @@ def requests(prompts, options=GREEDY):
 def ask(tmp_path):
     heard = []
 
-    def run(inner, asked, seeds_requests=True):
+    def run(inner, asked, seeds_requests=True, seed=0):
         heard.clear()
-        with Journal(tmp_path / "replies.jsonl", {"s": 1}) as journal:
+        with Journal(tmp_path / f"replies-{seed}.jsonl", {"s": 1}) as journal:
             front = ResumableLM(
                 inner,
                 journal,
-                seed=0,
+                seed=seed,
                 seeds_requests=seeds_requests,
                 before=lambda _requests: None,
                 on_reply=lambda request, reply, new: heard.append((request.args[0], reply, new)),
@@ -97,6 +97,13 @@ def test_repeated_requests_are_told_apart_and_get_seeds_of_their_own(ask):
     assert len(second.asked) == 1
     assert len(set(seeds)) == 4
     assert None not in seeds
+
+
+def test_another_seed_of_the_run_gives_other_seeds(ask):
+    one, other = Parrot(), Parrot()
+    ask(one, requests(["a", "b"], SAMPLED), seed=1)
+    ask(other, requests(["a", "b"], SAMPLED), seed=2)
+    assert not set(one.seeds) & set(other.seeds)
 
 
 def test_a_model_without_seeds_of_its_own_is_not_handed_one(ask):

@@ -104,6 +104,7 @@ WRONG = reply.render("2+3=4", "4")
         pytest.param(
             [WRONG, "4", "5", "5"], (0.0, 0.0, 0.0), id="replies-out-of-form-have-no-vote"
         ),
+        pytest.param([GOOD, "4", "4"], (1 / 3, 1.0, 1.0), id="only-replies-in-form-are-counted"),
         pytest.param(["", "", ""], (0.0, 0.0, 0.0), id="nobody-votes"),
         pytest.param([GOOD, WRONG], (0.5, 1.0, 1.0), id="a-tie-goes-to-the-first"),
     ],

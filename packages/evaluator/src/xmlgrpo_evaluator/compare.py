@@ -16,7 +16,10 @@ from xmlgrpo_rewards.errors import UserError
 
 COMPARISON_FORMAT = 1
 _EXAMPLE_CHARS = 400
-NOT_OF_THE_MODEL = ("limit", "seed", "k", "max_new_tokens", "chat_template", "data", "harness")
+NOT_OF_THE_MODEL = (
+    *("limit", "seed", "k", "max_new_tokens", "chat_template", "data", "format_version"),
+    "harness",
+)
 
 
 def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.subject import differences
 from xmlgrpo_rewards.errors import UserError
 
 Key = tuple[str, int]
@@ -102,17 +103,12 @@ class Journal:
 
     def _check_subject(self, line: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
         found = line.get("subject")
-        if found == json.loads(json.dumps(subject)):
-            return
-        differing = sorted(
-            name
-            for name in subject
-            if not isinstance(found, dict) or found.get(name) != subject[name]
-        )
-        raise UserError(
-            f"{self.path} holds replies of another evaluation (another "
-            f"{', '.join(differing) or 'file'}); delete it to start again, or name another --out"
-        )
+        differing = differences(found, subject) if isinstance(found, dict) else ["file"]
+        if differing:
+            raise UserError(
+                f"{self.path} holds replies of another evaluation (another "
+                f"{', '.join(differing)}); delete it to start again, or name another --out"
+            )
 
 
 def _parse(raw: bytes) -> dict[str, Any] | None:

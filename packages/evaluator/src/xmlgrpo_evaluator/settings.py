@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.run_folder import RunFolder
 
 DEFAULT_TASK = "gsm8k_xml"
@@ -79,6 +80,7 @@ class Settings:
             "max_new_tokens": self.max_new_tokens,
             "chat_template": self.chat_template,
             "data": data_digest,
+            "format_version": FORMAT_VERSION,
             "harness": dict(self.harness),
             "model_args": dict(self.model_args),
         }

@@ -24,14 +24,31 @@ def read_result_of(path: Path, subject: Mapping[str, Any]) -> dict[str, Any]:
         UserError: it is of another model, other settings or other items; or it cannot be read.
     """
     result = read_result(path)
-    found = result["subject"]
-    differing = [key for key in subject if found.get(key) != subject[key]]
+    differing = differences(result["subject"], subject)
     if differing:
         raise UserError(
             f"{path} is the result of another evaluation (another {', '.join(differing)}); delete "
             "it, or have this one written elsewhere (--model with --out)"
         )
     return result
+
+
+def differences(found: Mapping[str, Any], subject: Mapping[str, Any]) -> list[str]:
+    """The names of what is not the same in two subjects.
+
+    A model with files is the same wherever they lie: a run that was moved keeps its results.
+    """
+    return [
+        key
+        for key in subject
+        if found.get(key) != subject[key]
+        and not (key == "model" and _is_same_model(found.get(key), subject[key]))
+    ]
+
+
+def _is_same_model(found: Any, model: Mapping[str, Any]) -> bool:
+    content = model.get("content")
+    return content is not None and isinstance(found, Mapping) and found.get("content") == content
 
 
 def plain(value: Any) -> Any:
