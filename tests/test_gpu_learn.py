@@ -1,12 +1,9 @@
-"""The learning experiment of ci/gpu/learn: its problems, its pretraining, its exam, the whole."""
+"""The learning experiment of ci/gpu/learn: its splits, its pretraining, its exam, the whole."""
 
 import json
-import random
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +43,6 @@ def scripts() -> Iterator[SimpleNamespace]:
     import curriculum
     import exams
     import pretrain
-    import renumber
     import scales
     import splits
 
@@ -55,104 +51,10 @@ def scripts() -> Iterator[SimpleNamespace]:
         curriculum=curriculum,
         exams=exams,
         pretrain=pretrain,
-        renumber=renumber,
         scales=scales,
         splits=splits,
     )
     sys.path.remove(str(SCRIPTS))
-
-
-def dice(seed: int = 0) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - no secret depends on it
-
-
-def notes_are_right(answer: str) -> bool:
-    notes = re.findall(r"<<([^=]*)=([^>]*)>>", answer)
-    # digits and signs only: the pattern of a note's expression is checked first
-    assert all(re.fullmatch(r"[-+*/0-9.() ]+", expression) for expression, _ in notes)
-    return all(Fraction(eval(expression)) == Fraction(value) for expression, value in notes)  # noqa: S307
-
-
-class TestProblems:
-    def test_every_made_up_problem_is_worked_out_rightly(self, scripts: Any) -> None:
-        rows = scripts.curriculum.generate(3000, "a", easy=0.2)
-        task = get_task("gsm8k")
-        for row in rows:
-            gold = task.example(row, "row").gold
-            assert row["answer"].endswith(f"\n#### {gold}")
-            assert notes_are_right(row["answer"]), row
-            assert int(gold) >= 0, row
-        assert rows == scripts.curriculum.generate(3000, "a", easy=0.2)
-
-    def test_held_out_questions_do_not_come_again(self, scripts: Any) -> None:
-        first = scripts.curriculum.generate(800, "a", easy=1.0)
-        asked = {row["question"] for row in first}
-        again = scripts.curriculum.generate(800, "a", easy=1.0, exclude=asked)
-        assert not asked & {row["question"] for row in again}
-
-    @pytest.mark.parametrize(
-        ("expression", "value"),
-        [
-            pytest.param("2+3*4", 14, id="product-first"),
-            pytest.param("(2+3)*4", 20, id="parentheses"),
-            pytest.param("10-4-3", 3, id="from-the-left"),
-            pytest.param("12/4/3", 1, id="division-from-the-left"),
-            pytest.param("0.2*50", 10, id="decimals"),
-            pytest.param(".5 * 8", 4, id="bare-point"),
-        ],
-    )
-    def test_sums_are_calculated(self, scripts: Any, expression: str, value: int) -> None:
-        assert scripts.renumber.calculate(expression) == value
-
-    @pytest.mark.parametrize("expression", ["", "2+", "x+1", "(2+3", "2 3", "5%", "2**3"])
-    def test_what_is_no_sum_is_refused(self, scripts: Any, expression: str) -> None:
-        with pytest.raises(ValueError, match="expected"):
-            scripts.renumber.calculate(expression)
-
-    def test_a_retold_row_is_worked_out_again(self, scripts: Any) -> None:
-        story = scripts.renumber.read_story(CLIPS)
-        assert story.free == (48,)
-        told = [scripts.renumber.retell(story, dice(seed)) for seed in range(20)]
-        assert len({row["question"] for row in told}) > 5
-        for row in told:
-            new = int(re.search(r"sold (\d+) clips", row["question"])[1])
-            half, both = new // 2, new + new // 2
-            assert new % 2 == 0
-            assert row["answer"] == (
-                f"In May {new}/2 = <<{new}/2={half}>>{half}.\n"
-                f"In all {new}+{half} = <<{new}+{half}={both}>>{both} clips.\n#### {both}"
-            )
-
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            pytest.param("It is 72.\n#### 72", id="no-notes"),
-            pytest.param("48/2 = <<48/2=25>>25\n#### 25", id="wrong-note"),
-            pytest.param("48/2 = <<48/2=24>>24\n#### 72", id="another-end"),
-            pytest.param("48% = <<48%=24>>24\n#### 24", id="no-sum"),
-            pytest.param("48/0 = <<48/0=24>>24\n#### 24", id="by-zero"),
-        ],
-    )
-    def test_a_row_that_does_not_calculate_is_not_retold(self, scripts: Any, answer: str) -> None:
-        assert scripts.renumber.read_story({**CLIPS, "answer": answer}) is None
-
-    def test_numbers_that_words_may_stand_for_stay(self, scripts: Any) -> None:
-        question = "For 7 days three cats eat 3 fish and 15 mice, 20% of 1/5 of 365.5 of 9."
-        story = scripts.renumber.read_story({**CLIPS, "question": question})
-        assert story.free == (9, 15)
-
-    def test_real_rows_stay_right_when_retold(self, scripts: Any, gsm8k_dir: Path) -> None:
-        lines = (gsm8k_dir / "train.jsonl").read_text(encoding="utf-8").splitlines()[:400]
-        stories = [scripts.renumber.read_story(json.loads(line)) for line in lines]
-        told = [scripts.renumber.retell(story, dice()) for story in stories if story]
-        found = [row for row in told if row]
-        assert len(found) > 200
-        for row in found:
-            gold = get_task("gsm8k").example(row, "row").gold
-            for expression, value in re.findall(r"<<([^=]*)=([^>]*)>>", row["answer"]):
-                exact = scripts.renumber.calculate(expression)
-                assert abs(exact - Fraction(value.replace(",", ""))) < Fraction(1, 1000), row
-            assert Fraction(gold) > 0
 
 
 class TestSplits:

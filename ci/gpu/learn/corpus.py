@@ -23,7 +23,7 @@ import numpy.typing as npt
 import renumber
 from tokenizers import Encoding, Tokenizer
 
-from xmlgrpo_trainer.tiny.problems import Row
+from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.targets import target
 
 # examples of a shard are sorted by length before they are cut into batches: the more, the less

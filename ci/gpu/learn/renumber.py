@@ -15,7 +15,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from xmlgrpo_trainer.tiny.problems import Row
+from xmlgrpo_trainer.tiny.story import Row
 
 NOTE = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
 NUMBER = re.compile(

@@ -12,7 +12,7 @@ from scales import Scale
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import read_jsonl
-from xmlgrpo_trainer.tiny.problems import Row
+from xmlgrpo_trainer.tiny.story import Row
 
 KEPT_FOR_GRPO = 5  # every fifth row of GSM8K's train split is kept from pretraining
 

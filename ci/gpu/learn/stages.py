@@ -29,7 +29,7 @@ from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.model import choose_placement
 from xmlgrpo_trainer.tiny.model import make_model
-from xmlgrpo_trainer.tiny.problems import Row
+from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END, train_tokenizer
 from xmlgrpo_trainer.tiny.warm_start import prompt_texts
@@ -37,6 +37,8 @@ from xmlgrpo_trainer.tiny.warm_start import prompt_texts
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "grpo.yaml"
 MADE = "pretraining.json"  # in the model's folder, written last
+# the modules of this folder that decide what the pretrained model is
+DECIDE = ("curriculum", "counting", "measuring", "saying", "renumber", "corpus", "pretrain")
 RETOLD_SHARE = 0.75
 WORKED_BEFORE, WORKED_HABIT, TAGGED = 0.9, 0.3, 0.4  # as in the embedded default
 TOKENIZER_ROWS = 10_000  # made up, and as many of GSM8K's
@@ -123,8 +125,8 @@ def _made_from(scale: Scale, seed: int, splits: Splits) -> str:
     for name in ("grpo_steps", "grpo_s", "overrides", "gsm8k_test"):
         settings.pop(name)
     digest = hashlib.sha256(json.dumps([settings, seed, splits.pretraining]).encode())
-    for source in ("curriculum.py", "renumber.py", "corpus.py", "pretrain.py"):
-        digest.update((HERE / source).read_bytes())
+    for source in DECIDE:
+        digest.update((HERE / f"{source}.py").read_bytes())
     return digest.hexdigest()
 
 

@@ -11,10 +11,10 @@ from xmlgrpo_trainer.config import (
     check_config,
     config_sha256,
     load_config,
-    parse_yaml,
     to_yaml,
 )
 from xmlgrpo_trainer.nearest import nearest
+from xmlgrpo_trainer.yaml_text import parse_yaml
 
 
 def write(folder: Path, text: str) -> Path:

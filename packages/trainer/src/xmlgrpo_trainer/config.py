@@ -8,16 +8,15 @@ heavy is imported, and names the file, the key, what came and the nearest key th
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.library_fields import tiny_settings
 from xmlgrpo_trainer.nearest import nearest
+from xmlgrpo_trainer.yaml_text import parse_yaml, write_yaml
 
 TINY = "tiny"
 
@@ -127,50 +126,6 @@ class RunConfig(Section):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `1e-5` is a number and a repeated key is an error."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back: text that looks like `1e5` gets quotes."""
-
-
-# YAML 1.1 reads 1e-5 as a string, for want of a point; everyone who writes it means a number
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
-
-
-def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            raise yaml.MarkedYAMLError(problem=f"key {key!r} twice", problem_mark=node.start_mark)
-    return dict(loader.construct_mapping(node, deep=True))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_repeats)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Read YAML text; `where` names it in the error.
-
-    Raises:
-        UserError: the text is not YAML, or repeats a key.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # _Loader is a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
-
-
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a configuration file and apply `key.sub=value` overrides in order.
 
@@ -247,7 +202,7 @@ def _keys_at(place: list[str]) -> list[str]:
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved configuration as YAML, every default written out."""
-    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return write_yaml(config.model_dump())
 
 
 def config_sha256(config: RunConfig) -> str:

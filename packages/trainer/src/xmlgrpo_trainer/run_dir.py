@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
-from xmlgrpo_trainer.config import RunConfig, check_config, parse_yaml, to_yaml
+from xmlgrpo_trainer.config import RunConfig, check_config, to_yaml
+from xmlgrpo_trainer.yaml_text import parse_yaml
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
 

@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from xmlgrpo_rewards.reply import SYSTEM
 from xmlgrpo_rewards.run_folder import write_json
 from xmlgrpo_trainer.tiny.model import make_model
-from xmlgrpo_trainer.tiny.problems import Row, warm_problems
+from xmlgrpo_trainer.tiny.problems import warm_problems
 from xmlgrpo_trainer.tiny.settings import TinySettings
+from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
 from xmlgrpo_trainer.tiny.warm_start import Example, Mixture, OnProgress, examples, train_on

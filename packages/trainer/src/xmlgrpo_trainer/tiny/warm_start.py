@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import Gemma3ForCausalLM, PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import messages
-from xmlgrpo_trainer.tiny.problems import Row
 from xmlgrpo_trainer.tiny.replicas import PartOfLoss, Replicas, single_threads
+from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END
 
