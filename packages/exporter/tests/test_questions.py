@@ -21,6 +21,16 @@ def test_questions_come_from_the_nearest_source(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "content", ["{", "[]", '{"items": [1]}', '{"items": [{}]}'], ids=["half", "list", "1", "{}"]
+)
+def test_broken_held_out_results(tmp_path, content):
+    (tmp_path / "holdout").mkdir()
+    (tmp_path / "holdout" / "before.json").write_text(content)
+    with pytest.raises(UserError, match=r"before\.json"):
+        load_questions(None, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("content", "expected"),
     [
         pytest.param("", "is empty", id="empty"),

@@ -31,8 +31,17 @@ class Base:
 
 
 def base_of(manifest: dict[str, Any], override: str | None) -> Base:
-    """The base that a run's manifest names, or the one given instead of it."""
-    stored = manifest["base"]
+    """The base that a run's manifest names, or the one given instead of it.
+
+    Raises:
+        UserError: the manifest does not say what was trained.
+    """
+    stored = manifest.get("base")
+    if not isinstance(stored, dict) or not {"name", "dtype"} <= stored.keys():
+        raise UserError(
+            f"the run's manifest.json says of its base model only {stored!r}; expected name and "
+            "dtype: restore the file, or train again"
+        )
     return Base(
         name=override or stored["name"],
         revision=None if override else stored.get("revision"),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_rewards.errors import UserError
 
 BUILT_IN = (
@@ -92,9 +93,19 @@ def _from_file(path: Path) -> tuple[str, ...]:
 
 
 def _held_out(folder: Path) -> Iterator[str]:
-    """The questions of the first result in the run's `holdout/`; every result has the same."""
+    """The questions of the first result in the run's `holdout/`; every result has the same.
+
+    Raises:
+        UserError: the result is not one.
+    """
     for file in sorted(folder.glob("*.json")):
-        items = json.loads(file.read_text(encoding="utf-8")).get("items", [])
-        if items:
-            yield from (item["question"] for item in items)
+        items = read_json(file).get("items", [])
+        try:
+            questions = [str(item["question"]) for item in items]
+        except (TypeError, KeyError):
+            raise UserError(
+                f"{file}: expected items with a question; restore it, or give --data"
+            ) from None
+        if questions:
+            yield from questions
             return
