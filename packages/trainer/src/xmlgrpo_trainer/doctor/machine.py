@@ -17,7 +17,7 @@ OPTIONAL = (
     ("bitsandbytes", "4-bit weights", "pip install bitsandbytes (needs a GPU)"),
     ("liger-kernel", "logits in chunks, less memory", "pip install liger-kernel (needs a GPU)"),
     ("vllm", "rollouts by vLLM", "a version that fits this torch, from vllm.ai (needs a GPU)"),
-    ("llama-cpp-python", "GGUF files", "make gguf-setup (5 to 8 minutes, needs a C++ compiler)"),
+    ("llama-cpp-python", "GGUF files", "make gguf-setup (about 3 minutes, needs a C++ compiler)"),
     ("wandb", "tracking with wandb", "pip install wandb, then watch.wandb=online or offline"),
 )
 LEAST_DISK_GIB, ENOUGH_DISK_GIB = 1.0, 5.0  # judgement: a tiny run; a 1B run with its exports
