@@ -6,6 +6,7 @@ import pytest
 
 from xmlgrpo_exporter.base_model import BaseModel
 from xmlgrpo_exporter.evidence import evidence_problems
+from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_exporter.run_results import read_results
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
@@ -91,8 +92,8 @@ def test_weights_replaced_since_are_refused(hub, run, file, content, expected):
 
 def test_another_adapter_than_training_left_is_refused(hub, run):
     manifest = json.loads((run / "manifest.json").read_text())
-    digest = weights_digest(weights_of(run / "adapter"))
-    run_folders.write_json(run / "manifest.json", manifest | {"adapter_digest": digest})
+    sha256 = sha256_of(run / "adapter/adapter_model.safetensors")
+    run_folders.write_json(run / "manifest.json", manifest | {"adapter_sha256": sha256})
     assert problems(run) == []
     (run / "eval/tuned.json").unlink()
     (run / "adapter/adapter_model.safetensors").write_bytes(OTHER)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xmlgrpo_exporter.base_model import BaseModel
-from xmlgrpo_exporter.fingerprint import fingerprint
+from xmlgrpo_exporter.fingerprint import fingerprint, sha256_of
 from xmlgrpo_exporter.merge_record import RECORD, require_compared
 from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_rewards.errors import UserError
@@ -35,9 +35,9 @@ def evidence_problems(run: RunFolder, base: BaseModel, results: RunResults) -> l
 
 def _training_problems(run: RunFolder, results: RunResults) -> list[str]:
     """The held-out result in the manifest is of the adapter that training left."""
-    trained = results.manifest and results.manifest.at("/adapter_digest")
-    here = weights_digest(weights_of(run.adapter))
-    if not trained or not here or trained == here:
+    trained = results.manifest and results.manifest.at("/adapter_sha256")
+    weights = run.adapter / "adapter_model.safetensors"
+    if not trained or not weights.is_file() or trained == sha256_of(weights):
         return []
     problem = (
         f"{run.adapter} is not the adapter that training left there, and the manifest's results "

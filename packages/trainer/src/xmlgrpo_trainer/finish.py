@@ -1,12 +1,12 @@
 """What a finished run leaves: the best adapter, the result after, curves, and last the manifest."""
 
+from hashlib import file_digest
 from typing import Any
 
 from rich.console import Console
 
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.run_folder import MANIFEST_FORMAT, write_json
-from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import TINY, config_sha256
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take
@@ -48,7 +48,8 @@ def finish(
     draw_curves(rows, folder.curves, f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps")
     manifest = describe(run, trainer.model, steps, kept, rollout)
     manifest["seconds"] = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
-    manifest["adapter_digest"] = weights_digest(weights_of(folder.adapter))  # who was asked
+    with (folder.adapter / "adapter_model.safetensors").open("rb") as asked:
+        manifest["adapter_sha256"] = file_digest(asked, "sha256").hexdigest()
     manifest["holdout"] = {
         "rows": len(after.items),
         "before": before.metrics(),
