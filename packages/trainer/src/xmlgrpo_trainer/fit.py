@@ -36,6 +36,7 @@ from xmlgrpo_trainer.selection import KeepBest, stopped_early
 from xmlgrpo_trainer.shared_engine import SharedEngine
 from xmlgrpo_trainer.update import (
     build_trainer,
+    correct_mismatch,
     rollout_function,
     steps_between_generations,
     training_rows,
@@ -76,6 +77,8 @@ def _fit(run: Prepared, console: Console) -> int:
     )
     if choice.trains:
         trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
+    if choice.rounds:
+        correct_mismatch(trainer, choice.engine)
     limit = config.holdout.max_new_tokens or sampling.max_new_tokens
     exam = Exam(
         engine=SharedEngine(choice.engine, ranks),
