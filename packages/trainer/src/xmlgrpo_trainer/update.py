@@ -60,8 +60,6 @@ def build_arguments(
     if on_gpu and placement.backend == "plain":
         # fused norms, and no whole logits: those are 8 bytes a token and piece of the vocabulary
         fields.setdefault("use_liger_kernel", find_spec("liger_kernel") is not None)
-        # cuDNN plans its attention for each new shape, 2 ms a call: fewer shapes, fewer plans
-        fields.setdefault("pad_to_multiple_of", 64)
     if processes > 1:
         # every weight of the adapter has a part in every loss: no search for those that have none
         fields.setdefault("ddp_find_unused_parameters", False)

@@ -10,8 +10,13 @@ from typing import Any
 
 def speed_up(trainer: Any) -> None:
     """Give trl's trainer, made for a model on a GPU, the operations of this package."""
+    import torch
+
     from xmlgrpo_trainer.gpu.lora import fuse_lora
 
+    # cuDNN plans its attention anew for every shape, 2 ms a call, and batches of texts have many;
+    # at lengths that are multiples of 64 its gradients were not finite (torch 2.11, H100)
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     fuse_lora(trainer.model)
     if trainer.use_liger_kernel:
         from xmlgrpo_trainer.gpu.logprobs import use_in_trl
