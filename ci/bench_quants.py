@@ -23,9 +23,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from xmlgrpo_exporter.check import FileCheck, check_file
 from xmlgrpo_exporter.gguf_header import GgufHeader, Tensor, read_header
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 TYPES = "f16 bf16 q8_0 q6_k q5_k_m q4_k_m q4_0 iq4_xs q3_k_m q2_k"
 TIMEOUT_S = 3600
 ENTROPY_NATS = 1.0
+ROW = "{:18} {:>6} {:>9} {:>9} {:>7} {:>9}  {}"
 # gemma-3-270m's config.json, but for the vocabulary: that is the tokenizer's
 SHAPE = {
     "hidden_size": 640,
@@ -54,7 +52,7 @@ SHAPE = {
 
 
 def main() -> int:
-    """Make the files, put each through the gates, print the table."""
+    """Make the files, put each through the gates, print a line each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("outputs/tiny/merged"))
     parser.add_argument("--random", action="store_true", help="its tokenizer, random weights")
@@ -84,7 +82,6 @@ def measure(
     from xmlgrpo_exporter.staging import stage
     from xmlgrpo_exporter.stored_weights import weights_of
 
-    console = Console(highlight=False)
     questions = load_questions(arguments.data, model.parent)
     bench = prepare_bench(
         model,
@@ -96,15 +93,13 @@ def measure(
     )
     weights, _ = weights_of(model)
     nats = np.mean([entropy(bench, i) for i in range(len(bench.replies))])
-    table = Table(
-        title=f"{weights:,} weights, entropy {nats:.2f} nats, {bench.source}", box=SIMPLE_HEAD
-    )
-    for heading in ("file", "bits", "mean KL", "worst KL", "top-1", "identical", "gates"):
-        table.add_column(heading, no_wrap=True)
+    print(f"{weights:,} weights, entropy {nats:.2f} nats, {bench.source}")
+    print(ROW.format("file", "bits", "mean KL", "worst KL", "top-1", "identical", "gates"))
 
     def judge(label: str, path: Path) -> None:
         found = check_file(path, bench, given=GivenLimits(), timeout_s=TIMEOUT_S)
-        table.add_row(label, f"{8 * path.stat().st_size / weights:.2f}", *numbers(found))
+        bits = f"{8 * path.stat().st_size / weights:.2f}"
+        print(ROW.format(label, bits, *numbers(found)), flush=True)
 
     (scratch / "staged").mkdir()
     staged, tree = (
@@ -126,7 +121,6 @@ def measure(
     for label, damage in DAMAGES.items():
         with damaged(scratch / "f16.gguf", damage) as path:
             judge(label, path)
-    console.print(table)
 
 
 def numbers(found: FileCheck) -> tuple[str, ...]:
