@@ -149,6 +149,13 @@ def test_a_result_that_no_command_writes_is_named(run, hub):
         pytest.param("ladder.json", [], id="no-object"),
         pytest.param("eval/merged.json", "broken", id="a-string"),
         pytest.param("gguf/check.json", [1], id="a-list"),
+        pytest.param("manifest.json", {"format": 1, "base": {"name": 3}}, id="base-name"),
+        pytest.param("manifest.json", {"format": 1, "rewards": [1]}, id="rewards"),
+        pytest.param(
+            "manifest.json",
+            {"format": 1, "holdout": {"after": {"strict_accuracy": 3}}},
+            id="held-out-result",
+        ),
     ],
 )
 def test_a_file_of_another_shape_is_named_in_one_line(run, hub, file, content):

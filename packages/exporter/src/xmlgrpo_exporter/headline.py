@@ -135,5 +135,6 @@ def _holdout(manifest: ResultFile) -> list[Headline]:
             pointer=f"/holdout/after/{metric}",
         )
         for metric, words in METRICS
-        if (value := manifest.at(f"/holdout/after/{metric}")) and value.get("total")
+        if isinstance(value := manifest.at(f"/holdout/after/{metric}"), Mapping)
+        and value.get("total")
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -72,6 +73,7 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
     manifest = None
     if run.manifest.is_file() or run.metrics.is_file():  # its own training has begun: is it over?
         manifest = ResultFile("results/manifest.json", without_paths(run.read_manifest()))
+        _check_manifest(manifest.content, run.manifest)
     return RunResults(
         manifest,
         _read_config(run.config) if run.config.is_file() else None,
@@ -110,6 +112,16 @@ def _read_evaluations(
 def published_bytes(file: ResultFile) -> bytes:
     """A result file as it is published."""
     return to_bytes(dict(file.content))
+
+
+def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
+    sections = ("base", "data", "rewards", "versions", "hardware", "holdout")
+    wrong = [key for key in sections if not isinstance(manifest.get(key) or {}, Mapping)]
+    base = {} if "base" in wrong else manifest.get("base") or {}
+    words = ("name", "revision", "class")
+    wrong += [f"base.{key}" for key in words if not isinstance(base.get(key) or "", str)]
+    if wrong:
+        raise UserError(f"{path}: {wrong[0]} is not what training writes there; restore the file")
 
 
 def _read_ladder(path: Path) -> ResultFile | None:
