@@ -81,9 +81,9 @@ def comparison_tables(file: ResultFile) -> list[tuple[str, Table]]:
                     file.figure(f"{at}/first", summary),
                     file.figure(f"{at}/second", summary),
                     file.figure(f"{at}/difference", difference if is_share else change),
-                    file.figure(f"{at}/p", p_value),
-                    file.figure(f"{at}/table/only_second", count),
-                    file.figure(f"{at}/table/only_first", count),
+                    _or_dash(file.figure(f"{at}/p", p_value)),
+                    _or_dash(file.figure(f"{at}/table/only_second", count)),
+                    _or_dash(file.figure(f"{at}/table/only_first", count)),
                 )
             )
         heads = (Words("metric"), *labels, *map(Words, ("difference", "p", "gained", "lost")))
