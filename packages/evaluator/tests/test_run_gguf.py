@@ -30,7 +30,7 @@ metric_list: [{{metric: acc}}]
 """
 
 
-def test_gguf_and_transformers_give_the_same_replies(self, base_result, tiny, tiny_gguf, tmp_path):
+def test_gguf_and_transformers_give_the_same_replies(base_result, tiny, tiny_gguf, tmp_path):
     out = tmp_path / "gguf.json"
     words = ("--data", tiny.items, "--tokenizer", tiny.base, "--out", out, *SETTINGS)
     command("run", "--model", tiny_gguf, *words)
@@ -42,7 +42,7 @@ def test_gguf_and_transformers_give_the_same_replies(self, base_result, tiny, ti
         assert ours["tasks"]["gsm8k_xml"]["metrics"][name] == metric
 
 
-def test_an_independent_slow_loop_scores_the_file_alike(self, tiny, tiny_gguf, tmp_path):
+def test_an_independent_slow_loop_scores_the_file_alike(tiny, tiny_gguf, tmp_path):
     """llama-cpp-python's high-level API: its template, tokens, loop and stop, one by one."""
     from llama_cpp import Llama
 
@@ -70,7 +70,7 @@ def test_an_independent_slow_loop_scores_the_file_alike(self, tiny, tiny_gguf, t
     slow.close()
 
 
-def test_stock_multiple_choice_scores_alike(self, tiny, tiny_gguf, tmp_path):
+def test_stock_multiple_choice_scores_alike(tiny, tiny_gguf, tmp_path):
     (tmp_path / "which_sum.yaml").write_text(CHOICES.format(items=tiny.items))
     results = []
     for name, model in (("hf", tiny.base), ("gguf", tiny_gguf)):
@@ -88,6 +88,6 @@ def test_stock_multiple_choice_scores_alike(self, tiny, tiny_gguf, tmp_path):
             )
 
 
-def test_a_gguf_takes_no_adapter(self, tiny, tiny_gguf):
+def test_a_gguf_takes_no_adapter(tiny, tiny_gguf):
     with pytest.raises(UserError, match="cannot be put on a GGUF"):
         command("run", "--model", tiny_gguf, "--adapter", tiny.adapter)
