@@ -21,7 +21,7 @@ from tracing import linked_numbers, untraced, value_at
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_" + "CanaryOfTheWholeChain000000000000"
-WANDB_KEY = "decaf0" * 6 + "deca"
+WANDB_CANARY = "decaf0" * 6 + "deca"
 REPO = "alice/tiny"
 
 TRAIN = (
@@ -61,7 +61,7 @@ def chain(tmp_path_factory):
             "HF_ENDPOINT": hub.url,
             "HF_TOKEN": TOKEN,
             "HF_HOME": str(home / "hf"),
-            "WANDB_API_KEY": WANDB_KEY,
+            "WANDB_API_KEY": WANDB_CANARY,
             "TMPDIR": str(home / "tmp"),
         }
 
@@ -156,7 +156,7 @@ def test_the_canaries_are_nowhere(chain):
     assert any(name.endswith(".wandb") for name in names)
     sent = [request.path.encode() + request.body for request in chain.hub.requests]
     assert any(request.authorization == f"Bearer {TOKEN}" for request in chain.hub.requests)
-    for canary in (TOKEN.encode(), WANDB_KEY.encode()):
+    for canary in (TOKEN.encode(), WANDB_CANARY.encode()):
         assert [path for path in there if canary in path.read_bytes()] == []
         assert not any(canary in content for content in sent)
         assert not any(canary.decode() in text for text in chain.printed)
