@@ -60,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, help="a GGUF; default: a random 270M model")
     parser.add_argument("--type", default="q8_0", help="of the random model (q8_0)")
-    parser.add_argument("--tokens", type=int, default=32, help="new tokens a prompt (32)")
+    parser.add_argument("--tokens", type=int, default=96, help="new tokens a prompt (96)")
     parser.add_argument("--prompts", type=int, default=32, help="how many (32)")
     parser.add_argument("--at-least", type=float, default=0.0, help="ratio that must be reached")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the work of a child process
