@@ -5,7 +5,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    Gemma3Config,
+    Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
+)
 
 EOS, END_OF_TURN, PAD = 1, 6, 0
 VOCABULARY = 61
@@ -46,7 +51,30 @@ def tiny_gemma(seed: int = 0, **overrides: Any) -> Gemma3ForCausalLM:
     return model.eval()
 
 
-def with_lora(model: Gemma3ForCausalLM, **overrides: Any) -> Any:
+TEXT_PROJECTIONS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+
+
+def tiny_multimodal_gemma(seed: int = 0) -> Gemma3ForConditionalGeneration:
+    """The same with a vision tower beside it, as Gemma 3 has from 4B up."""
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(
+        text_config=tiny_gemma().config.to_dict(),
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=VOCABULARY - 1,
+    )
+    torch.manual_seed(seed)
+    return Gemma3ForConditionalGeneration(config).eval()
+
+
+def with_lora(model: Any, **overrides: Any) -> Any:
     """The model with a LoRA adapter whose weights are not zero."""
     config = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
     tuned = get_peft_model(model, LoraConfig(**(config | overrides)))

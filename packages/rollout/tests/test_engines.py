@@ -18,12 +18,14 @@ from .small_models import (
     END_OF_TURN,
     EOS,
     PAD,
+    TEXT_PROJECTIONS,
     VOCABULARY,
     WINDOW,
     Tokenizer,
     disturb,
     prompts_of,
     tiny_gemma,
+    tiny_multimodal_gemma,
     with_lora,
 )
 
@@ -296,3 +298,11 @@ def test_top_1_is_greedy():
     prompts = prompts_of([4, 6])
     greedy = engine(prompts, 2, Sampling(8, temperature=0.0))
     assert engine(prompts, 2, Sampling(8, temperature=1.0, top_k=1)) == greedy
+
+
+def test_the_text_half_of_a_multimodal_gemma_3():
+    model = tiny_multimodal_gemma()
+    lean, generate = both(with_lora(model, target_modules=TEXT_PROJECTIONS))
+    sampling, prompts = Sampling(12, temperature=0.0), prompts_of([4, 11, 2])
+    assert lean(prompts, 1, sampling) == generate(prompts, 1, sampling)
+    assert choose_engine("auto", model, Tokenizer(), [EOS]).name == "graph"

@@ -136,11 +136,14 @@ def test_the_estimate_meets_the_other_machine(
     assert estimate(asked).allocated == pytest.approx(measured_gib, rel=within)
 
 
-def paced(size: str, gpu: str, *, quantized: bool, grpo: dict[str, object]) -> Pace:
+def paced(
+    size: str, gpu: str, *, quantized: bool, grpo: dict[str, object], rollout: str = "auto"
+) -> Pace:
     config = check_config(
         {
             "model": {"name": f"google/gemma-3-{size}-it", "load_in_4bit": quantized},
             "data": {"source": "hub", "max_prompt_tokens": 150},
+            "rollout": rollout,
             "grpo": {"max_steps": 1, "max_completion_length": 256, **grpo},
         },
         "a test",
@@ -197,9 +200,19 @@ def test_the_time_is_within_a_factor_of_two_of_what_was_measured(
     *,
     quantized: bool,
 ) -> None:
-    found = paced(size, gpu, quantized=quantized, grpo=grpo)
+    found = paced(size, gpu, quantized=quantized, grpo=grpo, rollout="generate")
     assert rollout_s / 2 < found.rollout_s < rollout_s * 2
     assert update_s / 2 < found.update_s < update_s * 2
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seconds"),
+    [pytest.param(8, 0.55, id="64-rows"), pytest.param(64, 1.33, id="512-rows")],
+)
+def test_the_graph_engines_time_is_near_what_was_measured(prompts: int, seconds: float) -> None:
+    grpo = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": prompts}
+    found = paced("1b", "H100", quantized=False, grpo=grpo, rollout="graph")
+    assert seconds / 1.5 < found.rollout_s < seconds * 1.5
 
 
 def test_no_time_is_made_up_where_nothing_was_measured() -> None:

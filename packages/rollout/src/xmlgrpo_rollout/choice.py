@@ -10,7 +10,7 @@ from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.static import StaticEngine
 from xmlgrpo_rollout.vllm import check_vllm
-from xmlgrpo_rollout.weights import why_not_read
+from xmlgrpo_rollout.weights import has_packed_weights, why_not_read
 
 EngineName = Literal["generate", "graph", "vllm"]
 ENGINE_NAMES = ("auto", "generate", "graph", "vllm")
@@ -66,6 +66,8 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
             f"rollout 'graph' cannot serve this model: {obstacle}. Set rollout to 'generate' or "
             "'auto'"
         )
+    if name == "auto" and obstacle is None and has_packed_weights(model):
+        obstacle = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
     if name == "generate" or obstacle:
         reason = "asked for" if name == "generate" else str(obstacle)
         return EngineChoice("generate", reason, GenerateEngine(model, stops, pad), trains=True)

@@ -56,6 +56,11 @@ class GraphEngine:
         self._decoders: dict[Sampling, _Kept] = {}  # the one used last comes last
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens there are to choose from."""
+        return self._weights.head.shape[0]
+
+    @property
     def rounds(self) -> bool:
         """Whether it computes in fewer than 32 bits."""
         return self._weights.dtype.itemsize < torch.float32.itemsize

@@ -248,6 +248,12 @@ def _merged(linear: Any) -> Tensor:
     return weight
 
 
+def has_packed_weights(model: nn.Module) -> bool:
+    """Whether the base was loaded in 4 bits."""
+    weights = (p for p in text_decoder(base_model(model)).parameters() if not p.requires_grad)
+    return any(hasattr(weight, "quant_state") for weight in weights)
+
+
 def _is_readable(weight: Tensor) -> bool:
     return weight.is_floating_point() or hasattr(weight, "quant_state")
 

@@ -4,7 +4,7 @@ What is there all the time (weights, adapter, optimiser) plus the larger of two 
 (keys and values, reading the prompts) and the update (one micro-batch forward and backward).  The
 byte counts come from reading trl 1.14.2 and were fitted to peaks measured on an H100, which
 docs/configuration.md lists and a test repeats.  It is an estimate of the plain backend; Unsloth was
-not measured with this trl, and neither was the `graph` engine on a GPU.
+not measured with this trl.
 
 Dimensions: V vocabulary, rows B of a micro-batch, T completion tokens.
 """
@@ -162,8 +162,7 @@ def _rollout(load: Load) -> tuple[float, float, float]:
     cache, rollout = max(phases, key=sum)
     if load.engine == "generate":
         return cache, rollout, 0.0
-    # merged copies of every projection; the fixed cache counts as kept too, as it was in the
-    # prototype with CUDA graphs whose peak was measured
+    # merged copies of every projection; a captured graph knows its cache by address, so it is kept
     merged = load.shape.projection_weights * load.number_bytes / GIB
     return 0.0, rollout, merged + cache
 
@@ -171,12 +170,10 @@ def _rollout(load: Load) -> tuple[float, float, float]:
 def _drawn(load: Load, rows: int, tokens: int) -> tuple[float, float]:
     shape = load.shape
     longest = load.prompt_tokens + tokens
-    fixed = load.engine == "graph"
-    kept = shape.layers * longest if fixed else shape.cached_tokens(longest)
-    cache = shape.cache_bytes(rows * kept, load.number_bytes) / GIB
+    cache = shape.cache_bytes(rows * shape.cached_tokens(longest), load.number_bytes) / GIB
     sampling = rows * shape.vocabulary * SAMPLED_LOGIT_BYTES / GIB
     # the graph engine reads each distinct prompt once, generate every row
-    read_rows = max(1, rows // load.group) if fixed else rows
+    read_rows = max(1, rows // load.group) if load.engine == "graph" else rows
     wide = read_rows * load.prompt_tokens * shape.mlp
     reading = wide * (READ_BYTES + load.adapter_bytes) * (load.number_bytes / 2) / GIB
     first = shape.cache_bytes(rows * shape.cached_tokens(load.prompt_tokens), load.number_bytes)

@@ -15,8 +15,15 @@ from xmlgrpo_trainer.plan.sizing import Schedule
 # transformers' generate, one token for every row: 71 ms for 26 layers (H100; 74 on an H200), 100 ms
 # for 34 layers in 4 bits (H100).
 DECODE_LAYER_S = 0.0029
+# The graph engine reads weights and cache at this share of the data sheet's bandwidth: 2.0, 3.3,
+# 5.2 and 9.6 ms a token for 16, 256, 512 and 1,024 rows of the 1B (H100, docs/results.md).
+GRAPH_REACHED = 0.4
 # One micro-batch forward and backward with checkpointing: 2.66 s for 8 of 26 layers (H100).
 UPDATE_LAYER_S = 0.0128
+MEASURED = {
+    "generate": "measured: 2.9 ms a layer on an H100",
+    "graph": "measured: 0.4 of an H100's bandwidth",
+}
 # Share of a data sheet's rate that training reaches once arithmetic is the limit (judgement).
 REACHED = 0.35
 # Passes over the weights: forward, again for the checkpoint, backward for activations; 2 FLOP each.
@@ -67,8 +74,8 @@ def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
         update_s=update_s,
         held_out_s=held_out_s,
         grounds=(
-            f"{token_s * 1e3:.0f} ms a token through generate (measured: 2.9 ms a layer on an "
-            f"H100), {update_s / planned.micro_batches:.2f} s a micro-batch; every reply as long "
+            f"{token_s * 1e3:.3g} ms a token through {load.engine} ({MEASURED[load.engine]}), "
+            f"{update_s / planned.micro_batches:.2f} s a micro-batch; every reply as long "
             "as allowed; right within about a factor of two where it was measured (1B and 4B, "
             "H100 and H200), unknown elsewhere"
         ),
@@ -77,6 +84,9 @@ def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
 
 def _token_s(load: Load, gpu: Gpu) -> float:
     peak = estimate(load)
+    if load.engine == "graph":
+        read_bytes = (peak.weights + peak.engine) * 2**30
+        return read_bytes / ((gpu.bandwidth_gb_s or 0.0) * 1e9 * GRAPH_REACHED)
     read_bytes = (peak.weights + peak.cache) * 2**30
     bandwidth = (gpu.bandwidth_gb_s or 0.0) * 1e9 * REACHED
     return max(load.shape.layers * DECODE_LAYER_S, read_bytes / bandwidth)

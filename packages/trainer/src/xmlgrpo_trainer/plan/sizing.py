@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.model import LORA_DEFAULTS
 from xmlgrpo_trainer.plan.gpus import Gpu
 from xmlgrpo_trainer.plan.memory import Load
 from xmlgrpo_trainer.plan.shapes import ModelShape
@@ -128,12 +129,12 @@ def load_on_gpu(
     config: RunConfig, fields: dict[str, Any], planned: Schedule, shape: ModelShape, gpu: Gpu | None
 ) -> Load:
     """What one GPU, or the CPU when `gpu` is None, has to hold."""
-    lora = {"r": 8, "target_modules": None, **config.lora}  # peft's default rank
+    lora = {**LORA_DEFAULTS, **config.lora}
     trained = shape.lora_weights(lora["r"], lora["target_modules"])
     adapter_bytes = 2 if config.model.load_in_4bit else 4
     eight_bit = "8bit" in str(fields["optim"])
     vllm_gib = fields["vllm_gpu_memory_utilization"] * gpu.memory_gib if gpu else 0.0
-    engine = rollout_engine(config, shape, gpu)
+    engine = rollout_engine(config)
     checkpointing = config.grpo.get("gradient_checkpointing", gpu is not None)
     return Load(
         shape=shape,
@@ -164,10 +165,8 @@ def number_bytes(config: RunConfig, gpu: Gpu | None) -> int:
     return 2 if dtype == "bfloat16" else 4
 
 
-def rollout_engine(
-    config: RunConfig, shape: ModelShape, gpu: Gpu | None
-) -> Literal["generate", "graph", "vllm"]:
-    """The engine that `rollout: auto` takes: the lean one for text models on a CPU."""
+def rollout_engine(config: RunConfig) -> Literal["generate", "graph", "vllm"]:
+    """The engine that `rollout: auto` takes: `graph`, but for weights in 4 bits."""
     if config.rollout != "auto":
         return config.rollout
-    return "graph" if gpu is None and not shape.vision else "generate"
+    return "generate" if config.model.load_in_4bit else "graph"
