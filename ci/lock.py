@@ -41,6 +41,7 @@ LOCKS = (
     Lock("base", within=None),
     Lock("dev", within="base"),
     Lock("gguf", within="base"),
+    Lock("gpu", within="base"),
     Lock("unsloth", within="base"),
 )
 FROM_TORCH = re.compile(r"nvidia-|cuda-|triton$")

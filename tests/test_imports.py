@@ -14,7 +14,9 @@ HEAVY = {"torch", "transformers", "datasets", "trl", "peft", "lm_eval", "matplot
 SCRIPTS = {
     name: entry
     for path in sorted((ROOT / "packages").glob("*/pyproject.toml"))
-    for name, entry in tomllib.loads(path.read_text(encoding="utf-8"))["project"]["scripts"].items()
+    for name, entry in tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    .get("scripts", {})
+    .items()
 }
 
 
