@@ -12,7 +12,7 @@ from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.static import StaticEngine
-from xmlgrpo_rollout.weights import why_not_read
+from xmlgrpo_rollout.weights import refresh_weights, why_not_read
 
 from .small_models import (
     END_OF_TURN,
@@ -192,6 +192,24 @@ def test_an_adapter_that_is_switched_off_is_not_merged():
     with tuned.disable_adapter():
         lean.refresh()
         assert lean(prompts, 1, sampling) == expected
+
+
+def test_a_refresh_never_writes_into_the_trained_model():
+    tuned = with_lora(tiny_gemma())
+    base = {name: p.clone() for name, p in tuned.named_parameters() if "lora" not in name}
+    with tuned.disable_adapter():
+        lean = StaticEngine(tuned, [EOS], PAD)
+    refresh_weights(lean._weights, tuned)  # the adapter is on again
+    for name, weight in tuned.named_parameters():
+        assert "lora" in name or torch.equal(weight, base[name]), name
+
+
+def test_an_embedding_in_another_number_type():
+    model = tiny_gemma().to(torch.bfloat16)
+    prompts, sampling = prompts_of([5, 8]), Sampling(4, temperature=0.0)
+    expected = StaticEngine(model, [EOS], PAD)(prompts, 1, sampling)
+    model.model.embed_tokens.float()  # as peft leaves it beside weights in 4 bits
+    assert len(StaticEngine(model, [EOS], PAD)(prompts, 1, sampling)) == len(expected)
 
 
 def test_generate_leaves_the_training_mode_and_ignores_the_models_own_settings():

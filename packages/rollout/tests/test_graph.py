@@ -1,7 +1,4 @@
-"""The engine of the GPU against transformers' generate: same model, same prompts, same tokens.
-
-One short case runs everywhere Triton is installed, through its interpreter; the others need a GPU.
-"""
+"""The engine of the GPU against transformers' generate: same model, same prompts, same tokens."""
 
 from typing import Any
 
@@ -127,6 +124,25 @@ def test_refresh_takes_over_a_changed_adapter_in_the_captured_graph():
     after = tokens(graph(prompts, 1, sampling))
     assert after != before
     assert after == tokens(generate(prompts, 1, sampling))
+
+
+def test_fewer_and_shorter_prompts_than_before_find_their_places():
+    graph, generate = both(tiny_gemma(**SHAPE))
+    sampling = Sampling(8, temperature=0.0)
+    graph(prompts_of([40, 2, 2, 2]), 1, sampling)
+    prompts = prompts_of([5])
+    assert tokens(graph(prompts, 1, sampling)) == tokens(generate(prompts, 1, sampling))
+    [kept] = graph._decoders.values()
+    assert int((kept.decoder._at - kept.decoder.padding_R).min()) >= 0
+
+
+def test_greedy_completions_leave_the_generator_alone():
+    graph, _ = both(tiny_gemma(**SHAPE))
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    graph(prompts_of([4, 6]), 1, Sampling(5, temperature=0.0))
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_logprobs_are_those_of_the_policy():

@@ -46,6 +46,21 @@ def test_values_and_gradients(dtype, tolerance, vocabulary, with_entropy, monkey
         assert error < tolerance
 
 
+def test_a_plain_sum_and_strided_labels():
+    from xmlgrpo_trainer.gpu.logprobs import TokenLogProbs
+
+    torch.manual_seed(0)
+    hidden = torch.randn(19, 32, device="cuda", requires_grad=True)
+    head = torch.randn(300, 32, device="cuda")
+    labels = torch.randint(0, 300, (19, 2), device="cuda")[:, 0]
+    found, _ = TokenLogProbs.apply(hidden, head, labels, 1.0)
+    (grad,) = torch.autograd.grad(found.sum(), hidden)
+    expected = (hidden @ head.t()).log_softmax(-1).gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    (expected_grad,) = torch.autograd.grad(expected.sum(), hidden)
+    torch.testing.assert_close(grad, expected_grad, atol=1e-3, rtol=1e-3)
+
+
 def test_trl_is_given_this_one_and_keeps_its_own_for_what_it_cannot_do():
     from trl.trainer import grpo_trainer
 

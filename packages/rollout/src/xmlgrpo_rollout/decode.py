@@ -126,7 +126,8 @@ class Decoder:
             self._counters.zero_()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # of this thread only: another one may be talking to another GPU
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._compute()
         self._graph = graph
 

@@ -80,4 +80,5 @@ def _rotated(vectors_R_T_N_D: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary position embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)."""
     cosine, sine = turn
     first, second = vectors_R_T_N_D.chunk(2, dim=-1)
-    return vectors_R_T_N_D * cosine + torch.cat([-second, first], dim=-1) * sine
+    turned = vectors_R_T_N_D * cosine + torch.cat([-second, first], dim=-1) * sine
+    return turned.to(vectors_R_T_N_D.dtype)  # of an embedding in another type, so is the rope

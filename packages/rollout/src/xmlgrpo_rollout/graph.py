@@ -36,8 +36,8 @@ class GraphEngine:
     """Completes prompts with a Gemma 3 text model, bare or with a LoRA adapter.
 
     The model's own modules are not called, so its training mode and dropout do not matter.  It
-    holds a copy of every projection in 16 bits (1.4 GB for Gemma 3 1B), also of a 4-bit base; the
-    embedding is the model's own.
+    holds a copy of the adapted and the joined projections in the type that the model computes in
+    (1.4 GB for Gemma 3 1B in bfloat16), also of a 4-bit base; the embedding is the model's own.
 
     Axes: P prompts, R rows (P times the samples), T tokens, V vocabulary.
 
@@ -76,8 +76,8 @@ class GraphEngine:
         """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
         if not prompts:
             return []
-        # the one number drawn from torch's generator: all else follows from it
-        seed = int(torch.randint(2**62, ()))
+        # the one number drawn from torch's generator: all else follows from it; greedy needs none
+        seed = 0 if sampling.is_greedy else int(torch.randint(2**62, ()))
         # prompts of like length side by side: less padding
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         longest = max(map(len, prompts))
@@ -163,6 +163,7 @@ class GraphEngine:
         tokens_P_T = torch.tensor(padded, device=device)
         padding_P = torch.tensor([length - len(prompt) for prompt in prompts], device=device)
         places_P_T = (torch.arange(length, device=device) - padding_P[:, None]).clamp(min=0)
+        decoder.padding_R.zero_()  # a row that is not in use still looks up its place
         decoder.padding_R[: len(prompts) * samples] = padding_P.repeat_interleave(samples).int()
         logits = []
         together = max(1, PREFILL_TOKENS // length)

@@ -173,7 +173,8 @@ def why_not_read(model: nn.Module) -> str | None:
         return "it knows only Gemma's own activation and causal attention"
     if any(config.rope_parameters[kind]["rope_type"] not in ROPES for kind in config.layer_types):
         return f"it knows only these rotary embeddings: {', '.join(ROPES)}"
-    for name, module in text_decoder(base).named_modules():
+    modules = {**dict(text_decoder(base).named_modules()), "lm_head": base.lm_head}
+    for name, module in modules.items():
         reason = _why_not_merged(name, module)
         if reason is not None:
             return reason
@@ -238,7 +239,8 @@ def _merged(linear: Any) -> Tensor:
         return unpacked(linear.weight)
     weight = unpacked(linear.base_layer.weight)
     if linear.disable_adapters or linear.merged:
-        return weight
+        # a copy: once the adapter is on again, what is kept is overwritten with the merged weight
+        return weight.clone()
     for name in linear.active_adapters:
         if name in linear.lora_A:
             down, up = linear.lora_A[name].weight, linear.lora_B[name].weight

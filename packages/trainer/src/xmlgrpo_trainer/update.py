@@ -154,11 +154,13 @@ def correct_mismatch(trainer: GRPOTrainer, engine: Engine) -> None:
     """Have trl weigh and log how far the engine's log-probabilities are from the policy's.
 
     What an engine draws in 16 bits comes from a distribution that is not quite the policy's.  trl
-    corrects that by truncated importance sampling for vLLM, behind the switch `use_vllm`
-    (`grpo_trainer.py`, `_generate_and_score_completions`, trl 1.14.2), and logs it as `sampling/*`;
-    the same is wanted for any engine.  trl then also asks for fresh weights before a rollout, which
-    the engine answers.  `grpo.vllm_importance_sampling_correction: false` leaves all of it off, and
-    saves the pass over the completions that it takes.
+    corrects that by importance sampling for vLLM, behind the switch `use_vllm` (`grpo_trainer.py`,
+    `_generate_and_score_completions`, trl 1.14.2), and logs it as `sampling/*`; the same is wanted
+    for any engine.  How is `grpo.vllm_importance_sampling_mode`: trl's default, `sequence_mask`,
+    leaves out a completion whose whole ratio is above 3, which long completions meet more often;
+    `token_truncate` cuts each token's ratio instead.  trl then also asks for fresh weights before a
+    rollout, which the engine answers.  `grpo.vllm_importance_sampling_correction: false` leaves all
+    of it off, and saves the pass over the completions that it takes.
     """
     if not trainer.vllm_importance_sampling_correction:
         return

@@ -5,5 +5,5 @@ and not by bytes: each kernel here takes the place of five to fifteen of torch's
 left to cuBLAS.  All arithmetic is in float32, with a rounding to the model's number type in the
 places where transformers' `modeling_gemma3.py` rounds, so that greedy decoding follows it.
 
-They run on a CPU too, slowly, with TRITON_INTERPRET=1: that is how the tests compare them.
+They run on a CPU too, slowly, with TRITON_INTERPRET=1.
 """

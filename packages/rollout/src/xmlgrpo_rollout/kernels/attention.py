@@ -67,7 +67,7 @@ def _store_token(
         own = (own * inverse * own_weights).to(number_type)
         partner = (partner * inverse * partner_weights).to(number_type)
         # rotary embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)
-        place = (at - tl.load(padding + row)).to(tl.int64)
+        place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
         turn = place * size + places
         cosines = tl.load(cosine + turn, mask=inside, other=0.0)
         sines = tl.load(sine + turn, mask=inside, other=0.0)
@@ -186,9 +186,9 @@ class SplitRoom:
         pairs = rows * kv_heads
         self.splits = max(1, min(MAX_SPLITS, PROGRAMS // pairs))
         parts = (pairs, self.splits, group)
-        self.best = torch.empty(parts, device=device)
-        self.total = torch.empty(parts, device=device)
-        self.mixed = torch.empty(*parts, head_dim, device=device)
+        self.best = torch.empty(parts, dtype=torch.float32, device=device)
+        self.total = torch.empty(parts, dtype=torch.float32, device=device)
+        self.mixed = torch.empty(*parts, head_dim, dtype=torch.float32, device=device)
 
 
 def store_token(

@@ -4,8 +4,8 @@ A draw from softmax(z) is argmax(z + g), with g standard Gumbel noise (Gumbel 19
 2014, arXiv 1411.0030, section 2), so no probability is ever written to memory: blocks of the
 vocabulary are read once, each leaves its best candidate and its part of the normaliser.
 
-The noise is Philox, keyed by a seed a rollout and the step: what is drawn depends on neither the
-number of rows computed together nor the blocks.
+The noise is Philox, keyed by a seed a rollout and the step: what is drawn does not depend on how
+many rows are computed together.
 """
 
 import torch
@@ -145,10 +145,10 @@ class DrawRoom:
     def __init__(self, rows: int, vocabulary: int, device: torch.device) -> None:
         self.blocks = triton.cdiv(vocabulary, BLOCK)
         parts = (rows, self.blocks)
-        self.best = torch.empty(parts, device=device)
+        self.best = torch.empty(parts, dtype=torch.float32, device=device)
         self.token = torch.empty(parts, dtype=torch.int32, device=device)
-        self.highest = torch.empty(parts, device=device)
-        self.total = torch.empty(parts, device=device)
+        self.highest = torch.empty(parts, dtype=torch.float32, device=device)
+        self.total = torch.empty(parts, dtype=torch.float32, device=device)
 
 
 def draw(

@@ -32,7 +32,7 @@ def _embed_norm(
     inside = places < size
     token = tl.load(tokens + row)
     embedded = tl.load(embedding + token * size + places, mask=inside, other=0.0)
-    scaled = embedded * tl.load(scale).to(embedded.dtype)
+    scaled = (embedded * tl.load(scale).to(embedded.dtype)).to(hidden.dtype.element_ty)
     tl.store(hidden + row * size + places, scaled, mask=inside)
     weights = tl.load(weight + places, mask=inside, other=0.0)
     result = _rms_normed(scaled.to(tl.float32), weights, size, eps)

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 PART_BYTES = 2**30  # of logits held at once
 BLOCK = 4096
@@ -86,10 +87,11 @@ class TokenLogProbs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """Reduce; logits are the product of hidden states and head, times `factor`."""
         ctx.set_materialize_grads(False)  # entropies are for the log: no gradient comes back
-        hidden_N_C = hidden_N_C.to(head_V_C.dtype)
+        hidden_N_C, labels_N = hidden_N_C.to(head_V_C.dtype), labels_N.contiguous()
         size = head_V_C.shape[0]
-        logprobs_N, entropies_N, normalisers_N = hidden_N_C.new_empty(
-            3, len(hidden_N_C), dtype=torch.float32
+        # apart, not rows of one: Triton compiles anew for a pointer of another alignment
+        logprobs_N, entropies_N, normalisers_N = (
+            hidden_N_C.new_empty(len(hidden_N_C), dtype=torch.float32) for _ in range(3)
         )
         for part in _parts(hidden_N_C, head_V_C):
             logits = hidden_N_C[part] @ head_V_C.t()
@@ -109,6 +111,7 @@ class TokenLogProbs(torch.autograd.Function):
         return logprobs_N, entropies_N
 
     @staticmethod
+    @once_differentiable  # the kernel's own gradient would be silently wrong
     def backward(
         ctx: Any, grad_logprobs_N: Tensor | None, grad_entropies_N: Tensor | None
     ) -> tuple[Tensor | None, ...]:
@@ -116,6 +119,10 @@ class TokenLogProbs(torch.autograd.Function):
         hidden_N_C, head_V_C, labels_N, normalisers_N, entropies_N = ctx.saved_tensors
         if grad_logprobs_N is None:
             grad_logprobs_N = torch.zeros_like(normalisers_N)
+        # the gradient of a plain sum is one number, seen N times: the kernel reads N
+        grad_logprobs_N = grad_logprobs_N.contiguous()
+        if grad_entropies_N is not None:
+            grad_entropies_N = grad_entropies_N.contiguous()
         grad_hidden_N_C = torch.empty_like(hidden_N_C)
         size = head_V_C.shape[0]
         for part in _parts(hidden_N_C, head_V_C):

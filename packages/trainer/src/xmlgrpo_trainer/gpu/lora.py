@@ -27,11 +27,13 @@ class LoraLinear(torch.autograd.Function):
         inputs_M_I = inputs.reshape(-1, inputs.shape[-1])
         narrow_M_r = inputs_M_I @ down_r_I.to(inputs.dtype).t()
         outputs_M_O = inputs_M_I @ unpacked(weight_O_I).t()
-        outputs_M_O.addmm_(narrow_M_r, up_O_r.to(inputs.dtype).t(), alpha=scale)
+        # autocast may have made the products narrower than their inputs
+        narrow_M_r = narrow_M_r.to(outputs_M_O.dtype)
+        outputs_M_O.addmm_(narrow_M_r, up_O_r.to(outputs_M_O.dtype).t(), alpha=scale)
         ctx.save_for_backward(inputs_M_I, narrow_M_r, down_r_I, up_O_r)
         ctx.weight = weight_O_I  # saved as it is: a packed weight's own attributes must survive
         ctx.scale, ctx.shape = scale, inputs.shape
-        return outputs_M_O.view(*inputs.shape[:-1], -1)
+        return outputs_M_O.view(*inputs.shape[:-1], outputs_M_O.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -77,8 +79,9 @@ def _is_plain(module: Any) -> bool:
 
 
 def _forward(module: Any, inputs: Tensor, *arguments: Any, **named: Any) -> Tensor:
-    (name,) = module.lora_A
-    if module.disable_adapters or module.merged or module.active_adapters != [name]:
+    [name, *more] = module.lora_A
+    alone = not more and module.active_adapters == [name] and not arguments and not named
+    if module.disable_adapters or module.merged or not alone:
         projected: Tensor = type(module).forward(module, inputs, *arguments, **named)
         return projected
     weight = module.base_layer.weight

@@ -121,8 +121,6 @@ def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) ->
             "the estimate is for the plain backend; Unsloth needed 3.3 to 5.6 GiB where plain trl "
             "needed 4.8 (1B on an H200, trl 1.15)"
         )
-    if gpu is not None and load.engine == "graph":
-        notes.append("the graph engine was not measured on a GPU; its figures are upper bounds")
     if planned.train_rows is None:
         notes.append(
             "how many problems there are is not known before they are loaded; set grpo.max_steps "

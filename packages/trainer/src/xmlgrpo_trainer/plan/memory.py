@@ -162,9 +162,10 @@ def _rollout(load: Load) -> tuple[float, float, float]:
     cache, rollout = max(phases, key=sum)
     if load.engine == "generate":
         return cache, rollout, 0.0
-    # merged copies of every projection; a captured graph knows its cache by address, so it is kept
+    # merged copies of every projection; a captured graph knows its cache by address, so training's
+    # and the held-out problems' are both kept
     merged = load.shape.projection_weights * load.number_bytes / GIB
-    return 0.0, rollout, merged + cache
+    return 0.0, rollout, merged + sum(kept for kept, _ in phases)
 
 
 def _drawn(load: Load, rows: int, tokens: int) -> tuple[float, float]:

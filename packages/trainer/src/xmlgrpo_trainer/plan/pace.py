@@ -85,7 +85,9 @@ def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
 def _token_s(load: Load, gpu: Gpu) -> float:
     peak = estimate(load)
     if load.engine == "graph":
-        read_bytes = (peak.weights + peak.engine) * 2**30
+        filled = load.shape.cached_tokens(load.prompt_tokens + load.completion_tokens)
+        read_bytes = float(load.shape.cache_bytes(load.rows * filled, load.number_bytes))
+        read_bytes += load.shape.weights * load.number_bytes
         return read_bytes / ((gpu.bandwidth_gb_s or 0.0) * 1e9 * GRAPH_REACHED)
     read_bytes = (peak.weights + peak.cache) * 2**30
     bandwidth = (gpu.bandwidth_gb_s or 0.0) * 1e9 * REACHED
