@@ -13,6 +13,7 @@ from xmlgrpo_evaluator.ladder import climb
 from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_evaluator.subject import subject_of
+from xmlgrpo_rewards.content import content_digest, model_files
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 
@@ -79,6 +80,19 @@ def test_rungs_go_from_the_base_to_the_smallest_file(evaluated):
     assert (evaluated.root / "ladder.png").read_bytes().startswith(b"\x89PNG")
     assert "the gate is passed" in shown
     assert "cannot be ruled out" in shown, "50 items cannot show that 2 points are kept"
+
+
+def test_a_rung_names_the_bytes_that_it_was_measured_on(evaluated):
+    _, ladder, _ = climbed(evaluated)
+    contents = {rung["label"]: rung["content"] for rung in ladder["rungs"]}
+    adapter = evaluated.adapter
+    for label, source in (
+        ("merged", evaluated.merged),
+        ("sums-q8_0", evaluated.gguf / "sums-q8_0.gguf"),
+    ):
+        tokenizer = source if source.is_dir() else adapter
+        assert contents[label] == content_digest(model_files(source, tokenizer=tokenizer))
+    assert len(set(contents.values())) == len(contents)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ import json
 import struct
 from pathlib import Path
 
+from xmlgrpo_exporter.base_model import BaseModel
+from xmlgrpo_exporter.contents import Contents
 from xmlgrpo_exporter.fingerprint import fingerprint
+from xmlgrpo_rewards.run_folder import RunFolder
 
 BASE = {
     "name": "google/gemma-3-1b-it",
@@ -123,9 +126,17 @@ def write_gguf(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(gguf(bytes([len(name)])))
 
 
-def rung(label: str, hits: int, against: str | None, passed: bool | None, size: int) -> dict:
+def content(run: Path, label: str) -> str | None:
+    """What an evaluation would record of a model of the run, whose base is on the Hub."""
+    return Contents(RunFolder(run), BaseModel(BASE["name"])).content(label)
+
+
+def rung(
+    run: Path, label: str, hits: int, against: str | None, passed: bool | None, *, size: int
+) -> dict:
     return {
         "label": label,
+        "content": content(run, label),
         "accuracy": {"mean": hits / 100, "low": 0.0, "high": 1.0, "hits": hits, "n": 100},
         "size_bytes": size,
         "bits_per_weight": 8.5,
@@ -168,9 +179,9 @@ def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
     }
     write_json(run / "merged" / "merge.json", compared)
     rungs = [
-        rung("tuned", 65, None, None, 2_000_000),
-        rung("merged", 64, "tuned", True, 917),
-        *(rung(path.stem, 63, "merged", ladder, 224) for path in ggufs),
+        rung(run, "tuned", 65, None, None, size=2_000_000),
+        rung(run, "merged", 64, "tuned", True, size=917),
+        *(rung(run, path.stem, 63, "merged", ladder, size=224) for path in ggufs),
     ]
     write_json(run / "ladder.json", {"format": 1, "passed": ladder, "rungs": rungs})
 

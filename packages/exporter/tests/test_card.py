@@ -99,6 +99,18 @@ def test_the_ladder_and_the_gates_stand_on_the_card(run):
     assert [text for text, _, _ in linked_numbers(row)] == ["3.1e-07", "0.002", "passed"]
 
 
+def test_rungs_of_files_that_are_not_published_are_not_shown(run):
+    (run / "ladder.png").write_bytes(b"\x89PNG\r\n\x1a\n ladder")
+    assert "ladder.png" in prepared(run).card.partition("## Files")[0]
+    (run / "gguf/gsm8k-1b-q4_k_m.gguf").unlink()
+    card = prepared(run).card.partition("## Files")[0]
+    assert "| `gsm8k-1b-q8_0` | `merged` | yes |" in card
+    assert "| `gsm8k-1b-q4_k_m` |" not in card
+    assert "ladder.png" not in card, "the plot would show it"
+    card = prepared(run, "gguf").card
+    assert "| `merged` | `tuned` | no |" in card, "what the file was made of is its measure"
+
+
 @pytest.mark.parametrize(
     "value",
     [0.618, 61, "61.8%", "sixty", True, None, {"hits": 1}, Figure],

@@ -1,16 +1,18 @@
 """A result stands for the weights that it was measured on, and for no others of that name."""
 
 import json
+import shutil
 
 import pytest
 
 from xmlgrpo_exporter.base_model import BaseModel
+from xmlgrpo_exporter.contents import Contents
 from xmlgrpo_exporter.evidence import evidence_problems
 from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_exporter.run_results import read_results
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
+from xmlgrpo_rewards.weights_digest import SAMPLED_BYTES, weights_digest, weights_of
 
 from . import run_folders
 from .cards import write_evaluation
@@ -100,6 +102,55 @@ def test_another_adapter_than_training_left_is_refused(hub, run):
     with pytest.raises(UserError, match="adapter is not the adapter that training left there"):
         publish(hub, run, "--what", "adapter")
     assert hub.writes() == []
+
+
+def test_another_scale_than_training_left_is_refused(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    sha256 = sha256_of(run / "adapter/adapter_config.json")
+    run_folders.write_json(run / "manifest.json", manifest | {"adapter_config_sha256": sha256})
+    assert problems(run) == []
+    run_folders.write_json(run / "adapter/adapter_config.json", {"lora_alpha": 999})
+    assert "(adapter_config.json is another)" in problems(run)[0]
+
+
+@pytest.fixture
+def measured(run, tmp_path):
+    """The run over a local base of some size, its adapter evaluated as the evaluator does now."""
+    base = tmp_path / "base"
+    run_folders.write_merged(base, n_bytes=3 * SAMPLED_BYTES)
+    local = BaseModel(folder=base, label="base")
+    evaluation = json.loads((run / "eval/tuned.json").read_text())
+    contents = Contents(RunFolder(run), local)
+    evaluation["subject"]["model"] = {
+        "weights": contents.weights("tuned"),
+        "content": contents.content("tuned"),
+    }
+    run_folders.write_json(run / "eval/tuned.json", evaluation)
+    shutil.rmtree(run / "merged")
+    return local
+
+
+@pytest.mark.parametrize("file", ["base/model.safetensors", "gsm8k-1b/adapter/adapter_config.json"])
+def test_a_byte_in_the_middle_or_in_a_config_is_seen(run, measured, tmp_path, file):
+    assert problems(run, measured) == []
+    path = tmp_path / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (problem,) = problems(run, measured)
+    assert "tuned.json was measured on other weights" in problem
+
+
+def test_an_adapter_that_nothing_proves_is_said_to_be_unproven(hub, run):
+    words = "which adapter the results are of: not recorded: cannot be proven"
+    assert words not in publish(hub, run, "--dry-run")[1], "its evaluation proves it"
+    (run / "eval/tuned.json").unlink()
+    assert publish(hub, run, "--dry-run")[1].count(words) == 1
+    assert words not in publish(hub, run, "--dry-run", "--what", "gguf")[1]
+    manifest = json.loads((run / "manifest.json").read_text())
+    sha256 = sha256_of(run / "adapter/adapter_model.safetensors")
+    run_folders.write_json(run / "manifest.json", manifest | {"adapter_sha256": sha256})
+    assert words not in publish(hub, run, "--dry-run")[1]
 
 
 def test_ggufs_of_another_merge_are_refused(run):

@@ -1,6 +1,9 @@
 """What is found before the first byte: tokens, names, visibility, room, gates."""
 
 import hashlib
+import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,11 @@ def planned(run: Path) -> list[PlannedFile]:
     ]
 
 
+def gates(run: Path, *, ungated: bool = False) -> tuple[str, ...]:
+    content = partial(run_folders.content, run)
+    return gate_problems(read_results(run, None), planned(run), content, ungated=ungated)
+
+
 @pytest.mark.parametrize(
     ("check", "ladder", "ungated", "expected"),
     [
@@ -136,7 +144,7 @@ def test_the_gates(tmp_path, check, ladder, ungated, expected):
         (tmp_path / "gguf/check.json").unlink()
     if ladder is None:
         (tmp_path / "ladder.json").unlink()
-    problems = gate_problems(read_results(tmp_path, None), planned(tmp_path), ungated=ungated)
+    problems = gates(tmp_path, ungated=ungated)
     assert len(problems) == len(expected)
     for problem, words in zip(problems, expected, strict=True):
         assert words in problem
@@ -146,8 +154,11 @@ def test_the_gates(tmp_path, check, ladder, ungated, expected):
 def test_a_file_that_changed_after_its_check_is_refused(tmp_path):
     run_folders.write_full_run(tmp_path)
     (tmp_path / "gguf/gsm8k-1b-q8_0.gguf").write_bytes(run_folders.gguf(b"\7"))
-    problems = gate_problems(read_results(tmp_path, None), planned(tmp_path), ungated=False)
-    assert [problem.split(" has")[0] for problem in problems] == ["gsm8k-1b-q8_0.gguf"]
+    problems = gates(tmp_path)
+    assert [problem.split(". ")[0] for problem in problems] == [
+        "gsm8k-1b-q8_0.gguf has changed since the export's check",
+        "the ladder has not run on these files (gsm8k-1b-q8_0)",
+    ]
 
 
 def test_a_file_that_the_ladder_never_saw_is_refused(tmp_path):
@@ -156,15 +167,52 @@ def test_a_file_that_the_ladder_never_saw_is_refused(tmp_path):
     ladder = (tmp_path / "ladder.json").read_bytes()
     run_folders.write_gates(tmp_path)
     (tmp_path / "ladder.json").write_bytes(ladder)
-    problems = gate_problems(read_results(tmp_path, None), planned(tmp_path), ungated=False)
-    assert problems == ("the ladder has no result of late-q8_0. Run: make ladder RUN=…",)
+    problems = gates(tmp_path)
+    expected = "the ladder has not run on these files (late-q8_0). Run: make ladder RUN=…"
+    assert problems == (expected,)
+
+
+def test_a_ladder_that_names_no_bytes_or_other_ones_is_none_of_these_files(tmp_path):
+    run_folders.write_full_run(tmp_path)
+    ladder = json.loads((tmp_path / "ladder.json").read_text())
+    for rung in ladder["rungs"]:
+        if rung["label"] == "merged":
+            del rung["content"]
+        elif rung["label"] == "gsm8k-1b-q8_0":
+            rung["content"] = "0" * 64
+    run_folders.write_json(tmp_path / "ladder.json", ladder)
+    problems = gates(tmp_path, ungated=True)  # it ran, and not on these: nothing to be waived
+    assert [problem.partition(". ")[0] for problem in problems] == [
+        "the ladder has not run on these files (gsm8k-1b-q8_0)",
+        "the ladder has not run on these files (merged)",
+    ]
+
+
+def test_files_exported_again_do_not_go_with_the_ladder_of_the_old_ones(hub, run):
+    ladder = (run / "ladder.json").read_bytes()
+    for folder in ("eval", "merged", "gguf"):
+        shutil.rmtree(run / folder, ignore_errors=True)
+    run_folders.write_merged(run / "merged", n_bytes=901)
+    run_folders.write_gguf(run / "gguf", "gsm8k-1b-q8_0.gguf")
+    run_folders.write_gates(run)  # the merge and the export's check ran again, and passed
+    (run / "ladder.json").write_bytes(ladder)
+    with pytest.raises(UserError, match=r"ladder has not run on these files \(merged\)"):
+        publish(hub, run)
+    assert hub.writes() == []
+
+
+def test_an_adapter_with_a_ladder_of_another_one_is_refused(hub, run):
+    run_folders.write_json(run / "adapter/adapter_config.json", {"lora_alpha": 999})
+    with pytest.raises(UserError, match=r"ladder has not run on these files \(tuned\)"):
+        publish(hub, run, "--what", "adapter")
+    assert hub.writes() == []
 
 
 def test_an_adapter_needs_no_gate(tmp_path):
     run_folders.write_adapter(tmp_path / "adapter")
     results = read_results(tmp_path, None)
     adapter = PlannedFile("adapter_model.safetensors", "weights", b"", 0, "")
-    assert gate_problems(results, [adapter], ungated=False) == ()
+    assert gate_problems(results, [adapter], lambda label: None, ungated=False) == ()
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def _rung(
     rung: dict[str, Any] = {
         "label": model.label,
         "backend": model.backend,
+        "content": result["subject"]["model"]["content"],
         "accuracy": accuracy,
         "size_bytes": model.size_bytes(),
         "bits_per_weight": _bits_per_weight(result),

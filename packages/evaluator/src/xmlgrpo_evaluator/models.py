@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from xmlgrpo_evaluator.content import SETTINGS_FILES, TOKENIZER_FILES, content_digest
+from xmlgrpo_rewards.content import content_digest, model_files
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
@@ -57,15 +57,16 @@ class Model:
             "adapter": self.adapter,
             "revision": self.revision,
             "weights": weights_digest(self.files()),
-            "content": content_digest([*self.files(), *self._settings_files()]),
+            "content": content_digest(self._content_files()),
         }
 
-    def _settings_files(self) -> list[Path]:
-        """The files beside the weights that change what the model says."""
-        folders = [Path(place) for place in (self.source, self.adapter) if place]
-        found = [folder / name for folder in folders for name in SETTINGS_FILES]
-        found += [Path(self.tokenizer or self.source) / name for name in TOKENIZER_FILES]
-        return [path for path in found if path.is_file()]
+    def _content_files(self) -> list[Path]:
+        """The files that what it says depends on."""
+        return model_files(
+            Path(self.source),
+            adapter=Path(self.adapter) if self.adapter else None,
+            tokenizer=Path(self.tokenizer or self.source),
+        )
 
 
 def find_run(name: str) -> RunFolder:

@@ -16,6 +16,7 @@ from xmlgrpo_exporter.card_result_tables import (
     gate_table,
     holdout_table,
     ladder_table,
+    shown_rungs,
 )
 from xmlgrpo_exporter.card_run_tables import file_table, training_table
 from xmlgrpo_exporter.figures import (
@@ -30,6 +31,7 @@ from xmlgrpo_exporter.figures import (
     markdown,
     numbers_without_source,
 )
+from xmlgrpo_exporter.gates import published_labels
 from xmlgrpo_exporter.graded_data import GradedData, graded_data, made_of
 from xmlgrpo_exporter.licence import GEMMA_POLICY, GEMMA_TERMS
 from xmlgrpo_exporter.quant_types import FILE_TYPES
@@ -80,6 +82,7 @@ def render_card(subject: Subject, results: RunResults) -> str:
 
 def _context(subject: Subject, results: RunResults) -> dict[str, object]:
     base, licence, manifest = subject.base, subject.licence, results.manifest
+    published = published_labels(file.target for file in subject.files if file.kind == "weights")
     return {
         "title": _thing(PurePosixPath(subject.repo).name),
         "repo": Code(subject.repo),
@@ -101,14 +104,16 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "holdout": manifest and holdout_table(manifest),
         "training": manifest and training_table(manifest, results.config),
         "evals": _evaluations(results),
-        "ladder": results.ladder and ladder_table(results.ladder),
+        "ladder": results.ladder and ladder_table(results.ladder, published),
         "ladder_data": results.ladder
         and graded_data(results.ladder, str(results.ladder.at("/task")), results.evals),
         "ladder_ran": results.ladder is not None,
         "gates": gate_table(results),
         "checked": results.check is not None,
         "curves": results.curves is not None,
-        "ladder_plot": results.ladder_plot is not None,
+        "ladder_plot": results.ladder_plot is not None
+        and results.ladder is not None
+        and len(shown_rungs(results.ladder, published)) == len(results.ladder.at("/rungs") or ()),
         "files": file_table(subject.files),
         "licence": {
             "id": Name(licence.id),

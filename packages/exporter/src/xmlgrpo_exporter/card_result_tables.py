@@ -3,7 +3,7 @@
 Every cell is a `Figure` that the table's file gave, or says that it is missing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from xmlgrpo_exporter.figures import (
@@ -118,8 +118,14 @@ def evaluation_tables(file: ResultFile) -> list[tuple[str, Table]]:
     ]
 
 
-def ladder_table(ladder: ResultFile) -> Table:
-    """Every form of the model on the same problems; the difference is to the form it is made of."""
+def ladder_table(ladder: ResultFile, published: Collection[str]) -> Table:
+    """Every form of the model on the same problems; the difference is to the form it is made of.
+
+    Args:
+        ladder: the rungs.
+        published: the labels of what goes up.  Of the others, those stay that a published one is
+            made of, and the base; they are marked.
+    """
     measures: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
         ("accuracy", "right", summary),
         ("difference", "change", difference),
@@ -134,12 +140,23 @@ def ladder_table(ladder: ResultFile) -> Table:
         (
             ladder.name(f"{place}/label"),
             _or_dash(ladder.name(f"{place}/against")),
+            Words("yes" if ladder.at(f"{place}/label") in published else "no"),
             *(_or_dash(ladder.figure(f"{place}/{key}", show)) for key, _, show in measures),
         )
-        for place in (f"/rungs/{index}" for index in range(len(ladder.at("/rungs") or ())))
+        for place in (f"/rungs/{index}" for index in shown_rungs(ladder, published))
     )
-    heads = ("model", "made of", *(head for _, head, _ in measures))
+    heads = ("model", "made of", "published", *(head for _, head, _ in measures))
     return Table(tuple(map(Words, heads)), rows)
+
+
+def shown_rungs(ladder: ResultFile, published: Collection[str]) -> tuple[int, ...]:
+    """The places of the rungs that the card shows; one whose file is not there is none of them."""
+    rungs = ladder.at("/rungs") or ()
+    shown = {"base", *published}
+    for rung in reversed(rungs):  # what a model is made of stands above it
+        if rung.get("label") in shown:
+            shown.add(str(rung.get("against")))
+    return tuple(index for index, rung in enumerate(rungs) if rung.get("label") in shown)
 
 
 def gate_table(results: RunResults) -> Table | None:

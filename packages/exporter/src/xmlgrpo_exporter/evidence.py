@@ -6,16 +6,18 @@ hash of the folder that it compared with the adapter, the export's check a hash 
 must be those of the files that lie here now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from xmlgrpo_exporter.base_model import BaseModel
+from xmlgrpo_exporter.contents import Contents
+from xmlgrpo_exporter.figures import ResultFile
 from xmlgrpo_exporter.fingerprint import fingerprint, sha256_of
 from xmlgrpo_exporter.merge_record import RECORD, require_compared
 from xmlgrpo_exporter.run_results import RunResults
+from xmlgrpo_exporter.upload_plan import PlannedFile
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
 
 
 def evidence_problems(run: RunFolder, base: BaseModel, results: RunResults) -> list[str]:
@@ -33,17 +35,37 @@ def evidence_problems(run: RunFolder, base: BaseModel, results: RunResults) -> l
     ]
 
 
+def cautions(
+    run: RunFolder, base: BaseModel, results: RunResults, files: Iterable[PlannedFile]
+) -> list[str]:
+    """What stands against nothing that is published, but nothing proves either."""
+    published = any(Path(file.target).name == "adapter_model.safetensors" for file in files)
+    if not published or (results.manifest and results.manifest.at("/adapter_sha256")):
+        return []
+    contents = Contents(run, base)
+    tuned = [file for file in results.evals if file.at("/label") == "tuned"]
+    if any(_is_of_these(evaluation, contents) for evaluation in tuned):
+        return []
+    return ["which adapter the results are of: not recorded: cannot be proven"]
+
+
 def _training_problems(run: RunFolder, results: RunResults) -> list[str]:
     """The held-out result in the manifest is of the adapter that training left."""
-    trained = results.manifest and results.manifest.at("/adapter_sha256")
-    weights = run.adapter / "adapter_model.safetensors"
-    if not trained or not weights.is_file() or trained == sha256_of(weights):
-        return []
-    problem = (
-        f"{run.adapter} is not the adapter that training left there, and the manifest's results "
-        "are that one's; put it back, or publish this one from a folder of its own"
+    left = (
+        ("adapter_model.safetensors", "adapter_sha256"),
+        ("adapter_config.json", "adapter_config_sha256"),
     )
-    return [problem]
+    for name, key in left:
+        trained = results.manifest and results.manifest.at(f"/{key}")
+        path = run.adapter / name
+        if trained and path.is_file() and trained != sha256_of(path):
+            problem = (
+                f"{run.adapter} is not the adapter that training left there ({name} is another), "
+                "and the manifest's results are that one's; put it back, or publish this one from "
+                "a folder of its own"
+            )
+            return [problem]
+    return []
 
 
 def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
@@ -71,31 +93,23 @@ def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
 
 
 def _evaluation_problems(run: RunFolder, base: BaseModel, results: RunResults) -> list[str]:
-    digests = {label: weights_digest(files) for label, files in _weights(run, base).items()}
-    problems = []
-    for evaluation in results.evals:
-        label, measured = evaluation.at("/label"), evaluation.at("/subject/model/weights")
-        here = digests.get(label)
-        if measured and here and measured != here:
-            name = Path(evaluation.published).name
-            problems.append(
-                f"{run.eval / name} was measured on other weights of {label} than those here; "
-                "remove it and evaluate again: make eval RUN=… or make ladder RUN=…"
-            )
-    return problems
+    contents = Contents(run, base)
+    return [
+        f"{run.eval / Path(evaluation.published).name} was measured on other weights of "
+        f"{evaluation.at('/label')} than those here; remove it and evaluate again: make eval RUN=… "
+        "or make ladder RUN=…"
+        for evaluation in results.evals
+        if _is_of_these(evaluation, contents) is False
+    ]
 
 
-def _weights(run: RunFolder, base: BaseModel) -> Mapping[str, list[Path]]:
-    """The weights that each label of the evaluator stands for, where they can be named here."""
-    known: dict[str, list[Path]] = {
-        path.stem: [path] for path in (*run.gguf.glob("*.gguf"), *run.root.glob("*.gguf"))
-    }
-    if run.merged.is_dir():
-        known["merged"] = weights_of(run.merged)
-    below = weights_of(base.folder) if base.folder is not None else []
-    if below:
-        known["base"] = below
-    # a base of the Hub has no files of its own in the digest; of a folder that is gone, who knows
-    if run.adapter.is_dir() and (below or base.hub_id is not None):
-        known["tuned"] = [*below, *weights_of(run.adapter)]
-    return known
+def _is_of_these(evaluation: ResultFile, contents: Contents) -> bool | None:
+    """Whether it was measured on the files that lie here; None where nobody can tell."""
+    label = str(evaluation.at("/label"))
+    # older results hold no digest of all bytes, only one of the ends of the weights
+    for key, look in (("content", contents.content), ("weights", contents.weights)):
+        measured = evaluation.at(f"/subject/model/{key}")
+        if measured:
+            here = look(label)
+            return None if here is None else bool(measured == here)
+    return None

@@ -4,7 +4,7 @@ A gate that failed always refuses.  A gate that never ran refuses too, unless th
 `--ungated`; then the card says that nothing was checked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from xmlgrpo_exporter.figures import ResultFile, escape_pointer
 from xmlgrpo_exporter.run_results import RunResults
@@ -12,18 +12,25 @@ from xmlgrpo_exporter.upload_plan import PlannedFile
 
 
 def gate_problems(
-    results: RunResults, files: Iterable[PlannedFile], *, ungated: bool
+    results: RunResults,
+    files: Iterable[PlannedFile],
+    content: Callable[[str], str | None],
+    *,
+    ungated: bool,
 ) -> tuple[str, ...]:
     """Why the gates forbid these files, each reason with what to do; empty when they may go.
 
     GGUF files need the export's check and the ladder, merged weights the merge's comparison with
-    the adapter and the ladder; an adapter is what training wrote and needs none.
+    the adapter and the ladder; an adapter is what training wrote and needs none.  A ladder
+    counts for the files whose content its rungs name, the adapter's too, and for no others.
 
     Args:
         results: what the run recorded.
         files: what is to be published.
+        content: the digest of the model under a label as it lies here; None where nobody can tell.
         ungated: a gate that never ran does not refuse.
     """
+    files = tuple(files)
     weights = {file.target: file.sha256 for file in files if file.kind == "weights"}
     gguf = {name: sha256 for name, sha256 in weights.items() if name.endswith(".gguf")}
     merged = any(name.startswith("model") and "/" not in name for name in weights)
@@ -48,13 +55,42 @@ def gate_problems(
         for name, sha256 in gguf.items()
         if results.check is not None and not _was_checked(results.check, name, sha256)
     ]
-    climbed = [name.removesuffix(".gguf") for name in gguf] + ["merged"] * merged
-    problems += [
-        f"the ladder has no result of {label}. Run: make ladder RUN=…"
-        for label in climbed
-        if results.ladder is not None and label not in _labels(results.ladder)
-    ]
+    if results.ladder is not None:
+        unclimbed = _unclimbed(results.ladder, published_labels(weights), content)
+        problems += [
+            f"the ladder has not run on these files ({label}). Run: make ladder RUN=…"
+            for label in unclimbed
+        ]
     return tuple(problems)
+
+
+def published_labels(targets: Iterable[str]) -> tuple[str, ...]:
+    """The ladder's labels of what is published under these targets."""
+    labels = set()
+    for target in targets:
+        folder, _, name = target.rpartition("/")
+        if name.endswith(".gguf"):
+            labels.add(name.removesuffix(".gguf"))
+        elif name == "adapter_model.safetensors":
+            labels.add("tuned")
+        elif name.endswith(".safetensors"):
+            labels.add(folder or "merged")
+    return tuple(sorted(labels))
+
+
+def _unclimbed(
+    ladder: ResultFile, labels: Iterable[str], content: Callable[[str], str | None]
+) -> list[str]:
+    """The labels that no rung was measured on, or that have changed since."""
+    measured = {str(rung.get("label")): rung.get("content") for rung in ladder.at("/rungs") or ()}
+    missing = []
+    for label in labels:
+        here = content(label)
+        # the files of a base that is gone prove nothing, nor do they prove the contrary
+        changed = here is not None and here != measured.get(label)
+        if not measured.get(label) or changed:
+            missing.append(label)
+    return missing
 
 
 def _passed(gate: ResultFile) -> object:
@@ -64,7 +100,3 @@ def _passed(gate: ResultFile) -> object:
 
 def _was_checked(check: ResultFile, name: str, sha256: str) -> bool:
     return bool(check.at(f"/files/{escape_pointer(name)}/sha256") == sha256)
-
-
-def _labels(ladder: ResultFile) -> set[object]:
-    return {rung.get("label") for rung in ladder.at("/rungs") or ()}

@@ -1,6 +1,7 @@
 """What a finished run leaves: the best adapter, the result after, curves, and last the manifest."""
 
 from hashlib import file_digest
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -48,8 +49,7 @@ def finish(
     draw_curves(rows, folder.curves, f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps")
     manifest = describe(run, trainer.model, steps, kept, rollout)
     manifest["seconds"] = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
-    with (folder.adapter / "adapter_model.safetensors").open("rb") as asked:
-        manifest["adapter_sha256"] = file_digest(asked, "sha256").hexdigest()
+    manifest |= adapter_hashes(folder.adapter)
     manifest["holdout"] = {
         "rows": len(after.items),
         "before": before.metrics(),
@@ -57,6 +57,19 @@ def finish(
     }
     write_json(folder.manifest, manifest)
     show_end(console, manifest, folder, (before, after))
+
+
+def adapter_hashes(adapter: Path) -> dict[str, str]:
+    """SHA-256 of the adapter's weights and of its settings, whose scale changes it as much."""
+    files = {
+        "adapter_sha256": "adapter_model.safetensors",
+        "adapter_config_sha256": "adapter_config.json",
+    }
+    hashes = {}
+    for key, name in files.items():
+        with (adapter / name).open("rb") as file:
+            hashes[key] = file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def describe(run: Prepared, model: Any, steps: int, kept: int, rollout: str) -> dict[str, Any]:

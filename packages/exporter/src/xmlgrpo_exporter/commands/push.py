@@ -75,7 +75,8 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
 
     from xmlgrpo_exporter.artefacts import parse_what, require_run
     from xmlgrpo_exporter.base_model import check_base_id
-    from xmlgrpo_exporter.evidence import evidence_problems
+    from xmlgrpo_exporter.contents import Contents
+    from xmlgrpo_exporter.evidence import cautions, evidence_problems
     from xmlgrpo_exporter.gates import gate_problems
     from xmlgrpo_exporter.preflight import check_names, leftovers, look, plan_problems
     from xmlgrpo_exporter.prepare import Wanted, prepare
@@ -102,16 +103,20 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     )
     with console.status("reading and hashing the files"):
         prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api))
-    found = found.also(
-        *gate_problems(prepared.results, prepared.plan.files, ungated=arguments.ungated),
-        *evidence_problems(RunFolder(arguments.run), prepared.base, prepared.results),
-        *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
-    )
+    run, results, files = RunFolder(arguments.run), prepared.results, prepared.plan.files
+    with console.status("comparing the files with those that the results are of"):
+        content = Contents(run, prepared.base).content
+        found = found.also(
+            *gate_problems(results, files, content, ungated=arguments.ungated),
+            *evidence_problems(run, prepared.base, results),
+            *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
+        )
+    for caution in cautions(run, prepared.base, results, files):
+        console.print(f"caution: {caution}", markup=False)
     prune = leftovers(found.remote, prepared.plan) if arguments.prune else ()
     if arguments.dry_run:
         return _show(console, f"{api.endpoint}/{repo} on {revision}", prepared, prune, found)
     remote = found.require_none()
-    run = RunFolder(arguments.run)
     _keep_card(run, prepared.card)
     receipt = publish(
         api,
