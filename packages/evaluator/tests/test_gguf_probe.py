@@ -6,6 +6,7 @@ import pytest
 
 from xmlgrpo_evaluator.gguf_model import open_gguf
 from xmlgrpo_evaluator.gguf_probe import probe
+from xmlgrpo_evaluator.gguf_template import ChatTemplate
 from xmlgrpo_rewards.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.gguf]
@@ -53,3 +54,58 @@ def test_a_hostile_file_is_one_message(tiny_gguf, tmp_path, change, message):
     file = patched(tiny_gguf, tmp_path / "hostile.gguf", **change)
     with pytest.raises(UserError, match=message):
         probe(file, cpu_s=3)
+
+
+def chat(question: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}]
+
+
+def test_the_child_renders_as_transformers_does(tiny, tiny_gguf):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny.base)
+    with open_gguf(tiny_gguf) as model:
+        template = ChatTemplate(model)
+        for question in ("1+1?", "caf\u00e9\u2028\n\U0001f600"):
+            here = tokenizer.apply_chat_template(
+                chat(question), tokenize=False, add_generation_prompt=True
+            )
+            assert template.render(chat(question), add_generation_prompt=True) == here
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        pytest.param(LOOP, "takes without end over a chat", id="endless"),
+        pytest.param("{{ 1 / 0 }}", "cannot be rendered .Zero", id="python-error"),
+        pytest.param(
+            "{{ messages[0].content * 30000000000 }}", "rendered .MemoryError", id="memory"
+        ),
+    ],
+)
+def test_a_template_that_behaves_over_one_chat_only_costs_the_child(
+    tiny_gguf, tmp_path, rest, message
+):
+    evasive = "{% if messages[0].content == 'real' %}" + rest + "{% endif %}{{ bos_token }}fine"
+    file = patched(tiny_gguf, tmp_path / "evasive.gguf", template=evasive)
+    probe(file)
+    with open_gguf(file) as model:
+        template = ChatTemplate(model, cpu_s=2)
+        other = template.render(chat("another"), add_generation_prompt=True)
+        assert other.rstrip() == "<bos>fine"
+        with pytest.raises(UserError, match=message):
+            template.render(chat("real"), add_generation_prompt=True)
+
+
+def test_the_lm_renders_in_the_child(tiny_gguf, tmp_path, monkeypatch):
+    """Chats of a run go through the limits, not only the trial's."""
+    from xmlgrpo_evaluator import gguf_template
+    from xmlgrpo_evaluator.llama_cpp_lm import LlamaCppLM
+
+    def here(*_args: object, **_options: object) -> str:
+        raise AssertionError("rendered in this process")
+
+    monkeypatch.setattr(gguf_template, "render_here", here)
+    monkeypatch.setattr(gguf_template, "render_jinja_template", here)
+    lm = LlamaCppLM(tiny_gguf, threads=1)
+    assert "1+1?" in lm.apply_chat_template(chat("1+1?"))

@@ -38,6 +38,17 @@ def test_the_result_counts_what_the_replies_say(base_result):
     assert stderr == 0.0
 
 
+def test_a_path_that_reads_as_markup_is_printed_as_it_is(base_result, tiny, tmp_path, capsys):
+    out = tmp_path / "x[" / "b]" / "base.json"
+    out.parent.mkdir(parents=True)
+    out.write_bytes(base_result.read_bytes())
+    command("run", "--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
+    printed = capsys.readouterr()
+    shown = "".join((printed.out + printed.err).split())
+    assert f"readfrom{out}" in shown
+    assert f"result:{out}" in shown
+
+
 def test_prompts_and_batches_are_proven(base_result):
     result = read_result(base_result)
     prompts = result["prompts"]

@@ -49,26 +49,75 @@ def write_gguf(path, *, template: str, blocks: int = 1) -> str:
     return str(path)
 
 
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
 @pytest.mark.parametrize(
-    "template",
+    ("template", "prompt", "problem"),
     [
-        pytest.param("{{ messages[0]['content'] }}", id="no-weights"),
-        pytest.param("{{ raise_exception('no') }}", id="template-refuses"),
-        pytest.param("{{ ''.__class__.__mro__ }}", id="template-breaks-out"),
+        pytest.param("{{ messages[0]['content'] }}", "ab", "Failed to load", id="no-weights"),
+        pytest.param("{{ bos_token }}a{{ eos_token }}", "<s>a</s>", "Failed", id="real-bos"),
+        pytest.param("{{ raise_exception('no') }}", None, "ValueError: no", id="refuses"),
+        pytest.param("{{ ''.__class__.__mro__ }}", None, "SecurityError", id="breaks-out"),
+        pytest.param("{{ 'a' * 20000000 }}", None, "20000000 characters", id="too-long"),
     ],
 )
-def test_what_asking_says_in_words_is_left_to_it(tmp_path, template):
-    trial.require_survivable(write_gguf(tmp_path / "m.gguf", template=template), CHAT)
+def test_what_asking_says_in_words_is_left_to_it(tmp_path, template, prompt, problem):
+    tried = trial.try_file(write_gguf(tmp_path / "m.gguf", template=template), CHAT)
+    assert tried.prompt == prompt
+    assert problem in tried.problem
 
 
 def test_crash_is_told(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", template="", blocks=1 << 31)
     with pytest.raises(UserError, match=r"makes llama.cpp crash \(signal 6\)"):
-        trial.require_survivable(path, CHAT)
+        trial.try_file(path, CHAT)
 
 
-def test_template_that_never_ends_is_stopped(tmp_path, monkeypatch):
-    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    monkeypatch.setattr(trial, "TIMEOUT_S", 5.0)
-    with pytest.raises(UserError, match="was not ready to answer after 5 s"):
-        trial.require_survivable(write_gguf(tmp_path / "m.gguf", template=loop), CHAT)
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param(LOOP, id="always"),
+        pytest.param("{% if bos_token %}" + LOOP + "{% endif %}a", id="with-the-real-bos"),
+        pytest.param(
+            "{% if messages[0].content == 'ab' %}" + LOOP + "{% endif %}a", id="this-chat"
+        ),
+    ],
+)
+def test_template_that_never_ends_is_stopped(tmp_path, monkeypatch, capfd, template):
+    monkeypatch.setattr(trial, "SILENT_S", 0.1)
+    with pytest.raises(UserError, match="takes without end"):
+        trial.try_file(write_gguf(tmp_path / "m.gguf", template=template), CHAT, cpu_s=1)
+    assert "in a process of its own first" in capfd.readouterr().err
+
+
+def test_asking_renders_in_the_child_only(tmp_path, monkeypatch):
+    """A template that waits for its second rendering finds none."""
+    from llama_cpp import llama_chat_format
+
+    from xmlgrpo_trainer.ask.gguf import GgufSpeaker
+    from xmlgrpo_trainer.ask.speaker import Settings
+
+    def here(*_args: object, **_options: object) -> str:
+        raise AssertionError("rendered in this process")
+
+    monkeypatch.setattr(llama_chat_format.Jinja2ChatFormatter, "__call__", here)
+    path = write_gguf(tmp_path / "m.gguf", template="{{ bos_token }}{{ messages[0].content }}")
+    with pytest.raises(UserError, match=r"llama\.cpp cannot load"):  # the weights: it has none
+        GgufSpeaker(path)(CHAT, Settings(1), lambda _text: None)
+
+
+def test_no_token_reaches_the_child(tmp_path, monkeypatch):
+    seen = {}
+
+    class Spy(trial.subprocess.Popen):
+        def __init__(self, *args: object, env: dict[str, str], **options: object) -> None:
+            seen.update(env)
+            super().__init__(*args, env=env, **options)
+
+    monkeypatch.setattr(trial.subprocess, "Popen", Spy)
+    for name in trial.DROPPED:
+        monkeypatch.setenv(name, "secret")
+    trial.try_file(write_gguf(tmp_path / "m.gguf", template="a"), CHAT)
+    assert seen
+    assert "secret" not in seen.values()

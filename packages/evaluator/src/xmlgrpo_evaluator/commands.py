@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from xmlgrpo_evaluator.models import OUTPUTS, Model, any_model, find_run, run_model
 from xmlgrpo_evaluator.settings import (
@@ -55,9 +56,9 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         compared = compare_results(*(read_result(out) for _, out in targets))
         write_json(comparison, compared)
         show(compared, console)
-        console.print(f"results: {comparison.parent}", highlight=False)
+        console.print(escape(f"results: {comparison.parent}"), highlight=False)
     else:
-        console.print(f"result: {targets[-1][1]}", highlight=False)
+        console.print(escape(f"result: {targets[-1][1]}"), highlight=False)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 The file may come from anybody.  llama.cpp ends the process at a header that contradicts itself
 (`GGML_ASSERT`), and a chat template is a program: it may loop for ever or fill the memory.  In a
-child with limits on time and memory each of these is an error of one line.
+child with limits on time and memory each of these is an error of one line.  A template that behaves
+here may still do otherwise over another chat, so `gguf_template` has a child for all of them.
 
     python -m xmlgrpo_evaluator.gguf_probe FILE CPU_SECONDS   # exit code 0, or the reason
 """
@@ -40,9 +41,6 @@ def probe(path: Path, cpu_s: int = _CPU_S) -> None:
         UserError: it cannot be loaded, its template cannot be rendered, or one of them takes
             without end.
     """
-    inherited = {key: value for key, value in os.environ.items() if key not in _DROPPED}
-    # GGML_NO_BACKTRACE: llama.cpp would start a debugger to print where it failed
-    environment = inherited | _NO_GPU | {"GGML_NO_BACKTRACE": "1"}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "xmlgrpo_evaluator.gguf_probe", str(path), str(cpu_s)],
@@ -51,13 +49,26 @@ def probe(path: Path, cpu_s: int = _CPU_S) -> None:
             stderr=subprocess.PIPE,
             timeout=_TIMEOUT_S,
             check=False,
-            env=environment,
+            env=foreign_environment(),
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"{path} could not be opened in {_TIMEOUT_S} s; is it damaged?") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UserError(_reason(path, done.returncode, said[-1] if said else "it says nothing"))
+
+
+def foreign_environment() -> dict[str, str]:
+    """Environment of a child that reads foreign files: no tokens, no GPU."""
+    inherited = {key: value for key, value in os.environ.items() if key not in _DROPPED}
+    # GGML_NO_BACKTRACE: llama.cpp would start a debugger to print where it failed
+    return inherited | _NO_GPU | {"GGML_NO_BACKTRACE": "1"}
+
+
+def limit_memory(spare_bytes: int) -> None:
+    """Let this process map no more than that beside what it has mapped."""
+    limit = spare_bytes + _mapped_bytes()
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _reason(path: Path, code: int, said: str) -> str:
@@ -71,7 +82,7 @@ def _reason(path: Path, code: int, said: str) -> str:
 
 def _try(path: Path, cpu_s: int) -> None:
     from xmlgrpo_evaluator.gguf_model import open_gguf, require_llama_cpp
-    from xmlgrpo_evaluator.gguf_prompts import render_chat
+    from xmlgrpo_evaluator.gguf_template import render_here, template_of
 
     # the limits come after the imports: what libraries map and compute is not the file's doing
     require_llama_cpp()
@@ -79,11 +90,15 @@ def _try(path: Path, cpu_s: int) -> None:
     spent_s = time.process_time()
     allowed_s = ceil(spent_s + cpu_s + _CPU_S_PER_GIB * size / 2**30)
     resource.setrlimit(resource.RLIMIT_CPU, (allowed_s, allowed_s + 1))
-    limit = 2 * size + _SPARE_BYTES + _mapped_bytes()
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit_memory(2 * size + _SPARE_BYTES)
     with open_gguf(path, gpu_layers=0) as model:
-        if model.chat_template:
-            render_chat(model, _CHAT, add_generation_prompt=True)
+        if not model.chat_template:
+            return
+        try:
+            render_here(template_of(model), _CHAT, add_generation_prompt=True)
+        except Exception as error:  # a template may raise whatever it likes
+            reason = f"{type(error).__name__}: {error}"[:300]
+            raise UserError(f"the chat template of {path} cannot be rendered ({reason})") from error
 
 
 def _mapped_bytes() -> int:

@@ -1,4 +1,4 @@
-"""From chats to text, and from lm-eval's requests to the engine's prompts."""
+"""From lm-eval's requests to the engine's prompts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-from jinja2 import TemplateError
-from transformers.utils.chat_template_utils import render_jinja_template
-
 from xmlgrpo_evaluator.gguf_model import GgufModel
 from xmlgrpo_evaluator.sequences import Prompt, Sampling
 from xmlgrpo_rewards.errors import UserError
-
-# A template is a program of the file's maker: besides Jinja's own errors it can run into Python's.
-_TEMPLATE_ERRORS = (
-    *(TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError),
-    *(RecursionError, TypeError, ValueError),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +75,3 @@ class PromptMaker:
             min_p=float(options.get("min_p") or 0.0),
             seed=int(seed),
         )
-
-
-def render_chat(
-    model: GgufModel, chat: list[dict[str, str]], *, add_generation_prompt: bool
-) -> str:
-    """Render a chat with the file's template, by the renderer that transformers uses.
-
-    Raises:
-        UserError: the file has no template, or one that cannot be rendered.
-    """
-    if not model.chat_template:
-        raise UserError(
-            f"{model.path} has no chat template; export it from a folder whose tokenizer has one, "
-            "or leave the chat template off (--no-chat-template)"
-        )
-    try:
-        rendered, _ = render_jinja_template(
-            conversations=[chat],
-            chat_template=model.chat_template,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            bos_token=model.token_text(model.bos) if model.bos >= 0 else "",
-            eos_token=model.token_text(model.eos) if model.eos >= 0 else "",
-        )
-    except _TEMPLATE_ERRORS as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"the chat template of {model.path} cannot be rendered ({reason[:300]})"
-        ) from error
-    return str(rendered[0])

@@ -22,7 +22,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
 from xmlgrpo_evaluator.engine import engine_for
 from xmlgrpo_evaluator.gguf_model import GgufModel
 from xmlgrpo_evaluator.gguf_probe import probe
-from xmlgrpo_evaluator.gguf_prompts import PromptMaker, render_chat
+from xmlgrpo_evaluator.gguf_prompts import PromptMaker
+from xmlgrpo_evaluator.gguf_template import ChatTemplate
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_evaluator.scoring import score_pairs
 from xmlgrpo_evaluator.sequences import Prompt, Written
@@ -67,6 +68,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         super().__init__()
         probe(Path(pretrained))
         self.gguf = GgufModel(Path(pretrained), gpu_layers=int(gpu_layers))
+        self.template = ChatTemplate(self.gguf)
         self.slots = _slots(batch_size)
         self.max_gen_toks, self.seed = int(max_gen_toks), int(seed)
         self.max_length = int(max_length or self.gguf.trained_context)
@@ -113,12 +115,12 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         chat_history: list[dict[str, str]],
         add_generation_prompt: bool = True,  # noqa: FBT001, FBT002  # lm-eval's signature
     ) -> str:
-        """Render a chat with the file's template, by the renderer that transformers uses.
+        """Render a chat with the file's template, in a child process.
 
         Raises:
-            UserError: the file has no template.
+            UserError: the file has no template, or one that does not end.
         """
-        return render_chat(self.gguf, chat_history, add_generation_prompt=add_generation_prompt)
+        return self.template.render(chat_history, add_generation_prompt=add_generation_prompt)
 
     def tok_encode(
         self,

@@ -72,7 +72,8 @@ def evaluate(
         subject = subject_of(model, settings, found.data_digest)
         if out.exists():
             result = read_result_of(out, subject)
-            console.print(f"{result['label']}: already evaluated, read from {out}", highlight=False)
+            told = escape(f"{result['label']}: already evaluated, read from {out}")
+            console.print(told, highlight=False)
         else:
             result = _evaluate(
                 model, settings, found, subject=subject, out=out, console=console, quiet=quiet

@@ -5,7 +5,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
-from xmlgrpo_trainer.ask.trial import require_survivable
+from xmlgrpo_trainer.ask.trial import Tried, try_file
 
 
 class GgufSpeaker:
@@ -40,11 +40,11 @@ class GgufSpeaker:
         Raises:
             UserError: the file is broken, cannot be loaded, or lacks what a chat needs.
         """
-        require_survivable(self.path, messages)
+        tried = try_file(self.path, messages)
         # words first: how long the prompt is decides how much context is made
         self._words = self._open(vocab_only=True)
         self._vocabulary = self._cpp.llama_model_get_vocab(self._words.model)
-        prompt = self._prompt(messages)
+        prompt = self._prompt(tried)
         check_room(len(prompt), settings, self._context())
         llama = self._open(n_ctx=len(prompt) + settings.max_new_tokens, seed=settings.seed)
         tokens = llama.generate(
@@ -68,26 +68,13 @@ class GgufSpeaker:
         tell(whole.decode(b"", final=True))
         return Said("".join(pieces), count, len(prompt), "stop" if ended else "length")
 
-    def _prompt(self, messages: Messages) -> list[int]:
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-        template = self._words.metadata.get("tokenizer.chat_template")
-        if not template:
+    def _prompt(self, tried: Tried) -> list[int]:
+        if not self._words.metadata.get("tokenizer.chat_template"):
             raise UserError(f"{self.path!r} carries no chat template; export it again: make gguf")
+        if tried.prompt is None:
+            raise UserError(f"{self.path!r}: its chat template does not work ({tried.problem})")
         bos = self._words.token_bos()
-        formatter = Jinja2ChatFormatter(
-            template,
-            eos_token=self._piece(self._words.token_eos()),
-            bos_token=self._piece(bos),
-        )
-        # the template writes the BOS itself
-        try:
-            text = formatter(messages=messages).prompt
-        except Exception as error:  # noqa: BLE001 - a template may raise whatever it likes
-            raise UserError(
-                f"{self.path!r}: its chat template does not work ({type(error).__name__}: {error})"
-            ) from None
-        prompt: list[int] = self._words.tokenize(text.encode(), add_bos=False, special=True)
+        prompt: list[int] = self._words.tokenize(tried.prompt.encode(), add_bos=False, special=True)
         if prompt.count(bos) != 1 or prompt[0] != bos:
             raise UserError(
                 f"the prompt holds {prompt.count(bos)} BOS tokens, expected one, at its start: "
