@@ -74,7 +74,8 @@ def vision_run(tmp_path_factory, tiny_run):
 @pytest.fixture(scope="session")
 def exported(tiny_run, tmp_path_factory):
     """The run, exported by the command that a user gives."""
-    run = tmp_path_factory.mktemp("exported") / "tiny"
+    # a folder's name that rich would read as markup
+    run = tmp_path_factory.mktemp("exported") / "x[" / "b]" / "tiny"
     shutil.copytree(tiny_run.run, run)
     assert run_cli("gguf", "--run", run, "--quants", "f16 q8_0 q4_k_m", *FEW) == 0
     return run

@@ -20,7 +20,8 @@ BASE = pristine_base.Base("google/gemma-3-1b-it", None, "bfloat16", "Gemma3ForCa
 
 @pytest.mark.slow
 def test_merged_run_answers_as_its_adapter_and_is_not_merged_twice(tiny_run, tmp_path, capsys):
-    out = tmp_path / "merged"
+    home = tmp_path / "x[" / "b]"  # what rich would read as markup
+    out = home / "merged"
     assert run_cli("merge", "--run", tiny_run.run, "--out", out, "--prompts", 4) == 0
     record = json.loads((out / "merge.json").read_text())
     assert record["parity"]["passed"]
@@ -33,7 +34,7 @@ def test_merged_run_answers_as_its_adapter_and_is_not_merged_twice(tiny_run, tmp
     assert (out / "tokenizer.model").read_bytes() == (
         tiny_run.base / "tokenizer.model"
     ).read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".merged.lock", "merged"]
+    assert sorted(path.name for path in home.iterdir()) == [".merged.lock", "merged"]
     published = [path for path in out.iterdir() if path.suffix in {".json", ".jinja"}]
     assert len(published) == 6
     assert [path.name for path in published if str(tiny_run.base) in path.read_text()] == [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
@@ -89,7 +90,7 @@ def command(arguments: argparse.Namespace) -> int:
                 if arguments.out or file.parent == folder
             ]
             write_check(folder, model, fingerprint(model), bench, here)
-            console.print(f"wrote {folder / 'check.json'}")
+            console.print(f"wrote {escape(str(folder / 'check.json'))}")
     return 0 if all(check.passed for check in checks) else EXIT_GATE_FAILED
 
 
@@ -98,7 +99,7 @@ def _check_all(
 ) -> list["FileCheck"]:
     checks = []
     for file in files:
-        console.print(f"[bold]{file.name}[/]")
+        console.print(f"[bold]{escape(file.name)}[/]")
         check = check_one(file, bench, arguments)
         show(check, console)
         checks.append(check)
@@ -144,7 +145,7 @@ def bench_of(
     questions = load_questions(arguments.data, run.root if run else None)
     if calibrate:
         require_spare(questions, arguments.prompts)
-    console.print(f"replies of {model} to compare with ({questions.source})")
+    console.print(f"replies of {escape(str(model))} to compare with ({escape(questions.source)})")
     return prepare_bench(
         model,
         questions,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.commands import check as check_command
@@ -128,7 +129,7 @@ def _export(
     )
     for quant in plan.done:
         verdict = "failed its last check" if quant in plan.failed else "is up to date"
-        console.print(f"{plan.path(quant)} {verdict}")
+        console.print(f"{escape(str(plan.path(quant)))} {verdict}")
     code = EXIT_GATE_FAILED if plan.failed else 0
     if not plan.todo:
         return code
@@ -138,7 +139,7 @@ def _export(
     if "vision_config" in config:
         console.print(TEXT_ONLY)
     if not bench.chats:
-        console.print(NO_TEMPLATE.format(model=model))
+        console.print(NO_TEMPLATE.format(model=model), markup=False)
     return _make(plan, bench, tree, arguments, console) or code
 
 
@@ -178,14 +179,15 @@ def _make(
                 rejected.unlink(missing_ok=True)
             else:
                 made.rename(rejected)
-            console.print(f"[bold]{final if check.passed else rejected}[/]")
+            console.print(f"[bold]{escape(str(final if check.passed else rejected))}[/]")
             check_command.show(check, console)
     good = [check.file for check in checks if check.passed]
     if good:
         line = llama_cpp_line(str(plan.out / good[0]), system, chat=bool(bench.chats))
         console.print("\nwith llama.cpp:  ", end="")
         console.print(line, markup=False)
-        console.print(f"with Ollama:     cd {plan.out} && ollama create NAME -f FILE.Modelfile")
+        ollama = f"with Ollama:     cd {plan.out} && ollama create NAME -f FILE.Modelfile"
+        console.print(ollama, markup=False)
     return 0 if len(good) == len(checks) else EXIT_GATE_FAILED
 
 
@@ -199,5 +201,6 @@ def _imatrix(
     path = plan.out / f"{plan.name}.imatrix.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     tokens = write_imatrix(bench.reference, bench.spare(), arguments.new_tokens, path)
-    console.print(f"importance matrix from {tokens} tokens of {bench.source}: {path}")
+    words = f"importance matrix from {tokens} tokens of {bench.source}: {path}"
+    console.print(words, markup=False)
     return path

@@ -1,10 +1,12 @@
 """`xmlgrpo-export merge`: the adapter into its 16-bit base, checked against it."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
@@ -85,7 +87,7 @@ def _merge_run(
         "dtype": dtype,
     }
     if up_to_date(out, source):
-        console.print(f"{out} is up to date")
+        console.print(f"{out} is up to date", markup=False)
         return 0
     asked = load_questions(arguments.data, run.root)
     gate = merge.merge(
@@ -98,16 +100,16 @@ def _merge_run(
         asked_source=asked.source,
         new_tokens=arguments.new_tokens,
         device=choose_device(arguments.device),
-        say=console.print,
+        say=partial(console.print, markup=False),
     )
-    console.print(f"adapter against merged, {asked.source}: {gate.numbers()}")
+    console.print(f"adapter against merged, {asked.source}: {gate.numbers()}", markup=False)
     if base.trained_in_4bit:
         console.print(
             "trained on 4-bit weights: the adapter never saw this 16-bit base, so measure the "
             "merged model as well (make ladder)"
         )
     if not gate.passed:
-        console.print(f"[bold red]refused[/]: {gate.why} (kept as {out}.rejected)")
+        console.print(f"[bold red]refused[/]: {escape(f'{gate.why} (kept as {out}.rejected)')}")
         return EXIT_GATE_FAILED
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", markup=False)
     return 0
