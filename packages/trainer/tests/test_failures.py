@@ -42,6 +42,39 @@ def test_safetensors_without_space_is_one_sentence(tmp_path: Path) -> None:
     assert "run the same command again to continue" in done.stdout
 
 
+BUILD_WITHOUT_SPACE = """
+import resource, signal, sys
+from pathlib import Path
+from rich.console import Console
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config import load_config
+from xmlgrpo_trainer.prepare import base_model
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+config = load_config(Path(sys.argv[1]), ["model.tiny.warm_steps=2"])
+try:
+    base_model(config, Path(sys.argv[2]), Console())
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_while_the_base_model_is_built(tmp_path: Path) -> None:
+    config = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD_WITHOUT_SPACE, str(config), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no space left on the disk of" in done.stdout
+    assert not [
+        path for path in (tmp_path / "base").iterdir() if path.is_dir()
+    ]  # nothing by halves
+
+
 def test_a_full_gpu_names_the_keys_that_help(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"per_device_train_batch_size.*holdout\.batch_size"),

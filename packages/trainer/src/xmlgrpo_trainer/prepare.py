@@ -145,6 +145,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
     """
     if config.model.name != TINY:
         return config.model.name
+    from xmlgrpo_trainer.failures import failures_in_words
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 
     bar = Progress(
@@ -171,7 +172,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
         if not console.is_terminal and (step % 200 == 0 or step == steps):
             console.print(f"warm start {step}/{steps}  loss {loss:.3f}", highlight=False)
 
-    with bar:
+    with failures_in_words(runs), bar:
         item = bar.add_task("warm start", total=None, rate="")
         settings = tiny_settings(config.model.tiny)
         folder = ensure_tiny_model(runs / "base", settings, config.seed, on_progress)
