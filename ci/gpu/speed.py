@@ -3,9 +3,10 @@
     python ci/gpu/speed.py --gsm8k folder-with-train.jsonl --out speed.json
     python ci/gpu/speed.py --gsm8k folder --out speed.json --only graph generate
 
-Every variant is `xmlgrpo-train` in a process of its own, one after another, on one model with
-random weights and the same problems.  Of a random model's 262,144 equally likely tokens two end a
-completion, so that nearly every one has its full length; the mean length stands in the result.
+Every variant is `xmlgrpo-train` (`trl`: trl and peft without us) in a process of its own, one after
+another, on one model with random weights and the same problems.  Of a random model's 262,144
+equally likely tokens two end a completion, so that nearly every one has its full length; the mean
+length stands in the result.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 import yaml
 from child import run_child
 from end_to_end import make_model
+from variants import ALL_OF_IT
 
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
@@ -42,6 +44,7 @@ class Variant:
         steps: how many.
         environment: variables of the process.
         quantized: frozen weights in 4 bits.
+        alone: trl and peft train it without us; see `trl_alone.py`.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Variant:
     steps: int = 10
     environment: dict[str, str] = field(default_factory=dict)
     quantized: bool = False
+    alone: bool = False
 
 
 WHOLE = {"gradient_checkpointing": False}  # fits in 80 GB
@@ -60,10 +64,19 @@ VARIANTS = (
     Variant("graph", "graph", grpo=WHOLE),
     Variant("graph-uncorrected", "graph", grpo=WHOLE | UNCORRECTED),
     Variant("generate", "generate", grpo=WHOLE, steps=7),
+    Variant("trl", "generate", grpo=WHOLE, steps=7, alone=True),
     Variant("graph-micro-16-checkpointed", "graph", micro_batch=16),
     Variant("graph-4bit", "graph", grpo=WHOLE, quantized=True),
     Variant("unsloth-graph", "graph", backend="unsloth", micro_batch=32, steps=7),
     Variant("unsloth-generate", "generate", backend="unsloth", micro_batch=32, steps=7),
+    Variant(
+        "unsloth-defaults",
+        "generate",
+        backend="unsloth",
+        micro_batch=32,
+        steps=8,
+        environment=ALL_OF_IT,
+    ),
 )
 
 
@@ -100,9 +113,13 @@ def measure(
     place.mkdir()
     config, memory, run = place / "config.yaml", place / "memory.json", RunFolder(place / "run")
     config.write_text(yaml.safe_dump(configuration(variant, model, gsm8k, tokens)))
-    command = ["xmlgrpo-train", "--config", str(config), "--run", str(run.root)]
+    command = ["--config", str(config), "--run", str(run.root)]
+    if variant.alone:
+        script = [str(HERE / "trl_alone.py"), "--memory", str(memory), *command]
+    else:
+        script = [str(HERE / "measured.py"), str(memory), "xmlgrpo-train", *command]
     ended = run_child(
-        [str(HERE / "measured.py"), str(memory), *command],
+        script,
         cwd=place,
         environment=variant.environment,
         limit_s=limit_s,
