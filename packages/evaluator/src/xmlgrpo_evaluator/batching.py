@@ -59,13 +59,12 @@ def _greedy_replies(samples: Mapping[str, list[dict[str, Any]]]) -> Iterator[tup
 @contextmanager
 def _one_at_a_time(model: Any) -> Iterator[bool]:
     """Let a model write one reply at a time; gives False where it cannot be told to."""
-    name = next((n for n in ("batch_size_per_gpu", "slots") if hasattr(model, n)), None)
-    if name is None:
-        yield False
-        return
-    before = getattr(model, name)
-    setattr(model, name, 1)
+    # an HF model has both: one for lm-eval's own call, one for the engine
+    before = {n: getattr(model, n) for n in ("batch_size_per_gpu", "slots") if hasattr(model, n)}
+    for name in before:
+        setattr(model, name, 1)
     try:
-        yield True
+        yield bool(before)
     finally:
-        setattr(model, name, before)
+        for name, value in before.items():
+            setattr(model, name, value)

@@ -15,6 +15,7 @@ examples:
   xmlgrpo-eval ladder --run tiny                     base, adapter, merged, every GGUF; a gate
   xmlgrpo-eval harness ls tasks                      lm-eval itself, with the model llama-cpp added
 """
+BATCH_HELP = "replies at once (graph: 64, on a GPU 128; generate: 16; GGUF: 32)"
 
 
 def main() -> None:
@@ -90,7 +91,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, metavar="N", help="the first N items only")
     add("--seed", type=int, default=0, metavar="N", help="of sampled replies (default: 0)")
     add("--k", type=int, default=1, metavar="K", help="K sampled replies an item: pass@k, maj@k")
-    add("--batch-size", "--batch_size", metavar="N", help="replies at once (hf: 16, GGUF: 32)")
+    add("--batch-size", "--batch_size", metavar="N", help=BATCH_HELP)
+    add("--engine", default="auto", metavar="NAME", help="of HF models: auto, generate or graph")
     add("--max-new-tokens", type=int, metavar="N", help="the limit of a reply")
     add("--data", type=Path, metavar="PATH", help="items: a folder with test.jsonl, or a .jsonl")
     add("--no-chat-template", action="store_true", help="ask without a chat template")

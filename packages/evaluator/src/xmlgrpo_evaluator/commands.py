@@ -48,6 +48,11 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         )
         default = OUTPUTS / "eval" / f"{model.label}{settings.suffix()}.json"
         targets, comparison = [(model, options.out or default)], None
+    if settings.engine != "auto" and all(model.backend != "hf" for model, _ in targets):
+        raise UserError(
+            f"--engine {settings.engine} is for models that transformers reads; "
+            f"{targets[0][0].source} is run by {targets[0][0].backend}"
+        )
     _evaluate_all(targets, settings, console, quiet=options.quiet)
     if comparison and len(targets) == 2:
         from xmlgrpo_evaluator.compare import compare_results, show
@@ -113,6 +118,7 @@ def _settings(options: argparse.Namespace, rest: Sequence[str]) -> Settings:
         k=options.k,
         max_new_tokens=options.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
         batch_size=_batch_size(options.batch_size),
+        engine=options.engine,
         chat_template=not options.no_chat_template,
         check_batch=options.check_batch,
         data=options.data,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from xmlgrpo_evaluator.answered import engine_caution
 from xmlgrpo_evaluator.paired import Difference, mean_difference, pair
 from xmlgrpo_evaluator.result import COUNTS, HEADLINE
 from xmlgrpo_evaluator.subject import plain
@@ -141,7 +142,8 @@ def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
         for result in (first, second)
         if result["prompts"] and not result["prompts"]["passed"]
     ]
-    return found
+    mixed = engine_caution(first, second)
+    return found if mixed is None else [*found, mixed]
 
 
 # on the screen

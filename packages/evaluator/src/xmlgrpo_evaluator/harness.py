@@ -3,18 +3,19 @@
 import gc
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.api.model import LM
 
+from xmlgrpo_evaluator.answered import EngineUse
 from xmlgrpo_evaluator.models import Model
 from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_rewards.errors import UserError
 
 DEFAULT_BATCH = 16
-"""Replies that transformers writes at once, unless the user says otherwise."""
+"""Replies that transformers' `generate` writes at once, unless the user says otherwise."""
 
 
 def quieten() -> None:
@@ -29,8 +30,15 @@ def quieten() -> None:
 
 
 @contextmanager
-def opened(model: Model, settings: Settings) -> Iterator[LM]:
+def opened(
+    model: Model, settings: Settings, on_engine: Callable[[EngineUse], None] | None = None
+) -> Iterator[LM]:
     """Load a model behind its lm-eval class; its memory is given back at the end.
+
+    Args:
+        model: what is loaded.
+        settings: how it is asked.
+        on_engine: is told which engine answers an HF model's requests, and why.
 
     Raises:
         UserError: it is not there, cannot be read, or needs a package that is not installed.
@@ -47,21 +55,32 @@ def opened(model: Model, settings: Settings) -> Iterator[LM]:
         finally:
             gguf.gguf.close()
         return
-    load = _open_vllm if model.backend == "vllm" else _open_hf
     try:
-        loaded = load(model, settings, options)
+        if model.backend == "vllm":
+            loaded = _open_vllm(model, settings, options)
+        else:
+            loaded = _open_hf(model, settings, options, on_engine)
     except (OSError, ValueError) as error:
         what = f"{model.source} with adapter {model.adapter}" if model.adapter else model.source
         raise UserError(f"cannot load {what}: {error}") from error
     try:
         yield loaded
     finally:
-        for name in ("_model", "model"):  # the caller may still hold the object around them
+        for name in (
+            "_model",
+            "model",
+            "_choice",
+        ):  # the caller may still hold the object around them
             loaded.__dict__.pop(name, None)
         gc.collect()
 
 
-def _open_hf(model: Model, settings: Settings, options: dict[str, Any]) -> LM:
+def _open_hf(
+    model: Model,
+    settings: Settings,
+    options: dict[str, Any],
+    on_engine: Callable[[EngineUse], None] | None,
+) -> LM:
     import torch
 
     from xmlgrpo_evaluator.hf_lm import CountedHF
@@ -72,6 +91,9 @@ def _open_hf(model: Model, settings: Settings, options: dict[str, Any]) -> LM:
         tokenizer=model.tokenizer,
         revision=model.revision or "main",
         peft=model.adapter,
+        engine=settings.engine,
+        slots=settings.batch_size if isinstance(settings.batch_size, int) else None,
+        on_engine=on_engine,
         batch_size=settings.batch_size or DEFAULT_BATCH,
         device=device,
         **options,

@@ -1,7 +1,8 @@
 """What a model has answered so far, on disk: an interrupted evaluation asks nothing twice.
 
 One JSON object a line: first what is being evaluated, then one reply each, written as soon as it
-is finished.  A line that was cut off in the middle is dropped when the file is read again.
+is finished, and before the first of an HF model which engine writes them.  A line that was cut off
+in the middle is dropped when the file is read again.
 """
 
 import json
@@ -10,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
+from xmlgrpo_evaluator.answered import BEFORE_ENGINES
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_evaluator.subject import differences
 from xmlgrpo_rewards.errors import UserError
@@ -31,12 +33,18 @@ class Journal:
         path: the file; created, or continued when it has the same `subject`.
         subject: what is evaluated and how; JSON values.
 
+    Attributes:
+        path: the file.
+        engines: those that wrote an HF model's replies; lm-eval's own where an old file names none.
+        resumed: how many replies were there at the start.
+
     Raises:
         UserError: the file belongs to another evaluation.
     """
 
     def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
         self.path = path
+        self.engines: set[str] = set()
         self._replies: dict[Key, CountedReply] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         complete = self._read(subject)
@@ -60,6 +68,12 @@ class Journal:
     def get(self, key: Key) -> CountedReply | None:
         """The reply to a request, if it was given."""
         return self._replies.get(key)
+
+    def note_engine(self, name: str) -> None:
+        """Keep which engine writes the replies that follow."""
+        if name not in self.engines:
+            self.engines.add(name)
+            self._write({"engines": sorted(self.engines)})
 
     def add(self, key: Key, reply: CountedReply) -> None:
         """Keep a reply; it is in the file when this returns."""
@@ -93,11 +107,16 @@ class Journal:
                 if header is None:
                     header = line
                     continue
+                if "engines" in line:
+                    self.engines.update(line["engines"])
+                    continue
                 self._replies[line["key"], line["nth"]] = CountedReply(
                     line["reply"], tokens=line["tokens"], truncated=line["truncated"]
                 )
         if not self._replies:
+            self.engines.clear()
             return 0  # nothing was answered, so there is nothing to protect
+        self.engines = self.engines or {BEFORE_ENGINES}
         self._check_subject(header or {}, subject)
         return complete
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from xmlgrpo_evaluator.answered import engine_caution
 from xmlgrpo_evaluator.compare import compare_results
 from xmlgrpo_evaluator.ladder_view import plot, show
 from xmlgrpo_evaluator.models import Model, run_ladder
@@ -100,6 +101,7 @@ def _verdict(rungs: Sequence[Mapping[str, Any]]) -> bool | None:
 def _evaluate_alone(folder: RunFolder, model: Model, settings: Settings) -> None:
     command = [sys.executable, "-m", "xmlgrpo_evaluator.cli", "run", "--run", str(folder.root)]
     command += ["--what", model.label, "--quiet", *_arguments(settings)]
+    command += ["--engine", settings.engine] if model.backend == "hf" else []
     code = subprocess.run(command, check=False).returncode
     if code:
         raise UserError(
@@ -152,20 +154,24 @@ def _rung(
         "accuracy": accuracy,
         "size_bytes": model.size_bytes(),
         "bits_per_weight": _bits_per_weight(result),
+        "engines": (result.get("engines") or {}).get("answered"),
         "tokens_per_s": result["speed"]["tokens_per_s"],
         "peak_mib": result["speed"]["peak_mib"],
         "prompts_as_in_training": (result["prompts"] or {}).get("passed"),
         "against": _made_from(model.label, list(results)),
         "difference": None,
+        "caution": None,
         "p": None,
         "passed": None,
     }
     if rung["against"] is None:
         return rung
-    compared = compare_results(results[rung["against"]], result)["tasks"][task]["metrics"][metric]
+    original = results[rung["against"]]
+    compared = compare_results(original, result)["tasks"][task]["metrics"][metric]
     kept = compared["difference"]["value"] >= -tolerance
     return rung | {
         "difference": compared["difference"],
+        "caution": engine_caution(original, result),
         "p": compared["p"],
         "passed": kept and rung["prompts_as_in_training"] is not False,
     }

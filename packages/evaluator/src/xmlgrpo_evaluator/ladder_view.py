@@ -26,6 +26,9 @@ def show(ladder: Mapping[str, Any], console: Console) -> None:
     for rung in ladder["rungs"]:
         if rung["passed"] is False:
             console.print(f"[bold red]fails[/]: {escape(_reason(rung, ladder['tolerance']))}")
+    for rung in ladder["rungs"]:
+        if rung["caution"]:
+            console.print(f"[bold red]caution[/]: {escape(rung['caution'])}")
     if ladder["passed"] is None:
         console.print("there is no export to hold to the gate; make one with: make gguf")
     if ladder["passed"]:

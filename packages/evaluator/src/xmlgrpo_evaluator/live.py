@@ -1,6 +1,8 @@
 """What one sees while a model is evaluated: a line an item, a bar with rate and time left."""
 
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import cache
 from types import TracebackType
 from typing import Self
@@ -14,7 +16,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from xmlgrpo_evaluator.replies import CountedReply
@@ -52,6 +53,17 @@ def final_line(share: Share) -> str:
     )
 
 
+def pace(new: int, to_come: int, seconds: float) -> tuple[str, str]:
+    """Replies a second and the time left, in words.
+
+    The mean since the first was asked: replies come in batches, so that the latest few say nothing.
+    """
+    if not new or seconds <= 0:
+        return "", ""
+    left = timedelta(seconds=round(to_come * seconds / new))
+    return f"{new / seconds:.1f}/s", f"left {left}"
+
+
 class Live:
     """Shows progress; a context manager and the listener of a `ResumableLM`.
 
@@ -66,19 +78,19 @@ class Live:
     def __init__(self, console: Console, label: str, *, quiet: bool) -> None:
         self._console, self._quiet = console, quiet
         self._done = self._total = self._graded = self._correct = 0
+        self._began, self._new = time.monotonic(), 0
         self._progress = Progress(
             TextColumn(escape(label)),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._bar = self._progress.add_task("", total=None, rate="")
+        self._bar = self._progress.add_task("", total=None, rate="", left="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -95,11 +107,14 @@ class Live:
     def begin(self, requests: Sequence[Instance]) -> None:
         """Take note of how many replies there will be."""
         self._total += len(requests)
+        if not self._new:
+            self._began = time.monotonic()
         self._progress.update(self._bar, total=self._total)
 
-    def __call__(self, request: Instance, reply: CountedReply) -> None:
-        """Show one reply."""
+    def __call__(self, request: Instance, reply: CountedReply, *, new: bool = True) -> None:
+        """Show one reply; one that is not new says nothing about the pace."""
         self._done += 1
+        self._new += new
         doc = request.doc
         if {"task", "gold", "user_text"} <= doc.keys():
             grade = _task(doc["task"]).grade(reply, doc["gold"])
@@ -109,8 +124,8 @@ class Live:
             line = live_line(self._done, self._total, right, grade.answer, doc["gold"])
             if not self._quiet:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-        speed = self._progress.tasks[self._bar].speed
-        self._progress.update(self._bar, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+        rate, left = pace(self._new, self._total - self._done, time.monotonic() - self._began)
+        self._progress.update(self._bar, advance=1, rate=rate, left=left)
 
 
 def _one_line(text: str) -> str:

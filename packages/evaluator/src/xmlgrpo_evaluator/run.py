@@ -1,7 +1,8 @@
 """Evaluate one model: lm-eval's `simple_evaluate` with the checks and records around it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from xmlgrpo_evaluator.batching import check_batching
+from xmlgrpo_evaluator.engine_log import EngineLog
 from xmlgrpo_evaluator.graded_data import record
 from xmlgrpo_evaluator.harness import (
     bos_of,
@@ -42,7 +44,7 @@ from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.run_folder import write_json
 
-PACKAGES = ("lm-eval", "transformers", "peft", "torch", "llama-cpp-python", "vllm")
+PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")
 
 
 def evaluate(
@@ -99,11 +101,14 @@ def _evaluate(
     with (
         Journal(journal_path(out), subject) as journal,
         PeakMemory() as memory,
-        opened(model, settings) as inner,
-        Live(console, model.label, quiet=quiet) as live,
+        ExitStack() as stack,
     ):
+        engines = EngineLog(settings.engine, journal, console)
         if journal.resumed:
             console.print(f"{journal.resumed} replies of an earlier start are kept")
+        asking = replace(settings, engine=engines.engine)
+        inner = stack.enter_context(opened(model, asking, engines.heard))
+        live = stack.enter_context(Live(console, model.label, quiet=quiet))
 
         def before(requests: Sequence[Instance]) -> None:
             check = check_prompts(requests, inner, _comparable(model, settings), bos_of(inner))
@@ -115,7 +120,7 @@ def _evaluate(
 
         def on_reply(request: Instance, reply: CountedReply, *, new: bool) -> None:
             clock.count(reply.tokens if new else 0)
-            live(request, reply)
+            live(request, reply, new=new)
 
         front = ResumableLM(
             inner,
@@ -129,8 +134,8 @@ def _evaluate(
         clock.stop()
         samples = results.pop("samples")
         alone = settings.check_batch if settings.k == 1 else 0
+        batch_size = engines.at_once or getattr(inner, "batch_size", settings.batch_size)
         batch_check = check_batching(inner, samples, alone)
-        batch_size = getattr(inner, "batch_size", settings.batch_size)
         info = dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
         resumed = journal.resumed
     counts = results["n-samples"]
@@ -141,6 +146,7 @@ def _evaluate(
         "backend": model.backend,
         "subject": subject,
         "batch_size": batch_size,
+        "engines": engines.record() if model.backend == "hf" else None,
         "model": {"size_bytes": model.size_bytes(), **info},
         "data": next(iter(data.values())) if len(data) == 1 else None,
         "tasks": {

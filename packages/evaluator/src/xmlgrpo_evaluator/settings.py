@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_evaluator.answered import ENGINES
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.run_folder import RunFolder
@@ -25,6 +26,8 @@ class Settings:
         k: replies an item; 1 is greedy, more are sampled.
         max_new_tokens: the limit of a reply.
         batch_size: replies written at once; a number, `auto`, or None for the backend's default.
+        engine: what writes the replies of an HF model: `graph`, `generate` (lm-eval's own call), or
+            `auto` for `graph` where it can serve.
         chat_template: ask through the model's chat template.
         check_batch: how many items are asked again alone, to see that batching changes nothing.
         data: local items instead of the Hub's: a folder with test.jsonl, or a .jsonl file.
@@ -39,6 +42,7 @@ class Settings:
     k: int = 1
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     batch_size: int | str | None = None
+    engine: str = "auto"
     chat_template: bool = True
     check_batch: int = 4
     data: Path | None = None
@@ -56,6 +60,10 @@ class Settings:
                 raise UserError(f"{name}: expected a whole number above 0, came {value}")
         if self.check_batch < 0:
             raise UserError(f"--check-batch: expected 0 or more items, came {self.check_batch}")
+        if self.engine not in ENGINES:
+            raise UserError(f"--engine: expected one of {', '.join(ENGINES)}, came {self.engine!r}")
+        if "engine" in self.model_args:
+            raise UserError("the engine is chosen with --engine, not with --model_args engine=")
         size = "auto" if self.batch_size is None else str(self.batch_size)
         if not size.startswith("auto") and not (size.isdigit() and int(size) > 0):
             raise UserError(
@@ -70,7 +78,7 @@ class Settings:
         `data_digest` is of the local items, whether `data` or the environment named them.
 
         The batch size is not part of it: it must not matter, and an evaluation that ran out of
-        memory is continued with a smaller one.
+        memory is continued with a smaller one.  The engine is part of an HF model's subject only.
         """
         return {
             "tasks": list(self.tasks),

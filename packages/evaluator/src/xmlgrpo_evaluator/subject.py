@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_evaluator.answered import is_same_engine
 from xmlgrpo_evaluator.models import Model
 from xmlgrpo_evaluator.result import read_result
 from xmlgrpo_evaluator.settings import Settings
@@ -13,7 +14,10 @@ from xmlgrpo_rewards.errors import UserError
 
 def subject_of(model: Model, settings: Settings, data_digest: str | None) -> dict[str, Any]:
     """The subject of an evaluation; JSON values."""
-    subject: dict[str, Any] = plain({"model": model.identity(), **settings.identity(data_digest)})
+    engine = {"engine": settings.engine} if model.backend == "hf" else {}
+    subject: dict[str, Any] = plain(
+        {"model": model.identity(), **engine, **settings.identity(data_digest)}
+    )
     return subject
 
 
@@ -36,13 +40,15 @@ def read_result_of(path: Path, subject: Mapping[str, Any]) -> dict[str, Any]:
 def differences(found: Mapping[str, Any], subject: Mapping[str, Any]) -> list[str]:
     """The names of what is not the same in two subjects.
 
-    A model with files is the same wherever they lie: a run that was moved keeps its results.
+    A model with files is the same wherever they lie: a run that was moved keeps its results.  The
+    engine `auto` takes what any engine wrote.
     """
     return [
         key
         for key in subject
         if found.get(key) != subject[key]
         and not (key == "model" and _is_same_model(found.get(key), subject[key]))
+        and not (key == "engine" and is_same_engine(found.get(key), subject[key]))
     ]
 
 
