@@ -13,18 +13,6 @@ from torch import Tensor, nn
 
 SLIDING = "sliding_attention"
 READABLE = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
-LAYER_TENSORS = (
-    "qkv",
-    "attention_out",
-    "gate_up",
-    "down",
-    "query_norm",
-    "key_norm",
-    "before_attention",
-    "after_attention",
-    "before_mlp",
-    "after_mlp",
-)
 ROPES = ("default", "linear")  # Gemma 3's own; others may change with the length
 
 # for each kind of layer: cosine and sine for every position, (positions, head_dim)
@@ -125,23 +113,30 @@ def read_weights(model: nn.Module) -> Gemma3Weights:
     )
 
 
+@torch.no_grad()
 def refresh_weights(weights: Gemma3Weights, model: nn.Module) -> None:
     """Write the model's present weights into tensors that `read_weights` gave out earlier.
 
-    In place, since a captured CUDA graph knows its tensors by their addresses; layer by layer, so
-    that no second copy of the model is ever needed.
+    In place, since a captured CUDA graph knows its tensors by their addresses, and each product
+    into its place, since this is done before every rollout: copies would cost more than products.
     """
     decoder = text_decoder(base_model(model))
+    norms, sources = [weights.final_norm], [decoder.norm.weight]
+    scaled: list[Tensor] = []
     for kept, layer in zip(weights.layers, decoder.layers, strict=True):
-        fresh = _read_layer(layer)
-        for name in LAYER_TENSORS:
-            _overwrite(getattr(kept, name), getattr(fresh, name))
-    _overwrite(weights.final_norm, _norm(decoder.norm))
-
-
-def _overwrite(kept: Tensor, fresh: Tensor) -> None:
-    if kept.data_ptr() != fresh.data_ptr():  # else it is the model's own tensor
-        kept.copy_(fresh)
+        for name, projections in _projections(layer).items():
+            place = 0
+            for projection in projections:
+                rows = projection.out_features
+                _write_merged(projection, getattr(kept, name)[place : place + rows])
+                place += rows
+        for name, norm in _norms(layer).items():
+            norms.append(getattr(kept, name))
+            sources.append(norm.weight)
+        scaled.append(kept.query_norm)
+    torch._foreach_copy_(norms, sources)
+    torch._foreach_add_(norms, 1)
+    torch._foreach_mul_(scaled, decoder.layers[0].self_attn.scaling)
 
 
 def base_model(model: nn.Module) -> Any:
@@ -210,22 +205,51 @@ def read_rope(model: nn.Module, positions: int) -> Rope:
     return rope
 
 
-def _read_layer(layer: Any) -> LayerWeights:
+def _projections(layer: Any) -> dict[str, tuple[Any, ...]]:
+    """The linear modules whose weights lie below one another in one tensor of `LayerWeights`."""
     attention, mlp = layer.self_attn, layer.mlp
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    return {
+        "qkv": (attention.q_proj, attention.k_proj, attention.v_proj),
+        "attention_out": (attention.o_proj,),
+        "gate_up": (mlp.gate_proj, mlp.up_proj),
+        "down": (mlp.down_proj,),
+    }
+
+
+def _norms(layer: Any) -> dict[str, Any]:
+    return {
+        "query_norm": layer.self_attn.q_norm,
+        "key_norm": layer.self_attn.k_norm,
+        "before_attention": layer.input_layernorm,
+        "after_attention": layer.post_attention_layernorm,
+        "before_mlp": layer.pre_feedforward_layernorm,
+        "after_mlp": layer.post_feedforward_layernorm,
+    }
+
+
+def _read_layer(layer: Any) -> LayerWeights:
+    norms = {name: _norm(norm) for name, norm in _norms(layer).items()}
+    norms["query_norm"] *= layer.self_attn.scaling
     return LayerWeights(
-        kind=attention.layer_type,
-        qkv=torch.cat([_merged(projection) for projection in projections]),
-        attention_out=_merged(attention.o_proj),
-        gate_up=torch.cat([_merged(mlp.gate_proj), _merged(mlp.up_proj)]),
-        down=_merged(mlp.down_proj),
-        query_norm=_norm(attention.q_norm) * attention.scaling,
-        key_norm=_norm(attention.k_norm),
-        before_attention=_norm(layer.input_layernorm),
-        after_attention=_norm(layer.post_attention_layernorm),
-        before_mlp=_norm(layer.pre_feedforward_layernorm),
-        after_mlp=_norm(layer.post_feedforward_layernorm),
+        kind=layer.self_attn.layer_type,
+        **{name: _joined(modules) for name, modules in _projections(layer).items()},
+        **norms,
     )
+
+
+def _joined(projections: tuple[Any, ...]) -> Tensor:
+    """The merged weights, one below the other; of one bare projection the model's own tensor."""
+    [first, *more] = projections
+    if not more and not hasattr(first, "lora_A"):
+        return unpacked(first.weight)
+    like = unpacked(getattr(first, "base_layer", first).weight)
+    rows = sum(projection.out_features for projection in projections)
+    joined = like.new_empty(rows, like.shape[1])
+    place = 0
+    for projection in projections:
+        _write_merged(projection, joined[place : place + projection.out_features])
+        place += projection.out_features
+    return joined
 
 
 def _norm(norm: Any) -> Tensor:
@@ -233,21 +257,20 @@ def _norm(norm: Any) -> Tensor:
     return 1 + weight
 
 
-def _merged(linear: Any) -> Tensor:
+def _write_merged(linear: Any, target: Tensor) -> None:
     """W + scaling * B A for the adapters that are switched on (LoRA, arXiv 2106.09685 eq. 3)."""
-    if not hasattr(linear, "lora_A"):
-        return unpacked(linear.weight)
-    weight = unpacked(linear.base_layer.weight)
-    if linear.disable_adapters or linear.merged:
-        # a copy: once the adapter is on again, what is kept is overwritten with the merged weight
-        return weight.clone()
-    for name in linear.active_adapters:
-        if name in linear.lora_A:
-            down, up = linear.lora_A[name].weight, linear.lora_B[name].weight
-            down, up = down.to(weight.dtype), up.to(weight.dtype)  # as the policy applies them
-            # one product, rounded once, after the sum
-            weight = torch.addmm(weight, up, down, alpha=linear.scaling[name])
-    return weight
+    weight = unpacked(getattr(linear, "base_layer", linear).weight)
+    adapters: list[str] = []
+    if hasattr(linear, "lora_A") and not linear.disable_adapters and not linear.merged:
+        adapters = [name for name in linear.active_adapters if name in linear.lora_A]
+    for name in adapters:
+        down, up = linear.lora_A[name].weight, linear.lora_B[name].weight
+        down, up = down.to(weight.dtype), up.to(weight.dtype)  # as the policy applies them
+        # one product, rounded once, after the sum
+        torch.addmm(weight, up, down, alpha=linear.scaling[name], out=target)
+        weight = target
+    if not adapters and target.data_ptr() != weight.data_ptr():  # else it is the model's own
+        target.copy_(weight)
 
 
 def has_packed_weights(model: nn.Module) -> bool:
