@@ -2,7 +2,8 @@
 
 A step of a small model spends its time in launches and in passes over the logits, not in products.
 `lora` computes an adapted projection in three products without passes in between; `logprobs`
-turns hidden states into log-probabilities without ever holding whole logits.
+turns hidden states into log-probabilities without ever holding whole logits; `scoring` bounds the
+pass without gradient, which long completions need.
 """
 
 from typing import Any
@@ -20,5 +21,7 @@ def speed_up(trainer: Any) -> None:
     fuse_lora(trainer.model)
     if trainer.use_liger_kernel:
         from xmlgrpo_trainer.gpu.logprobs import use_in_trl
+        from xmlgrpo_trainer.gpu.scoring import score_in_parts
 
         use_in_trl()
+        score_in_parts(trainer)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, run_command
@@ -56,7 +57,8 @@ def run() -> int:
             "model.device is 'cuda', but torch finds no GPU here; name the one to plan for: "
             "--gpu T4 (with make: GPU=T4)"
         )
-    plan = make_plan(config, gpu, arguments.gpus)
+    has_liger = find_spec("liger_kernel") is not None
+    plan = make_plan(config, gpu, arguments.gpus, has_liger=has_liger)
     if arguments.json:
         print(json.dumps(as_json(plan), indent=2))
     else:

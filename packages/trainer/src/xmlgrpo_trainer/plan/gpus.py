@@ -22,6 +22,7 @@ class Gpu:
         tflops: matrix products in the number type that training uses there: bfloat16 with float32
             sums, or float32 where there is no bfloat16.  None: a GPU that is not in the table.
         bandwidth_gb_s: of the memory.  None: not in the table.
+        is_measured: our steps were timed on one; elsewhere a time is scaled by the data sheets.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Gpu:
     bfloat16: bool
     tflops: float | None
     bandwidth_gb_s: float | None
+    is_measured: bool = False
 
 
 TABLE = (
@@ -51,8 +53,8 @@ TABLE = (
     Gpu("L40S", 44.4, bfloat16=True, tflops=362, bandwidth_gb_s=864),
     Gpu("A100-40", 39.4, bfloat16=True, tflops=312, bandwidth_gb_s=1555),
     Gpu("A100-80", 79.2, bfloat16=True, tflops=312, bandwidth_gb_s=2039),
-    Gpu("H100", 79.2, bfloat16=True, tflops=989, bandwidth_gb_s=3350),
-    Gpu("H200", 139.8, bfloat16=True, tflops=989, bandwidth_gb_s=4800),
+    Gpu("H100", 79.2, bfloat16=True, tflops=989, bandwidth_gb_s=3350, is_measured=True),
+    Gpu("H200", 139.8, bfloat16=True, tflops=989, bandwidth_gb_s=4800, is_measured=True),
     Gpu("B200", 178.0, bfloat16=True, tflops=2250, bandwidth_gb_s=8000),
 )
 
@@ -86,17 +88,18 @@ def found_gpu() -> Gpu | None:
         return None
     found = torch.cuda.get_device_properties(0)
     memory_gib = found.total_memory / GIB
-    like = _like(found.name, memory_gib)
+    like = nearest_gpu(found.name, memory_gib)
     return Gpu(
         name=found.name,
         memory_gib=memory_gib,
         bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
         tflops=like.tflops if like else None,
         bandwidth_gb_s=like.bandwidth_gb_s if like else None,
+        is_measured=like is not None and like.is_measured,
     )
 
 
-def _like(full_name: str, memory_gib: float) -> Gpu | None:
+def nearest_gpu(full_name: str, memory_gib: float) -> Gpu | None:
     """The table's entry for a driver's name, such as `NVIDIA A100-SXM4-80GB`, for its speed."""
     plain = _plain(full_name)
     named = [gpu for gpu in TABLE if _plain(gpu.name.partition("-")[0]) in plain]

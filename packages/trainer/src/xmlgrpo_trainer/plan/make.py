@@ -11,7 +11,8 @@ from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
 from xmlgrpo_trainer.plan.gpus import Gpu
-from xmlgrpo_trainer.plan.memory import Load, Peak, estimate
+from xmlgrpo_trainer.plan.load import Load
+from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
 from xmlgrpo_trainer.plan.sizing import Schedule, load_on_gpu, schedule
@@ -43,13 +44,16 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def make_plan(config: RunConfig, gpu: Gpu | None, gpus: int = 1) -> Plan:
+def make_plan(
+    config: RunConfig, gpu: Gpu | None, gpus: int = 1, *, has_liger: bool = False
+) -> Plan:
     """Plan a run for a GPU, or for this machine's CPU when `gpu` is None.
 
     Args:
         config: the run's configuration.
         gpu: each of those that the run has.
         gpus: how many share the configuration's batch.
+        has_liger: liger-kernel is installed where the run will be, which then takes it by itself.
 
     Raises:
         UserError: a setting is refused, or the model's shape is not known.
@@ -61,7 +65,8 @@ def make_plan(config: RunConfig, gpu: Gpu | None, gpus: int = 1) -> Plan:
 
     def load_of(changed: RunConfig, on: Gpu | None) -> Load:
         fields = shared(all_fields(changed), gpus)
-        return load_on_gpu(changed, fields, schedule(changed, fields, gpus), shape, on)
+        planned = schedule(changed, fields, gpus)
+        return load_on_gpu(changed, fields, planned, shape, on, liger=has_liger)
 
     planned = schedule(config, shared(all_fields(config), gpus), gpus)
     load = load_of(config, gpu)
@@ -125,6 +130,12 @@ def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) ->
         notes.append(
             "how many problems there are is not known before they are loaded; set grpo.max_steps "
             "or data.limit to know the number of steps"
+        )
+    if load.ours and not load.liger and "use_liger_kernel" not in config.grpo:
+        chunked = estimate(dataclasses.replace(load, liger=True)).total
+        notes.append(
+            "liger-kernel is not installed here, so whole logits are counted; with it (pip install "
+            f"'xmlgrpo-trainer[gpu]') the peak would be {chunked:.1f} GiB"
         )
     if load.shape.vision:
         notes.append("the vision tower is loaded but not trained; text never passes through it")

@@ -1,18 +1,23 @@
 """Peak GPU memory of a GRPO run, counted from shapes and checked against measured peaks.
 
 What is there all the time (weights, adapter, optimiser) plus the larger of two phases: the rollout
-(keys and values, reading the prompts) and the update (one micro-batch forward and backward).  The
-byte counts come from reading trl 1.14.2 and were fitted to peaks measured on an H100, which
-docs/configuration.md lists and a test repeats.  It is an estimate of the plain backend; Unsloth was
-not measured with this trl.
+(keys and values, reading the prompts) and the update (one micro-batch forward and backward, or the
+pass without gradient before it).  The byte counts come from reading trl 1.14.2 and were fitted to
+peaks measured on an H100, which docs/configuration.md lists and a test repeats.  It is an estimate
+of the plain backend; Unsloth was not measured with this trl.
 
 Dimensions: V vocabulary, rows B of a micro-batch, T completion tokens.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-from xmlgrpo_trainer.plan.shapes import ModelShape
+from xmlgrpo_trainer.plan.activations import (
+    kept_bytes,
+    passing_bytes,
+    reading_bytes,
+    scored_bytes,
+)
+from xmlgrpo_trainer.plan.load import Load
 
 GIB = 2**30
 
@@ -33,60 +38,11 @@ TRAINED_LOGIT_BYTES = 8
 SCORED_LOGIT_BYTES = 8
 # Sampling: float32 logits, their probabilities, one copy; (rows, V).
 SAMPLED_LOGIT_BYTES = 12
-# Bytes a token leaves in one layer, over `ModelShape.layer_width`.  Kept for the backward pass
-# without checkpointing, and while one checkpointed layer is computed again.
-KEPT_BYTES = 10.25
-RECOMPUTED_BYTES = 12.6
-# Bytes a prompt token needs in one feed-forward part without gradient, over its width, beside the
-# copy that LoRA makes in its own number type.
-READ_BYTES = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What a run asks of one GPU.
-
-    Attributes:
-        shape: of the model.
-        number_bytes: of a weight that is not 4-bit; 2 for bfloat16, 4 for float32.
-        quantized: linear layers in 4 bits.
-        lora_weights: trained weights.
-        optimizer_bytes: a trained weight's share of the optimiser's state, for both moments.
-        engine: draws the completions.
-        rows: completions drawn at once.
-        group: completions of one prompt.
-        held_out_rows: completions drawn at once when held-out problems are asked.
-        micro_batch: completions in one forward and backward pass.
-        prompt_tokens, completion_tokens: the longest.
-        held_out_tokens: the longest completion to a held-out problem.
-        checkpointing: only each layer's input is kept for the backward pass.
-        whole_logits: logits of a micro-batch exist at once; false with Liger's chunks.
-        second_pass: log-probabilities of a reference or an old policy are needed too.
-        vllm_gib: what vLLM takes for itself.
-    """
-
-    shape: ModelShape
-    number_bytes: int
-    quantized: bool
-    lora_weights: int
-    optimizer_bytes: float
-    engine: Literal["generate", "graph", "vllm"]
-    rows: int
-    group: int
-    held_out_rows: int
-    micro_batch: int
-    prompt_tokens: int
-    completion_tokens: int
-    held_out_tokens: int
-    checkpointing: bool = True
-    whole_logits: bool = True
-    second_pass: bool = False
-    vllm_gib: float = 0.0
-
-    @property
-    def adapter_bytes(self) -> int:
-        """Of an adapter weight: trl makes a 4-bit model's bfloat16, else peft keeps float32."""
-        return 2 if self.quantized else 4
+# The graph engine (xmlgrpo_rollout.graph) rounds its cache up to so many tokens, gives it at most
+# this share of what is free, and reads so many prompt tokens at once.
+SLOTS_MULTIPLE, ENGINE_ROWS, ENGINE_SHARE, PREFILL_TOKENS = 128, 1024, 0.4, 16_384
+# Logits that `xmlgrpo_trainer.gpu.logprobs` holds: a part, and the one before it until it is freed.
+PART_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +84,7 @@ def estimate(load: Load) -> Peak:
     """Count the peak of `load`."""
     weights = _weights(load) + WORKSPACE_GIB
     adapter = load.lora_weights * (2 * load.adapter_bytes + load.optimizer_bytes) / GIB
-    cache, rollout, engine = _rollout(load)
+    cache, rollout, engine = _rollout(load, weights + adapter)
     activations, logits = _update(load)
     inside = weights + adapter + engine + max(cache + rollout, activations + logits)
     return Peak(
@@ -150,33 +106,59 @@ def _weights(load: Load) -> float:
     return (packed * NF4_BYTES + (shape.weights - packed) * load.number_bytes) / GIB
 
 
-def _rollout(load: Load) -> tuple[float, float, float]:
+def _rollout(load: Load, resident: float) -> tuple[float, float, float]:
     """Keys and values, what reading and sampling need, and what the engine keeps; GiB."""
     if load.engine == "vllm":
         held_out = _drawn(load, load.held_out_rows, load.held_out_tokens)
         return held_out[0], held_out[1], load.vllm_gib
-    phases = (
-        _drawn(load, load.rows, load.completion_tokens),
-        _drawn(load, load.held_out_rows, load.held_out_tokens),
-    )
-    cache, rollout = max(phases, key=sum)
     if load.engine == "generate":
+        drawn = _drawn(load, load.rows, load.completion_tokens)
+        held_out = _drawn(load, load.held_out_rows, load.held_out_tokens)
+        cache, rollout = max(drawn, held_out, key=sum)
         return cache, rollout, 0.0
     # merged copies of every projection; a captured graph knows its cache by address, so training's
     # and the held-out problems' are both kept
-    merged = load.shape.projection_weights * load.number_bytes / GIB
-    return 0.0, rollout, merged + sum(kept for kept, _ in phases)
+    engine = load.shape.projection_weights * load.number_bytes / GIB
+    rollout = 0.0
+    for rows, tokens in (
+        (load.held_out_rows, load.held_out_tokens),
+        (load.rows, load.completion_tokens),
+    ):
+        together = _rows_with_room(load, rows, tokens, resident + engine)
+        cache, passing = _drawn(load, together, tokens)
+        engine, rollout = engine + cache, max(rollout, passing)
+    return 0.0, rollout, engine
+
+
+def _rows_with_room(load: Load, rows: int, tokens: int, taken: float) -> int:
+    """How many completions the graph engine grows side by side when so many GiB are taken."""
+    rows = min(rows, ENGINE_ROWS)
+    if load.room_gib is None:
+        return rows
+    free = max(0.0, load.room_gib - CONTEXT_GIB - taken) * GIB
+    row_bytes = load.shape.cache_bytes(_slots(load, tokens), load.number_bytes)
+    return max(min(load.group, rows), min(rows, int(ENGINE_SHARE * free / row_bytes)))
+
+
+def _slots(load: Load, tokens: int) -> int:
+    """Keys of a text of the longest prompt and so many more tokens, summed over layers."""
+    longest = load.prompt_tokens + tokens
+    if load.engine == "graph":
+        longest = -(-longest // SLOTS_MULTIPLE) * SLOTS_MULTIPLE
+    return load.shape.cached_tokens(longest)
 
 
 def _drawn(load: Load, rows: int, tokens: int) -> tuple[float, float]:
     shape = load.shape
-    longest = load.prompt_tokens + tokens
-    cache = shape.cache_bytes(rows * shape.cached_tokens(longest), load.number_bytes) / GIB
+    cache = shape.cache_bytes(rows * _slots(load, tokens), load.number_bytes) / GIB
     sampling = rows * shape.vocabulary * SAMPLED_LOGIT_BYTES / GIB
-    # the graph engine reads each distinct prompt once, generate every row
-    read_rows = max(1, rows // load.group) if load.engine == "graph" else rows
-    wide = read_rows * load.prompt_tokens * shape.mlp
-    reading = wide * (READ_BYTES + load.adapter_bytes) * (load.number_bytes / 2) / GIB
+    if load.engine == "graph":
+        # each distinct prompt is read once, into a cache that is there already
+        read = min(max(1, rows // load.group) * load.prompt_tokens, PREFILL_TOKENS)
+        reading = reading_bytes(load, read, lora_apart=False) / GIB
+        return cache, max(sampling, reading)
+    lora_apart = not load.fused_lora
+    reading = reading_bytes(load, rows * load.prompt_tokens, lora_apart=lora_apart) / GIB
     first = shape.cache_bytes(rows * shape.cached_tokens(load.prompt_tokens), load.number_bytes)
     if first / GIB + reading > cache + sampling:
         return first / GIB, reading
@@ -184,23 +166,25 @@ def _drawn(load: Load, rows: int, tokens: int) -> tuple[float, float]:
 
 
 def _update(load: Load) -> tuple[float, float]:
-    """Activations and logits of one micro-batch, GiB."""
-    shape = load.shape
-    tokens = load.micro_batch * (load.prompt_tokens + load.completion_tokens)
-    wide = tokens * shape.layer_width * (load.number_bytes / 2)
-    if load.checkpointing:
-        kept = tokens * shape.layers * shape.hidden * load.number_bytes / GIB
-        recomputed = wide * RECOMPUTED_BYTES / GIB
+    """Activations and logits of one micro-batch, or of the pass before it; GiB."""
+    kept, passing = kept_bytes(load) / GIB, passing_bytes(load) / GIB
+    numbers_B_T_V = load.micro_batch * (load.completion_tokens + 1) * load.shape.vocabulary
+    if load.liger:
+        trained = _logits_in_parts(load) if load.ours else 0.0
+        scored = scored_bytes(load) / GIB if load.second_pass else 0.0
     else:
-        kept = wide * shape.layers * KEPT_BYTES / GIB
-        recomputed = 0.0
-    if not load.whole_logits:
-        return kept + recomputed, 0.0
-    numbers_B_T_V = load.micro_batch * (load.completion_tokens + 1) * shape.vocabulary
-    trained = numbers_B_T_V * TRAINED_LOGIT_BYTES / GIB
-    own = load.number_bytes if load.number_bytes < 4 else 0
-    scored = numbers_B_T_V * (SCORED_LOGIT_BYTES + own) / GIB if load.second_pass else 0.0
-    # logits are gone when a layer is computed again; the scoring pass keeps no activations
-    if scored > kept + max(trained, recomputed):
-        return 0.0, scored
-    return kept + max(0.0, recomputed - trained), trained
+        trained = numbers_B_T_V * TRAINED_LOGIT_BYTES / GIB
+        own = load.number_bytes if load.number_bytes < 4 else 0
+        scored = numbers_B_T_V * (SCORED_LOGIT_BYTES + own) / GIB if load.second_pass else 0.0
+    # logits are gone when the gradient reaches a layer; the scoring pass keeps no activations
+    if scored > kept + max(trained, passing):
+        return (scored, 0.0) if load.liger else (0.0, scored)
+    return kept + max(0.0, passing - trained), trained
+
+
+def _logits_in_parts(load: Load) -> float:
+    """What `gpu.logprobs` holds: parts of the logits; hidden states and their gradient; GiB."""
+    tokens = load.micro_batch * load.completion_tokens
+    logits = tokens * load.shape.vocabulary * load.number_bytes
+    held = logits if logits <= PART_BYTES else 2 * PART_BYTES
+    return (held + 2 * tokens * load.shape.hidden * load.number_bytes) / GIB

@@ -2,32 +2,48 @@
 
 A step of a small model on a fast GPU waits for Python, not for the GPU: each decoder layer costs a
 fixed time a token, and a micro-batch a fixed time a layer.  On slow GPUs arithmetic or memory
-takes longer than that, so the larger of the two counts.  Right within about a factor of two where
-it was measured (H100, H200; 1B in bfloat16, 4B in 4 bits); elsewhere unknown.
+takes longer than that, so the larger of the two counts.  `ci/gpu/plan_error.py` sets the figures
+beside every measurement that is kept in docs/measured; on GPUs that nobody measured they are
+scaled by the data sheets' rates.
 """
 
 from dataclasses import dataclass
 
 from xmlgrpo_trainer.plan.gpus import Gpu
-from xmlgrpo_trainer.plan.memory import Load, estimate
+from xmlgrpo_trainer.plan.load import Load
+from xmlgrpo_trainer.plan.memory import estimate
 from xmlgrpo_trainer.plan.sizing import Schedule
 
 # transformers' generate, one token for every row: 71 ms for 26 layers (H100; 74 on an H200), 100 ms
 # for 34 layers in 4 bits (H100).
 DECODE_LAYER_S = 0.0029
 # The graph engine reads weights and cache at this share of the data sheet's bandwidth: 2.0, 3.3,
-# 5.2 and 9.6 ms a token for 16, 256, 512 and 1,024 rows of the 1B (H100, docs/results.md).
+# 5.2 and 9.6 ms a token for 16, 256, 512 and 1,024 rows of the 1B (H100, docs/results.md) ...
 GRAPH_REACHED = 0.4
-# One micro-batch forward and backward with checkpointing: 2.66 s for 8 of 26 layers (H100).
+# ... and needs at least this for one layer's kernels: 2.0 ms for 16 rows, 0.45 s for 256 tokens of
+# 64 rows on an H200.
+GRAPH_LAYER_S = 66e-6
+
+# Our training step (`xmlgrpo_trainer.gpu`), from docs/measured/speed-h200.json.  The correction
+# pass took 0.117 s for 4.6e13 FLOP, texts being padded to 143 + 256 tokens on average: that share
+# of the data sheet's rate.
+OURS_REACHED = 0.39
+# What is left of the 0.94 s without that pass beside rollout and arithmetic: trl's own work on a
+# batch, rewards, merging the adapter, the optimiser, logs.
+OURS_STEP_S = 0.23
+# Kernels of a layer and micro-batch are launched no faster, forwards and backwards (judgement: some
+# 120 launches); a third of it forwards.
+OURS_LAYER_S = 0.001
+
+# trl's and peft's training step.  One micro-batch forward and backward with checkpointing: 2.66 s
+# for 8 of 26 layers (H100).
 UPDATE_LAYER_S = 0.0128
-MEASURED = {
-    "generate": "measured: 2.9 ms a layer on an H100",
-    "graph": "measured: 0.4 of an H100's bandwidth",
-}
-# Share of a data sheet's rate that training reaches once arithmetic is the limit (judgement).
+# Share of a data sheet's rate that it, and generate, reach once arithmetic or memory is the limit
+# (judgement).
 REACHED = 0.35
 # Passes over the weights: forward, again for the checkpoint, backward for activations; 2 FLOP each.
 PASSES = 4
+
 # The tiny model: 64 completions of at most 80 tokens took 0.75 to 0.97 s a step on two cores.
 TINY_S_PER_TOKEN = 0.9 / (64 * 80)
 
@@ -61,10 +77,7 @@ def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
     if gpu.tflops is None or gpu.bandwidth_gb_s is None or load.engine == "vllm":
         return None
     token_s = _token_s(load, gpu)
-    update_s = max(
-        planned.micro_batches * load.shape.layers * UPDATE_LAYER_S,
-        _update_flop(planned, load) / (gpu.tflops * 1e12 * REACHED),
-    )
+    update_s = _our_update_s(planned, load, gpu) if load.ours else _trl_update_s(planned, load, gpu)
     held_out_s = None
     if planned.asked is not None:
         batches = -(-planned.asked // load.held_out_rows)
@@ -74,37 +87,75 @@ def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
         update_s=update_s,
         held_out_s=held_out_s,
         grounds=(
-            f"{token_s * 1e3:.3g} ms a token through {load.engine} ({MEASURED[load.engine]}), "
-            f"{update_s / planned.micro_batches:.2f} s a micro-batch; every reply as long "
-            "as allowed; right within about a factor of two where it was measured (1B and 4B, "
-            "H100 and H200), unknown elsewhere"
+            f"{token_s * 1e3:.3g} ms a token through {load.engine}, "
+            f"{update_s / planned.micro_batches:.2f} s a micro-batch; every reply as long as "
+            f"allowed and every prompt as the longest; {_origin(gpu)}"
         ),
+    )
+
+
+def _origin(gpu: Gpu) -> str:
+    if gpu.is_measured:
+        return "from steps that were timed on an H100 and an H200, docs/results.md says how near"
+    return (
+        f"nobody timed a step on {gpu.name}: scaled from an H100 and an H200 by the data sheets' "
+        "rates, so only the order of magnitude counts"
     )
 
 
 def _token_s(load: Load, gpu: Gpu) -> float:
     peak = estimate(load)
+    bandwidth = (gpu.bandwidth_gb_s or 0.0) * 1e9
     if load.engine == "graph":
-        filled = load.shape.cached_tokens(load.prompt_tokens + load.completion_tokens)
+        filled = load.shape.cached_tokens(load.length)
         read_bytes = float(load.shape.cache_bytes(load.rows * filled, load.number_bytes))
         read_bytes += load.shape.weights * load.number_bytes
-        return read_bytes / ((gpu.bandwidth_gb_s or 0.0) * 1e9 * GRAPH_REACHED)
+        return max(load.shape.layers * GRAPH_LAYER_S, read_bytes / (bandwidth * GRAPH_REACHED))
     read_bytes = (peak.weights + peak.cache) * 2**30
-    bandwidth = (gpu.bandwidth_gb_s or 0.0) * 1e9 * REACHED
-    return max(load.shape.layers * DECODE_LAYER_S, read_bytes / bandwidth)
+    return max(load.shape.layers * DECODE_LAYER_S, read_bytes / (bandwidth * REACHED))
 
 
-def _update_flop(planned: Schedule, load: Load) -> float:
-    head = load.shape.vocabulary * load.shape.hidden
+def _trl_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
+    """One step's passes as trl and peft make them."""
     completions = planned.micro_batch * planned.micro_batches
-    return (
-        2.0
-        * PASSES
-        * (
-            planned.tokens_per_step * load.shape.projection_weights
-            + completions * planned.completion_tokens * head
-        )
+    flop = 2.0 * PASSES * planned.tokens_per_step * load.shape.projection_weights
+    flop += 2.0 * PASSES * completions * planned.completion_tokens * _head_weights(load)
+    return max(
+        planned.micro_batches * load.shape.layers * UPDATE_LAYER_S,
+        flop / ((gpu.tflops or 0.0) * 1e12 * REACHED),
     )
+
+
+def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
+    """One step's passes with the operations of `xmlgrpo_trainer.gpu`, and what is beside them."""
+    rate = (gpu.tflops or 0.0) * 1e12 * OURS_REACHED
+    layers, texts = load.shape.layers, planned.micro_batch * planned.micro_batches
+    # frozen weights get no gradient: forward, backward, and forward again for a checkpoint; of the
+    # head's three products one makes the chunked logits again
+    again = int(load.checkpointing)
+    flop = texts * _flop(load, passes=2 + again, head_passes=2 + int(load.liger), mixes=3.5 + again)
+    step_s = max(flop / rate, planned.micro_batches * layers * OURS_LAYER_S) + OURS_STEP_S
+    if not load.second_pass:
+        return step_s
+    parts = -(-load.rows // (load.scored_rows if load.liger else load.micro_batch))
+    scored_flop = load.rows * _flop(load, passes=1, head_passes=1, mixes=1)
+    scored_s = max(scored_flop / rate, parts * layers * OURS_LAYER_S / 3)
+    return step_s + scored_s / planned.reuse
+
+
+def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> float:
+    """Of one text; attention's backward pass is 2.5 forward ones, and masks save nothing."""
+    shape = load.shape
+    mixed = 4.0 * load.length**2 * shape.heads * shape.head_dim * shape.layers
+    return (
+        2.0 * passes * load.length * shape.projection_weights
+        + 2.0 * head_passes * load.completion_tokens * _head_weights(load)
+        + mixes * mixed
+    )
+
+
+def _head_weights(load: Load) -> int:
+    return load.shape.vocabulary * load.shape.hidden
 
 
 def _tiny(planned: Schedule) -> Pace:

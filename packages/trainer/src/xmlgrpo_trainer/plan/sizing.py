@@ -8,10 +8,11 @@ from typing import Any, Literal
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.model import LORA_DEFAULTS
 from xmlgrpo_trainer.plan.gpus import Gpu
-from xmlgrpo_trainer.plan.memory import Load
+from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.shapes import ModelShape
 
 HUB_TRAIN_ROWS = {"openai/gsm8k": 7473}  # counted in openai/grade-school-math, train.jsonl
+NOT_FUSED = ("lora_dropout", "use_dora", "lora_bias")  # see gpu.lora.fuse_lora
 OPTIMIZER_BYTES_8BIT = 2.0  # both moments, one byte each; without the blocks' small scales
 
 
@@ -126,9 +127,24 @@ def _lines(path: Path) -> int | None:
 
 
 def load_on_gpu(
-    config: RunConfig, fields: dict[str, Any], planned: Schedule, shape: ModelShape, gpu: Gpu | None
+    config: RunConfig,
+    fields: dict[str, Any],
+    planned: Schedule,
+    shape: ModelShape,
+    gpu: Gpu | None,
+    *,
+    liger: bool,
 ) -> Load:
-    """What one GPU, or the CPU when `gpu` is None, has to hold."""
+    """What one GPU, or the CPU when `gpu` is None, has to hold.
+
+    Args:
+        config: the run's configuration.
+        fields: every field of `trl.GRPOConfig`, defaults filled in.
+        planned: from `schedule`.
+        shape: of the model.
+        gpu: that it runs on.
+        liger: whether liger-kernel is there: then training on a GPU takes it by itself.
+    """
     lora = {**LORA_DEFAULTS, **config.lora}
     trained = shape.lora_weights(lora["r"], lora["target_modules"])
     adapter_bytes = 2 if config.model.load_in_4bit else 4
@@ -136,9 +152,14 @@ def load_on_gpu(
     vllm_gib = fields["vllm_gpu_memory_utilization"] * gpu.memory_gib if gpu else 0.0
     engine = rollout_engine(config)
     checkpointing = config.grpo.get("gradient_checkpointing", gpu is not None)
+    # several processes, too: update.build_trainer asks only for a GPU and the plain backend
+    ours = gpu is not None and config.model.backend != "unsloth"
+    bytes_a_number = number_bytes(config, gpu)
+    rounds = engine == "vllm" or (engine == "graph" and bytes_a_number < 4)
+    corrected = rounds and fields["vllm_importance_sampling_correction"]
     return Load(
         shape=shape,
-        number_bytes=number_bytes(config, gpu),
+        number_bytes=bytes_a_number,
         quantized=config.model.load_in_4bit,
         lora_weights=trained,
         optimizer_bytes=OPTIMIZER_BYTES_8BIT if eight_bit else 2.0 * adapter_bytes,
@@ -151,9 +172,12 @@ def load_on_gpu(
         completion_tokens=planned.completion_tokens,
         held_out_tokens=config.holdout.max_new_tokens or planned.completion_tokens,
         checkpointing=bool(checkpointing),
-        whole_logits=not fields["use_liger_kernel"],
-        second_pass=fields["beta"] > 0 or planned.reuse > 1 or engine == "vllm",
+        liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
+        ours=ours,
+        fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
+        second_pass=fields["beta"] > 0 or planned.reuse > 1 or corrected,
         vllm_gib=vllm_gib if engine == "vllm" else 0.0,
+        room_gib=gpu.memory_gib if gpu else None,
     )
 
 
