@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xmlgrpo_rollout.forward import Attend
-from xmlgrpo_rollout.weights import SLIDING
+from xmlgrpo_rollout.weights import FULL, SLIDING
 
 
 class KeyValueCache:
@@ -91,13 +91,8 @@ def prefill(padding_R: Tensor, length: int, window: int) -> tuple[KeyValueCache,
         length: tokens a row, padding included.
         window: how many tokens a sliding layer sees.
     """
-    slots_T = torch.arange(length, device=padding_R.device)
-    is_padding_R_T = slots_T < padding_R[:, None]
-    distance_T_T = slots_T[:, None] - slots_T
-    causal_R_T_T = (distance_T_T >= 0) & ~is_padding_R_T[:, None]
-    # padding sees itself: a row without anything to see would give NaN, and NaN spreads
-    causal_R_T_T |= distance_T_T == 0
-    near_R_T_T = causal_R_T_T & (distance_T_T < window)
+    visible = visible_tokens(padding_R, length, window)
+    is_padding_R_T = torch.arange(length, device=padding_R.device) < padding_R[:, None]
     bias = torch.zeros(is_padding_R_T.shape, device=padding_R.device)
     cache = KeyValueCache(
         [],
@@ -108,7 +103,6 @@ def prefill(padding_R: Tensor, length: int, window: int) -> tuple[KeyValueCache,
     )
 
     def attend(_number: int, kind: str, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        visible = near_R_T_T if kind == SLIDING else causal_R_T_T
         key, value = key.transpose(1, 2), value.transpose(1, 2)
         cache.keys.append(key)
         cache.values.append(value)
@@ -117,9 +111,19 @@ def prefill(padding_R: Tensor, length: int, window: int) -> tuple[KeyValueCache,
             query.transpose(1, 2),
             key.repeat_interleave(group, dim=1),
             value.repeat_interleave(group, dim=1),
-            attn_mask=visible[:, None],
+            attn_mask=visible[kind][:, None],
             scale=1.0,
         )
         return mixed_R_N_T_D.transpose(1, 2).flatten(2)
 
     return cache, attend
+
+
+def visible_tokens(padding_R: Tensor, length: int, window: int) -> dict[str, Tensor]:
+    """For each kind of layer, which tokens each token of a left-padded prompt sees: (R, T, T)."""
+    slots_T = torch.arange(length, device=padding_R.device)
+    distance_T_T = slots_T[:, None] - slots_T
+    causal_R_T_T = (distance_T_T >= 0) & (slots_T >= padding_R[:, None])[:, None]
+    # padding sees itself: a row without anything to see would give NaN, and NaN spreads
+    causal_R_T_T |= distance_T_T == 0
+    return {FULL: causal_R_T_T, SLIDING: causal_R_T_T & (distance_T_T < window)}

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
-from xmlgrpo_rollout.kernels.attention import SplitRoom, attend, store_token
+from xmlgrpo_rollout.kernels.attention import SplitRoom, attend
 from xmlgrpo_rollout.kernels.draw import DrawRoom, draw
+from xmlgrpo_rollout.kernels.keys import store_token
 from xmlgrpo_rollout.kernels.norms import add_norm, embed_norm, gated_gelu
 from xmlgrpo_rollout.sampling import Sampling, filtered
 from xmlgrpo_rollout.weights import SLIDING, Gemma3Weights, LayerWeights, Rope

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.cache import prefill
 from xmlgrpo_rollout.decode import Decoder
 from xmlgrpo_rollout.engine import Completion
-from xmlgrpo_rollout.forward import last_logits
+from xmlgrpo_rollout.reading import read_prompts
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.stops import cut_after_stop
 from xmlgrpo_rollout.weights import (
@@ -161,22 +160,25 @@ class GraphEngine:
         rope = read_rope(self.model, length)
         padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
         tokens_P_T = torch.tensor(padded, device=device)
-        padding_P = torch.tensor([length - len(prompt) for prompt in prompts], device=device)
-        places_P_T = (torch.arange(length, device=device) - padding_P[:, None]).clamp(min=0)
+        padding = [length - len(prompt) for prompt in prompts]
+        padding_P = torch.tensor(padding, dtype=torch.int32, device=device)
         decoder.padding_R.zero_()  # a row that is not in use still looks up its place
-        decoder.padding_R[: len(prompts) * samples] = padding_P.repeat_interleave(samples).int()
+        decoder.padding_R[: len(prompts) * samples] = padding_P.repeat_interleave(samples)
         logits = []
         together = max(1, PREFILL_TOKENS // length)
         for start in range(0, len(prompts), together):
             part = slice(start, start + together)
-            cache, attend = prefill(padding_P[part], length, weights.window)
-            logits.append(last_logits(weights, rope, tokens_P_T[part], places_P_T[part], attend))
-            rows = slice(start * samples, (start + len(tokens_P_T[part])) * samples)
-            for source, target in (
-                *zip(cache.keys, decoder.keys, strict=True),
-                *zip(cache.values, decoder.values, strict=True),
-            ):
-                _spread(source, target[rows], samples)
+            rows = slice(start * samples, min(start + together, len(prompts)) * samples)
+            logits.append(
+                read_prompts(
+                    weights,
+                    rope,
+                    tokens_P_T[part],
+                    padding_P[part],
+                    keys=[keys[rows] for keys in decoder.keys],
+                    values=[values[rows] for values in decoder.values],
+                )
+            )
         return torch.cat(logits)
 
 
@@ -190,17 +192,6 @@ class _Kept:
     def fits(self, wanted: int, samples: int, slots: int) -> bool:
         rows = self.decoder.rows
         return samples <= rows and min(wanted, self.most) <= rows and slots <= self.decoder.slots
-
-
-def _spread(source_P_K_T_D: Tensor, target_R_K_S_D: Tensor, samples: int) -> None:
-    """Copy each prompt's keys or values to its rows, each token to slot `place % S`."""
-    prompts, kv_heads, length, size = source_P_K_T_D.shape
-    slots = target_R_K_S_D.shape[2]
-    if length > slots:  # only what is still in the window, turned to where it belongs
-        source_P_K_T_D = source_P_K_T_D[:, :, -slots:].roll((length - slots) % slots, dims=2)
-        length = slots
-    target = target_R_K_S_D.view(prompts, samples, kv_heads, slots, size)
-    target[:, :, :, :length] = source_P_K_T_D[:, None]
 
 
 def _rounded(number: int, multiple: int) -> int:

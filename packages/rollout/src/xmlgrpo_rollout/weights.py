@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SLIDING = "sliding_attention"
+SLIDING, FULL = "sliding_attention", "full_attention"
 READABLE = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
 ROPES = ("default", "linear")  # Gemma 3's own; others may change with the length
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import groupby
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,10 @@ def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> Roll
     """
 
     def rollout(prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        repeated = encode_prompts(tokenizer, prompts)
-        distinct: list[list[int]] = []
-        counts: list[int] = []
-        for ids in repeated:
-            if distinct and distinct[-1] == ids:
-                counts[-1] += 1
-            else:
-                distinct.append(ids)
-                counts.append(1)
+        groups = [list(group) for _, group in groupby(prompts)]
+        distinct = encode_prompts(tokenizer, [group[0] for group in groups])
+        counts = [len(group) for group in groups]
+        repeated = [ids for ids, count in zip(distinct, counts, strict=True) for _ in range(count)]
         if not trainer.use_vllm:  # else trl has asked for fresh weights already
             engine.refresh()
         if len(set(counts)) == 1:

@@ -1,9 +1,7 @@
 """Attention of one new token a row over a cache of fixed size.
 
-A layer's keys and values are (rows, kv_heads, slots, head_dim).  The cache is a ring: the token at
-place `at` of its row lies in slot `at % slots`, so a sliding layer needs no more slots than its
-window, and what falls out of the window is overwritten.  All rows are at the same place (they are
-padded on the left), which the kernels read from memory: a captured graph fits every length.
+The cache is that of `keys.py`.  All rows are at the same place (they are padded on the left), which
+the kernels read from memory: a captured graph fits every length.
 
 The slots of a row are shared out among several programs, whose results are then put together
 (as in Flash-Decoding, https://crfm.stanford.edu/2023/10/12/flashdecoding.html): 64 rows with one
@@ -22,61 +20,6 @@ MIN_HEADS = 16  # tl.dot takes no fewer rows; the query heads of one key head ar
 PROGRAMS = 1024
 MAX_SPLITS = 4
 SPLIT_WARPS = 2
-
-
-@triton.jit
-def _store_token(
-    joint,
-    query_weight,
-    key_weight,
-    cosine,
-    sine,
-    at_place,
-    padding,
-    query,
-    keys,
-    values,
-    heads,
-    kv_heads,
-    size,
-    slots,
-    eps,
-    BLOCK: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    places = tl.arange(0, BLOCK)
-    inside = places < size
-    at = tl.load(at_place)
-    vector = joint + (row * (heads + 2 * kv_heads) + head) * size
-    number_type = query.dtype.element_ty
-    own = tl.load(vector + places, mask=inside, other=0.0)
-    slot = (at % slots).to(tl.int64)
-    if head >= heads + kv_heads:
-        there = ((row * kv_heads + head - heads - kv_heads) * slots + slot) * size
-        tl.store(values + there + places, own, mask=inside)
-    else:
-        half = size // 2
-        partner_places = tl.where(places < half, places + half, places - half)
-        partner = tl.load(vector + partner_places, mask=inside, other=0.0).to(tl.float32)
-        own = own.to(tl.float32)
-        inverse = tl.rsqrt(tl.sum(own * own, axis=0) / size + eps)
-        weight = query_weight if head < heads else key_weight
-        own_weights = tl.load(weight + places, mask=inside, other=0.0)
-        partner_weights = tl.load(weight + partner_places, mask=inside, other=0.0)
-        own = (own * inverse * own_weights).to(number_type)
-        partner = (partner * inverse * partner_weights).to(number_type)
-        # rotary embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)
-        place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
-        turn = place * size + places
-        cosines = tl.load(cosine + turn, mask=inside, other=0.0)
-        sines = tl.load(sine + turn, mask=inside, other=0.0)
-        turned = own * cosines + tl.where(places < half, -partner, partner) * sines
-        if head < heads:
-            tl.store(query + (row * heads + head) * size + places, turned, mask=inside)
-        else:
-            there = ((row * kv_heads + head - heads) * slots + slot) * size
-            tl.store(keys + there + places, turned, mask=inside)
 
 
 @triton.jit
@@ -189,51 +132,6 @@ class SplitRoom:
         self.best = torch.empty(parts, dtype=torch.float32, device=device)
         self.total = torch.empty(parts, dtype=torch.float32, device=device)
         self.mixed = torch.empty(*parts, head_dim, dtype=torch.float32, device=device)
-
-
-def store_token(
-    joint: Tensor,
-    query_weight_D: Tensor,
-    key_weight_D: Tensor,
-    rope: tuple[Tensor, Tensor],
-    at: Tensor,
-    padding_R: Tensor,
-    query_R_N_D: Tensor,
-    keys_R_K_S_D: Tensor,
-    values_R_K_S_D: Tensor,
-    eps: float,
-) -> None:
-    """Norm and turn queries and keys, and put keys and values into the cache.
-
-    Args:
-        joint: (rows, (heads + 2 kv_heads) * head_dim), of the joint projection.
-        query_weight_D, key_weight_D: of the norms, float32.
-        rope: cosine and sine for every place, (places, head_dim).
-        at: the place of the new tokens, one number.
-        padding_R: padding tokens before each row's text.
-        query_R_N_D: the queries are written here.
-        keys_R_K_S_D, values_R_K_S_D: the layer's cache.
-    """
-    rows, heads, size = query_R_N_D.shape
-    kv_heads, slots = keys_R_K_S_D.shape[1:3]
-    _store_token[(rows, heads + 2 * kv_heads)](
-        joint,
-        query_weight_D,
-        key_weight_D,
-        *rope,
-        at,
-        padding_R,
-        query_R_N_D,
-        keys_R_K_S_D,
-        values_R_K_S_D,
-        heads,
-        kv_heads,
-        size,
-        slots,
-        eps,
-        BLOCK=triton.next_power_of_2(size),
-        num_warps=1,
-    )
 
 
 def attend(

@@ -1,0 +1,209 @@
+"""From the joint projection to queries, keys and values: norms, rotary embedding, and their places.
+
+One program a head of a token.  A layer's cache is (rows, kv_heads, slots, head_dim), a ring: the
+token at place `at` of its row lies in slot `at % slots`, so a sliding layer needs no more slots
+than its window, and what falls out of the window is overwritten.
+"""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def _turned(
+    vector,
+    weight,
+    cosine,
+    sine,
+    place,
+    size,
+    eps,
+    like,
+    BLOCK: tl.constexpr,
+):
+    """A head's vector, normed and turned by its place's angles, in `like`'s number type."""
+    number_type = like.dtype.element_ty
+    places = tl.arange(0, BLOCK)
+    inside = places < size
+    half = size // 2
+    partner_places = tl.where(places < half, places + half, places - half)
+    own = tl.load(vector + places, mask=inside, other=0.0).to(tl.float32)
+    partner = tl.load(vector + partner_places, mask=inside, other=0.0).to(tl.float32)
+    inverse = tl.rsqrt(tl.sum(own * own, axis=0) / size + eps)
+    own_weights = tl.load(weight + places, mask=inside, other=0.0)
+    partner_weights = tl.load(weight + partner_places, mask=inside, other=0.0)
+    own = (own * inverse * own_weights).to(number_type)
+    partner = (partner * inverse * partner_weights).to(number_type)
+    # rotary embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)
+    turn = place * size + places
+    cosines = tl.load(cosine + turn, mask=inside, other=0.0)
+    sines = tl.load(sine + turn, mask=inside, other=0.0)
+    return own * cosines + tl.where(places < half, -partner, partner) * sines
+
+
+@triton.jit
+def _store_token(
+    joint,
+    query_weight,
+    key_weight,
+    cosine,
+    sine,
+    at_place,
+    padding,
+    query,
+    keys,
+    values,
+    heads,
+    kv_heads,
+    size,
+    slots,
+    eps,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    places = tl.arange(0, BLOCK)
+    inside = places < size
+    at = tl.load(at_place)
+    vector = joint + (row * (heads + 2 * kv_heads) + head) * size
+    slot = (at % slots).to(tl.int64)
+    if head >= heads + kv_heads:
+        there = ((row * kv_heads + head - heads - kv_heads) * slots + slot) * size
+        own = tl.load(vector + places, mask=inside, other=0.0)
+        tl.store(values + there + places, own, mask=inside)
+    else:
+        weight = query_weight if head < heads else key_weight
+        place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
+        turned = _turned(vector, weight, cosine, sine, place, size, eps, query, BLOCK)
+        if head < heads:
+            tl.store(query + (row * heads + head) * size + places, turned, mask=inside)
+        else:
+            there = ((row * kv_heads + head - heads) * slots + slot) * size
+            tl.store(keys + there + places, turned, mask=inside)
+
+
+@triton.jit
+def _split_prompts(
+    joint,
+    query_weight,
+    key_weight,
+    cosine,
+    sine,
+    padding,
+    query,
+    keys,
+    values,
+    heads,
+    kv_heads,
+    size,
+    length,
+    eps,
+    BLOCK: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)  # of all prompts, one after another
+    head = tl.program_id(1)
+    row, at = token // length, token % length
+    places = tl.arange(0, BLOCK)
+    inside = places < size
+    vector = joint + (token * (heads + 2 * kv_heads) + head) * size
+    if head >= heads + kv_heads:
+        there = ((row * kv_heads + head - heads - kv_heads) * length + at) * size
+        own = tl.load(vector + places, mask=inside, other=0.0)
+        tl.store(values + there + places, own, mask=inside)
+    else:
+        weight = query_weight if head < heads else key_weight
+        place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
+        turned = _turned(vector, weight, cosine, sine, place, size, eps, query, BLOCK)
+        if head < heads:
+            there = ((row * heads + head) * length + at) * size
+            tl.store(query + there + places, turned, mask=inside)
+        else:
+            there = ((row * kv_heads + head - heads) * length + at) * size
+            tl.store(keys + there + places, turned, mask=inside)
+
+
+def store_token(
+    joint: Tensor,
+    query_weight_D: Tensor,
+    key_weight_D: Tensor,
+    rope: tuple[Tensor, Tensor],
+    at: Tensor,
+    padding_R: Tensor,
+    query_R_N_D: Tensor,
+    keys_R_K_S_D: Tensor,
+    values_R_K_S_D: Tensor,
+    eps: float,
+) -> None:
+    """Norm and turn one new token's queries and keys a row; put keys and values into the cache.
+
+    Args:
+        joint: (rows, (heads + 2 kv_heads) * head_dim), of the joint projection.
+        query_weight_D, key_weight_D: of the norms, float32.
+        rope: cosine and sine for every place, (places, head_dim).
+        at: the place of the new tokens, one number.
+        padding_R: padding tokens before each row's text.
+        query_R_N_D: the queries are written here.
+        keys_R_K_S_D, values_R_K_S_D: the layer's cache.
+    """
+    rows, heads, size = query_R_N_D.shape
+    kv_heads, slots = keys_R_K_S_D.shape[1:3]
+    _store_token[(rows, heads + 2 * kv_heads)](
+        joint,
+        query_weight_D,
+        key_weight_D,
+        *rope,
+        at,
+        padding_R,
+        query_R_N_D,
+        keys_R_K_S_D,
+        values_R_K_S_D,
+        heads,
+        kv_heads,
+        size,
+        slots,
+        eps,
+        BLOCK=triton.next_power_of_2(size),
+        num_warps=1,
+    )
+
+
+def split_prompts(
+    joint: Tensor,
+    query_weight_D: Tensor,
+    key_weight_D: Tensor,
+    rope: tuple[Tensor, Tensor],
+    padding_P: Tensor,
+    query_P_N_T_D: Tensor,
+    keys_P_K_T_D: Tensor,
+    values_P_K_T_D: Tensor,
+    eps: float,
+) -> None:
+    """Norm and turn the queries and keys of whole prompts, and lay each head's tokens together.
+
+    Args:
+        joint: (prompts * tokens, (heads + 2 kv_heads) * head_dim), of the joint projection.
+        query_weight_D, key_weight_D: of the norms, float32.
+        rope: cosine and sine for every place, (places, head_dim).
+        padding_P: padding tokens before each prompt.
+        query_P_N_T_D, keys_P_K_T_D, values_P_K_T_D: what is written.
+    """
+    prompts, heads, length, size = query_P_N_T_D.shape
+    kv_heads = keys_P_K_T_D.shape[1]
+    _split_prompts[(prompts * length, heads + 2 * kv_heads)](
+        joint,
+        query_weight_D,
+        key_weight_D,
+        *rope,
+        padding_P,
+        query_P_N_T_D,
+        keys_P_K_T_D,
+        values_P_K_T_D,
+        heads,
+        kv_heads,
+        size,
+        length,
+        eps,
+        BLOCK=triton.next_power_of_2(size),
+        num_warps=1,
+    )
