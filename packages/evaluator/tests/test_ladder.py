@@ -113,6 +113,21 @@ def test_a_drop_fails_the_gate(evaluated, label, right, prompts, reason):
     assert reason in shown
 
 
+def test_two_engines_in_one_ladder_are_told(evaluated):
+    for label, engine in (("tuned", "graph"), ("merged", "generate")):
+        place = evaluated.eval / f"{label}.json"
+        content = json.loads(place.read_text())
+        content["engines"] = {"asked": "auto", "answered": [engine], "why": ["?"]}
+        content["backend"], content["model"]["model_dtype"] = "hf", "torch.bfloat16"
+        write_json(place, content)
+    _, ladder, shown = climbed(evaluated)
+    assert "tuned by graph, merged by generate" in shown
+    assert [rung["engines"] for rung in ladder["rungs"]] == [
+        *(None, ["graph"], ["generate"]),
+        *(None, None),
+    ]
+
+
 def test_the_tolerance_decides(evaluated):
     assert not climbed(evaluated, 0.01)[0]
     assert climbed(evaluated, 0.05)[0]

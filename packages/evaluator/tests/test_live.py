@@ -4,7 +4,7 @@ import pytest
 from lm_eval.api.instance import Instance
 from rich.console import Console
 
-from xmlgrpo_evaluator.live import Live, final_line, live_line
+from xmlgrpo_evaluator.live import Live, final_line, live_line, pace
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.interval import Share
@@ -75,3 +75,15 @@ def test_items_of_stock_tasks_do_not_count_as_wrong():
         live(stock, CountedReply("5", tokens=1, truncated=False))
         live(ours, CountedReply(reply.render("x", "5"), tokens=1, truncated=False))
     assert out.getvalue() == "[002/002] ✅=1 | Acc=100.00% | Pred: 5 | GT: 5\n"
+
+
+@pytest.mark.parametrize(
+    ("new", "to_come", "seconds", "expected"),
+    [
+        pytest.param(0, 10, 5.0, ("", ""), id="nothing-yet"),
+        pytest.param(128, 1191, 16.0, ("8.0/s", "left 0:02:29"), id="a-batch"),
+        pytest.param(4, 0, 8.0, ("0.5/s", "left 0:00:00"), id="the-last"),
+    ],
+)
+def test_the_pace_is_the_mean_of_all_batches(new, to_come, seconds, expected):
+    assert pace(new, to_come, seconds) == expected

@@ -148,6 +148,13 @@ def test_sampled_replies_give_pass_and_majority(tiny, tmp_path):
             ["--task", "gsm8k_xlm"], "no task named 'gsm8k_xlm'; did you mean gsm8k_xml", id="task"
         ),
         pytest.param(["--limit", "0"], "--limit: expected a whole number above 0", id="limit"),
+        pytest.param(["--engine", "fast"], "--engine: expected one of auto, gen", id="engine"),
+        pytest.param(["--model_args", "engine=graph"], "with --engine, not", id="engine-as-arg"),
+        pytest.param(
+            ["--engine", "graph", "--gen_kwargs", "num_beams=2", "--max-new-tokens", "9"],
+            "--engine graph cannot answer: .*num_beams=2",
+            id="engine-cannot",
+        ),
         pytest.param(["--batch-size", "x"], "--batch-size: expected", id="batch-size"),
         pytest.param(["--batch-size", "0"], "--batch-size: expected", id="batch-size-0"),
         pytest.param(["--check-batch", "-1"], "--check-batch: expected 0 or more", id="check"),
@@ -182,3 +189,51 @@ def test_other_settings_do_not_overwrite_a_result(base_result, tiny):
     with pytest.raises(UserError, match=r"another max_new_tokens.*--out"):
         command("run", *words, "--max-new-tokens", "20")
     assert base_result.read_bytes() == before
+
+
+def test_the_result_says_which_engine_answered_and_both_answer_alike(base_result, tiny, tmp_path):
+    engines = read_result(base_result)["engines"]
+    assert engines == {"asked": "auto", "answered": ["graph"], "why": ["a Gemma 3 on the CPU"]}
+    assert read_result(base_result)["batch_size"] == 64
+    out = tmp_path / "generate.json"
+    words = ("--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
+    command("run", *words, "--engine", "generate")
+    one, other = read_result(base_result), read_result(out)
+    assert other["engines"] == {"asked": "generate", "answered": ["generate"], "why": ["asked for"]}
+    assert other["batch_size"] == 16
+    assert [t["items"] for t in one["tasks"].values()] == [
+        t["items"] for t in other["tasks"].values()
+    ]
+    with pytest.raises(UserError, match="another engine"):
+        command("run", *words, "--engine", "graph")
+
+
+def test_a_result_from_before_engines_were_named_is_read(base_result, tiny, tmp_path, capsys):
+    old = read_result(base_result)
+    del old["engines"], old["subject"]["engine"]
+    out = tmp_path / "old.json"
+    out.write_text(json.dumps(old), encoding="utf-8")
+    words = ("--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
+    command("run", *words)
+    assert "already evaluated" in capsys.readouterr().out
+    with pytest.raises(UserError, match="another engine"):
+        command("run", *words, "--engine", "graph")
+
+
+def test_an_evaluation_that_generate_began_is_finished_by_it(base_result, tiny, tmp_path, capsys):
+    """The journal is one from before engines were named: its subject and its lines have none."""
+    kept = base_result.with_name("base.replies.jsonl").read_text(encoding="utf-8").splitlines()
+    header = json.loads(kept[0])
+    del header["subject"]["engine"]
+    lines = [json.dumps(header), *(line for line in kept[1:] if '"key"' in line)][:4]
+    out = tmp_path / "old.json"
+    journal = tmp_path / "old.replies.jsonl"
+    journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    command("run", "--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
+    assert "generate, 16 at once: it wrote the replies that are kept" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    result = read_result(out)
+    assert result["speed"]["resumed_replies"] == 3
+    assert result["engines"]["answered"] == ["generate"]
+    assert replies(out) == replies(base_result)

@@ -56,10 +56,10 @@ class EngineRequest:
         if not _holds(whole, self.until):
             ended = bool(tokens) and tokens[-1] in self.stop_ids
             return CountedReply(whole, tokens=len(tokens), truncated=not ended)
-        text = postprocess_generated_text(whole, list(self.until), think_end_token=None)
         count = bisect_left(
             range(len(tokens)), x=True, key=lambda count: _holds(text_of(count), self.until)
         )
+        text = postprocess_generated_text(text_of(count), list(self.until), think_end_token=None)
         return CountedReply(text, tokens=count, truncated=False)
 
 
@@ -82,6 +82,8 @@ def read_options(
         default_limit: tokens of a reply, where the options name none.
     """
     asked = dict(normalize_gen_kwargs(dict(options), default_limit))
+    if asked["do_sample"]:
+        asked.setdefault("temperature", 0.0)  # as `hf` does; transformers refuses it
     end = tokenizer.decode(tokenizer.eos_token_id, skip_special_tokens=False)
     until = handle_stop_sequences(asked.pop("until"), eos=end)
     limit = asked.pop("max_gen_toks")
@@ -99,7 +101,7 @@ def read_options(
         ids = tokenizer.encode(string, add_special_tokens=False)
         if len(ids) == 1 and string in tokenizer.decode(ids):
             stops.add(ids[0])
-        elif set(ids) & set(tokenizer.all_special_ids):
+        elif any(token in string for token in tokenizer.all_special_tokens):
             return NotServed(f"the stop string {string!r} joins a special token with others")
     return EngineRequest(sampling, tuple(sorted(stops)), tuple(until))
 
@@ -126,7 +128,6 @@ def _is_served(name: str, value: Any, asked: Mapping[str, Any]) -> bool:
 def _sampling(config: Mapping[str, Any], limit: int) -> Sampling:
     if not config["do_sample"]:
         return Sampling(limit, temperature=0.0)
-    # lm-eval hands on temperature 0 where the task names none, and transformers refuses it
     if not config["temperature"]:
         raise UserError("it samples at temperature 0")
     return Sampling(
