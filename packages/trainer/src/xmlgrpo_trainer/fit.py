@@ -26,6 +26,7 @@ from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
 from xmlgrpo_trainer.introduction import introduce
+from xmlgrpo_trainer.mismatch import correct_mismatch
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
 from xmlgrpo_trainer.ranks import Ranks
@@ -36,7 +37,6 @@ from xmlgrpo_trainer.selection import KeepBest, stopped_early
 from xmlgrpo_trainer.shared_engine import SharedEngine
 from xmlgrpo_trainer.update import (
     build_trainer,
-    correct_mismatch,
     rollout_function,
     steps_between_generations,
     training_rows,
@@ -78,7 +78,8 @@ def _fit(run: Prepared, console: Console) -> int:
     if choice.trains:
         trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
     if choice.rounds:
-        correct_mismatch(trainer, choice.engine)
+        is_trls_own = policy.placement.backend == "plain"
+        correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)
     limit = config.holdout.max_new_tokens or sampling.max_new_tokens
     exam = Exam(
         engine=SharedEngine(choice.engine, ranks),

@@ -9,7 +9,6 @@ no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import groupby
 from math import lcm
@@ -144,35 +143,6 @@ def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> Roll
         }
 
     return rollout
-
-
-def correct_mismatch(trainer: GRPOTrainer, engine: Engine) -> None:
-    """Have trl weigh and log how far the engine's log-probabilities are from the policy's.
-
-    What an engine draws in 16 bits comes from a distribution that is not quite the policy's.  trl
-    corrects that by importance sampling for vLLM, behind the switch `use_vllm` (`grpo_trainer.py`,
-    `_generate_and_score_completions`, trl 1.14.2), and logs it as `sampling/*`; the same is wanted
-    for any engine.  How is `grpo.vllm_importance_sampling_mode`: trl's default, `sequence_mask`,
-    leaves out a completion whose whole ratio is above 3, which long completions meet more often;
-    `token_truncate` cuts each token's ratio instead.  trl then also asks for fresh weights before a
-    rollout, which the engine answers.  `grpo.vllm_importance_sampling_correction: false` leaves all
-    of it off, and saves the pass over the completions that it takes.
-    """
-    if not trainer.vllm_importance_sampling_correction:
-        return
-    trainer.use_vllm = True
-    trainer.vllm_generation = _FreshWeights(engine)
-    trainer._last_loaded_step = -1  # noqa: SLF001 - set by trl itself where use_vllm is given
-
-
-@dataclass(frozen=True, slots=True)
-class _FreshWeights:
-    """The one call of trl's vLLM client that is made when another function draws."""
-
-    engine: Engine
-
-    def sync_weights(self) -> None:
-        self.engine.refresh()
 
 
 def build_trainer(
