@@ -63,7 +63,7 @@ def passing_bytes(load: Load) -> float:
         passing = shape.mlp * PEFT_IN_FLIGHT_BYTES * (number / 2)
     if load.checkpointing:
         passing += layer_bytes(load)
-    again = mask_bytes(load, load.micro_batch) if load.checkpointing and masked_layers(load) else 0
+    again = passing_mask_bytes(load, load.micro_batch) if load.checkpointing else 0.0
     return load.micro_batch * load.length * passing + again
 
 
@@ -85,7 +85,7 @@ def reading_bytes(load: Load, tokens: int, *, lora_apart: bool) -> float:
 def scored_bytes(load: Load) -> float:
     """Bytes of the pass without gradient over a generation batch, where logits are in chunks."""
     rows = load.scored_rows
-    masks = shared_mask_bytes(load, rows) + (mask_bytes(load, rows) if masked_layers(load) else 0)
+    masks = shared_mask_bytes(load, rows) + passing_mask_bytes(load, rows)
     return masks + reading_bytes(load, rows * load.length, lora_apart=not load.fused_lora)
 
 
@@ -103,6 +103,11 @@ def mask_bytes(load: Load, rows: int) -> float:
     """Bytes of the mask that torch makes of the shared one in a layer, in its number type."""
     padded = -(-load.length // MASK_MULTIPLE) * MASK_MULTIPLE
     return float(rows * load.length * padded * load.number_bytes)
+
+
+def passing_mask_bytes(load: Load, rows: int) -> float:
+    """Bytes of a layer's mask while it is computed: as it is, and lengthened to whole multiples."""
+    return 2 * mask_bytes(load, rows) if masked_layers(load) else 0.0
 
 
 def shared_mask_bytes(load: Load, rows: int) -> float:

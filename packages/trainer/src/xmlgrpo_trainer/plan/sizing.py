@@ -151,6 +151,7 @@ def load_on_gpu(
     eight_bit = "8bit" in str(fields["optim"])
     vllm_gib = fields["vllm_gpu_memory_utilization"] * gpu.memory_gib if gpu else 0.0
     engine = rollout_engine(config)
+    most_asked = max(config.holdout.report_rows, config.holdout.validation_rows)
     checkpointing = config.grpo.get("gradient_checkpointing", gpu is not None)
     # several processes, too: update.build_trainer asks only for a GPU and the plain backend
     ours = gpu is not None and config.model.backend != "unsloth"
@@ -166,7 +167,7 @@ def load_on_gpu(
         engine=engine,
         rows=planned.rows,
         group=planned.group,
-        held_out_rows=config.holdout.batch_size,
+        held_out_rows=min(config.holdout.batch_size, most_asked),
         micro_batch=planned.micro_batch,
         prompt_tokens=planned.prompt_tokens,
         completion_tokens=planned.completion_tokens,
