@@ -1,0 +1,104 @@
+"""A batch whose padding is moved to the right gives what it gave with a mask."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+from xmlgrpo_trainer.gpu.align import align_left, places
+
+WINDOW = 8
+
+
+def small(attention: str = "sdpa") -> Any:
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=61,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        initializer_range=0.3,
+        attn_implementation=attention,
+    )
+    return Gemma3ForCausalLM(config)
+
+
+def batch(rows: list[tuple[int, int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask of rows of (padding, text, padding)."""
+    mask = torch.tensor([[0] * left + [1] * text + [0] * right for left, text, right in rows])
+    torch.manual_seed(1)
+    return torch.randint(3, 61, mask.shape) * mask, mask
+
+
+def hidden_and_gradients(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+    hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    seen = hidden[mask.bool()]
+    seen.square().sum().backward()
+    return [seen.detach(), *(p.grad for p in model.base_model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([(0, 6, 0)], id="no-padding"),
+        pytest.param([(2, 5, 1), (0, 4, 4), (6, 2, 0)], id="as-trl-pads-within-the-window"),
+        pytest.param([(3, 15, 4), (0, 22, 0), (12, 9, 1)], id="past-the-window"),
+        pytest.param([(1, WINDOW - 1, 0), (0, WINDOW, 0)], id="as-long-as-the-window"),
+    ],
+)
+def test_hidden_states_and_gradients_are_those_with_a_mask(rows):
+    ids, mask = batch(rows)
+    expected = hidden_and_gradients(small(), ids, mask)
+    model = small()
+    assert align_left(model)
+    found = hidden_and_gradients(model, ids, mask)
+    assert len(found) == len(expected) > 20
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
+
+
+def test_attention_gets_no_mask_within_the_window(monkeypatch):
+    masks = []
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*arguments: Any, attn_mask: Any = None, **named: Any) -> torch.Tensor:
+        masks.append(attn_mask)
+        return plain(*arguments, attn_mask=attn_mask, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    model = small()
+    align_left(model)
+    ids, mask = batch([(2, 5, 1)])
+    hidden_and_gradients(model, ids, mask)
+    assert masks == [None] * 3
+    masks.clear()
+    ids, mask = batch([(2, 15, 1)])
+    hidden_and_gradients(model, ids, mask)
+    assert [mask is None for mask in masks] == [False, True, False], "sliding, full, sliding"
+
+
+def test_places_lead_there_and_back():
+    _, mask = batch([(3, 4, 1), (0, 8, 0), (7, 1, 0)])
+    there, back = places(mask)
+    at = torch.arange(8).expand(3, 8)
+    assert torch.equal(at.gather(1, there).gather(1, back), at)
+    assert mask.gather(1, there).tolist() == [[1] * n + [0] * (8 - n) for n in (4, 8, 1)]
+
+
+def test_generation_is_left_alone():
+    model, aligned = small().eval(), small().eval()
+    align_left(aligned)
+    ids, mask = batch([(3, 4, 0), (0, 7, 0)])
+    asked = {"input_ids": ids, "attention_mask": mask, "max_new_tokens": 12, "do_sample": False}
+    assert torch.equal(aligned.generate(**asked), model.generate(**asked))
+
+
+def test_another_attention_stays_as_it_was():
+    assert not align_left(small("eager"))
