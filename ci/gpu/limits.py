@@ -115,17 +115,19 @@ class Bench:
             write_json(self.out, self.found)
 
 
-def configuration(case: Case, bench: Bench, tokens: int, prompts: int) -> dict[str, Any]:
+def configuration(
+    case: Case, model: Path, gsm8k: Path, tokens: int, prompts: int
+) -> dict[str, Any]:
     """The run's YAML, as a mapping; held-out replies are few and short."""
     return {
         "model": {
-            "name": str(bench.models[case.size]),
+            "name": str(model),
             "backend": "plain",
             "load_in_4bit": case.quantized,
         },
         "data": {
             "source": "json",
-            "path": str(bench.gsm8k),
+            "path": str(gsm8k),
             "limit": 256,
             "max_prompt_tokens": 256,
         },
@@ -159,7 +161,8 @@ def planned(
     if bench.card is not None:
         gpu = dataclasses.replace(bench.card, name=case.name, memory_gib=case.memory_gib)
     for prompts in choice:
-        config = check_config(configuration(case, bench, tokens, prompts), "limits.py")
+        raw = configuration(case, bench.models[case.size], bench.gsm8k, tokens, prompts)
+        config = check_config(raw, "limits.py")
         plan = make_plan(config, gpu, has_liger=gpu is not None)
         if plan.pace is None or plan.pace.rollout_s + plan.pace.update_s <= bench.step_s:
             break

@@ -158,7 +158,7 @@ def paced(
         "a test",
     )
     planned = make_plan(config, find_gpu(gpu))
-    asked = dataclasses.replace(planned.load, ours=ours)
+    asked = dataclasses.replace(planned.load, ours=ours, fused_lora=ours)
     found = pace(planned.schedule, asked, planned.gpu)
     assert found is not None
     return found
@@ -416,6 +416,26 @@ def test_a_gpu_without_bfloat16_takes_float32_and_says_so() -> None:
     assert planned.load.number_bytes == 4
     assert any("no bfloat16" in note for note in planned.notes)
     assert make_plan(gemma(), find_gpu("L4")).load.number_bytes == 2
+
+
+def test_what_a_figure_rests_on_is_said() -> None:
+    whole = {"per_device_train_batch_size": 64, "gradient_checkpointing": False}
+    plain = make_plan(gemma(grpo=whole), find_gpu("H200"))
+    liger = make_plan(gemma(grpo=whole), find_gpu("H200"), has_liger=True)
+    assert any("liger-kernel is not installed here" in note for note in plain.notes)
+    assert not any("liger-kernel is not installed here" in note for note in liger.notes)
+    assert liger.peak.total < plain.peak.total
+    assert any("every prompt is counted as 512 tokens" in note for note in liger.notes)
+
+
+def test_dropout_and_dora_take_pefts_own_projection() -> None:
+    for name, value in (("lora_dropout", 0.1), ("use_dora", True)):
+        asked = make_plan(gemma(lora={name: value}), find_gpu("H100")).load
+        assert asked.ours
+        assert not asked.fused_lora
+    assert make_plan(gemma(), find_gpu("H100"), gpus=2).load.fused_lora
+    unsloth = check_config({"model": {"name": "gemma-3-1b", "backend": "unsloth"}}, "a test")
+    assert not make_plan(unsloth, find_gpu("H100")).load.ours
 
 
 def write_config(folder: Path, text: str) -> None:

@@ -17,6 +17,8 @@ from xmlgrpo_trainer.plan.pace import Pace, pace
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
 from xmlgrpo_trainer.plan.sizing import Schedule, load_on_gpu, schedule
 
+FAR_BELOW = 0.9  # of the peak: from there on the bound on prompts is worth a word
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -136,6 +138,13 @@ def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) ->
         notes.append(
             "liger-kernel is not installed here, so whole logits are counted; with it (pip install "
             f"'xmlgrpo-trainer[gpu]') the peak would be {chunked:.1f} GiB"
+        )
+    shorter = estimate(dataclasses.replace(load, prompt_tokens=load.prompt_tokens // 2)).total
+    if gpu is not None and shorter < FAR_BELOW * estimate(load).total:
+        notes.append(
+            f"every prompt is counted as {load.prompt_tokens} tokens (data.max_prompt_tokens); "
+            f"were the longest of a batch {load.prompt_tokens // 2}, the peak would be "
+            f"{shorter:.1f} GiB"
         )
     if load.shape.vision:
         notes.append("the vision tower is loaded but not trained; text never passes through it")

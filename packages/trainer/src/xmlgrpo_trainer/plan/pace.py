@@ -17,6 +17,8 @@ from xmlgrpo_trainer.plan.sizing import Schedule
 # transformers' generate, one token for every row: 71 ms for 26 layers (H100; 74 on an H200), 100 ms
 # for 34 layers in 4 bits (H100).
 DECODE_LAYER_S = 0.0029
+# The same with our LoRA projection: 14.2 s a step of 256 tokens, less the update (H200).
+OURS_DECODE_LAYER_S = 0.00205
 # The graph engine reads weights and cache at this share of the data sheet's bandwidth: 2.0, 3.3,
 # 5.2 and 9.6 ms a token for 16, 256, 512 and 1,024 rows of the 1B (H100, docs/results.md) ...
 GRAPH_REACHED = 0.4
@@ -112,7 +114,8 @@ def _token_s(load: Load, gpu: Gpu) -> float:
         read_bytes += load.shape.weights * load.number_bytes
         return max(load.shape.layers * GRAPH_LAYER_S, read_bytes / (bandwidth * GRAPH_REACHED))
     read_bytes = (peak.weights + peak.cache) * 2**30
-    return max(load.shape.layers * DECODE_LAYER_S, read_bytes / (bandwidth * REACHED))
+    layer_s = OURS_DECODE_LAYER_S if load.fused_lora else DECODE_LAYER_S
+    return max(load.shape.layers * layer_s, read_bytes / (bandwidth * REACHED))
 
 
 def _trl_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
