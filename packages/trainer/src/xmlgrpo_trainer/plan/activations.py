@@ -19,8 +19,8 @@ MASK_MULTIPLE = 16  # memory-efficient attention reads masks whose rows are so m
 FLOAT32 = 4
 
 
-def layer_bytes(load: Load) -> float:
-    """Bytes that a token leaves in one layer, but for the attention's mask."""
+def layer_bytes(load: Load, *, masked: bool) -> float:
+    """Bytes that a token leaves in one layer, but for the attention's mask if it has one."""
     shape, number = load.shape, load.number_bytes
     hidden, mlp = shape.hidden, shape.mlp
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -28,7 +28,9 @@ def layer_bytes(load: Load) -> float:
     normed = (4 * hidden + query + key) * (number if load.liger else FLOAT32)
     # of each norm's and each query's sum one number
     sums = (4 + 2 * shape.heads + shape.kv_heads) * FLOAT32
-    rotated = query + 2 * (query if _is_repeated(load) else key)
+    # with a mask each query gets a copy of its keys and values; one key head is only viewed
+    is_repeated = masked and 1 < shape.kv_heads < shape.heads
+    rotated = query + 2 * (query if is_repeated else key)
     attended = query
     # what projections read: queries, keys and values share theirs, so do gate and up
     read = 2 * hidden + mlp
@@ -47,8 +49,10 @@ def kept_bytes(load: Load) -> float:
     if load.checkpointing:
         kept = float(tokens * shape.layers * shape.hidden * load.number_bytes)
     else:
-        kept = tokens * shape.layers * layer_bytes(load)
-        kept += masked_layers(load) * mask_bytes(load, load.micro_batch)
+        masked = masked_layers(load)
+        kept = tokens * masked * layer_bytes(load, masked=True)
+        kept += tokens * (shape.layers - masked) * layer_bytes(load, masked=False)
+        kept += masked * mask_bytes(load, load.micro_batch)
     return kept + shared_mask_bytes(load, load.micro_batch)
 
 
@@ -62,7 +66,7 @@ def passing_bytes(load: Load) -> float:
     else:
         passing = shape.mlp * PEFT_IN_FLIGHT_BYTES * (number / 2)
     if load.checkpointing:
-        passing += layer_bytes(load)
+        passing += layer_bytes(load, masked=masked_layers(load) > 0)
     again = passing_mask_bytes(load, load.micro_batch) if load.checkpointing else 0.0
     return load.micro_batch * load.length * passing + again
 
@@ -90,9 +94,9 @@ def scored_bytes(load: Load) -> float:
 
 
 def masked_layers(load: Load) -> int:
-    """Layers whose attention gets a mask: without padding it is told to be causal instead."""
+    """Layers whose attention gets a mask: without padding before it, it is causal instead."""
     shape = load.shape
-    if load.ragged:
+    if load.ragged and not load.aligned:
         return shape.layers
     if shape.window is None or load.length <= shape.window:
         return 0
@@ -102,7 +106,7 @@ def masked_layers(load: Load) -> int:
 def mask_bytes(load: Load, rows: int) -> float:
     """Bytes of the mask that torch makes of the shared one in a layer, in its number type."""
     padded = -(-load.length // MASK_MULTIPLE) * MASK_MULTIPLE
-    return float(rows * load.length * padded * load.number_bytes)
+    return float(_mask_rows(load, rows) * load.length * padded * load.number_bytes)
 
 
 def passing_mask_bytes(load: Load, rows: int) -> float:
@@ -111,13 +115,14 @@ def passing_mask_bytes(load: Load, rows: int) -> float:
 
 
 def shared_mask_bytes(load: Load, rows: int) -> float:
-    """Bytes of the masks that all layers share, a byte each: one a kind of layer."""
-    if not masked_layers(load):
+    """Bytes of the masks that all layers share, a byte a number: one a kind of masked layer."""
+    masked = masked_layers(load)
+    if not masked:
         return 0.0
-    kinds = 1 if load.shape.window is None or not load.ragged else 2
-    return float(kinds * rows * load.length**2)
+    kinds = 2 if masked == load.shape.layers and load.shape.window is not None else 1
+    return float(kinds * _mask_rows(load, rows) * load.length**2)
 
 
-def _is_repeated(load: Load) -> bool:
-    """Whether keys and values are copied for each of their queries: one key head is only viewed."""
-    return 1 < load.shape.kv_heads < load.shape.heads and masked_layers(load) > 0
+def _mask_rows(load: Load, rows: int) -> int:
+    """Texts that begin at the left share one mask."""
+    return 1 if load.aligned else rows

@@ -27,7 +27,8 @@ class Load:
         liger: Liger's norms and GeGLU, and no whole logits.
         ours: trl's training step with the operations of `xmlgrpo_trainer.gpu`.
         fused_lora: each adapted projection is one of those operations; not with dropout or DoRA.
-        ragged: prompts of unlike lengths, so that texts are padded and attention is masked.
+        ragged: prompts of unlike lengths, so that texts are padded and attention is masked ...
+        aligned: ... unless `xmlgrpo_trainer.gpu.align` puts the padding behind the text.
         second_pass: log-probabilities of a reference, of an old policy or of the policy that an
             engine has rounded are needed too.
         vllm_gib: what vLLM takes for itself.
@@ -52,6 +53,7 @@ class Load:
     ours: bool = False
     fused_lora: bool = False
     ragged: bool = True
+    aligned: bool = False
     second_pass: bool = False
     vllm_gib: float = 0.0
     room_gib: float | None = None

@@ -175,6 +175,7 @@ def load_on_gpu(
         checkpointing=bool(checkpointing),
         liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
         ours=ours,
+        aligned=ours and bytes_a_number < 4,
         fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
         second_pass=fields["beta"] > 0 or planned.reuse > 1 or corrected,
         vllm_gib=vllm_gib if engine == "vllm" else 0.0,
