@@ -29,6 +29,7 @@ from typing import Any
 import yaml
 from child import run_child
 from end_to_end import further_versions, make_model
+from trl import GRPOConfig  # noqa: F401 - now: trl's lazy imports are not made for threads
 
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import RunFolder, write_json

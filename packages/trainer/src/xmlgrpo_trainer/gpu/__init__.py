@@ -20,7 +20,8 @@ def speed_up(trainer: Any) -> None:
     # at lengths that are multiples of 64 its gradients were not finite (torch 2.11, H100)
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     fuse_lora(trainer.model)
-    align_left(trainer.model)
+    if trainer.args.bf16:  # in float32 torch has no quick kernel for key heads that are shared
+        align_left(trainer.model)
     if trainer.use_liger_kernel:
         from xmlgrpo_trainer.gpu.logprobs import use_in_trl
         from xmlgrpo_trainer.gpu.scoring import score_in_parts
