@@ -1,8 +1,12 @@
 """Whether vLLM can draw the completions here; trl itself runs it."""
 
 import importlib.util
+import re
+from importlib.metadata import PackageNotFoundError, version
 
 from xmlgrpo_rewards.errors import UserError
+
+OLDEST, NEWEST = (0, 20, 0), (0, 30, 0)  # of trl 1.14.2 (`trl/import_utils.py`)
 
 
 def check_vllm(device: str) -> None:
@@ -12,7 +16,7 @@ def check_vllm(device: str) -> None:
         device: the kind of device the model is on, such as "cuda".
 
     Raises:
-        UserError: no GPU, or vLLM is not installed.
+        UserError: no GPU, vLLM is not installed, or trl does not know its version.
     """
     if device != "cuda":
         raise UserError(
@@ -22,4 +26,32 @@ def check_vllm(device: str) -> None:
         raise UserError(
             "rollout 'vllm' needs the vllm package, which is not installed; install a version "
             "that fits this torch, or set rollout to 'auto'"
+        )
+    check_version(installed_version())
+
+
+def installed_version() -> str:
+    """The version of the vLLM here; "unknown" for one that is not a package."""
+    try:
+        return version("vllm")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def check_version(found: str) -> None:
+    """Refuse a vLLM that trl was not made for: it would warn once and fail in the middle.
+
+    Args:
+        found: such as "0.24.0" or "0.24.0+cu130".
+
+    Raises:
+        UserError: it is older or newer than what trl takes, or no version.
+    """
+    number = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", found)
+    parts = tuple(int(part or 0) for part in number.groups()) if number else ()
+    if not OLDEST <= parts <= NEWEST:
+        oldest, newest = (".".join(map(str, parts)) for parts in (OLDEST, NEWEST))
+        raise UserError(
+            f"rollout 'vllm': expected vLLM {oldest} to {newest}, which trl works with, found "
+            f"{found}; install one of those, or set rollout to 'auto'"
         )
