@@ -19,6 +19,7 @@ from xmlgrpo_trainer.prepare import reply_limit
 from xmlgrpo_trainer.unsloth_backend import (
     SETTINGS,
     import_unsloth,
+    load,
     restore_after_generate,
     trl_arguments,
 )
@@ -140,3 +141,68 @@ def test_a_model_that_has_answered_is_trained_as_before(fails: bool) -> None:
         assert model.generate(fails=fails) == "<answer>"
     assert model.gradient_checkpointing == "unsloth"
     assert not model.training, "who asks it switches training on again"
+
+
+class Recorder:
+    """Stands for `unsloth.FastModel`: keeps what it is asked, gives back a model."""
+
+    def __init__(self, *, has_engine: bool) -> None:
+        self.has_engine = has_engine
+        self.asked: dict[str, Any] = {}
+
+    def from_pretrained(self, **asked: Any) -> tuple[nn.Module, str]:
+        self.asked = asked
+        model = Answering()
+        if self.has_engine:
+            model.vllm_engine = object()
+        return model, "a tokenizer"
+
+    def get_peft_model(self, model: nn.Module, **_: Any) -> nn.Module:
+        return model
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        pytest.param(None, {}, id="no-vllm"),
+        pytest.param(
+            0.4,
+            {"fast_inference": True, "gpu_memory_utilization": 0.4, "max_lora_rank": 32},
+            id="vllm",
+        ),
+    ],
+)
+def test_vllm_is_asked_for_as_unsloth_documents(
+    share: float | None, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = loaded_through(monkeypatch, has_engine=share is not None)
+    load("a-model", vllm_share=share, **LOADING)
+    names = ("fast_inference", "gpu_memory_utilization", "max_lora_rank")
+    assert {name: recorder.asked[name] for name in names if name in recorder.asked} == expected
+    assert recorder.asked["max_seq_length"] == 768
+
+
+def test_a_model_that_unsloth_does_not_serve_by_vllm_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded_through(monkeypatch, has_engine=False)
+    with pytest.raises(RuntimeError, match="started no vLLM"):
+        load("a-model", vllm_share=0.4, **LOADING)
+
+
+LOADING: dict[str, Any] = {
+    "revision": None,
+    "dtype": "bfloat16",
+    "in_4bit": False,
+    "max_tokens": 768,
+    "checkpointing": True,
+    "lora": {"r": 32},
+    "seed": 1,
+}
+
+
+def loaded_through(monkeypatch: pytest.MonkeyPatch, *, has_engine: bool) -> Recorder:
+    recorder, module = Recorder(has_engine=has_engine), ModuleType("unsloth")
+    module.FastModel = recorder  # type: ignore[attr-defined]  # the one name that is used
+    monkeypatch.setitem(sys.modules, "unsloth", module)
+    return recorder

@@ -41,6 +41,7 @@ from xmlgrpo_trainer.update import (
     steps_between_generations,
     training_rows,
 )
+from xmlgrpo_trainer.vllm_rollout import serve_vllm
 from xmlgrpo_trainer.watch import NotFiniteError, Watch
 
 BEFORE = "report-before.json"
@@ -77,6 +78,8 @@ def _fit(run: Prepared, console: Console) -> int:
     )
     if choice.trains:
         trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
+    else:
+        serve_vllm(trainer, stops)
     if choice.rounds:
         is_trls_own = policy.placement.backend == "plain"
         correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)

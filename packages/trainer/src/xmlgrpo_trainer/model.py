@@ -121,6 +121,7 @@ def load_policy(
     seed: int,
     max_tokens: int,
     checkpointing: bool = True,
+    vllm_share: float | None = None,
 ) -> Policy:
     """Load model and tokenizer and prepare the adapter.
 
@@ -133,6 +134,8 @@ def load_policy(
         seed: for the adapter's random start.
         max_tokens: longest prompt plus completion, in training or held out.
         checkpointing: for Unsloth, which decides it here and not by trl's argument.
+        vllm_share: of the GPU's memory, for the vLLM that Unsloth starts around the weights; None
+            for no vLLM, or for one that trl starts.
 
     Raises:
         UserError: the model is missing, not a causal language model, or not reachable.
@@ -146,6 +149,7 @@ def load_policy(
             seed=seed,
             max_tokens=max_tokens,
             checkpointing=checkpointing,
+            vllm_share=vllm_share,
         )
     return _load_plain(config, folder_or_id, lora, placement)
 
@@ -204,6 +208,7 @@ def _load_unsloth(
     seed: int,
     max_tokens: int,
     checkpointing: bool,
+    vllm_share: float | None,
 ) -> Policy:
     import torch
 
@@ -220,6 +225,7 @@ def _load_unsloth(
             checkpointing=checkpointing,
             lora={**LORA_DEFAULTS, "bias": "none", **lora},
             seed=seed,
+            vllm_share=vllm_share,
         )
     except Exception as error:  # a broken folder fails in many libraries' own ways
         raise UserError(load_failure(name, error)) from error

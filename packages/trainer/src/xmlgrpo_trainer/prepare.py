@@ -28,7 +28,7 @@ from xmlgrpo_trainer.model import (
 )
 from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.tracking import prepare_wandb
-from xmlgrpo_trainer.unsloth_backend import import_unsloth
+from xmlgrpo_trainer.unsloth_backend import check_shared_vllm, import_unsloth
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -81,6 +81,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
             seed=config.seed,
             max_tokens=config.data.max_prompt_tokens + reply_limit(config),
             checkpointing=bool(settings.arguments.gradient_checkpointing),
+            vllm_share=vllm_share(config, settings.arguments),
         )
     )
     kept = ranks.together(
@@ -127,9 +128,18 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         [reward.weight for reward in rewards],
         ranks.count,
     )
+    if placement.backend == "unsloth" and vllm_share(config, arguments) is not None:
+        check_shared_vllm(config.model.revision, arguments)
     if ranks.is_first:
         check_room(folder.root, arguments, foreseen_weights(config))
     return Settings(task, placement, rewards, arguments)
+
+
+def vllm_share(config: RunConfig, arguments: "GRPOConfig") -> float | None:
+    """The share of the GPU's memory for vLLM in this process; None where there is none."""
+    if config.rollout != "vllm" or arguments.vllm_mode != "colocate":
+        return None
+    return float(arguments.vllm_gpu_memory_utilization)
 
 
 def reply_limit(config: RunConfig) -> int:

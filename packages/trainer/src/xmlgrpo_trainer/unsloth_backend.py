@@ -59,6 +59,7 @@ def load(
     checkpointing: bool,
     lora: Mapping[str, Any],
     seed: int,
+    vllm_share: float | None = None,
 ) -> tuple[Any, Any]:
     """Load a model with a fresh adapter.
 
@@ -71,6 +72,9 @@ def load(
         checkpointing: keep only each layer's input for the backward pass.
         lora: fields of `peft.LoraConfig`.
         seed: for the adapter's random start.
+        vllm_share: of the GPU's memory, for vLLM, which then loads the model and shares its frozen
+            weights with the training (`fast_inference`); trl's rollout finds and uses it.  None
+            for no vLLM.
 
     Returns:
         The peft model and its tokenizer.
@@ -78,6 +82,13 @@ def load(
     from unsloth import FastModel
 
     mode = CHECKPOINTING if checkpointing else False
+    vllm: dict[str, Any] = {}
+    if vllm_share is not None:
+        vllm = {
+            "fast_inference": True,
+            "gpu_memory_utilization": vllm_share,
+            "max_lora_rank": lora["r"],
+        }
     model, processor = FastModel.from_pretrained(
         model_name=name,
         revision=revision,
@@ -90,7 +101,10 @@ def load(
         full_finetuning=False,
         use_gradient_checkpointing=mode,
         use_safetensors=True,
+        **vllm,
     )
+    if vllm_share is not None and not hasattr(model, "vllm_engine"):
+        raise RuntimeError("Unsloth started no vLLM for it and has said why; set rollout=auto")
     model = FastModel.get_peft_model(
         model,
         finetune_vision_layers=False,
@@ -103,6 +117,28 @@ def load(
     )
     restore_after_generate(model, mode)
     return model, getattr(processor, "tokenizer", processor)
+
+
+def check_shared_vllm(revision: str | None, arguments: Any) -> None:
+    """Refuse what vLLM cannot do where it shares the weights with Unsloth.
+
+    Args:
+        revision: of the configuration's model.
+        arguments: trl's.
+
+    Raises:
+        UserError: a pinned revision, or the engine is to sleep.
+    """
+    if revision is not None:
+        raise UserError(
+            f"model.revision is {revision!r}, but in Unsloth vLLM loads the weights, which takes "
+            "the newest: give a folder with that revision as model.name, or set model.backend=plain"
+        )
+    if arguments.vllm_enable_sleep_mode and os.environ.get("UNSLOTH_VLLM_STANDBY", "0") == "0":
+        raise UserError(
+            "grpo.vllm_enable_sleep_mode: Unsloth's vLLM sleeps only where the environment has "
+            "UNSLOTH_VLLM_STANDBY=1; set it, or leave the field out"
+        )
 
 
 def restore_after_generate(model: Any, mode: Any) -> None:

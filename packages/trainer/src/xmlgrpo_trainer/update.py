@@ -26,7 +26,7 @@ from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.global_batch import shared
 from xmlgrpo_trainer.gpu import speed_up
-from xmlgrpo_trainer.grpo_defaults import grpo_fields
+from xmlgrpo_trainer.grpo_defaults import completion_limit, grpo_fields
 from xmlgrpo_trainer.model import Placement, Policy
 from xmlgrpo_trainer.prompts import encode_prompts
 from xmlgrpo_trainer.unsloth_backend import trl_arguments
@@ -60,6 +60,10 @@ def build_arguments(
     if on_gpu and placement.backend == "plain":
         # fused norms, and no whole logits: those are 8 bytes a token and piece of the vocabulary
         fields.setdefault("use_liger_kernel", find_spec("liger_kernel") is not None)
+    if config.rollout == "vllm":
+        # else it reserves room for a text of the model's whole window
+        longest = config.data.max_prompt_tokens + completion_limit(config)
+        fields.setdefault("vllm_max_model_length", longest)
     if processes > 1:
         # every weight of the adapter has a part in every loss: no search for those that have none
         fields.setdefault("ddp_find_unused_parameters", False)

@@ -1,0 +1,68 @@
+"""What trl's rollout by vLLM is given: every stop token, and weights that leave the policy alone.
+
+What is said of trl was read in 1.14.2 (`trl/generation/vllm_generation.py`).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def serve_vllm(trainer: Any, stop_ids: Sequence[int]) -> None:
+    """Set up trl's vLLM client, which draws the training completions of `trainer`.
+
+    Of itself vLLM stops at the tokenizer's EOS and at those of the folder's
+    `generation_config.json`; where that file names one only, replies would run to the limit.
+
+    Args:
+        trainer: trl's, made with `use_vllm`.
+        stop_ids: the tokens that end a completion.
+    """
+    client = trainer.vllm_generation
+    client.generation_kwargs["stop_token_ids"] = list(stop_ids)
+    if adapters_are_plain(trainer.model):
+        client._iter_named_params = lambda: merged_weights(trainer.model)  # noqa: SLF001
+
+
+def adapters_are_plain(model: nn.Module) -> bool:
+    """Whether `merged_weights` can merge every adapter of a peft model: LoRA on 16-bit weights."""
+    adapted: list[Any] = [module for module in model.modules() if hasattr(module, "lora_A")]
+    return bool(adapted) and all(
+        isinstance(module.base_layer, nn.Linear)
+        and module.base_layer.weight.is_floating_point()
+        and not module.lora_variant  # DoRA and its like
+        and not any(module.lora_bias.values())
+        for module in adapted
+    )
+
+
+@torch.no_grad()
+def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The policy's weights under their names in transformers, adapters merged into copies.
+
+    trl merges into the weights themselves and takes the same away again.  In bfloat16 that does
+    not give back what was there, so the frozen weights would wander with every step, away from
+    those that the adapter is later saved, merged and published for.
+
+    Args:
+        model: a peft model of which `adapters_are_plain` holds.
+    """
+    base = model.get_base_model()
+    adapted: dict[str, Any] = {
+        name: module for name, module in base.named_modules() if hasattr(module, "lora_A")
+    }
+    for name, weight in base.named_parameters():
+        layer, inside, last = name.rpartition(".base_layer.")
+        if not inside:
+            if ".lora_" not in name:
+                yield name, weight.data
+            continue
+        merged = weight.data
+        if last == "weight":
+            module = adapted[layer]
+            for adapter in module.active_adapters:
+                # float32 where the adapter is: rounded once, after the sum
+                merged = merged + module.get_delta_weight(adapter)
+        yield f"{layer}.{last}", merged.to(weight.dtype)
