@@ -15,6 +15,7 @@ from xmlgrpo_rollout.kernels.attention import SplitRoom, attend
 from xmlgrpo_rollout.kernels.draw import DrawRoom, draw
 from xmlgrpo_rollout.kernels.keys import store_token
 from xmlgrpo_rollout.kernels.norms import add_norm, embed_norm, gated_gelu
+from xmlgrpo_rollout.kernels.products import TILES, gate_up_gelu, split_product, tiles_for
 from xmlgrpo_rollout.sampling import Sampling, filtered
 from xmlgrpo_rollout.weights import SLIDING, Gemma3Weights, LayerWeights, Rope
 
@@ -80,6 +81,15 @@ class Decoder:
         group = weights.heads // weights.kv_heads
         self._splits = SplitRoom(rows, weights.kv_heads, group, size, device)
         self._draws = DrawRoom(rows, weights.head.shape[0], device)
+        # of the products that cuBLAS does not compute
+        first = weights.layers[0]
+        tiles = {name: tiles_for(name, getattr(first, name), rows) for name in TILES}
+        self._tiles = {name: chosen for name, chosen in tiles.items() if chosen is not None}
+        self._parts = {
+            name: room(chosen.splits, rows, getattr(first, name).shape[0], dtype=torch.float32)
+            for name, chosen in self._tiles.items()
+            if name != "gate_up"
+        }
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type == "cuda":
             self._capture()
@@ -148,8 +158,11 @@ class Decoder:
         for number, (layer, next_norm) in enumerate(zip(layers, after, strict=True)):
             mixed = self._attend(number, layer)
             add_norm(mixed, layer.after_attention, hidden, layer.before_mlp, normed, eps)
-            gated_gelu(F.linear(normed, layer.gate_up), self._gated_R_I)
-            mapped = F.linear(self._gated_R_I, layer.down)
+            if "gate_up" in self._tiles:
+                gate_up_gelu(normed, layer.gate_up, self._gated_R_I, self._tiles["gate_up"])
+            else:
+                gated_gelu(F.linear(normed, layer.gate_up), self._gated_R_I)
+            mapped = self._product("down", self._gated_R_I, layer.down)
             add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, eps)
         self._draw(F.linear(normed.to(weights.head.dtype), weights.head))
         self._counters.add_(1)
@@ -178,7 +191,14 @@ class Decoder:
             self._splits,
             self._mixed_R_ND,
         )
-        return F.linear(self._mixed_R_ND, layer.attention_out)
+        return self._product("attention_out", self._mixed_R_ND, layer.attention_out)
+
+    def _product(self, name: str, values_R_K: Tensor, weights_N_K: Tensor) -> Tensor:
+        """(rows, N), or (splits, rows, N) of which the norm that follows makes the sum."""
+        if name not in self._tiles:
+            return F.linear(values_R_K, weights_N_K)
+        split_product(values_R_K, weights_N_K, self._parts[name], self._tiles[name])
+        return self._parts[name]
 
     def _draw(self, logits_R_V: Tensor) -> None:
         chosen = None

@@ -1,9 +1,10 @@
-"""Triton kernels of one decoding step: what lies between its matrix products.
+"""Triton kernels of one decoding step: what lies between its matrix products, and some of these.
 
 While one token a row is computed, every tensor but the weights is small, so time goes by launches
 and not by bytes: each kernel here takes the place of five to fifteen of torch's.  Products are
-left to cuBLAS.  All arithmetic is in float32, with a rounding to the model's number type in the
-places where transformers' `modeling_gemma3.py` rounds, so that greedy decoding follows it.
+left to cuBLAS but where `products.py` says otherwise.  All arithmetic is in float32, with a
+rounding to the model's number type in the places where transformers' `modeling_gemma3.py` rounds,
+so that greedy decoding follows it.
 
 They run on a CPU too, slowly, with TRITON_INTERPRET=1.
 """

@@ -48,14 +48,18 @@ def _add_norm(
     normed,
     size,
     eps,
+    PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
+    row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
     places = tl.arange(0, BLOCK)
     inside = places < size
     number_type = hidden.dtype.element_ty
-    values = tl.load(mixed + row * size + places, mask=inside, other=0.0).to(tl.float32)
     after = tl.load(weight_after + places, mask=inside, other=0.0)
+    values = tl.load(mixed + row * size + places, mask=inside, other=0.0).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        values += tl.load(mixed + (part * rows + row) * size + places, mask=inside, other=0.0)
+    values = values.to(number_type).to(tl.float32)
     update = _rms_normed(values, after, size, eps).to(number_type)
     total = tl.load(hidden + row * size + places, mask=inside, other=0.0) + update
     tl.store(hidden + row * size + places, total, mask=inside)
@@ -65,16 +69,23 @@ def _add_norm(
 
 
 @triton.jit
+def gelu_times(gate, up):
+    """GELU of `gate`, which is in float32, rounded to the type of `up`, times that.
+
+    The tanh form (arXiv 1606.08415, section 2); tanh(y) = 2 sigmoid(2 y) - 1.
+    """
+    inner = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
+    return (gate * tl.sigmoid(2 * inner)).to(up.dtype) * up
+
+
+@triton.jit
 def _gated_gelu(gate_up, out, size, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     places = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = places < size
     gate = tl.load(gate_up + row * 2 * size + places, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * size + size + places, mask=inside, other=0.0)
-    # the tanh form of GELU (arXiv 1606.08415, section 2); tanh(y) = 2 sigmoid(2 y) - 1
-    inner = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
-    activated = (gate * tl.sigmoid(2 * inner)).to(up.dtype)
-    tl.store(out + row * size + places, activated * up, mask=inside)
+    tl.store(out + row * size + places, gelu_times(gate, up), mask=inside)
 
 
 def embed_norm(
@@ -94,20 +105,32 @@ def embed_norm(
 
 
 def add_norm(
-    mixed_R_C: Tensor,
+    mixed: Tensor,
     weight_after_C: Tensor,
     hidden_R_C: Tensor,
     weight_before_C: Tensor,
     normed_R_C: Tensor,
     eps: float,
 ) -> None:
-    """Add the norm of `mixed_R_C` to `hidden_R_C`, and write the norm of that sum.
+    """Add the norm of `mixed` to `hidden_R_C`, and write the norm of that sum.
 
     Gemma 3 norms both what a block gives and what the next block takes; here the two meet.
+
+    Args:
+        mixed: (rows, C), or (splits, rows, C) in float32 of a product whose parts are summed
+            here, and rounded as it would have been.
     """
     rows, size = hidden_R_C.shape
     _add_norm[(rows,)](
-        mixed_R_C, weight_after_C, hidden_R_C, weight_before_C, normed_R_C, size, eps, **_row(size)
+        mixed,
+        weight_after_C,
+        hidden_R_C,
+        weight_before_C,
+        normed_R_C,
+        size,
+        eps,
+        PARTS=mixed.shape[0] if mixed.dim() == 3 else 1,
+        **_row(size),
     )
 
 

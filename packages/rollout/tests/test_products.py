@@ -1,0 +1,127 @@
+"""The products of few rows against float64 and against cuBLAS with the kernels that follow it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
+
+from xmlgrpo_rollout.sampling import Sampling
+
+from .small_models import PAD, prompts_of, tiny_gemma, with_lora
+
+pytestmark = pytest.mark.gpu
+
+DEVICE = "cuda"
+EPS = 1e-6
+
+# rows, hidden size, width: of a tile or less, across tiles, odd
+SHAPES = [
+    pytest.param(8, 128, 256, id="few-rows"),
+    pytest.param(64, 1152, 6912, id="gemma-3-1b"),
+    pytest.param(70, 160, 336, id="a-second-tile-of-rows"),
+    pytest.param(5, 40, 72, id="less-than-a-tile"),
+    pytest.param(3, 37, 51, id="odd"),
+]
+
+
+def tiles(**changed: Any) -> Any:
+    from xmlgrpo_rollout.kernels.products import Tiles
+
+    return replace(Tiles(64, 32, 64, warps=4, stages=3), **changed)
+
+
+def weights(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+    return (torch.randn(rows, columns, device=DEVICE) / columns**0.5).to(dtype)
+
+
+def far(result: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((result.double() - exact).norm() / exact.norm())
+
+
+def nan(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.full(shape, float("nan"), dtype=dtype, device=DEVICE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("rows", "hidden", "width"), SHAPES)
+def test_gate_up_gelu_is_as_near_to_float64_as_cublas(rows, hidden, width, dtype):
+    from xmlgrpo_rollout.kernels.norms import gated_gelu
+    from xmlgrpo_rollout.kernels.products import gate_up_gelu
+
+    torch.manual_seed(rows)
+    normed = torch.randn(rows, hidden, device=DEVICE).to(dtype)
+    gate_up = weights(2 * width, hidden, dtype)
+    gate, up = (normed.double() @ gate_up.double().T).chunk(2, dim=1)
+    exact = F.gelu(gate, approximate="tanh") * up
+    own, usual = nan(rows, width, dtype=dtype), nan(rows, width, dtype=dtype)
+    gate_up_gelu(normed, gate_up, own, tiles())
+    gated_gelu(F.linear(normed, gate_up), usual)
+    # the roundings differ by chance, the less so the more numbers there are
+    assert far(own, exact) < far(usual, exact) * (1 + 4 / (rows * width) ** 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("rows", "hidden", "width"), SHAPES)
+@pytest.mark.parametrize("splits", [1, 3, 12])
+def test_parts_add_up_to_the_product_and_the_norm_sums_them(rows, hidden, width, splits, dtype):
+    from xmlgrpo_rollout.kernels.norms import add_norm
+    from xmlgrpo_rollout.kernels.products import split_product
+
+    torch.manual_seed(rows)
+    values = torch.randn(rows, width, device=DEVICE).to(dtype)
+    down = weights(hidden, width, dtype)
+    parts = nan(splits, rows, hidden, dtype=torch.float32)
+    split_product(values, down, parts, tiles(splits=splits))
+    assert far(parts.sum(0), values.double() @ down.double().T) < 1e-6
+
+    after = torch.rand(hidden, device=DEVICE) + 0.5
+    before = torch.rand(hidden, device=DEVICE) + 0.5
+    residual = torch.randn(rows, hidden, device=DEVICE).to(dtype)
+    results = []
+    for mixed in (parts, sum(parts.unbind()[1:], parts[0]).to(dtype)):
+        total, normed = residual.clone(), nan(rows, hidden, dtype=dtype)
+        add_norm(mixed, after, total, before, normed, EPS)
+        results.append((total, normed))
+    for summed_there, summed_before in zip(*results, strict=True):
+        assert torch.equal(summed_there, summed_before)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "rows", "is_ours"),
+    [
+        pytest.param(torch.bfloat16, (96, 48), 64, True, id="bfloat16"),
+        pytest.param(torch.float16, (96, 48), 1, True, id="float16"),
+        pytest.param(torch.bfloat16, (96, 48), 65, False, id="too-many-rows"),
+        pytest.param(torch.float32, (96, 48), 8, False, id="float32"),
+        pytest.param(torch.bfloat16, (96, 40), 8, False, id="odd-depth"),
+    ],
+)
+def test_who_computes_a_product(dtype, shape, rows, is_ours):
+    from xmlgrpo_rollout.kernels.products import tiles_for
+
+    found = tiles_for("down", torch.zeros(shape, dtype=dtype, device=DEVICE), rows)
+    assert (found is not None) is is_ours
+
+
+def test_a_decoder_with_our_products_stays_close_to_the_policy():
+    from xmlgrpo_rollout.graph import GraphEngine
+    from xmlgrpo_rollout.kernels import products
+
+    shape = {"head_dim": 16, "query_pre_attn_scalar": 16, "hidden_size": 48}
+    model = with_lora(tiny_gemma(**shape)).to(torch.bfloat16).to(DEVICE)
+    engine = GraphEngine(model, [10**6], PAD)
+    prompts = prompts_of([9, 30, 4])
+    differences = []
+    for prompt, completion in zip(
+        prompts, engine(prompts, 1, Sampling(40, temperature=1.0)), strict=True
+    ):
+        text = torch.tensor([[*prompt, *completion.tokens]], device=DEVICE)
+        with torch.no_grad():
+            logits = model(text).logits[0, len(prompt) - 1 : -1].float()
+        expected = logits.log_softmax(-1).gather(1, text[0, len(prompt) :, None])[:, 0].cpu()
+        differences.append((torch.tensor(completion.logprobs) - expected).abs())
+    [kept] = engine._decoders.values()
+    assert set(kept.decoder._tiles) == set(products.TILES)
+    assert torch.cat(differences).mean() < 0.1  # as with cuBLAS, see test_graph.py
