@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,56 @@ def test_the_longest_completion_is_tried_and_written_down(problems: Path, tmp_pa
     assert tried["mean_tokens"] > 8, "a random model seldom stops by itself"
     assert tried["plan"]["fits"]
     assert tried["memory"] is None, "no GPU was used"
+
+
+def test_vllm_is_compared_with_graph_on_equal_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from speed import VARIANTS, configuration
+
+    from xmlgrpo_trainer.config import check_config
+    from xmlgrpo_trainer.library_fields import check_grpo
+
+    made = {v.name: configuration(v, tmp_path, tmp_path, 256) for v in VARIANTS}
+    for name, raw in made.items():
+        check_grpo(check_config(raw, name).grpo)
+    graph, vllm = made["graph"], made["vllm"]
+    assert vllm.pop("rollout") == "vllm"
+    assert vllm["grpo"].pop("vllm_gpu_memory_utilization") <= 0.3
+    assert graph.pop("rollout") == "graph"
+    assert vllm == graph
+
+
+def test_vllm_travels_in_parts_and_arrives_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from offline_vllm import pack
+
+    kept = {
+        "vllm/__init__.py": b"",
+        "vllm/_C_stable_libtorch.abi3.so": os.urandom(5000),
+        "vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so": os.urandom(3000),
+        "vllm-0.24.0.dist-info/METADATA": b"Name: vllm",
+    }
+    left_out = [
+        "vllm/vllm-rs",
+        "vllm/_moe_C_stable_libtorch.abi3.so",
+        "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so",
+        "vllm/third_party/deep_gemm/include/cute/arch/mma_sm90.hpp",
+    ]
+    wheel = tmp_path / "vllm-0.24.0-cp38-abi3-manylinux_2_28_x86_64.whl"
+    with zipfile.ZipFile(wheel, "w") as members:
+        for name, data in {**kept, **dict.fromkeys(left_out, b"large")}.items():
+            members.writestr(name, data)
+    parts = pack([wheel], tmp_path / "part", 4096)
+    assert len(parts) > 1
+    assert all(part.stat().st_size <= 4096 for part in parts)
+    assert [part.parent.name for part in parts] == [f"part{n + 1}" for n in range(len(parts))]
+    whole = b"".join(part.read_bytes() for part in parts)
+    site = tmp_path / "site"
+    unpack = [sys.executable, str(SCRIPTS / "offline_vllm.py"), "--unpack", str(site)]
+    subprocess.run(unpack, input=whole, check=True)
+    found = {p.relative_to(site).as_posix(): p for p in site.rglob("*") if p.is_file()}
+    assert {name: path.read_bytes() for name, path in found.items()} == kept

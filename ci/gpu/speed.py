@@ -60,11 +60,15 @@ class Variant:
 
 WHOLE = {"gradient_checkpointing": False}  # fits in 80 GB
 UNCORRECTED = {"vllm_importance_sampling_correction": False}
+# Weights, captured graphs and the keys and values of 64 texts need some 6 GB.
+VLLM = {"vllm_gpu_memory_utilization": 0.15}
+VLLM_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 VARIANTS = (
     Variant("graph", "graph", grpo=WHOLE),
     Variant("graph-uncorrected", "graph", grpo=WHOLE | UNCORRECTED),
     Variant("generate", "generate", grpo=WHOLE, steps=7),
     Variant("trl", "generate", grpo=WHOLE, steps=7, alone=True),
+    Variant("vllm", "vllm", grpo=WHOLE | VLLM, environment=VLLM_ENVIRONMENT),
     Variant("graph-micro-16-checkpointed", "graph", micro_batch=16),
     Variant("graph-4bit", "graph", grpo=WHOLE, quantized=True),
     Variant("unsloth-graph", "graph", backend="unsloth", micro_batch=32, steps=7),
