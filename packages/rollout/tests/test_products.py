@@ -89,18 +89,20 @@ def test_parts_add_up_to_the_product_and_the_norm_sums_them(rows, hidden, width,
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shape", "rows", "is_ours"),
+    ("dtype", "shape", "rows", "capability", "is_ours"),
     [
-        pytest.param(torch.bfloat16, (96, 48), 64, True, id="bfloat16"),
-        pytest.param(torch.float16, (96, 48), 1, True, id="float16"),
-        pytest.param(torch.bfloat16, (96, 48), 65, False, id="too-many-rows"),
-        pytest.param(torch.float32, (96, 48), 8, False, id="float32"),
-        pytest.param(torch.bfloat16, (96, 40), 8, False, id="odd-depth"),
+        pytest.param(torch.bfloat16, (96, 48), 64, (9, 0), True, id="bfloat16"),
+        pytest.param(torch.float16, (96, 48), 1, (9, 0), True, id="float16"),
+        pytest.param(torch.bfloat16, (96, 48), 65, (9, 0), False, id="too-many-rows"),
+        pytest.param(torch.float32, (96, 48), 8, (9, 0), False, id="float32"),
+        pytest.param(torch.bfloat16, (96, 40), 8, (9, 0), False, id="odd-depth"),
+        pytest.param(torch.bfloat16, (96, 48), 64, (8, 9), False, id="less-shared-memory"),
     ],
 )
-def test_who_computes_a_product(dtype, shape, rows, is_ours):
+def test_who_computes_a_product(dtype, shape, rows, capability, is_ours, monkeypatch):
     from xmlgrpo_rollout.kernels.products import tiles_for
 
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     found = tiles_for("down", torch.zeros(shape, dtype=dtype, device=DEVICE), rows)
     assert (found is not None) is is_ours
 
@@ -123,5 +125,6 @@ def test_a_decoder_with_our_products_stays_close_to_the_policy():
         expected = logits.log_softmax(-1).gather(1, text[0, len(prompt) :, None])[:, 0].cpu()
         differences.append((torch.tensor(completion.logprobs) - expected).abs())
     [kept] = engine._decoders.values()
-    assert set(kept.decoder._tiles) == set(products.TILES)
+    if torch.cuda.get_device_capability()[0] == products.MEASURED_ON:
+        assert set(kept.decoder._tiles) == set(products.TILES)
     assert torch.cat(differences).mean() < 0.1  # as with cuBLAS, see test_graph.py
