@@ -47,8 +47,8 @@ class Tiles:
 
 # Up to so many rows a product is computed here, from there on by cuBLAS.
 MOST_ROWS = 64
-# Compute capability 9: Hopper.  The tiles were measured there alone, and need 144 KB of shared
-# memory a program; compiled for an RTX 4090 it is 120 KB, of the 99 KB that such a card has.
+# Compute capability 9: Hopper.  The tiles were measured there alone, and gate_up's need 144 KB of
+# shared memory; compiled for an RTX 4090 it is 120 KB, of the 99 KB that such a card has.
 MEASURED_ON = 9
 # The best of ci/gpu/kernel_bench.py at the Gemma 3 1B shape with 64 rows on an H200, each with the
 # norm after it; cuBLAS and its followers take 7.3, 13.3 and 12.9 us.
