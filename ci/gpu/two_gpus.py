@@ -48,6 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         runs = asked.runs or Path(folder)
         overrides = [
+            "model.backend=plain",  # Unsloth trains on one GPU only
             f"grpo.max_steps={asked.steps}",
             "holdout.report_rows=16",
             "holdout.validation_rows=0",

@@ -24,6 +24,16 @@ ROWS, PADDING, RANK = 2, 5, 8
 GPU = pytest.mark.gpu
 
 
+@pytest.fixture(autouse=True)
+def _transformers_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Liger puts its classes into transformers' module, whatever instance it is asked to change."""
+    from transformers.models.gemma3 import modeling_gemma3
+
+    for name, value in dict(vars(modeling_gemma3)).items():
+        if not name.startswith("__"):
+            monkeypatch.setattr(modeling_gemma3, name, value)
+
+
 def small(**changes: int) -> ModelShape:
     sizes = {"hidden": 96, "heads": 4, "kv_heads": 2, "head_dim": 32, "mlp": 160} | changes
     return ModelShape(name="small", vocabulary=64, layers=1, window=64, **sizes)
