@@ -157,7 +157,10 @@ def load_on_gpu(
     ours = gpu is not None and config.model.backend != "unsloth"
     bytes_a_number = number_bytes(config, gpu)
     rounds = engine == "vllm" or (engine == "graph" and bytes_a_number < 4)
-    corrected = rounds and fields["vllm_importance_sampling_correction"]
+    # of a batch that is used once, our loss corrects by what it computes anyway (mismatch.py)
+    uses = (fields["steps_per_generation"] or planned.micro_batches) * fields["num_iterations"]
+    is_late = ours and engine == "graph" and planned.micro_batches % uses == 0
+    corrected = rounds and fields["vllm_importance_sampling_correction"] and not is_late
     return Load(
         shape=shape,
         number_bytes=bytes_a_number,
