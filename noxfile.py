@@ -71,6 +71,12 @@ def slow(session: nox.Session) -> None:
     run(session, "pytest", "-m", "slow and not gguf and not gpu", *session.posargs)
 
 
+@nox.session(default=False)
+def scripts(session: nox.Session) -> None:
+    """Rehearsals on the CPU of the scripts that measure on a GPU (ci/gpu)."""
+    run(session, "pytest", "-m", "scripts", *session.posargs)
+
+
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Each wheel, built, then installed and imported with what it declares and nothing else."""

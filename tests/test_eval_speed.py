@@ -17,7 +17,7 @@ def measured(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
 
-@pytest.mark.slow
+@pytest.mark.scripts
 def test_both_engines_answer_the_test_items_alike(tmp_path: Path) -> None:
     for split, first in (("train", 0), ("test", 40)):
         rows = [

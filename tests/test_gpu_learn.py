@@ -258,7 +258,7 @@ def test_the_configuration_is_one_that_a_run_accepts() -> None:
     assert config.holdout.every % config.grpo["save_steps"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.scripts
 def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
     """Every stage, with a model too small to learn anything: the way, not the result."""
     command = [

@@ -30,7 +30,7 @@ def problems(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.scripts
 def test_a_run_is_trained_merged_and_compared(problems: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     command = [
@@ -61,7 +61,7 @@ def test_a_run_is_trained_merged_and_compared(problems: Path, tmp_path: Path) ->
     assert ran.returncode == 1, "one of two failed"
 
 
-@pytest.mark.slow
+@pytest.mark.scripts
 def test_the_longest_completion_is_tried_and_written_down(problems: Path, tmp_path: Path) -> None:
     out = tmp_path / "limits.json"
     earlier = {"cases": {"16gb-1b": {"longest_that_ran": 2048}}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.scripts
 
 SCRIPT = Path(__file__).resolve().parent.parent / "ci" / "gpu" / "two_gpus.py"
 CONFIG = {

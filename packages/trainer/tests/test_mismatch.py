@@ -141,9 +141,10 @@ def trained(
         pytest.param(
             {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, id="two"
         ),
-        pytest.param({"vllm_importance_sampling_mode": "token_truncate"}, id="tokens"),
-        pytest.param({"vllm_importance_sampling_clip_max": 1.01}, id="most-are-left-out"),
-        pytest.param({"beta": 0.1}, id="with-a-reference"),
+        pytest.param(
+            {"beta": 0.1, "vllm_importance_sampling_mode": "token_truncate"},
+            id="tokens-and-a-reference",
+        ),
     ],
 )
 def test_late_ratios_are_trls_own_without_the_pass(
