@@ -122,16 +122,20 @@ class LateRatios:
             trainer.vllm_importance_sampling_clip_max,
         )
         inputs["importance_sampling_ratio"] = ratio
-        known_B_T = mask_B_T.bool() & difference_B_T.isfinite()
-        self._note(difference_B_T.abs()[known_B_T], ratio.expand_as(known_B_T)[known_B_T])
+        is_said_B_T = mask_B_T.bool()
+        known_B_T = is_said_B_T & difference_B_T.isfinite()
+        # as trl counts them: a sequence's ratio once, however long it is
+        per_sequence = trainer.vllm_importance_sampling_mode.startswith("sequence")
+        ratios = ratio.flatten() if per_sequence else ratio[is_said_B_T]
+        self._note(difference_B_T.abs()[known_B_T], ratios)
 
     def _note(self, distances: Tensor, ratios: Tensor) -> None:
         """Log what a micro-batch's tokens say, and those of the other processes."""
         found = distances.new_zeros(5)
         if len(distances):
-            found = torch.stack(
-                [distances.mean(), ratios.mean(), distances.max(), ratios.max(), -ratios.min()]
-            )
+            found[0], found[2] = distances.mean(), distances.max()
+        if len(ratios):
+            found[1], found[3], found[4] = ratios.mean(), ratios.max(), -ratios.min()
         of_all = self._trainer.accelerator.gather(found[None])
         distance, ratio = of_all[:, :2].mean(dim=0).tolist()
         farthest, highest, lowest = of_all[:, 2:].amax(dim=0).tolist()
