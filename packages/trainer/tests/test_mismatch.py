@@ -1,16 +1,25 @@
 """Importance sampling against an engine that rounds: trl's numbers, without trl's extra pass."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.static import StaticEngine
-from xmlgrpo_trainer.mismatch import DIFFERENCE, RATIO, correct_mismatch, importance_ratio
+from xmlgrpo_trainer.mismatch import (
+    DIFFERENCE,
+    RATIO,
+    LateRatios,
+    correct_mismatch,
+    importance_ratio,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +38,29 @@ def test_the_ratio_by_hand(mode: str, low: Any, high: Any, expected: list[list[f
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     found = importance_ratio(difference, mask, mode, low, high)
     torch.testing.assert_close(found[:, :2], torch.tensor(expected))
+
+
+def test_a_sequences_ratio_counts_once_in_the_log_however_long_it_is() -> None:
+    # ratios 2 and 4 of three tokens and one: (2 + 4) / 2, where tokens would say (3 * 2 + 4) / 4
+    policy = torch.tensor([[2.0, 1.0, 1.0], [4.0, 1.0, 1.0]]).log()
+    trainer: Any = SimpleNamespace(
+        accelerator=Accelerator(cpu=True),
+        vllm_importance_sampling_mode="sequence_mask",
+        vllm_importance_sampling_clip_min=None,
+        vllm_importance_sampling_clip_max=5.0,
+        _metrics={"train": defaultdict(list)},
+        _generate_and_score_completions=None,
+        _get_per_token_logps_and_entropies=lambda *_: (policy, None, None),
+    )
+    trainer._compute_loss = lambda *_: trainer._get_per_token_logps_and_entropies(None, None)[0]
+    LateRatios(trainer)
+    inputs = {
+        "completion_mask": torch.tensor([[1, 1, 1], [1, 0, 0]]),
+        "sampling_per_token_logps": torch.zeros(2, 3),
+    }
+    trainer._compute_loss(None, inputs)
+    assert trainer._metrics["train"][f"{RATIO}/mean"] == [pytest.approx(3.0)]
+    assert inputs["importance_sampling_ratio"].tolist() == [[pytest.approx(2)], [pytest.approx(4)]]
 
 
 class Rounding:
