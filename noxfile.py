@@ -25,7 +25,10 @@ SOURCES = tuple(f"packages/{package}/src" for package in PACKAGES)
 def run(session: nox.Session, tool: str, *arguments: str | Path, log: bool = True) -> None:
     """Run one of `.venv`'s tools, after making `.venv` where it is missing or stale."""
     session.run("make", "--silent", ".venv/.stamp", external=True, log=False)
-    session.run(str(BIN / tool), *arguments, external=True, log=log)
+    # The set-up leaves compiling to the first import.  Where Python is told to keep no bytecode,
+    # every command that a test starts would compile torch and its company again: half a minute.
+    kept = {"PYTHONDONTWRITEBYTECODE": None}
+    session.run(str(BIN / tool), *arguments, env=kept, external=True, log=log)
 
 
 @nox.session
