@@ -2,7 +2,7 @@
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
 
 from xmlgrpo_evaluator.hf_requests import EngineRequest, NotServed, read_options
 from xmlgrpo_rollout.sampling import Sampling
@@ -67,6 +67,14 @@ def test_how_tokens_are_chosen(tokenizer, options, model, expected):
     read = read_options(options, config(**model), tokenizer, 256)
     assert isinstance(read, EngineRequest)
     assert read.sampling == expected
+
+
+def test_a_generation_config_that_transformers_made_is_served(tokenizer, tmp_path):
+    """A model that is saved without a generation config of its own gets such a file."""
+    GenerationConfig.from_model_config(Gemma3TextConfig()).save_pretrained(tmp_path)
+    made = GenerationConfig.from_pretrained(tmp_path)
+    assert made.output_attentions is False  # not None, transformers' default
+    assert isinstance(read_options(GREEDY, made, tokenizer, 256), EngineRequest)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ DECIDES_NO_TOKEN = frozenset(
     {"max_length", "use_cache", "cache_implementation", "cache_config", "max_cache_len"}
     | {"compile_config", "disable_compile", "prefill_chunk_size", "transformers_version"}
     | {"eos_token_id", "pad_token_id", "bos_token_id", "_from_model_config"}
+    | {"output_attentions", "output_hidden_states"}  # false in what a model's config turns into
 )
 """Fields of a model's generation config that change no reply, or that are read apart."""
 
