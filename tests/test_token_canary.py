@@ -46,24 +46,28 @@ def base64_forms(text: str) -> list[bytes]:
     return [base64.b64encode(b"\0" * pad + text.encode())[4 if pad else 0 : -4] for pad in range(3)]
 
 
-@pytest.mark.slow
-@pytest.mark.allow_hosts(["127.0.0.1"])
-@pytest.mark.timeout(1800)  # three commands, on a machine that may be busy
-def test_canaries_are_in_no_file_and_no_line_of_training_evaluating_and_publishing(
-    tmp_path: Path,
-) -> None:
-    run, printed = tmp_path / "run", []
-    (tmp_path / "tmp").mkdir()
+def in_use(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of what the commands left behind."""
+    slow = pytest.mark.slow(pytest.mark.allow_hosts(["127.0.0.1"])(test))
+    return pytest.mark.timeout(1800)(slow)  # three commands, on a machine that may be busy
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a tiny run that was trained, evaluated and published, with all it left there."""
+    home = tmp_path_factory.mktemp("home")
+    run, printed = home / "run", []
+    (home / "tmp").mkdir()
     with serve({HUB_CANARY: ("alice", "write")}) as hub:
         inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
         environment = inherited | {
             "HF_TOKEN": HUB_CANARY,
             "WANDB_API_KEY": WANDB_CANARY,
             "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "hf"),
-            "TMPDIR": str(tmp_path / "tmp"),
-            "WANDB_DIR": str(tmp_path / "wandb"),
-            "WANDB_CACHE_DIR": str(tmp_path / "wcache"),
+            "HF_HOME": str(home / "hf"),
+            "TMPDIR": str(home / "tmp"),
+            "WANDB_DIR": str(home / "wandb"),
+            "WANDB_CACHE_DIR": str(home / "wcache"),
         }
         for module, *words in (
             ("xmlgrpo_trainer.cli", "--config", "configs/tiny.yaml", *OVERRIDES),
@@ -81,16 +85,31 @@ def test_canaries_are_in_no_file_and_no_line_of_training_evaluating_and_publishi
             assert done.returncode == 0, done.stderr.decode()[-2000:]
             printed.append(done.stdout + done.stderr)
         assert any(request.authorization == f"Bearer {HUB_CANARY}" for request in hub.requests)
-        (tmp_path / "printed").write_bytes(b"".join(printed))
-        (tmp_path / "sent").write_bytes(b"".join(request.body for request in hub.requests))
+        (home / "printed").write_bytes(b"".join(printed))
+        (home / "sent").write_bytes(b"".join(request.body for request in hub.requests))
         published = [blob.content for blob in hub.repos["alice/tiny"].tree().values()]
-        (tmp_path / "published").write_bytes(b"".join(published))
-    names = {path.name for path in tmp_path.rglob("*")}
+        (home / "published").write_bytes(b"".join(published))
+    return home
+
+
+@in_use
+def test_canaries_are_in_no_file_and_no_line_of_training_evaluating_and_publishing(
+    used: Path,
+) -> None:
+    names = {path.name for path in used.rglob("*")}
     # what is searched is really there: pickles, wandb's own file, results, what was published
     assert {"training_args.bin", "optimizer.pt", "manifest.json", "metrics.jsonl"} <= names
     assert {"compare-n4.json", "pushed.json"} <= names
     assert any(name.endswith(".wandb") for name in names)
-    assert leaks(tmp_path, (HUB_CANARY, WANDB_CANARY)) == []
+    assert leaks(used, (HUB_CANARY, WANDB_CANARY)) == []
+
+
+@in_use
+@pytest.mark.parametrize("label", ["base", "tuned"])
+def test_the_tiny_model_is_evaluated_by_the_graph_engine(used: Path, label: str) -> None:
+    """The trainer makes its config, which must not send the evaluator to `generate`."""
+    result = json.loads((used / "run" / "eval" / f"{label}-n4.json").read_text(encoding="utf-8"))
+    assert result["engines"]["answered"] == ["graph"], result["engines"]["why"]
 
 
 @pytest.mark.parametrize(
