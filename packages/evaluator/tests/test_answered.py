@@ -9,7 +9,9 @@ from xmlgrpo_evaluator.answered import EngineUse, engine_caution
 from xmlgrpo_evaluator.engine_log import EngineLog
 from xmlgrpo_evaluator.journal import Journal
 from xmlgrpo_evaluator.replies import CountedReply
-from xmlgrpo_evaluator.subject import differences
+from xmlgrpo_evaluator.subject import read_result_of
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import write_json
 
 GRAPH = EngineUse("graph", "a Gemma 3 on the CPU", 64)
 GENERATE = EngineUse("generate", "asked for", 16)
@@ -67,18 +69,55 @@ def test_results_of_two_engines_are_put_side_by_side_with_a_caution(first, secon
 
 
 @pytest.mark.parametrize(
-    ("found", "asked", "differing"),
+    ("found", "engines", "asked", "differing"),
     [
-        pytest.param({"engine": "auto"}, "auto", [], id="the-same"),
-        pytest.param({"engine": "generate"}, "auto", [], id="auto-takes-any"),
-        pytest.param({}, "auto", [], id="old-is-taken-by-auto"),
-        pytest.param({}, "generate", [], id="old-was-generate"),
-        pytest.param({}, "graph", ["engine"], id="old-was-not-graph"),
-        pytest.param({"engine": "auto"}, "generate", ["engine"], id="auto-may-have-been-another"),
+        pytest.param({"engine": "auto"}, ["graph"], "auto", [], id="the-same"),
+        pytest.param({"engine": "generate"}, ["generate"], "auto", [], id="auto-takes-any"),
+        pytest.param({"engine": "auto"}, ["graph"], "graph", [], id="auto-was-graph"),
+        pytest.param({"engine": "auto"}, ["generate"], "generate", [], id="auto-was-generate"),
+        pytest.param({"engine": "auto"}, ["generate"], "graph", ["engine"], id="auto-was-another"),
+        pytest.param(
+            {"engine": "auto"}, ["generate", "graph"], "graph", ["engine"], id="auto-was-both"
+        ),
+        pytest.param({"engine": "graph"}, ["graph"], "generate", ["engine"], id="asked-another"),
+        pytest.param({"engine": "auto"}, [], "graph", [], id="nothing-was-written"),
+        pytest.param({}, None, "auto", [], id="old-is-taken-by-auto"),
+        pytest.param({}, None, "generate", [], id="old-was-generate"),
+        pytest.param({}, None, "graph", ["engine"], id="old-was-not-graph"),
     ],
 )
-def test_a_result_is_taken_for_the_engine_that_is_asked_for(found, asked, differing):
-    assert differences(found, {"engine": asked}) == differing
+def test_a_result_is_taken_for_the_engine_that_answered_it(
+    tmp_path, found, engines, asked, differing
+):
+    place = tmp_path / "result.json"
+    named = None if engines is None else {"answered": engines}
+    result = {"format": 1, "label": "a", "backend": "hf", "tasks": {}, "engines": named}
+    write_json(place, result | {"subject": found})
+    if not differing:
+        assert read_result_of(place, {"engine": asked})["subject"] == found
+        return
+    with pytest.raises(UserError, match="another engine"):
+        read_result_of(place, {"engine": asked})
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "goes_on"),
+    [
+        pytest.param("graph", "graph", True, id="the-one-that-answered"),
+        pytest.param("generate", "graph", False, id="another"),
+    ],
+)
+def test_what_auto_began_is_continued_by_the_engine_that_answered(tmp_path, kept, asked, goes_on):
+    place = tmp_path / "j.jsonl"
+    with Journal(place, {"engine": "auto"}) as journal:
+        journal.note_engine(kept)
+        journal.add(("k", 0), REPLY)
+    if goes_on:
+        with Journal(place, {"engine": asked}) as journal:
+            assert journal.resumed == 1
+        return
+    with pytest.raises(UserError, match="another engine"):
+        Journal(place, {"engine": asked})
 
 
 def log(path, asked="auto") -> tuple[EngineLog, Journal, io.StringIO]:

@@ -5,7 +5,7 @@ In 16 bits each rounds in its own places, and `graph` adds an adapter to the wei
 a near tie between two tokens may fall to the other one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,17 +34,17 @@ class EngineUse:
         return f"replies by {whose}, {self.at_once} at once: {self.reason}"
 
 
-def is_same_engine(found: str | None, asked: str) -> bool:
-    """Whether a result that was asked of engine `found` may be taken where `asked` is now.
+def may_stand_for(answered: Collection[str], asked: str) -> bool:
+    """Whether what the engines `answered` wrote may be taken where `asked` is asked for now.
 
     `auto` takes any: a finished result stays one.
     """
-    return asked in ("auto", found or BEFORE_ENGINES)
+    return asked == "auto" or set(answered) <= {asked}
 
 
 def engine_caution(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
     """What to say where two results of HF models mix engines; None where they do not."""
-    engines = [_engines_of(first), _engines_of(second)]
+    engines = [engines_of(first), engines_of(second)]
     if not all(engines) or engines[0] == engines[1]:
         return None
     if all(_number_type(result) == _FULL_PRECISION for result in (first, second)):
@@ -60,8 +60,8 @@ def engine_caution(first: Mapping[str, Any], second: Mapping[str, Any]) -> str |
     )
 
 
-def _engines_of(result: Mapping[str, Any]) -> set[str]:
-    """The engines of an HF model's result; empty for other backends and where nothing was asked."""
+def engines_of(result: Mapping[str, Any]) -> set[str]:
+    """What answered, of an HF model's result; empty for other backends and without a reply."""
     if result.get("backend") != "hf":
         return set()
     named = result.get("engines")

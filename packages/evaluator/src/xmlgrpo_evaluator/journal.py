@@ -122,7 +122,9 @@ class Journal:
 
     def _check_subject(self, line: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
         found = line.get("subject")
-        differing = differences(found, subject) if isinstance(found, dict) else ["file"]
+        differing = ["file"]
+        if isinstance(found, dict):
+            differing = differences(found, subject, self.engines)
         if differing:
             raise UserError(
                 f"{self.path} holds replies of another evaluation (another "

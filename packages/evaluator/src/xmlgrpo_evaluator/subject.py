@@ -1,11 +1,11 @@
 """What a result is a result of: which model, asked what and how.  Nothing else is taken for it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_evaluator.answered import is_same_engine
+from xmlgrpo_evaluator.answered import engines_of, may_stand_for
 from xmlgrpo_evaluator.models import Model
 from xmlgrpo_evaluator.result import read_result
 from xmlgrpo_evaluator.settings import Settings
@@ -28,7 +28,7 @@ def read_result_of(path: Path, subject: Mapping[str, Any]) -> dict[str, Any]:
         UserError: it is of another model, other settings or other items; or it cannot be read.
     """
     result = read_result(path)
-    differing = differences(result["subject"], subject)
+    differing = differences(result["subject"], subject, engines_of(result))
     if differing:
         raise UserError(
             f"{path} is the result of another evaluation (another {', '.join(differing)}); delete "
@@ -37,18 +37,20 @@ def read_result_of(path: Path, subject: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def differences(found: Mapping[str, Any], subject: Mapping[str, Any]) -> list[str]:
+def differences(
+    found: Mapping[str, Any], subject: Mapping[str, Any], answered: Collection[str]
+) -> list[str]:
     """The names of what is not the same in two subjects.
 
-    A model with files is the same wherever they lie: a run that was moved keeps its results.  The
-    engine `auto` takes what any engine wrote.
+    A model with files is the same wherever they lie: a run that was moved keeps its results.  Of
+    engines it counts which ones answered (`answered`), not which was asked for.
     """
     return [
         key
         for key in subject
         if found.get(key) != subject[key]
         and not (key == "model" and _is_same_model(found.get(key), subject[key]))
-        and not (key == "engine" and is_same_engine(found.get(key), subject[key]))
+        and not (key == "engine" and may_stand_for(answered, subject[key]))
     ]
 
 
