@@ -4,7 +4,13 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
 
-from xmlgrpo_evaluator.hf_requests import EngineRequest, NotServed, read_options
+from xmlgrpo_evaluator.hf_requests import (
+    EngineRequest,
+    NotServed,
+    check_options,
+    read_options,
+)
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.sampling import Sampling
 
 EOS, TURN_END = 1, 4
@@ -96,6 +102,26 @@ def test_what_is_left_to_lm_eval(tokenizer, options, model, reason):
     read = read_options(options, config(**model), tokenizer, 256)
     assert isinstance(read, NotServed)
     assert reason in read.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({}, None, id="nothing-asked"),
+        pytest.param({"until": ["x"], "max_new_tokens": 9}, None, id="stop-and-limit"),
+        pytest.param({"do_sample": True, "temperature": 0.7, "top_k": 5}, None, id="sampling"),
+        pytest.param({"num_beams": 1}, None, id="transformers-own-value"),
+        pytest.param({"num_beams": 2}, "does not know num_beams=2;", id="beams"),
+        pytest.param({"do_sample": True}, "at temperature 0", id="sampling-at-0"),
+        pytest.param({"temperature": 1.0, "top_p": 0.0}, "top_p: expected", id="no-mass"),
+    ],
+)
+def test_what_graph_cannot_serve_with_any_model_is_refused_without_one(options, reason):
+    if reason is None:
+        check_options(options)
+        return
+    with pytest.raises(UserError, match=f"--engine graph cannot answer: .*{reason}"):
+        check_options(options)
 
 
 @pytest.mark.parametrize(

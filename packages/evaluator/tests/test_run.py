@@ -125,9 +125,11 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny, base_result, tmp_path):
     assert read_result(out)["speed"]["resumed_replies"] >= kept - 1
 
 
-def test_a_finished_result_is_read_and_not_asked_again(base_result, tiny, capsys):
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_a_finished_result_is_read_and_not_asked_again(base_result, tiny, capsys, engine):
     before = base_result.read_bytes()
-    command("run", "--model", tiny.base, "--data", tiny.items, "--out", base_result, *SETTINGS)
+    words = ("--model", tiny.base, "--data", tiny.items, "--out", base_result, *SETTINGS)
+    command("run", *words, "--engine", engine)
     assert "already evaluated" in capsys.readouterr().out
     assert base_result.read_bytes() == before
 
@@ -181,6 +183,15 @@ def test_a_users_mistake_is_one_message(tiny, tmp_path, words, message):
     with pytest.raises(UserError, match=message):
         command("run", "--model", tiny.base, *out, *data, *words)
     assert not (tmp_path / "x.json").exists()
+
+
+def test_options_that_graph_does_not_know_are_refused_before_a_model_is_loaded(tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")  # nothing to load beside it
+    with pytest.raises(UserError, match=r"--engine graph cannot answer: .*num_beams=2"):
+        command(
+            *("run", "--model", tmp_path, "--out", tmp_path / "x.json"),
+            *("--engine", "graph", "--gen_kwargs", "num_beams=2"),
+        )
 
 
 def test_other_settings_do_not_overwrite_a_result(base_result, tiny):

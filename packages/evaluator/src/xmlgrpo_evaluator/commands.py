@@ -53,6 +53,10 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
             f"--engine {settings.engine} is for models that transformers reads; "
             f"{targets[0][0].source} is run by {targets[0][0].backend}"
         )
+    if settings.engine == "graph":
+        from xmlgrpo_evaluator.hf_requests import check_options
+
+        check_options(settings.harness.get("gen_kwargs", {}))
     _evaluate_all(targets, settings, console, quiet=options.quiet)
     if comparison and len(targets) == 2:
         from xmlgrpo_evaluator.compare import compare_results, show

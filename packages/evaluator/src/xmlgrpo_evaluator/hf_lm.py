@@ -19,9 +19,13 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
 from xmlgrpo_evaluator.answered import EngineUse
-from xmlgrpo_evaluator.hf_requests import EngineRequest, NotServed, read_options
+from xmlgrpo_evaluator.hf_requests import (
+    EngineRequest,
+    NotServed,
+    cannot_answer,
+    read_options,
+)
 from xmlgrpo_evaluator.replies import CountedReply
-from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured
 from xmlgrpo_rollout.weights import why_not_read
 
@@ -100,9 +104,7 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             choice = self._chosen(served.stop_ids)
             served = served if choice.name == "graph" else NotServed(choice.reason)
         if isinstance(served, NotServed) and self._asked_engine == "graph":
-            raise UserError(
-                f"--engine graph cannot answer: {served.reason}; use --engine auto or generate"
-            )
+            raise cannot_answer(served)
         return served
 
     def _room(self, served: EngineRequest) -> int:

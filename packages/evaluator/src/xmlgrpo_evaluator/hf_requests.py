@@ -82,21 +82,14 @@ def read_options(
         tokenizer: of the model.
         default_limit: tokens of a reply, where the options name none.
     """
-    asked = dict(normalize_gen_kwargs(dict(options), default_limit))
-    if asked["do_sample"]:
-        asked.setdefault("temperature", 0.0)  # as `hf` does; transformers refuses it
+    asked = _normalized(options, default_limit)
     end = tokenizer.decode(tokenizer.eos_token_id, skip_special_tokens=False)
     until = handle_stop_sequences(asked.pop("until"), eos=end)
     limit = asked.pop("max_gen_toks")
     config = {**_defaults(), **_filled(model_config.to_dict()), **asked}
-    foreign = sorted(name for name in config if not _is_served(name, config[name], asked))
-    if foreign:
-        given = ", ".join(f"{name}={config[name]!r}" for name in foreign)
-        return NotServed(f"the graph engine does not know {given}")
-    try:
-        sampling = _sampling(config, limit)
-    except UserError as error:  # lm-eval and transformers say what they make of it
-        return NotServed(str(error))
+    sampling = _sampling(config, asked, limit)
+    if isinstance(sampling, NotServed):
+        return sampling
     stops = _configured_ends(config["eos_token_id"])
     for string in filter(None, until):
         ids = tokenizer.encode(string, add_special_tokens=False)
@@ -105,6 +98,38 @@ def read_options(
         elif any(token in string for token in tokenizer.all_special_tokens):
             return NotServed(f"the stop string {string!r} joins a special token with others")
     return EngineRequest(sampling, tuple(sorted(stops)), tuple(until))
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what the engine can serve with no model, before one is loaded.
+
+    Args:
+        options: generation options of the command line.
+
+    Raises:
+        UserError: they choose tokens in a way that the engine does not know.
+    """
+    asked = _normalized(options, default_limit=1)
+    limit = asked.pop("max_gen_toks")
+    del asked["until"]  # a matter of the tokenizer
+    sampling = _sampling({**_defaults(), **asked}, asked, limit)
+    if isinstance(sampling, NotServed):
+        raise cannot_answer(sampling)
+
+
+def cannot_answer(request: NotServed) -> UserError:
+    """The error where `--engine graph` was asked for."""
+    return UserError(
+        f"--engine graph cannot answer: {request.reason}; use --engine auto or generate"
+    )
+
+
+def _normalized(options: Mapping[str, Any], default_limit: int) -> dict[str, Any]:
+    """The options under one name each; `do_sample`, `until` and `max_gen_toks` are there."""
+    asked = dict(normalize_gen_kwargs(dict(options), default_limit))
+    if asked["do_sample"]:
+        asked.setdefault("temperature", 0.0)  # as `hf` does; transformers refuses it
+    return asked
 
 
 def _defaults() -> dict[str, Any]:
@@ -126,18 +151,28 @@ def _is_served(name: str, value: Any, asked: Mapping[str, Any]) -> bool:
     return name in defaults and bool(value == defaults[name])
 
 
-def _sampling(config: Mapping[str, Any], limit: int) -> Sampling:
+def _sampling(
+    config: Mapping[str, Any], asked: Mapping[str, Any], limit: int
+) -> Sampling | NotServed:
+    """How tokens are chosen by a whole config, of which a request gave what is `asked`."""
+    foreign = sorted(name for name in config if not _is_served(name, config[name], asked))
+    if foreign:
+        given = ", ".join(f"{name}={config[name]!r}" for name in foreign)
+        return NotServed(f"the graph engine does not know {given}")
     if not config["do_sample"]:
         return Sampling(limit, temperature=0.0)
     if not config["temperature"]:
-        raise UserError("it samples at temperature 0")
-    return Sampling(
-        limit,
-        temperature=float(config["temperature"]),
-        top_p=1.0 if config["top_p"] is None else float(config["top_p"]),
-        top_k=int(config["top_k"] or 0),
-        min_p=float(config["min_p"] or 0.0),
-    )
+        return NotServed("it samples at temperature 0")
+    try:
+        return Sampling(
+            limit,
+            temperature=float(config["temperature"]),
+            top_p=1.0 if config["top_p"] is None else float(config["top_p"]),
+            top_k=int(config["top_k"] or 0),
+            min_p=float(config["min_p"] or 0.0),
+        )
+    except UserError as error:  # lm-eval and transformers say what they make of it
+        return NotServed(str(error))
 
 
 def _configured_ends(ids: int | Sequence[int] | None) -> set[int]:
