@@ -88,16 +88,48 @@ def test_the_longest_completion_is_tried_and_written_down(problems: Path, tmp_pa
     assert tried["memory"] is None, "no GPU was used"
 
 
+@pytest.mark.scripts
+def test_a_step_is_timed_at_every_size(problems: Path, tmp_path: Path) -> None:
+    out = tmp_path / "growth.json"
+    command = [sys.executable, str(SCRIPTS / "step_growth.py"), "--gsm8k", str(problems)]
+    ran = subprocess.run(
+        [*command, "--out", str(out), "--size", "tiny"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **ON_CPU},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    cases = json.loads(out.read_text(encoding="utf-8"))["cases"]
+    assert {name: case["completions"] for name, case in cases.items()} == {"16x8": 16, "32x8": 32}
+    for case in cases.values():
+        assert case["exit_code"] == 0
+        assert len(case["step_s_all"]) == 5
+        assert case["step_s"] > 0
+        assert 7 < case["mean_tokens"] <= 8
+
+
+def test_a_pass_has_as_many_tokens_whatever_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from step_growth import CASES, variant
+
+    sizes = {case.name: variant(case).micro_batch for case in CASES}
+    assert sizes["16x256"] == 16
+    assert sizes["1024x256"] == sizes["64x256"] == 64
+    assert sizes["64x4096"] == 4
+    assert all(case.completions % sizes[case.name] == 0 for case in CASES)
+
+
 def test_vllm_is_compared_with_graph_on_equal_terms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from speed import VARIANTS, configuration
+    from speed import VARIANTS, Work, configuration
 
     from xmlgrpo_trainer.config import check_config
     from xmlgrpo_trainer.library_fields import check_grpo
 
-    made = {v.name: configuration(v, tmp_path, tmp_path, 256) for v in VARIANTS}
+    made = {v.name: configuration(v, tmp_path, tmp_path, Work(256)) for v in VARIANTS}
     for name, raw in made.items():
         check_grpo(check_config(raw, name).grpo)
     graph, vllm = made["graph"], made["vllm"]

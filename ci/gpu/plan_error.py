@@ -117,7 +117,9 @@ def of_speed(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
         if variant is None or result["step_s"] is None or not result.get("hardware"):
             continue
         gpu = nearest_gpu(result["hardware"]["device"], 0.0)
-        raw = speed.configuration(variant, named(told["size"]), Path("gsm8k"), told["tokens"])
+        raw = speed.configuration(
+            variant, named(told["size"]), Path("gsm8k"), speed.Work(told["tokens"])
+        )
         note = ""
         if variant.backend != "plain":
             note = "Unsloth, of which the plan knows nothing"

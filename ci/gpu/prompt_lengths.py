@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from random_model import SIZES, texts_of, train_tokenizer
-from speed import GROUP, PROMPTS, VARIANTS, configuration
+from speed import GROUP, PROMPTS, VARIANTS, Work, configuration
 from trl.trainer.utils import RepeatSampler
 
 from xmlgrpo_rewards.errors import run_command
@@ -34,7 +34,7 @@ def main() -> int:
 
 def longest_prompts(gsm8k: Path, steps: int) -> list[int]:
     """Tokens of the longest prompt of each step."""
-    raw = configuration(VARIANTS[0], Path("random"), gsm8k, 256)
+    raw = configuration(VARIANTS[0], Path("random"), gsm8k, Work(256))
     config = check_config(raw, "speed.py's configuration")
     tokenizer = train_tokenizer(texts_of(gsm8k / "train.jsonl"), SIZES["1b"].vocabulary)
     task = get_task(config.task)

@@ -84,7 +84,20 @@ VARIANTS = (
 )
 
 
-def configuration(variant: Variant, model: Path, gsm8k: Path, tokens: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a step does.
+
+    Attributes:
+        tokens: limit of a completion.
+        prompts: each is answered `GROUP` times.
+    """
+
+    tokens: int
+    prompts: int = PROMPTS
+
+
+def configuration(variant: Variant, model: Path, gsm8k: Path, work: Work) -> dict[str, Any]:
     """The run's YAML, as a mapping; held-out questions are few and short, they are not timed."""
     return {
         "model": {
@@ -100,8 +113,8 @@ def configuration(variant: Variant, model: Path, gsm8k: Path, tokens: int) -> di
             "max_steps": variant.steps,
             "num_generations": GROUP,
             "per_device_train_batch_size": variant.micro_batch,
-            "gradient_accumulation_steps": PROMPTS * GROUP // variant.micro_batch,
-            "max_completion_length": tokens,
+            "gradient_accumulation_steps": work.prompts * GROUP // variant.micro_batch,
+            "max_completion_length": work.tokens,
             "save_steps": variant.steps,
             **variant.grpo,
         },
@@ -110,13 +123,13 @@ def configuration(variant: Variant, model: Path, gsm8k: Path, tokens: int) -> di
 
 
 def measure(
-    variant: Variant, model: Path, gsm8k: Path, folder: Path, *, tokens: int, limit_s: float
+    variant: Variant, model: Path, gsm8k: Path, folder: Path, *, work: Work, limit_s: float
 ) -> dict[str, Any]:
     """Train one variant; what it took."""
     place = folder / variant.name
     place.mkdir()
     config, memory, run = place / "config.yaml", place / "memory.json", RunFolder(place / "run")
-    config.write_text(yaml.safe_dump(configuration(variant, model, gsm8k, tokens)))
+    config.write_text(yaml.safe_dump(configuration(variant, model, gsm8k, work)))
     command = ["--config", str(config), "--run", str(run.root)]
     if variant.alone:
         script = [str(HERE / "trl_alone.py"), "--memory", str(memory), *command]
@@ -147,12 +160,23 @@ def measure(
     }
 
 
+def line(name: str, result: dict[str, Any]) -> str:
+    """A result for people; the last words of one that failed."""
+    peak = (result["memory"] or {}).get("allocated_gib")
+    told = (
+        f"{name:28} {result['ending']:14} step {result['step_s']} s  {result['step_s_all']}  "
+        f"{result['mean_tokens']} tokens  peak {peak} GiB"
+    )
+    return "\n".join([told, *result["last_lines"]])
+
+
 def main() -> int:
     """Measure what was asked for, write after each, print a line for each."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--gsm8k", type=Path, required=True, help="folder with train.jsonl")
     made.add_argument("--out", type=Path, required=True, help="the JSON file of the results")
     made.add_argument("--size", default="1b", help="see random_model.py; default: 1b")
+    made.add_argument("--model", type=Path, help="use this model folder instead of making one")
     made.add_argument("--tokens", type=int, default=256, help="of a completion")
     made.add_argument("--only", nargs="+", choices=[v.name for v in VARIANTS], metavar="NAME")
     made.add_argument("--limit-s", type=float, default=600, help="longest run")
@@ -167,21 +191,19 @@ def main() -> int:
     }
     with tempfile.TemporaryDirectory(prefix="speed-") as scratch:
         folder, gsm8k = Path(scratch), asked.gsm8k.resolve()
-        model = make_model(asked.size, gsm8k, folder, asked.limit_s)
+        model = asked.model or make_model(asked.size, gsm8k, folder, asked.limit_s)
         for variant in variants:
             result = measure(
-                variant, model, gsm8k, folder, tokens=asked.tokens, limit_s=asked.limit_s
+                variant,
+                model.resolve(),
+                gsm8k,
+                folder,
+                work=Work(asked.tokens),
+                limit_s=asked.limit_s,
             )
             found["variants"][variant.name] = result
             write_json(asked.out, found)
-            peak = (result["memory"] or {}).get("allocated_gib")
-            print(
-                f"{variant.name:28} {result['ending']:14} step {result['step_s']} s  "
-                f"{result['step_s_all']}  {result['mean_tokens']} tokens  peak {peak} GiB",
-                *result["last_lines"],
-                sep="\n" if result["last_lines"] else "",
-                flush=True,
-            )
+            print(line(variant.name, result), flush=True)
     return int(any(result["exit_code"] for result in found["variants"].values()))
 
 

@@ -194,6 +194,17 @@ def test_an_adapter_that_is_switched_off_is_not_merged():
         assert lean(prompts, 1, sampling) == expected
 
 
+def test_an_adapter_put_on_after_the_engine_was_made_is_refused_and_nothing_is_written():
+    model = tiny_gemma()
+    lean = StaticEngine(model, [EOS], PAD)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    tuned = with_lora(model, target_modules=["o_proj", "down_proj"])
+    with pytest.raises(RuntimeError, match="Put the adapter on first"):
+        refresh_weights(lean._weights, tuned)
+    now = {name.replace(".base_layer", ""): weight for name, weight in model.state_dict().items()}
+    assert all(torch.equal(now[name], weight) for name, weight in before.items())
+
+
 def test_a_refresh_never_writes_into_the_trained_model():
     tuned = with_lora(tiny_gemma())
     base = {name: p.clone() for name, p in tuned.named_parameters() if "lora" not in name}

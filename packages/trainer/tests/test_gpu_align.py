@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    Gemma3Config,
+    Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
+)
 
 from xmlgrpo_trainer.gpu.align import align_left, places
 
@@ -28,6 +33,22 @@ def small(attention: str = "sdpa") -> Any:
         attn_implementation=attention,
     )
     return Gemma3ForCausalLM(config)
+
+
+def with_vision() -> Any:
+    """The same text model with a vision tower beside it, as Gemma 3 has from 4B up."""
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    text = small().config.to_dict()
+    config = Gemma3Config(
+        text_config=text,
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=60,
+        attn_implementation="sdpa",
+    )
+    torch.manual_seed(0)
+    return Gemma3ForConditionalGeneration(config)
 
 
 def batch(rows: list[tuple[int, int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +88,17 @@ def test_hidden_states_and_gradients_are_those_with_a_mask(rows):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
 
 
-def test_attention_gets_no_mask_within_the_window(monkeypatch):
+def test_text_beside_a_vision_tower_gives_what_it_gave_with_a_mask():
+    ids, mask = batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)])
+    asked = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    model = with_vision()
+    expected = model(**asked).logits[mask.bool()]
+    assert align_left(model)
+    torch.testing.assert_close(model(**asked).logits[mask.bool()], expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("make", [small, with_vision])
+def test_attention_gets_no_mask_within_the_window(make, monkeypatch):
     masks = []
     plain = torch.nn.functional.scaled_dot_product_attention
 
@@ -76,14 +107,14 @@ def test_attention_gets_no_mask_within_the_window(monkeypatch):
         return plain(*arguments, attn_mask=attn_mask, **named)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
-    model = small()
+    model = make()
     align_left(model)
     ids, mask = batch([(2, 5, 1)])
-    hidden_and_gradients(model, ids, mask)
+    model(input_ids=ids, attention_mask=mask, use_cache=False)
     assert masks == [None] * 3
     masks.clear()
     ids, mask = batch([(2, 15, 1)])
-    hidden_and_gradients(model, ids, mask)
+    model(input_ids=ids, attention_mask=mask, use_cache=False)
     assert [mask is None for mask in masks] == [False, True, False], "sliding, full, sliding"
 
 

@@ -107,6 +107,15 @@ def test_every_stop_token_reaches_vllm(lora: dict[str, Any], ours: bool) -> None
     assert ("_iter_named_params" in vars(client)) is ours
 
 
+def test_an_engine_that_computes_with_the_policys_own_tensors_is_sent_no_merged_copy() -> None:
+    model = policy(torch.float32)
+    model.get_base_model().vllm_engine = object()  # where Unsloth's fast_inference leaves it
+    client = trls_client(model)
+    serve_vllm(SimpleNamespace(model=model, vllm_generation=client), BOTH)
+    assert client.generation_kwargs == {"stop_token_ids": BOTH}
+    assert "_iter_named_params" not in vars(client)
+
+
 @pytest.mark.parametrize(
     ("grpo", "longest"),
     [

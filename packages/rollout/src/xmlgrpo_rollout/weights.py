@@ -119,6 +119,9 @@ def refresh_weights(weights: Gemma3Weights, model: nn.Module) -> None:
 
     In place, since a captured CUDA graph knows its tensors by their addresses, and each product
     into its place, since this is done before every rollout: copies would cost more than products.
+
+    Raises:
+        RuntimeError: the model has got an adapter since.
     """
     decoder = text_decoder(base_model(model))
     norms, sources = [weights.final_norm], [decoder.norm.weight]
@@ -184,13 +187,19 @@ def _why_not_merged(name: str, module: Any) -> str | None:
         return f"{name} is quantized in a way it does not know"
     if linear is module:
         return None
-    is_plain_lora = (
-        isinstance(linear, nn.Linear)
+    if is_plain_lora(module):
+        return None
+    return f"it merges plain LoRA only, and {name} has another adapter"
+
+
+def is_plain_lora(module: Any) -> bool:
+    """Whether a module is a projection whose adapters are W + s B A and no more."""
+    return (
+        isinstance(getattr(module, "base_layer", None), nn.Linear)
         and hasattr(module, "lora_A")
         and not module.lora_variant  # DoRA and its like
         and not any(module.lora_bias.values())
     )
-    return None if is_plain_lora else f"it merges plain LoRA only, and {name} has another adapter"
 
 
 def read_rope(model: nn.Module, positions: int) -> Rope:
@@ -263,13 +272,19 @@ def _write_merged(linear: Any, target: Tensor) -> None:
     adapters: list[str] = []
     if hasattr(linear, "lora_A") and not linear.disable_adapters and not linear.merged:
         adapters = [name for name in linear.active_adapters if name in linear.lora_A]
+    is_models_own = target.data_ptr() == weight.data_ptr()
+    if adapters and is_models_own:
+        raise RuntimeError(
+            "this model had no adapter when its weights were read, and has one now: merging would "
+            "change the frozen weights. Put the adapter on first, then make the engine."
+        )
     for name in adapters:
         down, up = linear.lora_A[name].weight, linear.lora_B[name].weight
         down, up = down.to(weight.dtype), up.to(weight.dtype)  # as the policy applies them
         # one product, rounded once, after the sum
         torch.addmm(weight, up, down, alpha=linear.scaling[name], out=target)
         weight = target
-    if not adapters and target.data_ptr() != weight.data_ptr():  # else it is the model's own
+    if not adapters and not is_models_own:
         target.copy_(weight)
 
 

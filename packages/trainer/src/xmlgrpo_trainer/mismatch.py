@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Engine
 
 MASKS, TRUNCATES = ("sequence_mask", "token_mask"), ("sequence_truncate", "token_truncate")
@@ -33,9 +34,18 @@ def correct_mismatch(trainer: Any, engine: Engine, *, is_trls_own: bool) -> None
         trainer: trl's `GRPOTrainer`; changed in place.
         engine: draws its completions, and gives each token's log-probability.
         is_trls_own: the trainer's class is trl's, and not one that Unsloth wrote in its place.
+
+    Raises:
+        UserError: the loss cannot be weighed that way; trl asks this where `use_vllm` is given.
     """
     if not trainer.vllm_importance_sampling_correction:
         return
+    mode = trainer.vllm_importance_sampling_mode
+    if trainer.loss_type == "vespo" and not mode.startswith("token"):
+        raise UserError(
+            "grpo.loss_type: vespo needs grpo.vllm_importance_sampling_mode: token_truncate or "
+            f"token_mask, got {mode}"
+        )
     trainer.use_vllm = True
     trainer.vllm_generation = _FreshWeights(engine)
     trainer._last_loaded_step = -1  # noqa: SLF001 - set by trl itself where use_vllm is given

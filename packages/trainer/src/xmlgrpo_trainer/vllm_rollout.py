@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xmlgrpo_rollout.weights import is_plain_lora
+
 
 def serve_vllm(trainer: Any, stop_ids: Sequence[int]) -> None:
     """Set up trl's vLLM client, which draws the training completions of `trainer`.
@@ -22,7 +24,9 @@ def serve_vllm(trainer: Any, stop_ids: Sequence[int]) -> None:
     """
     client = trainer.vllm_generation
     client.generation_kwargs["stop_token_ids"] = list(stop_ids)
-    if adapters_are_plain(trainer.model):
+    # Unsloth's engine computes with the policy's own tensors: a merged copy would be written there
+    shares_weights = getattr(trainer.model, "vllm_engine", None) is not None
+    if adapters_are_plain(trainer.model) and not shares_weights:
         client._iter_named_params = lambda: merged_weights(trainer.model)  # noqa: SLF001
 
 
@@ -30,11 +34,7 @@ def adapters_are_plain(model: nn.Module) -> bool:
     """Whether `merged_weights` can merge every adapter of a peft model: LoRA on 16-bit weights."""
     adapted: list[Any] = [module for module in model.modules() if hasattr(module, "lora_A")]
     return bool(adapted) and all(
-        isinstance(module.base_layer, nn.Linear)
-        and module.base_layer.weight.is_floating_point()
-        and not module.lora_variant  # DoRA and its like
-        and not any(module.lora_bias.values())
-        for module in adapted
+        is_plain_lora(module) and module.base_layer.weight.is_floating_point() for module in adapted
     )
 
 

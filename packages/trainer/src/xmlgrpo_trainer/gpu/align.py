@@ -43,6 +43,8 @@ def _forward(
     **named: Any,
 ) -> Any:
     is_padded = isinstance(attention_mask, Tensor) and attention_mask.dim() == 2
+    if named.get("return_dict"):  # the default, which the model with a vision tower names
+        del named["return_dict"]
     has_more = any(value is not None for value in named.values())  # of a cache, or of an image
     if input_ids is None or not is_padded or use_cache is not False or has_more:
         return type(body).forward(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.weights import unpacked
+from xmlgrpo_rollout.weights import is_plain_lora, unpacked
 
 
 class LoraLinear(torch.autograd.Function):
@@ -59,21 +59,17 @@ def fuse_lora(model: nn.Module) -> int:
     """
     fused = 0
     for module in model.modules():
-        if _is_plain(module):
+        if _is_fused(module):
             module.forward = MethodType(_forward, module)
             fused += 1
     return fused
 
 
-def _is_plain(module: Any) -> bool:
-    base = getattr(module, "base_layer", None)
+def _is_fused(module: Any) -> bool:
     return (
-        isinstance(base, nn.Linear)
-        and getattr(base, "bias", None) is None
-        and hasattr(module, "lora_A")
+        is_plain_lora(module)
+        and module.base_layer.bias is None
         and len(module.lora_A) == 1
-        and not module.lora_variant  # DoRA and its like
-        and not any(module.lora_bias.values())
         and all(isinstance(dropout, nn.Identity) for dropout in module.lora_dropout.values())
     )
 
