@@ -61,7 +61,7 @@ def train(*arguments: str) -> "subprocess.CompletedProcess[str]":
         pytest.param(
             "model: {backend: unsloth}",
             ["--gpus", "2"],
-            "'unsloth', which trains on one GPU, but 2 processes were started",
+            "'unsloth', which trains on one GPU, but 2 processes were asked for",
             id="unsloth-on-two",
         ),
     ],

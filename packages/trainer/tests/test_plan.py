@@ -539,6 +539,12 @@ def test_the_command_says_what_to_change_and_fails(tmp_path: Path, command: obje
         pytest.param(["--gpu", "T4", "grpo.lr=1"], "is not a field", id="unknown-field"),
         pytest.param(["--gpu", "T4", "model.device=cpu"], "add model.device=auto", id="cpu"),
         pytest.param(["--gpus", "0"], "at least 1", id="no-gpus"),
+        pytest.param(
+            ["--gpu", "T4", "--gpus", "2", "model.backend=unsloth"],
+            "'unsloth', which trains on one GPU, but 2 processes were asked for",
+            id="unsloth-on-two",
+        ),
+        pytest.param(["--gpu", "T4", "task=sql9"], "no task is named 'sql9'", id="task"),
         pytest.param(["--gpu", "T4", "grpo.num_generations=7"], "not a multiple", id="groups"),
         pytest.param(["--gpu", "T4", "grpo.max_completion_length=x"], "valid integer", id="type"),
     ],

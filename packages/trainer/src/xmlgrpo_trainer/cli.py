@@ -51,8 +51,9 @@ def run() -> int:
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
+    from xmlgrpo_trainer.global_batch import check_alone
     from xmlgrpo_trainer.ranks import check_gpus, see_one_gpu
-    from xmlgrpo_trainer.train import check_alone, train
+    from xmlgrpo_trainer.train import train
 
     if arguments.gpus != 1:
         from xmlgrpo_trainer.launch import launch

@@ -10,6 +10,29 @@ from math import gcd
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_trainer.config import RunConfig
+from xmlgrpo_trainer.grpo_defaults import grpo_fields
+from xmlgrpo_trainer.library_fields import check_groups
+
+
+def check_alone(config: RunConfig, processes: int) -> None:
+    """Check what needs no library, no folder and no machine: can `processes` share this run?
+
+    Raises:
+        UserError: no such task, the batch does not hold whole groups or equal shares, or Unsloth
+            was asked for.
+    """
+    get_task(config.task)
+    check_groups(config.grpo)
+    if processes == 1:
+        return
+    if config.model.backend == "unsloth":
+        raise UserError(
+            f"model.backend is 'unsloth', which trains on one GPU, but {processes} processes were "
+            "asked for; set model.backend=plain, or leave GPUS out"
+        )
+    shared(grpo_fields(config), processes)
 
 
 def shared(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:

@@ -10,13 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.global_batch import shared
-from xmlgrpo_trainer.grpo_defaults import grpo_fields
-from xmlgrpo_trainer.library_fields import check_groups
+from xmlgrpo_trainer.global_batch import check_alone
 from xmlgrpo_trainer.prepare import prepare
 from xmlgrpo_trainer.ranks import EndedElsewhere, Ranks, joined
 
@@ -43,25 +39,6 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
     except EndedElsewhere:
         return 0
     return code if ranks.is_first else 0
-
-
-def check_alone(config: RunConfig, processes: int) -> None:
-    """Check what needs no library, no folder and no machine: can `processes` share this run?
-
-    Raises:
-        UserError: no such task, the batch does not hold whole groups or equal shares, or Unsloth
-            was asked for.
-    """
-    get_task(config.task)
-    check_groups(config.grpo)
-    if processes == 1:
-        return
-    if config.model.backend == "unsloth":
-        raise UserError(
-            f"model.backend is 'unsloth', which trains on one GPU, but {processes} processes were "
-            "started; set model.backend=plain, or leave GPUS out"
-        )
-    shared(grpo_fields(config), processes)
 
 
 def _train(config: RunConfig, root: Path, console: Console, ranks: Ranks) -> int:

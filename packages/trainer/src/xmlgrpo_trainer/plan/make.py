@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.global_batch import shared
+from xmlgrpo_trainer.global_batch import check_alone, shared
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
-from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
 from xmlgrpo_trainer.plan.gpus import Gpu
 from xmlgrpo_trainer.plan.load import Load
@@ -60,9 +60,9 @@ def make_plan(
     Raises:
         UserError: a setting is refused, or the model's shape is not known.
     """
-    check_groups(all_fields(config))
     check_grpo(config.grpo)
     check_lora(config.lora)
+    check_alone(config, gpus)
     shape = find_shape(config.model)
 
     def load_of(changed: RunConfig, on: Gpu | None) -> Load:
