@@ -15,6 +15,7 @@ from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.model import Placement
 from xmlgrpo_trainer.prepare import check_settings, prepare
 from xmlgrpo_trainer.ranks import ALONE, Ranks
+from xmlgrpo_trainer.train import train
 
 QuickConfig = Callable[..., RunConfig]
 
@@ -46,6 +47,22 @@ def test_a_setting_is_refused_before_anything_is_read_or_built(
     monkeypatch.setattr(prepare_module, "base_model", too_late)
     with pytest.raises(UserError, match=words):
         prepare(quick_config(**changes), RunFolder(tmp_path), Console(quiet=True), ALONE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"grpo__use_vllm": True}, "grpo.use_vllm cannot be set here", id="setting"),
+        pytest.param({"data__path": "gone", "data__source": "json"}, "gone", id="data"),
+    ],
+)
+def test_a_run_that_is_refused_has_no_configuration(
+    changes: dict[str, Any], words: str, tmp_path: Path, quick_config: QuickConfig
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match=words):
+        train(quick_config(**changes), folder.root, Console(quiet=True))
+    assert not folder.config.exists()
 
 
 def test_a_full_disk_is_found_before_the_model_is_built(

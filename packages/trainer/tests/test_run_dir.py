@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import run_root
+from xmlgrpo_rewards.run_folder import RunFolder, run_root
 from xmlgrpo_trainer.config import RunConfig, check_config
-from xmlgrpo_trainer.run_dir import hold_identity, open_run, versions
+from xmlgrpo_trainer.run_dir import hold_identity, open_run, versions, write_config
 
 
 def other(**grpo: object) -> RunConfig:
@@ -17,6 +17,7 @@ def other(**grpo: object) -> RunConfig:
 
 
 def begin(root: Path) -> None:
+    write_config(RunFolder(root), RunConfig())
     (root / "holdout").mkdir()
 
 
@@ -48,6 +49,7 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
 def test_a_run_that_was_refused_leaves_its_name_free(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", other(learnin_rate=1.0)):
         pass  # refused before anything was measured
+    assert not (tmp_path / "run" / "config.yaml").exists()
     with open_run(tmp_path / "run", RunConfig()) as run:
         assert run.state == "new"
     begin(tmp_path / "run")

@@ -32,6 +32,8 @@ class OpenRun:
 def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
     """Hold the run folder at `root` for `config`, creating it if it is not there.
 
+    A new one is empty until `write_config`.
+
     Raises:
         UserError: another process trains into it, or it belongs to another configuration.
     """
@@ -55,8 +57,12 @@ def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
             )
             yield OpenRun(folder, state)
         else:
-            write_text(folder.config, to_yaml(config))
             yield OpenRun(folder, "new")
+
+
+def write_config(folder: RunFolder, config: RunConfig) -> None:
+    """Say what the run is of, once nothing refuses it any more."""
+    write_text(folder.config, to_yaml(config))
 
 
 def _has_begun(folder: RunFolder) -> bool:
