@@ -122,6 +122,23 @@ def test_the_table_of_peaks_is_what_was_measured_and_is_estimated() -> None:
     assert len(expected) == 13
 
 
+def test_what_is_said_beside_the_table_is_what_was_measured() -> None:
+    text = " ".join((DOCS / "configuration.md").read_text(encoding="utf-8").split())
+    more = [100 * (one["reserved_gib"] / one["peak_gib"] - 1) for one in MEASURED]
+    assert f"held {min(more):.0f} to {max(more):.0f} % more than was in use" in text
+
+    file = DOCS / "measured" / "end-to-end-h200.json"
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    peaks = {name: run["train"]["memory"]["allocated_gib"] for name, run in runs.items()}
+    forms = ("16-graph", "16-generate", "4-graph", "4-generate")
+    unsloth = [peaks[f"unsloth-{form}"] - peaks[f"plain-{form}"] for form in forms]
+    said = f"Unsloth needed {min(unsloth):.1f} to {max(unsloth):.1f} GiB more"
+    assert said.removeprefix("Unsloth ") in text
+    either = gemma(model={"name": "google/gemma-3-1b-it"})
+    [note] = [n for n in make_plan(either, find_gpu("H200")).notes if "Unsloth" in n]
+    assert said in note
+
+
 # One H200, trl 1.15 (chunked logits), 64 completions of 256 tokens, micro-batches of 32.  The
 # prompts were real GSM8K problems of unlike lengths; the longest of a batch is taken as 200 tokens.
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) ->
         )
     if gpu is not None and config.model.backend != "plain":
         notes.append(
-            "the estimate is for the plain backend; Unsloth needed 3.3 to 5.6 GiB where plain trl "
-            "needed 4.8 (1B on an H200, trl 1.15)"
+            "the estimate is for the plain backend; beside it Unsloth needed 0.7 to 1.3 GiB more "
+            "(1B on an H200, docs/measured/end-to-end-h200.json)"
         )
     if planned.train_rows is None:
         notes.append(

@@ -28,8 +28,8 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 WORKSPACE_GIB = 0.1
 # A CUDA context with cuBLAS and Triton modules: 0.60 GiB when fresh, 0.75 after a step (H100).
 CONTEXT_GIB = 0.75
-# Judgement: freed blocks of the wrong size.  With room to spare the allocator held up to 60 % more
-# than was in use; when memory is short it gives blocks back first.
+# Judgement: freed blocks of the wrong size.  With room to spare the allocator held far more than
+# was in use (docs/configuration.md says how much); when memory is short it gives blocks back first.
 SLACK_SHARE = 0.08
 
 # trl's loss from whole logits.  Training: float32 logits and their gradient.  The pass without
