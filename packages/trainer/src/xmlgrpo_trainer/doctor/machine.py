@@ -13,7 +13,11 @@ from xmlgrpo_trainer.doctor.finding import JUDGEMENT, Finding, Level
 
 # package, what it is for, how to get it
 OPTIONAL = (
-    ("unsloth", "the faster GPU backend", "pip install 'xmlgrpo-trainer[unsloth]' (needs a GPU)"),
+    (
+        "unsloth",
+        "another GPU backend, with its own 4-bit and memory-saving kernels",
+        "pip install 'xmlgrpo-trainer[unsloth]' (needs a GPU; what was measured: docs/results.md)",
+    ),
     ("bitsandbytes", "4-bit weights", "pip install bitsandbytes (needs a GPU)"),
     ("liger-kernel", "logits in chunks, less memory", "pip install liger-kernel (needs a GPU)"),
     ("vllm", "rollouts by vLLM", "a version that fits this torch, from vllm.ai (needs a GPU)"),
