@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -118,6 +120,32 @@ def test_a_pass_has_as_many_tokens_whatever_the_length(monkeypatch: pytest.Monke
     assert sizes["1024x256"] == sizes["64x256"] == 64
     assert sizes["64x4096"] == 4
     assert all(case.completions % sizes[case.name] == 0 for case in CASES)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_script_that_is_ended_takes_its_children_along(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    child = tmp_path / "child.py"
+    child.write_text(
+        f"import os, pathlib, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(60)\n",
+        encoding="utf-8",
+    )
+    call = "from child import run_child; from pathlib import Path; run_child("
+    call += f"[{str(child)!r}], cwd=Path({str(tmp_path)!r}), environment={{}}, limit_s=60)"
+    script = subprocess.Popen(
+        [sys.executable, "-c", call], env={**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    )
+    until = time.monotonic() + 30
+    while not (started.is_file() and started.read_text(encoding="utf-8")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    script.send_signal(number)
+    assert script.wait(30) == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text(encoding="utf-8")), 0)
 
 
 def test_vllm_is_compared_with_graph_on_equal_terms(

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ KEPT_LINES = 60
 # Nothing is downloaded, and one GPU is used: Unsloth compiles with a single worker where the
 # devices are not named by this variable.
 ALWAYS = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "0"}
+
+_running: set[int] = set()
+_ending = threading.Event()
 
 
 def run_child(
@@ -31,6 +36,7 @@ def run_child(
     Returns:
         `exit_code`, `ending` in words, `seconds` and `last_lines` of its output.
     """
+    _end_with_this_process()
     paths = [str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     variables = {**ALWAYS, **os.environ, **environment}
     variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -46,13 +52,16 @@ def run_child(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        _running.add(process.pid)
         try:
             code = process.wait(limit_s)
             ending = f"exit code {code}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process.pid)
             code = process.wait()
             ending = f"stopped after {limit_s:.0f} s"
+        finally:
+            _running.discard(process.pid)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     log.unlink()
     return {
@@ -61,3 +70,26 @@ def run_child(
         "seconds": round(time.monotonic() - began, 1),
         "last_lines": lines[-KEPT_LINES:],
     }
+
+
+def _end_with_this_process() -> None:
+    """Have Ctrl-C and a polite kill end the children too: a session of their own hides both."""
+    if _ending.is_set():
+        raise SystemExit(1)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _end_all)
+        signal.signal(signal.SIGTERM, _end_all)
+
+
+def _end_all(number: int, _frame: Any) -> None:
+    _ending.set()
+    for child in tuple(_running):
+        _kill(child)
+        with suppress(ChildProcessError):  # another thread has waited for it
+            os.waitpid(child, 0)
+    raise SystemExit(128 + number)
+
+
+def _kill(child: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
