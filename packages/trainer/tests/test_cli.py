@@ -56,7 +56,10 @@ def train(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         pytest.param("{}", ["rewards={}"], "name at least one reward function", id="no-reward"),
         pytest.param("task: sql9", [], "no task is named 'sql9'", id="task"),
-        pytest.param("{}", ["--gpus", "0"], "GPUS: expected at least 1, got 0", id="no-gpu"),
+        pytest.param("{}", ["--gpus", "0"], "at least 1, got '0'", id="no-gpu"),
+        pytest.param(
+            "{}", ["--gpus", "two"], "--gpus: expected a whole number of at least 1", id="gpus"
+        ),
         pytest.param("{}", ["--gpus", "3"], "8 completions", id="a-batch-that-three-cannot-share"),
         pytest.param(
             "model: {backend: unsloth}",

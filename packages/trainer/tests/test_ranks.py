@@ -14,7 +14,15 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer import ranks as ranks_module
-from xmlgrpo_trainer.ranks import ALONE, EndedElsewhere, Ranks, check_gpus, ranks_here, see_one_gpu
+from xmlgrpo_trainer.ranks import (
+    ALONE,
+    EndedElsewhere,
+    Ranks,
+    check_gpus,
+    gpu_count,
+    ranks_here,
+    see_one_gpu,
+)
 from xmlgrpo_trainer.shared_engine import SharedEngine
 
 GREEDY = Sampling(max_new_tokens=4, temperature=0.0)
@@ -71,19 +79,17 @@ def test_one_of_several_processes_sees_every_gpu(monkeypatch: pytest.MonkeyPatch
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
-@pytest.mark.parametrize(
-    ("processes", "device", "words"),
-    [
-        pytest.param(3, "auto", "torch finds 2 GPUs on this machine", id="too-many"),
-        pytest.param(0, "cpu", "expected at least 1, got 0", id="none"),
-    ],
-)
-def test_processes_without_a_gpu_of_their_own_are_refused(
-    processes: int, device: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_without_a_gpu_of_their_own_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(UserError, match=words):
-        check_gpus(processes, device)
+    with pytest.raises(UserError, match="torch finds 2 GPUs on this machine"):
+        check_gpus(3, "auto")
+
+
+@pytest.mark.parametrize("text", ["two", "0", "-1", "1.5", ""])
+def test_a_number_of_gpus_is_a_whole_one(text: str) -> None:
+    with pytest.raises(UserError, match=f"--gpus: expected .* at least 1, got '{text}'"):
+        gpu_count(text)
+    assert gpu_count("2") == 2
 
 
 @pytest.mark.parametrize(("processes", "device"), [(2, "cuda"), (4, "cpu")])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import run_root
+from xmlgrpo_trainer.ranks import check_gpus, gpu_count, see_one_gpu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, help="the same as the override seed=N")
     made.add_argument(
-        "--gpus", type=int, default=1, help="so many GPUs of this machine, one process each"
+        "--gpus", type=gpu_count, default=1, help="so many GPUs of this machine, one process each"
     )
     made.add_argument(
         "overrides", nargs="*", metavar="key=value", help="override a key, e.g. data.limit=200"
@@ -52,7 +53,6 @@ def run() -> int:
 
     quiet_libraries()
     from xmlgrpo_trainer.global_batch import check_alone
-    from xmlgrpo_trainer.ranks import check_gpus, see_one_gpu
     from xmlgrpo_trainer.train import train
 
     if arguments.gpus != 1:

@@ -199,6 +199,17 @@ def see_one_gpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
 
 
+def gpu_count(text: str) -> int:
+    """Read the command line's number of GPUs.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not (text.isdecimal() and int(text)):
+        raise UserError(f"--gpus: expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
 def check_gpus(processes: int, device: str) -> None:
     """Check that this machine has a GPU for each of its processes, if the run uses GPUs at all.
 
@@ -207,10 +218,8 @@ def check_gpus(processes: int, device: str) -> None:
         device: the configuration's `model.device`.
 
     Raises:
-        UserError: more processes than GPUs, or none.
+        UserError: more processes than GPUs.
     """
-    if processes < 1:
-        raise UserError(f"GPUS: expected at least 1, got {processes}")
     import torch
 
     gpus = torch.cuda.device_count()

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_trainer.ranks import gpu_count
 
 EXIT_DOES_NOT_FIT = 1
 
@@ -20,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
     made.add_argument("--gpu", help="plan for this GPU, e.g. T4, L4, 4090, A100-80, H100")
-    made.add_argument("--gpus", type=int, default=1, help="so many GPUs, one process each")
+    made.add_argument("--gpus", type=gpu_count, default=1, help="so many GPUs, one process each")
     made.add_argument("--json", action="store_true", help="for machines")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="override a key")
     return made
@@ -34,8 +35,6 @@ def main() -> None:
 def run() -> int:
     """Parse the command line, plan, print; 1 when the run does not fit."""
     arguments = parser().parse_args()
-    if arguments.gpus < 1:
-        raise UserError(f"--gpus: expected at least 1, got {arguments.gpus}")
     from xmlgrpo_trainer.config import load_config
     from xmlgrpo_trainer.plan.gpus import find_gpu, found_gpu
 
