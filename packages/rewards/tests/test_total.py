@@ -107,7 +107,7 @@ def test_none_is_no_opinion() -> None:
         pytest.param({}, "expected at least one reward, came none", id="nothing"),
         pytest.param({"int_reward_func": 0}, "came only zeros", id="only-zeros"),
         pytest.param({"int_reward": 1}, "did you mean 'int_reward_func'", id="near"),
-        pytest.param({"zzz": 1}, "no reward is named 'zzz'; There are: correct", id="far"),
+        pytest.param({"zzz": 1}, "no reward is named 'zzz'; there are: correct", id="far"),
         pytest.param({"int_reward_func": math.nan}, "finite number as weight, came nan", id="nan"),
         pytest.param({"int_reward_func": math.inf}, "came inf", id="infinite"),
         pytest.param({"int_reward_func": "1"}, "rewards.int_reward_func: .* '1'", id="text"),

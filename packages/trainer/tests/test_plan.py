@@ -306,8 +306,8 @@ def test_a_gpu_is_found_however_it_is_written(written: str, name: str) -> None:
     ("written", "told"),
     [
         pytest.param("A100", "one of several; name one: A100-40, A100-80", id="two-sizes"),
-        pytest.param("H1000", "did you mean H100", id="near-miss"),
-        pytest.param("abacus", "Known: P100", id="unknown"),
+        pytest.param("H1000", r"did you mean H100( or .*)?\? Known: P100", id="near-miss"),
+        pytest.param("abacus", "no GPU 'abacus' in the table; known: P100", id="unknown"),
         pytest.param("", "no GPU ''", id="empty"),
     ],
 )
@@ -555,7 +555,8 @@ def test_the_command_says_what_to_change_and_fails(tmp_path: Path, command: obje
         pytest.param(["--gpu", "T5"], "did you mean", id="gpu-near-miss"),
         pytest.param(["--gpu", "T4", "grpo.lr=1"], "is not a field", id="unknown-field"),
         pytest.param(["--gpu", "T4", "model.device=cpu"], "add model.device=auto", id="cpu"),
-        pytest.param(["--gpus", "0"], "at least 1", id="no-gpus"),
+        pytest.param(["--gpus", "0"], "--gpus: expected .* at least 1, got '0'", id="no-gpus"),
+        pytest.param(["--gpus", "two"], "--gpus: expected .* at least 1, got 'two'", id="gpus"),
         pytest.param(
             ["--gpu", "T4", "--gpus", "2", "model.backend=unsloth"],
             "'unsloth', which trains on one GPU, but 2 processes were asked for",

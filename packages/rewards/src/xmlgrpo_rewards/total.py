@@ -144,9 +144,9 @@ def _find(name: str) -> RewardFunction:
         return _import(name)
     if name not in CLASSIC:
         near = get_close_matches(name, CLASSIC, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        there = f"did you mean {near[0]!r}? There" if near else "there"
         raise UserError(
-            f"no reward is named {name!r}; {hint}There are: {', '.join(CLASSIC)}; or give the "
+            f"no reward is named {name!r}; {there} are: {', '.join(CLASSIC)}; or give the "
             "import path of your own, as package.module:function"
         )
     return CLASSIC[name]

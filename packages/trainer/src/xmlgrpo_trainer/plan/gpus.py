@@ -74,9 +74,11 @@ def find_gpu(name: str) -> Gpu:
         raise UserError(f"GPU {name!r} is one of several; name one: {', '.join(families)}")
     plain_names = {_plain(gpu.name): gpu.name for gpu in TABLE}
     close = difflib.get_close_matches(wanted, plain_names, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(plain_names[c] for c in close)}? " if close else ""
+    known = "known"
+    if close:
+        known = f"did you mean {' or '.join(plain_names[c] for c in close)}? Known"
     raise UserError(
-        f"no GPU {name!r} in the table; {hint}Known: {', '.join(gpu.name for gpu in TABLE)}"
+        f"no GPU {name!r} in the table; {known}: {', '.join(gpu.name for gpu in TABLE)}"
     )
 
 
