@@ -6,7 +6,7 @@ torch's allocator refuses what goes beyond the memory named (GiB) less what a CU
 and torch answers a question for free memory accordingly.  Without a GPU nothing is capped.
 """
 
-import sys
+import argparse
 from typing import Any
 
 import measured
@@ -19,11 +19,13 @@ GIB = 2**30
 
 def main() -> None:
     """Set the cap, then run the command as `measured.py` does."""
-    memory_gib = float(sys.argv[1])
-    del sys.argv[1]
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument("memory_gib", type=float, help="of the smaller GPU")
+    measured.add_command(made)
+    asked = made.parse_args()
     if torch.cuda.is_available():
-        cap(memory_gib)
-    measured.main()
+        cap(asked.memory_gib)
+    measured.call(asked)
 
 
 def cap(memory_gib: float) -> None:

@@ -5,9 +5,9 @@ trainer is called as `xmlgrpo_trainer.update` calls it.  The second step counts,
 the optimiser's state exists.
 """
 
+import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +29,8 @@ from transformers import (
     TrainerCallback,
 )
 from trl import GRPOConfig, GRPOTrainer
+
+from xmlgrpo_rewards.errors import UserError, run_command
 
 GIB = 2**30
 GROUP = 8  # completions of a prompt
@@ -205,5 +207,16 @@ def arguments(setting: Setting) -> Any:
     )
 
 
+def main() -> None:
+    """Measure the setting that is named."""
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    named = {setting.name: setting for setting in SETTINGS}
+    made.add_argument("setting", choices=named, help="of settings.py")
+    asked = made.parse_args()
+    if not torch.cuda.is_available():
+        raise UserError("one_peak.py needs a CUDA GPU, and torch sees none")
+    print(json.dumps(measure(named[asked.setting])))
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(next(s for s in SETTINGS if s.name == sys.argv[1]))))
+    run_command(main)
