@@ -9,15 +9,18 @@ as long as it may be.  Each setting is captured and run once before it is timed.
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from random_model import SIZES, random_weights
 
+from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.run_folder import write_json
-from xmlgrpo_rollout.graph import GraphEngine
 from xmlgrpo_rollout.sampling import Sampling
+
+if TYPE_CHECKING:
+    from xmlgrpo_rollout.graph import GraphEngine
 
 GIB = 2**30
 SAMPLES, PROMPT_TOKENS = 8, 150
@@ -39,7 +42,7 @@ FORBIDDING = (
 REPEATS = 3
 
 
-def timed(engine: GraphEngine, rows: int, sampling: Sampling) -> dict[str, Any]:
+def timed(engine: "GraphEngine", rows: int, sampling: Sampling) -> dict[str, Any]:
     """Seconds of one rollout, the best of a few; each is drawn anew."""
     torch.manual_seed(0)
     shape = (max(1, rows // SAMPLES), PROMPT_TOKENS)
@@ -69,6 +72,10 @@ def main() -> None:
     made.add_argument("--out", type=Path, required=True)
     made.add_argument("--size", choices=tuple(SIZES), default="1b")
     asked = made.parse_args()
+    if not torch.cuda.is_available():
+        raise UserError("rollout_scaling.py needs a CUDA GPU, and torch sees none")
+    from xmlgrpo_rollout.graph import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
+
     model = get_peft_model(
         random_weights(SIZES[asked.size], seed=0),
         LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
@@ -86,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
