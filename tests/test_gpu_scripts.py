@@ -102,7 +102,7 @@ def test_a_step_is_timed_at_every_size(problems: Path, tmp_path: Path) -> None:
         env={**os.environ, **ON_CPU},
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    cases = json.loads(out.read_text(encoding="utf-8"))["cases"]
+    cases = json.loads(out.read_text(encoding="utf-8"))["growth"]
     assert {name: case["completions"] for name, case in cases.items()} == {"16x8": 16, "32x8": 32}
     for case in cases.values():
         assert case["exit_code"] == 0
@@ -127,16 +127,33 @@ def test_a_script_that_is_ended_takes_its_children_along(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
-    child = tmp_path / "child.py"
+    child = tmp_path / "sleeper.py"
     child.write_text(
         f"import os, pathlib, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\n"
         "time.sleep(60)\n",
         encoding="utf-8",
     )
-    call = "from child import run_child; from pathlib import Path; run_child("
-    call += f"[{str(child)!r}], cwd=Path({str(tmp_path)!r}), environment={{}}, limit_s=60)"
+    said = tmp_path / "said"
+    script_of_two = tmp_path / "script.py"
+    script_of_two.write_text(
+        f"""
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from child import run_child
+here = Path({str(tmp_path)!r})
+
+def run(_):
+    ended = run_child([{str(child)!r}], cwd=here, environment={{}}, limit_s=60)
+    Path({str(said)!r}).write_text(ended["ending"])
+
+run_child(["-c", "pass"], cwd=here, environment={{}}, limit_s=60)
+with ThreadPoolExecutor(1) as pool:
+    list(pool.map(run, range(2)))
+""",
+        encoding="utf-8",
+    )
     script = subprocess.Popen(
-        [sys.executable, "-c", call], env={**os.environ, "PYTHONPATH": str(SCRIPTS)}
+        [sys.executable, str(script_of_two)], env={**os.environ, "PYTHONPATH": str(SCRIPTS)}
     )
     until = time.monotonic() + 30
     while not (started.is_file() and started.read_text(encoding="utf-8")):
@@ -144,6 +161,7 @@ def test_a_script_that_is_ended_takes_its_children_along(
         time.sleep(0.05)
     script.send_signal(number)
     assert script.wait(30) == 128 + number
+    assert not said.is_file(), "a child that was ended has no result"
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text(encoding="utf-8")), 0)
 

@@ -35,6 +35,9 @@ def run_child(
 
     Returns:
         `exit_code`, `ending` in words, `seconds` and `last_lines` of its output.
+
+    Raises:
+        SystemExit: this process is being ended, and its children with it.
     """
     _end_with_this_process()
     paths = [str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -62,6 +65,8 @@ def run_child(
             ending = f"stopped after {limit_s:.0f} s"
         finally:
             _running.discard(process.pid)
+    if _ending.is_set():
+        raise SystemExit(1)  # what was killed has no result
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     log.unlink()
     return {
@@ -85,8 +90,6 @@ def _end_all(number: int, _frame: Any) -> None:
     _ending.set()
     for child in tuple(_running):
         _kill(child)
-        with suppress(ChildProcessError):  # another thread has waited for it
-            os.waitpid(child, 0)
     raise SystemExit(128 + number)
 
 

@@ -110,6 +110,11 @@ def train(bench: Bench, variant: Variant) -> bool:
         "step_s": [row.get("step_time") for step, row in rows.items() if step > 0],
         "loss": [row.get("loss") for step, row in rows.items() if step > 0],
         "grad_norm": [row.get("grad_norm") for step, row in rows.items() if step > 0],
+        "mismatch": [
+            row.get("sampling/sampling_logp_difference/mean")
+            for step, row in rows.items()
+            if step > 0
+        ],
     }
     if memory.is_file():
         result["memory"] = json.loads(memory.read_text(encoding="utf-8"))

@@ -2,8 +2,8 @@
 
     python ci/gpu/plan_error.py docs/measured/*.json --out plan-error.json
 
-Reads what `speed.py`, `limits.py`, `measure_peaks.py` and `two_gpus.py` write, each told by its
-keys, and needs no GPU.  A run of speed.py and limits.py is planned twice: as configured, where the
+Reads what `speed.py`, `step_growth.py`, `limits.py`, `measure_peaks.py` and `two_gpus.py` write,
+each told by its keys, and needs no GPU.  Whole runs are planned twice: as configured, where the
 longest prompt is a bound that the problems stay below, and with the longest prompt that it had
 (`prompt_lengths.py`); the rest of the error is the plan's own.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import limits
 import speed
+import step_growth
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.run_folder import write_json
@@ -129,6 +130,20 @@ def of_speed(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
         yield from compared(file, name, result, config=config, gpu=gpu, note=note)
 
 
+def of_growth(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
+    """step_growth.py: steps of several sizes."""
+    for name, result in told["growth"].items():
+        if result["exit_code"] != 0 or not result["hardware"]:
+            continue
+        case = step_growth.Case(result["completions"], result["tokens"])
+        work = speed.Work(case.tokens, case.completions // speed.GROUP)
+        raw = speed.configuration(
+            step_growth.variant(case), named(told["size"]), Path("gsm8k"), work
+        )
+        gpu = nearest_gpu(result["hardware"]["device"], 0.0)
+        yield from compared(file, name, result, config=check_config(raw, file), gpu=gpu)
+
+
 def of_limits(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
     """limits.py: the runs that ended well, on cards that a cap made smaller."""
     cases = {case.name: case for case in limits.CASES}
@@ -197,7 +212,13 @@ def named(size: str) -> Path:
     return Path(f"gemma-3-{size}-random")
 
 
-READERS = {"peaks": of_peaks, "variants": of_speed, "cases": of_limits, "compared": of_scaling}
+READERS = {
+    "peaks": of_peaks,
+    "variants": of_speed,
+    "growth": of_growth,
+    "cases": of_limits,
+    "compared": of_scaling,
+}
 
 
 def table(comparisons: list[Comparison]) -> str:

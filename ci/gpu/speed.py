@@ -22,6 +22,7 @@ import yaml
 from child import run_child
 from end_to_end import make_model
 from variants import ALL_OF_IT
+from variants import VLLM as VLLM_ENVIRONMENT
 
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
@@ -62,7 +63,6 @@ WHOLE = {"gradient_checkpointing": False}  # fits in 80 GB
 UNCORRECTED = {"vllm_importance_sampling_correction": False}
 # Weights, captured graphs and the keys and values of 64 texts need some 6 GB.
 VLLM = {"vllm_gpu_memory_utilization": 0.15}
-VLLM_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 VARIANTS = (
     Variant("graph", "graph", grpo=WHOLE),
     Variant("graph-uncorrected", "graph", grpo=WHOLE | UNCORRECTED),

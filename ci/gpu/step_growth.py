@@ -73,7 +73,7 @@ def main() -> int:
     cases = TINY if asked.size == "tiny" else CASES
     if asked.only is not None:
         cases = tuple(case for case in cases if case.name in asked.only)
-    found: dict[str, Any] = {"size": asked.size, "completions_each": GROUP, "cases": {}}
+    found: dict[str, Any] = {"size": asked.size, "completions_each": GROUP, "growth": {}}
     with tempfile.TemporaryDirectory(prefix="growth-") as scratch:
         folder, gsm8k = Path(scratch), asked.gsm8k.resolve()
         model = asked.model or make_model(asked.size, gsm8k, folder, asked.limit_s)
@@ -82,7 +82,7 @@ def main() -> int:
             result = measure(
                 variant(case), model.resolve(), gsm8k, folder, work=work, limit_s=asked.limit_s
             )
-            found["cases"][case.name] = {
+            found["growth"][case.name] = {
                 "completions": case.completions,
                 "tokens": case.tokens,
                 "micro_batch": variant(case).micro_batch,
@@ -90,7 +90,7 @@ def main() -> int:
             }
             write_json(asked.out, found)
             print(line(case.name, result), flush=True)
-    return int(any(result["exit_code"] for result in found["cases"].values()))
+    return int(any(result["exit_code"] for result in found["growth"].values()))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ MICRO_BATCH = 16  # completions in one forward and backward pass
 # The last settings of Unsloth's that decide when it compiles; unset is its own default.
 BLOCKS_ONLY = {"UNSLOTH_ENABLE_FLEX_ATTENTION": "0", "UNSLOTH_COMPILE_DISABLE": "0"}
 ALL_OF_IT = {"UNSLOTH_ENABLE_FLEX_ATTENTION": "1", "UNSLOTH_COMPILE_DISABLE": "0"}
+# what ci/gpu/README.md leaves out of vLLM's wheels must not be looked for
+VLLM = {"VLLM_NO_USAGE_STATS": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Variant:
         name: also of the result.
         backend: "plain" or "unsloth".
         quantized: the frozen weights are loaded in 4 bits.
-        rollout: "graph" or "generate".
+        rollout: "graph", "generate" or "vllm".
         environment: variables of the training process.
         is_extra: runs only when it is named.
     """
@@ -43,6 +45,17 @@ VARIANTS = (
     Variant("plain-4-generate", "plain", quantized=True, rollout="generate"),
     Variant("unsloth-4-generate", "unsloth", quantized=True, rollout="generate"),
     Variant("auto-16-auto", "auto", quantized=False, rollout="auto", is_extra=True),
+    *(
+        Variant(
+            f"{backend}-16-vllm",
+            backend,
+            quantized=False,
+            rollout="vllm",
+            environment=VLLM,
+            is_extra=True,
+        )
+        for backend in ("plain", "unsloth")
+    ),
     Variant(
         "unsloth-16-graph-blocks",
         "unsloth",
