@@ -25,14 +25,17 @@ def main() -> int:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--gsm8k", type=Path, required=True, help="folder with train.jsonl")
     made.add_argument("--steps", type=int, default=10)
+    made.add_argument(
+        "--prompts", type=int, default=PROMPTS, help="of a step; default: %(default)s"
+    )
     asked = made.parse_args()
-    longest = longest_prompts(asked.gsm8k.resolve(), asked.steps)
+    longest = longest_prompts(asked.gsm8k.resolve(), asked.steps, asked.prompts)
     print(*longest)
     print(f"longest {max(longest)}, padded to {sum(longest) / len(longest):.0f} on average")
     return 0
 
 
-def longest_prompts(gsm8k: Path, steps: int) -> list[int]:
+def longest_prompts(gsm8k: Path, steps: int, prompts: int) -> list[int]:
     """Tokens of the longest prompt of each step."""
     raw = configuration(VARIANTS[0], Path("random"), gsm8k, Work(256))
     config = check_config(raw, "speed.py's configuration")
@@ -41,10 +44,10 @@ def longest_prompts(gsm8k: Path, steps: int) -> list[int]:
     problems = load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
     kept = drop_long(problems, task, tokenizer, config.data.max_prompt_tokens).train
     lengths = list(map(len, encode_prompts(tokenizer, [task.messages(p.question) for p in kept])))
-    order = list(RepeatSampler(lengths, GROUP, PROMPTS, seed=config.seed))[::GROUP]
+    order = list(RepeatSampler(lengths, GROUP, prompts, seed=config.seed))[::GROUP]
     return [
-        max(lengths[number] for number in order[start : start + PROMPTS])
-        for start in range(0, steps * PROMPTS, PROMPTS)
+        max(lengths[number] for number in order[start : start + prompts])
+        for start in range(0, min(steps * prompts, len(order)), prompts)
     ]
 
 

@@ -26,13 +26,17 @@ GRAPH_REACHED = 0.4
 # 64 rows on an H200.
 GRAPH_LAYER_S = 66e-6
 
-# Our training step (`xmlgrpo_trainer.gpu`), from docs/measured/speed-h200.json.  The correction
-# pass took 0.117 s for 4.6e13 FLOP, texts being padded to 143 + 256 tokens on average: that share
-# of the data sheet's rate.
+# Our training step (`xmlgrpo_trainer.gpu`), an H200's.  A pass without gradient took 0.117 s for
+# 4.6e13 FLOP, texts being padded to 143 + 256 tokens on average: that share of the data sheet's
+# rate.
 OURS_REACHED = 0.39
-# What is left of the 0.94 s without that pass beside rollout and arithmetic: trl's own work on a
-# batch, rewards, merging the adapter, the optimiser, logs.
-OURS_STEP_S = 0.23
+# What is left of steps of 16 and of 64 completions beside rollout and arithmetic
+# (docs/measured/growth-h200.json): trl's own work on a batch, rewards, merging the adapter, the
+# optimiser, logs.
+OURS_STEP_S = 0.1
+# A sliding layer that sees less than the text needs a mask, and with one attention is slow: steps
+# of 1,024 and 2,048 tokens took 0.5 and 2.0 s more than without (the same file).
+MASKED_REACHED = 0.05
 # Kernels of a layer and micro-batch are launched no faster, forwards and backwards (judgement: some
 # 120 launches); a third of it forwards.
 OURS_LAYER_S = 0.001
@@ -137,11 +141,14 @@ def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
     # head's three products one makes the chunked logits again
     again = int(load.checkpointing)
     flop = texts * _flop(load, passes=2 + again, head_passes=2 + int(load.liger), mixes=3.5 + again)
+    masked_flop = texts * (3.5 + again) * _masked_flop(load)
     step_s = max(flop / rate, planned.micro_batches * layers * OURS_LAYER_S) + OURS_STEP_S
+    step_s += masked_flop / (rate * MASKED_REACHED / OURS_REACHED)
     if not load.second_pass:
         return step_s
     parts = -(-load.rows // (load.scored_rows if load.liger else load.micro_batch))
     scored_flop = load.rows * _flop(load, passes=1, head_passes=1, mixes=1)
+    scored_flop += load.rows * _masked_flop(load) * OURS_REACHED / MASKED_REACHED
     scored_s = max(scored_flop / rate, parts * layers * OURS_LAYER_S / 3)
     return step_s + scored_s / planned.reuse
 
@@ -149,12 +156,30 @@ def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
 def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> float:
     """Of one text; attention's backward pass is 2.5 forward ones, and masks save nothing."""
     shape = load.shape
-    mixed = 4.0 * load.length**2 * shape.heads * shape.head_dim * shape.layers
+    unmasked = shape.layers - _masked_layers(load)
     return (
         2.0 * passes * load.length * shape.projection_weights
         + 2.0 * head_passes * load.completion_tokens * _head_weights(load)
-        + mixes * mixed
+        + mixes * unmasked * _mix_flop(load)
     )
+
+
+def _masked_flop(load: Load) -> float:
+    """Of one text's forward pass through the attention that needs a mask."""
+    return _masked_layers(load) * _mix_flop(load)
+
+
+def _masked_layers(load: Load) -> int:
+    """Sliding layers, where a text is longer than their window."""
+    shape = load.shape
+    if shape.window is None or load.length <= shape.window:
+        return 0
+    return shape.layers - shape.layers // shape.full_every
+
+
+def _mix_flop(load: Load) -> float:
+    """Of one text and one layer: scores, and values summed."""
+    return 4.0 * load.length**2 * load.shape.heads * load.shape.head_dim
 
 
 def _head_weights(load: Load) -> int:
