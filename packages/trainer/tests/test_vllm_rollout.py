@@ -12,6 +12,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from trl.generation.vllm_generation import VLLMGeneration
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.config import check_config
 from xmlgrpo_trainer.gpu.lora import fuse_lora
 from xmlgrpo_trainer.model import Placement
@@ -114,6 +115,15 @@ def test_an_engine_that_computes_with_the_policys_own_tensors_is_sent_no_merged_
     serve_vllm(SimpleNamespace(model=model, vllm_generation=client), BOTH)
     assert client.generation_kwargs == {"stop_token_ids": BOTH}
     assert "_iter_named_params" not in vars(client)
+
+
+@pytest.mark.parametrize("top_k", [-1, 0, None])
+def test_every_word_for_all_tokens_is_understood(top_k: int | None) -> None:
+    from xmlgrpo_trainer.update import rollout_sampling
+
+    arguments = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=top_k, min_p=None)
+    found = rollout_sampling(arguments, 12)  # type: ignore[arg-type]  # Unsloth's class is another
+    assert found == Sampling(12, temperature=0.7, top_p=0.9, top_k=0, min_p=0.0)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from xmlgrpo_trainer.shared_engine import SharedEngine
 from xmlgrpo_trainer.update import (
     build_trainer,
     rollout_function,
+    rollout_sampling,
     steps_between_generations,
     training_rows,
 )
@@ -65,13 +66,7 @@ def _fit(run: Prepared, console: Console) -> int:
     arguments = run.arguments
     batch = ScoredBatch()
     trainer = ranks.together(lambda: _build_trainer(run, batch))
-    sampling = Sampling(
-        max_new_tokens=completion_limit(config),
-        temperature=arguments.temperature,
-        top_p=arguments.top_p,
-        top_k=arguments.top_k,
-        min_p=arguments.min_p or 0.0,
-    )
+    sampling = rollout_sampling(arguments, completion_limit(config))
     stops = stop_ids(policy.model, policy.tokenizer)
     choice = ranks.together(
         lambda: choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)

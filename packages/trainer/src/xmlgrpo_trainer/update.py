@@ -122,6 +122,17 @@ def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:
     )
 
 
+def rollout_sampling(arguments: GRPOConfig, limit: int) -> Sampling:
+    """How completions are drawn, `limit` tokens at most."""
+    return Sampling(
+        max_new_tokens=limit,
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=max(0, arguments.top_k or 0),  # beside vLLM Unsloth's own default is vLLM's, -1
+        min_p=arguments.min_p or 0.0,
+    )
+
+
 def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> RolloutFunction:
     """Make trl draw its completions from `engine`.
 
