@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     Gemma3Config,
     Gemma3ForCausalLM,
@@ -11,7 +12,7 @@ from transformers import (
     Gemma3TextConfig,
 )
 
-from xmlgrpo_trainer.gpu.align import align_left, places
+from xmlgrpo_trainer.gpu.align import align_left, near, places
 
 WINDOW = 8
 
@@ -124,6 +125,24 @@ def test_places_lead_there_and_back():
     at = torch.arange(8).expand(3, 8)
     assert torch.equal(at.gather(1, there).gather(1, back), at)
     assert mask.gather(1, there).tolist() == [[1] * n + [0] * (8 - n) for n in (4, 8, 1)]
+
+
+def test_a_sliding_mask_is_made_in_its_own_place():
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found = func(*args, **(kwargs or {}))
+            made.append((found.untyped_storage().data_ptr(), found.untyped_storage().nbytes()))
+            return found
+
+    length, window = 40, 8
+    with Watch():
+        mask = near(length, window, torch.device("cpu"))
+    at = torch.arange(length)
+    distance = at[:, None] - at
+    assert torch.equal(mask[0, 0], (distance >= 0) & (distance < window))
+    assert set(made) == {(mask.untyped_storage().data_ptr(), length * length)}
 
 
 def test_generation_is_left_alone():
