@@ -116,7 +116,6 @@ def test_bad_lora_fields_are_told(values: dict[str, Any], told: str) -> None:
             {"per_device_train_batch_size": 2, "steps_per_generation": 8}, 1, id="generation"
         ),
         pytest.param({"generation_batch_size": 24}, 1, id="given-size"),
-        pytest.param({"num_generations": "8"}, 1, id="a-type-error-is-left-to-check-grpo"),
     ],
 )
 def test_whole_groups_pass(grpo: dict[str, Any], processes: int) -> None:
@@ -134,6 +133,7 @@ def test_whole_groups_pass(grpo: dict[str, Any], processes: int) -> None:
         pytest.param({"generation_batch_size": 20}, 1, "batch of 20", id="given-size"),
         pytest.param({"num_generations": 1}, 1, "at least 2", id="a-group-of-one"),
         pytest.param({"num_generations": 0}, 1, "num_generations: expected 1", id="zero"),
+        pytest.param({"num_generations": "8"}, 2, "a whole number, got '8'", id="a-text"),
         pytest.param(
             {"per_device_train_batch_size": -8}, 1, "batch_size: expected 1 or more", id="negative"
         ),

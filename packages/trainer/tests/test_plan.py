@@ -139,23 +139,6 @@ def test_what_is_said_beside_the_table_is_what_was_measured() -> None:
     assert said in note
 
 
-# One H200, trl 1.15 (chunked logits), 64 completions of 256 tokens, micro-batches of 32.  The
-# prompts were real GSM8K problems of unlike lengths; the longest of a batch is taken as 200 tokens.
-@pytest.mark.parametrize(
-    ("engine", "measured_gib", "within"),
-    [
-        pytest.param("generate", 4.83, 0.05, id="generate"),
-        # a prototype that also held its graphs' own memory, which is not counted
-        pytest.param("graph", 7.11, 0.07, id="cuda-graphs"),
-    ],
-)
-def test_the_estimate_meets_the_other_machine(
-    engine: str, measured_gib: float, within: float
-) -> None:
-    asked = load(micro_batch=32, rows=64, prompt_tokens=200, liger=True, ragged=True, engine=engine)
-    assert estimate(asked).allocated == pytest.approx(measured_gib, rel=within)
-
-
 def paced(
     size: str,
     gpu: str,

@@ -107,12 +107,13 @@ def check_groups(grpo: Mapping[str, Any], processes: int = 1) -> None:
     Needs no library, so it runs before anything is imported.
 
     Raises:
-        UserError: the batch is not divisible by the group size.
+        UserError: a size is no whole number above 0, or the batch is not divisible by the group
+            size.
     """
     from_config = {name: grpo.get(name) for name in _BATCH_FIELDS}
-    if any(value is not None and type(value) is not int for value in from_config.values()):
-        return  # a wrong type: check_grpo names it better
     for name, value in from_config.items():
+        if value is not None and type(value) is not int:
+            raise UserError(f"grpo.{name}: expected a whole number, got {value!r}")
         if value is not None and value < 1:
             raise UserError(f"grpo.{name}: expected 1 or more, got {value}")
     group = from_config["num_generations"] or 8
