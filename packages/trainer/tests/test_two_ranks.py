@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -179,32 +180,42 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(
     assert holdout(root, "report-after.json") == holdout(two, "report-after.json")
 
 
-def test_a_reward_that_fails_on_one_ends_all_with_one_message(
-    runs: Path, tiny_base: Path, quick_config: QuickConfig, tmp_path: Path
-) -> None:
-    (tmp_path / "own_rewards.py").write_text(PAYS)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    root, config = runs / "two-failing", quick_config(rewards={"own_rewards:pays": 1.0})
-    ended = run_two(root, config, PYTHONPATH=path, FAILS_ON="1")
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+@dataclass(frozen=True)
+class Failed:
+    """A run that ended with an error: its folder, and how it ended."""
+
+    root: Path
+    ended: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def failed(
+    runs: Path, tiny_base: Path, quick_config: QuickConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Failed:
+    """By the other engine, 12 completions in groups of 4; the second's reward fails at step 4."""
+    code = tmp_path_factory.mktemp("rewards")
+    (code / "own_rewards.py").write_text(PAYS)
+    path = os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])
+    changes = {"rewards": {"own_rewards:pays": 1.0}, "grpo__per_device_train_batch_size": 12}
+    root = runs / "two-failing"
+    config = quick_config(**WHOLE, **changes, rollout="generate")
+    return Failed(root, run_two(root, config, PYTHONPATH=path, FAILS_ON="1"))
+
+
+def test_a_reward_that_fails_on_one_ends_all_with_one_message(failed: Failed) -> None:
+    assert failed.ended.returncode == 2
+    [line] = failed.ended.stderr.splitlines()
     assert line.startswith("error: reward function 'own_rewards:pays' at step 4 raised ZeroDivis")
     assert "Step 3 is saved" in line
-    assert (root / "checkpoints" / "checkpoint-3" / "complete.json").is_file()
+    assert (failed.root / "checkpoints" / "checkpoint-3" / "complete.json").is_file()
 
 
-def test_groups_cut_between_processes_and_the_other_engine(
-    runs: Path, one: Path, quick_config: QuickConfig
-) -> None:
-    """12 completions in groups of 4: each process completes one group and a half."""
-    changes = {"grpo__per_device_train_batch_size": 12, "grpo__max_steps": 2}
-    root = runs / "two-generate"
-    ended = run_two(root, quick_config(**WHOLE, **changes, rollout="generate"))
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert RunFolder(root).read_manifest()["rollout"] == "generate"
-    assert holdout(root, "report-before.json") == holdout(one, "report-before.json")
-    for step in (1, 2):
-        asked = [sample["question"] for sample in samples(root, step)]
+def test_groups_cut_between_processes_and_the_other_engine(one: Path, failed: Failed) -> None:
+    """Each process completes one group and a half."""
+    assert "rollout    generate (asked for)" in failed.ended.stdout
+    assert holdout(failed.root, "report-before.json") == holdout(one, "report-before.json")
+    for step in (1, 2, 3):
+        asked = [sample["question"] for sample in samples(failed.root, step)]
         assert [asked.count(question) for question in dict.fromkeys(asked)] == [4, 4, 4]
 
 
