@@ -8,8 +8,15 @@ import pytest
 
 from xmlgrpo_trainer.config import RunConfig, check_config
 
-# The real recipe with a warm start that is far too short: it writes the tags now and then.
-SHORT_TINY = {"warm_steps": 60, "warm_threads": 1}
+# The real recipe, half as wide, with a warm start that is far too short: it writes the tags now and
+# then.
+SHORT_TINY = {
+    "hidden_size": 64,
+    "head_dim": 16,
+    "mlp_size": 192,
+    "warm_steps": 60,
+    "warm_threads": 1,
+}
 
 
 def quick_raw(**changes: Any) -> dict[str, Any]:
