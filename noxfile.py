@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parent
 BIN = ROOT / ".venv" / "bin"
 PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
 SOURCES = tuple(f"packages/{package}/src" for package in PACKAGES)
+# A test computes with one thread, so each core has a process of tests; a process takes up to 2 GiB.
+# Every process makes the fixtures of a session that it needs: a run of neighbours stays together.
+PARALLEL = ("--numprocesses", "logical", "--maxprocesses", "4", "--dist", "worksteal")
 
 
 def run(session: nox.Session, tool: str, *arguments: str | Path, log: bool = True) -> None:
@@ -59,7 +62,7 @@ def secrets(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests: seconds, no network, no model."""
-    run(session, "pytest", *session.posargs)
+    run(session, "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(name="tests-rewards")
@@ -71,7 +74,7 @@ def tests_rewards(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """Tests that train, merge or evaluate the tiny model on the CPU."""
-    run(session, "pytest", "-m", "slow and not gguf and not gpu", *session.posargs)
+    run(session, "pytest", *PARALLEL, "-m", "slow and not gguf and not gpu", *session.posargs)
 
 
 @nox.session(default=False)
