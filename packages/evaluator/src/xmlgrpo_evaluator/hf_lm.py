@@ -27,7 +27,7 @@ from xmlgrpo_evaluator.hf_requests import (
 )
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured
-from xmlgrpo_rollout.weights import why_not_read
+from xmlgrpo_rollout.readable import why_not_read
 
 SLOTS_CPU, SLOTS_GPU = 64, 128
 """Replies that the engine writes at once: more save time, fewer are lost when it is interrupted."""

@@ -13,15 +13,11 @@ from torch import Tensor, nn
 
 from xmlgrpo_rollout.decode import Decoder
 from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.readable import text_device
 from xmlgrpo_rollout.reading import read_prompts
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.stops import cut_after_stop
-from xmlgrpo_rollout.weights import (
-    read_rope,
-    read_weights,
-    refresh_weights,
-    text_device,
-)
+from xmlgrpo_rollout.weights import read_rope, read_weights, refresh_weights
 
 ROWS = 1024  # completions that grow side by side at most
 ROWS_MULTIPLE, SLOTS_MULTIPLE = 8, 128  # shapes are rounded up, so that few graphs serve all

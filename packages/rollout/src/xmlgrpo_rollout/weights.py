@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xmlgrpo_rollout.readable import base_model, text_decoder, unpacked
+
 SLIDING, FULL = "sliding_attention", "full_attention"
-READABLE = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
-ROPES = ("default", "linear")  # Gemma 3's own; others may change with the length
 
 # for each kind of layer: cosine and sine for every position, (positions, head_dim)
 Rope = dict[str, tuple[Tensor, Tensor]]
@@ -142,66 +142,6 @@ def refresh_weights(weights: Gemma3Weights, model: nn.Module) -> None:
     torch._foreach_mul_(scaled, decoder.layers[0].self_attn.scaling)
 
 
-def base_model(model: nn.Module) -> Any:
-    """The transformers model inside a peft one, or the model itself."""
-    unwrap = getattr(model, "get_base_model", None)
-    return model if unwrap is None else unwrap()
-
-
-def text_decoder(base: Any) -> Any:
-    """The layers that read and write text; Gemma 3 from 4B up has a vision tower beside them."""
-    return getattr(base.model, "language_model", base.model)
-
-
-def text_device(model: nn.Module) -> torch.device:
-    """Where the text model is."""
-    device: torch.device = text_decoder(base_model(model)).embed_tokens.weight.device
-    return device
-
-
-def why_not_read(model: nn.Module) -> str | None:
-    """Why `read_weights` cannot read this model, in words for the user; None when it can."""
-    base = base_model(model)
-    if type(base).__name__ not in READABLE:
-        return f"it reads {' and '.join(READABLE)}, not {type(base).__name__}"
-    config = base.config.get_text_config()
-    if config.attn_logit_softcapping or config.final_logit_softcapping or config.attention_bias:
-        return "it knows no soft-capping and no attention bias, which this model has"
-    if config.hidden_activation != "gelu_pytorch_tanh" or config.use_bidirectional_attention:
-        return "it knows only Gemma's own activation and causal attention"
-    if any(config.rope_parameters[kind]["rope_type"] not in ROPES for kind in config.layer_types):
-        return f"it knows only these rotary embeddings: {', '.join(ROPES)}"
-    modules = {**dict(text_decoder(base).named_modules()), "lm_head": base.lm_head}
-    for name, module in modules.items():
-        reason = _why_not_merged(name, module)
-        if reason is not None:
-            return reason
-    return None
-
-
-def _why_not_merged(name: str, module: Any) -> str | None:
-    if type(module).__name__ == "ModulesToSaveWrapper":
-        return f"{name} is trained in full beside the adapter (modules_to_save)"
-    linear = getattr(module, "base_layer", module)
-    if isinstance(linear, nn.Linear) and not _is_readable(linear.weight):
-        return f"{name} is quantized in a way it does not know"
-    if linear is module:
-        return None
-    if is_plain_lora(module):
-        return None
-    return f"it merges plain LoRA only, and {name} has another adapter"
-
-
-def is_plain_lora(module: Any) -> bool:
-    """Whether a module is a projection whose adapters are W + s B A and no more."""
-    return (
-        isinstance(getattr(module, "base_layer", None), nn.Linear)
-        and hasattr(module, "lora_A")
-        and not module.lora_variant  # DoRA and its like
-        and not any(module.lora_bias.values())
-    )
-
-
 def read_rope(model: nn.Module, positions: int) -> Rope:
     """Cosine and sine of the rotary embedding for places 0 to `positions` - 1."""
     decoder = text_decoder(base_model(model))
@@ -286,23 +226,3 @@ def _write_merged(linear: Any, target: Tensor) -> None:
         weight = target
     if not adapters and not is_models_own:
         target.copy_(weight)
-
-
-def has_packed_weights(model: nn.Module) -> bool:
-    """Whether the base was loaded in 4 bits."""
-    weights = (p for p in text_decoder(base_model(model)).parameters() if not p.requires_grad)
-    return any(hasattr(weight, "quant_state") for weight in weights)
-
-
-def _is_readable(weight: Tensor) -> bool:
-    return weight.is_floating_point() or hasattr(weight, "quant_state")
-
-
-def unpacked(weight: Tensor) -> Tensor:
-    """The weight itself, or what bitsandbytes' 4 bits stand for (QLoRA, arXiv 2305.14314)."""
-    if weight.is_floating_point():
-        return weight
-    from bitsandbytes.functional import dequantize_4bit
-
-    full: Tensor = dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]  # bitsandbytes' Params4bit has it
-    return full

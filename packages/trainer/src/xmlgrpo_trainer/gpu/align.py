@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.weights import FULL, SLIDING, base_model
+from xmlgrpo_rollout.readable import base_model
+from xmlgrpo_rollout.weights import FULL, SLIDING
 
 READ = ("Gemma3TextModel", "Gemma3Model")  # they take a mask for each kind of layer
 
