@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from xmlgrpo_rewards.reply import SYSTEM, TAGS, messages, parse
 from xmlgrpo_trainer.tiny.build import digest, ensure_tiny_model
 from xmlgrpo_trainer.tiny.model import make_model
+from xmlgrpo_trainer.tiny.muon import Muon, orthogonalised
 from xmlgrpo_trainer.tiny.problems import generate
 from xmlgrpo_trainer.tiny.replicas import Replicas, single_threads
 from xmlgrpo_trainer.tiny.settings import TinySettings
@@ -275,3 +276,35 @@ class TestWarmStart:
         train_on(model, batch * 60, **settings, on_progress=lambda *now: told.append(now))
         assert told[-1][2] < 0.5 * told[0][2]
         assert not model.training
+
+
+class TestMuon:
+    @pytest.mark.parametrize(
+        "shape", [(16, 16), (48, 16), (16, 48)], ids=["square", "tall", "wide"]
+    )
+    def test_steps_are_torchs_but_for_its_rounding(self, shape):
+        torch.manual_seed(0)
+        theirs, ours = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+        fields = {"lr": 0.02, "weight_decay": 0.0, "momentum": 0.95, "adjust_lr_fn": "original"}
+        optimizers = torch.optim.Muon([theirs], **fields), Muon([ours], lr=0.02)
+        for _ in range(4):
+            theirs.grad = torch.randn(shape)
+            ours.grad = theirs.grad.clone()
+            for optimizer in optimizers:
+                optimizer.step()
+        moved = (theirs - 1).norm()
+        assert moved > 0.1
+        assert (theirs - ours).norm() / moved < 0.02
+
+    def test_all_directions_become_equally_long(self):
+        torch.manual_seed(0)
+        uneven = torch.diag(torch.tensor([8.0, 4.0, 2.0, 1.0])) @ torch.randn(4, 6)
+        lengths = torch.linalg.svdvals(orthogonalised(uneven))
+        assert torch.linalg.svdvals(uneven).max() > 5 * torch.linalg.svdvals(uneven).min()
+        assert lengths.min() > 0.5
+        assert lengths.max() < 1.5
+
+    def test_a_matrix_without_a_gradient_stays(self):
+        matrix = torch.nn.Parameter(torch.ones(3, 3))
+        Muon([matrix], lr=0.02).step()
+        assert torch.equal(matrix, torch.ones(3, 3))

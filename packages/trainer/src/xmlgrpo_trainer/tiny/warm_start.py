@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import Gemma3ForCausalLM, PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import messages
+from xmlgrpo_trainer.tiny.muon import Muon
 from xmlgrpo_trainer.tiny.replicas import PartOfLoss, Replicas, single_threads
 from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.targets import target
@@ -140,10 +141,7 @@ def _optimizers(
         is_matrix = parameter.ndim == 2 and "embed" not in name
         (matrices if is_matrix else rest).append(parameter)
     parts = [matrices[number::threads] for number in range(threads)]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(part, lr=muon_lr, weight_decay=0.0, momentum=0.95, adjust_lr_fn="original")
-        for part in parts
-    ]
+    optimizers: list[torch.optim.Optimizer] = [Muon(part, lr=muon_lr) for part in parts]
     adamw = torch.optim.AdamW(rest, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     return [*optimizers, adamw]
 
