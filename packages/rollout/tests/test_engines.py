@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PromptTuningConfig, get_peft_model
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout import static
@@ -282,6 +283,22 @@ def test_auto_says_why_it_does_not_take_the_lean_loop():
         ),
         pytest.param(
             "graph", lambda: tiny_gemma(final_logit_softcapping=30.0), "soft-capping", id="capped"
+        ),
+        pytest.param(
+            "graph",
+            lambda: get_peft_model(
+                tiny_gemma(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+            ),
+            "has a PROMPT_TUNING adapter",
+            id="prompt-tuning",
+        ),
+        pytest.param(
+            "graph",
+            lambda: with_lora(tiny_gemma(), target_modules=["q_proj", "lm_head"]),
+            "lm_head has an adapter",
+            id="lora-on-the-head",
+            # peft says that the head is tied, which is the point here
+            marks=pytest.mark.filterwarnings("ignore:.*tie_word_embeddings"),
         ),
     ],
 )

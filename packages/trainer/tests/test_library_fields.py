@@ -80,6 +80,7 @@ def test_reserved_names_are_fields_or_were_once() -> None:
         pytest.param({"r": 8, "lora_alpha": 16, "lora_dropout": 0.05}, id="numbers"),
         pytest.param({"target_modules": "all-linear"}, id="all-linear"),
         pytest.param({"target_modules": ["q_proj"]}, id="a-list-fills-a-set"),
+        pytest.param({"target_modules": r".*\.(q|k)_proj"}, id="a-pattern-of-projections"),
         pytest.param({"use_rslora": True, "init_lora_weights": "pissa"}, id="others"),
     ],
 )
@@ -97,6 +98,8 @@ def test_fields_of_lora_config_pass(values: dict[str, Any]) -> None:
         pytest.param({"target_modules": ["q_proj", "lm_head"]}, "tied weights", id="head"),
         pytest.param({"target_modules": ["embed_tokens"]}, "tied weights", id="embedding"),
         pytest.param({"target_modules": "model.embed_tokens"}, "tied weights", id="one-name"),
+        pytest.param({"target_modules": ".*(q_proj|lm_head)$"}, "tied weights", id="a-pattern"),
+        pytest.param({"target_modules": ".*(q_proj"}, "no regular expression", id="torn-pattern"),
     ],
 )
 def test_bad_lora_fields_are_told(values: dict[str, Any], told: str) -> None:

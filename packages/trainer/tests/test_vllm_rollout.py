@@ -108,6 +108,13 @@ def test_every_stop_token_reaches_vllm(lora: dict[str, Any], ours: bool) -> None
     assert ("_iter_named_params" in vars(client)) is ours
 
 
+def test_a_packed_base_is_left_to_trl() -> None:
+    model = policy(torch.float32)
+    base = model.get_base_model().model.layers[0].self_attn.q_proj.base_layer
+    base.weight = torch.nn.Parameter(torch.zeros(8, 1, dtype=torch.uint8), requires_grad=False)
+    assert not adapters_are_plain(model)
+
+
 def test_an_engine_that_computes_with_the_policys_own_tensors_is_sent_no_merged_copy() -> None:
     model = policy(torch.float32)
     model.get_base_model().vllm_engine = object()  # where Unsloth's fast_inference leaves it
@@ -117,13 +124,23 @@ def test_an_engine_that_computes_with_the_policys_own_tensors_is_sent_no_merged_
     assert "_iter_named_params" not in vars(client)
 
 
-@pytest.mark.parametrize("top_k", [-1, 0, None])
-def test_every_word_for_all_tokens_is_understood(top_k: int | None) -> None:
+@pytest.mark.parametrize(
+    ("said", "meant"), [(-1, 0), (0, 0), (None, 0), (40, 40)], ids=["vllm", "trl", "none", "some"]
+)
+def test_every_word_for_all_tokens_is_understood(said: int | None, meant: int) -> None:
     from xmlgrpo_trainer.update import rollout_sampling
 
-    arguments = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=top_k, min_p=None)
-    found = rollout_sampling(arguments, 12)  # type: ignore[arg-type]  # Unsloth's class is another
-    assert found == Sampling(12, temperature=0.7, top_p=0.9, top_k=0, min_p=0.0)
+    arguments: Any = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=said, min_p=None)
+    found = rollout_sampling(arguments, 12)
+    assert found == Sampling(12, temperature=0.7, top_p=0.9, top_k=meant, min_p=0.0)
+
+
+def test_another_number_below_zero_is_refused() -> None:
+    from xmlgrpo_trainer.update import rollout_sampling
+
+    arguments: Any = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=-7, min_p=None)
+    with pytest.raises(UserError, match="top_k: expected 0"):
+        rollout_sampling(arguments, 12)
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,10 @@ def prefill(padding_R: Tensor, length: int, window: int) -> tuple[KeyValueCache,
 
 def visible_tokens(padding_R: Tensor, length: int, window: int) -> dict[str, Tensor]:
     """For each kind of layer, which tokens each token of a left-padded prompt sees: (R, T, T)."""
-    slots_T = torch.arange(length, device=padding_R.device)
-    distance_T_T = slots_T[:, None] - slots_T
-    causal_R_T_T = (distance_T_T >= 0) & (slots_T >= padding_R[:, None])[:, None]
+    is_text_R_T = torch.arange(length, device=padding_R.device) >= padding_R[:, None]
+    # a byte a pair of tokens: whole distances of a long prompt would take eight
+    causal_T_T = padding_R.new_ones(length, length, dtype=torch.bool).tril_()
+    causal_R_T_T = causal_T_T & is_text_R_T[:, None]
     # padding sees itself: a row without anything to see would give NaN, and NaN spreads
-    causal_R_T_T |= distance_T_T == 0
-    return {FULL: causal_R_T_T, SLIDING: causal_R_T_T & (distance_T_T < window)}
+    causal_R_T_T.diagonal(dim1=1, dim2=2).fill_(True)  # noqa: FBT003 - the value is the point
+    return {FULL: causal_R_T_T, SLIDING: causal_R_T_T.triu(1 - window)}

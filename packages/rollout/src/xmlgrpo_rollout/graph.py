@@ -6,6 +6,7 @@ each prompt once for every sample.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,7 @@ class GraphEngine:
         longest = max(map(len, prompts))
         slots = _rounded(longest + sampling.max_new_tokens, SLOTS_MULTIPLE)
         completions: list[list[Completion]] = [[] for _ in prompts]
-        with torch.no_grad():
+        with torch.no_grad(), self._on_its_gpu():
             decoder = self._decoder(len(prompts) * samples, samples, slots, sampling)
             together = decoder.rows // samples
             for start in range(0, len(order), together):
@@ -88,6 +89,11 @@ class GraphEngine:
                 for place, number in enumerate(numbers):
                     completions[number] = grown[place * samples : (place + 1) * samples]
         return [completion for group in completions for completion in group]
+
+    def _on_its_gpu(self) -> AbstractContextManager[object]:
+        """Streams, graphs and Triton's kernels go to the current GPU, wherever the model is."""
+        device = text_device(self.model)
+        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
     def _decoder(self, wanted: int, samples: int, slots: int, sampling: Sampling) -> Decoder:
         """One that fits: kept from before, or made now."""

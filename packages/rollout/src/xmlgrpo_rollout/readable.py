@@ -38,12 +38,20 @@ def why_not_read(model: nn.Module) -> str | None:
         return "it knows only Gemma's own activation and causal attention"
     if any(config.rope_parameters[kind]["rope_type"] not in ROPES for kind in config.layer_types):
         return f"it knows only these rotary embeddings: {', '.join(ROPES)}"
+    return _why_no_adapter(model) or _first_reason(base)
+
+
+def _why_no_adapter(model: nn.Module) -> str | None:
+    """Why peft's own wrapper says no: not every kind of adapter lies in modules."""
+    configs: dict[str, Any] = getattr(model, "peft_config", {})
+    kinds = [config.peft_type.value for config in configs.values() if config.peft_type != "LORA"]
+    return f"it merges plain LoRA only, and this model has a {kinds[0]} adapter" if kinds else None
+
+
+def _first_reason(base: Any) -> str | None:
     modules = {**dict(text_decoder(base).named_modules()), "lm_head": base.lm_head}
-    for name, module in modules.items():
-        reason = _why_not_merged(name, module)
-        if reason is not None:
-            return reason
-    return None
+    reasons = (_why_not_merged(name, module) for name, module in modules.items())
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _why_not_merged(name: str, module: Any) -> str | None:
@@ -54,6 +62,8 @@ def _why_not_merged(name: str, module: Any) -> str | None:
         return f"{name} is quantized in a way it does not know"
     if linear is module:
         return None
+    if name == "lm_head":
+        return "lm_head has an adapter, which the embedding that it is tied to has not"
     if is_plain_lora(module):
         return None
     return f"it merges plain LoRA only, and {name} has another adapter"

@@ -31,7 +31,7 @@ from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
 from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.resolved import hold_resolved
-from xmlgrpo_trainer.run_dir import hold_identity
+from xmlgrpo_trainer.run_dir import hold_identity, write_config
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
 from xmlgrpo_trainer.selection import KeepBest, stopped_early
 from xmlgrpo_trainer.shared_engine import SharedEngine
@@ -100,6 +100,7 @@ def _fit(run: Prepared, console: Console) -> int:
         "processes": str(ranks.count),
         **run_dir.versions(),
     }
+    ranks.on_first(lambda: write_config(folder, config))
     ranks.on_first(lambda: hold_identity(folder.root / "identity.json", identity))
     ranks.on_first(lambda: hold_resolved(folder.root, run.arguments, trainer.model, ranks.count))
     ranks.on_first(

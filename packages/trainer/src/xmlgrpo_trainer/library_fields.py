@@ -6,6 +6,7 @@ annotated types are the schema, so a new release's options work here without a c
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -81,12 +82,26 @@ def check_lora(values: Mapping[str, Any]) -> None:
     targets = values.get("target_modules") or []
     named = [targets] if isinstance(targets, str) else list(targets)
     for target in named:
-        if any(target.endswith(module) for module in TIED_MODULES):
+        if any(target.endswith(module) for module in TIED_MODULES) or (
+            isinstance(targets, str) and _matches_tied(target)
+        ):
             raise UserError(
                 f"lora.target_modules: {target!r} is one of Gemma 3's tied weights "
                 f"({', '.join(TIED_MODULES)}); merging or converting to GGUF would lose the "
                 "change. Leave it out."
             )
+
+
+def _matches_tied(pattern: str) -> bool:
+    """Whether peft, which takes a text for a pattern of whole module names, would adapt them."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"lora.target_modules: {pattern!r} is no regular expression: {error}"
+        ) from None
+    names = ("lm_head", "model.embed_tokens", "model.language_model.embed_tokens")
+    return any(expression.fullmatch(name) for name in names)
 
 
 def tiny_settings(values: Mapping[str, Any]) -> "TinySettings":

@@ -61,13 +61,16 @@ def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
 
 
 def write_config(folder: RunFolder, config: RunConfig) -> None:
-    """Say what the run is of, once nothing refuses it any more."""
-    write_text(folder.config, to_yaml(config))
+    """Say what a new run is of, once nothing refuses it any more; one that goes on has said it."""
+    if not (folder.config.is_file() and _has_begun(folder)):
+        write_text(folder.config, to_yaml(config))
 
 
 def _has_begun(folder: RunFolder) -> bool:
     """Whether anything was measured or trained: a run that was refused leaves its name free."""
-    return folder.manifest.is_file() or folder.holdout.is_dir() or folder.checkpoints.is_dir()
+    # trl makes the folder of checkpoints before anything can be refused
+    has_checkpoints = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
+    return folder.manifest.is_file() or folder.holdout.is_dir() or has_checkpoints
 
 
 def _refuse_other(folder: RunFolder, config: RunConfig) -> None:

@@ -55,8 +55,6 @@ def _train(config: RunConfig, root: Path, console: Console, ranks: Ranks) -> int
                 show_end(console, run.folder.read_manifest(), run.folder)
             return 0
         prepared = prepare(config, run.folder, console, ranks)
-        if run.state == "new":
-            ranks.on_first(lambda: run_dir.write_config(run.folder, config))
         from xmlgrpo_trainer.fit import fit
 
         return fit(prepared, console)

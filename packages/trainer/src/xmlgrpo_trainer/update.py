@@ -128,7 +128,8 @@ def rollout_sampling(arguments: GRPOConfig, limit: int) -> Sampling:
         max_new_tokens=limit,
         temperature=arguments.temperature,
         top_p=arguments.top_p,
-        top_k=max(0, arguments.top_k or 0),  # beside vLLM Unsloth's own default is vLLM's, -1
+        # beside vLLM Unsloth's own default is vLLM's word for all tokens, -1
+        top_k=0 if arguments.top_k in {None, -1} else arguments.top_k,
         min_p=arguments.min_p or 0.0,
     )
 
