@@ -32,7 +32,13 @@ def test_the_plan_stays_near_what_was_measured(scripts: Any) -> None:
     plan_error = scripts.plan_error
     within = {plan_error.MEMORY: MEMORY_WITHIN, plan_error.TIME: TIME_WITHIN}
     found = [one for path in MEASURED for one in plan_error.compare(path)]
-    assert {one.file for one in found} >= {"peaks-h100.json", "speed-h200.json"}
+    assert {one.file for one in found} >= {
+        "peaks-h100.json",
+        "speed-h200.json",
+        "growth-h200.json",
+        "limits-h200.json",
+        "two-h200.json",
+    }
     assert {one.what for one in found} == {plan_error.MEMORY, plan_error.TIME}
     far = [
         f"{one.file} {one.run}: {one.what} {one.error_percent:+.0f} %"
@@ -40,6 +46,25 @@ def test_the_plan_stays_near_what_was_measured(scripts: Any) -> None:
         if not one.note and abs(one.error_percent) > within[one.what]
     ]
     assert far == []
+
+
+def test_the_time_is_that_of_the_steps_it_was_fitted_to(scripts: Any) -> None:
+    plan_error = scripts.plan_error
+    found = plan_error.compare(ROOT / "docs" / "measured" / "growth-h200.json")
+    errors = {one.run: one.error_percent for one in found if one.what == plan_error.TIME}
+    assert len(errors) == 7
+    many_prompts = {"256x256", "1024x256"}
+    assert all(abs(errors[run]) < 10 for run in errors.keys() - many_prompts), errors
+
+
+@pytest.mark.parametrize(
+    "told", [{"growth": [1]}, {"cases": {"16gb-1b": {}}}], ids=["list", "cases"]
+)
+def test_a_file_that_is_none_of_ours_is_told(scripts: Any, tmp_path: Path, told: Any) -> None:
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(UserError, match=r"odd\.json: expected what a script"):
+        scripts.plan_error.compare(path)
 
 
 def test_the_error_is_of_the_measured_figure(scripts: Any) -> None:

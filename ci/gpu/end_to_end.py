@@ -87,6 +87,19 @@ def make_model(size: str, gsm8k: Path, folder: Path, limit_s: float) -> Path:
     return model
 
 
+def given_or_made(given: Path | None, size: str, gsm8k: Path, folder: Path, limit_s: float) -> Path:
+    """The model folder that the command line names, or a random model.
+
+    Raises:
+        UserError: there is no model in the folder, or none could be made.
+    """
+    if given is None:
+        return make_model(size, gsm8k, folder, limit_s)
+    if not (given / "config.json").is_file():
+        raise UserError(f"--model: expected a model folder, found no config.json in {given}")
+    return given.resolve()
+
+
 def train(bench: Bench, variant: Variant) -> bool:
     """Train one variant; whether it finished."""
     place = bench.folder / variant.name
@@ -229,7 +242,7 @@ def main() -> int:
     asked = parser().parse_args()
     variants = [v for v in VARIANTS if (v.name in asked.only if asked.only else not v.is_extra)]
     with tempfile.TemporaryDirectory(prefix="end-to-end-") as scratch:
-        model = asked.model or make_model(asked.size, asked.gsm8k, Path(scratch), asked.limit_s)
+        model = given_or_made(asked.model, asked.size, asked.gsm8k, Path(scratch), asked.limit_s)
         bench = Bench(
             model=model.resolve(),
             gsm8k=asked.gsm8k.resolve(),

@@ -31,7 +31,9 @@ from xmlgrpo_trainer.plan.memory import estimate
 from xmlgrpo_trainer.plan.shapes import GEMMA_3
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-LONGEST_PROMPT = 198  # python ci/gpu/prompt_lengths.py --gsm8k FOLDER --steps 10, also of 2 steps
+# tokens by prompts a step: python ci/gpu/prompt_lengths.py --gsm8k FOLDER --steps 6 --prompts 32
+LONGEST_PROMPTS = {1: 198, 2: 198, 4: 198, 8: 198, 32: 216, 128: 216}
+SCALING_PROMPT = 228  # of the 20 steps of two-h200.json, from all of GSM8K's train split
 MEMORY, TIME = "peak GiB", "step s"
 
 
@@ -75,7 +77,13 @@ def compare(path: Path) -> list[Comparison]:
         raise UserError(f"{path}: expected a JSON file of measurements: {error}") from None
     for key, read in READERS.items():
         if isinstance(told, dict) and key in told:
-            return list(read(path.name, told))
+            try:
+                return list(read(path.name, told))
+            except (KeyError, TypeError, AttributeError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise UserError(
+                    f"{path}: expected what a script of ci/gpu writes under {key!r} ({reason})"
+                ) from None
     return []
 
 
@@ -141,7 +149,8 @@ def of_growth(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
             step_growth.variant(case), named(told["size"]), Path("gsm8k"), work
         )
         gpu = nearest_gpu(result["hardware"]["device"], 0.0)
-        yield from compared(file, name, result, config=check_config(raw, file), gpu=gpu)
+        seen = result | {"prompt_tokens": LONGEST_PROMPTS[work.prompts]}
+        yield from compared(file, name, seen, config=check_config(raw, file), gpu=gpu)
 
 
 def of_limits(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
@@ -176,7 +185,8 @@ def of_scaling(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
         kept = [word for word in told["overrides"] if not word.startswith("data.source=")]
         config = load_config(path, kept)
         name = f"{result['gpus']} GPU(s)"
-        yield from compared(file, name, result, config=config, gpu=gpu, gpus=result["gpus"])
+        seen = result | {"prompt_tokens": SCALING_PROMPT}
+        yield from compared(file, name, seen, config=config, gpu=gpu, gpus=result["gpus"])
 
 
 def compared(
@@ -190,7 +200,10 @@ def compared(
     gpus: int = 1,
 ) -> Iterator[Comparison]:
     """Memory and step time of a run, where they were measured."""
-    prompt = min(measured.get("prompt_tokens") or LONGEST_PROMPT, config.data.max_prompt_tokens)
+    prompt = min(
+        measured.get("prompt_tokens") or LONGEST_PROMPTS[speed.PROMPTS],
+        config.data.max_prompt_tokens,
+    )
     shorter = changed(config, {"data.max_prompt_tokens": prompt})
     plan, seen = (make_plan(c, gpu, gpus, has_liger=True) for c in (config, shorter))
     memory = measured.get("memory")

@@ -13,7 +13,7 @@ from random_model import SIZES, texts_of, train_tokenizer
 from speed import GROUP, PROMPTS, VARIANTS, Work, configuration
 from trl.trainer.utils import RepeatSampler
 
-from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.config import check_config
 from xmlgrpo_trainer.data import drop_long, load_problems
@@ -29,6 +29,10 @@ def main() -> int:
         "--prompts", type=int, default=PROMPTS, help="of a step; default: %(default)s"
     )
     asked = made.parse_args()
+    if not (asked.gsm8k / "train.jsonl").is_file():
+        raise UserError(f"expected train.jsonl in the folder of GSM8K, found none in {asked.gsm8k}")
+    if min(asked.steps, asked.prompts) < 1:
+        raise UserError("--steps and --prompts: expected 1 or more")
     longest = longest_prompts(asked.gsm8k.resolve(), asked.steps, asked.prompts)
     print(*longest)
     print(f"longest {max(longest)}, padded to {sum(longest) / len(longest):.0f} on average")
@@ -36,7 +40,7 @@ def main() -> int:
 
 
 def longest_prompts(gsm8k: Path, steps: int, prompts: int) -> list[int]:
-    """Tokens of the longest prompt of each step."""
+    """Tokens of the longest prompt of each step; fewer steps where the problems end before."""
     raw = configuration(VARIANTS[0], Path("random"), gsm8k, Work(256))
     config = check_config(raw, "speed.py's configuration")
     tokenizer = train_tokenizer(texts_of(gsm8k / "train.jsonl"), SIZES["1b"].vocabulary)

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 from child import run_child
-from end_to_end import make_model
+from end_to_end import given_or_made
 from variants import ALL_OF_IT
 from variants import VLLM as VLLM_ENVIRONMENT
 
@@ -191,11 +191,11 @@ def main() -> int:
     }
     with tempfile.TemporaryDirectory(prefix="speed-") as scratch:
         folder, gsm8k = Path(scratch), asked.gsm8k.resolve()
-        model = asked.model or make_model(asked.size, gsm8k, folder, asked.limit_s)
+        model = given_or_made(asked.model, asked.size, gsm8k, folder, asked.limit_s)
         for variant in variants:
             result = measure(
                 variant,
-                model.resolve(),
+                model,
                 gsm8k,
                 folder,
                 work=Work(asked.tokens),

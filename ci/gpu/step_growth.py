@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from end_to_end import make_model
+from end_to_end import given_or_made
 from speed import GROUP, WHOLE, Variant, Work, line, measure
 
 from xmlgrpo_rewards.errors import run_command
@@ -76,12 +76,10 @@ def main() -> int:
     found: dict[str, Any] = {"size": asked.size, "completions_each": GROUP, "growth": {}}
     with tempfile.TemporaryDirectory(prefix="growth-") as scratch:
         folder, gsm8k = Path(scratch), asked.gsm8k.resolve()
-        model = asked.model or make_model(asked.size, gsm8k, folder, asked.limit_s)
+        model = given_or_made(asked.model, asked.size, gsm8k, folder, asked.limit_s)
         for case in cases:
             work = Work(case.tokens, case.completions // GROUP)
-            result = measure(
-                variant(case), model.resolve(), gsm8k, folder, work=work, limit_s=asked.limit_s
-            )
+            result = measure(variant(case), model, gsm8k, folder, work=work, limit_s=asked.limit_s)
             found["growth"][case.name] = {
                 "completions": case.completions,
                 "tokens": case.tokens,

@@ -93,3 +93,11 @@ def test_a_switched_off_adapter_stays_off():
 )
 def test_other_adapters_are_left_to_peft(changes):
     assert fuse_lora(adapted(**changes)) == 0
+
+
+def test_a_projection_with_a_bias_stays_as_peft_made_it():
+    model = adapted()
+    model.get_base_model().second.base_layer.bias = nn.Parameter(torch.ones(8))
+    expected = model(torch.ones(3, 12))
+    assert fuse_lora(model) == 1
+    torch.testing.assert_close(model(torch.ones(3, 12)), expected)
