@@ -26,16 +26,16 @@ GRAPH_REACHED = 0.4
 # 64 rows on an H200.
 GRAPH_LAYER_S = 66e-6
 
-# Our training step (`xmlgrpo_trainer.gpu`), an H200's.  A pass without gradient took 0.117 s for
-# 4.6e13 FLOP, texts being padded to 143 + 256 tokens on average: that share of the data sheet's
-# rate.
+# Our training step (`xmlgrpo_trainer.gpu`), an H200's.  A pass without gradient took 0.117 s (what
+# the correction added in docs/measured/speed-h200.json) for 4.6e13 FLOP, texts being padded to 143
+# + 256 tokens on average: that share of the data sheet's rate.
 OURS_REACHED = 0.39
 # What is left of steps of 16 and of 64 completions beside rollout and arithmetic
 # (docs/measured/growth-h200.json): trl's own work on a batch, rewards, merging the adapter, the
 # optimiser, logs.
 OURS_STEP_S = 0.1
-# A sliding layer that sees less than the text needs a mask, and with one attention is slow: steps
-# of 1,024 and 2,048 tokens took 0.5 and 2.0 s more than without (the same file).
+# A sliding layer that sees less than the whole text needs a mask, and torch's attention with a mask
+# is slow: fitted to the steps of 1,024 and 2,048 tokens (the same file).
 MASKED_REACHED = 0.05
 # Kernels of a layer and micro-batch are launched no faster, forwards and backwards (judgement: some
 # 120 launches); a third of it forwards.
