@@ -9,6 +9,7 @@ scaled by the data sheets' rates.
 
 from dataclasses import dataclass
 
+from xmlgrpo_trainer.plan.activations import masked_layers
 from xmlgrpo_trainer.plan.gpus import Gpu
 from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.memory import estimate
@@ -156,7 +157,7 @@ def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
 def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> float:
     """Of one text; attention's backward pass is 2.5 forward ones, and masks save nothing."""
     shape = load.shape
-    unmasked = shape.layers - _masked_layers(load)
+    unmasked = shape.layers - masked_layers(load)
     return (
         2.0 * passes * load.length * shape.projection_weights
         + 2.0 * head_passes * load.completion_tokens * _head_weights(load)
@@ -166,15 +167,7 @@ def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> flo
 
 def _masked_flop(load: Load) -> float:
     """Of one text's forward pass through the attention that needs a mask."""
-    return _masked_layers(load) * _mix_flop(load)
-
-
-def _masked_layers(load: Load) -> int:
-    """Sliding layers, where a text is longer than their window."""
-    shape = load.shape
-    if shape.window is None or load.length <= shape.window:
-        return 0
-    return shape.layers - shape.layers // shape.full_every
+    return masked_layers(load) * _mix_flop(load)
 
 
 def _mix_flop(load: Load) -> float:
