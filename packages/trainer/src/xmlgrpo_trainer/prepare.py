@@ -119,7 +119,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
     check_lora(config.lora)
     if config.model.name == TINY:
         tiny_settings(config.model.tiny)
-    from xmlgrpo_trainer.update import build_arguments
+    from xmlgrpo_trainer.update import build_arguments, rollout_sampling
 
     arguments = build_arguments(
         config,
@@ -128,6 +128,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         [reward.weight for reward in rewards],
         ranks.count,
     )
+    rollout_sampling(arguments, completion_limit(config))
     if placement.backend == "unsloth" and vllm_share(config, arguments) is not None:
         check_shared_vllm(config.model.revision, arguments)
     if ranks.is_first:

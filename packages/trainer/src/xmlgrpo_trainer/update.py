@@ -123,7 +123,11 @@ def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:
 
 
 def rollout_sampling(arguments: GRPOConfig, limit: int) -> Sampling:
-    """How completions are drawn, `limit` tokens at most."""
+    """How completions are drawn, `limit` tokens at most.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
     return Sampling(
         max_new_tokens=limit,
         temperature=arguments.temperature,
