@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from xmlgrpo_trainer.gpu.align import align_left, near, places
+from xmlgrpo_trainer.gpu.window import NAME
 
 WINDOW = 8
 
@@ -64,7 +65,7 @@ def hidden_and_gradients(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> l
     seen = hidden[mask.bool()]
     # not the sum of squares: the last norm makes that a constant, whose gradient is nothing
     torch.manual_seed(2)
-    (seen * torch.randn(seen.shape)).sum().backward()
+    (seen * torch.randn(seen.shape).to(seen)).sum().backward()
     return [seen.detach(), *(p.grad for p in model.base_model.parameters() if p.grad is not None)]
 
 
@@ -96,6 +97,48 @@ def test_text_beside_a_vision_tower_gives_what_it_gave_with_a_mask():
     expected = model(**asked).logits[mask.bool()]
     assert align_left(model)
     torch.testing.assert_close(model(**asked).logits[mask.bool()], expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "computed-again"])
+def test_windows_without_masks_are_no_further_from_exact_than_masks(
+    checkpointing: bool,
+) -> None:
+    ids, mask = (one.to("cuda") for one in batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)]))
+
+    def learnt(dtype: torch.dtype, *, aligned: bool) -> list[torch.Tensor]:
+        model = small().to("cuda", torch.bfloat16).to(dtype).train()
+        if aligned:
+            assert align_left(model)
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        return [one.float().cpu() for one in hidden_and_gradients(model, ids, mask)]
+
+    exact = learnt(torch.float32, aligned=False)
+    errors = []
+    for aligned in (False, True):
+        found = learnt(torch.bfloat16, aligned=aligned)
+        assert len(found) == len(exact) > 20
+        errors.append(
+            max(
+                ((one - other).norm() / other.norm()).item()
+                for one, other in zip(found, exact, strict=True)
+            )
+        )
+    masked, windowed = errors
+    assert windowed < 1.5 * masked < 0.3
+
+
+def test_an_aligned_models_layers_read_the_window() -> None:
+    for model in (small(), with_vision()):
+        assert align_left(model)
+        read = {
+            one.config._attn_implementation
+            for one in model.modules()
+            if type(one).__name__ == "Gemma3Attention"
+        }
+        assert read == {NAME}
+        assert NAME not in model.config.to_json_string(), "a saved model names it not"
 
 
 @pytest.mark.parametrize("make", [small, with_vision])

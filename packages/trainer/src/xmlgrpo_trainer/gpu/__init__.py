@@ -1,9 +1,10 @@
 """What makes trl's and peft's training step fast on one GPU, and changes no result but by rounding.
 
 A step of a small model spends its time in launches and in passes over the logits, not in products.
-`lora` computes an adapted projection in three products without passes in between; `align` lets
-attention do without a mask; `logprobs` turns hidden states into log-probabilities without ever
-holding whole logits; `scoring` bounds the pass without gradient, which long completions need.
+`lora` computes an adapted projection in three products without passes in between; `align` and
+`window` let attention do without masks; `logprobs` turns hidden states into log-probabilities
+without ever holding whole logits; `scoring` bounds the pass without gradient, which long
+completions need.
 """
 
 from typing import Any

@@ -98,7 +98,7 @@ def masked_layers(load: Load) -> int:
     shape = load.shape
     if load.ragged and not load.aligned:
         return shape.layers
-    if shape.window is None or load.length <= shape.window:
+    if shape.window is None or load.length <= shape.window or load.windowed:
         return 0
     return shape.layers - shape.layers // shape.full_every
 

@@ -29,6 +29,7 @@ class Load:
         fused_lora: each adapted projection is one of those operations; not with dropout or DoRA.
         ragged: prompts of unlike lengths, so that texts are padded and attention is masked ...
         aligned: ... unless `xmlgrpo_trainer.gpu.align` puts the padding behind the text.
+        windowed: `xmlgrpo_trainer.gpu.window` does without masks past a sliding window too.
         second_pass: log-probabilities of a reference, of an old policy or of the policy that an
             engine has rounded are needed too.
         vllm_gib: what vLLM takes for itself.
@@ -54,6 +55,7 @@ class Load:
     fused_lora: bool = False
     ragged: bool = True
     aligned: bool = False
+    windowed: bool = False
     second_pass: bool = False
     vllm_gib: float = 0.0
     room_gib: float | None = None

@@ -155,24 +155,36 @@ def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
 
 
 def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> float:
-    """Of one text; attention's backward pass is 2.5 forward ones, and masks save nothing."""
+    """Of one text, but for attention with a mask; attention backwards is 2.5 forward ones."""
     shape = load.shape
-    unmasked = shape.layers - masked_layers(load)
     return (
         2.0 * passes * load.length * shape.projection_weights
         + 2.0 * head_passes * load.completion_tokens * _head_weights(load)
-        + mixes * unmasked * _mix_flop(load)
+        + mixes * _unmasked_flop(load)
     )
 
 
+def _unmasked_flop(load: Load) -> float:
+    """Of one text's forward pass through attention without a mask."""
+    shape, length = load.shape, load.length
+    sliding = shape.layers - shape.layers // shape.full_every
+    if load.windowed and shape.window is not None and length > shape.window:
+        # pairs of tokens that a window shows; at its own length as many as all pairs
+        pairs = sliding * (2 * length - shape.window) * shape.window
+        pairs += (shape.layers - sliding) * length**2
+    else:
+        pairs = (shape.layers - masked_layers(load)) * length**2
+    return pairs * _pair_flop(load)
+
+
 def _masked_flop(load: Load) -> float:
-    """Of one text's forward pass through the attention that needs a mask."""
-    return masked_layers(load) * _mix_flop(load)
+    """Of one text's forward pass through the attention that needs a mask, which saves nothing."""
+    return masked_layers(load) * load.length**2 * _pair_flop(load)
 
 
-def _mix_flop(load: Load) -> float:
-    """Of one text and one layer: scores, and values summed."""
-    return 4.0 * load.length**2 * load.shape.heads * load.shape.head_dim
+def _pair_flop(load: Load) -> float:
+    """Of two tokens in one layer: their scores, and values summed."""
+    return 4.0 * load.shape.heads * load.shape.head_dim
 
 
 def _head_weights(load: Load) -> int:

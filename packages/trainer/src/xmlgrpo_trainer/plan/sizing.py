@@ -179,6 +179,7 @@ def load_on_gpu(
         liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
         ours=ours,
         aligned=ours and bytes_a_number < 4,
+        windowed=ours and bytes_a_number < 4 and gpu is not None and gpu.bfloat16,
         fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
         second_pass=fields["beta"] > 0 or planned.reuse > 1 or corrected,
         vllm_gib=vllm_gib if engine == "vllm" else 0.0,
