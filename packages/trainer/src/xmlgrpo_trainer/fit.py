@@ -1,6 +1,9 @@
 """The training itself: baseline, GRPO with its callbacks, the end; resumed where it stopped."""
 
+import gc
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +164,8 @@ def _train(
             take_over(resumed, trainer)  # trl's loop would train one step more
             return
     try:
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        with set_aside():
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except RewardError as error:
         step_start.restore(trainer.state)
         saved = _save_now(trainer, run.ranks)
@@ -170,6 +174,20 @@ def _train(
         raise run.ranks.everywhere(error) from None
     finally:
         stopper.release()
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Keep the objects that are there out of Python's collections until the end.
+
+    The libraries have made half a million, and a full look at them stops a step for 0.3 to 0.7 s.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _save_now(trainer: Any, ranks: Ranks) -> str:
