@@ -141,6 +141,7 @@ def check_layer(
             liger=liger,
             ragged=padding > 0,
             aligned=aligned,
+            windowed=aligned and device == "cuda",
         )
         masked = masked_layers(load)
         mask = mask_bytes(load, ROWS) if masked else 0
