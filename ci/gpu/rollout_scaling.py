@@ -3,7 +3,9 @@
     python ci/gpu/rollout_scaling.py --out rollout.json
 
 Random weights with a LoRA adapter; prompts of 150 random tokens, eight completions each, every one
-as long as it may be.  Each setting is captured and run once before it is timed.
+as long as it may be.  Each setting is captured and run once before it is timed.  `floor_ms` is what
+a token takes at least: all weights and every row's cache, half grown, are read once, at the data
+sheet's bandwidth.
 """
 
 import argparse
@@ -18,6 +20,8 @@ from random_model import SIZES, random_weights
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.run_folder import write_json
 from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_trainer.plan.gpus import nearest_gpu
+from xmlgrpo_trainer.plan.shapes import ModelShape
 
 if TYPE_CHECKING:
     from xmlgrpo_rollout.graph import GraphEngine
@@ -40,6 +44,17 @@ FORBIDDING = (
     Sampling(64, temperature=1.0, min_p=0.1),
 )
 REPEATS = 3
+NUMBER_BYTES = 2  # bfloat16
+
+
+def floor_ms(shape: ModelShape, gpu_name: str, rows: int, new_tokens: int) -> float | None:
+    """Milliseconds a token in which a GPU can read what it must; None for an unknown GPU."""
+    gpu = nearest_gpu(gpu_name, 0.0)
+    if gpu is None or gpu.bandwidth_gb_s is None:
+        return None
+    filled = shape.cached_tokens(PROMPT_TOKENS + new_tokens // 2)
+    read_bytes = shape.weights * NUMBER_BYTES + shape.cache_bytes(rows * filled, NUMBER_BYTES)
+    return round(read_bytes / (gpu.bandwidth_gb_s * 1e9) * 1e3, 3)
 
 
 def timed(engine: "GraphEngine", rows: int, sampling: Sampling) -> dict[str, Any]:
@@ -86,6 +101,9 @@ def main() -> None:
     samplings += [(64, sampling) for sampling in FORBIDDING]
     for rows, sampling in samplings:
         result = timed(engine, rows, sampling)
+        result["floor_ms"] = floor_ms(
+            SIZES[asked.size], found["device"], rows, sampling.max_new_tokens
+        )
         limits = {"top_k": sampling.top_k, "top_p": sampling.top_p, "min_p": sampling.min_p}
         found["settings"].append(result | (limits if sampling.forbids else {}))
         write_json(asked.out, found)

@@ -20,23 +20,24 @@ from xmlgrpo_trainer.plan.sizing import Schedule
 DECODE_LAYER_S = 0.0029
 # The same with our LoRA projection: 14.2 s a step of 256 tokens, less the update (H200).
 OURS_DECODE_LAYER_S = 0.00205
-# The graph engine reads weights and cache at this share of the data sheet's bandwidth: 2.0, 3.3,
-# 5.2 and 9.6 ms a token for 16, 256, 512 and 1,024 rows of the 1B (H100, docs/results.md) ...
-GRAPH_REACHED = 0.4
-# ... and needs at least this for one layer's kernels: 2.0 ms for 16 rows, 0.45 s for 256 tokens of
-# 64 rows on an H200.
-GRAPH_LAYER_S = 66e-6
+# The graph engine reads weights and cache at this share of the data sheet's bandwidth: 2.7, 4.3 and
+# 7.7 ms a token for 256, 512 and 1,024 rows of the 1B (docs/measured/rollout-h200.json) ...
+GRAPH_REACHED = 0.36
+# ... and needs at least this for one layer's kernels: 1.56 to 1.73 ms a token for 64 rows of 256 to
+# 4,096 tokens (the same file).
+GRAPH_LAYER_S = 64e-6
 
 # Our training step (`xmlgrpo_trainer.gpu`), an H200's.  A pass without gradient took 0.117 s (what
 # the correction added in docs/measured/speed-h200.json) for 4.6e13 FLOP, texts being padded to 143
 # + 256 tokens on average: that share of the data sheet's rate.
 OURS_REACHED = 0.39
-# What is left of steps of 16 and of 64 completions beside rollout and arithmetic
-# (docs/measured/growth-h200.json): trl's own work on a batch, rewards, merging the adapter, the
-# optimiser, logs.
-OURS_STEP_S = 0.1
-# A sliding layer that sees less than the whole text needs a mask, and torch's attention with a mask
-# is slow: fitted to the steps of 1,024 and 2,048 tokens (the same file).
+# What is left of steps beside rollout and arithmetic (docs/measured/growth-h200.json): merging the
+# adapter, the optimiser and logs; and, for each token of a completion, text, rewards and trl's own.
+OURS_STEP_S = 0.08
+OURS_TOKEN_S = 3e-6
+# Where a sliding layer sees less than the whole text and the window's kernel is not there, it needs
+# a mask, and torch's attention with a mask is slow: fitted to steps of 1,024 and 2,048 tokens with
+# masks, 3.52 and 7.85 s (docs/results.md).
 MASKED_REACHED = 0.05
 # Kernels of a layer and micro-batch are launched no faster, forwards and backwards (judgement: some
 # 120 launches); a third of it forwards.
@@ -143,7 +144,8 @@ def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
     again = int(load.checkpointing)
     flop = texts * _flop(load, passes=2 + again, head_passes=2 + int(load.liger), mixes=3.5 + again)
     masked_flop = texts * (3.5 + again) * _masked_flop(load)
-    step_s = max(flop / rate, planned.micro_batches * layers * OURS_LAYER_S) + OURS_STEP_S
+    step_s = max(flop / rate, planned.micro_batches * layers * OURS_LAYER_S)
+    step_s += OURS_STEP_S + texts * load.completion_tokens * OURS_TOKEN_S
     step_s += masked_flop / (rate * MASKED_REACHED / OURS_REACHED)
     if not load.second_pass:
         return step_s
