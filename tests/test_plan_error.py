@@ -14,7 +14,7 @@ from xmlgrpo_rewards.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = sorted((ROOT / "docs" / "measured").glob("*.json"))
 SCRIPTS = ROOT / "ci" / "gpu"
-MEMORY_WITHIN, TIME_WITHIN = 10, 45  # per cent, of the plan's own error
+MEMORY_WITHIN, TIME_WITHIN = 5, 40  # per cent, of the plan's own error
 
 
 @pytest.fixture(scope="module")
