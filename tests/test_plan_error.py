@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.plan.gpus import nearest_gpu
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = sorted((ROOT / "docs" / "measured").glob("*.json"))
@@ -21,17 +22,21 @@ MEMORY_WITHIN, TIME_WITHIN = 5, 40  # per cent, of the plan's own error
 def scripts() -> Iterator[SimpleNamespace]:
     """The scripts, which stand beside each other and in no package."""
     sys.path.insert(0, str(SCRIPTS))
+    import comparisons
     import limits
+    import limits_cases
     import plan_error
 
-    yield SimpleNamespace(limits=limits, plan_error=plan_error)
+    yield SimpleNamespace(
+        comparisons=comparisons, limits=limits, cases=limits_cases.CASES, plan_error=plan_error
+    )
     sys.path.remove(str(SCRIPTS))
 
 
 def test_the_plan_stays_near_what_was_measured(scripts: Any) -> None:
-    plan_error = scripts.plan_error
-    within = {plan_error.MEMORY: MEMORY_WITHIN, plan_error.TIME: TIME_WITHIN}
-    found = [one for path in MEASURED for one in plan_error.compare(path)]
+    comparisons = scripts.comparisons
+    within = {comparisons.MEMORY: MEMORY_WITHIN, comparisons.TIME: TIME_WITHIN}
+    found = [one for path in MEASURED for one in comparisons.compare(path)]
     assert {one.file for one in found} >= {
         "peaks-h100.json",
         "speed-h200.json",
@@ -39,7 +44,7 @@ def test_the_plan_stays_near_what_was_measured(scripts: Any) -> None:
         "limits-h200.json",
         "two-h200.json",
     }
-    assert {one.what for one in found} == {plan_error.MEMORY, plan_error.TIME}
+    assert {one.what for one in found} == {comparisons.MEMORY, comparisons.TIME}
     far = [
         f"{one.file} {one.run}: {one.what} {one.error_percent:+.0f} %"
         for one in found
@@ -49,9 +54,9 @@ def test_the_plan_stays_near_what_was_measured(scripts: Any) -> None:
 
 
 def test_the_time_is_that_of_the_steps_it_was_fitted_to(scripts: Any) -> None:
-    plan_error = scripts.plan_error
-    found = plan_error.compare(ROOT / "docs" / "measured" / "growth-h200.json")
-    errors = {one.run: one.error_percent for one in found if one.what == plan_error.TIME}
+    comparisons = scripts.comparisons
+    found = comparisons.compare(ROOT / "docs" / "measured" / "growth-h200.json")
+    errors = {one.run: one.error_percent for one in found if one.what == comparisons.TIME}
     assert len(errors) == 8
     many_prompts = {"1024x256"}
     assert all(abs(errors[run]) < 10 for run in errors.keys() - many_prompts), errors
@@ -64,15 +69,15 @@ def test_a_file_that_is_none_of_ours_is_told(scripts: Any, tmp_path: Path, told:
     path = tmp_path / "odd.json"
     path.write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(UserError, match=r"odd\.json: expected what a script"):
-        scripts.plan_error.compare(path)
+        scripts.comparisons.compare(path)
 
 
 def test_the_error_is_of_the_measured_figure(scripts: Any) -> None:
-    plan_error = scripts.plan_error
-    one = plan_error.Comparison("f", "r", plan_error.TIME, measured=2.0, configured=3.0, seen=1.0)
+    comparisons = scripts.comparisons
+    one = comparisons.Comparison("f", "r", comparisons.TIME, measured=2.0, configured=3.0, seen=1.0)
     assert one.configured_percent == pytest.approx(50)
     assert one.error_percent == pytest.approx(-50)
-    row = plan_error.table([one]).splitlines()[-1]
+    row = scripts.plan_error.table([one]).splitlines()[-1]
     assert row == "| f | r | step s | 2.00 | 3.00 | +50.0 % | 1.00 | -50.0 % |"
 
 
@@ -92,11 +97,11 @@ def limits_file(folder: Path, case_name: str) -> Path:
 
 
 def test_limits_are_read_and_what_failed_is_no_peak(scripts: Any, tmp_path: Path) -> None:
-    plan_error = scripts.plan_error
-    found = plan_error.compare(limits_file(tmp_path, scripts.limits.CASES[0].name))
+    comparisons = scripts.comparisons
+    found = comparisons.compare(limits_file(tmp_path, scripts.cases[0].name))
     assert [(one.run, one.what, one.measured) for one in found] == [
-        ("16gb-1b-2048", plan_error.MEMORY, 6.5),
-        ("16gb-1b-2048", plan_error.TIME, 8.0),
+        ("16gb-1b-2048", comparisons.MEMORY, 6.5),
+        ("16gb-1b-2048", comparisons.TIME, 8.0),
     ]
     assert found[0].configured < 15.6
 
@@ -111,7 +116,7 @@ def test_scaling_is_planned_for_each_number_of_gpus(scripts: Any, tmp_path: Path
         "runs": [{"gpus": n, "step_s": 2.0 / n, "hardware": hardware} for n in (1, 2)],
     }
     path.write_text(json.dumps(told), encoding="utf-8")
-    one, two = scripts.plan_error.compare(path)
+    one, two = scripts.comparisons.compare(path)
     assert (one.run, two.run) == ("1 GPU(s)", "2 GPU(s)")
     assert two.configured < one.configured
 
@@ -120,18 +125,18 @@ def test_what_is_no_measurement_is_told(scripts: Any, tmp_path: Path) -> None:
     path = tmp_path / "notes.json"
     path.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="expected a JSON file of measurements"):
-        scripts.plan_error.compare(path)
+        scripts.comparisons.compare(path)
     path.write_text("[]", encoding="utf-8")
-    assert scripts.plan_error.compare(path) == []
+    assert scripts.comparisons.compare(path) == []
 
 
 def test_a_limit_is_sought_between_a_length_that_fits_and_one_that_does_not(
     scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = scripts.limits
-    case = limits.CASES[0]
+    case = scripts.cases[0]
     bench = limits.Bench(
-        card=limits.nearest_gpu("NVIDIA H200", 0.0),
+        card=nearest_gpu("NVIDIA H200", 0.0),
         models={case.size: Path(f"gemma-3-{case.size}-random")},
         gsm8k=tmp_path,
         folder=tmp_path,

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from child import run_child
-from end_to_end import make_model
+from model_folder import make_model
 from random_model import SIZES
 
 from xmlgrpo_evaluator.result import read_result

@@ -13,14 +13,13 @@ import argparse
 import json
 import tempfile
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import yaml
 from child import run_child
-from end_to_end import given_or_made
+from model_folder import given_or_made
+from step_times import steady_step, whole_steps
 from variants import ALL_OF_IT
 from variants import VLLM as VLLM_ENVIRONMENT
 
@@ -30,7 +29,6 @@ from xmlgrpo_trainer.metrics_log import read_log
 
 HERE = Path(__file__).resolve().parent
 PROMPTS, GROUP = 8, 8
-WARM_STEPS = 2  # the first ones compile, capture and plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +140,14 @@ def measure(
         limit_s=limit_s,
     )
     rows = [row for row in read_log(run.metrics).rows.values() if "loss" in row]
-    whole_s = [after["time"] - before["time"] for before, after in pairwise(rows)]
-    steady_s = whole_s[WARM_STEPS - 1 :]
+    steady_s = steady_step(rows)
     last = rows[-1] if rows else {}
     return {
         "exit_code": ended["exit_code"],
         "ending": ended["ending"],
         "whole_run_s": ended["seconds"],
-        "step_s": round(median(steady_s), 3) if steady_s else None,
-        "step_s_all": [round(value, 3) for value in whole_s],
+        "step_s": None if steady_s is None else round(steady_s, 3),
+        "step_s_all": [round(value, 3) for value in whole_steps(rows)],
         "mean_tokens": last.get("completions/mean_length"),
         "mismatch": {name: value for name, value in last.items() if name.startswith("sampling/")},
         "memory": json.loads(memory.read_text()) if memory.is_file() else None,

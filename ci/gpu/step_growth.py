@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from end_to_end import given_or_made
+from model_folder import given_or_made
 from speed import GROUP, WHOLE, Variant, Work, line, measure
 
 from xmlgrpo_rewards.errors import run_command

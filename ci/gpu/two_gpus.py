@@ -14,18 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 from random_model import SIZES, make_random_model
+from step_times import WARM_STEPS, steady_step, whole_steps
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.run_folder import write_json
 from xmlgrpo_trainer.metrics_log import read_log
 
-WARM_STEPS = 2  # the first steps compile, capture and fill caches
 KEPT = ("step", "reward", "reward_std", "step_time", "completions/mean_length", "grad_norm")
 
 
@@ -79,13 +78,15 @@ def measured(config: str, gpus: int, run: Path, overrides: list[str]) -> dict[st
     if code:
         raise UserError(f"the run with {gpus} process(es) ended with exit code {code}")
     rows = [row for row in read_log(run / "metrics.jsonl").rows.values() if "loss" in row]
+    steady_s = steady_step(rows)
+    if steady_s is None:
+        raise UserError(f"the run with {gpus} process(es) ended after {len(rows)} warm steps")
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    whole_s = [after["time"] - before["time"] for before, after in pairwise(rows)]
     return {
         "gpus": gpus,
         "whole_run_s": round(time.monotonic() - began, 1),
-        "step_s": round(median(whole_s[WARM_STEPS - 1 :]), 4),
-        "step_s_all": [round(value, 4) for value in whole_s],
+        "step_s": round(steady_s, 4),
+        "step_s_all": [round(value, 4) for value in whole_steps(rows)],
         "trl_step_s": round(median(row["step_time"] for row in rows[WARM_STEPS:]), 4),
         "steps": [{name: row.get(name) for name in KEPT} for row in rows],
         "holdout": manifest["holdout"],
