@@ -89,9 +89,9 @@ def limits_file(folder: Path, case_name: str) -> Path:
         "step_s": [9.0, 8.0],
         "memory": {"allocated_gib": 6.5, "reserved_gib": 7.0},
     }
-    case = {"tried": [attempt, attempt | {"tokens": 4096, "ran": False, "memory": None}]}
+    case = {"jobs": 1, "tried": [attempt, attempt | {"tokens": 4096, "ran": False, "memory": None}]}
     path = folder / "limits-x.json"
-    told = {"card": "NVIDIA H200", "jobs": 1, "cases": {case_name: case}}
+    told = {"card": "NVIDIA H200", "cases": {case_name: case}}
     path.write_text(json.dumps(told), encoding="utf-8")
     return path
 
@@ -141,6 +141,7 @@ def test_a_limit_is_sought_between_a_length_that_fits_and_one_that_does_not(
         gsm8k=tmp_path,
         folder=tmp_path,
         lengths=limits.LENGTHS,
+        jobs=1,
         step_s=60,
         limit_s=60,
         deadline=float("inf"),

@@ -164,7 +164,8 @@ def of_limits(file: str, told: dict[str, Any]) -> Iterator[Comparison]:
             raw = limits_cases.configuration(
                 case, named(case.size), Path("gsm8k"), tried["tokens"], tried["prompts"]
             )
-            step_s = tried["step_s"][-1] if told["jobs"] == 1 and tried["step_s"] else None
+            is_alone = result["jobs"] == 1  # of others at once a time says nothing
+            step_s = tried["step_s"][-1] if is_alone and tried["step_s"] else None
             measured = {"memory": tried["memory"], "step_s": step_s}
             config = check_config(raw, file)
             run = f"{name}-{tried['tokens']}"

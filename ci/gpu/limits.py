@@ -114,6 +114,7 @@ def find_limit(case: Case, bench: Bench) -> dict[str, Any]:
     place = bench.lengths.index(fitting[-1]) if fitting else 0
     result: dict[str, Any] = {
         **dataclasses.asdict(case),
+        "jobs": bench.jobs,
         "plan_says_fits": fitting[-1] if fitting else None,
         "plan_says_fits_with_all_prompts": max(
             (n for n in bench.lengths if planned(case, bench, n, PROMPTS[:1])[0].fits), default=None
@@ -193,7 +194,6 @@ def main() -> int:
         "card": card and card.name,
         "completions_each": GROUP,
         "steps": STEPS,
-        "jobs": asked.jobs,
         "not_tried": {c.name: "larger than this GPU" for c in too_large},
         "versions": {**versions(), **further_versions()},
         "cases": kept_cases(asked.out),
@@ -210,6 +210,7 @@ def main() -> int:
             gsm8k=gsm8k,
             folder=folder,
             lengths=TINY_LENGTHS if asked.size else LENGTHS,
+            jobs=asked.jobs,
             step_s=asked.step_s,
             limit_s=asked.limit_s,
             deadline=began + asked.budget_s,

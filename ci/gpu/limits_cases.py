@@ -52,6 +52,7 @@ class Bench:
         gsm8k: folder of the problems.
         folder: for run folders.
         lengths: of completions, that are tried.
+        jobs: cases at a time.
         step_s: longest step, by the plan.
         limit_s: longest process.
         deadline: when all must be over, by `time.monotonic`.
@@ -65,6 +66,7 @@ class Bench:
     gsm8k: Path
     folder: Path
     lengths: tuple[int, ...]
+    jobs: int
     step_s: float
     limit_s: float
     deadline: float

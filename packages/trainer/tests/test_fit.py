@@ -3,7 +3,7 @@
 import gc
 from contextlib import suppress
 
-from xmlgrpo_trainer.fit import set_aside
+from xmlgrpo_trainer.fit import objects_set_aside
 
 
 def test_old_objects_are_looked_at_by_no_collection_until_the_end() -> None:
@@ -17,7 +17,7 @@ def test_old_objects_are_looked_at_by_no_collection_until_the_end() -> None:
     before = len(gc.get_objects())
     gc.callbacks.append(note)
     try:
-        with suppress(KeyboardInterrupt), set_aside():
+        with suppress(KeyboardInterrupt), objects_set_aside():
             looked_at.clear()
             gc.collect()
             raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from xmlgrpo_trainer.gpu.align import align_left, near, places
-from xmlgrpo_trainer.gpu.window import NAME
+from xmlgrpo_trainer.gpu.window import NAME, has_kernel
 
 WINDOW = 8
 
@@ -110,6 +110,7 @@ def test_windows_without_masks_are_no_further_from_exact_than_masks(
         model = small().to("cuda", torch.bfloat16).to(dtype).train()
         if aligned:
             assert align_left(model)
+            assert has_kernel(model.config, ids.device, model.dtype)
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return [one.float().cpu() for one in hidden_and_gradients(model, ids, mask)]
@@ -139,6 +140,61 @@ def test_an_aligned_models_layers_read_the_window() -> None:
         }
         assert read == {NAME}
         assert NAME not in model.config.to_json_string(), "a saved model names it not"
+
+
+def with_a_mask(*arguments: torch.Tensor, **told: Any) -> torch.Tensor:
+    """`varlen_attn` by torch's own attention, for texts of one length."""
+    rows, length = told["cu_seq_q"].numel() - 1, told["max_q"]
+    query, key, value = (one.unflatten(0, (rows, length)).transpose(1, 2) for one in arguments)
+    before, after = told["window_size"]
+    at = torch.arange(length)
+    distance = at[:, None] - at
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=(distance <= before) & (distance >= -after),
+        scale=told["scale"],
+        enable_gqa=True,
+    )
+    return mixed.transpose(1, 2).flatten(0, 1)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "computed-again"])
+def test_the_whole_path_through_the_windows_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+    checkpointing: bool,
+) -> None:
+    ids, mask = batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)])
+    expected = hidden_and_gradients(small().train(), ids, mask)
+    calls = []
+
+    def counted(*arguments: Any, **told: Any) -> torch.Tensor:
+        calls.append(told["window_size"])
+        return with_a_mask(*arguments, **told)
+
+    monkeypatch.setattr("xmlgrpo_trainer.gpu.window.varlen_attn", counted)
+    monkeypatch.setattr("xmlgrpo_trainer.gpu.align.has_kernel", lambda *_told: True)
+    model = small().train()
+    align_left(model)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    found = hidden_and_gradients(model, ids, mask)
+    assert set(calls) == {(WINDOW - 1, 0)}
+    assert len(calls) == (4 if checkpointing else 2), "the sliding layers, and once more"
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
+
+
+def test_an_attention_chosen_afterwards_gets_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmlgrpo_trainer.gpu.align.has_kernel", lambda *_told: True)
+    ids, mask = batch([(3, 15, 4), (0, 22, 0)])
+    expected = hidden_and_gradients(small(), ids, mask)
+    model = small()
+    align_left(model)
+    model.set_attn_implementation("sdpa")
+    for one, other in zip(hidden_and_gradients(model, ids, mask), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize("make", [small, with_vision])

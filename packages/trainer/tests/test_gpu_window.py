@@ -115,6 +115,8 @@ def config(**changes: Any) -> Any:
         pytest.param((9, 0), "cpu", torch.bfloat16, {}, False, id="cpu"),
         pytest.param((9, 0), "cuda", torch.bfloat16, {"head_dim": 288}, False, id="wide-head"),
         pytest.param((9, 0), "cuda", torch.bfloat16, {"head_dim": 20}, False, id="odd-head"),
+        pytest.param((8, 9), "cuda", torch.bfloat16, {"head_dim": 208}, False, id="between-heads"),
+        pytest.param((9, 0), "cuda", torch.bfloat16, {"has_flash": False}, False, id="no-flash"),
         pytest.param(
             (9, 0), "cuda", torch.bfloat16, {"attention_dropout": 0.1}, False, id="dropout"
         ),
@@ -129,5 +131,8 @@ def test_where_the_kernel_can_be_used(
     *,
     expected: bool,
 ) -> None:
+    changes = dict(changes)
+    has_flash = changes.pop("has_flash", True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: has_flash)
     assert has_kernel(config(**changes), torch.device(device), dtype) is expected

@@ -15,7 +15,7 @@ from xmlgrpo_trainer.plan.gpus import TABLE, find_gpu
 from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.memory import Peak, estimate
-from xmlgrpo_trainer.plan.pace import Pace, pace
+from xmlgrpo_trainer.plan.pace import Pace, pace, unmasked_flop
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape, find_shape, read_shape
 from xmlgrpo_trainer.plan.sizing import schedule
 from xmlgrpo_trainer.plan.view import MEASURED_ON_GPU
@@ -429,6 +429,48 @@ def test_what_a_figure_rests_on_is_said() -> None:
     assert not any("liger-kernel is not installed here" in note for note in liger.notes)
     assert liger.peak.total < plain.peak.total
     assert any("every prompt is counted as 512 tokens" in note for note in liger.notes)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "aligned", "windowed"),
+    [
+        pytest.param({}, "H100", True, True, id="bfloat16"),
+        pytest.param({"attn_implementation": "sdpa"}, "H100", True, True, id="sdpa-by-name"),
+        pytest.param({"attn_implementation": "eager"}, "H100", False, False, id="eager"),
+        pytest.param({"dtype": "float32"}, "H100", False, False, id="float32"),
+        pytest.param({"backend": "unsloth"}, "H100", False, False, id="unsloth"),
+        pytest.param({"dtype": "bfloat16"}, "T4", True, False, id="bfloat16-emulated"),
+        pytest.param({}, "T4", False, False, id="t4"),
+    ],
+)
+def test_masks_are_planned_where_attention_gets_them(
+    model: dict[str, object], gpu: str, *, aligned: bool, windowed: bool
+) -> None:
+    named = {"name": "gemma-3-1b", "backend": "plain"} | model
+    asked = make_plan(check_config({"model": named}, "a test"), find_gpu(gpu)).load
+    assert (asked.aligned, asked.windowed) == (aligned, windowed)
+
+
+@pytest.mark.parametrize(
+    ("aligned", "windowed", "layers_with_all", "layers_with_near"),
+    [
+        pytest.param(True, True, 4, 22, id="windows"),
+        pytest.param(True, False, 4, 0, id="masks-in-sliding-layers"),
+        pytest.param(False, False, 0, 0, id="masks-in-all"),
+        pytest.param(False, True, 0, 0, id="windows-do-not-help-padded-texts"),
+    ],
+)
+def test_attention_without_a_mask_computes_the_pairs_that_are_seen(
+    *, aligned: bool, windowed: bool, layers_with_all: int, layers_with_near: int
+) -> None:
+    found = make_plan(gemma(grpo={"max_completion_length": 1024}), find_gpu("H100")).load
+    asked = dataclasses.replace(found, aligned=aligned, windowed=windowed)
+    length, window = asked.length, 512
+    assert length == 1536
+    near = sum(abs(one - other) < window for one in range(length) for other in range(length))
+    pairs = layers_with_all * length**2 + layers_with_near * near
+    # a pair's score and its share of the values, 2 x 256 products and sums each, in 4 heads
+    assert unmasked_flop(asked) == pytest.approx(pairs * 4 * 256 * 4, rel=0.002)
 
 
 def test_dropout_and_dora_take_pefts_own_projection() -> None:

@@ -62,7 +62,8 @@ def _forward(
     there_B_T, back_B_T = places(attention_mask)
     config, length = body.config.get_text_config(), input_ids.shape[1]
     masks: dict[str, Tensor | None] = {FULL: None, SLIDING: None}
-    if not has_kernel(config, input_ids.device, body.dtype):
+    reads_windows = config._attn_implementation == NAME  # noqa: SLF001 - somebody may change it
+    if not reads_windows or not has_kernel(config, input_ids.device, body.dtype):
         masks[SLIDING] = near(length, config.sliding_window, input_ids.device)
     found = type(body).forward(
         body, input_ids=input_ids.gather(1, there_B_T), attention_mask=masks, use_cache=False

@@ -1,8 +1,8 @@
 """Attention of a sliding layer without a mask, where a text is longer than the window.
 
 A mask keeps torch from its flash kernel, and the kernel that reads one computes every pair of
-tokens: at 2,048 tokens three quarters of them are outside Gemma 3's window of 512.  The flash
-kernel (arXiv 2307.08691) takes the window as two numbers and leaves out what it does not see.
+tokens: at 2,048 tokens three quarters of them come later or lie outside Gemma 3's window of 512.
+The flash kernel (arXiv 2307.08691) takes the window as two numbers and leaves them out.
 """
 
 import inspect
@@ -17,11 +17,11 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "xmlgrpo_window"  # with "flash" or "sdpa" in it transformers would take it for its own
 HALF = (torch.bfloat16, torch.float16)
-LARGEST_HEAD, HEAD_MULTIPLE = 256, 8
+HEAD_MULTIPLE, LARGEST_HEAD, GEMMA_HEAD = 8, 192, 256  # between the two only some GPUs train
 AMPERE = (8, 0)
 # torch 2.12 wants it said that key heads are shared; 2.11 asks nothing and shares them
-_ASKS = "enable_gqa" in inspect.signature(varlen_attn).parameters
-_SHARED: dict[str, Any] = {"enable_gqa": True} if _ASKS else {}
+_TELLS_GQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
+_GQA: dict[str, Any] = {"enable_gqa": True} if _TELLS_GQA else {}
 
 
 def take_windows(config: Any) -> None:
@@ -36,17 +36,20 @@ def take_windows(config: Any) -> None:
 
 
 def has_kernel(config: Any, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `attend` can do without a mask: a bfloat16 GPU, and heads that the kernel knows.
+    """Whether `attend` can do without a mask: half precision on a GPU whose kernel knows the heads.
 
     Args:
         config: of the text model.
         device: that it is on.
         dtype: of its weights; under autocast what that casts to counts instead.
     """
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < AMPERE:
+    if device.type != "cuda" or not torch.backends.cuda.is_flash_attention_available():
         return False
-    is_known = config.head_dim <= LARGEST_HEAD and config.head_dim % HEAD_MULTIPLE == 0
-    return is_known and not config.attention_dropout and _computed(device, dtype) in HALF
+    if torch.cuda.get_device_capability(device) < AMPERE:
+        return False
+    width = config.head_dim
+    is_known = width % HEAD_MULTIPLE == 0 and (width <= LARGEST_HEAD or width == GEMMA_HEAD)
+    return is_known and not config.attention_dropout and _number_type(device, dtype) in HALF
 
 
 def attend(
@@ -83,27 +86,27 @@ def attend(
     device = query_B_H_T_D.device
     starts = torch.arange(0, (rows + 1) * length, length, device=device, dtype=torch.int32)
     mixed_BT_H_D: Any = varlen_attn(  # its type allows for a second tensor, which is not asked for
-        _in_a_row(query_B_H_T_D),
-        _in_a_row(key_B_K_T_D),
-        _in_a_row(value_B_K_T_D),
+        _packed(query_B_H_T_D),
+        _packed(key_B_K_T_D),
+        _packed(value_B_K_T_D),
         cu_seq_q=starts,
         cu_seq_k=starts,
         max_q=length,
         max_k=length,
         scale=scaling,
         window_size=(sliding_window - 1, 0),  # it counts the tokens before, and none behind
-        **_SHARED,
+        **_GQA,
     )
     return mixed_BT_H_D.view(rows, length, heads, width), None
 
 
-def _in_a_row(values_B_H_T_D: Tensor) -> Tensor:
+def _packed(values_B_H_T_D: Tensor) -> Tensor:
     """All texts' tokens one after another, (B x T, H, D), in the type that is computed with."""
     in_order = values_B_H_T_D.transpose(1, 2).flatten(0, 1)
-    return in_order.to(_computed(in_order.device, in_order.dtype))
+    return in_order.to(_number_type(in_order.device, in_order.dtype))
 
 
-def _computed(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+def _number_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """Autocast knows torch's own attention and not this one."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)

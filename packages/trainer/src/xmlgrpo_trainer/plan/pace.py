@@ -20,10 +20,13 @@ from xmlgrpo_trainer.plan.sizing import Schedule
 DECODE_LAYER_S = 0.0029
 # The same with our LoRA projection: 14.2 s a step of 256 tokens, less the update (H200).
 OURS_DECODE_LAYER_S = 0.00205
-# The graph engine reads weights and cache at this share of the data sheet's bandwidth: 2.7, 4.3 and
-# 7.7 ms a token for 256, 512 and 1,024 rows of the 1B (docs/measured/rollout-h200.json) ...
-GRAPH_REACHED = 0.36
-# ... and needs at least this for one layer's kernels: 1.56 to 1.73 ms a token for 64 rows of 256 to
+# The graph engine reads weights at this share of the data sheet's bandwidth, judged by the step of
+# 70 s of the 4B (docs/measured/limits-h200.json) ...
+GRAPH_WEIGHTS_REACHED = 0.6
+# ... and the cache, half grown, with all that each row's token costs, at this one: 2.7, 4.3 and 7.7
+# ms a token for 256, 512 and 1,024 rows of the 1B (docs/measured/rollout-h200.json).
+GRAPH_CACHE_REACHED = 0.22
+# It needs at least this for one layer's kernels: 1.56 to 1.73 ms a token for 64 rows of 256 to
 # 4,096 tokens (the same file).
 GRAPH_LAYER_S = 64e-6
 
@@ -32,7 +35,7 @@ GRAPH_LAYER_S = 64e-6
 # + 256 tokens on average: that share of the data sheet's rate.
 OURS_REACHED = 0.39
 # What is left of steps beside rollout and arithmetic (docs/measured/growth-h200.json): merging the
-# adapter, the optimiser and logs; and, for each token of a completion, text, rewards and trl's own.
+# adapter, the optimiser and logs; and for each token of a completion: text, rewards, metrics.
 OURS_STEP_S = 0.08
 OURS_TOKEN_S = 3e-6
 # Where a sliding layer sees less than the whole text and the window's kernel is not there, it needs
@@ -115,10 +118,12 @@ def _token_s(load: Load, gpu: Gpu) -> float:
     peak = estimate(load)
     bandwidth = (gpu.bandwidth_gb_s or 0.0) * 1e9
     if load.engine == "graph":
-        filled = load.shape.cached_tokens(load.length)
-        read_bytes = float(load.shape.cache_bytes(load.rows * filled, load.number_bytes))
-        read_bytes += load.shape.weights * load.number_bytes
-        return max(load.shape.layers * GRAPH_LAYER_S, read_bytes / (bandwidth * GRAPH_REACHED))
+        filled = load.shape.cached_tokens(load.prompt_tokens + load.completion_tokens // 2)
+        cache_bytes = load.shape.cache_bytes(load.rows * filled, load.number_bytes)
+        weight_bytes = load.shape.weights * load.number_bytes
+        read_s = weight_bytes / (bandwidth * GRAPH_WEIGHTS_REACHED)
+        read_s += cache_bytes / (bandwidth * GRAPH_CACHE_REACHED)
+        return max(load.shape.layers * GRAPH_LAYER_S, read_s)
     read_bytes = (peak.weights + peak.cache) * 2**30
     layer_s = OURS_DECODE_LAYER_S if load.fused_lora else DECODE_LAYER_S
     return max(load.shape.layers * layer_s, read_bytes / (bandwidth * REACHED))
@@ -162,20 +167,19 @@ def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> flo
     return (
         2.0 * passes * load.length * shape.projection_weights
         + 2.0 * head_passes * load.completion_tokens * _head_weights(load)
-        + mixes * _unmasked_flop(load)
+        + mixes * unmasked_flop(load)
     )
 
 
-def _unmasked_flop(load: Load) -> float:
+def unmasked_flop(load: Load) -> float:
     """Of one text's forward pass through attention without a mask."""
     shape, length = load.shape, load.length
-    sliding = shape.layers - shape.layers // shape.full_every
-    if load.windowed and shape.window is not None and length > shape.window:
-        # pairs of tokens that a window shows; at its own length as many as all pairs
-        pairs = sliding * (2 * length - shape.window) * shape.window
-        pairs += (shape.layers - sliding) * length**2
-    else:
-        pairs = (shape.layers - masked_layers(load)) * length**2
+    masked = masked_layers(load)
+    pairs = (shape.layers - masked) * length**2
+    if not masked and shape.window is not None and length > shape.window:
+        # what is further apart than the window, on both sides, as length**2 has both halves
+        sliding = shape.layers - shape.layers // shape.full_every
+        pairs -= sliding * (length - shape.window) ** 2
     return pairs * _pair_flop(load)
 
 

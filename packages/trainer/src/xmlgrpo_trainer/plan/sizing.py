@@ -156,6 +156,7 @@ def load_on_gpu(
     # several processes, too: update.build_trainer asks only for a GPU and the plain backend
     ours = gpu is not None and config.model.backend != "unsloth"
     bytes_a_number = number_bytes(config, gpu)
+    aligned = ours and bytes_a_number < 4 and config.model.attn_implementation in {None, "sdpa"}
     rounds = engine == "vllm" or (engine == "graph" and bytes_a_number < 4)
     # of a batch that is used once, our loss corrects by what it computes anyway (mismatch.py)
     uses = (fields["steps_per_generation"] or planned.micro_batches) * fields["num_iterations"]
@@ -178,8 +179,8 @@ def load_on_gpu(
         checkpointing=bool(checkpointing),
         liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
         ours=ours,
-        aligned=ours and bytes_a_number < 4,
-        windowed=ours and bytes_a_number < 4 and gpu is not None and gpu.bfloat16,
+        aligned=aligned,
+        windowed=aligned and gpu is not None and gpu.bfloat16,
         fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
         second_pass=fields["beta"] > 0 or planned.reuse > 1 or corrected,
         vllm_gib=vllm_gib if engine == "vllm" else 0.0,
