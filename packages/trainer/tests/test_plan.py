@@ -473,6 +473,23 @@ def test_attention_without_a_mask_computes_the_pairs_that_are_seen(
     assert unmasked_flop(asked) == pytest.approx(pairs * 4 * 256 * 4, rel=0.002)
 
 
+@pytest.mark.parametrize(("tokens", "seconds"), [(1024, 3.52), (2048, 7.85)])
+def test_a_step_with_masks_takes_what_it_took(tokens: int, seconds: float) -> None:
+    # of docs/results.md, "How a step grows"; prompts of at most 198 tokens
+    grpo = {
+        "max_completion_length": tokens,
+        "per_device_train_batch_size": 16384 // tokens,
+        "gradient_accumulation_steps": 64 * tokens // 16384,
+        "gradient_checkpointing": False,
+    }
+    config = gemma(grpo=grpo, data={"source": "hub", "max_prompt_tokens": 198})
+    planned = make_plan(config, find_gpu("H200"), has_liger=True)
+    masked = dataclasses.replace(planned.load, windowed=False)
+    found = pace(planned.schedule, masked, planned.gpu)
+    assert found is not None
+    assert found.rollout_s + found.update_s == pytest.approx(seconds, rel=0.1)
+
+
 def test_dropout_and_dora_take_pefts_own_projection() -> None:
     for name, value in (("lora_dropout", 0.1), ("use_dora", True)):
         asked = make_plan(gemma(lora={name: value}), find_gpu("H100")).load

@@ -77,7 +77,9 @@ def choose_placement(config: ModelConfig) -> Placement:
         )
     dtype = config.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        # emulated, as on a T4, it would be slower than float32
+        is_bfloat = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = "bfloat16" if is_bfloat else "float32"
         if device == "cuda" and dtype == "float32":
             reason += "; this GPU has no bfloat16 and Gemma 3 overflows in float16, so float32"
     return Placement(backend=backend, device=device, dtype=dtype, reason=reason)

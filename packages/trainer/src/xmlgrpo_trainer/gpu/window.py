@@ -16,7 +16,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "xmlgrpo_window"  # with "flash" or "sdpa" in it transformers would take it for its own
-HALF = (torch.bfloat16, torch.float16)
 HEAD_MULTIPLE, LARGEST_HEAD, GEMMA_HEAD = 8, 192, 256  # between the two only some GPUs train
 AMPERE = (8, 0)
 # torch 2.12 wants it said that key heads are shared; 2.11 asks nothing and shares them
@@ -36,7 +35,7 @@ def take_windows(config: Any) -> None:
 
 
 def has_kernel(config: Any, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `attend` can do without a mask: half precision on a GPU whose kernel knows the heads.
+    """Whether `attend` can do without a mask: bfloat16 on a GPU whose kernel knows the heads.
 
     Args:
         config: of the text model.
@@ -49,7 +48,9 @@ def has_kernel(config: Any, device: torch.device, dtype: torch.dtype) -> bool:
         return False
     width = config.head_dim
     is_known = width % HEAD_MULTIPLE == 0 and (width <= LARGEST_HEAD or width == GEMMA_HEAD)
-    return is_known and not config.attention_dropout and _number_type(device, dtype) in HALF
+    return (
+        is_known and not config.attention_dropout and _number_type(device, dtype) == torch.bfloat16
+    )
 
 
 def attend(
@@ -68,7 +69,8 @@ def attend(
     Args:
         module: the attention layer.
         query_B_H_T_D, key_B_K_T_D, value_B_K_T_D: H a multiple of K.
-        attention_mask: None means causal, from the first token on.
+        attention_mask: None means causal, from the first token on; past the window only where
+            `has_kernel` holds.
         sliding_window: tokens that a token sees, itself among them; None for all.
         scaling: of the scores.
         named: further arguments of transformers' function.
