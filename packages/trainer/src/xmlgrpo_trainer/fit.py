@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.checkpoint import (
@@ -126,7 +126,7 @@ def _fit(run: Prepared, console: Console) -> int:
     try:
         _train(trainer, run, step_start, stopper, console)
     finally:
-        watch.progress.stop()
+        watch.stage.stop()
     if stopper.received is not None:
         console.print(
             f"[yellow]{signal.Signals(stopper.received).name}[/]: saved at step "
@@ -209,9 +209,8 @@ def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
     if earlier is not None:
         return earlier
     problems = run.problems.report
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        asked = bar.add_task("baseline", total=len(problems))
-        before = take(exam, problems, 0, lambda done: bar.update(asked, completed=done))
+    with Stage(console, "baseline", total=len(problems), unit="problems") as stage:
+        before = take(exam, problems, 0, stage.update)
     ranks.on_first(lambda: save_result(path, before))
     console.print(
         f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "

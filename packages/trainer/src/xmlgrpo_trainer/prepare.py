@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_rewards.total import WeightedReward, load_rewards
+from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_trainer.config import TINY, RunConfig
 from xmlgrpo_trainer.data import Problems, drop_long, load_problems
@@ -159,18 +159,9 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
     from xmlgrpo_trainer.failures import failures_in_words
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[rate]}  left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
     said = False
 
-    def on_progress(step: int, steps: int, loss: float, tokens_per_s: float) -> None:
+    def on_progress(step: int, steps: int, loss: float, _tokens_per_s: float) -> None:
         nonlocal said
         if not said:
             console.print(
@@ -179,12 +170,10 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
                 highlight=False,
             )
             said = True
-        bar.update(item, completed=step, total=steps, rate=f"{tokens_per_s:,.0f} tokens/s")
-        if not console.is_terminal and (step % 200 == 0 or step == steps):
-            console.print(f"warm start {step}/{steps}  loss {loss:.3f}", highlight=False)
+            stage.count_from(step, steps)
+        stage.update(step, note=f"loss {loss:.3f}")
 
-    with failures_in_words(runs), bar:
-        item = bar.add_task("warm start", total=None, rate="")
+    with failures_in_words(runs), Stage(console, "warm start", unit="steps") as stage:
         settings = tiny_settings(config.model.tiny)
         folder = ensure_tiny_model(runs / "base", settings, config.seed, on_progress)
     return str(folder.resolve())

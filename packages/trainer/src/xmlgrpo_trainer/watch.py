@@ -8,17 +8,16 @@ after it.
 import json
 import math
 import time
-from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_text
 from xmlgrpo_rewards.task import Task
+from xmlgrpo_rollout.progress import Stage, clock
 from xmlgrpo_trainer.config import WatchConfig
 from xmlgrpo_trainer.holdout import WORKED
 from xmlgrpo_trainer.metrics_log import append_row
@@ -52,33 +51,18 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.batch = batch
         self.config = config
         self.console = console
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps  {task.fields[rate]}  left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._bar: Any = None
-        self._began = self._step_began = time.monotonic()
-        self._first_step = 0
+        self.stage = Stage(console, "training", unit="steps")
+        self._step_began = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock and the bar."""
-        self._began = time.monotonic()
-        self._first_step = state.global_step
         if self.ranks.is_first:
-            self.progress.start()
-            self._bar = self.progress.add_task(
-                "training", total=state.max_steps, completed=state.global_step, rate=""
-            )
+            self.stage.start()
+            self.stage.count_from(state.global_step, state.max_steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the bar away."""
-        self.progress.stop()
+        self.stage.stop()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note when the step began."""
@@ -133,9 +117,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
 
     def _show(self, state: Any, row: dict[str, Any], batch: ScoredBatch, seconds: float) -> None:
         step, last = state.global_step, state.max_steps
-        self.progress.update(self._bar, completed=step, rate=f"{seconds:.2f} s/step")
-        mean_s = (time.monotonic() - self._began) / max(1, step - self._first_step)
-        left = timedelta(seconds=round((last - step) * mean_s))
+        self.stage.update(step)
+        left = clock(self.stage.left_s or 0)
         clipped = row.get("completions/clipped_ratio") or 0.0
         self.console.print(
             f"[bold]step {step:>{len(str(last))}}/{last}[/]"
@@ -148,6 +131,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             + f"  [dim]grad {row.get('grad_norm') or 0:.2f}  {seconds:.2f} s  left {left}[/]",
             highlight=False,
         )
+        self.stage.spoken()
         if step == 1 or step % self.config.samples_every == 0:
             self._show_sample(batch)
 

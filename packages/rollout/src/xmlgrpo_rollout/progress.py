@@ -1,0 +1,194 @@
+"""How far a stage has come: the one bar of all commands, and plain lines where no bar can be drawn.
+
+On a terminal a stage is a bar with its count, rate and time left, which goes away at the end.  Into
+a pipe, a file or a terminal without cursor movement (`TERM=dumb`) it is a plain line after two
+seconds and every few seconds from then on, so that no stage is silent for ten seconds.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+FIRST_LINE_S = 2.0
+NEXT_LINES_S = 8.0
+BAR_COLUMNS = 40  # at most
+FIGURES_COLUMNS = 44  # what the figures take beside a bar, about
+MB, GB = 1e6, 1e9
+
+
+class Stage:
+    """Shows one stage; a context manager, or `start` and `stop`.
+
+    Other lines may be printed to the same console meanwhile: they appear above the bar.
+
+    Args:
+        console: where to; one that is `quiet` shows nothing.
+        words: what is being done, in a few words.
+        total: how many there are to do; None while that is not known, which shows the time passed
+            in place of the time left.
+        unit: what is counted, in the plural; `bytes` are shown as MB or GB.
+        done: how many are done already; they say nothing about the rate.
+        poll: asked for the number done whenever something is drawn, for work that does not report.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        words: str,
+        *,
+        total: float | None = None,
+        unit: str = "",
+        done: float = 0,
+        poll: Callable[[], float] | None = None,
+    ) -> None:
+        self._console, self._words, self._unit, self._poll = console, words, unit, poll
+        self._done, self._total, self._note = done, total, ""
+        self._begin(done)
+        self._draws = console.is_interactive and not console.quiet
+        room = console.width - len(words) - FIGURES_COLUMNS
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(max(4, min(BAR_COLUMNS, room))),
+            _Figures(self),
+            console=console,
+            transient=True,
+            disable=not self._draws,
+        )
+        self._bar = self._progress.add_task(words, total=total)
+        self._ended = Event()
+        self._speaker: Thread | None = None
+
+    def _begin(self, done: float) -> None:
+        self._began = self._counted_s = time.monotonic()
+        self._first = done
+
+    def start(self) -> None:
+        """Show it from now on."""
+        self._begin(self._done)
+        self._spoke = self._began
+        self._progress.update(self._bar, completed=self._done)
+        self._progress.start()
+        if not (self._draws or self._console.quiet):
+            self._speaker = Thread(target=self._speak, name="progress", daemon=True)
+            self._speaker.start()
+
+    def stop(self) -> None:
+        """Take it away; a second call does nothing."""
+        self._progress.stop()
+        self._ended.set()
+        if self._speaker is not None:
+            self._speaker.join()
+            self._speaker = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def count_from(self, done: float, total: float | None) -> None:
+        """What is counted begins only now: the rate is measured from here."""
+        self._begin(done)
+        self._done, self._total = done, total
+        self._progress.update(self._bar, completed=done, total=total)
+
+    def update(self, done: float, *, note: str = "") -> None:
+        """So many are done now.
+
+        Args:
+            note: a few words behind the figures, where there is room.
+        """
+        self._done, self._note = done, note
+        self._counted_s = time.monotonic()
+        self._progress.update(self._bar, completed=done)
+
+    def spoken(self) -> None:
+        """Something was printed about this stage: no plain line for a while."""
+        self._spoke = time.monotonic()
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left at the mean rate since the beginning; None when nothing is known.
+
+        Between two updates it counts down: what has not been reported may be done all the same.
+        """
+        new = self._done - self._first
+        if self._total is None or new <= 0:
+            return None
+        estimate = (self._total - self._done) * (self._counted_s - self._began) / new
+        return max(0.0, estimate - (time.monotonic() - self._counted_s))
+
+    def figures(self) -> str:
+        """Count, rate and time left, as far as they are known, else the time passed."""
+        if self._poll is not None and (done := self._poll()) != self._done:
+            self.update(done, note=self._note)
+        known = [] if not self._unit else [counted(self._done, self._total, self._unit)]
+        new, seconds = self._done - self._first, self._counted_s - self._began
+        if self._unit and new > 0 and seconds > 0:
+            known.append(rate(new / seconds, self._unit))
+        left_s = self.left_s
+        if left_s is None:
+            known.append(clock(time.monotonic() - self._began))
+        else:
+            known.append(f"left {clock(left_s)}")
+        return "  ".join([*known, self._note] if self._note else known)
+
+    def _speak(self) -> None:
+        """Print plain lines until the end; the body of a thread."""
+        patience_s = FIRST_LINE_S
+        while not self._ended.wait(max(0.1, self._spoke + patience_s - time.monotonic())):
+            if time.monotonic() < self._spoke + patience_s:
+                continue
+            self._console.print(
+                Text(f"{self._words}  {self.figures()}"), highlight=False, soft_wrap=True
+            )
+            self.spoken()
+            patience_s = NEXT_LINES_S
+
+
+class _Figures(ProgressColumn):
+    """A stage's figures beside its bar."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def render(self, task: Task) -> Text:
+        return Text(self._stage.figures(), style="progress.remaining", no_wrap=True)
+
+
+def counted(done: float, total: float | None, unit: str) -> str:
+    """`400/1,400 steps`, `12.5/730.0 MB`; without a total `400 steps`."""
+    digits = ",.0f"
+    if unit == "bytes":
+        scale, unit = (GB, "GB") if max(done, total or 0) >= GB else (MB, "MB")
+        done, total, digits = done / scale, total and total / scale, ",.1f"
+    shown = f"{done:{digits}}"
+    return f"{shown} {unit}" if total is None else f"{shown}/{total:{digits}} {unit}"
+
+
+def rate(per_s: float, unit: str) -> str:
+    """`43/s`, `2.5 MB/s`; under one a second `2.3 s each`."""
+    if unit == "bytes":
+        return f"{per_s / MB:,.1f} MB/s"
+    if per_s < 1:
+        return f"{1 / per_s:.1f} s each"
+    return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.1f}/s"
+
+
+def clock(seconds: float) -> str:
+    """`0:00:43`: hours too, since a run may take more than one."""
+    return str(timedelta(seconds=round(seconds)))
