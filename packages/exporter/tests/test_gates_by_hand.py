@@ -80,6 +80,7 @@ def test_answers(answer, silent, passed):
         "load_s": 0.1,
         "peak_gib": 0.5,
         "greedy_tokens_per_s": 9.0,
+        "threads": 1,
         "finish_reason": "stop",
     }
     assert judged(answers_gate(result, 1.0, 60.0, silent=silent)) is passed

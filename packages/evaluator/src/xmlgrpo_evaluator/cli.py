@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.threads import let_threads_sleep
 
 EPILOG = """\
 examples:
@@ -20,6 +21,7 @@ BATCH_HELP = "replies at once (graph: 64, on a GPU 128; generate: 16; GGUF: 32)"
 
 def main() -> None:
     """The console script."""
+    let_threads_sleep()
     run_command(lambda: _main(sys.argv[1:]))
 
 

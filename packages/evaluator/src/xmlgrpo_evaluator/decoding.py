@@ -93,10 +93,6 @@ class DecodingContext:
         self.batch.free()
         self.llama.llama_free(self.handle)
 
-    def set_threads(self, threads: int) -> None:
-        """Use this many CPU threads from the next step on."""
-        self.llama.llama_set_n_threads(self.handle, threads, threads)
-
     # sequences
 
     def clear(self) -> None:

@@ -45,10 +45,6 @@ class Engine:
         self._decoding, self._model = decoding, decoding.model
         self._running: dict[int, _Running] = {}
 
-    def set_threads(self, threads: int) -> None:
-        """Use this many CPU threads from the next step on."""
-        self._decoding.set_threads(threads)
-
     def write(
         self, prompts: Sequence[Prompt], on_done: Callable[[int, Written], None] | None = None
     ) -> list[Written]:

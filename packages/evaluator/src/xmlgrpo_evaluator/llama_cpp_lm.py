@@ -26,9 +26,9 @@ from xmlgrpo_evaluator.gguf_prompts import PromptMaker
 from xmlgrpo_evaluator.gguf_template import ChatTemplate
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_evaluator.scoring import score_pairs
-from xmlgrpo_evaluator.sequences import Prompt, Written
-from xmlgrpo_evaluator.threads import fastest_thread_count, idle_cores
+from xmlgrpo_evaluator.sequences import Written
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.threads import decoding_threads
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     Args:
         pretrained: path of the GGUF.
         batch_size: sequences decoded at once; `auto` is 32.
-        threads: CPU threads; `auto` measures.
+        threads: CPU threads; `auto` takes what the model's size and the free cores are worth.
         max_length: longest prompt and reply together, in tokens; the model's own limit if None.
         max_gen_toks: the limit of a reply when the task names none.
         seed: of sampled replies; two samples of one prompt differ, two runs do not.
@@ -72,7 +72,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.slots = _slots(batch_size)
         self.max_gen_toks, self.seed = int(max_gen_toks), int(seed)
         self.max_length = int(max_length or self.gguf.trained_context)
-        self.threads = self._measure_threads() if threads == "auto" else int(threads)
+        self.threads = decoding_threads(self.gguf.parameters) if threads == "auto" else int(threads)
 
     @property
     def batch_size(self) -> int:
@@ -222,22 +222,6 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         for request, total in zip(requests, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals
-
-    # speed
-
-    def _measure_threads(self) -> int:
-        most = idle_cores()
-        if most == 1:
-            return 1
-        token = self.prefix_token_id
-        prompts = [Prompt([token] * 8, max_new=4) for _ in range(self.slots)]
-        with engine_for(self.gguf, prompts, slots=self.slots, threads=1) as engine:
-
-            def step(threads: int) -> None:
-                engine.set_threads(threads)
-                engine.write(prompts)
-
-            return fastest_thread_count(step, most=most)
 
 
 def _slots(batch_size: int | str | None) -> int:

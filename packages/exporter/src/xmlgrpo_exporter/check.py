@@ -16,7 +16,7 @@ from xmlgrpo_exporter.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_exporter.gate import Gate, all_passed
 from xmlgrpo_exporter.gguf_header import BadGgufError, read_header
-from xmlgrpo_exporter.llama import Told, ask_llama, threads
+from xmlgrpo_exporter.llama import Told, ask_llama
 from xmlgrpo_exporter.quant_types import GivenLimits, Limits, limits_for, quant_of
 from xmlgrpo_exporter.vocabulary_gates import vocabulary_gates
 
@@ -120,7 +120,6 @@ def _measure(path: Path, size: int, bench: Bench, timeout_s: float, scratch: Pat
         "replies": bench.replies,
         "new_tokens": bench.new_tokens,
         "conversation": bench.chats[0] if bench.chats else None,
-        "threads": threads(),
     }
     return ask_llama("measure", request, scratch=scratch, file_bytes=size, timeout_s=timeout_s)
 
@@ -157,6 +156,7 @@ def answers_gate(
             "load_s": result["load_s"],
             "peak_gib": result["peak_gib"],
             "greedy_tokens_per_s": result["greedy_tokens_per_s"],
+            "threads": result["threads"],
             "finish_reason": result["finish_reason"],
         },
         limit={"seconds": timeout_s},

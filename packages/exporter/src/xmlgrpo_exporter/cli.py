@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import cast
 
 from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.threads import let_threads_sleep
 
 SUBCOMMANDS = ("merge", "gguf", "check", "push")
 
@@ -31,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the console script."""
+    let_threads_sleep()
     # ended from outside, end as by Ctrl-C: children are stopped and half-written files removed
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_command(_run)

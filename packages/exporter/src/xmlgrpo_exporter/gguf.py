@@ -15,7 +15,7 @@ from xmlgrpo_exporter.check_record import read_check
 from xmlgrpo_exporter.converter import convert
 from xmlgrpo_exporter.disk import refuse_if_full, require_free
 from xmlgrpo_exporter.fingerprint import sha256_of
-from xmlgrpo_exporter.llama import ask_llama, threads
+from xmlgrpo_exporter.llama import ask_llama
 from xmlgrpo_exporter.quant_types import (
     CONVERTER_TYPES,
     FILE_TYPES,
@@ -24,6 +24,7 @@ from xmlgrpo_exporter.quant_types import (
 from xmlgrpo_exporter.staging import stage
 from xmlgrpo_exporter.stored_weights import weights_of
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.threads import usable_cores
 
 QUANTIZE_TIMEOUT_S = 6 * 3600
 WORK = ".work-"
@@ -221,7 +222,7 @@ def quantize(
                 "source": str(source.absolute()),
                 "out": str(out.absolute()),
                 "file_type": FILE_TYPES[quant],
-                "threads": threads(),
+                "threads": usable_cores(),
                 "imatrix": str(imatrix.absolute()) if imatrix else None,
             },
             scratch=Path(scratch),

@@ -1,7 +1,6 @@
 """Ask llama.cpp something, in a child process under limits."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +56,3 @@ def ask_llama(
         why = f"llama.cpp {ended.why or 'gave no result'}" + "".join(f": {line}" for line in last)
         return Told(None, why, ended.seconds)
     return Told(json.loads(answered.read_text(encoding="utf-8")), "", ended.seconds)
-
-
-def threads() -> int:
-    """Threads to compute with: OMP_NUM_THREADS, or the cores this process may use.
-
-    More threads than idle cores make llama.cpp slower, not faster: they spin at barriers.
-    """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

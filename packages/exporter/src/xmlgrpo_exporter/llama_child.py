@@ -81,9 +81,9 @@ def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Logits along given replies, greedy replies of its own, one answer in words.
 
     The request holds `file`, `prompts` and `replies` (token ids), `new_tokens`, `conversation` (the
-    first prompt as messages; null for a model without a chat template) and `threads`.  The logits
-    that predict the replies go to `logits.f32`, float32 rows of the vocabulary's length, one reply
-    after the other.
+    first prompt as messages; null for a model without a chat template).  The logits that predict
+    the replies go to `logits.f32`, float32 rows of the vocabulary's length, one reply after the
+    other.
     """
     import numpy as np
 
@@ -92,7 +92,7 @@ def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         len(prompt) + max(len(reply), request["new_tokens"])
         for prompt, reply in zip(request["prompts"], request["replies"], strict=True)
     )
-    llama = _open(request["file"], n_ctx=longest + 8, n_threads=request["threads"])
+    llama = _open(request["file"], n_ctx=longest + 8)
     decoder = Decoder(llama)
     loaded = time.monotonic()
     rows = 0
@@ -114,6 +114,7 @@ def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "replies": replies,
         "answer": answer,
         "finish_reason": finish_reason,
+        "threads": decoder.threads,
         "load_s": round(loaded - started, 3),
         "greedy_tokens_per_s": round(tokens / max(written - scored, 1e-9), 1),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 3),

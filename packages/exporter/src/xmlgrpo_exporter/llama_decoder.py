@@ -7,6 +7,8 @@ a row of Gemma's vocabulary is 1 MiB.  Here only the rows that are asked for are
 from collections.abc import Iterator
 from typing import Any
 
+from xmlgrpo_rewards.threads import decoding_threads
+
 BATCH_TOKENS = 512
 CLEAR_DATA = True
 
@@ -21,6 +23,8 @@ class Decoder:
         self._context = llama.ctx
         self._vocab = llama_cpp.llama_model_get_vocab(llama.model)
         self._memory = llama_cpp.llama_get_memory(self._context)
+        self.threads = decoding_threads(llama_cpp.llama_model_n_params(llama.model))
+        llama_cpp.llama_set_n_threads(self._context, self.threads, self.threads)
         self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
         self.vocabulary: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
 

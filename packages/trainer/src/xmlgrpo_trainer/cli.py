@@ -1,11 +1,11 @@
 """`xmlgrpo-train`: train a run, continue it, or show the result of a finished one."""
 
 import argparse
-import os
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import run_root
+from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_trainer.ranks import check_gpus, gpu_count, see_one_gpu
 
 
@@ -46,9 +46,7 @@ def run() -> int:
         overrides.append(f"seed={arguments.seed}")
     config = load_config(arguments.config, overrides)
     root = run_root(arguments.run or arguments.config.stem)
-    # Torch's CPU threads wait for one another after every operation.  Spinning while they wait is a
-    # little faster on an idle machine and many times slower on a busy one.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    let_threads_sleep()
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.threads import let_threads_sleep
 
 if TYPE_CHECKING:
     from xmlgrpo_trainer.ask.source import Source
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the console script."""
+    let_threads_sleep()
     run_command(run)
 
 

@@ -4,6 +4,7 @@ import codecs
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.threads import decoding_threads
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
 from xmlgrpo_trainer.ask.trial import Tried, try_file
 
@@ -47,6 +48,8 @@ class GgufSpeaker:
         prompt = self._prompt(tried)
         check_room(len(prompt), settings, self._context())
         llama = self._open(n_ctx=len(prompt) + settings.max_new_tokens, seed=settings.seed)
+        threads = decoding_threads(self._cpp.llama_model_n_params(llama.model))
+        self._cpp.llama_set_n_threads(llama.ctx, threads, threads)
         tokens = llama.generate(
             prompt, top_k=0, top_p=1.0, min_p=0.0, temp=settings.temperature, repeat_penalty=1.0
         )

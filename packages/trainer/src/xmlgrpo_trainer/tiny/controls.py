@@ -13,7 +13,6 @@ From the same warm start, on the same held-out problems:
 """
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.run_folder import RunFolder, run_root
+from xmlgrpo_rewards.threads import let_threads_sleep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,8 +60,7 @@ def run() -> int:
         )
     if CORRECTNESS not in config.rewards:
         raise UserError(f"rewards: expected {CORRECTNESS} among them, for a control to leave out")
-    # as in `xmlgrpo-train`: a busy machine must not stall torch's threads
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    let_threads_sleep()
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
