@@ -3,7 +3,6 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from xmlgrpo_evaluator.models import OUTPUTS, Model, any_model, find_run, run_model
-from xmlgrpo_evaluator.settings import (
-    DEFAULT_MAX_NEW_TOKENS,
-    DEFAULT_TASK,
-    Settings,
-    run_data,
-    run_reply_limit,
-)
+from xmlgrpo_evaluator.of_run import result_place, settings_of
+from xmlgrpo_evaluator.settings import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TASK, Settings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 
@@ -35,10 +29,10 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         folder = find_run(options.run)
         settings = for_run(settings, folder, options)
         targets = [
-            (model, folder.eval / f"{model.label}{settings.suffix()}.json")
+            (model, result_place(folder, model.label, settings))
             for model in (run_model(folder, name) for name in options.what.split(","))
         ]
-        comparison = folder.eval / f"compare{settings.suffix()}.json"
+        comparison = result_place(folder, "compare", settings)
     else:
         model = any_model(
             options.model,
@@ -91,13 +85,13 @@ def ladder(options: argparse.Namespace) -> int:
 
 
 def for_run(settings: Settings, folder: RunFolder, options: argparse.Namespace) -> Settings:
-    """Fill in what the run decides unless the command line says otherwise: items, reply limit."""
-    if settings.data is None and settings.tasks == (DEFAULT_TASK,):
-        settings = replace(settings, data=run_data(folder))
-    limit = run_reply_limit(folder)
-    if limit and options.max_new_tokens is None:
-        settings = replace(settings, max_new_tokens=limit)
-    return settings
+    """Fill in what the run decides unless the command line says otherwise."""
+    return settings_of(
+        folder,
+        settings,
+        task=options.task is not None,
+        reply_limit=options.max_new_tokens is not None,
+    )
 
 
 def _evaluate_all(

@@ -16,7 +16,11 @@ from xmlgrpo_rewards.task import get_task
 
 GSM8K_IDS = ("gsm8k", "openai/gsm8k")
 """Names under which stock tasks ask the Hub for GSM8K."""
-GSM8K_VARIABLE = "GSM8K_DIR"
+
+
+def variable_of(task: str) -> str:
+    """The environment variable that names a folder of a task's rows: `GSM8K_DIR`."""
+    return f"{task.upper().replace('-', '_')}_DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ def local_items(config: Mapping[str, Any], data: Path | None) -> Path | None:
         return Path(test) if isinstance(test, str) and Path(test).is_file() else None
     variable = (config.get("metadata") or {}).get("data_variable")
     if config.get("dataset_path") in GSM8K_IDS:
-        variable = GSM8K_VARIABLE
+        variable = variable_of("gsm8k")
     if variable is None:
         return None
     named = os.environ.get(variable)

@@ -19,6 +19,7 @@ from xmlgrpo_evaluator.answered import engine_caution
 from xmlgrpo_evaluator.compare import compare_results
 from xmlgrpo_evaluator.ladder_view import plot, show
 from xmlgrpo_evaluator.models import Model, run_ladder
+from xmlgrpo_evaluator.of_run import result_place
 from xmlgrpo_evaluator.result import headline
 from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_evaluator.subject import read_result_of, subject_of
@@ -74,7 +75,7 @@ def _results(
     """The result of every model, evaluated where there is none; a foreign one is refused first."""
     from xmlgrpo_evaluator.tasks import find_tasks
 
-    places = {m.label: folder.eval / f"{m.label}{settings.suffix()}.json" for m in models}
+    places = {m.label: result_place(folder, m.label, settings) for m in models}
     with find_tasks(models[0], settings) as found:
         subjects = {m.label: subject_of(m, settings, found.data_digest) for m in models}
     for label, place in places.items():

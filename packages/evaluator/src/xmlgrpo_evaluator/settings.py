@@ -8,9 +8,9 @@ from typing import Any
 from xmlgrpo_evaluator.answered import ENGINES
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_rewards.run_folder import RunFolder
 
-DEFAULT_TASK = "gsm8k_xml"
+OWN_FORM = "_xml"  # gsm8k, a task of xmlgrpo_rewards -> gsm8k_xml, lm-eval's name of it
+DEFAULT_TASK = f"gsm8k{OWN_FORM}"
 DEFAULT_MAX_NEW_TOKENS = 1024
 REPEATED = "_k"  # gsm8k_xml -> gsm8k_xml_k: the form of a task with several replies an item
 
@@ -93,43 +93,14 @@ class Settings:
             "model_args": dict(self.model_args),
         }
 
-    def suffix(self) -> str:
-        """What tells result files with other settings apart; empty for the defaults."""
-        parts = [task for task in self.tasks if self.tasks != (DEFAULT_TASK,)]
+    def suffix(self, own_task: str = DEFAULT_TASK) -> str:
+        """What tells result files with other settings apart; empty for the defaults.
+
+        Args:
+            own_task: what is asked unless another task is named: of a run, its own.
+        """
+        parts = [task for task in self.tasks if self.tasks != (own_task,)]
         parts += [f"n{self.limit}"] if self.limit else []
         parts += [f"k{self.k}"] if self.k > 1 else []
         parts += [f"s{self.seed}"] if self.seed else []
         return "".join(f"-{part}" for part in parts)
-
-
-def run_data(folder: RunFolder) -> Path | None:
-    """The held-out problems of a run that was trained on generated ones; else None.
-
-    Raises:
-        UserError: they are missing from the run's folder.
-    """
-    if folder.read_manifest()["data"]["source"] != "generated":
-        return None
-    items = folder.holdout / "items.jsonl"
-    if not items.is_file():
-        raise UserError(
-            f"{folder.root} was trained on generated problems, but its held-out ones ({items}) are "
-            "missing; name other data with --data"
-        )
-    return items
-
-
-def run_reply_limit(folder: RunFolder) -> int | None:
-    """The limit of a reply in the run's own held-out results; None when it names none.
-
-    The same limit here makes the numbers of both the same kind.
-    """
-    import yaml
-
-    if not folder.config.is_file():
-        return None
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
-    limit = (config.get("holdout") or {}).get("max_new_tokens") or (config.get("grpo") or {}).get(
-        "max_completion_length"
-    )
-    return int(limit) if limit else None

@@ -1,5 +1,6 @@
 """lm-eval's tasks, found and loaded, with our errors for the user's mistakes."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +11,18 @@ from typing import Any
 
 from lm_eval.tasks import TaskManager
 
-from xmlgrpo_evaluator.graded_data import GSM8K_IDS, GradedData, digest_of, graded_data, local_items
+from xmlgrpo_evaluator.graded_data import (
+    GSM8K_IDS,
+    GradedData,
+    digest_of,
+    graded_data,
+    local_items,
+    variable_of,
+)
 from xmlgrpo_evaluator.models import Model
-from xmlgrpo_evaluator.settings import REPEATED, Settings
+from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Settings
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import task_names
 
 
 def task_folder() -> Path:
@@ -98,6 +107,7 @@ def find_tasks(
         def manager_of(*, everything: bool) -> TaskManager:
             return TaskManager(include_path=paths, include_defaults=everything, metadata=metadata)
 
+        _define_installed(names, manager_of(everything=False), Path(scratch))
         # lm-eval's own tasks are thousands of files to read: only where one of them is asked for
         manager = manager_of(everything=False)
         if not set(names) <= set(manager.all_tasks):
@@ -111,6 +121,23 @@ def find_tasks(
             manager = ours if is_enough else manager_of(everything=True)
         data = {name: graded_data(config, settings.data) for name, config in configs.items()}
         yield FoundTasks(names, manager, data, settings.k)
+
+
+def _define_installed(names: Sequence[str], manager: TaskManager, scratch: Path) -> None:
+    """Make a definition for every installed task of xmlgrpo_rewards that is named and has none."""
+    for task in task_names():
+        for form, template in ((OWN_FORM, "gsm8k_xml"), (OWN_FORM + REPEATED, "gsm8k_xml_k")):
+            name = f"{task}{form}"
+            if name not in names or name in manager.all_tasks:
+                continue
+            metadata = {"version": 1.0, "rewards_task": task, "data_variable": variable_of(task)}
+            definition = {
+                "include": str(task_folder() / "gsm8k_xml" / f"{template}.yaml"),
+                "task": name,
+                "metadata": metadata,
+            }
+            text = json.dumps(definition)  # which is YAML too
+            (scratch / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 def _configs(names: Sequence[str], manager: TaskManager) -> dict[str, Mapping[str, Any]]:
