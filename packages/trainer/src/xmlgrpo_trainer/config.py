@@ -86,6 +86,8 @@ class WatchConfig(Section):
     """Steps between two sample replies on the screen."""
     samples_kept: int = Field(default=8, ge=0)
     """Completions a step written to `completions/`."""
+    stop_on_lost_batches: bool = True
+    """Stop when what draws the completions and what learns from them disagree again and again."""
 
 
 class RunConfig(Section):

@@ -29,6 +29,7 @@ from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.grpo_defaults import completion_limit
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
 from xmlgrpo_trainer.introduction import introduce
+from xmlgrpo_trainer.lost_batches import LostBatchesError
 from xmlgrpo_trainer.mismatch import correct_mismatch
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.prompts import stop_ids
@@ -169,7 +170,11 @@ def _train(
     except RewardError as error:
         step_start.restore(trainer.state)
         saved = _save_now(trainer, run.ranks)
-        raise run.ranks.everywhere(UserError(f"{error}. {saved}")) from error
+        advice = "mend the function and run the same command again to continue"
+        raise run.ranks.everywhere(UserError(f"{error}. {saved}: {advice}")) from error
+    except LostBatchesError as error:
+        saved = _save_now(trainer, run.ranks)
+        raise run.ranks.everywhere(UserError(f"{error}. {saved}")) from None
     except NotFiniteError as error:
         raise run.ranks.everywhere(error) from None
     finally:
@@ -199,7 +204,7 @@ def _save_now(trainer: Any, ranks: Ranks) -> str:
         # trl offers no public call for "save a checkpoint of this step now"
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)  # noqa: SLF001
         trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
-    return f"Step {step} is saved: mend the function and run the same command again to continue"
+    return f"Step {step} is saved"
 
 
 def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:

@@ -20,9 +20,16 @@ from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_trainer.lost_batches import (
+    DIFFERENCE,
+    DISCARDED,
+    IMPOSSIBLE_FIRST,
+    IMPOSSIBLE_NATS,
+    NO_WEIGHT,
+    RATIO,
+)
 
 MASKS, TRUNCATES = ("sequence_mask", "token_mask"), ("sequence_truncate", "token_truncate")
-DIFFERENCE, RATIO = "sampling/sampling_logp_difference", "sampling/importance_sampling_ratio"
 
 
 def correct_mismatch(trainer: Any, engine: Engine, *, is_trls_own: bool) -> None:
@@ -137,21 +144,25 @@ class LateRatios:
         # as trl counts them: a sequence's ratio once, however long it is
         per_sequence = trainer.vllm_importance_sampling_mode.startswith("sequence")
         ratios = ratio.flatten() if per_sequence else ratio[is_said_B_T]
-        self._note(difference_B_T.abs()[known_B_T], ratios)
+        self._note(
+            difference_B_T.abs()[known_B_T], ratios, lost_shares(difference_B_T, ratio, mask_B_T)
+        )
 
-    def _note(self, distances: Tensor, ratios: Tensor) -> None:
+    def _note(self, distances: Tensor, ratios: Tensor, shares: Tensor) -> None:
         """Log what a micro-batch's tokens say, and those of the other processes."""
-        found = distances.new_zeros(5)
+        found = distances.new_zeros(7)
         if len(distances):
-            found[0], found[2] = distances.mean(), distances.max()
+            found[0], found[4] = distances.mean(), distances.max()
         if len(ratios):
-            found[1], found[3], found[4] = ratios.mean(), ratios.max(), -ratios.min()
+            found[1], found[5], found[6] = ratios.mean(), ratios.max(), -ratios.min()
+        found[2:4] = shares
         of_all = self._trainer.accelerator.gather(found[None])
-        distance, ratio = of_all[:, :2].mean(dim=0).tolist()
-        farthest, highest, lowest = of_all[:, 2:].amax(dim=0).tolist()
+        means = of_all[:, :4].mean(dim=0).tolist()
+        farthest, highest, lowest = of_all[:, 4:].amax(dim=0).tolist()
         metrics = self._metrics()
-        metrics[f"{DIFFERENCE}/mean"].append(distance)
-        metrics[f"{RATIO}/mean"].append(ratio)
+        names = (f"{DIFFERENCE}/mean", f"{RATIO}/mean", DISCARDED, IMPOSSIBLE_FIRST)
+        for name, mean in zip(names, means, strict=True):
+            metrics[name].append(mean)
         # bounds of all micro-batches so far: trl logs the mean of a list
         for name, pick, value in (
             (f"{DIFFERENCE}/max", max, farthest),
@@ -163,6 +174,24 @@ class LateRatios:
     def _metrics(self) -> Any:
         """Lists by name, emptied when they are logged."""
         return self._trainer._metrics["train"]  # noqa: SLF001
+
+
+def lost_shares(difference_B_T: Tensor, ratio: Tensor, mask_B_T: Tensor) -> Tensor:
+    """What a batch loses where engine and policy disagree.
+
+    Args:
+        difference_B_T: log-probability under the policy less that under the engine.
+        ratio: (B, 1) or (B, T), as `importance_ratio` gives it.
+        mask_B_T: 1 for a completion's tokens.
+
+    Returns:
+        Two shares of the completions: whose tokens all weigh nothing, and whose first token the
+        policy finds impossible.
+    """
+    weight_B_T = ratio.expand_as(difference_B_T)
+    weighs_B = ((weight_B_T >= NO_WEIGHT) & mask_B_T.bool()).any(dim=-1)
+    first_B = difference_B_T[:, 0].nan_to_num(nan=0.0) * mask_B_T[:, 0]
+    return torch.stack([(~weighs_B).float().mean(), (first_B < -IMPOSSIBLE_NATS).float().mean()])
 
 
 def importance_ratio(

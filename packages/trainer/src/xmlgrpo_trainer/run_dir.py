@@ -61,9 +61,11 @@ def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
 
 
 def write_config(folder: RunFolder, config: RunConfig) -> None:
-    """Say what a new run is of, once nothing refuses it any more; one that goes on has said it."""
-    if not (folder.config.is_file() and _has_begun(folder)):
-        write_text(folder.config, to_yaml(config))
+    """Say what a run is of, once nothing refuses it any more.
+
+    One that goes on has said it; only what is shown and kept (`watch`) may be other than before.
+    """
+    write_text(folder.config, to_yaml(config))
 
 
 def _has_begun(folder: RunFolder) -> bool:
@@ -75,7 +77,7 @@ def _has_begun(folder: RunFolder) -> bool:
 
 def _refuse_other(folder: RunFolder, config: RunConfig) -> None:
     stored = parse_yaml(folder.config.read_text(encoding="utf-8"), str(folder.config))
-    before = check_config(stored, str(folder.config))
+    before = check_config(stored, str(folder.config)).model_copy(update={"watch": config.watch})
     if before == config:
         return
     changed = sorted(_differences(before.model_dump(), config.model_dump()))

@@ -20,6 +20,7 @@ from xmlgrpo_rewards.task import Task
 from xmlgrpo_rollout.progress import Stage, clock
 from xmlgrpo_trainer.config import WatchConfig
 from xmlgrpo_trainer.holdout import WORKED
+from xmlgrpo_trainer.lost_batches import LostBatchGuard, why_lost
 from xmlgrpo_trainer.metrics_log import append_row
 from xmlgrpo_trainer.ranks import ALONE, Ranks
 from xmlgrpo_trainer.scoring import ScoredBatch, whole
@@ -53,6 +54,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.console = console
         self.stage = Stage(console, "training", unit="steps")
         self._step_began = time.monotonic()
+        self._guard = LostBatchGuard()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock and the bar."""
@@ -77,9 +79,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             NotFiniteError: a value is NaN or infinite, on every rank: the values are those of the
                 whole batch.  trl filters NaN out of the loss it logs, so the gradient norm is
                 looked at too.
+            LostBatchesError: batches were lost again and again, on every rank.
         """
         if not logs or "grad_norm" not in logs:
             return
+        lost = why_lost(logs)
         batch = whole(self.ranks.gather(self.batch))
         if self.ranks.is_first:
             row = {name: _number(value) for name, value in logs.items()}
@@ -91,6 +95,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             )
             self._keep_samples(state.global_step, batch)
             self._show(state, row, batch, seconds)
+            if lost:
+                self.console.print(f"  [bold red]batch lost[/]: {lost}", highlight=False)
         for name in ("loss", "grad_norm", "reward"):
             if not math.isfinite(float(logs.get(name) or 0.0)):
                 raise NotFiniteError(
@@ -98,6 +104,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
                     "longer usable. Train again as a new RUN with a lower grpo.learning_rate, or "
                     "with model.dtype=float32"
                 )
+        if lost and self.config.stop_on_lost_batches:
+            self._guard.note(state.global_step, lost)
 
     def _keep_samples(self, step: int, batch: ScoredBatch) -> None:
         kept = min(self.config.samples_kept, len(batch.texts))

@@ -8,12 +8,14 @@ from statistics import median
 
 from xmlgrpo_trainer.doctor.finding import AXOLOTL, JUDGEMENT, Finding
 from xmlgrpo_trainer.doctor.means import ends_of, now_of
+from xmlgrpo_trainer.lost_batches import RATIO, why_lost
 from xmlgrpo_trainer.metrics_log import MetricsLog
 
 LEAST_ENTROPY = 0.01  # AXOLOTL, nats a token
 MOST_GRAD_NORM = 10.0  # AXOLOTL
 SPIKE_TIMES = 20.0  # over the median: judgement
 MOST_KL = 2.0  # AXOLOTL
+SHOWN_STEPS = 12
 
 
 def entropy(log: MetricsLog) -> list[Finding]:
@@ -86,5 +88,27 @@ def kl(log: MetricsLog) -> list[Finding]:
             f"{now_of(values):.3g} nats from the reference now (at most {MOST_KL:g})",
             "lower grpo.learning_rate or raise grpo.beta",
             AXOLOTL,
+        )
+    ]
+
+
+def lost_batches(log: MetricsLog) -> list[Finding]:
+    """Batches that teach nothing, since what drew them is not the policy."""
+    judged = log.series(f"{RATIO}/mean")
+    if not judged:
+        return []
+    lost = [(step, why) for step, _ in judged if (why := why_lost(log.rows[step]))]
+    if not lost:
+        return [Finding("ok", "batches", f"none of {len(judged)} was lost", grounds=JUDGEMENT)]
+    steps = ", ".join(str(step) for step, _ in lost[:SHOWN_STEPS])
+    more = ", …" if len(lost) > SHOWN_STEPS else ""
+    return [
+        Finding(
+            "bad" if len(lost) > 1 else "warning",
+            "batches",
+            f"{len(lost)} of {len(judged)} were lost (steps {steps}{more}): {lost[-1][1]}",
+            "what draws the completions and what learns from them disagree: train as a new RUN "
+            "with rollout=generate, and please report it",
+            JUDGEMENT,
         )
     ]

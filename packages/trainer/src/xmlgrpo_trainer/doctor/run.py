@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from xmlgrpo_trainer.doctor.finding import Finding
-from xmlgrpo_trainer.doctor.policy import entropy, grad_norm, kl
+from xmlgrpo_trainer.doctor.policy import entropy, grad_norm, kl, lost_batches
 from xmlgrpo_trainer.doctor.rewards import (
     clipped,
     dead_reward,
@@ -18,6 +18,7 @@ LEAST_STEPS = 5  # fewer say nothing
 CHECKS: tuple[Callable[[MetricsLog], list[Finding]], ...] = (
     dead_reward,
     zero_std,
+    lost_batches,
     clipped,
     entropy,
     held_out,
