@@ -84,5 +84,6 @@ def test_after_a_resume_the_last_line_of_a_step_counts(run):
 
 def test_an_unfinished_run_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
+    folder.config.write_text("")
     with pytest.raises(UserError, match="training has not finished"):
         write_report(folder)

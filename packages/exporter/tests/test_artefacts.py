@@ -9,6 +9,7 @@ from xmlgrpo_exporter.artefacts import choose, find_artefacts, parse_what
 from xmlgrpo_exporter.upload_plan import target_of
 from xmlgrpo_exporter.weights_format import check_weights
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
 
 from . import run_folders
 
@@ -60,7 +61,7 @@ def test_a_link_that_leads_out_of_the_folder_stays(tmp_path):
 
 def test_without_a_choice_everything_there_goes(tmp_path):
     run_folders.write_full_run(tmp_path)
-    chosen = choose(find_artefacts(tmp_path, None), None, with_base=False)
+    chosen = choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)
     assert [artefact.name for artefact in chosen] == ["adapter", "merged", "gguf"]
 
 
@@ -80,7 +81,7 @@ def test_a_wrong_choice_is_refused(tmp_path, what, removed, expected):
         path = tmp_path / name
         path.rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=expected):
-        choose(find_artefacts(tmp_path, None), what, with_base=False)
+        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), what, with_base=False)
 
 
 def test_a_base_does_not_go_alone(tmp_path):
@@ -88,8 +89,8 @@ def test_a_base_does_not_go_alone(tmp_path):
     run_folders.write_merged(tmp_path / "base")
     found = find_artefacts(tmp_path, tmp_path / "base")
     with pytest.raises(UserError, match="goes along with an adapter"):
-        choose(found, ("base",), with_base=True)
-    assert len(choose(found, ("adapter", "base"), with_base=True)) == 2
+        choose(RunFolder(tmp_path), found, ("base",), with_base=True)
+    assert len(choose(RunFolder(tmp_path), found, ("adapter", "base"), with_base=True)) == 2
 
 
 def test_a_missing_shard_is_found(tmp_path):
@@ -98,12 +99,12 @@ def test_a_missing_shard_is_found(tmp_path):
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     run_folders.write_json(tmp_path / "model.safetensors.index.json", {"weight_map": shards})
     with pytest.raises(UserError, match=r"lacks model-00002-of-00002\.safetensors"):
-        choose(find_artefacts(tmp_path, None), None, with_base=False)
+        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)
 
 
 def test_an_empty_folder_has_nothing_to_publish(tmp_path):
     with pytest.raises(UserError, match="nothing to publish"):
-        choose(find_artefacts(tmp_path, None), None, with_base=False)
+        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)
 
 
 @pytest.mark.parametrize(
@@ -175,4 +176,4 @@ def test_another_word_is_refused(word):
 def test_a_name_that_no_command_line_could_hold_is_refused(tmp_path):
     run_folders.write_gguf(tmp_path, "m; rm -q8_0.gguf")
     with pytest.raises(UserError, match="expected file names of letters, digits"):
-        choose(find_artefacts(tmp_path, None), None, with_base=False)
+        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)

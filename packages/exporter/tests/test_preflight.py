@@ -2,24 +2,29 @@
 
 import hashlib
 import json
+import shlex
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.gates import gate_problems
 from xmlgrpo_exporter.preflight import check_names
 from xmlgrpo_exporter.run_results import read_results
 from xmlgrpo_exporter.upload_plan import PlannedFile
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder, find_run
 
 from . import run_folders
 from .hub_server import Repo
 from .publishing import MARKS, READ, REPO, publish
 
 pytestmark = MARKS
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,22 @@ def planned(run: Path) -> list[PlannedFile]:
 
 def gates(run: Path, *, ungated: bool = False) -> tuple[str, ...]:
     content = partial(run_folders.content, run)
-    return gate_problems(read_results(run, None), planned(run), content, ungated=ungated)
+    return gate_problems(
+        RunFolder(run), read_results(run, None), planned(run), content, ungated=ungated
+    )
+
+
+def assert_works_as_printed(problem: str, run: Path) -> None:
+    """The command in a problem's hint is one of ours, of this very run."""
+    printed = problem.partition("un: ")[2].partition("; or say --ungated")[0]
+    script, *words = shlex.split(printed)
+    if script == "make":
+        target, name = words
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert find_run(name.removeprefix("RUN=")) == RunFolder(run)
+    else:
+        assert script == sys.argv[0], "the script that printed it"
+        assert find_run(build_parser().parse_args(words).run) == RunFolder(run)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +168,7 @@ def test_the_gates(tmp_path, check, ladder, ungated, expected):
     assert len(problems) == len(expected)
     for problem, words in zip(problems, expected, strict=True):
         assert words in problem
-        assert "un: " in problem, "it does not say what to run"
+        assert_works_as_printed(problem, tmp_path)
 
 
 def test_a_file_that_changed_after_its_check_is_refused(tmp_path):
@@ -168,7 +188,7 @@ def test_a_file_that_the_ladder_never_saw_is_refused(tmp_path):
     run_folders.write_gates(tmp_path)
     (tmp_path / "ladder.json").write_bytes(ladder)
     problems = gates(tmp_path)
-    expected = "the ladder has not run on these files (late-q8_0). Run: make ladder RUN=…"
+    expected = f"the ladder has not run on these files (late-q8_0). Run: make ladder RUN={tmp_path}"
     assert problems == (expected,)
 
 
@@ -212,7 +232,8 @@ def test_an_adapter_needs_no_gate(tmp_path):
     run_folders.write_adapter(tmp_path / "adapter")
     results = read_results(tmp_path, None)
     adapter = PlannedFile("adapter_model.safetensors", "weights", b"", 0, "")
-    assert gate_problems(results, [adapter], lambda label: None, ungated=False) == ()
+    here = RunFolder(tmp_path)
+    assert gate_problems(here, results, [adapter], lambda label: None, ungated=False) == ()
 
 
 @pytest.mark.parametrize(
@@ -225,7 +246,7 @@ def test_an_adapter_needs_no_gate(tmp_path):
     ],
 )
 def test_a_wrong_word_is_refused_before_the_hub_is_asked(hub, run, options):
-    with pytest.raises(UserError, match=r"expected|no run folder"):
+    with pytest.raises(UserError, match=r"expected|no run at"):
         publish(hub, run, *options)
     assert hub.requests == []
 

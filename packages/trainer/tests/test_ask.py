@@ -245,9 +245,10 @@ def test_a_run_that_lacks_a_part_is_told(
 
 
 def test_an_unfinished_run_and_a_missing_one_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="no run at"):
         of_run(str(tmp_path / "none"), merged=False)
     (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").write_text("")
     with pytest.raises(UserError, match="has not finished"):
         of_run(str(tmp_path / "begun"), merged=False)
 

@@ -264,7 +264,10 @@ def test_lines_that_cannot_be_read_are_told() -> None:
 def test_a_run_that_has_logged_nothing_is_told(
     tmp_path: Path, call: Callable[..., tuple[int, str]]
 ) -> None:
+    (tmp_path / "config.yaml").write_text("")
     with pytest.raises(UserError, match=r"metrics\.jsonl.*logged a step"):
+        call("--run", str(tmp_path))
+    with pytest.raises(UserError, match="no run at"):
         call("--run", str(tmp_path / "none"))
 
 

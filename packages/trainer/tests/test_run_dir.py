@@ -113,7 +113,7 @@ def test_versions_name_what_a_result_depends_on() -> None:
         pytest.param("tiny", "outputs/tiny", id="name"),
         pytest.param("outputs/tiny", "outputs/tiny", id="folder"),
         pytest.param("/data/run", "/data/run", id="absolute"),
-        pytest.param("./run", "outputs/run", id="dot-slash"),
+        pytest.param("./run", "run", id="dot-slash"),
     ],
 )
 def test_a_run_is_named_or_a_folder(name: str, root: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_evaluator.models import OUTPUTS, Model, any_model, find_run, run_model
+from xmlgrpo_evaluator.models import Model, any_model, run_model
 from xmlgrpo_evaluator.of_run import result_place, settings_of
 from xmlgrpo_evaluator.settings import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TASK, Settings
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, write_json
+from xmlgrpo_rewards.run_folder import OUTPUTS, RunFolder, find_run, write_json
 
 PIPE_COLUMNS = 140
 

@@ -11,7 +11,6 @@ from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
-OUTPUTS = Path("outputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +66,6 @@ class Model:
             adapter=Path(self.adapter) if self.adapter else None,
             tokenizer=Path(self.tokenizer or self.source),
         )
-
-
-def find_run(name: str) -> RunFolder:
-    """The folder of a run, named by its path or by its name under `outputs/`.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-    for place in (Path(name), OUTPUTS / name):
-        if place.is_dir():
-            return RunFolder(place)
-    known = sorted(path.parent.name for path in OUTPUTS.glob("*/manifest.json"))
-    raise UserError(
-        f"no run named {name!r} (looked for {name} and {OUTPUTS / name}); "
-        + (f"finished runs: {', '.join(known)}" if known else "train one first: make train")
-    )
 
 
 def run_model(folder: RunFolder, what: str) -> Model:

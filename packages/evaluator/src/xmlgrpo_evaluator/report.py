@@ -15,7 +15,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.interval import Share
-from xmlgrpo_rewards.run_folder import RunFolder, write_text
+from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_text
 
 CURVES = (
     ("reward", "reward a completion"),
@@ -45,8 +45,6 @@ def _main(arguments: list[str]) -> None:
         "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
     )
     options = parser.parse_args(arguments)
-    from xmlgrpo_evaluator.models import find_run
-
     folder = find_run(options.run)
     write_report(folder)
     print(folder.report)

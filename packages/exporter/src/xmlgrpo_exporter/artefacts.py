@@ -8,11 +8,12 @@ from pathlib import Path
 
 from xmlgrpo_exporter.allow_list import ARTEFACTS, Sorted, sort_files
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
 
 HOW_TO_MAKE = {
-    "adapter": "make train RUN=…",
-    "merged": "make gguf RUN=…",
-    "gguf": "make gguf RUN=…",
+    "adapter": "make train RUN={run}",
+    "merged": "make gguf RUN={run}",
+    "gguf": "make gguf RUN={run}",
     "base": "only a run whose base model is a local folder has one to publish",
 }
 PLAIN_NAME = re.compile(r"[\w.+-]+")
@@ -25,16 +26,6 @@ class Artefact:
     name: str
     folder: Path
     files: Sorted
-
-
-def require_run(root: Path) -> None:
-    """See that there is a folder to publish from.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not root.is_dir():
-        raise UserError(f"no run folder at {root}: train first (make train) or name RUN")
 
 
 def find_artefacts(root: Path, base: Path | None) -> dict[str, Artefact]:
@@ -76,11 +67,12 @@ def parse_what(words: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def choose(
-    found: Mapping[str, Artefact], what: Sequence[str] | None, *, with_base: bool
+    run: RunFolder, found: Mapping[str, Artefact], what: Sequence[str] | None, *, with_base: bool
 ) -> tuple[Artefact, ...]:
     """The artefacts to publish, complete ones only.
 
     Args:
+        run: the run, or a folder of files.
         found: what there is.
         what: the names asked for; None for all of them.
         with_base: whether the base model is one of "all": it is when the adapter needs it and
@@ -94,7 +86,8 @@ def choose(
     absent = [name for name in what if name not in found]
     if absent:
         raise UserError(
-            f"{absent[0]} was to be published, but there is none: {HOW_TO_MAKE[absent[0]]}. "
+            f"{absent[0]} was to be published, but there is none: "
+            f"{_how_to_make(absent[0], run)}. "
             f"What is there: {', '.join(found) or 'nothing'}"
         )
     if set(what) == {"base"}:
@@ -106,11 +99,15 @@ def choose(
         )
     chosen = tuple(found[name] for name in ARTEFACTS if name in what)
     for artefact in chosen:
-        _check_complete(artefact)
+        _check_complete(artefact, run)
     return chosen
 
 
-def _check_complete(artefact: Artefact) -> None:
+def _how_to_make(name: str, run: RunFolder) -> str:
+    return HOW_TO_MAKE[name].format(run=run.called)
+
+
+def _check_complete(artefact: Artefact, run: RunFolder) -> None:
     names = {path.name for path in artefact.files.go}
     odd = sorted(name for name in names if not PLAIN_NAME.fullmatch(name))
     if odd:
@@ -130,7 +127,7 @@ def _check_complete(artefact: Artefact) -> None:
     if missing:
         raise UserError(
             f"{artefact.folder} lacks {', '.join(sorted(missing))} (or it is a link that leads "
-            f"out of the folder); make it again: {HOW_TO_MAKE[artefact.name]}"
+            f"out of the folder); make it again: {_how_to_make(artefact.name, run)}"
         )
 
 

@@ -87,7 +87,7 @@ def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
     if checked and checked != results.merge.at("/fingerprint"):
         problems.append(
             f"the GGUF files were made from other merged weights than {run.merged}; make them "
-            "again: make gguf RUN=…"
+            f"again: make gguf RUN={run.called}"
         )
     return problems
 
@@ -96,8 +96,8 @@ def _evaluation_problems(run: RunFolder, base: BaseModel, results: RunResults) -
     contents = Contents(run, base)
     return [
         f"{run.eval / Path(evaluation.published).name} was measured on other weights of "
-        f"{evaluation.at('/label')} than those here; remove it and evaluate again: make eval RUN=… "
-        "or make ladder RUN=…"
+        f"{evaluation.at('/label')} than those here; remove it and evaluate again: "
+        f"make eval RUN={run.called}, or make ladder RUN={run.called}"
         for evaluation in results.evals
         if _is_of_these(evaluation, contents) is False
     ]

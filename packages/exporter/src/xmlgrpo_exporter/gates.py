@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable
 from xmlgrpo_exporter.figures import ResultFile, escape_pointer
 from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_exporter.upload_plan import PlannedFile
+from xmlgrpo_rewards.errors import this_command
+from xmlgrpo_rewards.run_folder import RunFolder
 
 
 def gate_problems(
+    run: RunFolder,
     results: RunResults,
     files: Iterable[PlannedFile],
     content: Callable[[str], str | None],
@@ -25,6 +28,7 @@ def gate_problems(
     counts for the files whose content its rungs name, the adapter's too, and for no others.
 
     Args:
+        run: the run, or a folder of files.
         results: what the run recorded.
         files: what is to be published.
         content: the digest of the model under a label as it lies here; None where nobody can tell.
@@ -34,11 +38,13 @@ def gate_problems(
     weights = {file.target: file.sha256 for file in files if file.kind == "weights"}
     gguf = {name: sha256 for name, sha256 in weights.items() if name.endswith(".gguf")}
     merged = any(name.startswith("model") and "/" not in name for name in weights)
+    climb = f"make ladder RUN={run.called}"
+    check = this_command("check", "--run", run.called)
     problems = []
     for needed, gate, what, how in (
-        (merged, results.merge, "the merge's comparison", "make merge RUN=…"),
-        (bool(gguf), results.check, "the export's check", "xmlgrpo-export check --run …"),
-        (bool(gguf) or merged, results.ladder, "the ladder", "make ladder RUN=…"),
+        (merged, results.merge, "the merge's comparison", f"make merge RUN={run.called}"),
+        (bool(gguf), results.check, "the export's check", check),
+        (bool(gguf) or merged, results.ladder, "the ladder", climb),
     ):
         if needed and gate is None and not ungated:
             problems.append(
@@ -51,15 +57,14 @@ def gate_problems(
                 f"failed is not published. Mend it, then run: {how}"
             )
     problems += [
-        f"{name} has changed since the export's check. Run: xmlgrpo-export check --run …"
+        f"{name} has changed since the export's check. Run: {check}"
         for name, sha256 in gguf.items()
         if results.check is not None and not _was_checked(results.check, name, sha256)
     ]
     if results.ladder is not None:
         unclimbed = _unclimbed(results.ladder, published_labels(weights), content)
         problems += [
-            f"the ladder has not run on these files ({label}). Run: make ladder RUN=…"
-            for label in unclimbed
+            f"the ladder has not run on these files ({label}). Run: {climb}" for label in unclimbed
         ]
     return tuple(problems)
 

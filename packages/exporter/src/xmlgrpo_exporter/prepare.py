@@ -90,7 +90,7 @@ def prepare(
     found = find_artefacts(wanted.root, base.folder)
     licence = find_licence(base, look_up)
     with_base = base.hub_id is None and licence.id not in ("unknown", "gemma")
-    artefacts = choose(found, wanted.what, with_base=with_base)
+    artefacts = choose(RunFolder(wanted.root), found, wanted.what, with_base=with_base)
     files = sorted(
         [
             *_artefact_files(artefacts, base, secrets),

@@ -80,7 +80,7 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
         _read_if_there(root / "resolved.json", "results/resolved.json"),
         _read_if_there(run.merged / "merge.json", "results/merge.json"),
         _read_if_there((gguf_folder or run.gguf) / "check.json", "results/gguf-check.json"),
-        _read_ladder(root / "ladder.json"),
+        _read_ladder(run),
         evals,
         others,
         run.curves if run.curves.is_file() else None,
@@ -124,11 +124,14 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
         raise UserError(f"{path}: {wrong[0]} is not what training writes there; restore the file")
 
 
-def _read_ladder(path: Path) -> ResultFile | None:
+def _read_ladder(run: RunFolder) -> ResultFile | None:
+    path = run.root / "ladder.json"
     ladder = _read_if_there(path, "results/ladder.json")
     rungs = [] if ladder is None else ladder.at("/rungs")
     if not isinstance(rungs, list) or not all(isinstance(rung, Mapping) for rung in rungs):
-        raise UserError(f"{path} is no ladder; remove it and climb again: make ladder RUN=…")
+        raise UserError(
+            f"{path} is no ladder; remove it and climb again: make ladder RUN={run.called}"
+        )
     return ladder
 
 

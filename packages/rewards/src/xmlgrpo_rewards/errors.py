@@ -8,6 +8,7 @@ no traceback.  A `UserError` is raised before the expensive step, never after it
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -60,6 +61,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         )
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
+
+
+def this_command(*words: str) -> str:
+    """A call of this same console script with other arguments, to be typed as it stands."""
+    return shlex.join([sys.argv[0], *words])
 
 
 def refuse_tokens(argv: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ Trainer, evaluator and exporter do not import each other: they meet here.  The m
 last, to a temporary name that is then renamed, so its presence means that training finished.
 """
 
+import difflib
 import json
 import os
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 
 MANIFEST_FORMAT = 1
+OUTPUTS = Path("outputs")
+NAMED_RUNS = 10  # of those there are, in the error about one that is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,13 @@ class RunFolder:
     """The paths of one run, whether or not they exist yet."""
 
     root: Path
+
+    @property
+    def called(self) -> str:
+        """What `RUN=` and `--run` take for it: its name under outputs/, or its folder."""
+        if self.root.parent == OUTPUTS:
+            return self.root.name
+        return str(self.root) if len(self.root.parts) > 1 else f".{os.sep}{self.root}"
 
     @property
     def config(self) -> Path:
@@ -81,6 +91,18 @@ class RunFolder:
         """The HTML report."""
         return self.root / "report.html"
 
+    def require_something(self) -> None:
+        """See that something is there: a run, finished or not, or a folder of files.
+
+        Raises:
+            UserError: there is none, or an empty one; names the nearest run and those there are.
+        """
+        empty = self.root.is_dir()
+        if empty and any(not entry.name.startswith(".") for entry in self.root.iterdir()):
+            return
+        what = f"{self.root} is an empty folder, not a run" if empty else f"no run at {self.root}"
+        raise UserError(f"{what}{_runs_there_are(self.root.name)}")
+
     def read_manifest(self) -> dict[str, Any]:
         """The manifest of a finished run.
 
@@ -88,8 +110,7 @@ class RunFolder:
             UserError: the folder is missing, training has not finished, or the manifest is not
                 one that this version reads.
         """
-        if not self.root.is_dir():
-            raise UserError(f"no run folder at {self.root}: train first (make train) or name RUN")
+        self.require_something()
         if not self.manifest.is_file():
             raise UserError(
                 f"{self.root} has no manifest.json, so its training has not finished; run the same "
@@ -117,7 +138,31 @@ def run_root(name: str) -> Path:
     if not name.strip() or "\0" in name:
         raise UserError(f"RUN: expected a name or a folder, got {name!r}")
     path = Path(name).expanduser()
-    return path if len(path.parts) > 1 or path.is_absolute() else Path("outputs") / path
+    return path if os.sep in name or path.is_absolute() else OUTPUTS / path
+
+
+def find_run(name: str) -> RunFolder:
+    """The run called `name`, as `run_root` reads it; every command that needs one asks here.
+
+    Raises:
+        UserError: there is none; names the nearest run and those there are.
+    """
+    run = RunFolder(run_root(name))
+    run.require_something()
+    return run
+
+
+def _runs_there_are(wanted: str) -> str:
+    """The nearest name and the known ones, in words that end a sentence."""
+    runs = {path.parent.name: False for path in OUTPUTS.glob("*/config.yaml")}
+    runs |= {path.parent.name: True for path in OUTPUTS.glob("*/manifest.json")}
+    if not runs:
+        return "; train one first: make train"
+    near = difflib.get_close_matches(wanted, runs, n=1, cutoff=0.5)
+    shown = [name if done else f"{name} (not finished)" for name, done in sorted(runs.items())]
+    more = f" and {len(shown) - NAMED_RUNS} more" if len(shown) > NAMED_RUNS else ""
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return f"{hint} Runs in {OUTPUTS}: {', '.join(shown[:NAMED_RUNS])}{more}"
 
 
 def write_json(path: Path, value: Any) -> None:

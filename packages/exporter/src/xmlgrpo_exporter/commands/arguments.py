@@ -9,6 +9,7 @@ from xmlgrpo_rewards.errors import UserError
 
 DEFAULT_PROMPTS = 16
 DEFAULT_NEW_TOKENS = 64
+RUN_HELP = "the run: its name under outputs/, or its folder"
 
 
 def add_comparison(parser: argparse.ArgumentParser) -> None:

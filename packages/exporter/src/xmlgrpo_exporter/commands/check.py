@@ -13,7 +13,7 @@ from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.quant_types import GivenLimits
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.run_folder import RunFolder, find_run
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.bench import Bench
@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add what is exported: a run, or a model folder from elsewhere."""
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--run", type=Path, help="the run's folder, outputs/NAME")
+    subject.add_argument("--run", help=shared.RUN_HELP)
     subject.add_argument("--model", type=Path, help="a folder with safetensors and tokenizer.json")
 
 
@@ -71,7 +71,7 @@ def command(arguments: argparse.Namespace) -> int:
     from xmlgrpo_exporter.merge_record import require_compared
 
     console = shared.console()
-    run = RunFolder(arguments.run) if arguments.run else None
+    run = find_run(arguments.run) if arguments.run else None
     files = find_files(run, arguments.gguf)
     model = shared.require_folder(*_model_of(run, arguments))
     require_runtime()

@@ -14,7 +14,7 @@ from xmlgrpo_exporter.commands import merge as merge_command
 from xmlgrpo_exporter.commands.progress import file_watcher
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.quant_types import FILE_TYPES, parse_quants, require_imatrix_for
-from xmlgrpo_rewards.run_folder import RunFolder, write_text
+from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_text
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.bench import Bench
@@ -97,7 +97,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _source(arguments: argparse.Namespace) -> Source:
     if arguments.run:
-        run = RunFolder(arguments.run)
+        run = find_run(arguments.run)
         run.read_manifest()  # an unfinished run is refused before anything is fetched
         name = run.root.absolute().name
         return Source(run, run.merged, arguments.out or run.gguf, name)

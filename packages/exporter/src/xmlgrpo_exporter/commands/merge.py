@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.run_folder import RunFolder, find_run
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
         description="Merge a run's adapter into its pristine 16-bit (or 32-bit) base, save "
         "safetensors, load them again and compare the answers. Exit code 3: they differ.",
     )
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder, outputs/NAME")
+    parser.add_argument("--run", required=True, help=shared.RUN_HELP)
     parser.add_argument("--out", type=Path, help="default: RUN/merged")
     add_merge_options(parser)
     shared.add_comparison(parser)
@@ -41,7 +41,7 @@ def add_merge_options(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """Merge the run of the arguments."""
-    run = RunFolder(arguments.run)
+    run = find_run(arguments.run)
     return merge_run(run, arguments.out or run.merged, arguments, shared.console())
 
 

@@ -5,13 +5,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from xmlgrpo_exporter.commands.arguments import console as make_console
 from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError
-from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
+from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_json, write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -33,7 +32,11 @@ def add_parser(subparsers: Any) -> None:
         description="Publish a run with a card whose every number names its file. The token comes "
         "from HF_TOKEN or `hf auth login`; HF_ENDPOINT names another hub than huggingface.co.",
     )
-    parser.add_argument("--run", type=Path, required=True, help="run folder, or a folder of files")
+    parser.add_argument(
+        "--run",
+        required=True,
+        help="a run, or a folder of files: its name under outputs/ or its path",
+    )
     parser.add_argument("--repo", required=True, help="owner/name")
     parser.add_argument(
         "--what",
@@ -73,7 +76,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     """
     from huggingface_hub import get_token
 
-    from xmlgrpo_exporter.artefacts import parse_what, require_run
+    from xmlgrpo_exporter.artefacts import parse_what
     from xmlgrpo_exporter.base_model import check_base_id
     from xmlgrpo_exporter.contents import Contents
     from xmlgrpo_exporter.evidence import cautions, evidence_problems
@@ -88,12 +91,12 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     check_names(repo, revision)
     what = parse_what(arguments.what)
     check_base_id(arguments.base_id)
-    require_run(arguments.run)
+    run = find_run(arguments.run)
     found = look(api, repo, revision, public=arguments.public)
     if not arguments.dry_run:
         found.require_none()  # before gigabytes are hashed
     wanted = Wanted(
-        arguments.run,
+        run.root,
         api.endpoint,
         repo,
         revision,
@@ -103,11 +106,11 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     )
     with console.status("reading and hashing the files"):
         prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api))
-    run, results, files = RunFolder(arguments.run), prepared.results, prepared.plan.files
+    results, files = prepared.results, prepared.plan.files
     with console.status("comparing the files with those that the results are of"):
         content = Contents(run, prepared.base).content
         found = found.also(
-            *gate_problems(results, files, content, ungated=arguments.ungated),
+            *gate_problems(run, results, files, content, ungated=arguments.ungated),
             *evidence_problems(run, prepared.base, results),
             *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
         )

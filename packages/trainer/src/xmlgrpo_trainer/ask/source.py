@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, run_root
+from xmlgrpo_rewards.run_folder import RunFolder, find_run
 from xmlgrpo_trainer.config import load_config
 from xmlgrpo_trainer.grpo_defaults import DEFAULTS, completion_limit
 
@@ -44,7 +44,7 @@ def of_run(name: str, *, merged: bool) -> Source:
     Raises:
         UserError: no such run, not finished, or the part that is asked for is not there.
     """
-    folder = RunFolder(run_root(name))
+    folder = find_run(name)
     manifest = folder.read_manifest()
     base, task = manifest.get("base"), str(manifest.get("task", DEFAULT_TASK))
     if not isinstance(base, dict) or not isinstance(base.get("name"), str):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rewards.run_folder import RunFolder, run_root
+from xmlgrpo_rewards.run_folder import find_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,7 @@ def run() -> int:
 
     sections: dict[str, list[Finding]] = {}
     if arguments.run:
-        folder = RunFolder(run_root(arguments.run))
+        folder = find_run(arguments.run)
         # a run that is not there is told before the machine is looked at
         if not folder.metrics.is_file():
             raise UserError(
