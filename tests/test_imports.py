@@ -1,10 +1,13 @@
 """Imports that import-linter cannot judge: the standard library, eval_tasks/, and their cost."""
 
 import ast
+import importlib
 import json
+import signal
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,16 @@ def test_help_of_a_command_loads_nothing_heavy(script: str) -> None:
         f"import contextlib, sys\nfrom {module} import {function}\n{arguments}\n{call}"
     )
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_command_tells_its_version(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, _, function = SCRIPTS[script].partition(":")
+    monkeypatch.setattr(sys, "argv", [script, "--version"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as left:
+        getattr(importlib.import_module(module), function)()
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"{script} {metadata.version('xmlgrpo-rewards')}\n"

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from xmlgrpo_rewards.errors import UserError, refuse_tokens, run_command
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, refuse_tokens, run_command
 
 
 def raise_(error: BaseException) -> int:
@@ -49,6 +49,21 @@ def test_what_the_user_can_mend_is_one_line(
     assert printed.err.startswith(said)
     assert printed.err.count("\n") == 1
     assert printed.out == ""
+
+
+def test_ctrl_c_says_what_the_innermost_block_keeps(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        with kept_on_interrupt("files are kept"):
+            with kept_on_interrupt("nothing is kept"):
+                pass
+            with kept_on_interrupt("400 of 1,400 steps are kept; the same command goes on"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        run_command(command)
+    assert left.value.code == 130
+    told = "interrupted: 400 of 1,400 steps are kept; the same command goes on\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "gone")], ids=repr)

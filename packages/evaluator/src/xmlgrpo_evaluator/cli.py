@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.threads import let_threads_sleep
+from xmlgrpo_rewards.version import add_version
 
 EPILOG = """\
 examples:
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser(
         "run",

@@ -16,6 +16,7 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_text
+from xmlgrpo_rewards.version import add_version
 
 CURVES = (
     ("reward", "reward a completion"),
@@ -41,6 +42,7 @@ def _main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="xmlgrpo-report", description="Write one self-contained report.html about a run."
     )
+    add_version(parser)
     parser.add_argument(
         "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
     )

@@ -13,6 +13,7 @@ from typing import cast
 
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.threads import let_threads_sleep
+from xmlgrpo_rewards.version import add_version
 
 SUBCOMMANDS = ("merge", "gguf", "check", "push")
 
@@ -24,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="How the model leaves: merged weights, GGUF files, and proof that they are "
         "the model that was trained.",
     )
+    add_version(parser)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in SUBCOMMANDS:
         import_module(f"xmlgrpo_exporter.commands.{name}").add_parser(subparsers)

@@ -2,7 +2,8 @@
 
 Every command of the four packages ends through `run_command`, so bad input looks the same
 everywhere: one `error:` line on stderr (what was expected, what came, what to do), exit code 2,
-no traceback.  A `UserError` is raised before the expensive step, never after it.
+no traceback.  A `UserError` is raised before the expensive step, never after it.  Ctrl-C is exit
+code 130 and one line that says what is kept.
 """
 
 import errno
@@ -10,7 +11,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 EXIT_USER_ERROR = 2
@@ -43,8 +45,9 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        said = f": {stopped}" if stopped.args else ""
+        print(f"interrupted{said}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
@@ -61,6 +64,20 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         )
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
+
+
+@contextmanager
+def kept_on_interrupt(said: str) -> Iterator[None]:
+    """What Ctrl-C says while this block runs: what is kept, and how to go on.
+
+    The innermost block knows best; an outer one does not change its words.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if stopped.args:
+            raise
+        raise KeyboardInterrupt(said) from None
 
 
 def this_command(*words: str) -> str:

@@ -26,6 +26,7 @@ from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
 from xmlgrpo_rewards.task import BadRow, Example, Task, get_task, task_names
 from xmlgrpo_rewards.total import CLASSIC, load_rewards, total
+from xmlgrpo_rewards.version import add_version
 
 HACKED_GOLDS = 32
 SHOWN_FAILURES = 5
@@ -164,6 +165,7 @@ def run() -> int:
         prog="xmlgrpo-validate",
         description="Check that every gold answer scores full marks and no known hack does.",
     )
+    add_version(parser)
     parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="rows, JSON lines")
     given = parser.parse_args()

@@ -6,6 +6,7 @@ from pathlib import Path
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import run_root
 from xmlgrpo_rewards.threads import let_threads_sleep
+from xmlgrpo_rewards.version import add_version
 from xmlgrpo_trainer.ranks import check_gpus, gpu_count, see_one_gpu
 
 
@@ -16,6 +17,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train a model with GRPO. Run the same command again to continue.",
         epilog="example: xmlgrpo-train --config configs/tiny.yaml --run tiny grpo.max_steps=40",
     )
+    add_version(made)
     made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
     made.add_argument(
         "--run", help="name (under outputs/) or folder of the run; default: the config's name"

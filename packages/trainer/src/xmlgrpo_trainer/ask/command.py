@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.threads import let_threads_sleep
+from xmlgrpo_rewards.version import add_version
 
 if TYPE_CHECKING:
     from xmlgrpo_trainer.ask.source import Source
@@ -22,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: xmlgrpo-ask --run tiny --question 'Tom has 3 apples and buys 4. How many "
         "has he?'",
     )
+    add_version(made)
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", help="a finished run: its name (under outputs/) or folder")
     which.add_argument("--model", help="a model's folder, an adapter's, a .gguf file or a Hub id")

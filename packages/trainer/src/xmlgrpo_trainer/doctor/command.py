@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.run_folder import find_run
+from xmlgrpo_rewards.version import add_version
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "and what to do.",
         epilog="Exit code 1: something is bad.",
     )
+    add_version(made)
     made.add_argument("--run", help="a run, finished or not: its name (under outputs/) or folder")
     made.add_argument("--json", action="store_true", help="for machines")
     return made

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.version import add_version
 from xmlgrpo_trainer.ranks import gpu_count
 
 EXIT_DOES_NOT_FIT = 1
@@ -19,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: xmlgrpo-plan --config configs/gemma3-1b.yaml --gpu T4. "
         "Exit code 1: it does not fit.",
     )
+    add_version(made)
     made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
     made.add_argument("--gpu", help="plan for this GPU, e.g. T4, L4, 4090, A100-80, H100")
     made.add_argument("--gpus", type=gpu_count, default=1, help="so many GPUs, one process each")
