@@ -30,6 +30,56 @@ def test_help_loads_nothing_heavy(module: str) -> None:
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
+HEAVY_LIBRARIES = {
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "matplotlib",
+    "pandas",
+    "peft",
+    "scipy",
+    "sklearn",
+    "sympy",
+    "torch",
+    "transformers",
+    "trl",
+}
+
+
+def imported_by(command: str, *arguments: str) -> set[str]:
+    """The heavy libraries that a command imports, whatever it ends with."""
+    code = (
+        f"import sys; from xmlgrpo_trainer.{command} import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.stdout.write('\\n' + ' '.join({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = python(code, *arguments)
+    assert "Traceback" not in done.stderr
+    return HEAVY_LIBRARIES & set(done.stdout.splitlines()[-1].split())
+
+
+TINY = ["--config", "configs/tiny.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        pytest.param("plan.command", TINY, id="plan"),
+        pytest.param(
+            "plan.command", [*TINY, "--json", "model.device=auto", "--gpu", "T4"], id="gpu"
+        ),
+        pytest.param("plan.command", [*TINY, "grpo.max_step=3"], id="plan-typo"),
+        pytest.param("cli", [*TINY, "grpo.max_step=3"], id="typo"),
+        pytest.param("cli", [*TINY, "lora.rank=3"], id="typo-lora"),
+        pytest.param("cli", [*TINY, "--gpus", "2", "grpo.beta=x"], id="type-on-two-gpus"),
+        pytest.param("cli", [*TINY, "task=sql9"], id="task"),
+    ],
+)
+def test_what_needs_no_library_imports_none(command: str, arguments: list[str]) -> None:
+    assert imported_by(command, *arguments) == set()
+
+
 def test_preparing_a_run_imports_nothing_that_unsloth_patches() -> None:
     code = (
         "import sys; import xmlgrpo_trainer.train\n"
@@ -56,6 +106,10 @@ def train(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         pytest.param("{}", ["rewards={}"], "name at least one reward function", id="no-reward"),
         pytest.param("task: sql9", [], "no task is named 'sql9'", id="task"),
+        pytest.param(
+            "{}", ["grpo.max_step=3"], "grpo.max_step is not a field of GRPOConfig", id="grpo"
+        ),
+        pytest.param("{}", ["lora.r=x"], "lora.r: input should be a valid integer", id="lora"),
         pytest.param("{}", ["--gpus", "0"], "at least 1, got '0'", id="no-gpu"),
         pytest.param(
             "{}", ["--gpus", "two"], "--gpus: expected a whole number of at least 1", id="gpus"

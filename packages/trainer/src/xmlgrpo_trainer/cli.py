@@ -7,7 +7,7 @@ from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.run_folder import run_root
 from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_rewards.version import add_version
-from xmlgrpo_trainer.ranks import check_gpus, gpu_count, see_one_gpu
+from xmlgrpo_trainer.ranks import check_gpus, gpu_count, ranks_here, see_one_gpu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,19 +47,21 @@ def run() -> int:
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     config = load_config(arguments.config, overrides)
+    from xmlgrpo_trainer.global_batch import check_alone
+
+    if ranks_here().count == 1:  # several say it once, when they have met
+        check_alone(config, arguments.gpus)
     root = run_root(arguments.run or arguments.config.stem)
     let_threads_sleep()
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
-    from xmlgrpo_trainer.global_batch import check_alone
     from xmlgrpo_trainer.train import train
 
     if arguments.gpus != 1:
         from xmlgrpo_trainer.launch import launch
 
         check_gpus(arguments.gpus, config.model.device)
-        check_alone(config, arguments.gpus)
         return launch(
             arguments.gpus, ["--config", str(arguments.config), "--run", str(root), *overrides]
         )

@@ -13,17 +13,19 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
-from xmlgrpo_trainer.library_fields import check_groups
+from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
 
 
 def check_alone(config: RunConfig, processes: int) -> None:
     """Check what needs no library, no folder and no machine: can `processes` share this run?
 
     Raises:
-        UserError: no such task, the batch does not hold whole groups or equal shares, or Unsloth
-            was asked for.
+        UserError: no such task, no such field of `grpo:` or `lora:`, the batch does not hold whole
+            groups or equal shares, or Unsloth was asked for.
     """
     get_task(config.task)
+    check_grpo(config.grpo)
+    check_lora(config.lora)
     check_groups(config.grpo)
     if processes == 1:
         return

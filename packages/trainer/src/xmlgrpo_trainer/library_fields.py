@@ -2,6 +2,8 @@
 
 `grpo:`, `lora:` and `model.tiny:` are handed on as they are.  The library's fields and their
 annotated types are the schema, so a new release's options work here without a change of ours.
+They are first read from what is recorded of the pinned release (`recorded_fields.py`), so that a
+typo is told before the libraries are imported, and then from the libraries.
 """
 
 import dataclasses
@@ -15,6 +17,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.nearest import nearest
+from xmlgrpo_trainer.recorded_fields import library_schema
 
 if TYPE_CHECKING:
     from xmlgrpo_trainer.tiny.settings import TinySettings
@@ -57,28 +60,31 @@ RESERVED_LORA = {
 TIED_MODULES = ("embed_tokens", "lm_head")
 
 
-def check_grpo(values: Mapping[str, Any]) -> None:
-    """Check `grpo:` against `trl.GRPOConfig`; imports trl.
+def check_grpo(values: Mapping[str, Any], schema: type | None = None) -> None:
+    """Check `grpo:`.
+
+    Args:
+        values: what the user wrote.
+        schema: `trl.GRPOConfig`; left out, what is recorded of it, which needs no import.
 
     Raises:
-        UserError: a name that is no field, a field that is set elsewhere, a wrong type, or a
-            batch that does not hold whole groups.
+        UserError: a name that is no field, a field that is set elsewhere, or a wrong type.
     """
-    from trl import GRPOConfig
-
-    check_fields("grpo", values, GRPOConfig, RESERVED_GRPO)
+    check_fields("grpo", values, schema or library_schema("GRPOConfig"), RESERVED_GRPO)
 
 
-def check_lora(values: Mapping[str, Any]) -> None:
-    """Check `lora:` against `peft.LoraConfig`; imports peft.
+def check_lora(values: Mapping[str, Any], schema: type | None = None) -> None:
+    """Check `lora:`.
+
+    Args:
+        values: what the user wrote.
+        schema: `peft.LoraConfig`; left out, what is recorded of it.
 
     Raises:
         UserError: as for `check_grpo`; also LoRA on the embeddings or the output head, which
             Gemma 3 ties to one another, so that merging or converting would lose them.
     """
-    from peft import LoraConfig
-
-    check_fields("lora", values, LoraConfig, RESERVED_LORA)
+    check_fields("lora", values, schema or library_schema("LoraConfig"), RESERVED_LORA)
     targets = values.get("target_modules") or []
     named = [targets] if isinstance(targets, str) else list(targets)
     for target in named:

@@ -27,6 +27,7 @@ from xmlgrpo_trainer.model import (
     load_policy,
 )
 from xmlgrpo_trainer.ranks import Ranks
+from xmlgrpo_trainer.recorded_fields import library_class
 from xmlgrpo_trainer.tracking import prepare_wandb
 from xmlgrpo_trainer.unsloth_backend import check_shared_vllm, import_unsloth
 
@@ -115,8 +116,9 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         # because a user's reward module may import any of them
         import_unsloth(folder.root / ".unsloth")
     rewards = load_rewards(config.rewards)
-    check_grpo(config.grpo)
-    check_lora(config.lora)
+    # check_alone has checked them by what is recorded; the libraries themselves have the last word
+    check_grpo(config.grpo, library_class("GRPOConfig"))
+    check_lora(config.lora, library_class("LoraConfig"))
     if config.model.name == TINY:
         tiny_settings(config.model.tiny)
     from xmlgrpo_trainer.update import build_arguments, rollout_sampling

@@ -5,10 +5,13 @@ From NVIDIA's data sheets: dense rates, without sparsity.
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
 
 GIB = 2**30
+# what a driver puts there: NVIDIA's (on Tegra too), WSL's, AMD's
+DEVICES = ("nvidia*", "nvhost*", "dxg", "kfd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ def find_gpu(name: str) -> Gpu:
 
 def found_gpu() -> Gpu | None:
     """The first GPU of this machine, with its own memory; None without one."""
+    if not has_driver():  # importing torch takes seconds
+        return None
     import torch
 
     if not torch.cuda.is_available():
@@ -99,6 +104,11 @@ def found_gpu() -> Gpu | None:
         bandwidth_gb_s=like.bandwidth_gb_s if like else None,
         is_measured=like is not None and like.is_measured,
     )
+
+
+def has_driver(devices: Path = Path("/dev")) -> bool:
+    """Whether a driver has put a GPU among the device files; without one torch finds none."""
+    return any(True for name in DEVICES for _ in devices.glob(name))
 
 
 def nearest_gpu(full_name: str, memory_gib: float) -> Gpu | None:

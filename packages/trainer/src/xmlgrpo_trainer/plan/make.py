@@ -8,7 +8,6 @@ from typing import Any
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.global_batch import check_alone, shared
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
-from xmlgrpo_trainer.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
 from xmlgrpo_trainer.plan.gpus import Gpu
 from xmlgrpo_trainer.plan.load import Load
@@ -16,6 +15,7 @@ from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
 from xmlgrpo_trainer.plan.sizing import Schedule, load_on_gpu, schedule
+from xmlgrpo_trainer.recorded_fields import library_schema
 
 FAR_BELOW = 0.9  # of the peak: from there on the bound on prompts is worth a word
 
@@ -60,8 +60,6 @@ def make_plan(
     Raises:
         UserError: a setting is refused, or the model's shape is not known.
     """
-    check_grpo(config.grpo)
-    check_lora(config.lora)
     check_alone(config, gpus)
     shape = find_shape(config.model)
 
@@ -97,11 +95,9 @@ def make_plan(
 
 def all_fields(config: RunConfig) -> dict[str, Any]:
     """Every field of trl's GRPOConfig with the value that the run would give it."""
-    from trl import GRPOConfig
-
     defaults = {
         field.name: field.default
-        for field in dataclasses.fields(GRPOConfig)
+        for field in dataclasses.fields(library_schema("GRPOConfig"))
         if field.default is not dataclasses.MISSING
     }
     absent = {"generation_batch_size": None, "steps_per_generation": None}
