@@ -136,8 +136,12 @@ clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z][a-z-]*:.*  ## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@printf '\nCONFIG=%s  RUN=%s\nARGS="grpo.learning_rate=1e-5 data.limit=200" overrides any key of the config.\n' \
+	  /^[a-z][a-z-]*:.*  ## / {line = sprintf("  %-14s", $$1); n = split($$2, words, " "); \
+	    for (i = 1; i <= n; i++) { \
+	      if (length(line) + length(words[i]) >= 79) {print line; line = sprintf("%16s", "")} \
+	      line = line " " words[i]} \
+	    print line}' $(firstword $(MAKEFILE_LIST))
+	@printf '\nCONFIG=%s  RUN=%s\nAny key of the config is overridden with ARGS:\n  make train ARGS="grpo.learning_rate=1e-5 data.limit=200"\n' \
 	  $(call quote,$(CONFIG)) $(call quote,$(RUN_DIR))
 
 # --- files -----------------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ from xmlgrpo_rewards.version import add_version
 
 EPILOG = """\
 examples:
-  xmlgrpo-eval run --run tiny                        base and tuned on the same items, compared
-  xmlgrpo-eval run --model org/name --limit 100      any model of the Hub, or a folder
-  xmlgrpo-eval run --model file.gguf --task arc_easy any lm-eval task on a GGUF
-  xmlgrpo-eval compare a.json b.json                 two results on the same items
-  xmlgrpo-eval ladder --run tiny                     base, adapter, merged, every GGUF; a gate
-  xmlgrpo-eval harness ls tasks                      lm-eval itself, with the model llama-cpp added
+  xmlgrpo-eval run --run tiny                     base and tuned, compared
+  xmlgrpo-eval run --model org/name --limit 100   any Hub model or folder
+  xmlgrpo-eval run --model a.gguf --task arc_easy any task of lm-eval on a GGUF
+  xmlgrpo-eval compare a.json b.json              two results on the same items
+  xmlgrpo-eval ladder --run tiny                  all models of a run; a gate
+  xmlgrpo-eval harness ls tasks                   lm-eval itself, with llama-cpp
 """
 BATCH_HELP = "replies at once (graph: 64, on a GPU 128; generate: 16; GGUF: 32)"
 

@@ -13,6 +13,7 @@ from xmlgrpo_rewards.version import add_version
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from xmlgrpo_trainer.doctor.finding import Finding
 
@@ -75,23 +76,25 @@ def run() -> int:
 
 
 def show(title: str, findings: "Sequence[Finding]", console: "Console") -> None:
-    """Print findings, one a line, with what to do below those that need it."""
-    from rich.markup import escape
+    """Print findings with what to do below those that need it; in a pipe each is one line."""
+    from rich.text import Text
 
-    console.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
+    console.print(Text(title, style="bold"), soft_wrap=True)
     for finding in findings:
-        colour = COLOURS[finding.level]
-        grounds = f" [dim]({escape(finding.grounds)})[/]" if finding.grounds else ""
-        console.print(
-            f"  [{colour}]{finding.level:8}[/]{escape(finding.what):17} {escape(finding.said)}"
-            f"{grounds}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        level = Text.assemble("  ", (f"{finding.level:8}", COLOURS[finding.level]))
+        grounds = f" ({finding.grounds})" if finding.grounds else ""
+        said = Text.assemble(finding.said, (grounds, "dim"))
+        show_hanging(console, level.append(f"{finding.what:17} "), said)
         if finding.advice:
-            console.print(
-                f"  {'':8}{'':17} -> {escape(finding.advice)}", highlight=False, soft_wrap=True
-            )
+            show_hanging(console, Text(" " * (len(level) - 1) + " -> "), Text(finding.advice))
+
+
+def show_hanging(console: "Console", head: "Text", body: "Text") -> None:
+    """Print `body` beside `head`; what does not fit on a terminal's line goes on below it."""
+    lines = body.wrap(console, console.width - len(head)) if console.is_terminal else [body]
+    for line in lines:
+        console.print(head + line, highlight=False, soft_wrap=True)
+        head.plain = " " * len(head)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""What the commands are tried on: a run of a model so small that every stage takes seconds."""
+
+import fcntl
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+# the modules beside this file are found by their folder, as no package holds them
+sys.path.append(str(Path(__file__).resolve().parent))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with one finished run, `sums`: for all tests, so nothing may change it.
+
+    The run is trained by the real command in a pipe, once for all processes of a pytest session.
+    """
+    from commands import train
+    from screen import ROOT, SCREENS, record
+    from shown import check
+
+    base = tmp_path_factory.getbasetemp()
+    house = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    house.mkdir(exist_ok=True)
+    with (house / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (house / "outputs/sums/manifest.json").is_file():
+            shutil.copytree(ROOT / "configs", house / "configs", dirs_exist_ok=True)
+            check(record(train("sums", max_steps=4), SCREENS["pipe"], cwd=house))
+    return house
+
+
+@pytest.fixture
+def house(trained: Path, tmp_path: Path) -> Path:
+    """A working folder of one test, with a finished run to change and the base that it needs."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path
