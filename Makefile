@@ -120,7 +120,7 @@ push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1
 	$(BIN)/xmlgrpo-export push $(run) $(call option,repo,$(REPO)) $(if $(strip $(WHAT)),--what $(WHAT)) $(call option,revision,$(REVISION)) $(call switch,dry-run,$(DRY_RUN)) $(call switch,public,$(PUBLIC)) $(ARGS)
 
 ##@ Develop
-.PHONY: setup test lint format lock clean help
+.PHONY: setup test lint format lock real-gemma clean help
 setup: | $(READY)  ## make .venv: one locked pip install (PYTHON TORCH_INDEX)
 	@echo ".venv is ready"
 test: | $(READY)  ## everything that CI runs; ends with a summary (ARGS go to pytest)
@@ -131,6 +131,8 @@ format: | $(READY)  ## write the formatting that lint asks for
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 lock: | $(READY)  ## resolve ci/requirements/*.in again and write the locks
 	$(BIN)/python ci/lock.py $(ARGS)
+real-gemma: | $(READY)  ## real weights for the tests marked real, under Gemma's terms: 280 MB (ARGS)
+	$(BIN)/python ci/real_gemma.py $(ARGS)
 clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.cpp in .cache/
 	rm -rf .venv .nox dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 help:  ## this list

@@ -101,6 +101,12 @@ def gguf(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def real(session: nox.Session) -> None:
+    """Tests on real Gemma weights; fails where `make gguf-setup real-gemma` has not been run."""
+    run(session, "pytest", "-m", "real", *session.posargs)
+
+
+@nox.session(default=False)
 def gpu(session: nox.Session) -> None:
     """Tests on a CUDA GPU; skipped where there is none, unless REQUIRE_GPU=1."""
     if os.environ.get("REQUIRE_GPU") != "1" and not Path("/dev/nvidia0").exists():
