@@ -96,14 +96,19 @@ def replay(recording: Recording) -> Shown:
     return Shown(tuple(lines), tuple(paper.seen), tuple(paper.wrapped))
 
 
-def broken_figures(lines: Sequence[str]) -> list[str]:
-    """Figures of which a part stands on one line and the rest on the next."""
+def broken_figures(lines: Sequence[str], columns: int) -> list[str]:
+    """Figures of which a part stands on one line and the rest on the next.
+
+    A line goes on below when the next word did not fit; in a table it does inside of a cell.
+    """
     broken = []
     for above, below in pairwise(lines):
         if CELLS.search(above):
-            broken += [
-                cell.strip() for cell in CELLS.split(above) if OPEN_INTERVAL.search(cell.rstrip())
-            ]
+            cells = [cell.strip() for cell in CELLS.split(above)]
+            broken += [cell for cell in cells if OPEN_INTERVAL.search(cell)]
+            continue
+        next_word = below.split()[0] if below.strip() else ""
+        if len(above) + 1 + len(next_word) <= columns:
             continue
         joined, seam = f"{above} {below.lstrip()}", len(above)
         broken += [
@@ -132,7 +137,8 @@ def check(recording: Recording, code: int = 0) -> Shown:
         assert not COLOUR.search(raw), f"a colour; {about}"
     if not screen.is_pipe:
         assert not shown.wrapped, f"wider than the screen: {shown.wrapped}; {about}"
-        assert not broken_figures(shown.lines), f"{broken_figures(shown.lines)}; {about}"
+        broken = broken_figures(shown.lines, screen.columns)
+        assert not broken, f"in two parts: {broken}; {about}"
     return shown
 
 

@@ -53,10 +53,14 @@ def python(program: str, screen: Screen) -> Recording:
         pytest.param("raise SystemExit(3)", "pipe", "exit code 3", id="exit-code"),
         pytest.param("print('x' * 101)", "100", "wider than the screen", id="one-column-too-many"),
         pytest.param("print('步' * 41)", "80", "wider than the screen", id="wide-characters"),
-        pytest.param("print('took 43\\nsteps')", "120", "43 steps", id="unit-on-the-next-line"),
-        pytest.param("print('left\\n  0:00:43')", "80", "left 0:00:43", id="time-left-torn"),
         pytest.param(
-            "print('85.0% [81.6%,\\n87.9%]')", "80", r"\[81.6%, 87.9%\]", id="interval-torn"
+            "print('.' * 112, 'took 43\\nsteps')", "120", "43 steps", id="unit-on-the-next-line"
+        ),
+        pytest.param(
+            "print('.' * 70, 'left\\n  0:00:43')", "80", "left 0:00:43", id="time-left-torn"
+        ),
+        pytest.param(
+            "print('.' * 60, '85.0% [81.6%,\\n87.9%]')", "80", r"81.6%, 87.9%", id="interval-torn"
         ),
         pytest.param(
             "print('│ strict │ 85.0% [81.6%, │\\n│        │ 87.9%]        │')",
@@ -85,6 +89,7 @@ def test_a_broken_rule_is_found(program: str, on: str, reason: str) -> None:
         pytest.param("print('x' * 500)", "pipe", id="a-pipe-has-no-width"),
         pytest.param("print('\\x1b[1mbold')", "no-color", id="bold-is-no-colour"),
         pytest.param("print('5 steps\\n6 steps\\n7')", "80", id="figures-below-one-another"),
+        pytest.param("print('rows 64\\ntokens 30')", "80", id="short-lines-are-not-wrapped"),
         pytest.param(BAR, "80", id="bar"),
         pytest.param(BAR, "no-color", id="bar-without-colour"),
     ],

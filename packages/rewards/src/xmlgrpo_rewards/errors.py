@@ -12,8 +12,10 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
+
+from xmlgrpo_rewards.prose import fitted
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -43,11 +45,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         code = command() or 0
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as stopped:
         said = f": {stopped}" if stopped.args else ""
-        print(f"interrupted{said}", file=sys.stderr)
+        tell(f"interrupted{said}")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
@@ -57,13 +59,20 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = error.filename or "the output folder"
-        print(
+        tell(
             f"error: no space left on the disk while writing {where}; what was finished before "
-            "is kept. Free some space and run the same command again.",
-            file=sys.stderr,
+            "is kept. Free some space and run the same command again."
         )
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
+
+
+def tell(text: str) -> None:
+    """Print on stderr: in lines that fit where that is a terminal, else a line as it is."""
+    if sys.stderr.isatty():
+        with suppress(OSError):
+            text = fitted(text, os.get_terminal_size(sys.stderr.fileno()).columns)
+    print(text, file=sys.stderr)
 
 
 @contextmanager

@@ -106,6 +106,7 @@ def ask(question: str, source: "Source", arguments: argparse.Namespace) -> int:
     task = get_task(source.task)
     quiet_libraries()
     from xmlgrpo_rollout.sampling import Sampling
+    from xmlgrpo_rollout.say import say
     from xmlgrpo_trainer.ask.speaker import Settings, load_speaker
     from xmlgrpo_trainer.ask.view import ReplyView, remarks
 
@@ -147,7 +148,7 @@ def ask(question: str, source: "Source", arguments: argparse.Namespace) -> int:
     view.end()
     notes = Console(stderr=True)
     for remark in remarks(said, reply):
-        notes.print(f"[yellow]note[/] {remark}", highlight=False, soft_wrap=True)
+        say(notes, remark, head="[yellow]note[/] ")
     return 0
 
 

@@ -13,7 +13,6 @@ from xmlgrpo_rewards.version import add_version
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from xmlgrpo_trainer.doctor.finding import Finding
 
@@ -79,22 +78,16 @@ def show(title: str, findings: "Sequence[Finding]", console: "Console") -> None:
     """Print findings with what to do below those that need it; in a pipe each is one line."""
     from rich.text import Text
 
-    console.print(Text(title, style="bold"), soft_wrap=True)
+    from xmlgrpo_rollout.say import say
+
+    say(console, Text(title, style="bold"))
     for finding in findings:
         level = Text.assemble("  ", (f"{finding.level:8}", COLOURS[finding.level]))
         grounds = f" ({finding.grounds})" if finding.grounds else ""
         said = Text.assemble(finding.said, (grounds, "dim"))
-        show_hanging(console, level.append(f"{finding.what:17} "), said)
+        say(console, said, head=level.append(f"{finding.what:17} "))
         if finding.advice:
-            show_hanging(console, Text(" " * (len(level) - 1) + " -> "), Text(finding.advice))
-
-
-def show_hanging(console: "Console", head: "Text", body: "Text") -> None:
-    """Print `body` beside `head`; what does not fit on a terminal's line goes on below it."""
-    lines = body.wrap(console, console.width - len(head)) if console.is_terminal else [body]
-    for line in lines:
-        console.print(head + line, highlight=False, soft_wrap=True)
-        head.plain = " " * len(head)
+            say(console, Text(finding.advice), head=" " * (len(level) - 1) + " -> ")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.plan.make import Plan
 
 MEASURED_ON_GPU = (
@@ -20,13 +21,13 @@ MEASURED_ON_CPU = "the counts were checked on a GPU only"
 def print_plan(plan: Plan, config_path: Path, console: Console) -> None:
     """Print what the run does, what it needs, whether it fits, and what to change."""
     where = plan.gpu.name if plan.gpu else "this machine's CPU"
-    console.print(f"[bold]{escape(str(config_path))}[/] on {escape(where)}", highlight=False)
+    say(console, f"[bold]{escape(str(config_path))}[/] on {escape(where)}")
     console.print(_work(plan))
     console.print(_memory(plan))
     _verdict(plan, where, console)
     _time(plan, console)
     for note in plan.notes:
-        console.print(f"[dim]note[/]  {escape(note)}", highlight=False, soft_wrap=True)
+        say(console, escape(note), head="[dim]note[/]  ")
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -123,32 +124,25 @@ def _verdict(plan: Plan, where: str, console: Console) -> None:
     grounds = MEASURED_ON_GPU if plan.gpu else MEASURED_ON_CPU
     if plan.fits:
         free = plan.room_gib - plan.peak.total
-        console.print(
-            f"[bold green]fits[/] the {escape(room)}, {free:.1f} GiB to spare ({grounds})",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(console, f"[bold green]fits[/] the {escape(room)}, {free:.1f} GiB to spare ({grounds})")
         return
-    console.print(
-        f"[bold red]does not fit[/] the {escape(room)} ({grounds})", highlight=False, soft_wrap=True
-    )
+    say(console, f"[bold red]does not fit[/] the {escape(room)} ({grounds})")
     for change in plan.changes:
-        console.print(
+        say(
+            console,
             f"  fits with [bold]{escape(' '.join(change.overrides))}[/]: "
             f"{change.peak.total:.1f} GiB ({escape(change.cost)})",
-            highlight=False,
-            soft_wrap=True,
         )
     if not plan.changes:
-        console.print("  no change of batch, length or precision makes it fit: a smaller model")
+        say(console, "  no change of batch, length or precision makes it fit: a smaller model")
     if plan.bigger:
         names = ", ".join(f"{gpu.name} ({gpu.memory_gib:.0f})" for gpu in plan.bigger[:4])
-        console.print(f"  fits as it is on {names}", highlight=False, soft_wrap=True)
+        say(console, f"  fits as it is on {names}")
 
 
 def _time(plan: Plan, console: Console) -> None:
     if plan.pace is None:
-        console.print("time: no estimate, nothing comparable was measured", highlight=False)
+        say(console, "time: no estimate, nothing comparable was measured")
         return
     total_s = plan.pace.total_s(plan.schedule.steps)
     parts = f"{plan.pace.rollout_s:.1f} s rollout + {plan.pace.update_s:.1f} s update a step"
@@ -156,11 +150,7 @@ def _time(plan: Plan, console: Console) -> None:
     held_out = (
         "" if plan.pace.held_out_s is None else f", {_duration(plan.pace.held_out_s)} held-out"
     )
-    console.print(
-        f"time: {whole}{parts}{held_out} ({escape(plan.pace.grounds)})",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(console, f"time: {whole}{parts}{held_out} ({escape(plan.pace.grounds)})")
 
 
 def _duration(seconds: float) -> str:

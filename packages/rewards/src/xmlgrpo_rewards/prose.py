@@ -1,0 +1,57 @@
+"""Sentences on a screen: a line ends between words, and never inside a figure.
+
+A terminal cuts a long line wherever its last column is, through a word or a number.  `64 s`,
+`left 0:00:43` and `85.0% [81.6%, 87.9%]` are read as one, so they stay on one line too.
+"""
+
+import re
+import unicodedata
+from itertools import pairwise
+
+# words, and the spaces inside a figure
+UNBROKEN = re.compile(
+    r"(?:^[ ]+)?"
+    r"(?:[\[(][^\[\]()]{0,30}\d[^\[\]()]{0,30}[\])]"  # an interval, or a count
+    r"|(?<=\d)%?[ ](?=[\w%\[(])"  # a number and what it counts
+    r"|(?<=\bleft)[ ](?=\d)"
+    r"|\S)+[ ]*"
+)
+WORD = re.compile(r"\s*\S+\s*")
+
+
+def line_ends(text: str, columns: int, *, begun: int = 0) -> list[int]:
+    """Where to cut a paragraph so that its lines fit; an offset each, after a space.
+
+    A word that is longer than a line, as a path may be, is left whole: cut, it could not be copied.
+
+    Args:
+        text: one paragraph.
+        columns: of a line.
+        begun: columns of the first line that are taken already.
+    """
+    ends, used = [], begun
+    for found in UNBROKEN.finditer(text):
+        fits_a_line = width(found.group().rstrip()) <= columns
+        for part in [found] if fits_a_line else WORD.finditer(text, found.start(), found.end()):
+            if used and used + width(part.group().rstrip()) > columns:
+                ends.append(part.start())
+                used = 0
+            used += width(part.group())
+    return ends
+
+
+def fitted(text: str, columns: int) -> str:
+    """Paragraphs as lines of at most so many columns."""
+    lines = []
+    for paragraph in text.split("\n"):
+        cuts = [0, *line_ends(paragraph, columns), len(paragraph)]
+        lines += [paragraph[a:b].rstrip() for a, b in pairwise(cuts)]
+    return "\n".join(lines)
+
+
+def width(text: str) -> int:
+    """Columns on a terminal: Chinese characters and most emoji take two."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )

@@ -1,0 +1,46 @@
+"""Lines of sentences: they fit, they lose nothing, and no figure is torn."""
+
+import pytest
+
+from xmlgrpo_rewards.prose import fitted, line_ends, width
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "lines"),
+    [
+        pytest.param("one two three", 20, ["one two three"], id="fits"),
+        pytest.param("one two three", 13, ["one two three"], id="just-fits"),
+        pytest.param("one two three", 12, ["one two", "three"], id="between-words"),
+        pytest.param("takes about 64 s", 14, ["takes about", "64 s"], id="unit"),
+        pytest.param("at most 95 % of it", 10, ["at most", "95 % of it"], id="percent"),
+        pytest.param("training left 0:00:43", 14, ["training", "left 0:00:43"], id="time-left"),
+        pytest.param(
+            "strict 85.0% [81.6%, 87.9%]", 22, ["strict", "85.0% [81.6%, 87.9%]"], id="interval"
+        ),
+        pytest.param("asked (34 of 500) again", 12, ["asked", "(34 of 500)", "again"], id="count"),
+        pytest.param("ends at step 4. Then more", 16, ["ends at step 4.", "Then more"], id="stop"),
+        pytest.param(
+            "see /a/long/path/name now", 8, ["see", "/a/long/path/name", "now"], id="path"
+        ),
+        pytest.param("1 2 3 4 5 6", 5, ["1 2 3", "4 5 6"], id="figures-wider-than-a-line"),
+        pytest.param("问题 答案", 8, ["问题", "答案"], id="wide-characters"),
+        pytest.param("one\n\ntwo three", 5, ["one", "", "two", "three"], id="paragraphs"),
+        pytest.param("   deep inside", 10, ["   deep", "inside"], id="indented"),
+        pytest.param("", 5, [""], id="nothing"),
+    ],
+)
+def test_lines_end_between_figures(text: str, columns: int, lines: list[str]) -> None:
+    assert fitted(text, columns).split("\n") == lines
+
+
+def test_a_line_that_has_begun_has_less_room() -> None:
+    assert line_ends("three four", 10, begun=4) == [6]
+    assert line_ends("three", 10, begun=8) == [0]
+
+
+@pytest.mark.parametrize("columns", range(10, 60))
+def test_nothing_is_lost_and_everything_fits(columns: int) -> None:
+    text = "fits the 23.5 GiB of this machine's CPU, 21.3 GiB to spare (the counts were checked)"
+    lines = fitted(text, columns).split("\n")
+    assert " ".join(lines) == text
+    assert all(width(line) <= columns for line in lines)
