@@ -23,7 +23,8 @@ def encode_prompts(tokenizer: Any, conversations: Sequence[Messages]) -> list[li
         One list of token ids a prompt, unpadded.
 
     Raises:
-        UserError: the tokenizer has no chat template, or a prompt does not hold exactly one BOS.
+        UserError: the tokenizer has no chat template, a prompt does not hold exactly one BOS, or it
+            holds the token that stands for an image.
     """
     if not conversations:
         return []
@@ -37,6 +38,7 @@ def encode_prompts(tokenizer: Any, conversations: Sequence[Messages]) -> list[li
     )
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     bos = tokenizer.bos_token_id
+    image = getattr(tokenizer, "image_token_id", None)  # Gemma's small models have no row for it
     for ids, conversation in zip(encoded, conversations, strict=True):
         found = ids.count(bos)
         if bos is not None and (found > 1 or (found == 1 and ids[0] != bos)):
@@ -45,6 +47,12 @@ def encode_prompts(tokenizer: Any, conversations: Sequence[Messages]) -> list[li
                 f"the prompt for {question[:80]!r} holds {found} <bos> tokens, expected one, at "
                 "its start: the chat template repeats it, or the question contains the text "
                 f"{tokenizer.bos_token!r}"
+            )
+        if image is not None and image in ids:
+            question = conversation[-1]["content"]
+            raise UserError(
+                f"the prompt for {question[:80]!r} holds {tokenizer.image_token!r}, which stands "
+                "for an image, and no image comes with it; leave the question out"
             )
     return encoded
 
