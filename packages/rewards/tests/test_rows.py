@@ -26,6 +26,7 @@ def written(folder: Path, content: bytes) -> Path:
         pytest.param(
             '{"a": "x\u2028y"}\n'.encode(), [("train.jsonl:1", {"a": "x\u2028y"})], id="u2028"
         ),
+        pytest.param(rb'{"a": "\ud83e\udd99"}', [("train.jsonl:1", {"a": "🦙"})], id="pair"),
     ],
 )
 def test_rows_are_read(tmp_path: Path, content: bytes, expected: list[Row]) -> None:
@@ -42,6 +43,7 @@ def test_rows_are_read(tmp_path: Path, content: bytes, expected: list[Row]) -> N
         pytest.param(b"question,answer\n", "train.jsonl:1: .*'question,answer'", id="csv"),
         pytest.param(b'\n["q", "a"]\n', "train.jsonl:2: .* came list", id="list"),
         pytest.param(b"3\n", "expected a JSON object, came int: 3", id="number"),
+        pytest.param(rb'{"a": ["3 \ud83e"]}', r"train.jsonl:1: .*half a char.*ud83e", id="half"),
         pytest.param(b"null\n", "came NoneType", id="null"),
         pytest.param(b'{"a": "\xff"}\n', "expected UTF-8, came the byte 0xff at column 8", id="ff"),
         pytest.param(b"PAR1\x15\x04\x15", "train.jsonl:1", id="parquet"),

@@ -1,6 +1,7 @@
 """JSON lines in, rows out: every broken line is named by file and line."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,8 @@ from typing import Any, NamedTuple
 from xmlgrpo_rewards.errors import UserError
 
 MAX_LINE_BYTES = 10_000_000
+# JSON's escapes can write it, no tokenizer reads it
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 class Row(NamedTuple):
@@ -70,5 +73,10 @@ def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
         raise UserError(
             f"{row_id}: expected a JSON object, came {type(value).__name__}: "
             f"{repr(value)[:60]}; correct the line or take it out"
+        )
+    if b"\\u" in line and (half := HALF_CHARACTER.search(json.dumps(value, ensure_ascii=False))):
+        raise UserError(
+            f"{row_id}: expected text, got half a character ({half[0]!r}, one of a pair without "
+            "the other); correct the line or take it out"
         )
     return value
