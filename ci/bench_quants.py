@@ -3,6 +3,7 @@
     python ci/bench_quants.py                                  # outputs/tiny/merged
     python ci/bench_quants.py --model FOLDER --types q8_0 q4_k_m
     python ci/bench_quants.py --random                         # its tokenizer, random weights
+    python ci/bench_quants.py --model .cache/real-gemma/tuned --out quants.json
 
 Every file goes through the export's own gates, with the type's own limits.  The damaged copies are
 of the f16 file, so they are held against the limits of a copy; what they would do under a looser
@@ -16,8 +17,10 @@ Random weights know no language; what they share with real ones is the arithmeti
 
 import argparse
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -29,11 +32,12 @@ from xmlgrpo_exporter.gguf_header import GgufHeader, Tensor, read_header
 from xmlgrpo_exporter.quant_types import CONVERTER_TYPES, GivenLimits, parse_quants
 from xmlgrpo_exporter.questions import load_questions
 from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.run_folder import write_json
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.bench import Bench
 
-TYPES = "f16 bf16 q8_0 q6_k q5_k_m q4_k_m q4_0 iq4_xs q3_k_m q2_k"
+TYPES = "f16 bf16 q8_0 q6_k q5_k_m q5_0 q4_k_m q4_0 iq4_xs q3_k_m q2_k"
 TIMEOUT_S = 3600
 ENTROPY_NATS = 1.0
 ROW = "{:18} {:>6} {:>9} {:>9} {:>7} {:>9}  {}"
@@ -60,6 +64,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="questions, as for xmlgrpo-export check")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--out", type=Path, help="a JSON file of what was measured")
     arguments = parser.parse_args()
     types = parse_quants(arguments.types)
     if not (arguments.model / "tokenizer.json").is_file():
@@ -92,14 +97,26 @@ def measure(
         device="cpu",
     )
     weights, _ = weights_of(model)
-    nats = np.mean([entropy(bench, i) for i in range(len(bench.replies))])
+    nats = float(np.mean([entropy(bench, i) for i in range(len(bench.replies))]))
     print(f"{weights:,} weights, entropy {nats:.2f} nats, {bench.source}")
     print(ROW.format("file", "bits", "mean KL", "worst KL", "top-1", "identical", "gates"))
+
+    told: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["python", *sys.argv]),
+        "weights": weights,
+        "entropy_nats": nats,
+        "questions": bench.source,
+        "files": {},
+    }
 
     def judge(label: str, path: Path) -> None:
         found = check_file(path, bench, given=GivenLimits(), timeout_s=TIMEOUT_S)
         bits = f"{8 * path.stat().st_size / weights:.2f}"
         print(ROW.format(label, bits, *numbers(found)), flush=True)
+        told["files"][label] = found.as_json()
+        if arguments.out:
+            write_json(arguments.out, told)
 
     (scratch / "staged").mkdir()
     staged, tree = (
