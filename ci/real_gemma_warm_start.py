@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
-BATCH, LEARNING_RATE, RAMP_STEPS = 4, 5e-5, 4
+BATCH, LEARNING_RATE, RAMP_STEPS = 2, 1e-4, 4
 LONGEST = 320  # tokens of prompt and reply; longer rows are left out
 IGNORED = -100  # cross_entropy's mark for a place without a target
 CALCULATION = re.compile("<<[^>]*>>")  # GSM8K's notes to a calculator
