@@ -1,10 +1,29 @@
 import errno
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 
 import pytest
 
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, refuse_tokens, run_command
+from xmlgrpo_rewards.errors import (
+    Terminated,
+    UserError,
+    interruption,
+    kept_on_interrupt,
+    refuse_tokens,
+    run_command,
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """`run_command` ends a process; what it does to signals ends with the test."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def raise_(error: BaseException) -> int:
@@ -25,6 +44,13 @@ def test_the_exit_code_is_what_the_command_returned(result: int | None, code: in
     [
         pytest.param(UserError("no such run"), 2, "error: no such run\n", id="user-error"),
         pytest.param(KeyboardInterrupt(), 130, "interrupted\n", id="ctrl-c"),
+        pytest.param(Terminated(), 143, "terminated\n", id="sigterm"),
+        pytest.param(
+            interruption(signal.SIGINT, "all is kept"), 130, "interrupted: all is", id="kept"
+        ),
+        pytest.param(
+            interruption(signal.SIGTERM, "all is kept"), 143, "terminated: all is", id="kept-too"
+        ),
         pytest.param(
             OSError(errno.ENOSPC, "No space left on device", "outputs/a/metrics.jsonl"),
             2,
@@ -64,6 +90,26 @@ def test_ctrl_c_says_what_the_innermost_block_keeps(capsys: pytest.CaptureFixtur
     assert left.value.code == 130
     told = "interrupted: 400 of 1,400 steps are kept; the same command goes on\n"
     assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_tidied_up_after(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    tidied = []
+
+    def command() -> int:
+        try:
+            with kept_on_interrupt("step 3 is kept"):
+                os.kill(os.getpid(), number)
+                time.sleep(10)
+        finally:
+            tidied.append(True)
+        return 0
+
+    with pytest.raises(SystemExit) as left:
+        run_command(command)
+    assert left.value.code == 128 + number
+    assert capsys.readouterr().err.endswith("ed: step 3 is kept\n")
+    assert tidied == [True]
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "gone")], ids=repr)

@@ -94,7 +94,7 @@ def test_a_signal_that_reaches_one_of_several_processes_twice_is_one_wish() -> N
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         stopper.release()
-    assert stopper.received == signal.SIGTERM
+    assert stopper.signals.received == signal.SIGTERM
 
 
 def test_without_a_signal_nothing_is_asked_for() -> None:

@@ -57,6 +57,43 @@ def test_a_run_that_was_refused_leaves_its_name_free(tmp_path: Path) -> None:
         assert run.state == "unfinished"
 
 
+@pytest.mark.parametrize("error", [UserError("refused"), KeyboardInterrupt(), ValueError("a bug")])
+def test_a_run_that_was_refused_leaves_no_folder(tmp_path: Path, error: BaseException) -> None:
+    def refused() -> None:
+        with open_run(tmp_path / "a" / "b" / "run", RunConfig()) as run:
+            write_config(run.folder, RunConfig())
+            run.folder.checkpoints.mkdir()
+            raise error
+
+    with pytest.raises(type(error)):
+        refused()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_before_a_refused_run_stays(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "notes.txt").write_text("mine")
+    with pytest.raises(UserError), open_run(root, RunConfig()):
+        raise UserError("refused")
+    assert [path.name for path in root.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_that_has_begun_is_kept_however_it_ends(tmp_path: Path) -> None:
+    def failed() -> None:
+        with open_run(tmp_path / "run", RunConfig()):
+            begin(tmp_path / "run")
+            raise UserError("a reward function failed")
+
+    with pytest.raises(UserError):
+        failed()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        ".lock",
+        "config.yaml",
+        "holdout",
+    }
+
+
 def test_what_changed_under_a_run_is_named(tmp_path: Path) -> None:
     began = {"problems": "aaa", "trl": "1.14.2"}
     hold_identity(tmp_path / "identity.json", began)
@@ -114,12 +151,46 @@ def test_versions_name_what_a_result_depends_on() -> None:
         pytest.param("outputs/tiny", "outputs/tiny", id="folder"),
         pytest.param("/data/run", "/data/run", id="absolute"),
         pytest.param("./run", "run", id="dot-slash"),
+        pytest.param("gemma-3.1b_lr=1e-5+", "outputs/gemma-3.1b_lr=1e-5+", id="signs"),
+        pytest.param("数学", "outputs/数学", id="chinese"),
+        pytest.param("/my data/run", "/my data/run", id="a-space-further-up"),
+        pytest.param("/data/../run", "/data/../run", id="out-by-the-full-path"),
     ],
 )
 def test_a_run_is_named_or_a_folder(name: str, root: str) -> None:
     assert run_root(name) == Path(root)
 
 
-def test_an_empty_run_name_is_refused() -> None:
-    with pytest.raises(UserError, match="expected a name or a folder"):
-        run_root("  ")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("  ", "expected a name or a folder", id="empty"),
+        pytest.param("sp ace", "letters, digits", id="space"),
+        pytest.param("outputs/sp ace", "letters, digits", id="space-in-a-path"),
+        pytest.param("a\nb", "letters, digits", id="line-break"),
+        pytest.param("a;rm", "letters, digits", id="shell"),
+        pytest.param("-x", "letters, digits", id="an-option"),
+        pytest.param(".hidden", "letters, digits", id="hidden"),
+        pytest.param(".", "letters, digits", id="dot"),
+        pytest.param("/", "letters, digits", id="root"),
+        pytest.param("..", "leads out", id="two-dots"),
+        pytest.param("../../escape", "full path '/.*/escape'", id="outside"),
+        pytest.param("outputs/../../escape", "leads out", id="outside-in-the-middle"),
+    ],
+)
+def test_what_could_not_be_a_new_runs_name_is_refused(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b" / "outputs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    with pytest.raises(UserError, match=words):
+        run_root(name)
+
+
+def test_a_run_that_is_there_is_found_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "outputs" / "sp ace").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert run_root("sp ace") == Path("outputs/sp ace")
+    assert run_root("../here/outputs/sp ace") == Path("../here/outputs/sp ace")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import random
+import signal
 import threading
 
 import pytest
@@ -122,17 +124,50 @@ class TestBuild:
     def test_progress_is_told(self, tmp_path):
         told = []
         ensure_tiny_model(tmp_path, SMALL, 3, lambda *progress: told.append(progress))
-        assert [(step, steps) for step, steps, _, _ in told] == [(20, 40), (40, 40)]
-        assert told[-1][2] < told[0][2]
-        assert all(speed > 0 for *_, speed in told)
+        assert [(step, steps) for step, steps, _ in told] == [(0, 40), (20, 40), (40, 40)]
+        assert told[0][2] is None
+        assert told[2][2] < told[1][2]
 
-    def test_an_interrupted_build_leaves_nothing(self, tmp_path):
-        def interrupt(*_progress):
-            raise KeyboardInterrupt
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupted_build_goes_on_to_the_same_bytes(self, folder, tmp_path, number):
+        def interrupt(step, _steps, _loss):
+            if step == 20:
+                os.kill(os.getpid(), number)
 
-        with pytest.raises(KeyboardInterrupt):
-            ensure_tiny_model(tmp_path, SMALL, 4, interrupt)
+        before = signal.getsignal(number)
+        with pytest.raises(KeyboardInterrupt, match="kept up to step 20 of 40; run the same"):
+            ensure_tiny_model(tmp_path, SMALL, 0, interrupt)
+        assert signal.getsignal(number) is before
         assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+        told = []
+        again = ensure_tiny_model(tmp_path, SMALL, 0, lambda *progress: told.append(progress))
+        assert told[0] == (20, 40, None)
+        for name in sorted(FILES - {"tiny.json"}):
+            assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+        ours, theirs = (json.loads((of / "tiny.json").read_text()) for of in (again, folder))
+        assert ours["loss"] == theirs["loss"]
+        assert {path.name for path in tmp_path.iterdir()} == {again.name, f".{again.name}.lock"}
+
+    def test_a_killed_build_goes_on_from_what_was_kept_last(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr("xmlgrpo_trainer.tiny.kept.KEEP_EVERY", 15)
+
+        def die(step, _steps, _loss):
+            if step == 40:
+                raise MemoryError
+
+        with pytest.raises(MemoryError):
+            ensure_tiny_model(tmp_path, SMALL, 0, die)
+        told = []
+        again = ensure_tiny_model(tmp_path, SMALL, 0, lambda *progress: told.append(progress))
+        assert told[0] == (30, 40, None)
+        weights = "model.safetensors"
+        assert (again / weights).read_bytes() == (folder / weights).read_bytes()
+
+    def test_what_cannot_be_read_of_an_interrupted_build_is_built_again(self, folder, tmp_path):
+        (tmp_path / f".tiny-{digest(SMALL, 0)}.safetensors").write_bytes(b"half")
+        again = ensure_tiny_model(tmp_path, SMALL, 0)
+        weights = "model.safetensors"
+        assert (again / weights).read_bytes() == (folder / weights).read_bytes()
 
     def test_what_a_killed_build_left_is_replaced(self, tmp_path):
         partial = tmp_path / f".tiny-{digest(SMALL, 5)}.partial"
@@ -143,10 +178,14 @@ class TestBuild:
         assert not partial.exists()
 
     def test_of_two_that_ask_at_once_one_builds(self, tmp_path):
-        told, folders = [], []
+        told, waited, folders = [], [], []
 
         def ask():
-            folders.append(ensure_tiny_model(tmp_path, SMALL, 6, lambda *_: told.append(1)))
+            folders.append(
+                ensure_tiny_model(
+                    tmp_path, SMALL, 6, lambda *_: told.append(1), lambda: waited.append(1)
+                )
+            )
 
         askers = [threading.Thread(target=ask) for _ in range(2)]
         for asker in askers:
@@ -154,7 +193,8 @@ class TestBuild:
         for asker in askers:
             asker.join()
         assert len(set(folders)) == 1
-        assert len(told) == 2  # one build's worth of progress
+        assert len(told) == 3  # one build's worth of progress
+        assert waited == [1]
 
 
 class TestTokenizer:
@@ -274,7 +314,7 @@ class TestWarmStart:
         told = []
         settings = {"batch": 8, "threads": 2, "muon_lr": 0.02, "adamw_lr": 3e-3, "seed": 0}
         train_on(model, batch * 60, **settings, on_progress=lambda *now: told.append(now))
-        assert told[-1][2] < 0.5 * told[0][2]
+        assert told[-1][2] < 0.5 * told[1][2]
         assert not model.training
 
 

@@ -3,22 +3,24 @@
 Every command of the four packages ends through `run_command`, so bad input looks the same
 everywhere: one `error:` line on stderr (what was expected, what came, what to do), exit code 2,
 no traceback.  A `UserError` is raised before the expensive step, never after it.  Ctrl-C is exit
-code 130 and one line that says what is kept.
+code 130 and one line that says what is kept; SIGTERM, which stops a job that no keyboard belongs
+to, is 143 and the same line.
 """
 
 import errno
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NoReturn
 
 from xmlgrpo_rewards.prose import fitted
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
@@ -29,6 +31,15 @@ class UserError(Exception):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is told and tidied up as Ctrl-C is."""
+
+
+def interruption(number: int, said: str) -> KeyboardInterrupt:
+    """What ends a command that has taken note of a signal's number: what is kept, in words."""
+    return Terminated(said) if number == signal.SIGTERM else KeyboardInterrupt(said)
+
+
 def run_command(command: Callable[[], int | None]) -> NoReturn:
     """Run a console script's body and leave the process with its exit code.
 
@@ -36,10 +47,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         command: does the work; returns the exit code, or None for success.
 
     Raises:
-        SystemExit: always.  2 for a `UserError` or a full disk, 130 for Ctrl-C, else what
-            `command` returned.  Other exceptions pass through: they are bugs, and a bug's
-            traceback is wanted.
+        SystemExit: always.  2 for a `UserError` or a full disk, 130 for Ctrl-C, 143 for SIGTERM,
+            else what `command` returned.  Other exceptions pass through: they are bugs, and a
+            bug's traceback is wanted.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         refuse_tokens(sys.argv[1:])  # before a parser, which would repeat what it does not know
         code = command() or 0
@@ -49,8 +61,9 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as stopped:
         said = f": {stopped}" if stopped.args else ""
-        tell(f"interrupted{said}")
-        sys.exit(EXIT_INTERRUPTED)
+        ended = isinstance(stopped, Terminated)
+        tell(f"{'terminated' if ended else 'interrupted'}{said}")
+        sys.exit(128 + (signal.SIGTERM if ended else signal.SIGINT))
     except BrokenPipeError:
         # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,6 +78,10 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         )
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def tell(text: str) -> None:
@@ -86,7 +103,7 @@ def kept_on_interrupt(said: str) -> Iterator[None]:
     except KeyboardInterrupt as stopped:
         if stopped.args:
             raise
-        raise KeyboardInterrupt(said) from None
+        raise type(stopped)(said) from None
 
 
 def this_command(*words: str) -> str:

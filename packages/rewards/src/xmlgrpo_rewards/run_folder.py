@@ -7,6 +7,7 @@ last, to a temporary name that is then renamed, so its presence means that train
 import difflib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from xmlgrpo_rewards.errors import UserError
 MANIFEST_FORMAT = 1
 OUTPUTS = Path("outputs")
 NAMED_RUNS = 10  # of those there are, in the error about one that is not
+RUN_NAME = re.compile(r"\w[\w.+=-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,10 @@ class RunFolder:
 
 
 def run_root(name: str) -> Path:
-    """The folder of the run called `name`: a path as it is, a plain name under `outputs/`.
+    """The folder of the run called `name`: a plain name stands under `outputs/`, a path as it is.
+
+    A folder that is there is taken as it is.  A new one must have a name that make and a shell
+    take for one word, and may lie outside of the working folder only by its full path.
 
     Raises:
         UserError: the name is empty or could not be a folder's.
@@ -138,7 +143,21 @@ def run_root(name: str) -> Path:
     if not name.strip() or "\0" in name:
         raise UserError(f"RUN: expected a name or a folder, got {name!r}")
     path = Path(name).expanduser()
-    return path if os.sep in name or path.is_absolute() else OUTPUTS / path
+    is_path = os.sep in name or path.is_absolute()
+    root = path if is_path else OUTPUTS / path
+    if root.is_dir() and path.name and (is_path or path.name != ".."):
+        return root
+    if ".." in path.parts and not path.is_absolute():
+        raise UserError(
+            f"RUN: {name!r} leads out of the working folder; expected a name, whose run stands "
+            f"under outputs/, or the full path {str(path.resolve())!r}"
+        )
+    if not RUN_NAME.fullmatch(path.name):
+        raise UserError(
+            "RUN: expected a folder's name of letters, digits and . _ + = - with a letter, a digit "
+            f"or _ first, got {name!r}"
+        )
+    return root
 
 
 def find_run(name: str) -> RunFolder:

@@ -8,18 +8,17 @@ and their sizes last, and `last_good` takes only folders whose list holds.
 import json
 import os
 import re
-import signal
-import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
 from xmlgrpo_trainer.ranks import ALONE, Ranks
+from xmlgrpo_trainer.stop_signals import StopSignals
 
 SEAL = "complete.json"
+FINISHING = "finishing this step, then saving; a second signal stops at once"
 TWICE_S = 3.0  # a scheduler signals every process, the launcher hands its own on: one wish, not two
 
 
@@ -102,31 +101,21 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
     def __init__(self, every: int = 1, ranks: Ranks = ALONE) -> None:
         self.every = every
         self.ranks = ranks
+        self.signals = StopSignals(
+            FINISHING if ranks.is_first else "", one_wish_s=TWICE_S if ranks.count > 1 else 0.0
+        )
         self.received: int | None = None
-        self._received_s = 0.0
-        self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the signals over."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._receive)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is not None:
-            if self.ranks.count > 1 and time.monotonic() - self._received_s < TWICE_S:
-                return
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.received, self._received_s = number, time.monotonic()
-        if self.ranks.is_first:
-            # os.write: printing from a signal handler may meet a print that it interrupted
-            os.write(2, b"\nfinishing this step, then saving; a second signal stops at once\n")
+        self.signals.take()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a save and a stop once a signal has come and the batch is used up."""
         if state.global_step % self.every:
             return
-        numbers = [number for number in self.ranks.gather(self.received) if number is not None]
+        received = self.ranks.gather(self.signals.received)
+        numbers = [number for number in received if number is not None]
         if numbers:
             self.received = numbers[0]
             control.should_save = True
@@ -134,9 +123,7 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
 
     def release(self) -> None:
         """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        self.signals.release()
 
 
 class StepStart(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

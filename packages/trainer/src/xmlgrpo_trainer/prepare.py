@@ -28,11 +28,17 @@ from xmlgrpo_trainer.model import (
 )
 from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.recorded_fields import library_class
+from xmlgrpo_trainer.screen import warm_start_shown
 from xmlgrpo_trainer.tracking import prepare_wandb
 from xmlgrpo_trainer.unsloth_backend import check_shared_vllm, import_unsloth
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
+
+BUILDING = (
+    "Building the tiny Gemma 3 (once; kept for later runs): a warm start on made-up problems, "
+    "before any GRPO."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +167,18 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
     from xmlgrpo_trainer.failures import failures_in_words
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 
-    said = False
-
-    def on_progress(step: int, steps: int, loss: float, _tokens_per_s: float) -> None:
-        nonlocal said
-        if not said:
+    def on_progress(step: int, steps: int, loss: float | None) -> None:
+        if loss is None:
             console.print(
-                "Building the tiny Gemma 3 (once; kept for later runs): a warm start on "
-                "made-up problems, before any GRPO.",
-                highlight=False,
+                f"the warm start goes on from step {step:,}" if step else BUILDING, highlight=False
             )
-            said = True
-            stage.count_from(step, steps)
-        stage.update(step, note=f"loss {loss:.3f}")
+        shown(step, steps, loss)
+
+    def on_wait() -> None:
+        console.print("another process is building the tiny Gemma 3; waiting for it")
 
     with failures_in_words(runs), Stage(console, "warm start", unit="steps") as stage:
+        shown = warm_start_shown(stage)
         settings = tiny_settings(config.model.tiny)
-        folder = ensure_tiny_model(runs / "base", settings, config.seed, on_progress)
+        folder = ensure_tiny_model(runs / "base", settings, config.seed, on_progress, on_wait)
     return str(folder.resolve())

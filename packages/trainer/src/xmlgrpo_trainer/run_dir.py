@@ -4,19 +4,20 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
 from xmlgrpo_trainer.config import RunConfig, check_config, to_yaml
 from xmlgrpo_trainer.yaml_text import parse_yaml
 
+LOCK = ".lock"
 VERSIONED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
 
 
@@ -38,26 +39,69 @@ def open_run(root: Path, config: RunConfig) -> Iterator[OpenRun]:
         UserError: another process trains into it, or it belongs to another configuration.
     """
     folder = RunFolder(root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = (root / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write into the run folder {str(root)!r}: {error}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is training into {root}; wait for it, or name another RUN"
-            ) from None
+    made = [path for path in (root, *root.parents) if not path.exists()]
+    with _locked(root):
         if folder.config.is_file() and _has_begun(folder):
             _refuse_other(folder, config)
             state: Literal["unfinished", "finished"] = (
                 "finished" if folder.manifest.is_file() else "unfinished"
             )
             yield OpenRun(folder, state)
-        else:
+            return
+        try:
             yield OpenRun(folder, "new")
+        finally:
+            _leave_no_trace(folder, made)
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the lock of a run folder, made if it is not there.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be written into.
+    """
+    while True:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            lock = (root / LOCK).open("w")
+        except OSError as error:
+            raise UserError(f"cannot write into the run folder {str(root)!r}: {error}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is training into {root}; wait for it, or name another RUN"
+                ) from None
+            if not _is_the_file(lock, root / LOCK):
+                continue  # its holder was refused and took the folder away meanwhile
+            yield
+            return
+
+
+def _is_the_file(opened: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _leave_no_trace(folder: RunFolder, made: Sequence[Path]) -> None:
+    """Take away what a new run has made before it began, if it was refused or stopped then.
+
+    Args:
+        made: the folders that were not there before, the innermost first.
+    """
+    if _has_begun(folder):
+        return
+    folder.config.unlink(missing_ok=True)
+    (folder.root / LOCK).unlink(missing_ok=True)
+    with suppress(OSError):  # trl makes it, before an engine refuses
+        folder.checkpoints.rmdir()
+    for path in made:
+        with suppress(OSError):  # something else stands in it
+            path.rmdir()
 
 
 def write_config(folder: RunFolder, config: RunConfig) -> None:

@@ -3,8 +3,11 @@
 import logging
 import os
 import warnings
+from collections.abc import Callable
 
 from rich.console import Console
+
+from xmlgrpo_rollout.progress import Stage
 
 PIPE_WIDTH = 118  # columns, where there is no terminal to ask
 
@@ -33,3 +36,15 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
+
+
+def warm_start_shown(stage: Stage) -> Callable[[int, int, float | None], None]:
+    """A warm start's `OnProgress`: it moves the stage's bar."""
+
+    def on_progress(step: int, steps: int, loss: float | None) -> None:
+        if loss is None:
+            stage.count_from(step, steps)
+        else:
+            stage.update(step, note=f"loss {loss:.3f}")
+
+    return on_progress

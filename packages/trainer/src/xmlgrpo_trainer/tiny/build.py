@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import SYSTEM
 from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_trainer.tiny.kept import Keeper
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.problems import warm_problems
 from xmlgrpo_trainer.tiny.settings import TinySettings
@@ -29,14 +30,19 @@ AFTERWARDS = ("controls.py", "further.py")  # code of this folder that has no pa
 
 
 def ensure_tiny_model(
-    cache_root: Path, settings: TinySettings, seed: int, on_progress: OnProgress | None = None
+    cache_root: Path,
+    settings: TinySettings,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Path:
     """The folder of the tiny model, built if it is not there yet.
 
     The folder is `<cache_root>/tiny-<digest>`, where the digest covers the settings, the seed and
     the code that builds it.  It is a complete Hugging Face model folder with `tokenizer.model` and
-    `tiny.json` (settings, steps, seed, loss, seconds).  An interrupted build leaves no such
-    folder; of two processes that ask at once, one builds and the other waits for it.
+    `tiny.json` (settings, steps, seed, loss, and the seconds of the call that finished it).  An
+    interrupted build leaves no such folder, but how far it came, and the next call goes on there;
+    of two processes that ask at once, one builds and the other waits for it.
 
     Torch's global generator and number of threads are the same afterwards.
 
@@ -44,19 +50,23 @@ def ensure_tiny_model(
         cache_root: where tiny models are kept; made if missing.
         settings: what decides the model.
         seed: of problems, weights and order.
-        on_progress: called every few steps of a build, never when the model is there.
+        on_progress: called before the first step of a build and every few steps, never when the
+            model is there.
+        on_wait: called when another process has begun to build it.
     """
     folder = cache_root / f"tiny-{digest(settings, seed)}"
     cache_root.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(cache_root / f".{folder.name}.lock"):
+    with _one_at_a_time(cache_root / f".{folder.name}.lock", on_wait):
+        keeper = Keeper(cache_root / f".{folder.name}.safetensors")
         if not (folder / DESCRIPTION).is_file():
             partial = cache_root / f".{folder.name}.partial"
             shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
             try:
-                _build(partial, settings, seed, on_progress)
+                _build(partial, settings, seed, on_progress, keeper)
                 partial.replace(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
+        keeper.path.unlink(missing_ok=True)
     return folder
 
 
@@ -71,19 +81,29 @@ def digest(settings: TinySettings, seed: int) -> str:
 
 
 @contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
+def _one_at_a_time(lock: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Wait for other processes; the system lets go of the lock when its holder dies."""
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _build(folder: Path, settings: TinySettings, seed: int, on_progress: OnProgress | None) -> None:
+def _build(
+    folder: Path,
+    settings: TinySettings,
+    seed: int,
+    on_progress: OnProgress | None,
+    keeper: Keeper,
+) -> None:
     started = time.perf_counter()
     rows = warm_problems(settings, seed)
     tokenizer = train_tokenizer(folder, _tokenizer_texts(rows), settings.vocab_size)
     model = make_model(settings, tokenizer, seed)
-    loss = train_on(
+    reached = train_on(
         model,
         _warm_examples(tokenizer, rows, settings, seed),
         batch=settings.warm_batch,
@@ -92,13 +112,14 @@ def _build(folder: Path, settings: TinySettings, seed: int, on_progress: OnProgr
         adamw_lr=settings.adamw_lr,
         seed=seed,
         on_progress=on_progress,
+        keeper=keeper,
     )
     model.save_pretrained(folder)
     description = {
         "settings": dataclasses.asdict(settings),
         "seed": seed,
         "steps": settings.warm_steps,
-        "loss": loss,
+        "loss": reached.loss,
         "seconds": round(time.perf_counter() - started, 1),
     }
     write_json(folder / DESCRIPTION, description)

@@ -110,8 +110,10 @@ def _supervised(
 ) -> dict[str, Mapping[str, Any]]:
     """The held-out shares of the two models that were trained further without rewards."""
     from xmlgrpo_rewards.task import get_task
+    from xmlgrpo_rollout.progress import Stage
     from xmlgrpo_trainer.data import load_problems
     from xmlgrpo_trainer.library_fields import tiny_settings
+    from xmlgrpo_trainer.screen import warm_start_shown
     from xmlgrpo_trainer.tiny.further import continue_warm_start
     from xmlgrpo_trainer.tiny.warm_start import Mixture
 
@@ -126,18 +128,15 @@ def _supervised(
     results = {}
     for name, mixture in mixtures.items():
         console.rule(f"{name}, {steps} steps")
-        folder = continue_warm_start(
-            base,
-            _folder(runs, config, f"supervised-{mixture.worked:g}-{mixture.tagged:g}-{steps}"),
-            steps=steps,
-            mixture=mixture,
-            exclude=asked,
-            on_progress=lambda step, steps, loss, _speed: (
-                console.print(f"step {step}/{steps}  loss {loss:.3f}", highlight=False)
-                if step % 100 == 0
-                else None
-            ),
-        )
+        with Stage(console, name, unit="steps") as stage:
+            folder = continue_warm_start(
+                base,
+                _folder(runs, config, f"supervised-{mixture.worked:g}-{mixture.tagged:g}-{steps}"),
+                steps=steps,
+                mixture=mixture,
+                exclude=asked,
+                on_progress=warm_start_shown(stage),
+            )
         results[name] = _examined(folder, config, problems.report)
     return results
 

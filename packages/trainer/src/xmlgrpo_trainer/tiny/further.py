@@ -65,7 +65,7 @@ def continue_warm_start(
     )
     kinds = random.Random(f"further kinds {seed}")  # noqa: S311 - no secret depends on it
     model = AutoModelForCausalLM.from_pretrained(folder)
-    loss = train_on(
+    reached = train_on(
         model,
         examples(load_tokenizer(folder), rows, mixture, kinds),
         batch=settings.warm_batch,
@@ -79,7 +79,7 @@ def continue_warm_start(
     shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left
     shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("*.safetensors", DESCRIPTION))
     model.save_pretrained(partial)
-    write_json(partial / DESCRIPTION, description | {"further": made | {"loss": loss}})
+    write_json(partial / DESCRIPTION, description | {"further": made | {"loss": reached.loss}})
     partial.replace(out)
     return out
 

@@ -8,8 +8,9 @@ norms with AdamW; on this model that needs about half the steps of AdamW alone.
 """
 
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -17,14 +18,15 @@ from torch import Tensor
 from transformers import Gemma3ForCausalLM, PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import messages
+from xmlgrpo_trainer.tiny.kept import Keeper, Reached, go_on
 from xmlgrpo_trainer.tiny.muon import Muon
 from xmlgrpo_trainer.tiny.replicas import PartOfLoss, Replicas, single_threads
 from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END
 
-# (step, steps, mean loss of the last steps, tokens a second)
-OnProgress = Callable[[int, int, float, float], None]
+# (step, steps, mean loss of the last steps; None before the first one of this session)
+OnProgress = Callable[[int, int, float | None], None]
 
 RAMP_STEPS = 30
 FLAT_SHARE = 0.5  # of the steps at the peak rates; then they fall in a line
@@ -94,7 +96,8 @@ def train_on(
     adamw_lr: float,
     seed: int,
     on_progress: OnProgress | None = None,
-) -> float:
+    keeper: Keeper | None = None,
+) -> Reached:
     """One pass over `data` in its order; examples of like length share a batch.
 
     Args:
@@ -104,31 +107,34 @@ def train_on(
         threads: each computes a part of every batch.  The result depends on their number.
         muon_lr, adamw_lr: peak learning rates.
         seed: of the order inside a bucket.
-        on_progress: called every few steps and at the last.
+        on_progress: called before the first step, every few steps and at the last.
+        keeper: knows how far an interrupted call came, and keeps how far this one does.
 
     Returns:
-        The mean loss of the last steps.
+        The last step, with the losses of the latest ones.
     """
     steps = len(data) // batch
-    losses: list[float] = []
-    tokens, started = 0, time.perf_counter()
     order = random.Random(seed)  # noqa: S311 - no secret depends on it
     model.train()
-    with single_threads(threads) as pool:
+    with single_threads(threads) as pool, keeper or nullcontext():
         replicas = Replicas(model, pool, threads)
         optimizers = _optimizers(model, muon_lr, adamw_lr, threads)
-        for step, chosen in enumerate(_batches(data, batch, order), start=1):
+        reached = go_on(keeper.path, model, optimizers) if keeper else Reached()
+        if on_progress:
+            on_progress(reached.step, steps, None)
+        to_come = islice(_batches(data, batch, order), reached.step, None)
+        for step, chosen in enumerate(to_come, start=reached.step + 1):
             _set_rates(optimizers, _rate(step, steps))
             loss = replicas.add_gradients(_loss(chosen, threads))
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
             replicas.step(optimizers)
-            tokens += sum(len(example.prompt) + len(example.reply) for example in chosen)
-            losses = [*losses[-PROGRESS_EVERY + 1 :], loss]
+            reached = Reached(step, (*reached.losses[-PROGRESS_EVERY + 1 :], loss))
             if on_progress and (step % PROGRESS_EVERY == 0 or step == steps):
-                speed = tokens / (time.perf_counter() - started)
-                on_progress(step, steps, sum(losses) / len(losses), speed)
+                on_progress(step, steps, reached.loss)
+            if keeper:
+                keeper.after(reached, steps, model, optimizers)
     model.eval()
-    return sum(losses) / max(1, len(losses))
+    return reached
 
 
 def _optimizers(
