@@ -8,6 +8,7 @@ heavy is imported, and names the file, the key, what came and the nearest key th
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ from xmlgrpo_trainer.nearest import nearest
 from xmlgrpo_trainer.yaml_text import parse_yaml, write_yaml
 
 TINY = "tiny"
+LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
+MOST_ROWS = 1_000_000  # that are made on the spot, or held out; they are all kept in memory
+LARGEST_NUMBER = 2**63 - 1  # that a tensor or a file of a library can hold
 
 
 class Section(BaseModel):
@@ -53,7 +57,7 @@ class DataConfig(Section):
     """For `hub`: the dataset commit; null takes the one the task pins."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many training problems."""
-    generated_rows: int = Field(default=8000, ge=1)
+    generated_rows: int = Field(default=8000, ge=1, le=MOST_ROWS)
     """For `generated`: how many training problems to make."""
     max_prompt_tokens: int = Field(default=512, ge=1)
     """Longer prompts are left out and counted, never cut."""
@@ -66,8 +70,8 @@ class HoldoutConfig(Section):
     others, asked during training, and choose the checkpoint that is kept.
     """
 
-    report_rows: int = Field(default=400, ge=1)
-    validation_rows: int = Field(default=200, ge=0)
+    report_rows: int = Field(default=400, ge=1, le=MOST_ROWS)
+    validation_rows: int = Field(default=200, ge=0, le=MOST_ROWS)
     every: int = Field(default=20, ge=1)
     """Steps between two validations."""
     patience: int | None = Field(default=None, ge=1)
@@ -94,7 +98,7 @@ class RunConfig(Section):
     """Everything that decides a run."""
 
     task: str = "gsm8k"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     holdout: HoldoutConfig = HoldoutConfig()
@@ -154,12 +158,30 @@ def check_config(raw: dict[str, Any], where: str) -> RunConfig:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise UserError(_explain(error, where)) from None
+    odd = _odd_numbers(raw)
+    if odd:
+        raise UserError(f"{where}: {'; '.join(odd)}")
     try:
         # the other two pass-through sections need their library, which takes seconds to import
         tiny_settings(config.model.tiny)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return config
+
+
+def _odd_numbers(value: Any, key: str = "") -> list[str]:
+    """What is wrong with numbers that no setting can have, wherever they stand."""
+    if isinstance(value, dict):
+        parts = [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
+    elif isinstance(value, list):
+        parts = [(f"{key}[{place}]", inner) for place, inner in enumerate(value)]
+    else:
+        if isinstance(value, float) and not math.isfinite(value):
+            return [f"{key}: expected a finite number, got {value}"]
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            return [f"{key}: expected a number of at most {LARGEST_NUMBER}, got {value}"]
+        return []
+    return [said for name, inner in parts for said in _odd_numbers(inner, name)]
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

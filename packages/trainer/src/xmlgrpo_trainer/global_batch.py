@@ -50,6 +50,8 @@ def shared(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:
     Raises:
         UserError: the batch cannot be shared equally.
     """
+    if processes == 1:
+        return dict(fields)
     micro = fields["per_device_train_batch_size"]
     accumulated = fields.get("gradient_accumulation_steps") or 1
     rounds = gcd(accumulated, processes)

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.nearest import nearest
 from xmlgrpo_trainer.recorded_fields import library_schema
+from xmlgrpo_trainer.value_rules import GRPO_RULES, LORA_RULES, Rule
 
 if TYPE_CHECKING:
     from xmlgrpo_trainer.tiny.settings import TinySettings
@@ -50,12 +51,17 @@ RESERVED_GRPO = {
     "repetition_penalty": "the rollout engines have no such setting",
     "generation_kwargs": "the rollout engines have temperature, top_p, top_k and min_p only",
     "cache_implementation": "the rollout engines have a cache of their own",
+    "remove_unused_columns": "the reward functions read columns that trl does not use",
+    "sync_ref_model": "the reference is the base model under the adapter; it has no other weights",
     "chat_template_kwargs": "held-out questions and training must share one prompt",
 }
 RESERVED_LORA = {
     "task_type": "always CAUSAL_LM",
     "base_model_name_or_path": "set model.name",
     "modules_to_save": "full copies of modules do not merge into a tied model; leave it out",
+    "trainable_token_indices": "a changed embedding does not merge into a tied model; leave it out",
+    "inference_mode": "an adapter in that mode is not trained; leave it out",
+    "peft_type": "always LORA",
 }
 TIED_MODULES = ("embed_tokens", "lm_head")
 
@@ -70,7 +76,7 @@ def check_grpo(values: Mapping[str, Any], schema: type | None = None) -> None:
     Raises:
         UserError: a name that is no field, a field that is set elsewhere, or a wrong type.
     """
-    check_fields("grpo", values, schema or library_schema("GRPOConfig"), RESERVED_GRPO)
+    check_fields("grpo", values, schema or library_schema("GRPOConfig"), RESERVED_GRPO, GRPO_RULES)
 
 
 def check_lora(values: Mapping[str, Any], schema: type | None = None) -> None:
@@ -84,7 +90,7 @@ def check_lora(values: Mapping[str, Any], schema: type | None = None) -> None:
         UserError: as for `check_grpo`; also LoRA on the embeddings or the output head, which
             Gemma 3 ties to one another, so that merging or converting would lose them.
     """
-    check_fields("lora", values, schema or library_schema("LoraConfig"), RESERVED_LORA)
+    check_fields("lora", values, schema or library_schema("LoraConfig"), RESERVED_LORA, LORA_RULES)
     targets = values.get("target_modules") or []
     named = [targets] if isinstance(targets, str) else list(targets)
     for target in named:
@@ -118,7 +124,7 @@ def tiny_settings(values: Mapping[str, Any]) -> "TinySettings":
     """
     from xmlgrpo_trainer.tiny.settings import TinySettings
 
-    check_fields("model.tiny", values, TinySettings, {})
+    check_fields("model.tiny", values, TinySettings, {}, {})
     return TinySettings(**values)
 
 
@@ -133,9 +139,11 @@ def check_groups(grpo: Mapping[str, Any], processes: int = 1) -> None:
     """
     from_config = {name: grpo.get(name) for name in _BATCH_FIELDS}
     for name, value in from_config.items():
-        if value is not None and type(value) is not int:
+        if value is None and not (name == "num_generations" and name in grpo):
+            continue
+        if type(value) is not int:
             raise UserError(f"grpo.{name}: expected a whole number, got {value!r}")
-        if value is not None and value < 1:
+        if value < 1:
             raise UserError(f"grpo.{name}: expected 1 or more, got {value}")
     group = from_config["num_generations"] or 8
     per_device = from_config["per_device_train_batch_size"] or 8
@@ -165,15 +173,20 @@ _BATCH_FIELDS = (
 
 
 def check_fields(
-    section: str, values: Mapping[str, Any], schema: type, reserved: Mapping[str, str]
+    section: str,
+    values: Mapping[str, Any],
+    schema: type,
+    reserved: Mapping[str, str],
+    rules: Mapping[str, Rule],
 ) -> None:
-    """Check names and types of `values` against the dataclass `schema`.
+    """Check names and types of `values` against the dataclass `schema`, and values against `rules`.
 
     Args:
         section: how the configuration calls these values, for the message.
         values: what the user wrote.
         schema: the library's dataclass.
         reserved: fields that may not be set here -> what to do instead.
+        rules: of some fields, for what the type leaves open.
 
     Raises:
         UserError: every problem found, in one message.
@@ -190,6 +203,9 @@ def check_fields(
             problems.append(f"{section}.{name} is not a field of {schema.__name__}{hint}")
         else:
             problem = _type_problem(hints.get(name, Any), value)
+            rule = rules.get(name)
+            if not problem and rule and value is not None and not rule.holds(value):
+                problem = f"expected {rule.expected}"
             if problem:
                 problems.append(f"{section}.{name}: {problem}, got {value!r}")
     if problems:

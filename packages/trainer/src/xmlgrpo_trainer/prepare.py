@@ -18,7 +18,7 @@ from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_trainer.config import TINY, RunConfig
 from xmlgrpo_trainer.data import Problems, drop_long, load_problems
 from xmlgrpo_trainer.disk import check_room, foreseen_weights
-from xmlgrpo_trainer.grpo_defaults import completion_limit
+from xmlgrpo_trainer.grpo_defaults import completion_limit, reply_limit
 from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
 from xmlgrpo_trainer.model import (
     Placement,
@@ -127,6 +127,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
     check_lora(config.lora, library_class("LoraConfig"))
     if config.model.name == TINY:
         tiny_settings(config.model.tiny)
+    from xmlgrpo_trainer.rehearsal import rehearse
     from xmlgrpo_trainer.update import build_arguments, rollout_sampling
 
     arguments = build_arguments(
@@ -137,6 +138,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         ranks.count,
     )
     rollout_sampling(arguments, completion_limit(config))
+    rehearse(config, placement, arguments)
     if placement.backend == "unsloth" and vllm_share(config, arguments) is not None:
         check_shared_vllm(config.model.revision, arguments)
     if ranks.is_first:
@@ -149,11 +151,6 @@ def vllm_share(config: RunConfig, arguments: "GRPOConfig") -> float | None:
     if config.rollout != "vllm" or arguments.vllm_mode != "colocate":
         return None
     return float(arguments.vllm_gpu_memory_utilization)
-
-
-def reply_limit(config: RunConfig) -> int:
-    """The longest reply in tokens, in training or to a held-out problem."""
-    return max(completion_limit(config), config.holdout.max_new_tokens or 0)
 
 
 def base_model(config: RunConfig, runs: Path, console: Console) -> str:

@@ -29,6 +29,7 @@ from xmlgrpo_trainer.gpu import speed_up
 from xmlgrpo_trainer.grpo_defaults import completion_limit, grpo_fields
 from xmlgrpo_trainer.model import Placement, Policy
 from xmlgrpo_trainer.prompts import encode_prompts
+from xmlgrpo_trainer.rehearsal import refusals
 from xmlgrpo_trainer.unsloth_backend import trl_arguments
 
 RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
@@ -70,7 +71,7 @@ def build_arguments(
         fields.setdefault("log_level", "error")  # transformers' own for several is "warning"
         fields.setdefault("log_level_replica", "error")
     tracker = ["wandb"] if config.watch.wandb != "off" else []
-    try:
+    with refusals("grpo: trl"):
         arguments = trl_arguments(
             GRPOConfig,
             {
@@ -86,8 +87,6 @@ def build_arguments(
                 "disable_tqdm": True,
             },
         )
-    except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"grpo: trl refuses these settings: {error}") from None
     if arguments.temperature <= 0:
         raise UserError(
             f"grpo.temperature: expected above 0, got {arguments.temperature}; equal completions "
@@ -128,14 +127,17 @@ def rollout_sampling(arguments: GRPOConfig, limit: int) -> Sampling:
     Raises:
         UserError: a setting is out of its range.
     """
-    return Sampling(
-        max_new_tokens=limit,
-        temperature=arguments.temperature,
-        top_p=arguments.top_p,
-        # beside vLLM Unsloth's own default is vLLM's word for all tokens, -1
-        top_k=0 if arguments.top_k in {None, -1} else arguments.top_k,
-        min_p=arguments.min_p or 0.0,
-    )
+    try:
+        return Sampling(
+            max_new_tokens=limit,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            # beside vLLM Unsloth's own default is vLLM's word for all tokens, -1
+            top_k=0 if arguments.top_k in {None, -1} else arguments.top_k,
+            min_p=arguments.min_p or 0.0,
+        )
+    except UserError as error:
+        raise UserError(f"grpo.{error}") from None
 
 
 def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> RolloutFunction:

@@ -20,6 +20,8 @@ from xmlgrpo_trainer.config import TINY, ModelConfig
 VISION_WEIGHTS = 416_867_184
 VISION_LINEAR_WEIGHTS = 411_070_464
 VISION_HIDDEN = 1152
+# tokens, by Gemma 3's model card: 32K for the sizes without a vision tower, 128K for those with
+CONTEXT, CONTEXT_WITH_VISION = 32_768, 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class ModelShape:
         full_every: each so-many-th layer is not sliding.
         tied: the output head is the embedding.
         vision: a vision tower is loaded too, though text never uses it.
+        context: the longest text, in tokens; None where the configuration does not say.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ModelShape:
     full_every: int = 6
     tied: bool = True
     vision: bool = False
+    context: int | None = None
 
     @property
     def embedding_weights(self) -> int:
@@ -122,6 +126,7 @@ def _gemma3(name: str, *sizes: int, window: int, vision: bool) -> ModelShape:
         mlp=mlp,
         window=window,
         vision=vision,
+        context=CONTEXT_WITH_VISION if vision else CONTEXT,
     )
 
 
@@ -194,6 +199,9 @@ def read_shape(path: Path) -> ModelShape:
         full_every=_size(text, "sliding_window_pattern", path, 6),
         tied=bool(config.get("tie_word_embeddings", gemma)),
         vision="vision_config" in config,
+        context=_size(text, "max_position_embeddings", path, 131_072)
+        if gemma or "max_position_embeddings" in text
+        else None,
     )
 
 
@@ -231,4 +239,5 @@ def _tiny(changes: Mapping[str, Any]) -> ModelShape:
         head_dim=tiny.head_dim,
         mlp=tiny.mlp_size,
         window=tiny.sliding_window,
+        context=tiny.max_positions,
     )

@@ -1,0 +1,147 @@
+"""The settings tried on what costs nothing, before anything is read, built or loaded.
+
+Which values peft, torch and transformers take is theirs to say.  So the adapter is put on the model
+without its weights (on torch's `meta` device), and the optimiser and its schedule are made for one
+weight; what a library refuses there it would otherwise refuse minutes later.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from torch.nn import Linear
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Trainer, get_scheduler
+from transformers.utils import is_liger_kernel_available
+from trl import GRPOConfig
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config import TINY, ModelConfig, RunConfig
+from xmlgrpo_trainer.grpo_defaults import check_context
+from xmlgrpo_trainer.library_fields import TIED_MODULES, tiny_settings
+from xmlgrpo_trainer.model import Placement, check_model_folder, load_failure, lora_fields
+
+
+def rehearse(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> None:
+    """Try the settings of a run.  With Unsloth, which attaches an adapter of its own, only trl's.
+
+    Raises:
+        UserError: a library refuses one, the model is missing, or texts do not fit into its
+            context.
+    """
+    try_arguments(arguments)
+    try_optimizer(arguments)
+    if placement.backend == "plain":
+        described = model_config(config.model)
+        check_context(config, described.get_text_config().max_position_embeddings)
+        try_adapter(config.lora, described, config.model.attn_implementation)
+
+
+def model_config(model: ModelConfig) -> PretrainedConfig:
+    """The model's configuration, without its weights: a few kilobytes, from the Hub if need be.
+
+    Raises:
+        UserError: the model is missing, not a language model, or not reachable.
+    """
+    if model.name == TINY:
+        from xmlgrpo_trainer.tiny.model import text_config
+
+        return text_config(tiny_settings(model.tiny))
+    check_model_folder(model.name)
+    try:
+        return AutoConfig.from_pretrained(model.name, revision=model.revision)
+    except Exception as error:  # a broken folder fails in many libraries' own ways
+        raise UserError(load_failure(model.name, error)) from error
+
+
+def try_adapter(
+    lora: dict[str, Any], described: PretrainedConfig, attention: str | None = None
+) -> None:
+    """Put the adapter on the model without weights.
+
+    Args:
+        lora: the `lora:` section.
+        described: the model's configuration.
+        attention: transformers' name of an implementation.
+
+    Raises:
+        UserError: transformers refuses the model or its attention, peft refuses a value, or a
+            target names no module of the model.
+    """
+    with refusals("model: transformers"), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(described, attn_implementation=attention)
+    linear = sorted(
+        {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is Linear}
+        - set(TIED_MODULES)
+    )
+    fields = lora_fields(lora, model)
+    with refusals("lora: peft"), warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        adapted = PeftModel(model, LoraConfig(**fields))
+    targets = fields["target_modules"]
+    names = adapted.base_model.targeted_module_names
+    listed = targets if isinstance(targets, list) else []
+    unmet = [word for word in listed if not any(f".{name}".endswith(f".{word}") for name in names)]
+    if unmet:  # peft is content when one of them is there
+        raise UserError(
+            f"lora.target_modules: no module of this model is named "
+            f"{' or '.join(map(repr, unmet))}; its linear modules are {', '.join(linear)}"
+        )
+
+
+def try_arguments(arguments: GRPOConfig) -> None:
+    """Ask for what trl and transformers look at only when the model is there.
+
+    Raises:
+        UserError: a package is missing, or a value is refused.
+    """
+    if arguments.use_liger_kernel and not is_liger_kernel_available():
+        raise UserError(
+            "grpo.use_liger_kernel is true, but liger-kernel is not installed: pip install "
+            "'xmlgrpo-trainer[gpu]', or leave it out"
+        )
+    with refusals("grpo: trl"):
+        arguments.get_process_log_level()
+        if arguments.gradient_checkpointing:
+            options = {"use_reentrant": False, **(arguments.gradient_checkpointing_kwargs or {})}
+            checkpoint(torch.neg, torch.zeros(1, requires_grad=True), **options)
+
+
+def try_optimizer(arguments: GRPOConfig) -> None:
+    """Make the optimiser and its schedule for one weight.
+
+    Raises:
+        UserError: torch or transformers refuses a value, or the optimiser's package is missing.
+    """
+    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    steps = max(arguments.max_steps, 1)
+    with refusals("grpo: the optimiser"):
+        kind, fields = Trainer.get_optimizer_cls_and_kwargs(arguments)
+        optimizer = kind([weight], **fields)
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=arguments.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+        )
+
+
+@contextmanager
+def refusals(who: str) -> Iterator[None]:
+    """Whatever a library raises here is its refusal of a setting: a `UserError` with its words.
+
+    Args:
+        who: refuses, after the section whose settings they are.
+    """
+    try:
+        yield
+    except Exception as error:  # each has its own kinds
+        said = re.sub(r"\s+", " ", str(error)).strip()  # on one line
+        if " " not in said:  # a `KeyError` has nothing but the key
+            said = f"{type(error).__name__} {said}".strip()
+        raise UserError(f"{who} refuses these settings: {said}") from error
