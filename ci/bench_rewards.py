@@ -18,6 +18,7 @@ from xmlgrpo_rewards.hostile import hostile_texts
 from xmlgrpo_rewards.numbers import last_number
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.total import CLASSIC
+from xmlgrpo_rewards.worked import is_worked
 
 LENGTHS = (12_500, 25_000, 50_000, 100_000)
 LIMIT_MS = 1.0
@@ -28,7 +29,7 @@ Times = Mapping[str, Mapping[str, float]]
 
 
 def timed_functions() -> dict[str, Callable[[str], object]]:
-    """What is timed, by name: the two readers, then the five reward functions."""
+    """What is timed, by name: the readers, then the five reward functions."""
 
     def reward_call(name: str) -> Callable[[str], object]:
         reward = CLASSIC[name]
@@ -37,6 +38,7 @@ def timed_functions() -> dict[str, Callable[[str], object]]:
     readers: dict[str, Callable[[str], object]] = {
         "reply.parse": parse,
         "numbers.last_number": last_number,
+        "worked.is_worked": is_worked,
     }
     return readers | {name: reward_call(name) for name in CLASSIC}
 

@@ -1,9 +1,9 @@
 """The rewards package by itself, on every supported Python of this machine.
 
-Each Python gets an environment with pytest, its two plugins and the package: nothing heavy, so
-this is where Python 3.12 and 3.13 are tested without another copy of torch.  A laptop rarely has
-all three: what was not run is said, and is no failure unless REQUIRE_ALL_PYTHONS=1 (the hosted CI
-sets it).  Run it as `nox -s tests-rewards`.
+Each Python gets an environment with pytest, its two plugins, hypothesis and the package: nothing
+heavy, so this is where Python 3.12 and 3.13 are tested without another copy of torch.  A laptop
+rarely has all three: what was not run is said, and is no failure unless REQUIRE_ALL_PYTHONS=1 (the
+hosted CI sets it).  Run it as `nox -s tests-rewards`.
 """
 
 import os
@@ -16,7 +16,7 @@ from pythons import SUPPORTED, find_pythons
 
 ROOT = environments.ROOT
 LOCK = ROOT / "ci" / "requirements" / "dev.txt"
-TESTS_NEED = ("pytest", "pytest-socket", "pytest-timeout")
+TESTS_NEED = ("hypothesis", "pytest", "pytest-socket", "pytest-timeout")
 PASSED, FAILED, NOT_RUN = "passed", "FAILED", "NOT RUN, no such Python here"
 
 

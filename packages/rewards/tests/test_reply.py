@@ -1,12 +1,14 @@
 import random
 import re
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.hostile import hostile_texts
-from xmlgrpo_rewards.reply import MAX_INVISIBLE, SYSTEM, TAGS, Reply, messages, parse, render
+from xmlgrpo_rewards.reply import MAX_UNSEEN, SYSTEM, TAGS, Reply, messages, parse, render
 
 GOOD = "<reasoning>\n16 - 3 = 13\n</reasoning>\n<answer>\n13\n</answer>"
 
@@ -43,8 +45,11 @@ CASES = [
     pytest.param(render("x", "\ufeff"), False, False, "\ufeff", id="invisible-answer"),
     pytest.param(render("\u200bx", "13"), True, True, "13", id="partly-invisible-reasoning"),
     pytest.param(
-        render("\u200b" * MAX_INVISIBLE + "x", "13"), False, False, "13", id="flood-then-visible"
+        render("\u200b" * MAX_UNSEEN + "x", "13"), False, False, "13", id="flood-then-visible"
     ),
+    pytest.param(render("理由", "13"), True, True, "13", id="chinese-reasoning"),
+    pytest.param(render("٣", "13"), True, True, "13", id="a-digit-of-another-script"),
+    pytest.param(render("x", "[]"), True, True, "[]", id="an-answer-of-signs"),
     pytest.param("", False, False, None, id="empty"),
     pytest.param("13", False, False, None, id="untagged"),
     pytest.param(GOOD.upper(), False, False, None, id="upper-case"),
@@ -74,7 +79,7 @@ def test_reasoning_is_none_unless_there_is_one() -> None:
 
 
 def test_the_prompt_shows_the_form_that_is_paid() -> None:
-    assert parse(SYSTEM.partition("\n")[2]).strict
+    assert parse(SYSTEM.partition("\n")[2].replace("...", "x")).strict
     assert [tag for tag in TAGS if SYSTEM.count(tag) == 1] == list(TAGS)
 
 
@@ -126,3 +131,19 @@ def test_no_other_module_spells_the_tags() -> None:
     modules = Path(reply.__file__).parent.rglob("*.py")
     spelling = [m.name for m in modules if any(tag in m.read_text("utf-8") for tag in TAGS)]
     assert spelling == ["reply.py"]
+
+
+def test_reasoning_without_a_letter_or_digit_is_empty_whatever_it_is_made_of() -> None:
+    fillers = {0x115F, 0x1160, 0x3164, 0xFFA0}
+    for point in range(sys.maxunicode + 1):
+        character = chr(point)
+        says_something = character.isalnum() and point not in fillers
+        if parse(render(character, "13")).strict != says_something:
+            pytest.fail(f"U+{point:04X}: strict is {not says_something}")
+
+
+def test_an_answer_that_cannot_be_seen_is_empty() -> None:
+    for point in range(sys.maxunicode + 1):
+        kind = unicodedata.category(chr(point))
+        if kind[0] in "ZCM" and parse(render("x", chr(point))).strict:
+            pytest.fail(f"U+{point:04X} ({kind}) counts as an answer")

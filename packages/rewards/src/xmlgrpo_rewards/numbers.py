@@ -1,6 +1,6 @@
 """Text to number: one reading of "what number is this?" for golds, rewards and grading.
 
-Both functions look at a bounded number of characters, ASCII digits only, and give a `Decimal`
+Both functions look at a bounded number of characters, read ASCII digits only, and give a `Decimal`
 built without exponents, so that comparing two of them is exact and cheap.  Python's own
 constructors are too generous for a reward: `float` reads `1e400` (as infinity), `nan`, `1_000` and
 full-width digits, `int` raises beyond 4,300 digits, and `int(Decimal("1e1000000"))` takes most of a
@@ -8,6 +8,7 @@ minute.
 """
 
 import re
+import unicodedata
 from decimal import Decimal
 
 MAX_NUMBER_CHARS = 64
@@ -19,12 +20,6 @@ _WHOLE = re.compile(
     r"(?P<suffix> ?[$€£¥])?\.?"
 )
 _DIGITS_ALONE = re.compile(_DIGITS)
-# What stands right before the last digits of a text: an optional sign and an optional currency.
-_BEFORE = re.compile(r"(?P<outer>[-−])?(?:[$€£¥] ?)?(?P<inner>[-−])?\Z")
-# A minus after one of these is an operator, a range or a dash, not a sign.
-_NO_SIGN_AFTER = re.compile(r"[0-9A-Za-z_%)\]}.²³\-−]\Z")
-# A full stop after one of these, or at the start of the text, begins a number: `= .5`.
-_BEFORE_BARE_DECIMAL = ("", *" \t\n-−+=:>($€£¥*")
 
 
 def parse_number(text: str) -> Decimal | None:
@@ -50,53 +45,160 @@ def parse_number(text: str) -> Decimal | None:
     return _decimal(match["outer"] or match["inner"], match["digits"])
 
 
+# --- the last number of a text ---------------------------------------------------------------
+
+_BEFORE_CHARS = 2 * MAX_NUMBER_CHARS  # looked at, up to the end of the last digits ...
+_AFTER_CHARS = 24  # ... and after it
+_TAIL_CHARS = 2**14  # searched after it for digits of another script
+
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")  # a decimal digit that is not ASCII
+_SPACED_SCRIPTS = (
+    "LATIN",
+    "GREEK",
+    "CYRILLIC",
+)  # words stand apart: a letter that touches is glued
+_CURRENCY = "[$€£¥₩₹₽₺₫₪฿₴₦₱₿￥＄¢]"
+
+# What typesetters put between groups of three digits becomes a comma, so that one rule judges both:
+# LaTeX's `{,}` `\,` `\ ` `\;` `\!` `\thinspace`, an apostrophe, blanks that do not break a line.
+_SEPARATOR = re.compile(
+    r"(?<=[0-9])(?:\{,\}|\\(?:[,;! ]|thinspace\s?)|['’\u00a0\u2007\u2009\u202f])(?=[0-9])"
+)
+_ESCAPED_CURRENCY = re.compile(rf"\\(?={_CURRENCY})")
+# A full stop right before digits begins a number, as in `= .5`, but after a letter or another full
+# stop it ends something (`No.5`); after one of the third kind it may do either.
+_FULL_STOP = re.compile(r"(?:(?P<ends>[A-Za-z.])|(?P<either>[)\]}%\"'”’²³]))?\.\Z")
+
+# Right before the digits, one of these makes them a part of something else.
+_PART_OF = re.compile(
+    rf"""(?:
+      [0-9)\]}}%²³]\ ?[/⁄∕／÷]\ ?{_CURRENCY}?[-+−]?  # a fraction, a quotient: 3/4, (1+2) / 3
+    | [0-9][:∶：] | [0-9]\ [:∶：]\                     # a time, a ratio; not `Step 3: 18`
+    | [0-9][eE][-+−]                                  # 1.5e-3
+    | \^\s*[{{(]?\s*[-+−]?                            # a power: 10^3, 10^{{-3}}, cm^2
+    | [0-9)]\*\*\(?[-+−]? | [0-9]\ \*\*\ \(?[-+−]?    # 2**10; not **18**
+    | _[{{(]?\s* | \}}\s*\{{ | [√±]\s*                # x_{{3}}, {{3}}{{4}}, a root, either sign
+    | \\[dtc]?frac\s*(?:[0-9]\s*)?[\s{{(]*           # \frac34, \frac 3 4
+    | \\(?:over|div|pm)\b[\s{{(]*                     # 3 \over 4
+    | \\(?:sqrt|binom|log|ln|sin|cos|tan|exp)(?:_\{{?\w+\}}?)?\s*(?:\[[^]]*\])?[\s{{(]*
+    | \b(?:sqrt|log|ln|sin|cos|tan|exp|abs)\(\s*     # a function of the number
+    | [0-9][,.'’´·˙٫٬，．~～°]                          # a separator that no rule above has read
+    | [0-9][-–—−.][0-9]{{1,2}}[-–—−.]                  # a date: 2026-05-18
+    | [0-9]\s?[年月点點時时分元块塊]\s?                  # 5月18日, 10点30分, 3元50
+    | [0-9]\s+(?:out\ of|point|over)\s+              # 3 out of 4, 3 point 5
+    | (?:\b(?:[Mm]inus|[Nn]egative)\s+|[负負]\s?|零下){_CURRENCY}?   # a sign in words
+    | (?:\A|[^0-9A-Za-z)\]}}.²³\-−–—])[‐‑–—﹣－]{_CURRENCY}?       # a dash that may be a sign
+    | =\s*[‐‑–—﹣－]\s*{_CURRENCY}?
+    | [-−](?:[*`]+|\(|\{{|\\[a-zA-Z]+\s*\{{)\s*{_CURRENCY}?       # a sign before the brackets
+    )\Z""",
+    re.VERBOSE,
+)
+_GROUP_BEFORE = re.compile(r"(?<![0-9])[0-9]{1,3} \Z")  # `1 234`: one number, or two
+# Right after them, one of these says that the number goes on.
+_GOES_ON = re.compile(
+    r"[ \u00a0-]?(?i:hundred|thousand|million|billion|trillion|dozen)"
+    r"|[ \u00a0]?[百千万萬亿億兆½⅓⅔¼¾⅕⅛⅜⅝⅞]"
+    r"|\s?\^(?!\s*\{?\s*(?:\\circ|°))"  # the base of a power; degrees are none
+    r"|(?:k|K|M|B|bn|mn)(?![A-Za-z])"
+)
+_POWER_OF = re.compile(r"\*\*[A-Za-z(]")
+# A sign stands right before the digits or before a currency, which may have letters: -US$3.  With a
+# space after it, it counts only where nothing else can be meant.
+_SIGNED = re.compile(
+    rf"(?:(?P<sign>[-−])(?:[A-Z]{{1,3}}(?={_CURRENCY})|(?:USD|EUR|GBP|CNY|RMB|JPY|INR) ?)?"
+    rf"|[=(]\s*(?P<apart>[-−]) )?"
+    rf"(?:{_CURRENCY} ?)?(?P<inner>[-−])?\Z"
+)
+# A minus after one of these is an operator, a range or a dash, not a sign.
+_NO_SIGN_AFTER = re.compile(r"[0-9A-Za-z_%)\]}.²³\-−]\Z")
+_TURNS_ROUND = ("\u202d", "\u202e")  # what follows is shown in another order
+
+
 def last_number(text: str) -> Decimal | None:
-    """The last number standing in `text`, for grading a reply in any format; None without one.
+    r"""The last number standing in `text`, for grading a reply in any format; None without one.
 
-    The last ASCII digits of the text decide; whatever `parse_number` reads is read the same here.
-    `It is 18. Hope this helps.` is 18, `18...` is 18, `$18.00` is 18, `1,234` is 1234, `50%` is 50,
-    `18km` is 18.  A minus after a digit, a letter or a bracket is an operator or a range: `10-3`
-    is 3, while `= -3` is -3.
+    The last digits of the text decide; whatever `parse_number` reads is read the same here.
+    `It is 18. Hope this helps.` is 18, `18...` is 18, `$18.00` is 18, `50%` is 50, `18km` is 18;
+    `1,234`, `1{,}234`, `1\,234` and `1'234` are 1234, `-\$18` and `-US$18` are -18.  A minus
+    after a digit, a letter or a bracket is an operator or a range: `10-3` is 3, `= -3` is -3.
 
-    None, rather than a guess or an earlier number, when the last digits are part of something
-    else: `3/4` and `10:30` (3/4 is not 4), `1,00` and `1.2.3` (not one number), `1e3` and `H2`
-    (glued to a letter before them), `5²` and `5½` (a digit of another kind beside them), or a run
-    of digits over `MAX_NUMBER_CHARS`.
+    None, rather than a guess, a piece or an earlier number, when the last digits are part of
+    something else: `3/4`, `\frac{3}{4}`, `10:30`, `10^3`, `18 cm^2`, `1.5e-3` (3/4 is not 4),
+    `1,00` and `1.2.3` (not one number), `1 234` (one or two), `2026-05-18`, `H2` and `x_2` (glued
+    to a letter), `5²`, `5½`, `3千` and `3 million` (they go on), `–3` and `minus 3` (a sign that
+    `parse_number` does not read), `\sqrt{16}`, digits of another script, characters between them
+    that do not show, or more than `MAX_NUMBER_CHARS` of them.  Never raises.
     """
     end = max(text.rfind(digit) for digit in "0123456789") + 1
-    if not end:
+    if not end or _has_other_digits(text[end : end + _TAIL_CHARS]):
         return None
-    window = text[max(0, end - 2 * MAX_NUMBER_CHARS) : end]
-    run = window[len(window.rstrip("0123456789.,")) :]
-    digits = run.lstrip(".,")
+    before = text[max(0, end - _BEFORE_CHARS) : end]
+    before = _ESCAPED_CURRENCY.sub("", _SEPARATOR.sub(",", before))
+    digits = before[len(before.rstrip("0123456789.,")) :].lstrip(".,")
     if len(digits) > MAX_NUMBER_CHARS or not _DIGITS_ALONE.fullmatch(digits):
         return None
-    before = window.removesuffix(digits)
-    if _is_bare_decimal(before):
+    before = before.removesuffix(digits)
+    full_stop = _FULL_STOP.search(before)
+    if full_stop and not full_stop["ends"]:
+        if full_stop["either"] or not digits.isdigit():
+            return None
         before, digits = before[:-1], f".{digits}"
-    if _is_glued(before) or text[end : end + 1].isnumeric():
+    if _is_part(before, digits) or _goes_on(before, text[end : end + _AFTER_CHARS]):
         return None
     return _decimal(_sign(before), digits)
 
 
-def _is_bare_decimal(before: str) -> bool:
-    """Whether the full stop that ends `before` is a decimal point, as in `.5` or `-$.5`."""
-    return before.endswith(".") and before[-2:-1] in _BEFORE_BARE_DECIMAL
+def _has_other_digits(tail: str) -> bool:
+    return not tail.isascii() and _OTHER_DIGIT.search(tail) is not None
 
 
-def _is_glued(before: str) -> bool:
-    last = before[-1:]
-    if last in ("/", ":"):
-        return before[-2:-1].isnumeric()
-    return last == "_" or last.isnumeric() or (last.isascii() and last.isalpha())
+def _is_part(before: str, digits: str) -> bool:
+    """Whether what stands before the last digits makes them a part of something else."""
+    if any(turn in before for turn in _TURNS_ROUND):
+        return True
+    shown = before
+    while shown and _is_unseen(shown[-1]):
+        shown = shown[:-1]
+    last = shown[-1:]
+    if last.isnumeric() or last == "_" or _is_glued_letter(last):
+        return True
+    if shown != before and last in (".", ","):
+        return True
+    if _GROUP_BEFORE.search(shown) and len(digits.partition(".")[0]) == 3:
+        return True
+    return _PART_OF.search(shown) is not None
+
+
+def _goes_on(before: str, after: str) -> bool:
+    while after and unicodedata.category(after[0]) == "Cf":
+        after = after[1:]
+    if after[:1].isnumeric() or _is_unseen(after[:1]):
+        return True
+    if _POWER_OF.match(after) and not before.endswith("**"):
+        return True
+    return _GOES_ON.match(after) is not None
+
+
+def _is_unseen(character: str) -> bool:
+    """Whether a character has no place of its own on the screen; white space has."""
+    kind = unicodedata.category(character) if character else ""
+    return kind in ("Mn", "Me", "Cf") or (kind == "Cc" and not character.isspace())
+
+
+def _is_glued_letter(character: str) -> bool:
+    if not character.isalpha():
+        return False
+    return unicodedata.name(character, "").startswith(_SPACED_SCRIPTS)
 
 
 def _sign(before: str) -> str:
-    match = _BEFORE.search(before)
-    sign = match and (match["outer"] or match["inner"])
-    if not match or not sign or _NO_SIGN_AFTER.search(before[: match.start()]):
+    match = _SIGNED.search(before)
+    if match is None:
         return ""
-    return sign
+    sign = match["sign"] or match["inner"]
+    if match["apart"] or (sign and not _NO_SIGN_AFTER.search(before[: match.start()])):
+        return "-"
+    return ""
 
 
 def _decimal(sign: str, digits: str) -> Decimal:

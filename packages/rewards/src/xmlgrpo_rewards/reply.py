@@ -9,10 +9,11 @@ The usual regular expressions for the whole form are quadratic or worse on hosti
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
@@ -23,12 +24,12 @@ SYSTEM = (
     f"{REASONING_OPEN}\n...\n{REASONING_CLOSE}\n{ANSWER_OPEN}\n...\n{ANSWER_CLOSE}"
 )
 
-# A block of nothing but white space and characters of no width is empty.  The search for anything
-# else gives up after this many characters, so that a flood of them costs no time.
-MAX_INVISIBLE = 4096
-_VISIBLE = re.compile(
-    "[^\\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
-)
+# What a reader sees of a block decides whether it holds anything.  The search gives up after this
+# many characters, so that a flood of unseen ones costs no time.
+MAX_UNSEEN = 1024
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by Unicode, and empty
+_WORD = re.compile(rf"[^\W_{_BLANK_LETTERS}]")  # a letter or a digit of any script
+_BLANK_SIGN = "\u2800"  # the Braille pattern without a dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Reply:
             comes after `<answer>` (nested, reopened, reversed), since it has not finished.
         strict: the whole text is the form of `render`, newlines included; one newline may follow.
         soft: the four tags once each and in order, with only white space around and between the
-            two blocks, and something to see in both.
+            two blocks; a letter or a digit in the reasoning, something to see in the answer.
     """
 
     text: str
@@ -57,8 +58,7 @@ class Reply:
 def render(reasoning: str, answer: str) -> str:
     """Write a reply in the strict form.
 
-    `parse(render(r, a))` gives `r` and `a` back, stripped, where neither holds a tag and both show
-    something.
+    `parse(render(r, a))` gives `r` and `a` back, stripped, where neither holds a tag.
     """
     return (
         f"{REASONING_OPEN}\n{reasoning.strip()}\n{REASONING_CLOSE}\n"
@@ -119,13 +119,27 @@ def _is_soft(text: str, reasoning: _Block, answer: _Block) -> bool:
         text[reasoning.end + len(REASONING_CLOSE) : answer.start - len(ANSWER_OPEN)],
         text[answer.end + len(ANSWER_CLOSE) :],
     )
-    return not any(part.strip() for part in around) and all(
-        _shows_something(text[block.start : block.end]) for block in (reasoning, answer)
+    return (
+        not any(part.strip() for part in around)
+        and _holds_a_word(text[reasoning.start : reasoning.end])
+        and _shows_something(text[answer.start : answer.end])
     )
 
 
+def _holds_a_word(content: str) -> bool:
+    return _WORD.search(content.strip(), 0, MAX_UNSEEN) is not None
+
+
 def _shows_something(content: str) -> bool:
-    return _VISIBLE.search(content.strip(), 0, MAX_INVISIBLE) is not None
+    """Whether anything is to be seen: an answer may be a sign alone, as `[]` or `+`."""
+    return _holds_a_word(content) or any(
+        _is_seen(character) for character in content.strip()[:MAX_UNSEEN]
+    )
+
+
+def _is_seen(character: str) -> bool:
+    """A punctuation mark or a symbol; letters and digits are words, the rest needs one to show."""
+    return unicodedata.category(character)[0] in "PS" and character != _BLANK_SIGN
 
 
 def _is_strict(text: str) -> bool:

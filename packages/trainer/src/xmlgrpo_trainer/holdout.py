@@ -7,7 +7,6 @@ only; lenient accuracy cannot be lifted by format.
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +15,10 @@ from typing import Any
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.run_folder import write_json, write_text
 from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.prompts import encode_prompts
-
-# A sum with its operands and an equals sign, such as `12+4 =`.  Bounded repeats: linear time.
-WORKED = re.compile(r"\d[ ]?[-+*/x×÷][ ]?\$?\d[\d.,]{0,12}[ ]?=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def take(
                 strict_format=grade.strict_format,
                 strict_correct=grade.strict_correct,
                 lenient_correct=grade.lenient_correct,
-                worked=WORKED.search(text) is not None,
+                worked=is_worked(text),
                 truncated=not ids or ids[-1] not in exam.stops,
                 answered=grade.answered,
             )

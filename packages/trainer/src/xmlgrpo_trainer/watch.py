@@ -17,9 +17,9 @@ from transformers import TrainerCallback
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, write_text
 from xmlgrpo_rewards.task import Task
+from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_rollout.progress import Stage, clock
 from xmlgrpo_trainer.config import WatchConfig
-from xmlgrpo_trainer.holdout import WORKED
 from xmlgrpo_trainer.lost_batches import LostBatchGuard, why_lost
 from xmlgrpo_trainer.metrics_log import append_row
 from xmlgrpo_trainer.ranks import ALONE, Ranks
@@ -164,7 +164,7 @@ def sampled_shares(task: Task, batch: ScoredBatch) -> dict[str, float]:
         "sampled/strict_format": sum(g.strict_format for g in grades) / total,
         "sampled/strict": sum(g.strict_correct for g in grades) / total,
         "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
-        "sampled/worked": sum(WORKED.search(t) is not None for t in batch.texts) / total,
+        "sampled/worked": sum(map(is_worked, batch.texts)) / total,
     }
 
 
