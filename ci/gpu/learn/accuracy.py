@@ -81,7 +81,11 @@ def sampled(
     return {
         "rows": len(rows),
         "samples": samples,
-        "accuracy": {"value": fmean(shares), "low": fmean(shares) - half, "high": fmean(shares) + half},
+        "accuracy": {
+            "value": fmean(shares),
+            "low": fmean(shares) - half,
+            "high": fmean(shares) + half,
+        },
         "majority": described(Share(majority, len(groups))),
         "any": described(Share(sum(share > 0 for share in shares), len(groups))),
         "mixed_groups": fmean(0 < share < 1 for share in shares),

@@ -1,6 +1,6 @@
 """Rewards for `rewards:` of a configuration: a right answer pays in full only with true sums.
 
-    PYTHONPATH=ci/gpu/learn xmlgrpo-train --config … rewards: {chain_reward:correct_by_true_sums: 1.0}
+PYTHONPATH=ci/gpu/learn xmlgrpo-train --config … rewards: {chain_reward:correct_by_true_sums: 1.0}
 """
 
 from collections.abc import Sequence

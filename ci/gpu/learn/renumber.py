@@ -66,9 +66,8 @@ def read_story(row: Row) -> Story | None:
     if not notes:
         return None
     try:
-        if any(calculate(expression) != _number(result) for expression, result in notes):
-            return None
-        if _number(notes[-1][1]) != _number(gold):
+        holds = all(calculate(expression) == _number(result) for expression, result in notes)
+        if not holds or _number(notes[-1][1]) != _number(gold):
             return None
     except (ValueError, ZeroDivisionError):
         return None
@@ -78,10 +77,8 @@ def read_story(row: Row) -> Story | None:
     found = {_number(text) for text in NUMBER.findall(row["question"])}
     staying = _numbers(NUMBER.sub("", row["question"]))  # such as the 20 of `20 men, 20% of them`
     free = tuple(sorted(found - COMMON - words - staying))
-    if not free or _unexplained(row["question"], solution, words):
+    if not free or not _hold(solution) or _unexplained(row["question"], solution, words):
         return None
-    if not _hold(solution):
-        return None  # its own sums do not, as far as they can be read
     asked = _numbers(row["question"])
     return Story(row["question"], solution, free, frozenset(asked - set(free) | words))
 
@@ -100,7 +97,7 @@ def _unexplained(question: str, solution: str, words: Iterable[int]) -> bool:
 
 
 def _hold(solution: str) -> bool:
-    """Whether every written sum that can be read holds."""
+    """Whether every written sum holds that can be read."""
     return all(found.holds for found in written_sums(NOTE.sub("", solution)))
 
 
@@ -122,21 +119,16 @@ def _told(story: Story, new: dict[Fraction, Fraction]) -> Row | None:
     pieces, place = [], 0
     for note in NOTE.finditer(story.solution):
         before = story.solution[place : note.start()]
-        place = note.end()
-        old = _number(note[2])
+        place, old = note.end(), _number(note[2])
         if old not in known and old in _numbers(before):
             return None  # the result is told before it is worked out
         fixed |= _numbers(before + note[1]) - set(known)
         pieces.append(_retold(before, known))
-        expression = ANY_NUMBER.sub(lambda match: _swapped(match[0], known), note[1])
-        try:
-            result = calculate(expression)
-        except (ValueError, ZeroDivisionError):
+        expression = _retold(note[1], known)
+        result = _result(expression, is_whole=old.denominator == 1)
+        if result is None or known.setdefault(old, result) != result:
             return None
-        is_broken = result.denominator != 1 and old.denominator == 1
-        if not 0 < result < LARGEST or is_broken or 10**4 % result.denominator:
-            return None
-        if (old in fixed and result != old) or known.setdefault(old, result) != result:
+        if old in fixed and result != old:
             return None  # one number stands for two things
         pieces.append(f"<<{expression}={_text(result)}>>")
     pieces.append(_retold(story.solution[place:], known))
@@ -145,6 +137,18 @@ def _told(story: Story, new: dict[Fraction, Fraction]) -> Row | None:
         return None  # a number that has no note kept its old value
     final = known[_number(NOTE.findall(story.solution)[-1][1])]
     return {"question": question, "answer": f"{solution}\n#### {_text(final)}"}
+
+
+def _result(expression: str, *, is_whole: bool) -> Fraction | None:
+    """What an expression comes to; None where that is nothing a story would have."""
+    try:
+        result = calculate(expression)
+    except (ValueError, ZeroDivisionError):
+        return None
+    is_broken = result.denominator != 1 and is_whole
+    if not 0 < result < LARGEST or is_broken or 10**4 % result.denominator:
+        return None
+    return result
 
 
 def _retold(text: str, known: dict[Fraction, Fraction]) -> str:

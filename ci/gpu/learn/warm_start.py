@@ -1,6 +1,6 @@
 """Supervised training of all weights on worked solutions, in the form that a reply must have.
 
-    python ci/gpu/learn/warm_start.py MODEL OUT --rows plain.jsonl retold.jsonl --lr 1e-4 --seconds 240
+    python ci/gpu/learn/warm_start.py MODEL OUT --rows A.jsonl B.jsonl --lr 1e-4 --seconds 240
 
 The rate falls to a tenth along a cosine, by the steps or by the clock, whichever is further on; so
 both `--epochs` and `--seconds` end with a low rate.  `warm-start.json` is written last.
@@ -58,7 +58,9 @@ def main() -> int:
     model = AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32)
     model.to(asked.device)
     pairs = encode(tokenizer, [row for path in asked.rows for row in load(path)])
-    print(f"{len(pairs)} rows; the first: {tokenizer.decode(pairs[0][0] + pairs[0][1])}", flush=True)
+    print(
+        f"{len(pairs)} rows; the first: {tokenizer.decode(pairs[0][0] + pairs[0][1])}", flush=True
+    )
     curve = train(
         model,
         batches(pairs, asked.batch, random.Random(asked.seed)),  # noqa: S311 - no secret
