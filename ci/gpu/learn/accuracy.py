@@ -19,6 +19,7 @@ from rows import load
 
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.interval import Z_95, Share
+from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.run_folder import write_json
 from xmlgrpo_rollout.sampling import Sampling
 
@@ -111,11 +112,15 @@ def about(replies: Sequence[Reply]) -> dict[str, float | None]:
 
 def majority_is_right(group: Sequence[Reply]) -> bool:
     """Whether the answer given most often is right; of several, the one given first."""
-    answers = [reply.grade.answer for reply in group if reply.grade.answer is not None]
-    if not answers:
+    numbers = [parse_number(reply.grade.answer or "") for reply in group]
+    counts = Counter(number for number in numbers if number is not None)
+    if not counts:
         return False
-    commonest = Counter(answers).most_common(1)[0][0]
-    return any(r.grade.answer == commonest and r.grade.strict_correct for r in group)
+    commonest = counts.most_common(1)[0][0]
+    return any(
+        number == commonest and reply.grade.strict_correct
+        for number, reply in zip(numbers, group, strict=True)
+    )
 
 
 def described(share: Share) -> dict[str, Any]:

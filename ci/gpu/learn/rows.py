@@ -78,24 +78,23 @@ def make_rows(
         told = list(pool.map(partial(retellings, wanted=2 * each), training, chunksize=50))
         tell = partial(retellings, wanted=2 + 2 * validation_retold // len(validation))
         asked_again = list(pool.map(tell, validation, chunksize=50))
-    screened = [
-        row
-        for plain, again in zip(training, told, strict=True)
-        for row in (plain, *again[each : each + SCREENED_RETELLINGS])
-    ]
-    files = {
+    kept_apart = [*validation, *(row for again in asked_again for row in again)]
+    asked = {row["question"] for row in kept_apart}
+    if both := asked & {row["question"] for row in training}:
+        raise UserError(f"{len(both)} questions are trained on and asked: {min(both)!r}")
+    told = [[row for row in again if row["question"] not in asked] for again in told]
+    return {
         PLAIN: list(training),
         RETOLD: [row for again in told for row in again[:each]],
         POOL: [row for again in told for row in again[each:]],
-        SCREENED: screened,
+        SCREENED: [
+            row
+            for plain, again in zip(training, told, strict=True)
+            for row in (plain, *again[each : each + SCREENED_RETELLINGS])
+        ],
         VALIDATION: list(validation),
         VALIDATION_RETOLD: list(_by_turns(asked_again))[:validation_retold],
     }
-    trained = {row["question"] for name in (PLAIN, RETOLD, POOL) for row in files[name]}
-    asked = {row["question"] for name in (VALIDATION, VALIDATION_RETOLD) for row in files[name]}
-    if both := trained & asked:
-        raise UserError(f"{len(both)} questions are trained on and asked: {min(both)!r}")
-    return files
 
 
 def retellings(row: Row, wanted: int) -> list[Row]:

@@ -22,7 +22,7 @@ from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rollout.sampling import Sampling
 
 AT_ONCE = 512  # questions between two looks at the clock
-LEAST, MOST = 1 / 12, 0.8  # share of replies to a story that must be right to keep it
+MOST = 0.8  # of the replies to a story: solved more often, it teaches little
 KEPT_REPLIES = 4  # different ones to a question
 
 
@@ -77,21 +77,21 @@ def noted(group: Sequence[Reply]) -> dict[str, Any]:
     }
 
 
-def kept_stories(screened: Iterable[dict[str, Any]]) -> set[int]:
+def kept_stories(screened: Iterable[dict[str, Any]], least: float) -> set[int]:
     """The stories that are solved now and then."""
     shown: dict[int, int] = defaultdict(int)
     asked: dict[int, int] = defaultdict(int)
     for row in screened:
         shown[row["story"]] += row["shown"]
         asked[row["story"]] += row["samples"]
-    return {story for story in asked if LEAST <= shown[story] / asked[story] <= MOST}
+    return {story for story in asked if least <= shown[story] / asked[story] <= MOST}
 
 
 def to_train_on(
-    screened: Sequence[dict[str, Any]], pool: Iterable[dict[str, Any]]
+    screened: Sequence[dict[str, Any]], pool: Iterable[dict[str, Any]], least: float
 ) -> list[dict[str, Any]]:
     """The rows for GRPO: of the kept stories, the screened questions and all in the pool."""
-    stories = kept_stories(screened)
+    stories = kept_stories(screened, least)
     found = [*screened, *pool]
     rows = {row["question"]: row for row in found if row["story"] in stories}
     return [{name: row[name] for name in ("question", "answer", "story")} for row in rows.values()]
