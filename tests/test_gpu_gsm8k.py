@@ -18,7 +18,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.hacks import HACKS
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_rewards.total import load_rewards
+from xmlgrpo_rewards.total import load_rewards, score
 from xmlgrpo_trainer.config import load_config
 from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
 
@@ -39,9 +39,9 @@ def scripts() -> Iterator[SimpleNamespace]:
     import chain_reward
     import gsm8k
     import lanes
+    import pass_rates
     import renumber
     import rows
-    import screen
     import sums
     import warm_start
 
@@ -53,7 +53,7 @@ def scripts() -> Iterator[SimpleNamespace]:
         lanes=lanes,
         renumber=renumber,
         rows=rows,
-        screen=screen,
+        pass_rates=pass_rates,
         sums=sums,
         warm_start=warm_start,
     )
@@ -118,7 +118,8 @@ def test_the_solutions_of_gsm8k_are_true_chains(scripts: Any, gsm8k_dir: Path) -
     ],
 )
 def test_a_guess_pays_a_quarter(scripts: Any, reply: str, paid: float) -> None:
-    assert scripts.chain_reward.correct_by_true_sums([reply], ["72"]) == [paid]
+    [reward] = load_rewards({"chain_reward:correct_by_true_sums": 1.0})
+    assert score(reward, [reply], prompts=["?"], answer=["72"], other=[1]) == [paid]
 
 
 class TestRetellings:
@@ -209,8 +210,8 @@ def test_stories_that_are_solved_now_and_then_are_kept(scripts: Any, tmp_path: P
         {**clips(story), "samples": 8, "right": 8, "shown": count, "reasonings": ["48 + 24 = 72"]}
         for story, count in shown.items()
     ]
-    assert scripts.screen.kept_stories(screened, 1 / 12) == {2, 3}
-    rows = scripts.screen.to_train_on(
+    assert scripts.pass_rates.kept_stories(screened, 1 / 12) == {2, 3}
+    rows = scripts.pass_rates.to_train_on(
         screened, [{**clips(2), "question": "Again?"}, clips(5)], 1 / 12
     )
     assert [(row["story"], row["question"] == "Again?") for row in rows] == [
@@ -218,7 +219,7 @@ def test_stories_that_are_solved_now_and_then_are_kept(scripts: Any, tmp_path: P
         (3, False),
         (2, True),
     ]
-    own = list(scripts.screen.own_solutions(screened[:1]))
+    own = list(scripts.pass_rates.own_solutions(screened[:1]))
     assert own == [{**clips(1), "answer": "48 + 24 = 72\n#### 72"}]
     assert get_task("gsm8k").example(own[0], "own").gold == "72"
 

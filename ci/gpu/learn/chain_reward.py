@@ -16,13 +16,13 @@ GUESSED = 0.25  # of what a right answer pays, where the sums do not lead to it
 
 
 def correct_by_true_sums(
-    completions: Sequence[Completion], answer: Sequence[str], **columns: object
+    prompts: object, completions: Sequence[Completion], answer: Sequence[str], **columns: object
 ) -> list[float]:
     """What `correctness_reward_func` pays, or a quarter where the reasoning does not bear it.
 
     It does where it has a sum, every sum holds, and the last one comes to the answer.
     """
-    paid = correctness_reward_func(None, completions, answer, **columns)
+    paid = correctness_reward_func(prompts, completions, answer, **columns)
     return [
         pay if not pay or is_shown(completion_text(text), gold) else GUESSED * pay
         for text, gold, pay in zip(completions, answer, paid, strict=True)

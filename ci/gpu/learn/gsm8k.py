@@ -20,9 +20,9 @@ from typing import Any
 
 import rows as rows_module
 from lanes import Runner
+from pass_rates import own_solutions, to_train_on
 from plan import Experiment
 from scale import GPU, TINY
-from screen import own_solutions, to_train_on
 from tested import tested
 
 from xmlgrpo_rewards.errors import UserError, run_command

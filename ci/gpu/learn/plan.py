@@ -103,7 +103,7 @@ class Experiment:
                 Stage(
                     f"screen-{part}",
                     _script(
-                        *("screen.py", self.start(base), "--rows", self.data / rows.SCREENED),
+                        *("pass_rates.py", self.start(base), "--rows", self.data / rows.SCREENED),
                         *(
                             "--out",
                             self.work / f"screened-{part}.jsonl",

@@ -1,6 +1,6 @@
 """How often a model solves each question, and which stories are worth training on.
 
-    python ci/gpu/learn/screen.py MODEL --rows screened.jsonl --out part-0.jsonl --part 0/2
+    python ci/gpu/learn/pass_rates.py MODEL --rows screened.jsonl --out part-0.jsonl --part 0/2
 
 A question that is always or never solved gives GRPO no signal.  Only replies whose sums lead to the
 answer count as solved; they are kept, as the data of rejection sampling.
