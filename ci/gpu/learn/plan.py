@@ -147,7 +147,10 @@ class Experiment:
         for run in sorted(self.work.glob("grpo-*/metrics.jsonl")):
             values = read_log(run).rows.values()
             curve = [{key: row[key] for key in CURVE if key in row} for row in values]
-            found.setdefault(run.parent.name, {})["curve"] = curve
+            told = found.setdefault(run.parent.name, {})
+            told["curve"] = curve
+            folder = RunFolder(run.parent)
+            told["manifest"] = folder.read_manifest() if folder.manifest.exists() else None
         return found
 
     def _arm(self, base: str, name: str, overrides: Sequence[str]) -> list[Stage]:
