@@ -90,13 +90,13 @@ class Recorder:
     pieces: list[Piece] = field(default_factory=list)
 
     def write(self, content: bytes) -> None:
-        cpu_s = max(self._cpu_s(), self.pieces[-1].cpu_s if self.pieces else 0.0)
+        cpu_s = max(self.cpu_s(), self.pieces[-1].cpu_s if self.pieces else 0.0)
         self.pieces.append(Piece(time.monotonic(), cpu_s, content))
 
     def flush(self) -> None:
         """Asked for by pexpect."""
 
-    def _cpu_s(self) -> float:
+    def cpu_s(self) -> float:
         """CPU seconds of the command and of all that it has started and that still runs."""
         total_s = 0.0
         with suppress(psutil.Error):  # one of them has just ended
@@ -132,6 +132,12 @@ class Running:
         if found >= len(patterns):
             how = "ended" if found == len(patterns) else f"wrote for {PATIENCE_S} s"
             pytest.fail(f"{self.command} {how} without {words}; it wrote:\n{self._written()}")
+
+    def work(self, seconds: float) -> None:
+        """Wait until it has computed for so many seconds, whatever else the machine does."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self._recorder.cpu_s() < seconds and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def press_ctrl_c(self) -> None:
         """The key of a terminal; where there is none, the signal that it would be."""

@@ -23,8 +23,11 @@ FIGURES = (
     re.compile(rf"\[\s*{NUMBER}\s?%?(?:,|\s+to)\s*{NUMBER}\s?%?\s*\]"),
     re.compile(rf"{NUMBER}\s?%?\s+\[\s*{NUMBER}"),
     re.compile(rf"{NUMBER}\s+\({NUMBER}"),
+    re.compile(r"\(\d[^()]{0,20}\)"),
 )
 OPEN_INTERVAL = re.compile(r"[\[(]\s*[+-]?\d[^\])]*$")  # of a table's cell that goes on below
+PACE = re.compile(r"\d/\d[\d,.]* \w+ .*(?:\d/s|\d s each) .*left \d+:\d\d:\d\d")
+KEPT = re.compile(r"\b(?:kept|saved|nothing)\b.*\bagain\b", re.IGNORECASE)
 CELLS = re.compile("[│┃|]")
 
 
@@ -53,9 +56,14 @@ class _Paper(pyte.Screen):
 
     def draw(self, data: str) -> None:
         for character in data:
-            if self.cursor.x >= self.columns:
+            if self.cursor.x >= self.columns and self._was_cut(character):
                 self.wrapped.append(self.line(self.cursor.y))
             super().draw(character)
+
+    def _was_cut(self, character: str) -> bool:
+        """Whether a line goes on that could have ended: a word longer than a line cannot."""
+        line = self.line(self.cursor.y)
+        return character == " " or " " in line.strip()
 
     def line(self, number: int) -> str:
         row = self.buffer[number]
@@ -155,3 +163,23 @@ def longest_silence(recording: Recording) -> tuple[float, str]:
         wait_s = min(after.wall_s - before.wall_s, after.cpu_s - before.cpu_s)
         longest = max(longest, (wait_s, last_line))
     return longest
+
+
+def interrupted(recording: Recording) -> str:
+    """Hold a recording of a Ctrl-C to the rules; returns the sentence that it ended with.
+
+    The sentence says what is kept or that nothing was to be kept, and what to do.
+    """
+    shown = check(recording, code=130)
+    before, mark, after = " ".join(line.strip() for line in shown.lines).rpartition("interrupted: ")
+    assert mark, f"nothing is said of the interruption: {shown.text}"
+    assert "interrupted" not in before, f"it is said twice: {shown.text}"
+    assert KEPT.search(after), f"what is kept, what to do? {after}"
+    return after
+
+
+def bar_of(shown: Shown, words: str) -> str:
+    """The last that was seen of a stage's bar, which must have had a count, rate and time left."""
+    bars = [line for line in shown.seen if line.startswith(words) and PACE.search(line)]
+    assert bars, f"no bar of {words!r} with rate and time left: {shown.seen}"
+    return bars[-1]

@@ -51,8 +51,8 @@ def python(program: str, screen: Screen) -> Recording:
             id="traceback-with-exit-code-0",
         ),
         pytest.param("raise SystemExit(3)", "pipe", "exit code 3", id="exit-code"),
-        pytest.param("print('x' * 101)", "100", "wider than the screen", id="one-column-too-many"),
-        pytest.param("print('步' * 41)", "80", "wider than the screen", id="wide-characters"),
+        pytest.param("print('xy ' * 34)", "100", "wider than the screen", id="one-column-too-many"),
+        pytest.param("print('步 ' * 27)", "80", "wider than the screen", id="wide-characters"),
         pytest.param(
             "print('.' * 112, 'took 43\\nsteps')", "120", "43 steps", id="unit-on-the-next-line"
         ),
@@ -86,6 +86,7 @@ def test_a_broken_rule_is_found(program: str, on: str, reason: str) -> None:
     [
         pytest.param("print('x' * 80)", "80", id="as-wide-as-the-screen"),
         pytest.param("print('步' * 40)", "80", id="wide-characters"),
+        pytest.param("print('/x' * 50)", "80", id="a-word-longer-than-a-line"),
         pytest.param("print('x' * 500)", "pipe", id="a-pipe-has-no-width"),
         pytest.param("print('\\x1b[1mbold')", "no-color", id="bold-is-no-colour"),
         pytest.param("print('5 steps\\n6 steps\\n7')", "80", id="figures-below-one-another"),

@@ -72,6 +72,28 @@ def test_on_a_terminal_reasoning_is_dim_and_the_answer_bold() -> None:
     assert "\x1b[1m5" in written
 
 
+@pytest.mark.parametrize(
+    ("reply", "lines"),
+    [
+        pytest.param(render("2 + 3 = 5 apples", "5"), ["2 + 3 = 5", "apples"], id="words"),
+        pytest.param(render("1234567890 12", "5"), ["1234567890", "12"], id="just-fits"),
+        pytest.param(render("12 1234567890123", "5"), ["12", "1234567890", "123"], id="long-word"),
+        pytest.param(render("1234567890\n  12", "5"), ["1234567890", "  12"], id="own-lines"),
+        pytest.param(render("共9元，7个苹果", "5"), ["共9元，7个", "苹果"], id="chinese"),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 3, 100])
+def test_on_a_terminal_a_line_ends_between_words(reply: str, lines: list[str], piece: int) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=10)
+    view = ReplyView(console)
+    for start in range(0, len(reply), piece):
+        view.feed(reply[start : start + piece])
+    view.end()
+    written = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO given above
+    shown = [line[at : at + 10] for line in written.splitlines() for at in range(0, len(line), 10)]
+    assert [line.rstrip() for line in shown] == ["reasoning:", *lines, "answer:", "5"]
+
+
 def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
     assert printable(f"a\n\tb{CHINESE}") == f"a\n\tb{CHINESE}"
     assert printable("\x1b]0;title\x07\r\x9b") == "\ufffd]0;title\ufffd\ufffd\ufffd"

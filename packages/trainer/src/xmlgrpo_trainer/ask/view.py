@@ -4,12 +4,14 @@ While a reply is unfinished nothing can be said of its format, so the text is sh
 only told apart by the tags seen so far; `xmlgrpo_rewards.reply.parse` judges the whole at the end.
 """
 
+import re
 import unicodedata
 from typing import Literal
 
 from rich.console import Console
 from rich.style import Style
 
+from xmlgrpo_rewards.prose import width
 from xmlgrpo_rewards.reply import (
     ANSWER_CLOSE,
     ANSWER_OPEN,
@@ -34,13 +36,16 @@ STYLES: dict[Part, Style] = {
     "other": Style(),
 }
 LONGEST_TAG = max(map(len, TAGS))
+# words, and what a line may end with: white space, and a wide character as in Chinese
+WIDE = "\u2e80-\u9fff\uac00-\ud7a3\uff00-\uffef"
+PIECES = re.compile(rf"\s|[{WIDE}]|[^\s{WIDE}]+")
 
 
 class ReplyView:
     """Prints a reply piece by piece.
 
-    White space at the edges of a part is not printed, and a piece that may be the beginning of a
-    tag is held back until it is decided.
+    White space at the edges of a part is not printed.  A piece that may be the beginning of a tag
+    is held back until it is decided, and on a terminal an unfinished word until it is known to fit.
     """
 
     def __init__(self, console: Console) -> None:
@@ -50,6 +55,8 @@ class ReplyView:
         self._spaces = ""
         self._shown: Part | None = None  # the part that the cursor is in
         self._fresh = True  # nothing of this part is printed yet
+        self._word = ""  # the last one, which may go on
+        self._used = 0  # columns of the line that the cursor is in
 
     def feed(self, text: str) -> None:
         """Take the next piece of the reply."""
@@ -59,6 +66,7 @@ class ReplyView:
             if tag is None:
                 break
             self._write(self._held[:place])
+            self._print("", ends_word=True)  # in the style of its own part
             self._held = self._held[place + len(tag) :]
             self._part, self._spaces, self._fresh = PART_AFTER[tag], "", True
         keep = _unfinished_tag(self._held)
@@ -70,7 +78,7 @@ class ReplyView:
         self._write(self._held)
         self._held = ""
         if self._shown is not None:
-            self._console.print()
+            self._print("\n", ends_word=True)
 
     def _write(self, text: str) -> None:
         text = self._spaces + text
@@ -91,15 +99,28 @@ class ReplyView:
             self._print(f"{self._part}:\n" if self._shown is None else f"\n{self._part}:\n")
         self._shown, self._fresh = self._part, False
 
-    def _print(self, text: str) -> None:
+    def _print(self, text: str, *, ends_word: bool = False) -> None:
+        text = printable(text)
+        if self._console.is_terminal:
+            text = self._fitted(text, ends_word=ends_word)
         self._console.print(
-            printable(text),
-            style=STYLES[self._part],
-            end="",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            text, style=STYLES[self._part], end="", markup=False, highlight=False, soft_wrap=True
         )
+
+    def _fitted(self, text: str, *, ends_word: bool) -> str:
+        """The text as lines that fit, less its last word, which may go on in the next text."""
+        pieces = PIECES.findall(self._word + text)
+        self._word = "" if ends_word or not pieces or pieces[-1].isspace() else pieces.pop()
+        fitted = ""
+        for piece in pieces:
+            room = self._console.width - self._used
+            too_wide = bool(self._used) and piece != "\n" and width(piece) > room
+            if too_wide:
+                fitted, self._used = fitted + "\n", 0
+            if not (too_wide and piece == " "):
+                fitted += piece
+                self._used = 0 if piece == "\n" else self._used + width(piece)
+        return fitted
 
 
 def remarks(said: Said, reply: Reply) -> list[str]:

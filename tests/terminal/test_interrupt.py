@@ -1,0 +1,31 @@
+"""Ctrl-C in the first second, while libraries are loaded: one line, and nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from commands import train
+from screen import SCREENS, script, started
+from shown import check
+
+pytestmark = pytest.mark.terminal
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(train("fresh", max_steps=4), id="train"),
+        pytest.param([script("xmlgrpo-ask"), "--run", "sums", "--question", "2 + 2?"], id="ask"),
+        pytest.param([script("xmlgrpo-eval"), "run", "--run", "sums"], id="eval"),
+        pytest.param([script("xmlgrpo-eval"), "ladder", "--run", "sums"], id="ladder"),
+        pytest.param([script("xmlgrpo-export"), "merge", "--run", "outputs/sums"], id="merge"),
+    ],
+)
+def test_ctrl_c_while_libraries_are_loaded(trained: Path, words: list[str]) -> None:
+    before = sorted(trained.rglob("*"))
+    with started(words, SCREENS["80"], cwd=trained) as running:
+        running.work(1.5)
+        running.press_ctrl_c()
+        shown = check(running.end(), code=130)
+    assert "interrupted" in shown.lines[-1]
+    assert sorted(trained.rglob("*")) == before
