@@ -191,8 +191,14 @@ def join(downloads: Path, gguf: Path) -> Path:
     return gguf
 
 
-def convert(gguf: Path, folder: Path) -> None:
-    """Write configuration and weights, in bfloat16 as Google's are."""
+def convert(gguf: Path, folder: Path, gguf_py: Path | None = None) -> None:
+    """Write configuration and weights, in bfloat16 as Google's are.
+
+    Args:
+        gguf: the file.
+        folder: to write to.
+        gguf_py: the folder of the package `gguf`; None for the one that comes with llama.cpp.
+    """
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 
@@ -205,7 +211,7 @@ def convert(gguf: Path, folder: Path) -> None:
         pad_token_id=0,
     )
     weights = {}
-    gguf_py = find_converter(print) / "gguf-py"
+    gguf_py = gguf_py or find_converter(print) / "gguf-py"
     with Progress() as progress:
         bar = progress.add_task("dequantizing", total=13 * config.num_hidden_layers + 2)
         for name, values in read_gguf(gguf, gguf_py):

@@ -23,7 +23,12 @@ _ending = threading.Event()
 
 
 def run_child(
-    script: Sequence[str], *, cwd: Path, environment: Mapping[str, str], limit_s: float
+    script: Sequence[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    limit_s: float,
+    grace_s: float = 0,
 ) -> dict[str, Any]:
     """Run `python script...` to its end, or to the limit.
 
@@ -32,6 +37,7 @@ def run_child(
         cwd: where it runs.
         environment: variables beside this process's.
         limit_s: after so many seconds it is killed, with what it started.
+        grace_s: it is told so many seconds before the limit (SIGTERM), to save what it has.
 
     Returns:
         `exit_code`, `ending` in words, `seconds` and `last_lines` of its output.
@@ -39,7 +45,7 @@ def run_child(
     Raises:
         SystemExit: this process is being ended, and its children with it.
     """
-    _end_with_this_process()
+    end_with_this_process()
     paths = [str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     variables = {**ALWAYS, **os.environ, **environment}
     variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -57,8 +63,8 @@ def run_child(
         )
         _running.add(process.pid)
         try:
-            code = process.wait(limit_s)
-            ending = f"exit code {code}"
+            code, is_told = _wait(process, limit_s, grace_s)
+            ending = f"{'told to stop, ' if is_told else ''}exit code {code}"
         except subprocess.TimeoutExpired:
             _kill(process.pid)
             code = process.wait()
@@ -77,8 +83,22 @@ def run_child(
     }
 
 
-def _end_with_this_process() -> None:
-    """Have Ctrl-C and a polite kill end the children too: a session of their own hides both."""
+def _wait(process: subprocess.Popen[bytes], limit_s: float, grace_s: float) -> tuple[int, bool]:
+    """The exit code, and whether it was told to stop; raises TimeoutExpired at the limit."""
+    try:
+        return process.wait(limit_s - grace_s), False
+    except subprocess.TimeoutExpired:
+        if not grace_s:
+            raise
+    process.terminate()
+    return process.wait(grace_s), True
+
+
+def end_with_this_process() -> None:
+    """Have Ctrl-C and a polite kill end the children too: a session of their own hides both.
+
+    `run_child` does it; who calls that from other threads alone calls this from the main one.
+    """
     if _ending.is_set():
         raise SystemExit(1)
     if threading.current_thread() is threading.main_thread():

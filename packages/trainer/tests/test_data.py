@@ -63,6 +63,36 @@ def test_a_limit_is_for_training_only(tmp_path: Path) -> None:
     assert (len(problems.train), len(problems.report)) == (4, 3)
 
 
+def test_held_out_problems_may_come_from_a_file_of_their_own(tmp_path: Path) -> None:
+    train = write(tmp_path / "rows.jsonl", [row(n) for n in range(9)] * 2)
+    held_out = write(tmp_path / "held-out.jsonl", [row(n) for n in range(100, 108)])
+    holdout = HOLDOUT.model_copy(update={"path": str(held_out)})
+    problems = load(train, holdout)
+    practised, validation, report = questions(problems)
+    assert [example.question for example in problems.train] == [
+        row(n)["question"] for n in range(9)
+    ]
+    assert (len(practised), len(validation), len(report)) == (9, 2, 3)
+    assert validation | report <= {row(n)["question"] for n in range(100, 108)}
+    assert problems.repeated == 9
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        pytest.param(range(8, 14), "1 of its questions are trained on as well", id="shared"),
+        pytest.param(range(20, 24), "expected 5 different problems .* got 4", id="too-few"),
+    ],
+)
+def test_held_out_problems_that_do_not_do_are_refused(
+    tmp_path: Path, numbers: range, words: str
+) -> None:
+    train = write(tmp_path / "rows.jsonl", [row(n) for n in range(9)])
+    held_out = write(tmp_path / "held-out.jsonl", [row(n) for n in numbers])
+    with pytest.raises(UserError, match=words):
+        load(train, HOLDOUT.model_copy(update={"path": str(held_out)}))
+
+
 def test_a_folder_means_its_train_file(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", [row(n) for n in range(9)])
     write(tmp_path / "test.jsonl", [row(n) for n in range(100, 109)])

@@ -26,6 +26,7 @@ from xmlgrpo_evaluator.hf_requests import (
     read_options,
 )
 from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_rollout.attention import guard_transformers
 from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured
 from xmlgrpo_rollout.readable import why_not_read
 
@@ -56,6 +57,7 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self._choice: EngineChoice | None = None
         self._choice_stops: tuple[int, ...] = ()
         self._keeps_lm_eval = _why_lm_eval(options)
+        guard_transformers()
         super().__init__(**options)
         self.slots = slots or (SLOTS_GPU if self.device.type == "cuda" else SLOTS_CPU)
 

@@ -156,6 +156,9 @@ def load_model(name: str, *, revision: str | None, model_class: str | None) -> A
     import torch
     import transformers
 
+    from xmlgrpo_rollout.attention import guard_transformers
+
+    guard_transformers()
     auto: Any = transformers.AutoModelForCausalLM
     loader = getattr(transformers, model_class, None) if model_class else auto
     if loader is None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from xmlgrpo_rollout.attention import guard_transformers
 from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.stops import cut_after_stop
@@ -21,6 +22,7 @@ class GenerateEngine:
     """
 
     def __init__(self, model: Any, stop_ids: Sequence[int], pad_id: int) -> None:
+        guard_transformers()
         self.model = model
         self.stop_ids = tuple(stop_ids)
         self.pad_id = pad_id

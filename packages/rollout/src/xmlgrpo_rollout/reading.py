@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
+from xmlgrpo_rollout.attention import masked_attention
 from xmlgrpo_rollout.cache import visible_tokens
 from xmlgrpo_rollout.kernels.keys import split_prompts
 from xmlgrpo_rollout.kernels.norms import add_norm, embed_norm, gated_gelu
@@ -76,12 +77,8 @@ def read_prompts(
         )
         spread(keys_P_K_T_D, keys[number])
         spread(values_P_K_T_D, values[number])
-        mixed_P_N_T_D = F.scaled_dot_product_attention(
-            query_P_N_T_D,
-            _for_each_head(keys_P_K_T_D, weights.heads),
-            _for_each_head(values_P_K_T_D, weights.heads),
-            attn_mask=visible[layer.kind],
-            scale=1.0,
+        mixed_P_N_T_D = masked_attention(
+            query_P_N_T_D, keys_P_K_T_D, values_P_K_T_D, visible[layer.kind], scale=1.0
         )
         mixed = mixed_P_N_T_D.transpose(1, 2).reshape(tokens, -1)
         added = F.linear(mixed, layer.attention_out)
@@ -102,10 +99,3 @@ def spread(source_P_K_T_D: Tensor, target_R_K_S_D: Tensor) -> None:
         length = slots
     target = target_R_K_S_D.view(prompts, -1, kv_heads, slots, size)
     target[:, :, :, :length] = source_P_K_T_D[:, None]
-
-
-def _for_each_head(shared_P_K_T_D: Tensor, heads: int) -> Tensor:
-    """Keys or values as often as query heads share them; a view where there is one key head."""
-    prompts, kv_heads, length, size = shared_P_K_T_D.shape
-    repeated = shared_P_K_T_D[:, :, None].expand(prompts, kv_heads, heads // kv_heads, length, size)
-    return repeated.reshape(prompts, heads, length, size)

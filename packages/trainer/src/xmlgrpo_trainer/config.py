@@ -70,6 +70,9 @@ class HoldoutConfig(Section):
     others, asked during training, and choose the checkpoint that is kept.
     """
 
+    path: str | None = None
+    """A JSONL file of problems to hold out; null cuts them from the training data.  For data that
+    the model has been tuned on before, or that tells the same problems in other words."""
     report_rows: int = Field(default=400, ge=1, le=MOST_ROWS)
     validation_rows: int = Field(default=200, ge=0, le=MOST_ROWS)
     every: int = Field(default=20, ge=1)
@@ -124,6 +127,11 @@ class RunConfig(Section):
         if self.data.source != "json" and self.data.path is not None:
             raise ValueError(
                 f"data.path is read only with data.source 'json', got source {self.data.source!r}"
+            )
+        if self.data.source == "generated" and self.holdout.path is not None:
+            raise ValueError(
+                "holdout.path is read with data.source 'hub' or 'json'; generated problems hold "
+                "out their own"
             )
         if not self.rewards:
             raise ValueError("rewards is empty: name at least one reward function and its weight")

@@ -73,7 +73,11 @@ def load_problems(
     else:
         source, rows = _hub_rows(data, task) if data.source == "hub" else _json_rows(data)
         examples = _examples(task, rows)
-        problems = cut(examples, holdout, seed, source)
+        if holdout.path is None:
+            problems = cut(examples, holdout, seed, source)
+        else:
+            held_out_examples = _examples(task, read_jsonl(_file(holdout.path, "holdout.path")))
+            problems = beside(examples, held_out_examples, holdout, seed, source)
         problems = replace(problems, train=problems.train[: data.limit])
     if not problems.train:
         raise UserError(
@@ -99,6 +103,39 @@ def cut(examples: list[Example], holdout: HoldoutConfig, seed: int, source: str)
         report=ordered[:first],
         source=source,
         repeated=len(examples) - len(unique),
+    )
+
+
+def beside(
+    examples: list[Example],
+    held_out: list[Example],
+    holdout: HoldoutConfig,
+    seed: int,
+    source: str,
+) -> Problems:
+    """Train on one list and hold out problems of another, chosen by a hash of the question.
+
+    Raises:
+        UserError: a question is in both, or there are fewer held-out problems than asked for.
+    """
+    training = {example.question: example for example in reversed(examples)}
+    asked = cut(held_out, holdout, seed, source)
+    wanted, got = holdout.report_rows + holdout.validation_rows, len(held_out) - asked.repeated
+    if got < wanted:
+        raise UserError(
+            f"holdout.path: expected {wanted} different problems (holdout.report_rows and "
+            f"holdout.validation_rows), got {got}; lower these or give more"
+        )
+    both = [example.question for example in held_out if example.question in training]
+    if both:
+        raise UserError(
+            f"holdout.path: {len(both)} of its questions are trained on as well, such as "
+            f"{both[0][:80]!r}; take them out of one of the two files"
+        )
+    return replace(
+        asked,
+        train=list(reversed(training.values())),
+        repeated=len(examples) - len(training),
     )
 
 
@@ -139,15 +176,20 @@ def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterable[Row]:
 
 
 def _json_rows(data: DataConfig) -> tuple[str, Iterable[Row]]:
-    path = Path(data.path or "").expanduser()
+    path = _file(data.path or "", "data.path")
+    return path.name, read_jsonl(path)
+
+
+def _file(name: str, key: str) -> Path:
+    """The JSONL file of a key, which may name a folder with `train.jsonl`."""
+    path = Path(name).expanduser()
     if path.is_dir():
         path /= "train.jsonl"
     if not path.is_file():
         raise UserError(
-            f"data.path: no file at {str(path)!r}; expected a JSONL file, or a folder with "
-            "train.jsonl"
+            f"{key}: no file at {str(path)!r}; expected a JSONL file, or a folder with train.jsonl"
         )
-    return path.name, read_jsonl(path)
+    return path
 
 
 def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Row]]:

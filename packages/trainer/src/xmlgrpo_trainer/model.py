@@ -142,8 +142,10 @@ def load_policy(
     Raises:
         UserError: the model is missing, not a causal language model, or not reachable.
     """
+    from xmlgrpo_rollout.attention import guard_transformers
+
     if placement.backend == "unsloth":
-        return _load_unsloth(
+        policy = _load_unsloth(
             config,
             folder_or_id,
             lora,
@@ -153,7 +155,10 @@ def load_policy(
             checkpointing=checkpointing,
             vllm_share=vllm_share,
         )
-    return _load_plain(config, folder_or_id, lora, placement)
+    else:
+        policy = _load_plain(config, folder_or_id, lora, placement)
+    guard_transformers()  # last: Unsloth puts its own attention there
+    return policy
 
 
 def _load_plain(

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from xmlgrpo_rollout.attention import guard_transformers
 
 NAME = "xmlgrpo_window"  # with "flash" or "sdpa" in it transformers would take it for its own
 HEAD_MULTIPLE, LARGEST_HEAD, GEMMA_HEAD = 8, 192, 256  # between the two only some GPUs train
@@ -29,6 +31,7 @@ def take_windows(config: Any) -> None:
     Args:
         config: of a model that computes with torch's `scaled_dot_product_attention`; changed.
     """
+    guard_transformers()
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     config._attn_implementation = NAME  # noqa: SLF001 - no public name
@@ -81,7 +84,7 @@ def attend(
     rows, heads, length, width = query_B_H_T_D.shape
     if attention_mask is not None or sliding_window is None or length <= sliding_window:
         named["scaling"] = scaling
-        mixed, _ = sdpa_attention_forward(
+        mixed, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](
             module, query_B_H_T_D, key_B_K_T_D, value_B_K_T_D, attention_mask, **named
         )
         return mixed, None

@@ -102,7 +102,8 @@ def train_rows(config: RunConfig) -> int | None:
     """Problems to train on, before over-long ones are left out; None when not known here."""
     from xmlgrpo_rewards.task import get_task
 
-    held_out = config.holdout.report_rows + config.holdout.validation_rows
+    holdout = config.holdout
+    held_out = 0 if holdout.path else holdout.report_rows + holdout.validation_rows
     data = config.data
     if data.source == "generated":
         rows: int | None = data.generated_rows

@@ -1,0 +1,132 @@
+"""Every way of computing a text against plain mathematics, at every length.
+
+On a GPU all cases of ci/gpu/length_cases.py, with the heads of true models; on a CPU small ones.
+torch's fault (docs/attention-at-32.md) is planted in each, to see that it would be found.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
+from torch import Tensor
+
+from xmlgrpo_rollout import attention
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ci" / "gpu"))
+from length_cases import LIMITS, TINY, every_case, lengths_of
+from length_paths import LONGEST, PATHS, Case, measure
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+STRUCK = [33, 161, 513]
+BESIDE = [1, 24, 25, 32, 34, 128, 512, 514]
+torchs_own = F.scaled_dot_product_attention
+
+
+def over_limit(case: Case, lengths: list[int], device: torch.device) -> list[int]:
+    far = measure(case, lengths, device)
+    return [length for length in lengths if not far[length] <= LIMITS[case.dtype]]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", every_case(), ids=lambda case: case.name)
+def test_a_gpu_is_right_at_every_length(case: Case) -> None:
+    assert over_limit(case, lengths_of(case), GPU) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapted", [False, True], ids=["bare", "lora"])
+@pytest.mark.parametrize("shape", TINY.values())
+@pytest.mark.parametrize("path", ["graph", "generate", "forward", "aligned-forward"])
+def test_a_cpu_is_right_at_every_length(path: str, shape: str, *, adapted: bool) -> None:
+    case = Case(path, shape, "float32", window=24, adapted=adapted, added=1)
+    assert over_limit(case, list(range(1, LONGEST + 1)), CPU) == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_cpu_is_right_on_both_sides_of_each_limit(path: str) -> None:
+    for window in (24, 512):
+        case = Case(path, "tiny-1", "float32", window=window)
+        assert over_limit(case, [*STRUCK, *BESIDE], CPU) == []
+
+
+# --- the fault, planted
+
+
+def misreading(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **named: Any
+) -> Tensor:
+    """What torch before 2.14 computes by its memory-efficient kernel."""
+    length = query.shape[2]
+    learns = torch.is_grad_enabled() and any(one.requires_grad for one in (query, key, value))
+    shared = query.shape[1] > 1 and key.stride(1) == 0 == value.stride(1)
+    if attn_mask is not None and shared and length % 32 == 1 < length and not learns:
+        attn_mask = torch.cat([attn_mask[..., :-1, :], attn_mask[..., :1, :]], dim=-2)
+    return torchs_own(query, key, value, attn_mask=attn_mask, **named)
+
+
+def misreading_all(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **named: Any
+) -> Tensor:
+    """The same whatever the keys are, and with a gradient, too."""
+    if attn_mask is not None and query.shape[2] % 32 == 1 < query.shape[2]:
+        attn_mask = torch.cat([attn_mask[..., :-1, :], attn_mask[..., :1, :]], dim=-2)
+    return torchs_own(query, key, value, attn_mask=attn_mask, **named)
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch with the fault, wherever the test runs."""
+    monkeypatch.setattr(F, "scaled_dot_product_attention", misreading)
+    monkeypatch.setattr(attention, "misreads", lambda _device: True)
+
+
+WITHOUT_GRADIENT = ["generate", "forward", "aligned-forward", "recomputed-backward"]
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize("path", WITHOUT_GRADIENT)
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_torchs_fault_is_found_and_the_guard_keeps_clear_of_it(path: str, dtype: str) -> None:
+    case = Case(path, "tiny-1", dtype, window=24, adapted=path == "recomputed-backward")
+    assert over_limit(replace(case, guarded=False), [*STRUCK, *BESIDE], CPU) == STRUCK
+    assert over_limit(case, [*STRUCK, *BESIDE], CPU) == []
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize("path", ["backward", "aligned-backward"])
+def test_training_with_a_gradient_is_not_struck(path: str) -> None:
+    case = Case(path, "tiny-1", "float32", window=24, guarded=False)
+    assert over_limit(case, [*STRUCK, *BESIDE], CPU) == []
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize("shape", ["tiny-4", "tiny-8"])
+def test_several_key_heads_are_not_struck(shape: str) -> None:
+    case = Case("forward", shape, "float32", window=24, guarded=False)
+    assert over_limit(case, [*STRUCK, *BESIDE], CPU) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [*((path, "tiny-1") for path in PATHS), ("graph", "tiny-4"), ("forward", "tiny-8")],
+)
+def test_a_wrong_last_token_is_found_on_every_path(
+    monkeypatch: pytest.MonkeyPatch, path: str, shape: str
+) -> None:
+    monkeypatch.setattr(F, "scaled_dot_product_attention", misreading_all)
+    case = Case(path, shape, "float32", window=24)
+    assert over_limit(case, [*STRUCK, *BESIDE], CPU) == STRUCK
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.gpu
+@pytest.mark.parametrize("path", ["graph", "generate", "forward", "recomputed-backward"])
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_a_gpu_finds_the_fault_and_keeps_clear_of_it(path: str, dtype: str) -> None:
+    case = Case(path, dtype=dtype, window=24)
+    assert over_limit(replace(case, guarded=False), [*STRUCK, *BESIDE], GPU) == STRUCK
+    assert over_limit(case, [*STRUCK, *BESIDE], GPU) == []
