@@ -128,6 +128,7 @@ def _phase(
         if not runner.run(experiment.screening(base, asked.gpus)):
             return False
         told.add("screened", _select(experiment))
+        print(json.dumps(told.all["screened"]))
         return True
     if phase == "arms":
         return runner.run(experiment.arms(base, asked.arms, asked.gpus, asked.overrides))
