@@ -175,7 +175,8 @@ def choose(results: dict[str, Any]) -> str:
 def greedy_accuracy(told: dict[str, Any]) -> float:
     """Over both validation sets together."""
     shares = [told["validation"]["accuracy"], told["validation-retold"]["accuracy"]]
-    return sum(share["hits"] for share in shares) / sum(share["total"] for share in shares)
+    hits, total = (sum(share[name] for share in shares) for name in ("hits", "total"))
+    return float(hits / total)
 
 
 def _select(experiment: Experiment) -> dict[str, Any]:

@@ -248,5 +248,5 @@ class Experiment:
         return Stage(f"test of {name}, k {k}", tuple(map(str, words)), makes, needs=(needs,))
 
 
-def _script(name: str, *words: object) -> tuple[str, ...]:
-    return (str(HERE / name), *map(str, words))
+def _script(name: object, *words: object) -> tuple[str, ...]:
+    return (str(HERE / str(name)), *map(str, words))
