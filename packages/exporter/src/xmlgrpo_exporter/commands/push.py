@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xmlgrpo_exporter.publish import Receipt
 
 PUBLIC_HUB = "https://huggingface.co"
+WIDE_COLUMNS = 140  # of a screen that shows a whole SHA-256 beside a file's name
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -115,7 +116,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
             *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
         )
     for caution in cautions(run, prepared.base, results, files):
-        console.print(f"caution: {caution}", markup=False)
+        _say(console, f"caution: {caution}")
     prune = leftovers(found.remote, prepared.plan) if arguments.prune else ()
     if arguments.dry_run:
         return _show(console, f"{api.endpoint}/{repo} on {revision}", prepared, prune, found)
@@ -163,10 +164,10 @@ def _set_up_client(console: "Console") -> None:
     if url.scheme not in ("http", "https") or not url.hostname:
         raise UserError(f"HF_ENDPOINT: expected https://HOST, came {endpoint!r}")
     if url.scheme == "http" and url.hostname not in THIS_MACHINE:
-        console.print(f"caution: {endpoint} is not https, so the token travels in the clear")
+        _say(console, f"caution: {endpoint} is not https, so the token travels in the clear")
     if endpoint != PUBLIC_HUB and "HF_HUB_DISABLE_XET" not in os.environ:
         os.environ["HF_HUB_DISABLE_XET"] = "1"
-        console.print(f"{endpoint}: files go by LFS (HF_HUB_DISABLE_XET=0 for a hub with Xet)")
+        _say(console, f"{endpoint}: files go by LFS (HF_HUB_DISABLE_XET=0 for a hub with Xet)")
 
 
 def _show(
@@ -181,21 +182,31 @@ def _show(
 
     plan = prepared.plan
     console.rule("README.md")
-    console.print(prepared.card, markup=False)
+    _say(console, prepared.card)
+    digits = 64 if not console.is_terminal or console.width >= WIDE_COLUMNS else 12
     console.rule("sha256, size in bytes, kind, target")
     for file in plan.files:
-        line = f"{file.sha256}  {file.size:>13,}  {file.kind:<9}  {file.target}"
+        line = f"{file.sha256[:digits]}  {file.size:>13,}  {file.kind:<9}  {file.target}"
         console.print(line, markup=False)
-    console.print(f"{len(plan.files)} files, {size(plan.size)}, to {where}")
+    _say(console, f"{len(plan.files)} files, {size(plan.size)}, to {where}")
     for words, names in (
         ("deleted there", prune),
         ("stays here", plan.stay),
         ("would be refused", found.problems),
     ):
         for name in names:
-            console.print(f"{words}: {name}", markup=False)
+            _say(console, f"{words}: {name}")
     console.print("dry run: nothing was written, here or there")
     return EXIT_USER_ERROR if found.problems else 0
+
+
+def _say(console: "Console", words: str) -> None:
+    """Print text that is not ours to mark up."""
+    from rich.text import Text
+
+    from xmlgrpo_rollout.say import say
+
+    say(console, Text(words))
 
 
 def _record(wanted: "Wanted", prepared: "Prepared", receipt: "Receipt") -> dict[str, Any]:
