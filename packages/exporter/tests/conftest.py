@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from . import run_folders, tiny_runs
-from .exporting import FEW, run_cli
+from .exporting import FEW, QUIET, run_cli
 from .hub_server import serve
 from .publishing import READ, WRITE
 
@@ -90,7 +90,13 @@ def bench(exported):
     questions = tuple(question for question, _ in tiny_runs.problems(4))
     asked = QuestionSet("the fixture's problems", questions)
     return prepare_bench(
-        exported / "merged", asked, task=None, prompts=4, new_tokens=24, device="cpu"
+        exported / "merged",
+        asked,
+        task=None,
+        prompts=4,
+        new_tokens=24,
+        device="cpu",
+        console=QUIET,
     )
 
 

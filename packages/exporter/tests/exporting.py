@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from rich.console import Console
+
 from xmlgrpo_exporter import converter
 from xmlgrpo_exporter.bench import Bench
 from xmlgrpo_exporter.check import check_file
@@ -10,6 +12,7 @@ from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.quant_types import GivenLimits
 from xmlgrpo_exporter.staging import stage
 
+QUIET = Console(quiet=True)
 FEW = ("--prompts", "4", "--new-tokens", "24")
 
 
@@ -21,7 +24,7 @@ def run_cli(*words) -> int:
 
 def failed_gates(path: Path, bench: Bench) -> set[str]:
     """The gates that refuse a file; each of those says why, and the others do not."""
-    check = check_file(path, bench, given=GivenLimits(), timeout_s=300)
+    check = check_file(path, bench, QUIET, given=GivenLimits(), timeout_s=300)
     json.dumps(check.as_json(), allow_nan=False)
     for gate in check.gates:
         assert bool(gate.why) is not gate.passed
@@ -35,6 +38,6 @@ def to_f16(model: Path, home: Path, *, staged: bool = True) -> Path:
         (home / "staged").mkdir()
         source = stage(model, home / "staged", prompts_bring_bos=True)
     out = home / "model-f16.gguf"
-    tree = converter.find_converter(print)
-    converter.convert(tree, source, out, outtype="f16", name="defect", on_poll=lambda: None)
+    tree = converter.find_converter(QUIET)
+    converter.convert(tree, source, out, outtype="f16", name="defect")
     return out

@@ -6,8 +6,10 @@ import tarfile
 import pytest
 
 from xmlgrpo_exporter import converter
-from xmlgrpo_exporter.fingerprint import sha256_of
+from xmlgrpo_rewards.content import file_sha256
 from xmlgrpo_rewards.errors import UserError
+
+from .exporting import QUIET
 
 
 def archive_of(path, members):
@@ -34,7 +36,7 @@ def test_only_the_converter_leaves_the_archive(tmp_path, monkeypatch):
             "llama_cpp_python-0.3.36/setup.py": b"not wanted",
         },
     )
-    monkeypatch.setattr(converter, "SDIST_SHA256", sha256_of(archive))
+    monkeypatch.setattr(converter, "SDIST_SHA256", file_sha256(archive))
     out = converter.unpack(archive, tmp_path / "out")
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == [converter.SCRIPT, "gguf-py/gguf/__init__.py"]
@@ -43,7 +45,7 @@ def test_only_the_converter_leaves_the_archive(tmp_path, monkeypatch):
 def test_member_that_climbs_out_is_refused(tmp_path, monkeypatch):
     climbing = converter.INSIDE + "gguf-py/../../../escaped.py"
     archive = archive_of(tmp_path / "sdist.tar.gz", {climbing: b"print()"})
-    monkeypatch.setattr(converter, "SDIST_SHA256", sha256_of(archive))
+    monkeypatch.setattr(converter, "SDIST_SHA256", file_sha256(archive))
     with pytest.raises(tarfile.OutsideDestinationError):
         converter.unpack(archive, tmp_path / "out")
     assert not list(tmp_path.rglob("escaped.py"))
@@ -60,10 +62,10 @@ def test_another_archive_is_not_opened(tmp_path):
 def test_llama_cpp_dir_is_honoured_and_looked_at(tmp_path, monkeypatch):
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"expected convert_hf_to_gguf\.py"):
-        converter.find_converter(print)
+        converter.find_converter(QUIET)
     (tmp_path / converter.SCRIPT).write_text("")
     (tmp_path / "gguf-py").mkdir()
-    assert converter.find_converter(print) == tmp_path
+    assert converter.find_converter(QUIET) == tmp_path
 
 
 def test_cache_can_be_moved(tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 from xmlgrpo_exporter.base_model import BaseModel
 from xmlgrpo_exporter.contents import Contents
 from xmlgrpo_exporter.evidence import evidence_problems
-from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_exporter.run_results import read_results
+from xmlgrpo_rewards.content import file_sha256
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.weights_digest import SAMPLED_BYTES, weights_digest, weights_of
@@ -94,7 +94,7 @@ def test_weights_replaced_since_are_refused(hub, run, file, content, expected):
 
 def test_another_adapter_than_training_left_is_refused(hub, run):
     manifest = json.loads((run / "manifest.json").read_text())
-    sha256 = sha256_of(run / "adapter/adapter_model.safetensors")
+    sha256 = file_sha256(run / "adapter/adapter_model.safetensors")
     run_folders.write_json(run / "manifest.json", manifest | {"adapter_sha256": sha256})
     assert problems(run) == []
     (run / "eval/tuned.json").unlink()
@@ -106,7 +106,7 @@ def test_another_adapter_than_training_left_is_refused(hub, run):
 
 def test_another_scale_than_training_left_is_refused(run):
     manifest = json.loads((run / "manifest.json").read_text())
-    sha256 = sha256_of(run / "adapter/adapter_config.json")
+    sha256 = file_sha256(run / "adapter/adapter_config.json")
     run_folders.write_json(run / "manifest.json", manifest | {"adapter_config_sha256": sha256})
     assert problems(run) == []
     run_folders.write_json(run / "adapter/adapter_config.json", {"lora_alpha": 999})
@@ -148,7 +148,7 @@ def test_an_adapter_that_nothing_proves_is_said_to_be_unproven(hub, run):
     assert publish(hub, run, "--dry-run")[1].count(words) == 1
     assert words not in publish(hub, run, "--dry-run", "--what", "gguf")[1]
     manifest = json.loads((run / "manifest.json").read_text())
-    sha256 = sha256_of(run / "adapter/adapter_model.safetensors")
+    sha256 = file_sha256(run / "adapter/adapter_model.safetensors")
     run_folders.write_json(run / "manifest.json", manifest | {"adapter_sha256": sha256})
     assert words not in publish(hub, run, "--dry-run")[1]
 

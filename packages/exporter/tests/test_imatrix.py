@@ -10,7 +10,7 @@ from xmlgrpo_exporter.gguf_header import read_header
 from xmlgrpo_exporter.imatrix import gguf_name, write_imatrix
 from xmlgrpo_rewards.errors import UserError
 
-from .exporting import FEW, run_cli
+from .exporting import FEW, QUIET, run_cli
 from .tiny_runs import problems
 
 
@@ -40,7 +40,7 @@ def test_importance_matrix_is_the_mean_square_of_the_inputs(bench, tmp_path):
     import torch
 
     prompts = bench.ids[:2]
-    tokens = write_imatrix(bench.reference, prompts, 8, tmp_path / "m.npz")
+    tokens = write_imatrix(bench.reference, prompts, 8, tmp_path / "m.npz", QUIET)
     replies = bench.reference.greedy(prompts, 8)
     model = bench.reference.model.model
     with torch.inference_mode():

@@ -11,7 +11,7 @@ from xmlgrpo_exporter.gguf import quantize
 from xmlgrpo_exporter.gguf_header import read_header
 from xmlgrpo_exporter.quant_types import GivenLimits
 
-from .exporting import failed_gates, to_f16
+from .exporting import QUIET, failed_gates, to_f16
 
 pytestmark = [pytest.mark.gguf, pytest.mark.slow]
 
@@ -76,7 +76,7 @@ def test_template_that_never_ends_costs_the_time_limit_once(exported, bench, tmp
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     monkeypatch.setattr(check, "VOCABULARY_TIMEOUT_S", 5)
     found = check.check_file(
-        with_template(exported, tmp_path, loop), bench, given=GivenLimits(), timeout_s=300
+        with_template(exported, tmp_path, loop), bench, QUIET, given=GivenLimits(), timeout_s=300
     )
     assert [gate.name for gate in found.gates] == ["file", "tokens"]
     assert "took longer than 5 s" in found.gates[1].why
@@ -145,7 +145,7 @@ def test_renamed_end_of_turn(exported, bench, tmp_path):
 
 def test_quantized_too_far(exported, bench, tmp_path):
     out = tmp_path / "tq1_0.gguf"
-    quantize(to_f16(exported / "merged", tmp_path), out, "tq1_0", None, lambda: None)
+    quantize(to_f16(exported / "merged", tmp_path), out, "tq1_0", None)
     assert failed_gates(out, bench) == {"distance"}
 
 
@@ -164,7 +164,7 @@ def test_whole_header_with_a_model_that_cannot_be_loaded(exported, bench, tmp_pa
 
 def test_slow_file_is_stopped(exported, bench):
     found = check.check_file(
-        exported / "gguf" / "tiny-f16.gguf", bench, given=GivenLimits(), timeout_s=0.01
+        exported / "gguf" / "tiny-f16.gguf", bench, QUIET, given=GivenLimits(), timeout_s=0.01
     )
     gate = next(gate for gate in found.gates if gate.name == "answers")
     assert not gate.passed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_rewards.prose import fitted, line_ends, width
+from xmlgrpo_rewards.prose import fitted, line_ends, one_line, width
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,20 @@ def test_lines_end_between_figures(text: str, columns: int, lines: list[str]) ->
 def test_a_line_that_has_begun_has_less_room() -> None:
     assert line_ends("three four", 10, begun=4) == [6]
     assert line_ends("three", 10, begun=8) == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("two\n lines", "two lines", id="lines"),
+        pytest.param("r \x1b[31m \u202e", "r \ufffd[31m \ufffd", id="what-steers-a-terminal"),
+        pytest.param("1234567890", "1234567890", id="just-fits"),
+        pytest.param("12345678901", "123456789…", id="too-long"),
+        pytest.param("三周有多少天？", "三周有多少天？", id="chinese"),
+    ],
+)
+def test_foreign_text_on_one_line(text: str, shown: str) -> None:
+    assert one_line(text, 10) == shown
 
 
 @pytest.mark.parametrize("columns", range(10, 60))

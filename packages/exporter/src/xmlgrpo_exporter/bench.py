@@ -4,11 +4,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from xmlgrpo_exporter.conversations import conversations
 from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.questions import AWKWARD, QuestionSet
 from xmlgrpo_exporter.reference import Reference, load_reference
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.progress import Stage
 
 CALIBRATION_PROMPTS = 128
 LEAST_CALIBRATION = 8
@@ -80,6 +83,7 @@ def prepare_bench(
     prompts: int,
     new_tokens: int,
     device: str,
+    console: Console,
 ) -> Bench:
     """Load a model and let it answer.
 
@@ -90,12 +94,14 @@ def prepare_bench(
         prompts: how many questions are answered.
         new_tokens: longest reply, in tokens.
         device: "cpu" or "cuda".
+        console: shows how far it is.
 
     Raises:
         UserError: the folder is no model, its chat template refuses our messages, or the temporary
             folder is too full for the logits that a file's are compared by.
     """
-    reference = load_reference(model, device)
+    with Stage(console, f"loading {model.name}"):
+        reference = load_reference(model, device)
     require_free(
         Path(tempfile.gettempdir()),
         prompts * new_tokens * reference.vocabulary * FLOAT32_BYTES,
@@ -109,5 +115,7 @@ def prepare_bench(
     else:
         chats = []
         texts, ids = reference.encode_plain(asked)
-    replies = reference.greedy(ids[: min(prompts, len(questions.texts))], new_tokens)
+    answered = ids[: min(prompts, len(questions.texts))]
+    with Stage(console, "replies to compare with", total=len(answered), unit="replies") as stage:
+        replies = reference.greedy(answered, new_tokens, stage.update)
     return Bench(reference, questions.source, chats, texts, ids, replies, new_tokens)

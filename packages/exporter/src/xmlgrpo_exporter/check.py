@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from xmlgrpo_exporter.bench import Bench
 from xmlgrpo_exporter.distance import Distance, compare_logits, identical
-from xmlgrpo_exporter.fingerprint import sha256_of
+from xmlgrpo_exporter.fingerprint import hash_ahead
 from xmlgrpo_exporter.gate import Gate, all_passed
 from xmlgrpo_exporter.gguf_header import BadGgufError, read_header
-from xmlgrpo_exporter.llama import Told, ask_llama
+from xmlgrpo_exporter.llama import OnProgress, Told, ask_llama
 from xmlgrpo_exporter.quant_types import GivenLimits, Limits, limits_for, quant_of
 from xmlgrpo_exporter.vocabulary_gates import vocabulary_gates
+from xmlgrpo_rewards.content import file_sha256
+from xmlgrpo_rollout.progress import Stage
 
 VOCABULARY_TIMEOUT_S = 120.0
 
@@ -61,13 +65,20 @@ class FileCheck:
 
 
 def check_file(
-    path: Path, bench: Bench, *, given: GivenLimits, timeout_s: float, name: str | None = None
+    path: Path,
+    bench: Bench,
+    console: Console,
+    *,
+    given: GivenLimits,
+    timeout_s: float,
+    name: str | None = None,
 ) -> FileCheck:
     """Put one file through the gates.
 
     Args:
         path: the GGUF file, which need not be ours.
         bench: what it is held against.
+        console: shows how far it is.
         given: limits that count instead of those of the file's type, where they are not None.
         timeout_s: longest time it may take to load and answer.
         name: to report it under; its own when None.
@@ -78,23 +89,31 @@ def check_file(
     except BadGgufError as error:
         size = path.stat().st_size if path.is_file() else 0
         gate = Gate("file", passed=False, found={"bytes": size}, why=str(error))
-        return FileCheck(shown, "unknown", size, sha256_of(path) if size else "", (gate,))
+        return FileCheck(shown, "unknown", size, file_sha256(path) if size else "", (gate,))
     quant = quant_of(header.metadata.get("general.file_type"))
     size = path.stat().st_size
     gates = [
         Gate("file", passed=True, found={"bytes": size, "tensors": len(header.tensors)}),
     ]
-    with tempfile.TemporaryDirectory(prefix="xmlgrpo-check-") as scratch:
+    hash_ahead([path], console, f"hashing {quant}")
+    replies = len(bench.replies)
+    with (
+        tempfile.TemporaryDirectory(prefix="xmlgrpo-check-") as scratch,
+        Stage(console, f"gates of {quant}", total=replies, unit="replies") as stage,
+    ):
         read = _read_vocabulary(path, size, bench, Path(scratch))
         gates += vocabulary_gates(header, read, bench)
         answer = ""
         if read.result is not None:  # what hangs or crashes there is not given more time
-            measured = _measure(path, size, bench, timeout_s, Path(scratch))
+            on_progress = _phases(stage, replies)
+            measured = _measure(path, bench, timeout_s, Path(scratch), on_progress)
+            logits = Path(scratch) / "logits.f32"
+            limits = limits_for(quant, given)
             gates += answer_gates(
-                measured, bench, limits_for(quant, given), timeout_s, Path(scratch) / "logits.f32"
+                measured, bench, limits, timeout_s, logits, on_progress=on_progress
             )
             answer = measured.result["answer"] if measured.result else ""
-    return FileCheck(shown, quant, size, sha256_of(path), tuple(gates), answer)
+    return FileCheck(shown, quant, size, file_sha256(path), tuple(gates), answer)
 
 
 def _read_vocabulary(path: Path, size: int, bench: Bench, scratch: Path) -> Told:
@@ -113,7 +132,23 @@ def _read_vocabulary(path: Path, size: int, bench: Bench, scratch: Path) -> Told
     )
 
 
-def _measure(path: Path, size: int, bench: Bench, timeout_s: float, scratch: Path) -> Told:
+def _phases(stage: Stage, replies: int) -> OnProgress:
+    """Shows phases that go over the same replies one after the other, each with its own rate."""
+    current = ""
+
+    def on_progress(phase: str, done: float) -> None:
+        nonlocal current
+        if phase != current:
+            current = phase
+            stage.count_from(done, replies)
+        stage.update(done, note=phase)
+
+    return on_progress
+
+
+def _measure(
+    path: Path, bench: Bench, timeout_s: float, scratch: Path, on_progress: OnProgress
+) -> Told:
     request = {
         "file": str(path.absolute()),
         "prompts": bench.ids[: len(bench.replies)],
@@ -121,11 +156,24 @@ def _measure(path: Path, size: int, bench: Bench, timeout_s: float, scratch: Pat
         "new_tokens": bench.new_tokens,
         "conversation": bench.chats[0] if bench.chats else None,
     }
-    return ask_llama("measure", request, scratch=scratch, file_bytes=size, timeout_s=timeout_s)
+    return ask_llama(
+        "measure",
+        request,
+        scratch=scratch,
+        file_bytes=path.stat().st_size,
+        timeout_s=timeout_s,
+        on_progress=on_progress,
+    )
 
 
 def answer_gates(
-    measured: Told, bench: Bench, limits: Limits, timeout_s: float, logits: Path
+    measured: Told,
+    bench: Bench,
+    limits: Limits,
+    timeout_s: float,
+    logits: Path,
+    *,
+    on_progress: OnProgress,
 ) -> list[Gate]:
     """Loads and answers, distance, greedy replies."""
     if measured.result is None:
@@ -135,7 +183,7 @@ def answer_gates(
     result = measured.result
     return [
         answers_gate(result, measured.seconds, timeout_s, silent=_is_silent(bench)),
-        distance_gate(_distance(result, bench, logits), limits),
+        distance_gate(_distance(result, bench, logits, on_progress), limits),
         greedy_gate(identical(bench.replies, result["replies"]), len(bench.replies), limits),
     ]
 
@@ -202,12 +250,15 @@ def greedy_gate(same: int, prompts: int, limits: Limits) -> Gate:
     )
 
 
-def _distance(result: dict[str, Any], bench: Bench, logits: Path) -> Distance:
+def _distance(
+    result: dict[str, Any], bench: Bench, logits: Path, on_progress: OnProgress
+) -> Distance:
     import numpy as np
 
     rows = np.memmap(logits, dtype=np.float32, mode="r").reshape(-1, result["vocabulary"])
     distance, start = Distance(), 0
-    for prompt, reply in zip(bench.ids, bench.replies, strict=False):
+    for done, (prompt, reply) in enumerate(zip(bench.ids, bench.replies, strict=False)):
+        on_progress("comparing", done)
         ours = bench.reference.logits(prompt, reply)
         distance += compare_logits(ours, rows[start : start + len(reply)])
         start += len(reply)

@@ -1,4 +1,4 @@
-"""Run a piece of work in a child process with a time limit, a memory limit and a progress hook.
+"""Run a piece of work in a child process with a time limit, a memory limit and news of progress.
 
 llama.cpp and its converter are C++ and other people's scripts: a crash, an abort or an endless loop
 there must cost us a child, not the command.
@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 POLL_S = 0.2
+PIPE_BYTES = 1 << 16
 TAIL_CHARS = 2000
 
 # Tokens must not reach a child that reads foreign files; a GPU build of llama.cpp reserves address
@@ -46,7 +48,7 @@ def run_child(
     timeout_s: float,
     memory_bytes: int | None = None,
     environment: Mapping[str, str] | None = None,
-    on_poll: Callable[[], None] = lambda: None,
+    on_line: Callable[[str], None] | None = None,
 ) -> Ended:
     """Run a command to its end or to its limits; never raises for what the child does.
 
@@ -56,23 +58,27 @@ def run_child(
         timeout_s: killed after this long.
         memory_bytes: address space it may have (Linux only); None for no limit.
         environment: variables added to ours.
-        on_poll: called a few times a second while it runs.
+        on_line: told each line that the child writes into a pipe, whose number is then its last
+            argument.
     """
     inherited = {key: value for key, value in os.environ.items() if key not in DROPPED}
     started = time.monotonic()
-    with log.open("wb") as output:
+    with ExitStack() as opened:
+        output = opened.enter_context(log.open("wb"))
+        news = opened.enter_context(_News(on_line)) if on_line else None
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [sys.executable, *command, *([str(news.written)] if news else [])],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**inherited, **NO_GPU, **(environment or {})},
+            pass_fds=[news.written] if news else [],
             start_new_session=True,
         )
         try:
             if sys.platform == "linux":
                 _limit(process.pid, timeout_s, memory_bytes)
-            why = _wait(process, started + timeout_s, timeout_s, on_poll)
+            why = _wait(process, started + timeout_s, timeout_s, news)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -81,6 +87,37 @@ def run_child(
         written.seek(max(0, log.stat().st_size - TAIL_CHARS))
         tail = written.read().decode("utf-8", errors="replace")
     return Ended(not why, why, tail, time.monotonic() - started)
+
+
+class _News:
+    """The lines that a child writes into a pipe; a context manager that closes both ends.
+
+    Args:
+        on_line: told each whole line.
+
+    Attributes:
+        written: the file descriptor that the child writes to.
+    """
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line, self._rest = on_line, b""
+        self._read, self.written = os.pipe()
+        os.set_blocking(self._read, False)
+
+    def __enter__(self) -> "_News":
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
+        os.close(self._read)
+        os.close(self.written)
+
+    def tell(self) -> None:
+        """Hand on what has arrived."""
+        with suppress(BlockingIOError):
+            while piece := os.read(self._read, PIPE_BYTES):
+                *lines, self._rest = (self._rest + piece).split(b"\n")
+                for line in lines:
+                    self._on_line(line.decode())
 
 
 def _limit(pid: int, timeout_s: float, memory_bytes: int | None) -> None:
@@ -95,13 +132,14 @@ def _wait(
     process: "subprocess.Popen[bytes]",
     deadline: float,
     timeout_s: float,
-    on_poll: Callable[[], None],
+    news: _News | None,
 ) -> str:
     while True:
         try:
             code = process.wait(timeout=POLL_S)
         except subprocess.TimeoutExpired:
-            on_poll()
+            if news is not None:
+                news.tell()
             if time.monotonic() > deadline:
                 return f"took longer than {timeout_s:.0f} s"
             continue

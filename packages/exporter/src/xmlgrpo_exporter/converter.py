@@ -12,23 +12,24 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from rich.console import Console
+
 from xmlgrpo_exporter.child import run_child
 from xmlgrpo_exporter.disk import refuse_if_full
-from xmlgrpo_exporter.fingerprint import sha256_of
+from xmlgrpo_rewards.content import file_sha256
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.progress import Stage
 
 PINNED = "0.3.36"
 SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+SDIST_MB = 77
 SCRIPT = "convert_hf_to_gguf.py"
 WANTED = (SCRIPT, "conversion/", "gguf-py/", "LICENSE")
 INSIDE = f"llama_cpp_python-{PINNED}/vendor/llama.cpp/"
 TIMEOUT_S = 4 * 3600
-
-Say = Callable[[str], None]
 
 
 def require_runtime() -> None:
@@ -62,7 +63,7 @@ def cache_folder() -> Path:
     return home / "xmlgrpo" / "llama.cpp"
 
 
-def find_converter(say: Say) -> Path:
+def find_converter(console: Console) -> Path:
     """The folder with `convert_hf_to_gguf.py` and its own gguf-py; fetched when not cached.
 
     Raises:
@@ -76,8 +77,10 @@ def find_converter(say: Say) -> Path:
     tree = cache_folder() / PINNED
     if not tree.is_dir():
         tree.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=tree.parent, prefix=".fetch-") as scratch:
-            say(f"fetching the converter of llama-cpp-python {PINNED} (77 MB, once)")
+        with (
+            tempfile.TemporaryDirectory(dir=tree.parent, prefix=".fetch-") as scratch,
+            Stage(console, f"fetching llama.cpp's converter ({SDIST_MB} MB, once)"),
+        ):
             unpacked = unpack(download(Path(scratch)), Path(scratch) / "tree")
             unpacked.rename(tree)
     return tree
@@ -115,7 +118,7 @@ def unpack(archive: Path, out: Path) -> Path:
     Raises:
         UserError: another file than the one we know, or one without a converter.
     """
-    found = sha256_of(archive)
+    found = file_sha256(archive)
     if found != SDIST_SHA256:
         raise UserError(
             f"{archive.name}: expected SHA-256 {SDIST_SHA256}, found {found}; it is not the "
@@ -140,7 +143,6 @@ def convert(
     *,
     outtype: str,
     name: str,
-    on_poll: Callable[[], None],
 ) -> None:
     """Run the converter on a staged folder.
 
@@ -150,7 +152,6 @@ def convert(
         out: the file to write.
         outtype: "f32", "f16" or "bf16".
         name: the model's name in the file.
-        on_poll: called while it runs.
 
     Raises:
         UserError: it failed; the end of its words is in the message.
@@ -165,7 +166,6 @@ def convert(
         log=log,
         timeout_s=TIMEOUT_S,
         environment={"HF_HUB_OFFLINE": "1"},
-        on_poll=on_poll,
     )
     log.unlink(missing_ok=True)
     if not ended.ok:

@@ -12,10 +12,11 @@ from pathlib import Path
 from xmlgrpo_exporter.base_model import BaseModel
 from xmlgrpo_exporter.contents import Contents
 from xmlgrpo_exporter.figures import ResultFile
-from xmlgrpo_exporter.fingerprint import fingerprint, sha256_of
+from xmlgrpo_exporter.fingerprint import fingerprint
 from xmlgrpo_exporter.merge_record import RECORD, require_compared
 from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_exporter.upload_plan import PlannedFile
+from xmlgrpo_rewards.content import file_sha256
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
 
@@ -58,7 +59,7 @@ def _training_problems(run: RunFolder, results: RunResults) -> list[str]:
     for name, key in left:
         trained = results.manifest and results.manifest.at(f"/{key}")
         path = run.adapter / name
-        if trained and path.is_file() and trained != sha256_of(path):
+        if trained and path.is_file() and trained != file_sha256(path):
             problem = (
                 f"{run.adapter} is not the adapter that training left there ({name} is another), "
                 "and the manifest's results are that one's; put it back, or publish this one from "

@@ -1,24 +1,41 @@
-"""Which bytes?  Hashes of files and of model folders, so that an artefact names its source."""
+"""Which bytes?  The hash of a model folder, so that an artefact names its source."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
-CHUNK_BYTES = 1 << 20
+from rich.console import Console
+
+from xmlgrpo_rewards.content import file_sha256
+from xmlgrpo_rollout.progress import Stage
+
 MODEL_FILES = ("*.safetensors", "*config.json", "tokenizer*", "*.jinja")
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def fingerprint(folder: Path) -> str:
     """One hash for a model folder: weights, configuration, tokenizer and chat template."""
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    for path in model_files(folder):
+        digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that a model folder's fingerprint is of; none of a folder that is not there."""
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+
+
+def hash_ahead(files: Iterable[Path], console: Console, words: str = "hashing") -> None:
+    """Hash files behind a bar; whoever asks for their hashes afterwards is answered at once."""
+    files = sorted(set(files))
+    total = sum(path.stat().st_size for path in files)
+    with Stage(console, words, total=total, unit="bytes") as stage:
+        done = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            done += count
+            stage.update(done)
+
+        for path in files:
+            file_sha256(path, on_bytes)

@@ -5,16 +5,17 @@ from another model is never overwritten.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rich.console import Console
+
 from xmlgrpo_exporter.check_record import read_check
 from xmlgrpo_exporter.converter import convert
 from xmlgrpo_exporter.disk import refuse_if_full, require_free
-from xmlgrpo_exporter.fingerprint import sha256_of
 from xmlgrpo_exporter.llama import ask_llama
 from xmlgrpo_exporter.quant_types import (
     CONVERTER_TYPES,
@@ -23,15 +24,14 @@ from xmlgrpo_exporter.quant_types import (
 )
 from xmlgrpo_exporter.staging import stage
 from xmlgrpo_exporter.stored_weights import weights_of
+from xmlgrpo_rewards.content import file_sha256
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.threads import usable_cores
+from xmlgrpo_rollout.progress import Stage
 
 QUANTIZE_TIMEOUT_S = 6 * 3600
 WORK = ".work-"
 EXACT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-
-# Watch(words, path, expected_bytes): shows a file growing; the hook is called while it does
-Watch = Callable[[str, Path, int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def plan_export(
                 f"{path} was made from another model (or by other means) and is not overwritten; "
                 "remove it or give --out"
             )
-        if sha256_of(path) != entry["sha256"]:
+        if file_sha256(path) != entry["sha256"]:
             raise UserError(f"{path} has changed since it was checked; remove it, or restore it")
         done.append(quant)
         if not entry["passed"]:
@@ -141,7 +141,7 @@ class FileMaker:
         staged: the model as the converter reads it.
         work: the working folder, on the same disk as the plan's.
         imatrix: an importance matrix, if there is one.
-        watch: shows a file growing.
+        console: shows how far a file is.
     """
 
     plan: ExportPlan
@@ -149,7 +149,7 @@ class FileMaker:
     staged: Path
     work: Path
     imatrix: Path | None
-    watch: Watch
+    console: Console
 
     def lossless(self) -> Path:
         """The file that others are quantized from, made once."""
@@ -164,22 +164,33 @@ class FileMaker:
         if quant in CONVERTER_TYPES:
             self._convert(quant, path)
             return path
-        source, size = self.lossless(), estimated_bytes(quant, self.plan.parameters)
-        with self.watch(f"quantize to {quant}", path, size) as on_poll:
-            quantize(source, path, quant, self.imatrix, on_poll)
+        source = self.lossless()
+        with self._growing(f"quantizing to {quant}", path, quant):
+            quantize(source, path, quant, self.imatrix)
         return path
 
     def _convert(self, quant: str, path: Path) -> None:
-        size = estimated_bytes(quant, self.plan.parameters)
-        with self.watch(f"convert to {quant}", path, size) as on_poll:
-            convert(
-                self.tree, self.staged, path, outtype=quant, name=self.plan.name, on_poll=on_poll
-            )
+        with self._growing(f"converting to {quant}", path, quant):
+            convert(self.tree, self.staged, path, outtype=quant, name=self.plan.name)
+
+    def _growing(self, words: str, path: Path, quant: str) -> Stage:
+        """Shows a file of a type growing to about the size that it will have."""
+        expected = estimated_bytes(quant, self.plan.parameters)
+
+        def written() -> float:
+            return min(path.stat().st_size, expected) if path.exists() else 0
+
+        return Stage(self.console, words, total=expected, unit="bytes", poll=written)
 
 
 @contextmanager
 def file_maker(
-    plan: ExportPlan, tree: Path, imatrix: Path | None, watch: Watch, *, prompts_bring_bos: bool
+    plan: ExportPlan,
+    tree: Path,
+    imatrix: Path | None,
+    console: Console,
+    *,
+    prompts_bring_bos: bool,
 ) -> Iterator[FileMaker]:
     """What is needed to make files, cleaned away at the end.
 
@@ -187,7 +198,7 @@ def file_maker(
         plan: what is made; its folder is ours alone (`hold`).
         tree: the converter's folder.
         imatrix: an importance matrix, if there is one.
-        watch: shows a file growing.
+        console: shows how far a file is.
         prompts_bring_bos: see `stage`.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
@@ -197,12 +208,10 @@ def file_maker(
         work = Path(work_name)
         (work / "staged").mkdir()
         staged = stage(plan.model, work / "staged", prompts_bring_bos=prompts_bring_bos)
-        yield FileMaker(plan, tree, staged, work, imatrix, watch)
+        yield FileMaker(plan, tree, staged, work, imatrix, console)
 
 
-def quantize(
-    source: Path, out: Path, quant: str, imatrix: Path | None, on_poll: Callable[[], None]
-) -> None:
+def quantize(source: Path, out: Path, quant: str, imatrix: Path | None) -> None:
     """Quantize a lossless GGUF.
 
     Args:
@@ -210,7 +219,6 @@ def quantize(
         out: the file to write.
         quant: a name of `FILE_TYPES`.
         imatrix: an importance matrix, as `imatrix.py` writes it.
-        on_poll: called while it runs.
 
     Raises:
         UserError: llama.cpp refuses; its words are in the message.
@@ -228,7 +236,6 @@ def quantize(
             scratch=Path(scratch),
             file_bytes=source.stat().st_size,
             timeout_s=QUANTIZE_TIMEOUT_S,
-            on_poll=on_poll,
         )
     if told.result is None:
         refuse_if_full(out.parent, quant)

@@ -12,8 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from xmlgrpo_exporter.reference import Reference
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.progress import Stage
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)$")
 GGUF_NAMES = {
@@ -39,7 +42,7 @@ def gguf_name(module: str) -> str | None:
 
 
 def write_imatrix(
-    reference: Reference, prompts: list[list[int]], new_tokens: int, out: Path
+    reference: Reference, prompts: list[list[int]], new_tokens: int, out: Path, console: Console
 ) -> int:
     """Measure an importance matrix and write it as an .npz, one float32 row a tensor.
 
@@ -48,6 +51,7 @@ def write_imatrix(
         prompts: token ids, other ones than the check's.
         new_tokens: longest reply that is read too.
         out: the file to write.
+        console: shows how far it is.
 
     Returns:
         How many tokens were read.
@@ -69,7 +73,8 @@ def write_imatrix(
 
         return add
 
-    replies = reference.greedy(prompts, new_tokens)
+    with Stage(console, "replies to calibrate by", total=len(prompts), unit="replies") as stage:
+        replies = reference.greedy(prompts, new_tokens, stage.update)
     hooks = [
         module.register_forward_pre_hook(watch(name))
         for path, module in reference.model.named_modules()
@@ -77,9 +82,12 @@ def write_imatrix(
     ]
     if not hooks:
         raise UserError("no layer of this model has a name known to --imatrix; leave it out")
+    shown = Stage(console, "importance matrix", total=len(prompts), unit="replies")
     try:
-        for prompt, reply in zip(prompts, replies, strict=True):
-            reference.logits(prompt, reply)
+        with shown as stage:
+            for done, (prompt, reply) in enumerate(zip(prompts, replies, strict=True), 1):
+                reference.logits(prompt, reply)
+                stage.update(done)
     finally:
         for hook in hooks:
             hook.remove()

@@ -12,6 +12,8 @@ from xmlgrpo_exporter.llama_child import RESULT
 
 BASE_GIB = 6  # Python, numpy, llama.cpp's buffers and a 262,144 wide row of logits a token
 
+OnProgress = Callable[[str, float], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -29,7 +31,7 @@ def ask_llama(
     scratch: Path,
     file_bytes: int,
     timeout_s: float,
-    on_poll: Callable[[], None] = lambda: None,
+    on_progress: OnProgress = lambda _phase, _done: None,
 ) -> Told:
     """Run a task of `llama_child`.
 
@@ -39,8 +41,13 @@ def ask_llama(
         scratch: an existing folder for the request, the result and the log.
         file_bytes: size of the model file; the memory limit is twice that and 6 GiB.
         timeout_s: killed after this long.
-        on_poll: called while it runs.
+        on_progress: told the phase the task is in, in a word, and how many replies of it are done.
     """
+
+    def on_line(line: str) -> None:
+        phase, done = line.split()
+        on_progress(phase, float(done))
+
     asked, answered = scratch / "request.json", scratch / RESULT
     answered.unlink(missing_ok=True)
     asked.write_text(json.dumps(request), encoding="utf-8")
@@ -49,7 +56,7 @@ def ask_llama(
         log=scratch / f"{task}.log",
         timeout_s=timeout_s,
         memory_bytes=2 * file_bytes + BASE_GIB * GIB,
-        on_poll=on_poll,
+        on_line=on_line,
     )
     if not ended.ok or not answered.is_file():
         last = ended.log_tail.strip().splitlines()[-1:]

@@ -1,12 +1,14 @@
-"""What runs llama.cpp: a process of its own, `python -m xmlgrpo_exporter.llama_child TASK REQUEST`.
+"""What runs llama.cpp: a process of its own, `… -m xmlgrpo_exporter.llama_child TASK REQUEST PIPE`.
 
-Reads a request from a JSON file, writes `result.json` beside it.  Everything that llama.cpp may do
+Reads a request from a JSON file, writes `result.json` beside it, and says into the pipe how far it
+is.  Everything that llama.cpp may do
 with a foreign file (crash, abort, eat memory, never return) happens here, under the limits that
 `child.run_child` sets.
 """
 
 import ctypes
 import json
+import os
 import resource
 import sys
 import time
@@ -17,9 +19,12 @@ from typing import Any
 from xmlgrpo_exporter.llama_decoder import BATCH_TOKENS, Decoder
 
 RESULT = "result.json"
+NEWS_S = 0.1
+
+Tell = Callable[[str, float], None]
 
 
-def read_vocabulary(request: dict[str, Any], _folder: Path) -> dict[str, Any]:
+def read_vocabulary(request: dict[str, Any], _folder: Path, _tell: Tell) -> dict[str, Any]:
     """Tokenize texts on every route a prompt takes into llama.cpp.
 
     The request holds `file`, `texts` (rendered prompts), `conversations` (the same as messages, or
@@ -77,7 +82,7 @@ def read_vocabulary(request: dict[str, Any], _folder: Path) -> dict[str, Any]:
     return result
 
 
-def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+def measure(request: dict[str, Any], folder: Path, tell: Tell) -> dict[str, Any]:
     """Logits along given replies, greedy replies of its own, one answer in words.
 
     The request holds `file`, `prompts` and `replies` (token ids), `new_tokens`, `conversation` (the
@@ -97,13 +102,21 @@ def measure(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     loaded = time.monotonic()
     rows = 0
     with (folder / "logits.f32").open("wb") as file:
-        for prompt, reply in zip(request["prompts"], request["replies"], strict=True):
-            first = len(prompt) - 1
-            for logits in decoder.logits((prompt + reply)[:-1], first):
+        for i, (prompt, reply) in enumerate(
+            zip(request["prompts"], request["replies"], strict=True)
+        ):
+            rows_of_logits = decoder.logits((prompt + reply)[:-1], len(prompt) - 1)
+            for row, logits in enumerate(rows_of_logits, 1):
                 file.write(np.ascontiguousarray(logits, dtype=np.float32).tobytes())
-                rows += 1
+                tell("scoring", i + row / len(reply))
+            rows += len(reply)
     scored = time.monotonic()
-    replies = [decoder.greedy(prompt, request["new_tokens"]) for prompt in request["prompts"]]
+    replies: list[list[int]] = []
+    for prompt in request["prompts"]:
+        replies.append([])
+        for count, token in enumerate(decoder.greedy(prompt, request["new_tokens"]), 1):
+            replies[-1].append(token)
+            tell("writing", len(replies) - 1 + count / request["new_tokens"])
     written = time.monotonic()
     decoder.clear()
     answer, finish_reason = _answer(llama, request)
@@ -136,7 +149,7 @@ def _answer(llama: Any, request: dict[str, Any]) -> tuple[str, str]:
     return choice["message"]["content"] or "", choice["finish_reason"]
 
 
-def quantize(request: dict[str, Any], _folder: Path) -> dict[str, Any]:
+def quantize(request: dict[str, Any], _folder: Path, _tell: Tell) -> dict[str, Any]:
     """Quantize one GGUF to another type.
 
     The request holds `source`, `out`, `file_type` (llama_ftype), `threads` and `imatrix` (an .npz
@@ -190,7 +203,21 @@ def _token_text(vocab: Any, token: int) -> str:
     return str(llama_cpp.llama_vocab_get_text(vocab, token).decode("utf-8", errors="replace"))
 
 
-TASKS: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
+def teller(pipe: int) -> Tell:
+    """Says how far a task is into a pipe, a few times a second: `writing 3.25`."""
+    last = 0.0
+
+    def tell(phase: str, done: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= NEWS_S:
+            last = now
+            os.write(pipe, f"{phase} {done:.3f}\n".encode())
+
+    return tell
+
+
+TASKS: dict[str, Callable[[dict[str, Any], Path, Tell], dict[str, Any]]] = {
     "read_vocabulary": read_vocabulary,
     "measure": measure,
     "quantize": quantize,
@@ -199,8 +226,8 @@ TASKS: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
 
 def main() -> None:
     """Do the task named on the command line."""
-    task, request = sys.argv[1], Path(sys.argv[2])
-    result = TASKS[task](json.loads(request.read_text(encoding="utf-8")), request.parent)
+    task, request, tell = sys.argv[1], Path(sys.argv[2]), teller(int(sys.argv[3]))
+    result = TASKS[task](json.loads(request.read_text(encoding="utf-8")), request.parent, tell)
     # surrogates stand for the bytes of a broken vocabulary; ASCII escapes carry them
     (request.parent / RESULT).write_text(json.dumps(result), encoding="utf-8")
 

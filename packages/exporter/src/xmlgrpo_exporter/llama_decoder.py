@@ -42,16 +42,16 @@ class Decoder:
                 if i >= first:
                     yield self._row(i - start)
 
-    def greedy(self, prompt: list[int], new_tokens: int) -> list[int]:
+    def greedy(self, prompt: list[int], new_tokens: int) -> Iterator[int]:
         """The greedy reply, up to and with the first token that llama.cpp says ends it."""
         *_, last = self.logits(prompt, len(prompt) - 1)
-        reply: list[int] = []
-        while True:
+        end = len(prompt) + new_tokens
+        for place in range(len(prompt), end):
             token = int(last.argmax())
-            reply.append(token)
-            if len(reply) == new_tokens or self._lib.llama_vocab_is_eog(self._vocab, token):
-                return reply
-            self._decode([token], len(prompt) + len(reply) - 1, [True])
+            yield token
+            if place + 1 == end or self._lib.llama_vocab_is_eog(self._vocab, token):
+                return
+            self._decode([token], place, [True])
             last = self._row(0)
 
     def _decode(self, ids: list[int], start: int, wanted: list[bool]) -> None:

@@ -7,14 +7,17 @@ gets its final name.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from xmlgrpo_exporter.adapter import Adapter
 from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.distance import Distance, compare_logits, identical
-from xmlgrpo_exporter.fingerprint import fingerprint
+from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
 from xmlgrpo_exporter.gate import Gate, all_passed
 from xmlgrpo_exporter.merge_record import RECORD
 from xmlgrpo_exporter.merged_tokenizer import copy_tokenizer
@@ -30,6 +33,7 @@ from xmlgrpo_exporter.reference import (
 from xmlgrpo_exporter.stored_weights import weights_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_rollout.progress import Stage
 
 # Rounding is all that may differ.  In float32 that is the last bit of a sum.
 LIMITS = {
@@ -38,35 +42,35 @@ LIMITS = {
     "float16": Limits(mean_kl=1e-3, top1=0.99, greedy_identical=0.75),
 }
 
-Say = Callable[[str], None]
-
 
 def merge(
     *,
     adapter: Adapter,
     base: Base,
     dtype: str,
+    partial: Path,
     out: Path,
     source: dict[str, Any],
     conversations: list[list[dict[str, str]]],
     asked_source: str,
     new_tokens: int,
     device: str,
-    say: Say,
+    console: Console,
 ) -> Gate:
-    """Merge, save to a temporary name, load again, compare, rename.
+    """Merge, save to a temporary folder, load again, compare, rename.
 
     Args:
         adapter: what is merged.
         base: what it is merged into.
         dtype: of the saved weights.
-        out: the folder to write; must not exist.
+        partial: an empty folder beside `out` to save to.
+        out: the folder's name in the end; must not exist.
         source: stored in `merge.json`, to know this merge again.
         conversations: the prompts that both sides answer.
         asked_source: where those came from, for the record.
         new_tokens: longest reply that is compared.
         device: "cpu" or "cuda".
-        say: told what is being done.
+        console: shows how far it is.
 
     Returns:
         The parity gate.  When it failed, the folder is beside `out`, named `.rejected`.
@@ -74,39 +78,47 @@ def merge(
     Raises:
         UserError: the adapter does not fit the base, or the disk is too full.
     """
+    width = BYTES_A_WEIGHT[dtype]
     if Path(base.name).is_dir():
         parameters, _ = weights_of(Path(base.name))
-        require_free(out.parent, parameters * BYTES_A_WEIGHT[dtype], "the merged model")
-    say(f"loading {base.name} in float32")
-    model = load_model(base.name, revision=base.revision, model_class=base.model_class)
+        require_free(out.parent, parameters * width, "the merged model")
+    with Stage(console, "loading the base in float32"):
+        model = load_model(base.name, revision=base.revision, model_class=base.model_class)
     parameters = sum(weight.numel() for weight in model.parameters())
-    require_free(out.parent, parameters * BYTES_A_WEIGHT[dtype], "the merged model")
-    partial = out.with_name(f".{out.name}.partial")
-    _remove(partial)
-    partial.mkdir(parents=True)
+    require_free(out.parent, parameters * width, "the merged model")
     copy_tokenizer(adapter.folder, base, partial)
     tokenizer = load_tokenizer(partial)
     stops = stop_ids(model, tokenizer)
 
     wrapped = _with_adapter(model, adapter).to(device).eval()
-    say(f"{len(conversations)} replies of the adapter on its base")
     trained = Reference(wrapped, tokenizer, stops)
     _, prompts = trained.encode(conversations)
-    trained_replies = trained.greedy(prompts, new_tokens)
-    trained_logits = [trained.logits(p, r) for p, r in zip(prompts, trained_replies, strict=True)]
+    count = len(prompts)
+    with Stage(console, "replies of the adapter", total=count, unit="replies") as stage:
+        trained_replies = trained.greedy(prompts, new_tokens, stage.update)
+    trained_logits = []
+    with Stage(console, "its distributions", total=count, unit="replies") as stage:
+        for prompt, reply in zip(prompts, trained_replies, strict=True):
+            trained_logits.append(trained.logits(prompt, reply))
+            stage.update(len(trained_logits))
 
-    say(f"merging and saving as {dtype}")
-    _save(wrapped, partial, dtype=dtype, stops=stops)
+    with _growing(console, f"merging and saving as {dtype}", partial, parameters * width):
+        _save(wrapped, partial, dtype=dtype, stops=stops)
     del wrapped, model, trained
 
-    say("loading the merged folder again and comparing")
-    merged = load_reference(partial, device)
-    merged_replies = merged.greedy(prompts, new_tokens)
+    with Stage(console, "loading the merged model"):
+        merged = load_reference(partial, device)
+    with Stage(console, "replies of the merged model", total=count, unit="replies") as stage:
+        merged_replies = merged.greedy(prompts, new_tokens, stage.update)
     distance = Distance()
-    for prompt, reply, logits in zip(prompts, trained_replies, trained_logits, strict=True):
-        distance += compare_logits(logits, merged.logits(prompt, reply))
+    compared = zip(prompts, trained_replies, trained_logits, strict=True)
+    with Stage(console, "comparing both", total=count, unit="replies") as stage:
+        for done, (prompt, reply, logits) in enumerate(compared, 1):
+            distance += compare_logits(logits, merged.logits(prompt, reply))
+            stage.update(done)
     gate = parity_gate(distance, identical(trained_replies, merged_replies), len(prompts), dtype)
 
+    hash_ahead(model_files(partial), console, "hashing the merged model")
     write_json(
         partial / RECORD,
         {
@@ -127,6 +139,18 @@ def merge(
     _remove(rejected)
     partial.rename(out if all_passed([gate]) else rejected)
     return gate
+
+
+@contextmanager
+def partial_folder(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out`, which is gone afterwards unless it was renamed."""
+    partial = out.with_name(f".{out.name}.partial")
+    _remove(partial)  # of a merge that was killed outright
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    finally:
+        _remove(partial)
 
 
 def parity_gate(distance: Distance, same: int, prompts: int, dtype: str) -> Gate:
@@ -183,6 +207,15 @@ def _save(wrapped: Any, out: Path, *, dtype: str, stops: tuple[int, ...]) -> Non
     merged = wrapped.merge_and_unload(safe_merge=True).to("cpu").to(getattr(torch, dtype))
     merged.generation_config.eos_token_id = list(stops)
     merged.save_pretrained(out)
+
+
+def _growing(console: Console, words: str, folder: Path, expected: int) -> Stage:
+    """Shows weights growing to the size that they will have."""
+
+    def written() -> float:
+        return min(sum(path.stat().st_size for path in folder.glob("*.safetensors")), expected)
+
+    return Stage(console, words, total=expected, unit="bytes", poll=written)
 
 
 def _remove(folder: Path) -> None:

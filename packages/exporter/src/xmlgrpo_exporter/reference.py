@@ -12,6 +12,7 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 
 Messages = list[dict[str, str]]
+OnProgress = Callable[[float], None]
 END_OF_TURN = "<end_of_turn>"
 
 
@@ -57,13 +58,19 @@ class Reference:
         self,
         prompts: Sequence[list[int]],
         new_tokens: int,
-        on_progress: Callable[[int], None] = lambda _done: None,
+        on_progress: OnProgress = lambda _done: None,
     ) -> list[list[int]]:
-        """The greedy reply to each prompt: at most `new_tokens` ids, the stop id included."""
+        """The greedy reply to each prompt: at most `new_tokens` ids, the stop id included.
+
+        Args:
+            prompts: token ids.
+            new_tokens: longest reply.
+            on_progress: told after each token how many replies are done; the last one in part.
+        """
         import torch
 
         replies = []
-        for done, prompt in enumerate(prompts, 1):
+        for done, prompt in enumerate(prompts):
             ids = torch.tensor([prompt], device=self.model.device)
             with torch.inference_mode():
                 out = self.model.generate(
@@ -76,9 +83,9 @@ class Reference:
                     top_p=None,
                     eos_token_id=list(self.stop_ids),
                     pad_token_id=self.stop_ids[0],
+                    streamer=_TokenCount(on_progress, done, new_tokens),
                 )
             replies.append(out[0, len(prompt) :].tolist())
-            on_progress(done)
         return replies
 
     def logits(self, prompt: list[int], reply: list[int]) -> Any:
@@ -89,6 +96,28 @@ class Reference:
         with torch.inference_mode():
             logits = self.model(input_ids=ids, logits_to_keep=len(reply) + 1).logits
         return logits[0, :-1].float().cpu().numpy()
+
+
+class _TokenCount:
+    """Counts the tokens that `generate` hands to its streamer, the prompt first.
+
+    Args:
+        on_progress: told how many replies are done.
+        done: how many were before this one.
+        new_tokens: tokens of a whole one.
+    """
+
+    def __init__(self, on_progress: OnProgress, done: int, new_tokens: int) -> None:
+        self._on_progress, self._done, self._new_tokens = on_progress, done, new_tokens
+        self._count = -1
+
+    def put(self, _ids: Any) -> None:
+        """One more token; the first call brings the prompt."""
+        self._count += 1
+        self._on_progress(self._done + self._count / self._new_tokens)
+
+    def end(self) -> None:
+        """Nothing is kept that would have to be finished."""
 
 
 def encode(tokenizer: Any, conversations: Sequence[Messages]) -> tuple[list[str], list[list[int]]]:

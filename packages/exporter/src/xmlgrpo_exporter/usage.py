@@ -7,6 +7,7 @@ its renderings of sample messages are cut at the messages.
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 SYSTEM, USER, ANSWER = "\u0001system\u0001", "\u0001user\u0001", "\u0001answer\u0001"
@@ -71,21 +72,35 @@ def modelfile(file: str, tokenizer: Any, stop_ids: tuple[int, ...], system: str)
 
 
 def llama_cpp_line(file: str, system: str, *, chat: bool) -> str:
-    """A shell line that asks the file one question with llama.cpp's own program.
+    """A command that asks the file one question with llama.cpp's own program.
+
+    In lines that fit a terminal, to be pasted as they stand.
 
     Args:
         file: path of the GGUF.
         system: the system message that training used; may be empty.
         chat: whether the file has a chat template; else it continues the text.
     """
+    file = shlex.quote(file)
     if not chat:
-        return (
-            f"llama-completion -m {shlex.quote(file)} -no-cnv --temp 0 --prompt 'Three weeks are'"
-        )
-    told = f"--system-prompt {shlex.quote(system)} " if system else ""
+        parts = [f"llama-completion -m {file}", "-no-cnv --temp 0 --prompt 'Three weeks are'"]
+    else:
+        told = [f"--system-prompt {shlex.quote(system)}"] if system else []
+        parts = [
+            f"llama-cli -m {file}",
+            "--jinja --single-turn --temp 0",
+            *told,
+            "--prompt 'How many days are in three weeks?'",
+        ]
+    return " \\\n  ".join(parts)
+
+
+def ollama_line(folder: Path, file: str) -> str:
+    """Commands that make a model of a GGUF in this folder, by its Modelfile, and ask it."""
+    name = shlex.quote(file.removesuffix(".gguf"))
     return (
-        f"llama-cli -m {shlex.quote(file)} --jinja --single-turn --temp 0 {told}"
-        "--prompt 'How many days are in three weeks?'"
+        f"cd {shlex.quote(str(folder))} &&\n  ollama create {name} -f {name}.Modelfile &&\n"
+        f"  ollama run {name} 'How many days are in three weeks?'"
     )
 
 

@@ -1,9 +1,8 @@
 """What tells a model from every other: all bytes of its files."""
 
 import json
-from collections.abc import Sequence
-from functools import cache
-from hashlib import file_digest, sha256
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from xmlgrpo_rewards.weights_digest import weights_of
@@ -11,6 +10,9 @@ from xmlgrpo_rewards.weights_digest import weights_of
 SETTINGS_FILES = ("config.json", "generation_config.json", "adapter_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 """Beside the weights, these change what a model says."""
+PIECE_BYTES = 8 << 20
+
+OnBytes = Callable[[int], None]  # told how many more bytes have been read
 
 
 def model_files(source: Path, *, adapter: Path | None = None, tokenizer: Path) -> list[Path]:
@@ -34,14 +36,30 @@ def content_digest(files: Sequence[Path]) -> str | None:
         return None
     digest = sha256()
     for path in files:
-        state = path.stat()
-        content = _file_digest(path.resolve(), state.st_size, state.st_mtime_ns)
-        digest.update(json.dumps([path.name, content]).encode())
+        digest.update(json.dumps([path.name, file_sha256(path)]).encode())
     return digest.hexdigest()
 
 
-@cache
-def _file_digest(path: Path, _size: int, _mtime_ns: int) -> str:
-    """SHA-256 of a file; size and time tell a file that has changed since it was read."""
+# Gigabytes are hashed once a process, whatever they are renamed to; size and time tell a file that
+# has changed since.
+_known: dict[tuple[int, int, int, int], str] = {}
+
+
+def file_sha256(path: Path, on_bytes: OnBytes = lambda _count: None) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: the file.
+        on_bytes: told how many more bytes have been read; of a file that is known, all at once.
+    """
+    state = path.stat()
+    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    if key in _known:
+        on_bytes(state.st_size)
+        return _known[key]
+    digest = sha256()
     with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+            on_bytes(len(piece))
+    return _known.setdefault(key, digest.hexdigest())

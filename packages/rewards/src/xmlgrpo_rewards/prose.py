@@ -49,6 +49,17 @@ def fitted(text: str, columns: int) -> str:
     return "\n".join(lines)
 
 
+def one_line(text: str, most: int) -> str:
+    """What a model or a file says, as a terminal may be given it: one line, nothing that steers it.
+
+    Args:
+        text: any text.
+        most: characters; a longer one ends in an ellipsis.
+    """
+    visible = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    return visible if len(visible) <= most else f"{visible[: most - 1]}…"
+
+
 def width(text: str) -> int:
     """Columns on a terminal: Chinese characters and most emoji take two."""
     return sum(

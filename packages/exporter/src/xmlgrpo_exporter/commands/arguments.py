@@ -1,11 +1,13 @@
 """Arguments that several subcommands share, and the console they write to."""
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.progress import Stage
 
 DEFAULT_PROMPTS = 16
 DEFAULT_NEW_TOKENS = 64
@@ -62,9 +64,11 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def quiet_libraries(console: Console) -> None:
-    """Keep transformers' bars for a terminal; in a pipe they are noise."""
-    if not console.is_terminal:
+def load_libraries(console: Console, *needed: str) -> None:
+    """Import what takes long to import, and take transformers' bars away: a stage has one, ours."""
+    with Stage(console, "loading the libraries"):
+        for name in ("transformers.models.auto.modeling_auto", *needed):
+            import_module(name)
         from transformers.utils import logging
 
         logging.disable_progress_bar()

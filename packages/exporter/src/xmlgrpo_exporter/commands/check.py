@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.quant_types import GivenLimits
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.run_folder import RunFolder, find_run
+from xmlgrpo_rollout.say import say
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.bench import Bench
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 1800
 LOCK = ".lock"
 SOURCE_REPLIES = 4
+ANSWER_CHARS = 200
 
 
 def add_parser(subparsers: Any) -> None:
@@ -66,7 +70,7 @@ def command(arguments: argparse.Namespace) -> int:
     """Check the files of the arguments."""
     from xmlgrpo_exporter.check_record import write_check
     from xmlgrpo_exporter.converter import require_runtime
-    from xmlgrpo_exporter.fingerprint import fingerprint
+    from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
     from xmlgrpo_exporter.hold import hold
     from xmlgrpo_exporter.merge_record import require_compared
 
@@ -75,14 +79,16 @@ def command(arguments: argparse.Namespace) -> int:
     files = find_files(run, arguments.gguf)
     model = shared.require_folder(*_model_of(run, arguments))
     require_runtime()
+    hash_ahead(model_files(model), console, f"hashing {model.name}")
     if run:
         require_compared(model)
     folders = [arguments.out] if arguments.out else sorted({file.parent for file in files})
     with ExitStack() as held:
         for folder in folders:
             held.enter_context(hold(folder / LOCK))
-        bench = bench_of(model, run, arguments, console)
-        checks = _check_all(files, bench, arguments, console)
+        with kept_on_interrupt("check.json is as it was; the same command checks from the start"):
+            bench = bench_of(model, run, arguments, console)
+            checks = _check_all(files, bench, arguments, console)
         for folder in folders:
             here = [
                 check
@@ -90,7 +96,7 @@ def command(arguments: argparse.Namespace) -> int:
                 if arguments.out or file.parent == folder
             ]
             write_check(folder, model, fingerprint(model), bench, here)
-            console.print(f"wrote {escape(str(folder / 'check.json'))}")
+            say(console, escape(f"wrote {folder / 'check.json'}"))
     return 0 if all(check.passed for check in checks) else EXIT_GATE_FAILED
 
 
@@ -99,8 +105,8 @@ def _check_all(
 ) -> list["FileCheck"]:
     checks = []
     for file in files:
-        console.print(f"[bold]{escape(file.name)}[/]")
-        check = check_one(file, bench, arguments)
+        say(console, f"[bold]{escape(file.name)}[/]")
+        check = check_one(file, bench, arguments, console)
         show(check, console)
         checks.append(check)
     return checks
@@ -141,11 +147,11 @@ def bench_of(
     from xmlgrpo_exporter.questions import load_questions
     from xmlgrpo_exporter.reference import choose_device
 
-    shared.quiet_libraries(console)
+    shared.load_libraries(console)
     questions = load_questions(arguments.data, run.root if run else None)
     if calibrate:
         require_spare(questions, arguments.prompts)
-    console.print(f"replies of {escape(str(model))} to compare with ({escape(questions.source)})")
+    say(console, escape(f"replies of {model} to compare with ({questions.source})"))
     return prepare_bench(
         model,
         questions,
@@ -153,10 +159,13 @@ def bench_of(
         prompts=arguments.prompts,
         new_tokens=arguments.new_tokens,
         device=choose_device(arguments.device),
+        console=console,
     )
 
 
-def check_source(file: Path, bench: "Bench", arguments: argparse.Namespace) -> "FileCheck":
+def check_source(
+    file: Path, bench: "Bench", arguments: argparse.Namespace, console: Console
+) -> "FileCheck":
     """Put the file that others are quantized from through the gates: few replies, own limits.
 
     A wrong conversion shows here at a distance that would pass for a small type's rounding.
@@ -164,24 +173,29 @@ def check_source(file: Path, bench: "Bench", arguments: argparse.Namespace) -> "
     from xmlgrpo_exporter.check import check_file
 
     few = replace(bench, replies=bench.replies[:SOURCE_REPLIES])
-    return check_file(file, few, given=GivenLimits(), timeout_s=arguments.timeout_s)
+    return check_file(file, few, console, given=GivenLimits(), timeout_s=arguments.timeout_s)
 
 
 def check_one(
-    file: Path, bench: "Bench", arguments: argparse.Namespace, name: str | None = None
+    file: Path,
+    bench: "Bench",
+    arguments: argparse.Namespace,
+    console: Console,
+    name: str | None = None,
 ) -> "FileCheck":
     """Put one file through the gates, with the limits of the arguments."""
     from xmlgrpo_exporter.check import check_file
 
     limits = GivenLimits(arguments.max_kl, arguments.min_top1, arguments.min_identical)
-    return check_file(file, bench, given=limits, timeout_s=arguments.timeout_s, name=name)
+    timeout_s = arguments.timeout_s
+    return check_file(file, bench, console, given=limits, timeout_s=timeout_s, name=name)
 
 
 def show(check: "FileCheck", console: Console) -> None:
     """A line a gate, and the file's answer to the first question."""
     for gate in check.gates:
         verdict = "[green]pass[/]" if gate.passed else "[bold red]FAIL[/]"
-        console.print(f"  {verdict} {gate.name:9} ", end="")
-        console.print(gate.numbers() if gate.passed else gate.why, markup=False)
+        words = Text(gate.numbers() if gate.passed else gate.why)
+        say(console, words, head=f"  {verdict} {gate.name:9} ")
     if check.answer:
-        console.print(f"  says: {' '.join(check.answer.split())[:200]}", markup=False)
+        say(console, Text(one_line(check.answer, ANSWER_CHARS)), head="  says: ")

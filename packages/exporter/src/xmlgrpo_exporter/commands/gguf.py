@@ -11,10 +11,11 @@ from rich.markup import escape
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.commands import check as check_command
 from xmlgrpo_exporter.commands import merge as merge_command
-from xmlgrpo_exporter.commands.progress import file_watcher
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.quant_types import FILE_TYPES, parse_quants, require_imatrix_for
+from xmlgrpo_rewards.errors import kept_on_interrupt
 from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_text
+from xmlgrpo_rollout.say import say
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.bench import Bench
@@ -24,6 +25,7 @@ TEXT_ONLY = (
     "this model reads images too; the GGUF holds its language model only. The image projector "
     "(mmproj) was not trained and is not exported: take the base model's"
 )
+GO_ON = "the same command makes the rest"
 NO_TEMPLATE = (
     "{model} has no chat template, so it is exported and checked as a model that continues plain "
     "text. If it is a chat model, put its chat_template.jinja there and export again: without it "
@@ -86,7 +88,7 @@ def command(arguments: argparse.Namespace) -> int:
     require_imatrix_for(quants, with_imatrix=arguments.imatrix)
     require_runtime()
     source = _source(arguments)
-    tree = find_converter(console.print)
+    tree = find_converter(console)
     if source.run:
         code = merge_command.merge_run(source.run, source.model, arguments, console)
         if code:
@@ -113,33 +115,39 @@ def _export(
     arguments: argparse.Namespace,
     console: Console,
 ) -> int:
-    from xmlgrpo_exporter.fingerprint import fingerprint
-    from xmlgrpo_exporter.gguf import plan_export
+    from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
+    from xmlgrpo_exporter.gguf import file_path, plan_export
     from xmlgrpo_exporter.staging import check_model_folder
 
     model = source.model
     config = check_model_folder(model)
+    with_imatrix = arguments.imatrix
+    there = [
+        file_path(source.out, source.name, quant, with_imatrix=with_imatrix) for quant in quants
+    ]
+    hash_ahead([*model_files(model), *filter(Path.is_file, there)], console)
     plan = plan_export(
         model,
         fingerprint(model),
         out=source.out,
         name=source.name,
         quants=quants,
-        with_imatrix=arguments.imatrix,
+        with_imatrix=with_imatrix,
     )
     for quant in plan.done:
         verdict = "failed its last check" if quant in plan.failed else "is up to date"
-        console.print(f"{escape(str(plan.path(quant)))} {verdict}")
+        say(console, escape(f"{plan.path(quant)} {verdict}"))
     code = EXIT_GATE_FAILED if plan.failed else 0
     if not plan.todo:
         return code
-    bench = check_command.bench_of(
-        model, source.run, arguments, console, calibrate=arguments.imatrix
-    )
+    with kept_on_interrupt(f"no file was made; {GO_ON}"):
+        bench = check_command.bench_of(
+            model, source.run, arguments, console, calibrate=with_imatrix
+        )
     if "vision_config" in config:
-        console.print(TEXT_ONLY)
+        say(console, TEXT_ONLY)
     if not bench.chats:
-        console.print(NO_TEMPLATE.format(model=model), markup=False)
+        say(console, escape(NO_TEMPLATE.format(model=model)))
     return _make(plan, bench, tree, arguments, console) or code
 
 
@@ -148,47 +156,51 @@ def _make(
 ) -> int:
     from xmlgrpo_exporter.check_record import write_check
     from xmlgrpo_exporter.gguf import file_maker
-    from xmlgrpo_exporter.usage import llama_cpp_line, modelfile, system_of
+    from xmlgrpo_exporter.usage import llama_cpp_line, modelfile, ollama_line, system_of
 
     system = system_of(bench.chats[0]) if bench.chats else ""
     tokenizer, stops = bench.reference.tokenizer, bench.reference.stop_ids
     checks = []
     imatrix = _imatrix(plan, bench, arguments, console) if arguments.imatrix else None
-    watcher, brings_bos = file_watcher(console), bench.brings_bos
-    with file_maker(plan, tree, imatrix, watcher, prompts_bring_bos=brings_bos) as maker:
+    brings_bos = bench.brings_bos
+    with file_maker(plan, tree, imatrix, console, prompts_bring_bos=brings_bos) as maker:
         if plan.quantized:
-            source = check_command.check_source(maker.lossless(), bench, arguments)
+            with kept_on_interrupt(f"no file was made; {GO_ON}"):
+                source = check_command.check_source(maker.lossless(), bench, arguments, console)
             write_check(plan.out, plan.model, plan.fingerprint, bench, (), source=source)
             verdict = "passes every gate" if source.passed else "is not the model: nothing is made"
-            console.print(f"{plan.exact}, which the others are quantized from, {verdict}")
+            say(console, f"{plan.exact}, which the others are quantized from, {verdict}")
             if not source.passed:
                 check_command.show(source, console)
                 return EXIT_GATE_FAILED
-        for quant in plan.todo:
-            final = plan.path(quant)
-            rejected = final.with_name(f"{final.name}.rejected")
-            made = maker.write(quant)
-            check = check_command.check_one(made, bench, arguments, final.name)
-            checks.append(check)
-            # before the rename: a file under its final name always has its entry
-            write_check(plan.out, plan.model, plan.fingerprint, bench, checks)
-            if check.passed:
-                text = modelfile(final.name, tokenizer, stops, system)
-                write_text(final.with_suffix(".Modelfile"), text)
-                made.rename(final)
-                rejected.unlink(missing_ok=True)
-            else:
-                made.rename(rejected)
-            console.print(f"[bold]{escape(str(final if check.passed else rejected))}[/]")
+        for count, quant in enumerate(plan.todo):
+            with kept_on_interrupt(f"{count} of {len(plan.todo)} files are made and kept; {GO_ON}"):
+                made = maker.write(quant)
+                name = plan.path(quant).name
+                check = check_command.check_one(made, bench, arguments, console, name)
+                checks.append(check)
+                # before the rename: a file under its final name always has its entry
+                write_check(plan.out, plan.model, plan.fingerprint, bench, checks)
+                text = modelfile(name, tokenizer, stops, system)
+                kept_as = _keep(made, plan.path(quant), text, passed=check.passed)
+            say(console, f"[bold]{escape(str(kept_as))}[/]")
             check_command.show(check, console)
     good = [check.file for check in checks if check.passed]
     if good:
         line = llama_cpp_line(str(plan.out / good[0]), system, chat=bool(bench.chats))
-        console.print("\nwith llama.cpp:  ", end="")
-        console.print(line, markup=False)
-        ollama = f"with Ollama:     cd {plan.out} && ollama create NAME -f FILE.Modelfile"
-        console.print(ollama, markup=False)
+        console.print(f"\nwith llama.cpp:\n{line}", markup=False)
+        console.print(f"with Ollama:\n{ollama_line(plan.out, good[0])}", markup=False)
     return 0 if len(good) == len(checks) else EXIT_GATE_FAILED
+
+
+def _keep(made: Path, final: Path, text: str, *, passed: bool) -> Path:
+    """Give a file its final name, with a Modelfile of this text, or the name of a rejected one."""
+    rejected = final.with_name(f"{final.name}.rejected")
+    if not passed:
+        return made.rename(rejected)
+    write_text(final.with_suffix(".Modelfile"), text)
+    rejected.unlink(missing_ok=True)
+    return made.rename(final)
 
 
 def _imatrix(
@@ -200,7 +212,6 @@ def _imatrix(
         return None
     path = plan.out / f"{plan.name}.imatrix.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tokens = write_imatrix(bench.reference, bench.spare(), arguments.new_tokens, path)
-    words = f"importance matrix from {tokens} tokens of {bench.source}: {path}"
-    console.print(words, markup=False)
+    tokens = write_imatrix(bench.reference, bench.spare(), arguments.new_tokens, path, console)
+    say(console, escape(f"importance matrix from {tokens} tokens of {bench.source}: {path}"))
     return path

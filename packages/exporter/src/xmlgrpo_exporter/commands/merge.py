@@ -1,7 +1,6 @@
 """`xmlgrpo-export merge`: the adapter into its 16-bit base, checked against it."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ from rich.markup import escape
 
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
+from xmlgrpo_rewards.errors import kept_on_interrupt
 from xmlgrpo_rewards.run_folder import RunFolder, find_run
+from xmlgrpo_rollout.say import say
 
 
 def add_parser(subparsers: Any) -> None:
@@ -55,7 +56,10 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
     from xmlgrpo_exporter.hold import hold
 
     manifest = run.read_manifest()
-    with hold(out.with_name(f".{out.name}.lock")):
+    with (
+        kept_on_interrupt("nothing was merged; the same command merges from the start"),
+        hold(out.with_name(f".{out.name}.lock")),
+    ):
         return _merge_run(run, manifest, out, arguments, console)
 
 
@@ -69,13 +73,13 @@ def _merge_run(
     from xmlgrpo_exporter import merge
     from xmlgrpo_exporter.adapter import read_adapter
     from xmlgrpo_exporter.conversations import conversations
-    from xmlgrpo_exporter.fingerprint import fingerprint
+    from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
     from xmlgrpo_exporter.merge_record import up_to_date
     from xmlgrpo_exporter.pristine_base import base_of, check_base, choose_dtype
     from xmlgrpo_exporter.questions import load_questions
     from xmlgrpo_exporter.reference import choose_device
 
-    shared.quiet_libraries(console)
+    shared.load_libraries(console, "peft")
     adapter = read_adapter(run.adapter)
     base = base_of(manifest, arguments.base)
     config = check_base(base)
@@ -86,30 +90,35 @@ def _merge_run(
         "revision": base.revision,
         "dtype": dtype,
     }
+    hash_ahead(model_files(out), console, f"hashing {out.name}")
     if up_to_date(out, source):
-        console.print(f"{out} is up to date", markup=False)
+        say(console, escape(f"{out} is up to date"))
         return 0
     asked = load_questions(arguments.data, run.root)
-    gate = merge.merge(
-        adapter=adapter,
-        base=base,
-        dtype=dtype,
-        out=out,
-        source=source,
-        conversations=conversations(asked.texts[: arguments.prompts], manifest.get("task")),
-        asked_source=asked.source,
-        new_tokens=arguments.new_tokens,
-        device=choose_device(arguments.device),
-        say=partial(console.print, markup=False),
-    )
-    console.print(f"adapter against merged, {asked.source}: {gate.numbers()}", markup=False)
+    with merge.partial_folder(out) as partial:
+        gate = merge.merge(
+            adapter=adapter,
+            base=base,
+            dtype=dtype,
+            partial=partial,
+            out=out,
+            source=source,
+            conversations=conversations(asked.texts[: arguments.prompts], manifest.get("task")),
+            asked_source=asked.source,
+            new_tokens=arguments.new_tokens,
+            device=choose_device(arguments.device),
+            console=console,
+        )
+    say(console, escape(f"adapter against merged, {asked.source}: {gate.numbers()}"))
     if base.trained_in_4bit:
-        console.print(
+        say(
+            console,
             "trained on 4-bit weights: the adapter never saw this 16-bit base, so measure the "
-            "merged model as well (make ladder)"
+            f"merged model as well: make ladder RUN={run.called}",
         )
     if not gate.passed:
-        console.print(f"[bold red]refused[/]: {escape(f'{gate.why} (kept as {out}.rejected)')}")
+        why = escape(f"{gate.why} (kept as {out}.rejected)")
+        say(console, why, head="[bold red]refused[/]: ")
         return EXIT_GATE_FAILED
-    console.print(f"wrote {out}", markup=False)
+    say(console, escape(f"wrote {out}"))
     return 0
