@@ -61,7 +61,7 @@ class StaticEngine:
         completions: list[list[list[int]]] = [[] for _ in prompts]
         for start in range(0, len(order), together):
             numbers = order[start : start + together]
-            with torch.no_grad(), _fitting_threads(self._weights):
+            with torch.no_grad(), fitting_threads(self._weights):
                 grown = self._complete([prompts[number] for number in numbers], samples, sampling)
             for place, number in enumerate(numbers):
                 completions[number] = grown[place * samples : (place + 1) * samples]
@@ -136,7 +136,7 @@ class StaticEngine:
 
 
 @contextmanager
-def _fitting_threads(weights: Gemma3Weights) -> Iterator[None]:
+def fitting_threads(weights: Gemma3Weights) -> Iterator[None]:
     """One thread while a small model decodes: a step is many small calls, each with its wait."""
     before = torch.get_num_threads()
     small = weights.embedding.shape[1] <= SMALL_HIDDEN_SIZE

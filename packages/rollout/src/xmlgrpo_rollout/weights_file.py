@@ -1,0 +1,48 @@
+"""What a safetensors file holds, by its header; a broken file is told before anything is loaded.
+
+The file is a little-endian u64 length, that many bytes of JSON, then the tensors
+(https://huggingface.co/docs/safetensors).
+"""
+
+import json
+import struct
+from pathlib import Path
+
+from xmlgrpo_rewards.errors import UserError
+
+MAX_HEADER = 100_000_000  # bytes; the library's own limit
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors of a file, by name.
+
+    Raises:
+        UserError: it is empty, cut short, or no safetensors file.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
+            if not 2 <= length <= min(MAX_HEADER, size - 8):
+                raise _not_safetensors(path, size)
+            header = file.read(length)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        said = {name: entry for name, entry in json.loads(header).items() if name[:2] != "__"}
+        ends = [entry["data_offsets"][1] for entry in said.values()]
+        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in said.items()}
+    except (ValueError, AttributeError, TypeError, KeyError, IndexError):
+        raise _not_safetensors(path, size) from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise UserError(
+            f"{path}: its header promises {expected:,} bytes, the file has {size:,}; it was cut "
+            "short or written over. Write it again"
+        )
+    return shapes
+
+
+def _not_safetensors(path: Path, size: int) -> UserError:
+    found = "its first bytes are not one's" if size else "it is empty"
+    return UserError(f"{path}: expected a safetensors file, but {found}. Write it again")
