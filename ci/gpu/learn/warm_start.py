@@ -121,7 +121,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        if step % TOLD_EVERY == 1:
+        if step % TOLD_EVERY == 1 or not on_gpu:
             point = {"step": step, "loss": round(loss.item(), 4)}
             point["seconds"] = round(time.monotonic() - began, 1)
             curve.append(point)
