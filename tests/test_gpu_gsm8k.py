@@ -377,6 +377,7 @@ def test_the_configuration_is_one_that_a_run_accepts(scripts: Any) -> None:
 
 
 @pytest.mark.scripts
+@pytest.mark.timeout(1800)  # some 15 processes, each of which loads the libraries
 def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
     """Every phase, from the embedded default's base: the way, not the result."""
     from xmlgrpo_trainer.tiny.model import make_model
@@ -398,11 +399,11 @@ def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
     ]
     told: dict[str, Any] = {}
     for phase in ("base", "screen", "arms", "test"):
-        words = [*command, phase, "--arms", "grpo-0", "more-sft"]
+        words = [*command, phase, "--arms", "grpo-0"]
         ran = subprocess.run(words, capture_output=True, text=True, check=False)
         told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
         assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert set(told["results"]) == {"s0", "s2", "s3", "grpo-0", "more-sft"}
+    assert set(told["results"]) == {"s0", "s2", "grpo-0"}
     assert [row["step"] for row in told["results"]["grpo-0"]["curve"]] == [0, 1, 2, 3, 4]
-    assert set(told["test"]) == {told["base"], "s0", "grpo-0", "more-sft"}
+    assert set(told["test"]) == {told["base"], "s0", "grpo-0"}
     assert len(told["calls"]) == 4

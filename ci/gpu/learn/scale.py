@@ -81,7 +81,6 @@ TINY = Scale(
     warm_starts={
         "s0": WarmStart(retold=False, lr=1e-3, epochs=1, seconds=20),
         "s2": WarmStart(retold=True, lr=1e-3, epochs=1, seconds=20),
-        "s3": WarmStart(retold=True, lr=2e-3, epochs=1, seconds=20),
     },
     rows=("--limit", "120", "--each", "3", "--validation-retold", "24"),
     device="cpu",
