@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,11 @@ class Experiment:
                 found[name]["trained"] = json.loads(made.read_text(encoding="utf-8"))
         for run in sorted(self.work.glob("grpo-*/metrics.jsonl")):
             values = read_log(run).rows.values()
-            curve = [{key: row[key] for key in CURVE if key in row} for row in values]
             told = found.setdefault(run.parent.name, {})
-            told["curve"] = curve
+            told["curve"] = [
+                {key: row[key] for key in CURVE if key in row and isfinite(row[key])}
+                for row in values
+            ]
             folder = RunFolder(run.parent)
             told["manifest"] = folder.read_manifest() if folder.manifest.exists() else None
         return found
