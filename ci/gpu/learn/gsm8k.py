@@ -145,7 +145,7 @@ def _base(experiment: Experiment, told: Told, wanted: str | None) -> str:
     if told.all.get("base", chosen) != chosen and (experiment.work / "grpo.jsonl").exists():
         raise UserError(
             f"--base {chosen}: stories were screened with {told.all['base']} already; "
-            "take another --work"
+            "remove screened-*.jsonl and grpo.jsonl from --work to screen again"
         )
     told.add("base", chosen)
     return str(chosen)
