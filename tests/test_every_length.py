@@ -4,6 +4,9 @@ On a GPU all cases of ci/gpu/length_cases.py, with the heads of true models; on 
 torch's fault (docs/attention-at-32.md) is planted in each, to see that it would be found.
 """
 
+import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +19,10 @@ from torch import Tensor
 
 from xmlgrpo_rollout import attention
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ci" / "gpu"))
-from length_cases import LIMITS, TINY, every_case, lengths_of
-from length_paths import LONGEST, PATHS, Case, measure
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "ci" / "gpu"))  # no installed package
+from length_cases import LIMITS, TINY, every_case, lengths_of  # noqa: E402
+from length_paths import LONGEST, PATHS, Case, measure  # noqa: E402
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 STRUCK = [33, 161, 513]
@@ -130,3 +134,32 @@ def test_a_gpu_finds_the_fault_and_keeps_clear_of_it(path: str, dtype: str) -> N
     case = Case(path, dtype=dtype, window=24)
     assert over_limit(replace(case, guarded=False), [*STRUCK, *BESIDE], GPU) == STRUCK
     assert over_limit(case, [*STRUCK, *BESIDE], GPU) == []
+
+
+@pytest.mark.gpu
+def test_the_pages_reproduction_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "attention-at-32.md").read_text(encoding="utf-8")
+    exec(page.split("```python\n")[1].split("```")[0], {})  # noqa: S102 - our own page
+    struck = [33, 65, 97, 129, 161, 193] if attention.misreads(GPU) else []
+    assert capsys.readouterr().out == f"{struck}\n"
+
+
+@pytest.mark.scripts
+def test_the_script_tells_each_case(tmp_path: Path) -> None:
+    out = tmp_path / "lengths.json"
+    script = ROOT / "ci" / "gpu" / "every_length.py"
+    asked = ["--tiny", "--only", "generate", "--budget-s", "1", "--out", str(out)]
+    ran = subprocess.run(
+        [sys.executable, str(script), *asked],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["not_tried"] == 4, "of five, since the time was up"
+    [case] = found["cases"]
+    assert case["shape"] == "tiny-1"
+    assert case["over_limit"] == []
+    assert case["worst"] <= found["limits"]["bfloat16"]
