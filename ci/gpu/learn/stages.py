@@ -38,7 +38,9 @@ HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "grpo.yaml"
 MADE = "pretraining.json"  # in the model's folder, written last
 # the modules of this folder that decide what the pretrained model is
-DECIDE = ("curriculum", "counting", "measuring", "saying", "renumber", "corpus", "pretrain")
+DECIDE = (
+    *("curriculum", "counting", "measuring", "saying", "renumber", "sums", "corpus", "pretrain"),
+)
 RETOLD_SHARE = 0.75
 WORKED_BEFORE, WORKED_HABIT, TAGGED = 0.9, 0.3, 0.4  # as in the embedded default
 TOKENIZER_ROWS = 10_000  # made up, and as many of GSM8K's
