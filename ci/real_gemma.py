@@ -156,8 +156,7 @@ def warm_start(base: Path, gsm8k: Path, steps: int) -> None:
     tuned = base.with_name("tuned")
     partial = started(tuned)
     command = [sys.executable, str(WARM_START), str(base), str(partial), "--rows", str(path)]
-    # of so few steps most are those of a rising rate
-    command += ["--lr", "5e-4", "--batch", str(ROWS_A_STEP), "--epochs", str(epochs)]
+    command += ["--lr", "1e-4", "--batch", str(ROWS_A_STEP), "--epochs", str(epochs)]
     if subprocess.run([*command, "--device", "cpu"], check=False).returncode:
         raise UserError("the warm start failed (its words are above)")
     shutil.copyfile(base / TERMS, partial / TERMS)

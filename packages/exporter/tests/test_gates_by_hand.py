@@ -1,6 +1,7 @@
 """The gates as functions of numbers: worked by hand, without llama.cpp or a model."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,18 @@ def test_tokens(bench, ids, passed):
     gate = tokens_gate({"ids": ids}, bench)
     assert judged(gate) is passed
     assert gate.found["mismatches"] == (0 if passed else 1)
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        pytest.param(["one", "two ▁▂▃"], "leave these questions out", id="all-that-differ"),
+        pytest.param(["one ▁", "two"], "convert it again", id="another"),
+    ],
+)
+def test_the_sign_for_a_blank_is_named_where_it_is_the_reason(bench, texts, told):
+    ids = [[BOS, ONE], [BOS, ONE, ONE]]
+    assert told in tokens_gate({"ids": ids}, replace(bench, texts=texts)).why
 
 
 RIGHT = [[BOS, ONE], [BOS, TWO]]

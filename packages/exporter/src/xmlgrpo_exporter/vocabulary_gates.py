@@ -10,6 +10,7 @@ from xmlgrpo_exporter.llama import Told
 from xmlgrpo_exporter.reference import END_OF_TURN, end_of_turn_id
 
 CONTROL_TOKEN = 3  # llama_token_type
+BLANK_SIGN = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 def vocabulary_gates(header: GgufHeader, read: Told, bench: Bench) -> list[Gate]:
@@ -36,9 +37,18 @@ def tokens_gate(read: dict[str, Any], bench: Bench) -> Gate:
         )
         why = (
             f"{len(wrong)} of {len(bench.ids)} prompts are split otherwise, the first at token "
-            f"{at}: {ours[at : at + 4]} became {theirs[at : at + 4]}. The tokenizer files were "
-            "incomplete when it was converted; convert it again with xmlgrpo-export gguf"
+            f"{at}: {ours[at : at + 4]} became {theirs[at : at + 4]}. "
         )
+        if all(BLANK_SIGN in bench.texts[i] for i in wrong):
+            why += (
+                f"All of them hold {BLANK_SIGN!r}, SentencePiece's sign for a blank, of which "
+                "llama.cpp does not make what transformers does; leave these questions out (--data)"
+            )
+        else:
+            why += (
+                "The tokenizer files were incomplete when it was converted; convert it again with "
+                "xmlgrpo-export gguf"
+            )
     found = {"mismatches": len(wrong), "prompts": len(bench.ids), "source": bench.source}
     return Gate("tokens", not wrong, found, {"mismatches": 0}, why)
 
