@@ -1,4 +1,9 @@
-"""A child process ends within its limits, and sees neither tokens nor a GPU."""
+"""A child process ends within its limits, tells how far it is, and sees no tokens and no GPU."""
+
+import os
+import signal
+import threading
+import time
 
 import pytest
 
@@ -30,3 +35,42 @@ def test_children_see_no_tokens_and_no_gpu(tmp_path, monkeypatch):
     )
     ended = run_child(["-c", script], log=tmp_path / "log", timeout_s=60)
     assert ended.log_tail.split() == ["None", "''"]
+
+
+def test_children_tell_how_far_they_are_while_they_run(tmp_path):
+    script = (
+        "import os, sys, time\n"
+        "pipe = int(sys.argv[-1])\n"
+        "os.write(pipe, b'scoring 1.5\\nscor')\n"
+        "time.sleep(0.5)\n"
+        "os.write(pipe, b'ing 2\\n')\n"
+        "while True: time.sleep(1)"
+    )
+    told = []
+
+    def on_line(line: str) -> None:
+        told.append(line)
+        if len(told) == 2:
+            raise KeyboardInterrupt  # what Ctrl-C does to whoever waits
+
+    with pytest.raises(KeyboardInterrupt):
+        run_child(["-c", script], log=tmp_path / "log", timeout_s=60, on_line=on_line)
+    assert told == ["scoring 1.5", "scoring 2"]
+
+
+def test_ctrl_c_ends_the_child(tmp_path):
+    script = f"import os, time; print(os.getpid(), file=open({str(tmp_path / 'pid')!r}, 'w'), "
+    script += "flush=True); time.sleep(60)"
+
+    def interrupt() -> None:
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_child(["-c", script], log=tmp_path / "log", timeout_s=60)
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
