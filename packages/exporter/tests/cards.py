@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import yaml
+from rich.console import Console
 
 from xmlgrpo_exporter.prepare import Prepared, Wanted, prepare
 
@@ -18,7 +19,7 @@ def no_card(hub_id):
 
 def prepared(run: Path, *what: str, base_id: str | None = None, look_up=no_card) -> Prepared:
     wanted = Wanted(run, HUB, REPO, "main", what or None, private=True, base_id=base_id)
-    return prepare(wanted, (), look_up)
+    return prepare(wanted, (), look_up, Console(quiet=True))
 
 
 def metadata(card: str) -> dict:

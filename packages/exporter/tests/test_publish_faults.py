@@ -99,6 +99,37 @@ def test_a_killed_push_is_continued_and_nothing_is_sent_twice(hub, run, pattern,
     assert len(hub.repos[REPO].tags) == 1
 
 
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        pytest.param("GET /api/whoami", b"nothing was uploaded", id="before"),
+        pytest.param("PUT /lfs/", b"what was uploaded is kept there; the same", id="uploading"),
+        pytest.param("GET .*/resolve/", b"everything is there, and not yet compared", id="after"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_says_what_is_kept_there(hub, run, pattern, said, number):
+    process = subprocess.Popen(
+        command("--run", str(run), "--repo", REPO),
+        env=user_environment(hub.url, run.parent / "home"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+    def interrupt(request):
+        if re.match(pattern, f"{request.method} {request.path}") and process.poll() is None:
+            process.send_signal(number)
+            process.wait(timeout=60)  # no answer: it must not wait for one
+
+    hub.before = interrupt
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert told.count(b"\n") == 1
+    assert said in told
+    hub.before = lambda request: None
+    assert publish(hub, run)[0] == 0
+
+
 def test_a_run_folder_that_cannot_be_written_is_told_before_the_first_byte(hub, run):
     (run / "hub").write_text("a file where a folder is to be")
     with pytest.raises(UserError, match=r"gsm8k-1b/hub, where the card .* cannot be written"):
@@ -166,5 +197,24 @@ def test_a_hub_that_is_not_there(tmp_path):
     run = run_folders.write_full_run(tmp_path / "run")
     result = cli("http://127.0.0.1:9", "--run", str(run), "--repo", "alice/m", home=tmp_path)
     assert result.returncode == 2
+    assert result.stderr.count(b"\n") == 1
     assert b"could not be reached or broke off, twice" in result.stderr
-    assert b"Traceback" not in result.stderr
+    assert b"Look at the network, then run the same command again" in result.stderr
+    assert b"uploaded" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        pytest.param("", b"the Hub was not asked: no Hugging Face token", id="no-token"),
+        pytest.param("hf_" + "x" * 30, b"the Hub was not asked: asking whose", id="no-network"),
+    ],
+)
+def test_a_dry_run_needs_no_hub(tmp_path, token, said):
+    run = run_folders.write_full_run(tmp_path / "run")
+    words = ("--run", str(run), "--repo", "alice/m", "--dry-run")
+    result = cli("http://127.0.0.1:9", *words, home=tmp_path, token=token)
+    assert result.returncode == 0
+    assert said in result.stdout
+    assert b"dry run: nothing was written" in result.stdout
+    assert result.stderr == b""

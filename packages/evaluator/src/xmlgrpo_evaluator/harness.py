@@ -13,6 +13,7 @@ from xmlgrpo_evaluator.answered import EngineUse
 from xmlgrpo_evaluator.models import Model
 from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.hub_log import quiet_retries
 
 DEFAULT_BATCH = 16
 """Replies that transformers' `generate` writes at once, unless the user says otherwise."""
@@ -22,6 +23,7 @@ def quieten() -> None:
     """Leave the screen to our own lines; `LMEVAL_LOG_LEVEL` brings lm-eval's back."""
     logging.getLogger("lm_eval").setLevel(os.environ.get("LMEVAL_LOG_LEVEL", "ERROR"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    quiet_retries()
     import datasets
     import transformers
 

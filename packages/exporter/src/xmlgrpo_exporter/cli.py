@@ -6,7 +6,6 @@ Those modules import nothing heavy at the top, so that `--help` answers at once.
 """
 
 import argparse
-import signal
 from collections.abc import Callable
 from importlib import import_module
 from typing import cast
@@ -35,8 +34,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point of the console script."""
     let_threads_sleep()
-    # ended from outside, end as by Ctrl-C: children are stopped and half-written files removed
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_command(_run)
 
 

@@ -1,5 +1,6 @@
 """What an evaluation of a run's models would record of their bytes, were it to run now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,17 @@ class Contents:
 
     def content(self, label: str) -> str | None:
         """The digest of all files of a model; None where they cannot be named here."""
-        places = self._places(label)
-        if places is None:
-            return None
-        source, adapter = places
-        tokenizer = source if label == "merged" else self.run.adapter
-        return content_digest(model_files(source, adapter=adapter, tokenizer=tokenizer))
+        return content_digest(self.files([label]))
+
+    def files(self, labels: Iterable[str]) -> list[Path]:
+        """The files that models' replies depend on; none of a model that is not here."""
+        found: list[Path] = []
+        for label in labels:
+            if (places := self._places(label)) is not None:
+                source, adapter = places
+                tokenizer = source if label == "merged" else self.run.adapter
+                found += model_files(source, adapter=adapter, tokenizer=tokenizer)
+        return found
 
     def weights(self, label: str) -> str | None:
         """The digest of the ends of its weights, which is what older results hold."""

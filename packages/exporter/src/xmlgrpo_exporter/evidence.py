@@ -93,6 +93,11 @@ def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
     return problems
 
 
+def measured_labels(results: RunResults) -> set[str]:
+    """The labels of the models that the evaluations are of."""
+    return {str(label) for file in results.evals if (label := file.at("/label")) is not None}
+
+
 def _evaluation_problems(run: RunFolder, base: BaseModel, results: RunResults) -> list[str]:
     contents = Contents(run, base)
     return [

@@ -1,12 +1,13 @@
 """Which bytes?  The hash of a model folder, so that an artefact names its source."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from xmlgrpo_rewards.content import file_sha256
+from xmlgrpo_rewards.content import OnBytes, file_sha256
 from xmlgrpo_rollout.progress import Stage
 
 MODEL_FILES = ("*.safetensors", "*config.json", "tokenizer*", "*.jinja")
@@ -29,6 +30,14 @@ def hash_ahead(files: Iterable[Path], console: Console, words: str = "hashing") 
     """Hash files behind a bar; whoever asks for their hashes afterwards is answered at once."""
     files = sorted(set(files))
     total = sum(path.stat().st_size for path in files)
+    with byte_stage(console, words, total) as on_bytes:
+        for path in files:
+            file_sha256(path, on_bytes)
+
+
+@contextmanager
+def byte_stage(console: Console, words: str, total: int) -> Iterator[OnBytes]:
+    """A stage that is told how many more bytes have been read."""
     with Stage(console, words, total=total, unit="bytes") as stage:
         done = 0
 
@@ -37,5 +46,4 @@ def hash_ahead(files: Iterable[Path], console: Console, words: str = "hashing") 
             done += count
             stage.update(done)
 
-        for path in files:
-            file_sha256(path, on_bytes)
+        yield on_bytes

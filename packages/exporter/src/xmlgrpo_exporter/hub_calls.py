@@ -50,32 +50,38 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def ask(doing: str, call: Callable[[], T]) -> T:
+class NotAskedError(UserError):
+    """The Hub could not be asked at all: no token, or no way there."""
+
+
+def ask(doing: str, call: Callable[[], T], *, sent: bool = False) -> T:
     """Call the Hub; once more after `WAIT_S` seconds when it was overloaded or out of reach.
 
     Args:
         doing: what is being done, for the error: `creating the repository`.
         call: the request or requests; safe to repeat.
+        sent: something has been sent there by now, and is kept.
 
     Raises:
+        NotAskedError: there is no token, or the Hub cannot be reached.
         UserError: the Hub refuses, or failed twice.
     """
     try:
         return call()
     except OfflineModeIsEnabled:
-        raise UserError(
+        raise NotAskedError(
             f"{doing}: HF_HUB_OFFLINE is set, so nothing may be asked of the Hub; unset it"
         ) from None
     except LocalTokenNotFoundError:
         raise no_token() from None
     except HUB_ERRORS as error:
         if not _is_transient(error):
-            raise _in_words(doing, error) from error
+            raise _in_words(doing, error, sent=sent) from error
     time.sleep(WAIT_S)
     try:
         return call()
     except HUB_ERRORS as error:
-        raise _in_words(doing, error) from error
+        raise _in_words(doing, error, sent=sent) from error
 
 
 def status_of(error: BaseException) -> int | None:
@@ -88,9 +94,9 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def no_token() -> UserError:
+def no_token() -> NotAskedError:
     """There is no token to publish with."""
-    return UserError(
+    return NotAskedError(
         "no Hugging Face token: set HF_TOKEN in the environment or run `hf auth login` (a token "
         "with write permission, from https://huggingface.co/settings/tokens)"
     )
@@ -112,17 +118,19 @@ def _may_be_xet(error: Exception) -> bool:
     return not isinstance(error, NETWORK_ERROR | json.JSONDecodeError)
 
 
-def _in_words(doing: str, error: Exception) -> UserError:
+def _in_words(doing: str, error: Exception, *, sent: bool) -> UserError:
     status = status_of(error)
     said = _what_it_said(error)
     if status is None or status in TRANSIENT:
         happened = f"answered {status}" if status else "could not be reached or broke off"
-        todo = (
-            "What was uploaded is kept there: run the same command again, and only the rest goes up"
-        )
-        if _may_be_xet(error):
+        todo = f"{'Wait a little' if status else 'Look at the network'}, then "
+        if sent:
+            todo = "What was uploaded is kept there, and only the rest goes up: "
+        todo += "run the same command again"
+        if sent and _may_be_xet(error):
             todo += ". If it is always so with the contents of files, try HF_HUB_DISABLE_XET=1"
-        return UserError(f"{doing}: the Hub {happened}, twice ({said}). {todo}")
+        kind = UserError if status else NotAskedError
+        return kind(f"{doing}: the Hub {happened}, twice ({said}). {todo}")
     todo = {
         401: "The token is wrong or has expired: make a new one, then set HF_TOKEN or log in again",
         403: "The token may not do this: it needs write permission for this owner",

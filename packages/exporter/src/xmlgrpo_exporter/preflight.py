@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, get_token
 
-from xmlgrpo_exporter.hub_calls import no_token
+from xmlgrpo_exporter.hub_calls import NotAskedError, no_token
 from xmlgrpo_exporter.publish import READ_BACK_BYTES
 from xmlgrpo_exporter.remote import DEFAULT_BRANCH, Account, Remote, read_account, read_remote
 from xmlgrpo_exporter.upload_plan import Plan
@@ -31,10 +31,12 @@ class Findings:
     Attributes:
         remote: the repository as it is; None when the Hub could not say.
         problems: why nothing may be sent, each with what to do.
+        not_asked: why the Hub could not be asked, with what to do; empty where it was.
     """
 
     remote: Remote | None
     problems: tuple[str, ...]
+    not_asked: str = ""
 
     def also(self, *problems: str) -> "Findings":
         """These findings with more problems."""
@@ -46,11 +48,12 @@ class Findings:
         Raises:
             UserError: there is at least one; the message holds them all.
         """
-        if len(self.problems) == 1:
-            raise UserError(f"nothing was published: {self.problems[0]}")
-        if self.problems or self.remote is None:
-            lines = "".join(f"\n  - {problem}" for problem in self.problems)
-            raise UserError(f"nothing was published, for {len(self.problems)} reasons:{lines}")
+        reasons = [*filter(None, [self.not_asked]), *self.problems]
+        if len(reasons) == 1:
+            raise UserError(f"nothing was published: {reasons[0]}")
+        if reasons or self.remote is None:
+            lines = "".join(f"\n  - {reason}" for reason in reasons)
+            raise UserError(f"nothing was published, for {len(reasons)} reasons:{lines}")
         return self.remote
 
 
@@ -59,16 +62,18 @@ def look(api: HfApi, repo: str, revision: str, *, public: bool) -> Findings:
 
     A Hub that cannot be asked is a finding as well, not an exception: a dry run shows the rest.
     """
-    problems = []
+    problems, not_asked = [], ""
     remote = None
     try:
         _require_token(api)
         problems += _account_problems(read_account(api), repo)
         remote = read_remote(api, repo, revision)
         problems += _visibility_problems(remote, repo, public=public)
+    except NotAskedError as error:
+        not_asked = str(error)
     except UserError as error:
         problems.append(str(error))
-    return Findings(remote, tuple(problems))
+    return Findings(remote, tuple(problems), not_asked)
 
 
 def plan_problems(plan: Plan, remote: Remote | None, repo: str, *, prune: bool) -> list[str]:

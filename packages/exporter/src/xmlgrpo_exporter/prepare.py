@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from xmlgrpo_exporter.artefacts import Artefact, choose, find_artefacts
 from xmlgrpo_exporter.base_model import BaseModel, find_base
 from xmlgrpo_exporter.card import render_card
 from xmlgrpo_exporter.card_metadata import eval_results_file
+from xmlgrpo_exporter.fingerprint import byte_stage
 from xmlgrpo_exporter.licence import Licence, Lookup, find_licence
 from xmlgrpo_exporter.published_text import published_config, to_bytes
 from xmlgrpo_exporter.run_results import RunResults, published_bytes, read_results
@@ -72,6 +75,7 @@ def prepare(
     wanted: Wanted,
     secrets: Sequence[bytes],
     look_up: Lookup,
+    console: Console,
 ) -> Prepared:
     """Read the run, choose the files, hash them, write the card; nothing is changed or sent.
 
@@ -79,6 +83,7 @@ def prepare(
         wanted: what the user asked for.
         secrets: values that must not be in any file.
         look_up: gives the metadata of a Hub model's card.
+        console: shows how far it is.
 
     Raises:
         UserError: nothing to publish, an artefact is incomplete or damaged, a file holds a secret.
@@ -93,7 +98,7 @@ def prepare(
     artefacts = choose(RunFolder(wanted.root), found, wanted.what, with_base=with_base)
     files = sorted(
         [
-            *_artefact_files(artefacts, base, secrets),
+            *_artefact_files(artefacts, base, secrets, console),
             *_result_files(results, secrets),
             *_licence_files(licence, secrets),
         ],
@@ -117,16 +122,19 @@ def _artefact_files(
     artefacts: Sequence[Artefact],
     base: BaseModel,
     secrets: Sequence[bytes],
+    console: Console,
 ) -> list[PlannedFile]:
     names = {artefact.name for artefact in artefacts}
+    chosen = [(artefact, path) for artefact in artefacts for path in artefact.files.go]
     planned = []
-    for artefact in artefacts:
-        for path in artefact.files.go:
+    total = sum(path.stat().st_size for _, path in chosen)
+    with byte_stage(console, "reading and hashing", total) as on_bytes:
+        for artefact, path in chosen:
             check_weights(path)
             target = target_of(artefact, path, alone="merged" not in names)
             text = _mended(path, base)
             planned.append(
-                plan_path(target, kind_of(path), path, secrets)
+                plan_path(target, kind_of(path), path, secrets, on_bytes)
                 if text is None
                 else plan_bytes(target, kind_of(path), text, secrets)
             )

@@ -6,11 +6,16 @@ what is tagged is known to be whole.
 """
 
 import hashlib
+import os
+import signal
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from huggingface_hub import (
     CommitInfo,
@@ -18,14 +23,21 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
 )
+from huggingface_hub.utils.tqdm import disable_progress_bars
+from rich.console import Console
+from rich.markup import escape
 
 from xmlgrpo_exporter.hub_calls import ask
+from xmlgrpo_exporter.number_format import size
 from xmlgrpo_exporter.remote import DEFAULT_BRANCH, Remote, RemoteFile, list_files
 from xmlgrpo_exporter.upload_plan import Plan, PlannedFile
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, tell
+from xmlgrpo_rollout.progress import Stage
+from xmlgrpo_rollout.say import say
 
 READ_BACK_BYTES = 32 * 2**20  # larger files are compared by the hash that the Hub computed
 PIECE_BYTES = 2**20
+GO_ON = "the same command does the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ def publish(
     remote: Remote,
     *,
     prune: Sequence[str],
-    say: Callable[[str], None],
+    console: Console,
 ) -> Receipt:
     """Publish the planned files.
 
@@ -65,42 +77,71 @@ def publish(
         remote: how the repository looked in the preflight; the commit is refused by the Hub when
             the branch has moved since.
         prune: paths to delete in the same commit.
-        say: told what is being done, a line each.
+        console: shows what is being done.
 
     Raises:
         UserError: the Hub refuses or fails, the repository is not private, or what it holds
             afterwards is not what was sent.
     """
     if not remote.exists:
-        say(f"creating {to.repo}, {'private' if to.private else 'public'}")
+        say(console, escape(f"creating {to.repo}, {'private' if to.private else 'public'}"))
         ask(
             "creating the repository",
             lambda: api.create_repo(to.repo, private=to.private, exist_ok=True),
         )
     _require_visibility(api, to)
     if to.revision != DEFAULT_BRANCH and remote.head is None:
-        say(f"creating the branch {to.revision}")
+        say(console, escape(f"creating the branch {to.revision}"))
         ask(
             "creating the branch",
             lambda: api.create_branch(to.repo, branch=to.revision, exist_ok=True),
         )
     before = ask("reading the branch", lambda: api.model_info(to.repo, revision=to.revision)).sha
-    say(f"uploading {len(plan.files)} files to {to.repo}@{to.revision}")
-    commit = ask("uploading", lambda: _commit(api, plan, to, remote.head or before, prune))
-    say("reading back and comparing")
-    compare(api, plan, to.repo, commit.oid)
-    tag = f"xmlgrpo-{plan.digest[:12]}"
-    ask(
-        "tagging",
-        lambda: api.create_tag(to.repo, tag=tag, revision=commit.oid, exist_ok=True),
-    )
+    amount = f"{len(plan.files)} files, {size(plan.size)}"
+    say(console, escape(f"uploading {amount}, to {to.repo}@{to.revision}"))
+    with (
+        leave_on_interrupt(f"what was uploaded is kept there; {GO_ON}"),
+        # on a terminal the client draws bars of its own, a file each
+        Stage(Console(quiet=True) if console.is_interactive else console, f"uploading {amount}"),
+    ):
+        parent = remote.head or before
+        commit = ask("uploading", lambda: _commit(api, plan, to, parent, prune), sent=True)
+    with kept_on_interrupt(f"everything is there, and not yet compared and tagged; {GO_ON}"):
+        compare(api, plan, to.repo, commit.oid, console)
+        tag = f"xmlgrpo-{plan.digest[:12]}"
+        ask(
+            "tagging",
+            lambda: api.create_tag(to.repo, tag=tag, revision=commit.oid, exist_ok=True),
+            sent=True,
+        )
     url = f"{api.endpoint}/{to.repo}"
     if to.revision != DEFAULT_BRANCH:
         url += f"/tree/{to.revision}"
     return Receipt(url, commit.oid, tag, unchanged=commit.oid == before)
 
 
-def compare(api: HfApi, plan: Plan, repo: str, commit: str) -> None:
+@contextmanager
+def leave_on_interrupt(said: str) -> Iterator[None]:
+    """Ctrl-C in this block ends the process at once, saying what is kept.
+
+    The client sends files in threads that Python waits for at its end: gigabytes later.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # below the client's bars
+        tell(f"{'terminated' if number == signal.SIGTERM else 'interrupted'}: {said}")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def compare(api: HfApi, plan: Plan, repo: str, commit: str, console: Console) -> None:
     """Compare what the repository holds at a commit with what was planned.
 
     Every file by size and by the Hub's hash of it; files up to `READ_BACK_BYTES` are downloaded
@@ -109,13 +150,18 @@ def compare(api: HfApi, plan: Plan, repo: str, commit: str) -> None:
     Raises:
         UserError: something differs.
     """
-    held = ask("reading back", lambda: list_files(api, repo, commit))
+    held = ask("reading back", lambda: list_files(api, repo, commit), sent=True)
     wrong = [file.target for file in plan.files if not _same(file, held.get(file.target))]
-    for file in plan.files:
-        if file.size <= READ_BACK_BYTES and file.target not in wrong:
-            content = ask(f"reading {file.target} back", partial(_sha256, api, repo, commit, file))
-            if content != file.sha256:
+    small = [
+        file for file in plan.files if file.size <= READ_BACK_BYTES and file.target not in wrong
+    ]
+    shown = Stage(console, "reading back, comparing", total=len(small), unit="files")
+    with disable_progress_bars(), shown as stage:
+        for done, file in enumerate(small, 1):
+            read = partial(_sha256, api, repo, commit, file)
+            if ask(f"reading {file.target} back", read, sent=True) != file.sha256:
                 wrong.append(file.target)
+            stage.update(done)
     if wrong:
         raise UserError(
             f"{repo} at {commit[:12]} does not hold what was sent: {', '.join(wrong)} differ. It "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xmlgrpo_exporter.artefacts import Artefact
 from xmlgrpo_exporter.token_guard import SecretSearch
+from xmlgrpo_rewards.content import OnBytes
 from xmlgrpo_rewards.errors import UserError
 
 PIECE_BYTES = 8 * 2**20
@@ -84,6 +85,7 @@ def plan_path(
     kind: str,
     path: Path,
     secrets: Sequence[bytes],
+    on_bytes: OnBytes = lambda _count: None,
 ) -> PlannedFile:
     """Plan a file on disk: hash it and look for secrets in the same pass.
 
@@ -92,6 +94,7 @@ def plan_path(
         kind: what it is.
         path: the file.
         secrets: values that must not be in it.
+        on_bytes: told how many more bytes have been read.
 
     Raises:
         UserError: the file holds a secret or something of the form of a Hub token.
@@ -102,6 +105,7 @@ def plan_path(
             digest.update(piece)
             search.feed(piece)
             size += len(piece)
+            on_bytes(len(piece))
     _refuse_secret(search, str(path))
     return PlannedFile(target, kind, path, size, digest.hexdigest())
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from xmlgrpo_rollout.hub_log import quiet_retries
 from xmlgrpo_rollout.progress import Stage
 
 PIPE_WIDTH = 118  # columns, where there is no terminal to ask
@@ -34,6 +35,7 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
     for name in ("trl", "peft", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_retries()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
 

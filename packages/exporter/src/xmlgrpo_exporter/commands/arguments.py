@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.hub_log import quiet_retries
 from xmlgrpo_rollout.progress import Stage
 
 DEFAULT_PROMPTS = 16
@@ -66,6 +67,7 @@ def console() -> Console:
 
 def load_libraries(console: Console, *needed: str) -> None:
     """Import what takes long to import, and take transformers' bars away: a stage has one, ours."""
+    quiet_retries()
     with Stage(console, "loading the libraries"):
         for name in ("transformers.models.auto.modeling_auto", *needed):
             import_module(name)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from xmlgrpo_exporter.commands.arguments import console as make_console
-from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError
+from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError, kept_on_interrupt
 from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_json, write_text
+from xmlgrpo_rollout.hub_log import quiet_retries
+from xmlgrpo_rollout.progress import Stage
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -64,9 +66,10 @@ def command(arguments: argparse.Namespace) -> int:
     """Publish, or with --dry-run show what would be published."""
     console = make_console()
     _set_up_client(console)
-    from huggingface_hub import HfApi
+    with kept_on_interrupt("nothing was uploaded"):
+        from huggingface_hub import HfApi
 
-    return push(arguments, HfApi(), console)
+        return push(arguments, HfApi(), console)
 
 
 def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int:
@@ -80,8 +83,9 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     from xmlgrpo_exporter.artefacts import parse_what
     from xmlgrpo_exporter.base_model import check_base_id
     from xmlgrpo_exporter.contents import Contents
-    from xmlgrpo_exporter.evidence import cautions, evidence_problems
-    from xmlgrpo_exporter.gates import gate_problems
+    from xmlgrpo_exporter.evidence import cautions, evidence_problems, measured_labels
+    from xmlgrpo_exporter.fingerprint import hash_ahead
+    from xmlgrpo_exporter.gates import gate_problems, published_labels
     from xmlgrpo_exporter.preflight import check_names, leftovers, look, plan_problems
     from xmlgrpo_exporter.prepare import Wanted, prepare
     from xmlgrpo_exporter.publish import Destination, publish
@@ -93,7 +97,8 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     what = parse_what(arguments.what)
     check_base_id(arguments.base_id)
     run = find_run(arguments.run)
-    found = look(api, repo, revision, public=arguments.public)
+    with Stage(console, f"looking at {repo}"):
+        found = look(api, repo, revision, public=arguments.public)
     if not arguments.dry_run:
         found.require_none()  # before gigabytes are hashed
     wanted = Wanted(
@@ -105,16 +110,16 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         private=not arguments.public,
         base_id=arguments.base_id,
     )
-    with console.status("reading and hashing the files"):
-        prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api))
+    prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api), console)
     results, files = prepared.results, prepared.plan.files
-    with console.status("comparing the files with those that the results are of"):
-        content = Contents(run, prepared.base).content
-        found = found.also(
-            *gate_problems(run, results, files, content, ungated=arguments.ungated),
-            *evidence_problems(run, prepared.base, results),
-            *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
-        )
+    contents = Contents(run, prepared.base)
+    labels = {*measured_labels(results), *published_labels(file.target for file in files)}
+    hash_ahead(contents.files(labels), console, "comparing with the results")
+    found = found.also(
+        *gate_problems(run, results, files, contents.content, ungated=arguments.ungated),
+        *evidence_problems(run, prepared.base, results),
+        *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
+    )
     for caution in cautions(run, prepared.base, results, files):
         _say(console, f"caution: {caution}")
     prune = leftovers(found.remote, prepared.plan) if arguments.prune else ()
@@ -128,12 +133,12 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         Destination(repo, revision, wanted.private),
         remote,
         prune=prune,
-        say=console.print,
+        console=console,
     )
     how = "was up to date" if receipt.unchanged else "published"
     who = "private" if wanted.private else "public"
-    console.print(f"{how}, compared and tagged {receipt.tag}, {who}:")
-    console.print(receipt.url)
+    _say(console, f"{how}, compared and tagged {receipt.tag}, {who}:")
+    _say(console, receipt.url)
     write_json(run.hub / "pushed.json", _record(wanted, prepared, receipt))
     return 0
 
@@ -155,9 +160,11 @@ def _set_up_client(console: "Console") -> None:
     """Settings that the client reads when it is imported, unless the user chose them.
 
     Plain LFS on hubs other than huggingface.co: the client takes Xet wherever hf_xet is installed,
-    and does not fall back where the hub has none.  No bars in a pipe.
+    and does not fall back where the hub has none.  No bars in a pipe, and one line about a hub that
+    does not answer.
     """
-    if not sys.stderr.isatty():
+    quiet_retries()
+    if not (sys.stderr.isatty() and console.is_interactive):
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB).rstrip("/")
     url = urlsplit(endpoint)
@@ -177,7 +184,10 @@ def _show(
     prune: Sequence[str],
     found: "Findings",
 ) -> int:
-    """Print the dry run; exit code 2 when publishing would be refused."""
+    """Print the dry run; exit code 2 when publishing would be refused.
+
+    A Hub that could not be asked is told, and refuses nothing: a dry run is for what lies here.
+    """
     from xmlgrpo_exporter.number_format import size
 
     plan = prepared.plan
@@ -193,6 +203,7 @@ def _show(
         ("deleted there", prune),
         ("stays here", plan.stay),
         ("would be refused", found.problems),
+        ("the Hub was not asked", filter(None, [found.not_asked])),
     ):
         for name in names:
             _say(console, f"{words}: {name}")
