@@ -3,9 +3,10 @@
 # ruff: noqa: PLC0415  # torch and transformers only where a model is built
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from rich.console import Console
 
 from xmlgrpo_exporter.converter import convert, find_converter
 from xmlgrpo_exporter.staging import stage
@@ -42,9 +43,9 @@ def build_model(scratch: Path, texts: Sequence[str], outtype: str) -> Path:
     _build_weights(folder, silent)
     (scratch / "staged").mkdir()
     out = scratch / f"random-270m-{outtype}.gguf"
-    tree = find_converter(lambda line: print(line, file=sys.stderr))
+    tree = find_converter(Console(stderr=True))
     staged = stage(folder, scratch / "staged", prompts_bring_bos=True)
-    convert(tree, staged, out, outtype=outtype, name="random", on_poll=lambda: None)
+    convert(tree, staged, out, outtype=outtype, name="random")
     return out
 
 
