@@ -1,10 +1,14 @@
 """The card: its numbers come from published files, and change when those do."""
 
+import ast
 import json
+import re
+import shlex
 
 import pytest
 
 from xmlgrpo_exporter import number_format
+from xmlgrpo_exporter.card import QUESTION
 from xmlgrpo_exporter.figures import (
     Figure,
     Missing,
@@ -27,6 +31,37 @@ def run(tmp_path):
     run = run_folders.write_full_run(tmp_path / "gsm8k-1b")
     write_evaluation(run)
     return run
+
+
+class Capitals:
+    """A task whose words are its own, in a language of its own."""
+
+    def __init__(self, system: str) -> None:
+        self.system = system
+
+    def messages(self, question: str) -> list[dict[str, str]]:
+        told = [{"role": "system", "content": self.system}] if self.system else []
+        return [*told, {"role": "user", "content": f"问题：{question} 🦙"}]
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param('Say "why", then\nname <answer> it\'s the capital.', id="own-system-prompt"),
+        pytest.param("", id="no-system-prompt"),
+    ],
+)
+def test_the_card_asks_as_the_runs_task_does(run, monkeypatch, system):
+    task = Capitals(system)
+    monkeypatch.setattr("xmlgrpo_rewards.task.get_task", lambda name: {"capitals": task}[name])
+    manifest = json.loads((run / "manifest.json").read_text())
+    write_json(run / "manifest.json", {**manifest, "task": "capitals"})
+    card = prepared(run).card
+    literals = re.findall(r"^chat = (\[.*?^\])$", card, re.DOTALL | re.MULTILINE)
+    assert [ast.literal_eval(literal) for literal in literals] == 2 * [task.messages(QUESTION)]
+    assert ("with this system prompt" in card) is bool(system)
+    line = re.search(r"^llama-cli -m .*?(?=^```)", card, re.DOTALL | re.MULTILINE)[0]
+    assert shlex.split(line)[3:] == ["--temp", "0", *(["-sys", system] if system else [])]
 
 
 def test_every_number_on_the_card_is_the_number_in_its_file(run):

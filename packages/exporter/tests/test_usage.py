@@ -1,6 +1,13 @@
 """How to run the file elsewhere."""
 
-from xmlgrpo_exporter.usage import ollama_template
+import shlex
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_exporter.usage import llama_cpp_line, ollama_line, ollama_template
+
+QUESTION = "Tom's book costs $3. What does he pay for 2?"
 
 
 def test_ollama_template_is_read_off_the_model_s_own():
@@ -19,3 +26,42 @@ def test_ollama_template_is_read_off_the_model_s_own():
         "{{ else }}<start_of_turn>user\n{{ end }}"
         "{{ .Prompt }}<end_of_turn>\n<start_of_turn>model\n{{ .Response }}<end_of_turn>\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "chat", "words"),
+    [
+        pytest.param(
+            "Reply:\n<answer>\n</answer>",
+            True,
+            "llama-cli -m {file} --jinja --single-turn --temp 0 --system-prompt {system} --prompt",
+            id="chat",
+        ),
+        pytest.param(
+            "",
+            True,
+            "llama-cli -m {file} --jinja --single-turn --temp 0 --prompt",
+            id="chat-without-system",
+        ),
+        pytest.param(
+            "", False, "llama-completion -m {file} -no-cnv --temp 0 --prompt", id="plain-text"
+        ),
+    ],
+)
+def test_the_line_for_llama_cpp_is_pasted_as_it_stands_and_fits(system, chat, words):
+    file = "outputs/my run/gguf/tiny-q8_0.gguf"
+    line = llama_cpp_line(file, system, QUESTION, chat=chat)
+    assert max(map(len, line.splitlines())) <= 80
+    expected = [word.format(file=file, system=system) for word in words.split()]
+    assert shlex.split(line.replace("\\\n", " ")) == [*expected, QUESTION]
+
+
+def test_the_line_for_ollama_is_pasted_as_it_stands_and_fits():
+    line = ollama_line(Path("outputs/my run/gguf"), "tiny-q8_0.gguf", QUESTION)
+    assert max(map(len, line.splitlines())) <= 80
+    commands = [shlex.split(part) for part in line.split("&&")]
+    assert commands == [
+        ["cd", "outputs/my run/gguf"],
+        ["ollama", "create", "tiny-q8_0", "-f", "tiny-q8_0.Modelfile"],
+        ["ollama", "run", "tiny-q8_0", QUESTION],
+    ]

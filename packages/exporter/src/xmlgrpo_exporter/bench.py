@@ -55,6 +55,14 @@ class Bench:
         bos = self.reference.tokenizer.bos_token_id
         return bos is not None and self.ids[0][:1] == [bos]
 
+    @property
+    def example(self) -> str:
+        """The shortest of what was asked, for a command that is to be pasted."""
+        count = len(self.replies)
+        bos = self.reference.tokenizer.bos_token or ""
+        asked = [chat[-1]["content"] for chat in self.chats[:count]]
+        return min(asked or [text.removeprefix(bos) for text in self.texts[:count]], key=len)
+
     def spare(self) -> list[list[int]]:
         """Prompts that no gate looks at, to calibrate with."""
         return self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]

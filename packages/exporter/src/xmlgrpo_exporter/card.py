@@ -19,6 +19,7 @@ from xmlgrpo_exporter.card_result_tables import (
     shown_rungs,
 )
 from xmlgrpo_exporter.card_run_tables import file_table, training_table
+from xmlgrpo_exporter.conversations import conversations
 from xmlgrpo_exporter.figures import (
     NUMBER,
     Code,
@@ -38,8 +39,10 @@ from xmlgrpo_exporter.quant_types import FILE_TYPES
 from xmlgrpo_exporter.remote import DEFAULT_BRANCH
 from xmlgrpo_exporter.run_results import RunResults
 from xmlgrpo_exporter.subject import Subject
-from xmlgrpo_rewards.reply import SYSTEM
+from xmlgrpo_exporter.usage import system_of
+from xmlgrpo_rewards.errors import UserError
 
+QUESTION = "your question"
 REVISION = re.compile(r"[\w./-]+")  # what can stand in a line of code without saying more
 
 
@@ -82,6 +85,8 @@ def render_card(subject: Subject, results: RunResults) -> str:
 
 def _context(subject: Subject, results: RunResults) -> dict[str, object]:
     base, licence, manifest = subject.base, subject.licence, results.manifest
+    chat = _chat(manifest and manifest.at("/task"))
+    system = system_of(chat)
     published = published_labels(file.target for file in subject.files if file.kind == "weights")
     return {
         "title": _thing(PurePosixPath(subject.repo).name),
@@ -98,9 +103,9 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "adapter_folder": subject.holds("adapter/adapter_config.json"),
         "merged": subject.has_merged,
         "ggufs": [_gguf(subject, file) for file in subject.ggufs],
-        "system_prompt": Code(SYSTEM),
-        "system_literal": Code(json.dumps(SYSTEM)),
-        "system_shell": Code(shlex.quote(SYSTEM)),
+        "system_prompt": Code(system) if system else None,
+        "system_shell": Code(shlex.quote(system)),
+        "chat_literal": Code(json.dumps(chat, indent=4, ensure_ascii=False)),
         "holdout": manifest and holdout_table(manifest),
         "training": manifest and training_table(manifest, results.config),
         "evals": _evaluations(results),
@@ -123,6 +128,14 @@ def _context(subject: Subject, results: RunResults) -> dict[str, object]:
         "gemma_terms": Code(GEMMA_TERMS),
         "gemma_policy": Code(GEMMA_POLICY),
     }
+
+
+def _chat(task: object) -> list[dict[str, str]]:
+    """How the run's task asks; the plain reply format where it is not known or not installed."""
+    try:
+        return conversations([QUESTION], str(task) if task else None)[0]
+    except UserError:
+        return conversations([QUESTION], None)[0]
 
 
 def _evaluations(results: RunResults) -> list[_Evaluation]:

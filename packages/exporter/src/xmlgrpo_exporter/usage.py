@@ -71,7 +71,7 @@ def modelfile(file: str, tokenizer: Any, stop_ids: tuple[int, ...], system: str)
     )
 
 
-def llama_cpp_line(file: str, system: str, *, chat: bool) -> str:
+def llama_cpp_line(file: str, system: str, question: str, *, chat: bool) -> str:
     """A command that asks the file one question with llama.cpp's own program.
 
     In lines that fit a terminal, to be pasted as they stand.
@@ -79,28 +79,24 @@ def llama_cpp_line(file: str, system: str, *, chat: bool) -> str:
     Args:
         file: path of the GGUF.
         system: the system message that training used; may be empty.
+        question: what the user asks; of a file without a chat template, the text to continue.
         chat: whether the file has a chat template; else it continues the text.
     """
-    file = shlex.quote(file)
+    file, prompt = shlex.quote(file), f"--prompt {shlex.quote(question)}"
     if not chat:
-        parts = [f"llama-completion -m {file}", "-no-cnv --temp 0 --prompt 'Three weeks are'"]
+        parts = [f"llama-completion -m {file}", "-no-cnv --temp 0", prompt]
     else:
         told = [f"--system-prompt {shlex.quote(system)}"] if system else []
-        parts = [
-            f"llama-cli -m {file}",
-            "--jinja --single-turn --temp 0",
-            *told,
-            "--prompt 'How many days are in three weeks?'",
-        ]
+        parts = [f"llama-cli -m {file}", "--jinja --single-turn --temp 0", *told, prompt]
     return " \\\n  ".join(parts)
 
 
-def ollama_line(folder: Path, file: str) -> str:
+def ollama_line(folder: Path, file: str, question: str) -> str:
     """Commands that make a model of a GGUF in this folder, by its Modelfile, and ask it."""
     name = shlex.quote(file.removesuffix(".gguf"))
     return (
         f"cd {shlex.quote(str(folder))} &&\n  ollama create {name} -f {name}.Modelfile &&\n"
-        f"  ollama run {name} 'How many days are in three weeks?'"
+        f"  ollama run {name} {shlex.quote(question)}"
     )
 
 

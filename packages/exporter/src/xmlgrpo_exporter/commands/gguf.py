@@ -187,9 +187,10 @@ def _make(
             check_command.show(check, console)
     good = [check.file for check in checks if check.passed]
     if good:
-        line = llama_cpp_line(str(plan.out / good[0]), system, chat=bool(bench.chats))
+        asked = bench.example
+        line = llama_cpp_line(str(plan.out / good[0]), system, asked, chat=bool(bench.chats))
         console.print(f"\nwith llama.cpp:\n{line}", markup=False)
-        console.print(f"with Ollama:\n{ollama_line(plan.out, good[0])}", markup=False)
+        console.print(f"with Ollama:\n{ollama_line(plan.out, good[0], asked)}", markup=False)
     return 0 if len(good) == len(checks) else EXIT_GATE_FAILED
 
 
