@@ -1,8 +1,10 @@
 import copy
 import io
 import json
+import re
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from xmlgrpo_evaluator.compare import compare_results, show, table_rows, verdict
@@ -87,6 +89,21 @@ def test_what_is_less_than_comparable_is_said(change, caution):
     change(second)
     [said] = compare_results(first, second)["cautions"]
     assert caution in said
+
+
+@pytest.mark.parametrize("labels", [("base", "tuned"), ("google--gemma-3-1b-it", "sums-q4_k_m")])
+def test_a_screen_of_80_columns_gets_every_difference_whole(labels):
+    first, second = (result(label, [n % 2 == 0 for n in range(500)]) for label in labels)
+    compared = compare_results(first, second)
+    for task in compared["tasks"].values():
+        for metric in task["metrics"].values():
+            metric["difference"] = {"value": -1.0, "low": -1.0, "high": -0.999}
+    out = io.StringIO()
+    show(compared, Console(file=out, width=80, force_terminal=True, no_color=True))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert "…" not in "\n".join(lines)
+    assert any("-100.0% [-100.0%, -99.9%]" in line for line in lines)
 
 
 def test_markup_and_control_characters_of_a_reply_are_shown_as_text():

@@ -1,15 +1,18 @@
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from xmlgrpo_evaluator.cli import _main
 from xmlgrpo_evaluator.ladder import climb
+from xmlgrpo_evaluator.ladder_view import cells, show
 from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_evaluator.subject import subject_of
@@ -93,6 +96,20 @@ def test_a_rung_names_the_bytes_that_it_was_measured_on(evaluated):
         tokenizer = source if source.is_dir() else adapter
         assert contents[label] == content_digest(model_files(source, tokenizer=tokenizer))
     assert len(set(contents.values())) == len(contents)
+
+
+def test_a_screen_of_80_columns_gets_two_tables_and_every_figure(evaluated):
+    _, ladder, _ = climbed(evaluated)
+    out = io.StringIO()
+    show(ladder, Console(file=out, width=80, force_terminal=True, no_color=True))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    shown = "\n".join(lines)
+    assert "…" not in shown
+    for rung in ladder["rungs"]:
+        for figure in cells(rung, says_against=False):
+            assert figure in shown
+    assert "the difference of merged is to tuned" in shown
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,23 @@
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from lm_eval.api.instance import Instance
+from rich.cells import cell_len
 from rich.console import Console
 
-from xmlgrpo_evaluator.live import Live, final_line, live_line, pace
+from xmlgrpo_evaluator.live import Live, Stages, final_line, live_line
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.interval import Share
+
+
+@contextmanager
+def listening(out: io.StringIO, label: str) -> Iterator[Live]:
+    console = Console(file=out, width=100)
+    with Stages(console) as stages:
+        yield Live(stages, console, label, quiet=False)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +44,13 @@ def test_live_line(arguments, expected):
     assert live_line(*arguments) == expected
 
 
+@pytest.mark.parametrize("answer", ["2" * 300, "日本" * 100], ids=["digits", "wide"])
+def test_a_long_answer_is_cut_to_the_screen(answer):
+    line = live_line(1319, 1319, Share(1000, 1319), answer, answer, columns=80)
+    assert 70 <= cell_len(line) <= 80
+    assert line.startswith("[1319/1319] ✅=1000 | Acc=75.82% | Pred: ")
+
+
 def test_final_line():
     assert final_line(Share(88, 100)) == (
         "Final accuracy: 88.00% (88/100), 95% interval 80.2% to 93.0%"
@@ -44,7 +61,7 @@ def test_a_pipe_gets_plain_lines():
     out = io.StringIO()
     doc = {"task": "gsm8k", "gold": "5", "user_text": "How many?"}
     requests = [Instance("generate_until", doc, ("p", {}), 0) for _ in range(2)]
-    with Live(Console(file=out, width=100), "tuned", quiet=False) as live:
+    with listening(out, "tuned") as live:
         live.begin(requests)
         for text in (reply.render("2+3", "5"), "[bold]no[/] idea"):
             live(requests[0], CountedReply(text, tokens=4, truncated=False))
@@ -58,7 +75,7 @@ def test_a_right_answer_outside_the_form_does_not_count():
     out = io.StringIO()
     doc = {"task": "gsm8k", "gold": "5", "user_text": "?"}
     request = Instance("generate_until", doc, ("p", {}), 0)
-    with Live(Console(file=out, width=100), "m", quiet=False) as live:
+    with listening(out, "m") as live:
         live.begin([request])
         live(request, CountedReply("It is 5", tokens=3, truncated=False))
     assert out.getvalue() == "[001/001] ✅=0 | Acc=0.00% | Pred: 5 | GT: 5\n"
@@ -70,20 +87,8 @@ def test_items_of_stock_tasks_do_not_count_as_wrong():
         "generate_until", {"task": "gsm8k", "gold": "5", "user_text": "?"}, ("p", {}), 0
     )
     stock = Instance("generate_until", {"question": "?"}, ("q", {}), 0)
-    with Live(Console(file=out, width=100), "m", quiet=False) as live:
+    with listening(out, "m") as live:
         live.begin([ours, stock])
         live(stock, CountedReply("5", tokens=1, truncated=False))
         live(ours, CountedReply(reply.render("x", "5"), tokens=1, truncated=False))
     assert out.getvalue() == "[002/002] ✅=1 | Acc=100.00% | Pred: 5 | GT: 5\n"
-
-
-@pytest.mark.parametrize(
-    ("new", "to_come", "seconds", "expected"),
-    [
-        pytest.param(0, 10, 5.0, ("", ""), id="nothing-yet"),
-        pytest.param(128, 1191, 16.0, ("8.0/s", "left 0:02:29"), id="a-batch"),
-        pytest.param(4, 0, 8.0, ("0.5/s", "left 0:00:00"), id="the-last"),
-    ],
-)
-def test_the_pace_is_the_mean_of_all_batches(new, to_come, seconds, expected):
-    assert pace(new, to_come, seconds) == expected

@@ -5,16 +5,20 @@ alone.  Equal weights and greedy decoding give equal replies up to
 rounding, which can turn a near tie between two tokens.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import CacheHook
+
+from xmlgrpo_evaluator.resumable import Hook
 
 
 def check_batching(
-    model: Any, samples: Mapping[str, list[dict[str, Any]]], items: int
+    model: Any,
+    samples: Mapping[str, list[dict[str, Any]]],
+    items: int,
+    on_reply: Callable[[], None] = lambda: None,
 ) -> dict[str, Any] | None:
     """Ask the first items of greedy tasks one at a time and compare the replies.
 
@@ -22,6 +26,7 @@ def check_batching(
         model: the lm-eval model, still loaded.
         samples: lm-eval's samples, by task, with the replies that were given in batches.
         items: how many to ask again.
+        on_reply: called after each.
 
     Returns:
         How many were asked and how many replies are identical; None where there is nothing to
@@ -41,7 +46,7 @@ def check_batching(
     with _one_at_a_time(model) as able:
         if not able:
             return None
-        model.set_cache_hook(CacheHook(None))
+        model.set_cache_hook(Hook("generate_until", lambda *_: on_reply()))
         alone = model.generate_until(requests, disable_tqdm=True)
     identical = sum(a == b for a, b in zip(alone, chosen.values(), strict=True))
     return {"items": len(chosen), "identical": identical}

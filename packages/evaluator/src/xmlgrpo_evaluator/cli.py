@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
 from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_rewards.version import add_version
 
@@ -36,11 +36,13 @@ def _main(arguments: list[str]) -> int | None:
         return 0
     if rest and options.command != "run":
         raise UserError(f"unknown argument {rest[0]!r}; see: xmlgrpo-eval {options.command} --help")
-    from xmlgrpo_evaluator import commands
+    with kept_on_interrupt("nothing new was finished; the same command begins again"):
+        from xmlgrpo_evaluator import commands
 
-    if options.command == "run":
-        return commands.run(options, rest)
-    return commands.compare(options) if options.command == "compare" else commands.ladder(options)
+        if options.command == "run":
+            return commands.run(options, rest)
+        command = commands.compare if options.command == "compare" else commands.ladder
+        return command(options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,8 +12,10 @@ from rich.markup import escape
 from xmlgrpo_evaluator.models import Model, any_model, run_model
 from xmlgrpo_evaluator.of_run import result_place, settings_of
 from xmlgrpo_evaluator.settings import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TASK, Settings
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.run_folder import OUTPUTS, RunFolder, find_run, write_json
+from xmlgrpo_rollout.progress import Stage
+from xmlgrpo_rollout.say import say
 
 PIPE_COLUMNS = 140
 
@@ -59,9 +61,9 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         compared = compare_results(*(read_result(out) for _, out in targets))
         write_json(comparison, compared)
         show(compared, console)
-        console.print(escape(f"results: {comparison.parent}"), highlight=False)
+        say(console, escape(f"results: {comparison.parent}"))
     else:
-        console.print(escape(f"result: {targets[-1][1]}"), highlight=False)
+        say(console, escape(f"result: {targets[-1][1]}"))
     return 0
 
 
@@ -98,16 +100,23 @@ def _evaluate_all(
     targets: Sequence[tuple[Model, Path]], settings: Settings, console: Console, *, quiet: bool
 ) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is shown instead
-    from xmlgrpo_evaluator.harness import quieten
-    from xmlgrpo_evaluator.run import evaluate
+    with Stage(console, "loading lm-eval"):
+        from xmlgrpo_evaluator.harness import quieten
+        from xmlgrpo_evaluator.run import evaluate
 
-    quieten()
-    for model, out in targets:
-        evaluate(model, settings, out, console, quiet=quiet)
+        quieten()
+    for number, (model, out) in enumerate(targets):
+        before = [done.label for done, _ in targets[:number]]
+        kept = f"the result of {' and '.join(before)} is kept" if before else "nothing was asked"
+        with kept_on_interrupt(f"{kept}; the same command goes on with {model.label}"):
+            evaluate(model, settings, out, console, quiet=quiet)
 
 
 def _settings(options: argparse.Namespace, rest: Sequence[str]) -> Settings:
-    passed = _harness_options(rest) if rest else {}
+    passed: dict[str, Any] = {}
+    if rest:
+        with Stage(_console(), "reading lm-eval's options"):
+            passed = _harness_options(rest)
     include = passed.pop("include_path", None)
     return Settings(
         tasks=tuple((options.task or DEFAULT_TASK).split(",")),

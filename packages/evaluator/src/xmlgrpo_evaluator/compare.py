@@ -8,12 +8,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from xmlgrpo_evaluator.answered import engine_caution
 from xmlgrpo_evaluator.paired import Difference, mean_difference, pair
 from xmlgrpo_evaluator.result import COUNTS, HEADLINE
 from xmlgrpo_evaluator.subject import plain
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.say import say
 
 COMPARISON_FORMAT = 1
 _EXAMPLE_CHARS = 400
@@ -152,29 +154,41 @@ def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
 def show(compared: Mapping[str, Any], console: Console, *, examples: int = 2) -> None:
     """Print a comparison: the table of every task, then a few items that changed."""
     for name, task in compared["tasks"].items():
-        console.print(_table(name, task, compared))
+        say(console, Text(f"{name}: {task['items']} items", style="bold"))
+        table = _table(task, compared, with_intervals=True)
+        if not fits(table, console):
+            table = _table(task, compared, with_intervals=False)
+        console.print(table)
         _show_verdict(task, compared, console)
         for way, flips in (("gained", task["gained"]), ("lost", task["lost"])):
             for flip in flips[:examples]:
                 _show_flip(way, flip, compared, console)
     for caution in compared["cautions"]:
-        console.print(f"[bold red]caution[/]: {escape(caution)}")
+        say(console, escape(caution), head="[bold red]caution[/] ")
 
 
-def _table(name: str, task: Mapping[str, Any], compared: Mapping[str, Any]) -> Table:
-    title = f"{escape(name)}: {task['items']} items"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+def fits(table: Table, console: Console) -> bool:
+    """Whether the screen is wide enough for all of a table's cells."""
+    endless = console.options.update_width(10_000)
+    return console.measure(table, options=endless).maximum <= console.width
+
+
+def _table(task: Mapping[str, Any], compared: Mapping[str, Any], *, with_intervals: bool) -> Table:
+    """The values of both; their own intervals only where there is room, the difference's always."""
+    rows = [list(map(escape, row)) for row in table_rows(task, with_intervals=with_intervals)]
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
-    for label in (compared["first"], compared["second"]):
-        table.add_column(escape(label), justify="right", no_wrap=True)
+    for place, label in enumerate((compared["first"], compared["second"]), start=1):
+        widest = max((len(row[place]) for row in rows), default=0)
+        table.add_column(escape(label), justify="right", min_width=widest, overflow="fold")
     table.add_column("difference, 95% interval", justify="right", no_wrap=True)
-    table.add_column("p (McNemar)", justify="right")
-    for row in table_rows(task):
-        table.add_row(*map(escape, row))
+    table.add_column("p (McNemar)" if with_intervals else "p", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def table_rows(task: Mapping[str, Any]) -> list[list[str]]:
+def table_rows(task: Mapping[str, Any], *, with_intervals: bool = True) -> list[list[str]]:
     """A compared task as text: metric, both values, difference and p, a row each metric."""
     rows = []
     for metric, row in task["metrics"].items():
@@ -183,8 +197,8 @@ def table_rows(task: Mapping[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 metric,
-                _value(row["first"], is_rate=is_rate),
-                _value(row["second"], is_rate=is_rate),
+                _value(row["first"], is_rate=is_rate, with_interval=with_intervals),
+                _value(row["second"], is_rate=is_rate, with_interval=with_intervals),
                 _gap(row["difference"], is_rate=is_rate),
                 "" if row["p"] is None else format_p(row["p"]),
             ]
@@ -197,10 +211,10 @@ def _show_verdict(task: Mapping[str, Any], compared: Mapping[str, Any], console:
     if row is None or "table" not in row:
         return
     counts = row["table"]
-    console.print(
+    say(
+        console,
         f"{escape(compared['second'])} gained {counts['only_second']} items and lost "
         f"{counts['only_first']}; {verdict(row)}",
-        highlight=False,
     )
 
 
@@ -218,11 +232,13 @@ def format_p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-def _value(summary: Mapping[str, Any], *, is_rate: bool) -> str:
+def _value(summary: Mapping[str, Any], *, is_rate: bool, with_interval: bool) -> str:
     if summary["mean"] is None:
         return ""
     if not is_rate:
         return f"{summary['mean']:.1f}"
+    if not with_interval:
+        return f"{summary['mean']:.1%}"
     return f"{summary['mean']:.1%} [{summary['low']:.1%}, {summary['high']:.1%}]"
 
 
@@ -237,10 +253,11 @@ def _gap(gap: Mapping[str, Any], *, is_rate: bool) -> str:
 def _show_flip(
     way: str, flip: Mapping[str, Any], compared: Mapping[str, Any], console: Console
 ) -> None:
-    console.print(f"\n[bold]{way}[/] {escape(flip['id'])}: {escape(_short(flip['question']))}")
-    console.print(f"  gold: {escape(flip['gold'])}", highlight=False)
+    console.print()
+    say(console, f"[bold]{way}[/] {escape(flip['id'])}: {escape(_short(flip['question']))}")
+    say(console, escape(_short(flip["gold"])), head="  gold: ")
     for label, reply in ((compared["first"], flip["first"]), (compared["second"], flip["second"])):
-        console.print(f"  {escape(label)}: {escape(_short(reply))}", highlight=False)
+        say(console, escape(_short(reply)), head=f"  {escape(label)}: ")
 
 
 def _short(text: str) -> str:

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from xmlgrpo_evaluator.answered import EngineUse
 from xmlgrpo_evaluator.journal import Journal
+from xmlgrpo_rollout.say import say
 
 
 class EngineLog:
@@ -41,7 +42,7 @@ class EngineLog:
         self._journal.note_engine(use.name)
         if (use.name, use.reason) not in self._uses:
             self._uses[use.name, use.reason] = use
-            self._console.print(escape(str(use)), highlight=False)
+            say(self._console, escape(str(use)))
 
     def record(self) -> dict[str, Any]:
         """For the result: what was asked, what answered (earlier starts included) and why."""

@@ -8,9 +8,11 @@ each GGUF with the merged model.  It fails where accuracy drops by more than the
 where the prompts are not those of training.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -23,10 +25,14 @@ from xmlgrpo_evaluator.of_run import result_place
 from xmlgrpo_evaluator.result import headline
 from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_evaluator.subject import read_result_of, subject_of
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
+from xmlgrpo_rollout.progress import Stage
+from xmlgrpo_rollout.say import say
 
 LADDER_FORMAT = 1
+OWN_END_S = 2
+"""How long a model's process may take to end by itself after Ctrl-C."""
 
 
 def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Console) -> bool:
@@ -50,7 +56,7 @@ def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Cons
     if not 0 <= tolerance < 1:
         raise UserError(f"--tolerance: expected a share from 0 to below 1, came {tolerance}")
     models = run_ladder(folder)
-    results = _results(folder, models, settings)
+    results = _results(folder, models, settings, console)
     task = _common_task(results)
     rungs = [_rung(model, results, task, tolerance) for model in models]
     ladder = {
@@ -64,25 +70,32 @@ def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Cons
         "passed": _verdict(rungs),
     }
     write_json(folder.root / "ladder.json", ladder)
-    plot(ladder, folder.root / "ladder.png")
+    with Stage(console, "drawing"):
+        plot(ladder, folder.root / "ladder.png")
     show(ladder, console)
     return ladder["passed"] is not False
 
 
 def _results(
-    folder: RunFolder, models: Sequence[Model], settings: Settings
+    folder: RunFolder, models: Sequence[Model], settings: Settings, console: Console
 ) -> dict[str, dict[str, Any]]:
     """The result of every model, evaluated where there is none; a foreign one is refused first."""
-    from xmlgrpo_evaluator.tasks import find_tasks
-
     places = {m.label: result_place(folder, m.label, settings) for m in models}
-    with find_tasks(models[0], settings) as found:
-        subjects = {m.label: subject_of(m, settings, found.data_digest) for m in models}
+    with Stage(console, "finding task, items and models"):
+        from xmlgrpo_evaluator.tasks import find_tasks
+
+        with find_tasks(models[0], settings) as found:
+            subjects = {m.label: subject_of(m, settings, found.data_digest) for m in models}
     for label, place in places.items():
         if place.is_file():
             read_result_of(place, subjects[label])
-    for model in models:
-        if not places[model.label].is_file():
+    for number, model in enumerate(models, start=1):
+        done = [label for label, place in places.items() if place.is_file()]
+        if model.label in done:
+            continue
+        say(console, f"model {number} of {len(models)}")
+        kept = f"finished and kept: {', '.join(done)}" if done else "no model was finished"
+        with kept_on_interrupt(f"{kept}; the same command goes on with {model.label}"):
             _evaluate_alone(folder, model, settings)
     return {label: read_result_of(place, subjects[label]) for label, place in places.items()}
 
@@ -103,12 +116,27 @@ def _evaluate_alone(folder: RunFolder, model: Model, settings: Settings) -> None
     command = [sys.executable, "-m", "xmlgrpo_evaluator.cli", "run", "--run", str(folder.root)]
     command += ["--what", model.label, "--quiet", *_arguments(settings)]
     command += ["--engine", settings.engine] if model.backend == "hf" else []
-    code = subprocess.run(command, check=False).returncode
+    code = _run(command)
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
     if code:
         raise UserError(
             f"{model.label} could not be evaluated (exit code {code}, its message is above); the "
             "other models' results are kept"
         )
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a command to its end; on Ctrl-C let it end by itself, since it says what it keeps."""
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # a terminal's Ctrl-C went to both; a signal to this process alone did not
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(OWN_END_S)
+            process.send_signal(signal.SIGINT)
+            return process.wait()
 
 
 def _arguments(settings: Settings) -> list[str]:

@@ -1,6 +1,6 @@
 """A ladder on the screen and on paper: a table, what fails and why, accuracy over size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,47 +8,90 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from xmlgrpo_evaluator.compare import format_p
+from xmlgrpo_evaluator.compare import fits, format_p
 from xmlgrpo_evaluator.paired import Difference
+from xmlgrpo_rollout.say import say
+
+COLUMNS = (
+    *("model", "accuracy, 95%", "difference, 95%", "p"),
+    *("MB", "bits", "tok/s", "MiB", "gate"),
+)
+NARROW = (("model", "accuracy, 95%", "difference, 95%", "gate"), ("model", *COLUMNS[3:-1]))
+"""The columns of the two tables that a screen of 80 columns gets."""
 
 
 def show(ladder: Mapping[str, Any], console: Console) -> None:
     """Print the table and the gate's verdict."""
-    title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD)
-    for name in ("model", "accuracy, 95%", "difference, 95%", "p", "MB", "bits", "tok/s", "MiB"):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    table.add_column("gate")
-    for rung in ladder["rungs"]:
-        table.add_row(*map(escape, cells(rung)), style="red" if rung["passed"] is False else "")
-    console.print(table)
+    _show_tables(ladder, console)
     for rung in ladder["rungs"]:
         if rung["passed"] is False:
-            console.print(f"[bold red]fails[/]: {escape(_reason(rung, ladder['tolerance']))}")
+            say(console, escape(_reason(rung, ladder["tolerance"])), head="[bold red]fails[/] ")
     for rung in ladder["rungs"]:
         if rung["caution"]:
-            console.print(f"[bold red]caution[/]: {escape(rung['caution'])}")
+            say(console, escape(rung["caution"]), head="[bold red]caution[/] ")
     if ladder["passed"] is None:
-        console.print("there is no export to hold to the gate; make one with: make gguf")
+        say(console, "there is no export to hold to the gate; make one with: make gguf")
     if ladder["passed"]:
-        console.print(
-            f"[green]the gate is passed[/]: no export loses more than {ladder['tolerance']:.1%}"
+        say(
+            console,
+            f"[green]the gate is passed[/]: no export loses more than {ladder['tolerance']:.1%}",
         )
     worst = min(
         (rung["difference"]["low"] for rung in ladder["rungs"] if rung["difference"]), default=0.0
     )
     if ladder["passed"] and worst < -ladder["tolerance"]:
-        console.print(
+        say(
+            console,
             f"with {ladder['items']} items a loss of up to {-worst:.1%} cannot be ruled out; "
-            "use more items for a sharper gate"
+            "use more items for a sharper gate",
         )
 
 
-def cells(rung: Mapping[str, Any]) -> list[str]:
+def _show_tables(ladder: Mapping[str, Any], console: Console) -> None:
+    """One table, or on a narrow screen two and what the first has no room for."""
+    title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
+    say(console, Text(title, style="bold"))
+    whole = _table(ladder, COLUMNS)
+    if fits(whole, console):
+        console.print(whole)
+        return
+    for part in NARROW:
+        console.print(_table(ladder, part, says_against=False))
+    for against, labels in _compared(ladder).items():
+        say(console, escape(f"the difference of {', '.join(labels)} is to {against}"))
+
+
+def _compared(ladder: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What exports are held against -> those exports."""
+    compared: dict[str, list[str]] = {}
+    for rung in ladder["rungs"]:
+        if rung["against"]:
+            compared.setdefault(rung["against"], []).append(rung["label"])
+    return compared
+
+
+def _table(
+    ladder: Mapping[str, Any], columns: Sequence[str], *, says_against: bool = True
+) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for name in columns:
+        if name == "model":
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="left" if name == "gate" else "right", no_wrap=True)
+    for rung in ladder["rungs"]:
+        row = dict(zip(COLUMNS, cells(rung, says_against=says_against), strict=True))
+        style = "red" if rung["passed"] is False else ""
+        table.add_row(*(escape(row[name]) for name in columns), style=style)
+    return table
+
+
+def cells(rung: Mapping[str, Any], *, says_against: bool = True) -> list[str]:
     """A rung as text, one cell a column of the table."""
     accuracy, gap = rung["accuracy"], rung["difference"]
-    against = f" to {rung['against']}" if rung["against"] else ""
+    against = f" to {rung['against']}" if rung["against"] and says_against else ""
     size = rung["size_bytes"]
     return [
         rung["label"],

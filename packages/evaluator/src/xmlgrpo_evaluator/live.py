@@ -1,33 +1,28 @@
-"""What one sees while a model is evaluated: a line an item, a bar with rate and time left."""
+"""What one sees while a model is evaluated: its stages, and a line an item."""
 
-import time
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import cache
 from types import TracebackType
 from typing import Self
 
 from lm_eval.api.instance import Instance
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rollout.progress import Stage
 
 _task = cache(get_task)  # finding a task scans the installed packages
 
 _SHOWN_CHARS = 40  # of an answer, which may be anything a model wrote
+_FEWEST_CHARS = 6
 
 
-def live_line(done: int, total: int, right: Share, answer: str | None, gold: str) -> str:
+def live_line(
+    done: int, total: int, right: Share, answer: str | None, gold: str, *, columns: int = 200
+) -> str:
     """One item's line: `[001/100] ✅=1 | Acc=100.00% | Pred: 27 | GT: 27`.
 
     Args:
@@ -36,13 +31,15 @@ def live_line(done: int, total: int, right: Share, answer: str | None, gold: str
         right: the right ones among those graded so far.
         answer: what was read of the reply; None when no answer could be read.
         gold: the right answer.
+        columns: how wide the line may be; long answers are cut to fit.
     """
     width = max(3, len(str(total)))
-    shown = "none" if answer is None else _one_line(answer)
-    return (
-        f"[{done:0{width}d}/{total:0{width}d}] ✅={right.hits} | Acc={right.value:.2%} | "
-        f"Pred: {shown} | GT: {_one_line(gold)}"
-    )
+    start = f"[{done:0{width}d}/{total:0{width}d}] ✅={right.hits} | Acc={right.value:.2%} | Pred: "
+    between = " | GT: "
+    room = columns - cell_len(start) - cell_len(between)
+    most = max(_FEWEST_CHARS, min(_SHOWN_CHARS, room // 2))
+    shown = "none" if answer is None else _one_line(answer, most)
+    return f"{start}{shown}{between}{_one_line(gold, most)}"
 
 
 def final_line(share: Share) -> str:
@@ -53,47 +50,27 @@ def final_line(share: Share) -> str:
     )
 
 
-def pace(new: int, to_come: int, seconds: float) -> tuple[str, str]:
-    """Replies a second and the time left, in words.
+class Stages:
+    """One stage after another on one console; a context manager."""
 
-    The mean since the first was asked: replies come in batches, so that the latest few say nothing.
-    """
-    if not new or seconds <= 0:
-        return "", ""
-    left = timedelta(seconds=round(to_come * seconds / new))
-    return f"{new / seconds:.1f}/s", f"left {left}"
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stage: Stage | None = None
 
+    def begin(self, words: str, *, total: float | None = None, unit: str = "") -> Stage:
+        """End the stage that is shown and show the next."""
+        self.end()
+        self._stage = Stage(self._console, words, total=total, unit=unit)
+        self._stage.start()
+        return self._stage
 
-class Live:
-    """Shows progress; a context manager and the listener of a `ResumableLM`.
-
-    Items of tasks that xmlgrpo_rewards does not grade move the bar only.
-
-    Args:
-        console: where to.
-        label: which model.
-        quiet: no line an item.
-    """
-
-    def __init__(self, console: Console, label: str, *, quiet: bool) -> None:
-        self._console, self._quiet = console, quiet
-        self._done = self._total = self._graded = self._correct = 0
-        self._began, self._new = time.monotonic(), 0
-        self._progress = Progress(
-            TextColumn(escape(label)),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._bar = self._progress.add_task("", total=None, rate="", left="")
+    def end(self) -> None:
+        """End the stage that is shown, if any."""
+        if self._stage is not None:
+            self._stage.stop()
+            self._stage = None
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -102,33 +79,69 @@ class Live:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self.end()
+
+
+class Live:
+    """The stage in which a model answers; the listener of a `ResumableLM`.
+
+    Items of tasks that xmlgrpo_rewards does not grade move the bar only.
+
+    Args:
+        stages: where it is shown.
+        console: where the lines go.
+        label: which model.
+        quiet: no line an item.
+    """
+
+    def __init__(self, stages: Stages, console: Console, label: str, *, quiet: bool) -> None:
+        self._stages, self._console, self._label, self._quiet = stages, console, label, quiet
+        self._done = self._total = self._graded = self._correct = 0
+        self._stage: Stage | None = None
 
     def begin(self, requests: Sequence[Instance]) -> None:
-        """Take note of how many replies there will be."""
+        """Take note of how many replies, or scores, there will be."""
         self._total += len(requests)
-        if not self._new:
-            self._began = time.monotonic()
-        self._progress.update(self._bar, total=self._total)
+        self._stage = self._stages.begin(self._label, unit="items")
+        self._stage.count_from(self._done, self._total)
 
     def __call__(self, request: Instance, reply: CountedReply, *, new: bool = True) -> None:
         """Show one reply; one that is not new says nothing about the pace."""
-        self._done += 1
-        self._new += new
+        self._count(new=new)
         doc = request.doc
-        if {"task", "gold", "user_text"} <= doc.keys():
-            grade = _task(doc["task"]).grade(reply, doc["gold"])
-            self._graded += 1
-            self._correct += grade.strict_correct
-            right = Share(self._correct, self._graded)
-            line = live_line(self._done, self._total, right, grade.answer, doc["gold"])
-            if not self._quiet:
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-        rate, left = pace(self._new, self._total - self._done, time.monotonic() - self._began)
-        self._progress.update(self._bar, advance=1, rate=rate, left=left)
+        if not {"task", "gold", "user_text"} <= doc.keys():
+            return
+        grade = _task(doc["task"]).grade(reply, doc["gold"])
+        self._graded += 1
+        self._correct += grade.strict_correct
+        if self._quiet:
+            return
+        right, columns = Share(self._correct, self._graded), self._console.width
+        gold = doc["gold"]
+        line = live_line(self._done, self._total, right, grade.answer, gold, columns=columns)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if self._stage is not None:
+            self._stage.spoken()
+
+    def scored(self) -> None:
+        """Count an item that was scored, not answered."""
+        self._count(new=True)
+
+    def _count(self, *, new: bool) -> None:
+        self._done += 1
+        if self._stage is None:
+            return
+        if new:
+            self._stage.update(self._done)
+        else:
+            self._stage.count_from(self._done, self._total)
 
 
-def _one_line(text: str) -> str:
+def _one_line(text: str, most: int) -> str:
     """Text that a terminal may be given: one short line without control characters."""
     visible = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
-    return visible if len(visible) <= _SHOWN_CHARS else f"{visible[: _SHOWN_CHARS - 1]}…"
+    if cell_len(visible) <= most:
+        return visible
+    while cell_len(visible) >= most:
+        visible = visible[:-1]
+    return f"{visible}…"

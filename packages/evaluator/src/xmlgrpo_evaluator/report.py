@@ -13,10 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_rewards.errors import UserError, run_command
+from rich.console import Console
+
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_text
 from xmlgrpo_rewards.version import add_version
+from xmlgrpo_rollout.progress import Stage
 
 CURVES = (
     ("reward", "reward a completion"),
@@ -48,7 +51,11 @@ def _main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     folder = find_run(options.run)
-    write_report(folder)
+    with (
+        kept_on_interrupt("no report was written; the same command writes it"),
+        Stage(Console(stderr=True), "writing the report"),
+    ):
+        write_report(folder)
     print(folder.report)
 
 

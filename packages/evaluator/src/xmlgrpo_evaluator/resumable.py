@@ -36,6 +36,8 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
             generator is seeded anew when a run is continued.
         before: called with all requests before the first is asked; checks belong here.
         on_reply: called with each request and its reply, the ones from the journal first.
+        before_scoring: called with all texts that are to be scored, not answered.
+        on_score: called after each of them.
     """
 
     def __init__(
@@ -47,11 +49,14 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         seeds_requests: bool,
         before: Callable[[Sequence[Instance]], None],
         on_reply: Listener,
+        before_scoring: Callable[[Sequence[Instance]], None] = lambda _requests: None,
+        on_score: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.inner, self.journal = inner, journal
         self._seed, self._seeds_requests = seed, seeds_requests
         self._before, self._on_reply = before, on_reply
+        self._before_scoring, self._on_score = before_scoring, on_score
         self._waiting: dict[str, list[tuple[Key, Instance]]] = {}
 
     def generate_until(self, requests: list[Instance]) -> list[CountedReply]:
@@ -70,7 +75,7 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
             self._waiting[request_digest(*asked.args)].append((key, request))
         if open_requests:
             self._seed_anew()
-            self.inner.set_cache_hook(_Hook(self._answered))
+            self.inner.set_cache_hook(Hook("generate_until", self._answered))
             self.inner.generate_until(open_requests, disable_tqdm=True)
         replies = [self.journal.get(key) for key in keys]
         return [reply for reply in replies if reply is not None]
@@ -115,11 +120,17 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Score continuations; quick, so not kept in the journal."""
+        self._watch_scores("loglikelihood", requests)
         return list(self.inner.loglikelihood(requests))
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Score texts; quick, so not kept in the journal."""
+        self._watch_scores("loglikelihood_rolling", requests)
         return list(self.inner.loglikelihood_rolling(requests))
+
+    def _watch_scores(self, kind: str, requests: Sequence[Instance]) -> None:
+        self._before_scoring(requests)
+        self.inner.set_cache_hook(Hook(kind, lambda *_: self._on_score()))
 
     def apply_chat_template(
         self,
@@ -175,12 +186,18 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         self.inner.barrier()
 
 
-class _Hook:
-    """lm-eval's cache hook: every model calls it as soon as a reply is finished."""
+class Hook:
+    """lm-eval's cache hook: every model calls it as soon as a reply or a score is there.
 
-    def __init__(self, answered: Callable[[Any, str], None]) -> None:
-        self._answered = answered
+    Args:
+        kind: lm-eval's name of the requests that are listened for.
+        on_result: called with a request's arguments and its result.
+    """
+
+    def __init__(self, kind: str, on_result: Callable[[Any, Any], None]) -> None:
+        self._kind, self._on_result = kind, on_result
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        if attr == "generate_until":
-            self._answered(req, res)
+        """Take note of one result; lm-eval's name and signature."""
+        if attr == self._kind:
+            self._on_result(req, res)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import lm_eval
 from lm_eval.api.instance import Instance
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from xmlgrpo_evaluator.batching import check_batching
 from xmlgrpo_evaluator.engine_log import EngineLog
@@ -22,7 +24,7 @@ from xmlgrpo_evaluator.harness import (
     training_tokenizer,
 )
 from xmlgrpo_evaluator.journal import Journal
-from xmlgrpo_evaluator.live import Live, final_line
+from xmlgrpo_evaluator.live import Live, Stages, final_line
 from xmlgrpo_evaluator.memory import PeakMemory
 from xmlgrpo_evaluator.models import Model
 from xmlgrpo_evaluator.prompts import PromptCheck, check_prompts, check_room
@@ -39,10 +41,11 @@ from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_evaluator.speed import Speed
 from xmlgrpo_evaluator.subject import plain, read_result_of, subject_of
 from xmlgrpo_evaluator.tasks import FoundTasks, find_tasks
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_rollout.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")
 
@@ -66,19 +69,27 @@ def evaluate(
         UserError: anything the user can mend, most of it before the first item is asked.
     """
     _check_place(out)
-
-    def on_search() -> None:
-        console.print(f"looking for {', '.join(settings.tasks)} among lm-eval's tasks")
-
-    with find_tasks(model, settings, on_search) as found:  # first: a wrong name costs no loading
+    with ExitStack() as stack:
+        stages = stack.enter_context(Stages(console))
+        stages.begin(f"{model.label}: finding task and items")
+        # first: a wrong name costs no loading
+        found = stack.enter_context(find_tasks(model, settings))
+        stages.begin(f"{model.label}: reading what its files are")
         subject = subject_of(model, settings, found.data_digest)
+        stages.end()
         if out.exists():
             result = read_result_of(out, subject)
-            told = escape(f"{result['label']}: already evaluated, read from {out}")
-            console.print(told, highlight=False)
+            say(console, escape(f"{result['label']}: already evaluated, read from {out}"))
         else:
             result = _evaluate(
-                model, settings, found, subject=subject, out=out, console=console, quiet=quiet
+                model,
+                settings,
+                found,
+                subject=subject,
+                out=out,
+                console=console,
+                stages=stages,
+                quiet=quiet,
             )
     tell(result, console)
     return result
@@ -92,23 +103,28 @@ def _evaluate(
     subject: Mapping[str, Any],
     out: Path,
     console: Console,
+    stages: Stages,
     quiet: bool,
 ) -> dict[str, Any]:
-    console.print(f"[bold]{escape(model.label)}[/]: {escape(_what(model))}", highlight=False)
+    say(console, f"[bold]{escape(model.label)}[/]: {escape(_what(model))}")
     checked: list[PromptCheck] = []
     clock = Speed()
+    stages.begin(f"{model.label}: reading the items")
     tasks = found.load()
+    live = Live(stages, console, model.label, quiet=quiet)
     with (
         Journal(journal_path(out), subject) as journal,
         PeakMemory() as memory,
+        kept_on_interrupt(lambda: _kept(journal, model.label)),
         ExitStack() as stack,
     ):
         engines = EngineLog(settings.engine, journal, console)
         if journal.resumed:
-            console.print(f"{journal.resumed} replies of an earlier start are kept")
+            say(console, f"{journal.resumed:,} replies of an earlier start are kept")
         asking = replace(settings, engine=engines.engine)
+        stages.begin(f"{model.label}: loading the model")
         inner = stack.enter_context(opened(model, asking, engines.heard))
-        live = stack.enter_context(Live(console, model.label, quiet=quiet))
+        stages.begin(f"{model.label}: checking the prompts")
 
         def before(requests: Sequence[Instance]) -> None:
             check = check_prompts(requests, inner, _comparable(model, settings), bos_of(inner))
@@ -129,13 +145,18 @@ def _evaluate(
             seeds_requests=model.backend in ("llama-cpp", "vllm"),
             before=before,
             on_reply=on_reply,
+            before_scoring=live.begin,
+            on_score=live.scored,
         )
         results = _simple_evaluate(front, found.manager, tasks, settings)
         clock.stop()
         samples = results.pop("samples")
         alone = settings.check_batch if settings.k == 1 else 0
         batch_size = engines.at_once or getattr(inner, "batch_size", settings.batch_size)
-        batch_check = check_batching(inner, samples, alone)
+        again = stages.begin(f"{model.label}: asking a few again, alone", total=alone, unit="items")
+        asked = count(1)
+        batch_check = check_batching(inner, samples, alone, lambda: again.update(next(asked)))
+        stages.end()
         info = dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
         resumed = journal.resumed
     counts = results["n-samples"]
@@ -175,6 +196,16 @@ def _check_place(out: Path) -> None:
         raise UserError(f"--out: cannot make {out.parent} ({error.strerror})") from None
 
 
+def _kept(journal: Journal, label: str) -> str:
+    """What Ctrl-C says while a model is evaluated."""
+    if not len(journal):
+        return f"{label} had finished no reply; the same command begins it again"
+    return (
+        f"{len(journal):,} replies of {label} are kept in {journal.path}; the same command asks "
+        "for the rest"
+    )
+
+
 def journal_path(out: Path) -> Path:
     """Where the replies of a result are kept while they come."""
     return out.with_name(f"{out.stem}.replies.jsonl")
@@ -191,13 +222,17 @@ def tell(result: Mapping[str, Any], console: Console) -> None:
             line = final_line(Share(value["hits"], value["n"]))
         else:
             line = f"Final {metric}: {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
-        prefix = "" if len(result["tasks"]) == 1 else f"{name}: "
-        console.print(f"{prefix}{line}", markup=False, highlight=False, style="bold")
+        if len(result["tasks"]) > 1:
+            say(console, Text(f"{name}:", style="bold"))
+        say(console, Text(line, style="bold"))
     check = result["batch_check"]
     if check and check["identical"] < check["items"]:
-        console.print(
-            f"[yellow]note[/]: asked alone instead of in batches, {check['items']} items gave "
-            f"{check['items'] - check['identical']} other replies (rounding differs with the batch)"
+        say(
+            console,
+            f"asked alone instead of in batches, {check['items']} items gave "
+            f"{check['items'] - check['identical']} other replies (rounding differs with the "
+            "batch)",
+            head="[yellow]note[/] ",
         )
 
 
@@ -237,16 +272,17 @@ def _comparable(model: Model, settings: Settings) -> Any | None:
 
 
 def _tell_prompts(check: PromptCheck, console: Console) -> None:
+    head = "[bold red]warning[/] "
     if not check.passed:
-        console.print(
-            f"[bold red]warning[/]: {check.compared - check.identical} of {check.compared} prompts "
-            f"differ from training's; the numbers below are not comparable with training. "
+        say(
+            console,
+            f"{check.compared - check.identical} of {check.compared} prompts differ from "
+            "training's; the numbers below are not comparable with training. "
             f"{escape(check.first_difference or '')}",
-            highlight=False,
+            head=head,
         )
-    twice = {count: n for count, n in check.begins_with.items() if int(count) > 1}
-    if twice:
-        console.print("[bold red]warning[/]: some prompts begin with more than one BOS token")
+    if any(int(count) > 1 for count in check.begins_with):
+        say(console, "some prompts begin with more than one BOS token", head=head)
 
 
 def _what(model: Model) -> str:

@@ -1,7 +1,7 @@
 """lm-eval's tasks, found and loaded, with our errors for the user's mistakes."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -81,15 +81,12 @@ class FoundTasks:
 
 
 @contextmanager
-def find_tasks(
-    model: Model, settings: Settings, on_search: Callable[[], None] = lambda: None
-) -> Iterator[FoundTasks]:
+def find_tasks(model: Model, settings: Settings) -> Iterator[FoundTasks]:
     """Find the tasks by their names; they can be loaded until the context ends.
 
     Args:
         model: asked in them.
         settings: name them.
-        on_search: called before lm-eval's own tasks are searched, which takes a while.
 
     Raises:
         UserError: no task has that name, or local data is named that is not there.
@@ -111,7 +108,6 @@ def find_tasks(
         # lm-eval's own tasks are thousands of files to read: only where one of them is asked for
         manager = manager_of(everything=False)
         if not set(names) <= set(manager.all_tasks):
-            on_search()
             manager = manager_of(everything=True)
         _check_names(names, manager)
         configs = _configs(names, manager)

@@ -93,17 +93,20 @@ def tell(text: str) -> None:
 
 
 @contextmanager
-def kept_on_interrupt(said: str) -> Iterator[None]:
+def kept_on_interrupt(said: str | Callable[[], str]) -> Iterator[None]:
     """What Ctrl-C says while this block runs: what is kept, and how to go on.
 
     The innermost block knows best; an outer one does not change its words.
+
+    Args:
+        said: the words, or what gives them when Ctrl-C comes.
     """
     try:
         yield
     except KeyboardInterrupt as stopped:
         if stopped.args:
             raise
-        raise type(stopped)(said) from None
+        raise type(stopped)(said if isinstance(said, str) else said()) from None
 
 
 def this_command(*words: str) -> str:
