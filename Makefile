@@ -24,6 +24,9 @@ PYTHON      ?=
 TORCH_INDEX ?=
 GSM8K_DIR   ?=
 
+TASK ?= gsm8k
+DATA ?= $(if $(filter gsm8k,$(TASK)),$(GSM8K_DIR))
+
 SHELL := bash
 # -f: no file name expansion, so that ARGS="lora.target_modules=[q_proj,v_proj]" arrives as it is
 .SHELLFLAGS := -feuo pipefail -c
@@ -48,8 +51,8 @@ $(error push: say where to, REPO=owner/name (add DRY_RUN=1 to see what would go)
 endif
 endif
 ifneq (,$(filter validate,$(MAKECMDGOALS)))
-ifeq (,$(strip $(GSM8K_DIR)$(ARGS)))
-$(error validate: say which rows, GSM8K_DIR=folder (with train.jsonl and test.jsonl) or ARGS=file.jsonl)
+ifeq (,$(strip $(DATA)$(ARGS)))
+$(error validate: say which rows, DATA=folder (with train.jsonl or test.jsonl in it) or DATA=file.jsonl; TASK=name for another task than gsm8k)
 endif
 endif
 ifneq (,$(filter ask,$(MAKECMDGOALS)))
@@ -103,8 +106,8 @@ eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same 
 	$(BIN)/xmlgrpo-eval run $(subject) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT SEED K)
 	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
-validate: | $(READY)  ## every gold answer scores full marks, no known hack does (GSM8K_DIR)
-	$(BIN)/xmlgrpo-validate gsm8k $(if $(strip $(GSM8K_DIR)),$(call quote,$(GSM8K_DIR)/train.jsonl) $(call quote,$(GSM8K_DIR)/test.jsonl)) $(ARGS)
+validate: | $(READY)  ## every gold answer scores full marks, no known hack does (TASK DATA)
+	$(BIN)/xmlgrpo-validate $(call quote,$(TASK)) $(if $(strip $(DATA)),$(call quote,$(DATA))) $(ARGS)
 bench: | $(READY)  ## the benchmarks ci/bench_*.py, all or one: WHAT=rollout ARGS="--prompts 64"
 	$(BIN)/nox -s bench -- $(WHAT) $(ARGS)
 

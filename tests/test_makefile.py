@@ -146,8 +146,13 @@ def finish(house: Path, run: str) -> None:
         pytest.param("doctor RUN=mine", "xmlgrpo-doctor --run outputs/mine", id="doctor-of-a-run"),
         pytest.param(
             "validate GSM8K_DIR=/data/gsm8k",
-            "xmlgrpo-validate gsm8k /data/gsm8k/train.jsonl /data/gsm8k/test.jsonl",
+            "xmlgrpo-validate gsm8k /data/gsm8k",
             id="validate-real-rows",
+        ),
+        pytest.param(
+            "validate TASK=capitals DATA=data/capitals GSM8K_DIR=/data/gsm8k",
+            "xmlgrpo-validate capitals data/capitals",
+            id="validate-another-task",
         ),
         pytest.param(
             "validate ARGS=a.jsonl", "xmlgrpo-validate gsm8k a.jsonl", id="validate-a-file"
@@ -251,7 +256,7 @@ def test_failed_training_stops_the_stage(house: Path) -> None:
     [
         pytest.param(["push"], "REPO=owner/name", id="push-without-repo"),
         pytest.param(["push", "REPO= "], "REPO=owner/name", id="push-with-blank-repo"),
-        pytest.param(["validate"], "GSM8K_DIR=folder", id="validate-without-data"),
+        pytest.param(["validate"], "DATA=folder", id="validate-without-data"),
         pytest.param(["ask"], 'make ask Q="..."', id="ask-without-question"),
         pytest.param(["train", "RUN=.."], "RUN must name a run", id="run-is-the-parent-folder"),
         pytest.param(["train", "RUN=my run"], "RUN must be one word", id="run-with-a-space"),

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -164,6 +165,35 @@ def test_a_reward_that_pays_a_hack_is_found(task: Task, monkeypatch: pytest.Monk
 def test_hacks_are_tried_from_the_smallest_gold_to_the_largest(task: Task) -> None:
     golds = [str(n) for n in range(-50, 1000)]
     assert check_hacks(task, golds).tried == HACKED_GOLDS * len(HACKS)
+
+
+def test_a_folder_means_the_splits_in_it(rows_path: Path, tmp_path: Path) -> None:
+    for name in ("test.jsonl", "train.jsonl", "other.jsonl"):
+        (tmp_path / name).write_bytes(rows_path.read_bytes())
+    done = run("gsm8k", tmp_path)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == [
+        "train.jsonl",
+        "test.jsonl",
+    ]
+    assert "52 rows in " in done.stdout
+
+
+def test_a_folder_without_rows_is_one_error_line(tmp_path: Path) -> None:
+    done = run("gsm8k", tmp_path)
+    assert done.returncode == 2
+    assert "error: expected train.jsonl or test.jsonl in the folder" in done.stderr
+
+
+def test_a_long_file_says_how_far_it_is(
+    task: Task,
+    rows_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(validate, "LINES_EVERY_S", 0.0)
+    assert check_file(task, rows_path).tried == 26
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"gsm8k\.jsonl  25/26 rows  [\d,]+/s  left 0:00:00", said[-1])
 
 
 def test_all_of_gsm8k_passes(gsm8k_dir: Path) -> None:

@@ -1,6 +1,6 @@
 """Before any training: does every gold answer score full marks, and no known hack?
 
-    xmlgrpo-validate gsm8k train.jsonl test.jsonl
+    xmlgrpo-validate gsm8k data/gsm8k
     python -m xmlgrpo_rewards.validate gsm8k train.jsonl
 
 No model is needed.  Each row's solution and gold are written in the strict form and must be graded
@@ -12,15 +12,20 @@ all is well, 1 after a failure and 2 for input that cannot be read.
 
 import argparse
 import json
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
-from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
 from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS
 from xmlgrpo_rewards.numbers import parse_number
+from xmlgrpo_rewards.prose import fitted
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
@@ -31,6 +36,9 @@ from xmlgrpo_rewards.version import add_version
 HACKED_GOLDS = 32
 SHOWN_FAILURES = 5
 ROUNDING = 1e-9
+SPLITS = ("train.jsonl", "test.jsonl")
+LINES_EVERY_S = 5.0
+_Row = TypeVar("_Row")
 _REWARDS = load_rewards(dict.fromkeys(CLASSIC, 1.0))
 
 
@@ -59,7 +67,7 @@ def check_file(task: Task, path: Path) -> Checked:
             that one run names all of them.
     """
     checked = Checked(path.name)
-    for row in read_jsonl(path):
+    for row in _told(read_jsonl(path), path):
         checked.tried += 1
         try:
             example = task.example(row.fields, row.id)
@@ -69,6 +77,25 @@ def check_file(task: Task, path: Path) -> Checked:
         checked.golds.append(example.gold)
         checked.failures += filter(None, (gold_failure(task, example), row_failure(task, example)))
     return checked
+
+
+def _told(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
+    """The same rows; from five seconds on, a line every five says how far they have come."""
+    began_s = spoke_s = time.monotonic()
+    total = None
+    for done, row in enumerate(rows):
+        now_s = time.monotonic()
+        if done and now_s - spoke_s >= LINES_EVERY_S:
+            total = total or _lines(path)
+            rate, spoke_s = done / (now_s - began_s), now_s
+            left = timedelta(seconds=round((total - done) / rate))
+            print(f"{path.name}  {done:,}/{total:,} rows  {rate:,.0f}/s  left {left}", flush=True)
+        yield row
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
 
 
 def row_failure(task: Task, example: Example) -> str | None:
@@ -145,13 +172,27 @@ def table(checks: Sequence[Checked]) -> str:
 def validate(task_name: str, paths: Sequence[Path]) -> int:
     """Check the files, print the table, and give the exit code."""
     task = get_task(task_name)
+    files = [file for path in paths for file in _files(path)]
     started_s = time.perf_counter()
-    checks = [check_file(task, path) for path in paths]
+    checks = [check_file(task, file) for file in files]
     rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s
     checks.append(check_hacks(task, [gold for check in checks for gold in check.golds]))
-    print(table(checks))
+    text = table(checks)
+    print(fitted(text, os.get_terminal_size().columns) if sys.stdout.isatty() else text)
     print(f"{rows:,} rows in {took_s:.2f} s ({rows / took_s:,.0f} rows/s)")
     return 1 if any(check.failures for check in checks) else 0
+
+
+def _files(path: Path) -> list[Path]:
+    """A file as it is; of a folder the splits in it."""
+    if not path.is_dir():
+        return [path]
+    files = [path / name for name in SPLITS if (path / name).is_file()]
+    if not files:
+        raise UserError(
+            f"expected {' or '.join(SPLITS)} in the folder {str(path)!r}, found neither"
+        )
+    return files
 
 
 def main() -> None:
@@ -167,9 +208,16 @@ def run() -> int:
     )
     add_version(parser)
     parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="rows, JSON lines")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="rows, JSON lines: a file, or a folder with train.jsonl and test.jsonl",
+    )
     given = parser.parse_args()
-    return validate(given.task, given.paths)
+    with kept_on_interrupt("nothing was changed; the same command checks again"):
+        return validate(given.task, given.paths)
 
 
 if __name__ == "__main__":
