@@ -12,7 +12,7 @@ from rich.console import Console
 
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.task import Words, get_task
 from xmlgrpo_trainer.config import WatchConfig
 from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.plots import draw_curves
@@ -109,11 +109,11 @@ def test_curves_are_drawn_from_gaps_and_nulls(tmp_path: Path) -> None:
         {"step": 1, "reward": None, "rewards/mine/mean": 0.5},
         {"step": 2, "reward": 1.0, "grad_norm": 0.2},
     ]
-    draw_curves(rows, tmp_path / "curves.png", "a $title with _signs_")
+    draw_curves(rows, tmp_path / "curves.png", "a $title with _signs_", Words())
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
 
 
 def test_nothing_logged_draws_nothing(tmp_path: Path) -> None:
-    draw_curves([], tmp_path / "curves.png", "empty")
+    draw_curves([], tmp_path / "curves.png", "empty", Words())
     assert not (tmp_path / "curves.png").exists()

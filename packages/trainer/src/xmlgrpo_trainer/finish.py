@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from xmlgrpo_rewards.metric_names import words_of
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.run_folder import MANIFEST_FORMAT, write_json
 from xmlgrpo_trainer import run_dir
@@ -46,7 +47,8 @@ def finish(
         return
     save_result(folder.holdout / AFTER, after)
     rows = list(read_log(folder.metrics).rows.values())
-    draw_curves(rows, folder.curves, f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps")
+    title = f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps"
+    draw_curves(rows, folder.curves, title, words_of(run.task.name))
     manifest = describe(run, trainer.model, steps, kept, rollout)
     manifest["seconds"] = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
     manifest |= adapter_hashes(folder.adapter)
