@@ -55,11 +55,6 @@ ifeq (,$(strip $(DATA)$(ARGS)))
 $(error validate: say which rows, DATA=folder (with train.jsonl or test.jsonl in it) or DATA=file.jsonl; TASK=name for another task than gsm8k)
 endif
 endif
-ifneq (,$(filter ask,$(MAKECMDGOALS)))
-ifeq (,$(strip $(value Q)))
-$(error ask: what is the question? make ask Q="...")
-endif
-endif
 
 # The question reaches the command through the environment, untouched by make and by the shell:
 # quotes, dollar signs, Chinese and line breaks are safe.
@@ -89,8 +84,8 @@ needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
 .PHONY: train ask plan doctor report demo-controls
 train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONFIG RUN SEED GPUS ARGS)
 	$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(gpus) $(call option,seed,$(SEED)) $(ARGS)
-ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question (Q RUN MODEL)
-	$(BIN)/xmlgrpo-ask $(subject) --question-env Q $(ARGS)
+ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question; without Q as many as you type (Q RUN MODEL)
+	$(BIN)/xmlgrpo-ask $(subject) $(if $(strip $(value Q)),--question-env Q) $(ARGS)
 plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU GPUS ARGS)
 	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(gpus) $(ARGS)
 doctor: | $(READY)  ## what this machine has, what is missing, what to do about it

@@ -222,6 +222,11 @@ def test_question_arrives_as_it_was_typed(house: Path, question: str) -> None:
         assert json.loads(given.stdout.partition(" Q=")[2]) == question
 
 
+def test_without_a_question_they_are_typed(house: Path) -> None:
+    finish(house, "outputs/tiny")
+    assert ran(make(house, "ask")) == [["xmlgrpo-ask", "--run", "outputs/tiny"]]
+
+
 def test_gpus_start_one_process_each(house: Path) -> None:
     (words,) = ran(make(house, "train", "GPUS=4"))
     train = "xmlgrpo-train --config configs/tiny.yaml --run outputs/tiny"
@@ -257,7 +262,6 @@ def test_failed_training_stops_the_stage(house: Path) -> None:
         pytest.param(["push"], "REPO=owner/name", id="push-without-repo"),
         pytest.param(["push", "REPO= "], "REPO=owner/name", id="push-with-blank-repo"),
         pytest.param(["validate"], "DATA=folder", id="validate-without-data"),
-        pytest.param(["ask"], 'make ask Q="..."', id="ask-without-question"),
         pytest.param(["train", "RUN=.."], "RUN must name a run", id="run-is-the-parent-folder"),
         pytest.param(["train", "RUN=my run"], "RUN must be one word", id="run-with-a-space"),
         pytest.param(["train", "RUN="], "RUN must be one word", id="run-empty"),

@@ -108,7 +108,7 @@ class Recorder:
 
 
 class Running:
-    """A command that is running; `until` and `press_ctrl_c` are a person's, `end` waits."""
+    """A command that is running, and the person before it; `end` waits for its end."""
 
     def __init__(
         self,
@@ -138,6 +138,10 @@ class Running:
         deadline = time.monotonic() + PATIENCE_S
         while self._recorder.cpu_s() < seconds and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def type_line(self, words: str) -> None:
+        """Words and the return key; on a terminal only."""
+        self._child.sendline(words)
 
     def press_ctrl_c(self) -> None:
         """The key of a terminal; where there is none, the signal that it would be."""

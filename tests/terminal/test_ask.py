@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from screen import SCREENS, record, script
+from screen import SCREENS, record, script, started
 from shown import check
 
 pytestmark = pytest.mark.terminal
@@ -17,3 +17,16 @@ def test_ask(trained: Path, on: str) -> None:
     words = [script("xmlgrpo-ask"), "--run", "sums", "--question", QUESTION]
     shown = check(record([*words, "--max-new-tokens", "200"], SCREENS[on], cwd=trained))
     assert shown.lines
+
+
+def test_questions_are_typed_one_after_the_other(trained: Path) -> None:
+    words = [script("xmlgrpo-ask"), "--run", "sums", "--max-new-tokens", "200"]
+    with started(words, SCREENS["80"], cwd=trained) as running:
+        for question in (QUESTION, "2<bos>?", "How many is 2 + 2?"):
+            running.until("question> ")
+            running.type_line(question)
+        running.until("question> ")
+        running.type_line("")
+        shown = check(running.end())
+    assert "error: the prompt for '2<bos>?' holds 2 <bos> tokens" in shown.text
+    assert shown.text.count("question> ") == 4

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import save_file
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.reply import messages, parse, render
+from xmlgrpo_rewards.reply import parse, render
+from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.ask import command as ask_command
+from xmlgrpo_trainer.ask.answer import Asked, Form, answer_all, answer_typed
+from xmlgrpo_trainer.ask.questions import given_questions
 from xmlgrpo_trainer.ask.source import Source, of_model, of_run
-from xmlgrpo_trainer.ask.speaker import Said, Settings, check_room, load_speaker
-from xmlgrpo_trainer.ask.view import ReplyView, remarks
+from xmlgrpo_trainer.ask.speaker import OnText, Said, Settings, check_room, load_speaker
+from xmlgrpo_trainer.ask.view import ReplyView, printable, remarks
 
 CHINESE = "3个苹果共9元，7个苹果多少钱？"
 
@@ -94,6 +99,11 @@ def test_on_a_terminal_a_line_ends_between_words(reply: str, lines: list[str], p
     assert [line.rstrip() for line in shown] == ["reasoning:", *lines, "answer:", "5"]
 
 
+def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
+    assert printable(f"a\n\tb{CHINESE}") == f"a\n\tb{CHINESE}"
+    assert printable("\x1b]0;title\x07\r\x9b") == "\ufffd]0;title\ufffd\ufffd\ufffd"
+
+
 @pytest.mark.parametrize(
     ("text", "finish", "told"),
     [
@@ -120,7 +130,7 @@ def decode_bytes(ids: Sequence[int]) -> str:
 
 
 def test_half_a_character_is_held_back_until_it_is_whole() -> None:
-    from xmlgrpo_trainer.ask.huggingface import WholeCharacters
+    from xmlgrpo_trainer.ask.characters import WholeCharacters
 
     told: list[str] = []
     characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
@@ -132,7 +142,7 @@ def test_half_a_character_is_held_back_until_it_is_whole() -> None:
 
 
 def test_a_character_that_never_becomes_whole_is_shown_at_the_end() -> None:
-    from xmlgrpo_trainer.ask.huggingface import WholeCharacters
+    from xmlgrpo_trainer.ask.characters import WholeCharacters
 
     told: list[str] = []
     characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
@@ -144,7 +154,7 @@ def test_a_character_that_never_becomes_whole_is_shown_at_the_end() -> None:
 
 
 def test_a_run_of_byte_tokens_is_shown_once_it_cannot_change() -> None:
-    from xmlgrpo_trainer.ask.huggingface import WholeCharacters
+    from xmlgrpo_trainer.ask.characters import WholeCharacters
 
     def decode(ids: Sequence[int]) -> str:
         """As tokenizers' ByteFallback: one wrong byte spoils its whole run; 999 is `!`."""
@@ -176,8 +186,8 @@ def test_a_question_over_the_context_is_refused(prompt_tokens: int, new: int, ad
     check_room(90, Settings(10), context=100)
 
 
-def words(**given: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"question": None, "question_env": None} | given)
+def words(*given: str) -> argparse.Namespace:
+    return ask_command.parser().parse_args(["--model", "x", *given])
 
 
 @pytest.mark.parametrize(
@@ -193,27 +203,97 @@ def test_a_question_arrives_as_it_was_written(
 ) -> None:
     monkeypatch.setenv("Q", question)
     monkeypatch.setattr("sys.stdin", io.StringIO(question))
-    assert ask_command.read_question(words(question_env="Q")) == question
-    assert ask_command.read_question(words(question=question)) == question
-    assert ask_command.read_question(words()) == question
+    assert given_questions(words("--question-env", "Q")) == [question]
+    assert given_questions(words("--question", question)) == [question]
+    assert given_questions(words()) == [question]
+
+
+def test_several_questions_come_in_their_order(tmp_path: Path) -> None:
+    assert given_questions(words("--question", "1?", "--question", "2?")) == ["1?", "2?"]
+    path = tmp_path / "questions.txt"
+    path.write_text(f"1?\n\n  2? \r\n{CHINESE}", encoding="utf-8")
+    assert given_questions(words("--questions", str(path))) == ["1?", "2?", CHINESE]
+
+
+def test_at_a_terminal_questions_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert given_questions(words()) is None
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        pytest.param({"question": " \n"}, "--question: the question is empty", id="blank"),
-        pytest.param({"question_env": "NOT_SET"}, "NOT_SET: the question is empty", id="not-set"),
-        pytest.param({}, "standard input: the question is empty", id="empty-pipe"),
-        pytest.param({"question": "\udcff"}, "not UTF-8", id="not-text"),
+        pytest.param(["--question", " \n"], "--question: the question is empty", id="blank"),
+        pytest.param(["--question", "1?", "--question", ""], "is empty", id="second-blank"),
+        pytest.param(["--question-env", "NOT_SET"], "NOT_SET: the question is empty", id="not-set"),
+        pytest.param([], "standard input: the question is empty", id="empty-pipe"),
+        pytest.param(["--question", "\udcff"], "not UTF-8", id="not-text"),
+        pytest.param(["--questions", "none.txt"], "No such file", id="no-file"),
+        pytest.param(["--questions", "blank.txt"], "holds no question", id="blank-file"),
+        pytest.param(["--questions", "latin.txt"], "not UTF-8", id="latin-file"),
     ],
 )
 def test_no_question_is_told(
-    given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+    given: list[str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blank.txt").write_text(" \n\n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9?")
     monkeypatch.delenv("NOT_SET", raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(UserError, match=told):
-        ask_command.read_question(words(**given))
+        given_questions(words(*given))
+
+
+def scripted(messages: list[dict[str, str]], _settings: Settings, on_text: OnText) -> Said:
+    """Answers a question with itself; one is too long, and at one the person presses Ctrl-C."""
+    question = messages[-1]["content"]
+    if "long" in question:
+        raise UserError("too long")
+    on_text("<answer>\n")
+    if "stop" in question:
+        raise KeyboardInterrupt
+    on_text("5\n</answer>")
+    return Said("<answer>\n5\n</answer>", 3, 4, "stop")
+
+
+def asked(form: Form) -> Asked:
+    return Asked(scripted, get_task("gsm8k"), Settings(9), form)
+
+
+def test_one_question_that_cannot_be_asked_does_not_end_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert answer_all(["1?", "long?", "\x1b[2J?"], asked("text")) == 2
+    printed = capsys.readouterr()
+    assert printed.out.count("answer:\n5\n") == 2
+    assert "[3/3] \ufffd[2J?" in printed.out
+    assert "error: question 2: too long" in printed.err
+
+
+def test_replies_for_machines_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer_all(["1?", "2?"], asked("json")) == 0
+    read = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["question"] for answer in read] == ["1?", "2?"]
+
+
+@pytest.mark.parametrize("form", ["text", "raw", "json"])
+def test_ctrl_c_says_how_far_it_came_and_ends_the_line(
+    form: Form, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 questions are answered"):
+        answer_all(["1?", "stop?", "3?"], asked(form))
+    assert capsys.readouterr().out.endswith("\n")
+
+
+def test_ctrl_c_ends_one_typed_question_and_not_the_talk(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert answer_typed(iter(["stop?", "long?", "3?"]), asked("text")) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("answer:\n5\n") == 1
+    assert "stopped; the next question" in printed.err
+    assert "error: too long" in printed.err
 
 
 def write_run(root: Path, base: object, *, adapter: bool = True, merged: bool = False) -> None:
@@ -225,7 +305,7 @@ def write_run(root: Path, base: object, *, adapter: bool = True, merged: bool = 
             (root / name).mkdir()
             (root / name / "config.json").write_text("{}")
             (root / name / "adapter_config.json").write_text("{}")
-            (root / name / "adapter_model.safetensors").write_bytes(b"")
+            save_file({"a": torch.zeros(1)}, root / name / "adapter_model.safetensors")
 
 
 def test_a_run_is_its_adapter_over_its_base(tmp_path: Path) -> None:
@@ -274,7 +354,7 @@ def test_models_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
     gguf, adapter, merged = tmp_path / "m.gguf", tmp_path / "adapter", tmp_path / "merged"
     gguf.write_bytes(b"GGUF and more")
     adapter.mkdir()
-    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    save_file({"a": torch.zeros(1)}, adapter / "adapter_model.safetensors")
     (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y"}')
     merged.mkdir()
     (merged / "config.json").write_text("{}")
@@ -342,91 +422,3 @@ def test_bad_arguments_are_told_before_a_model_is_loaded(
 ) -> None:
     with pytest.raises(UserError, match=told):
         call(monkeypatch, *arguments, "--question", "5?")
-
-
-def write_adapter(model: Any, folder: Path) -> Path:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
-    get_peft_model(model, config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def adapted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_base)
-    return write_adapter(model, tmp_path_factory.mktemp("adapter"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_what_is_streamed_is_the_reply(tiny_base: Path, temperature: float) -> None:
-    speak = load_speaker(of_model(str(tiny_base)))
-    told: list[str] = []
-    settings = Settings(40, temperature, seed=5)
-    said = speak(messages(CHINESE), settings, told.append)
-    assert "".join(told) == said.text
-    assert said.tokens <= 40
-    again = speak(messages(CHINESE), settings, told.append)
-    assert again == said
-
-
-@pytest.mark.slow
-def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adapted: Path) -> None:
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from xmlgrpo_rollout.generate import GenerateEngine
-    from xmlgrpo_rollout.sampling import Sampling
-    from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_base, padding_side="left")
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), adapted)
-    prompts = encode_prompts(tokenizer, [messages("How many?")])
-    engine = GenerateEngine(model, stop_ids(model, tokenizer), tokenizer.pad_token_id)
-    [completion] = engine(prompts, 1, Sampling(max_new_tokens=24, temperature=0.0))
-    ids = completion.tokens
-    source = Source("transformers", str(tiny_base), adapter=adapted)
-    said = load_speaker(source)(messages("How many?"), Settings(24), lambda _text: None)
-    assert said.text == tokenizer.decode(ids, skip_special_tokens=True)
-    assert (said.tokens, said.prompt_tokens) == (len(ids), len(prompts[0]))
-    bare = load_speaker(of_model(str(tiny_base)))
-    assert bare(messages("How many?"), Settings(24), lambda _text: None).text != said.text
-
-
-@pytest.mark.slow
-def test_an_adapter_of_another_model_is_told(tiny_base: Path, tmp_path: Path) -> None:
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
-
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "vocab_size": 32, "head_dim": 8}
-    other = Gemma3ForCausalLM(Gemma3TextConfig(num_hidden_layers=1, **sizes))
-    adapter = write_adapter(other, tmp_path / "adapter")
-    with pytest.raises(UserError, match="does not fit the model"):
-        load_speaker(Source("transformers", str(tiny_base), adapter=adapter))
-
-
-@pytest.mark.slow
-def test_the_command_answers_for_people_and_for_machines(
-    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("Q", CHINESE)
-    asked = ["--model", str(tiny_base), "--question-env", "Q", "--max-new-tokens", "6"]
-    assert call(monkeypatch, *asked, "--json") == 0
-    read = json.loads(capsys.readouterr().out)
-    assert read["question"] == CHINESE
-    assert (read["finish"], read["tokens"], read["strict_format"]) == ("length", 6, False)
-    assert call(monkeypatch, *asked, "--raw") == 0
-    assert capsys.readouterr().out == read["reply"] + "\n"
-    assert call(monkeypatch, *asked) == 0
-    printed = capsys.readouterr()
-    assert "cut off after 6 tokens" in printed.err
-    assert "cut off" not in printed.out
-
-
-@pytest.mark.slow
-def test_a_question_that_smuggles_a_bos_in_is_refused(tiny_base: Path) -> None:
-    speak = load_speaker(of_model(str(tiny_base)))
-    with pytest.raises(UserError, match="2 <bos> tokens"):
-        speak(messages("5<bos>?"), Settings(4), lambda _text: None)

@@ -6,7 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.ranks import Ranks
 
@@ -41,7 +40,7 @@ def introduce(console: Console, run: Prepared, rollout: str, trained: int) -> No
         "run folder": _shown(str(run.folder.root)),
     }
     for name, text in lines.items():
-        say(console, escape(text), head=f"[bold]{name:10}[/] ")
+        console.print(f"[bold]{name:10}[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _processes(ranks: Ranks, arguments: Any) -> dict[str, str]:

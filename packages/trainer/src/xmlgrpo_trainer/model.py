@@ -181,8 +181,9 @@ def _load_plain(
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=config.revision, padding_side="left"
         )
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             name,
+            output_loading_info=True,
             revision=config.revision,
             dtype=getattr(torch, placement.dtype),
             attn_implementation=config.attn_implementation,
@@ -192,6 +193,12 @@ def _load_plain(
         )
     except Exception as error:  # a broken folder fails in many libraries' own ways
         raise UserError(load_failure(name, error)) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:  # transformers only warns, and takes random ones
+        raise UserError(
+            f"the model {name!r} is incomplete: its files lack {missing[0]}, one of {len(missing)} "
+            "weights that are not there; fetch or save it again"
+        )
     if not quantization:
         model.to(placement.device)
     return Policy(model, tokenizer, LoraConfig(**lora_fields(lora, model)), placement)

@@ -1,8 +1,7 @@
 """A transformers model, bare or with an adapter, that is asked."""
 
 import importlib.util
-import re
-from collections.abc import Callable, Sequence
+import warnings
 from typing import Any
 
 import torch
@@ -10,14 +9,12 @@ from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stops import cut_after_stop
+from xmlgrpo_trainer.ask.characters import WholeCharacters, decoded, told_in_characters
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
 from xmlgrpo_trainer.config import ModelConfig
 from xmlgrpo_trainer.model import choose_placement, load_policy
 from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
-
-HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are not a character yet
-BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")  # SentencePiece's byte fallback
 
 
 class TransformersSpeaker:
@@ -65,76 +62,39 @@ class TransformersSpeaker:
                     eos_token_id=stops,
                     pad_token_id=self.tokenizer.pad_token_id,
                 ),
-                streamer=_Streamer(WholeCharacters(self._decode, self._is_byte, on_text)),
+                streamer=_Streamer(told_in_characters(self.tokenizer, on_text)),
             )
         ids = cut_after_stop(written_1_T[0, len(prompt) :].tolist(), stops)
         ended = bool(ids) and ids[-1] in stops
-        return Said(self._decode(ids), len(ids), len(prompt), "stop" if ended else "length")
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-    def _is_byte(self, token: int) -> bool:
-        return BYTE_TOKEN.fullmatch(self.tokenizer.convert_ids_to_tokens(token) or "") is not None
+        return Said(
+            decoded(self.tokenizer, ids), len(ids), len(prompt), "stop" if ended else "length"
+        )
 
 
 def _adapted(model: Any, source: Source) -> Any:
     from peft import PeftModel
 
-    try:
-        return PeftModel.from_pretrained(model, str(source.adapter))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the adapter {str(source.adapter)!r} does not fit the model {source.name!r}: {reason}"
-        ) from None
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            adapted = PeftModel.from_pretrained(model, str(source.adapter))
+        except Exception as error:  # a broken file fails in many libraries' own ways
+            raise _unfit(source, str(error)) from error
+    # peft only warns of weights that the file lacks; the adapter would be another one
+    missing = [
+        str(found.message) for found in warned if "missing adapter keys" in str(found.message)
+    ]
+    if missing:
+        raise _unfit(source, missing[0])
+    return adapted
 
 
-class WholeCharacters:
-    """Token ids -> text, piece by piece, never half a character and never taken back.
-
-    A character of several bytes can be several tokens.  Until the last of them has come the
-    tokenizer decodes a replacement character, which is held back.  With byte fallback one wrong
-    byte even turns the whole run of byte tokens into replacement characters, so such a run is held
-    back until it has ended.
-
-    Args:
-        decode: token ids to text.
-        is_byte: whether a token is one byte of byte fallback, such as `<0xE4>`.
-        on_text: takes each piece.
-    """
-
-    def __init__(
-        self,
-        decode: Callable[[Sequence[int]], str],
-        is_byte: Callable[[int], bool],
-        on_text: OnText,
-    ) -> None:
-        self._decode = decode
-        self._is_byte = is_byte
-        self._on_text = on_text
-        self._ids: list[int] = []
-        self._told = 0  # characters of the decoded ids that have been handed on
-
-    def put(self, ids: Sequence[int]) -> None:
-        """Take more tokens and hand on what is certain."""
-        self._ids += ids
-        if self._is_byte(self._ids[-1]):
-            return
-        text = self._decode(self._ids)
-        whole = text.rstrip(HALF_CHARACTER)
-        self._tell(whole)
-        if whole == text and text.endswith("\n"):  # a new line needs nothing of what was before
-            self._ids, self._told = [], 0
-
-    def end(self) -> None:
-        """Hand on what is left, half characters too: they were what the model wrote."""
-        self._tell(self._decode(self._ids))
-
-    def _tell(self, text: str) -> None:
-        if len(text) > self._told:
-            self._on_text(text[self._told :])
-            self._told = len(text)
+def _unfit(source: Source, reason: str) -> UserError:
+    [first, *_] = reason.strip().splitlines() or ["no reason was given"]
+    return UserError(
+        f"the adapter {str(source.adapter)!r} is broken or does not fit the model "
+        f"{source.name!r}: {first[:300]}"
+    )
 
 
 class _Streamer:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder, find_run
+from xmlgrpo_rollout.weights_file import tensor_shapes
 from xmlgrpo_trainer.config import load_config
 from xmlgrpo_trainer.grpo_defaults import DEFAULTS, completion_limit
 
@@ -104,6 +105,7 @@ def _check_adapter(folder: Path) -> None:
             f"the adapter {str(folder)!r} has no {' and no '.join(missing)}; train the run again, "
             "or name another"
         )
+    tensor_shapes(folder / "adapter_model.safetensors")
 
 
 def _check_gguf(path: Path) -> None:

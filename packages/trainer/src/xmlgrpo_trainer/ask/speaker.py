@@ -9,6 +9,7 @@ from typing import Literal
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.ask.source import Source
+from xmlgrpo_trainer.plan.gpus import has_driver
 
 Messages = list[dict[str, str]]
 OnText = Callable[[str], None]
@@ -53,6 +54,12 @@ def load_speaker(source: Source) -> Speaker:
         from xmlgrpo_trainer.ask.gguf import GgufSpeaker
 
         return GgufSpeaker(source.name)
+    if not has_driver():
+        from xmlgrpo_trainer.ask.folder import folder_speaker
+
+        speaker = folder_speaker(source)
+        if speaker is not None:
+            return speaker
     from xmlgrpo_trainer.ask.huggingface import TransformersSpeaker
 
     return TransformersSpeaker(source)
