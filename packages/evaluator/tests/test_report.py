@@ -1,5 +1,7 @@
 import json
+import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,8 @@ def test_everything_hostile_is_text(run):
     run.config.write_text(f"name: {HOSTILE}")
     completions = run.root / "completions"
     completions.mkdir()
+    logged = [{"step": n, f"rewards/{HOSTILE}/mean": n, "reward": -n} for n in range(3)]
+    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in logged))
     row = {"question": HOSTILE, "gold": HOSTILE, "completion": HOSTILE, "scores": {HOSTILE: 1.0}}
     (completions / "step-00010.jsonl").write_text(json.dumps(row) + "\n")
     first, second = result(HOSTILE, [True, False]), result("tuned", [False, True])
@@ -70,10 +74,48 @@ def test_the_page_needs_nothing_beside_it(run):
     write_report(run)
     page = Page(run.report.read_text(encoding="utf-8"))
     links = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
-    assert links
-    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert links == []
+    assert "svg" in {tag for tag, _ in page.tags}
     policies = [a["content"] for tag, a in page.tags if "http-equiv" in a]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_the_curves_have_the_pages_colours_and_the_validation(run):
+    rows = [{"step": n, "reward": n / 2, "validation/strict_accuracy": n / 9} for n in range(5)]
+    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = render(run)
+    assert "Validation problems" in Page(html).text
+    assert "stroke: var(--line-3)" in html
+    assert "fill: var(--text)" in html
+    drawn = html[html.index("<svg") : html.index("</svg>")]
+    assert not re.search(r"#(?:ffffff|000000|0[1-9]0)", drawn)
+
+
+def test_figures_have_readable_names_and_a_change(run):
+    write_json(run.manifest, run.read_manifest() | {"task": "gsm8k"})
+    text = Page(render(run)).text
+    assert "strict accuracy (form and number)" in text
+    assert "+50.0 points" in text
+    assert "strict_accuracy" not in text.partition("Settings")[0]
+
+
+def test_a_base_in_a_folder_is_called_by_the_folders_name(run):
+    header = Page(render(run)).text.partition("Before and after")[0]
+    assert Path(run.read_manifest()["base"]["name"]).name in header
+    assert str(run.root.parent) not in header
+
+
+def test_equal_replies_are_shown_once(run):
+    place = run.root / "completions"
+    place.mkdir()
+    scores = {"correctness_reward_func": 2.0, "mine:fits": None}
+    texts = ["same", "same", "other", "same"]
+    rows = [{"question": "q", "gold": "1", "completion": t, "scores": scores} for t in texts]
+    (place / "step-00010.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = Page(render(run)).text
+    assert text.count("same") == 1
+    assert text.count("other") == 1
+    assert "drawn 3 times of 4; correctness 2, mine:fits None" in text
 
 
 def test_after_a_resume_the_last_line_of_a_step_counts(run):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_rewards.prose import fitted, line_ends, one_line, width
+from xmlgrpo_rewards.prose import fitted, line_ends, one_line, printable, width
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,8 @@ def test_nothing_is_lost_and_everything_fits(columns: int) -> None:
     lines = fitted(text, columns).split("\n")
     assert " ".join(lines) == text
     assert all(width(line) <= columns for line in lines)
+
+
+def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
+    assert printable("a\n\tb三个苹果") == "a\n\tb三个苹果"
+    assert printable("\x1b]0;title\x07\r\x9b") == "\ufffd]0;title\ufffd\ufffd\ufffd"

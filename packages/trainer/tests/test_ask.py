@@ -20,7 +20,7 @@ from xmlgrpo_trainer.ask.answer import Asked, Form, answer_all, answer_typed
 from xmlgrpo_trainer.ask.questions import given_questions
 from xmlgrpo_trainer.ask.source import Source, of_model, of_run
 from xmlgrpo_trainer.ask.speaker import OnText, Said, Settings, check_room, load_speaker
-from xmlgrpo_trainer.ask.view import ReplyView, printable, remarks
+from xmlgrpo_trainer.ask.view import ReplyView, remarks
 
 CHINESE = "3个苹果共9元，7个苹果多少钱？"
 
@@ -97,11 +97,6 @@ def test_on_a_terminal_a_line_ends_between_words(reply: str, lines: list[str], p
     written = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO given above
     shown = [line[at : at + 10] for line in written.splitlines() for at in range(0, len(line), 10)]
     assert [line.rstrip() for line in shown] == ["reasoning:", *lines, "answer:", "5"]
-
-
-def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
-    assert printable(f"a\n\tb{CHINESE}") == f"a\n\tb{CHINESE}"
-    assert printable("\x1b]0;title\x07\r\x9b") == "\ufffd]0;title\ufffd\ufffd\ufffd"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from xmlgrpo_trainer.checkpoint import SEAL, StepStart, StopAndSave, last_good, seal
+from xmlgrpo_trainer.checkpoint import StepStart, StopAndSave
 from xmlgrpo_trainer.ranks import Ranks
+from xmlgrpo_trainer.sealed import SEAL, Found, find_checkpoints, last_good, seal
 
 
 def write_checkpoint(root: Path, step: int) -> Path:
@@ -56,7 +57,9 @@ def test_a_damaged_checkpoint_is_passed_over(
     good, broken = write_checkpoint(tmp_path, 8), write_checkpoint(tmp_path, 10)
     assert last_good(tmp_path) == broken
     damage(broken)
-    assert last_good(tmp_path) == good
+    assert find_checkpoints(tmp_path) == Found(good, (broken,))
+    damage(good)
+    assert find_checkpoints(tmp_path) == Found(None, (broken, good))
 
 
 def test_nothing_to_continue_from(tmp_path: Path) -> None:

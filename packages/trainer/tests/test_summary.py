@@ -1,6 +1,7 @@
 """The end of a run says what its own numbers show, and no more."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,30 @@ def test_the_table_has_intervals_and_examples_are_text(tmp_path: Path) -> None:
     show_end(Console(file=out, width=118), shown, RunFolder(tmp_path / "one"), (before, after))
     text = out.getvalue()
     assert "35.0% [30.5%, 39.8%]" in text  # Wilson's interval for 140 of 400
-    assert "+45.0 points" in text
+    assert "+45.0" in text
     assert "[red]4[/red]" in text
     assert text.index("became right") < text.index("still wrong")
-    assert "make ask RUN=one" in text
+    assert f"make ask RUN={tmp_path / 'one'}" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("hits", [0, 140, 400])
+def test_the_end_fits_the_screen_and_tears_no_figure(tmp_path: Path, width: int, hits: int) -> None:
+    out = io.StringIO()
+    shown = manifest(tiny=True, source="generated", form=400, lenient=hits)
+    console = Console(file=out, width=width, force_terminal=True, color_system=None)
+    reply = "three apples and four pears make seven pieces of fruit " * 4
+    pair = [HoldoutResult(step, (item(reply, right=step > 0),)) for step in (0, 9)]
+    show_end(console, shown, RunFolder(Path("outputs/one")), pair)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    table = [
+        line
+        for line in lines
+        if line.lstrip().startswith(("strict", "lenient", "worked", "cut", "no answer"))
+    ]
+    assert len(table) == 6
+    for line in table:
+        assert len(re.findall(r"\d% \[\d+\.\d%, \d+\.\d%\]", line)) == 2
+        assert re.search(r"[+-]\d+\.\d$", line.rstrip())
+    assert lines[-1] == 'ask it       make ask RUN=one Q="..."'

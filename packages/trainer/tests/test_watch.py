@@ -1,8 +1,10 @@
 """The lines a person reads and the file a program reads."""
 
+import dataclasses
 import io
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,7 @@ from rich.console import Console
 
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.task import Words, get_task
 from xmlgrpo_trainer.config import WatchConfig
 from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.plots import draw_curves
@@ -30,8 +32,9 @@ LOGS = {"loss": 0.1, "grad_norm": 0.5, "reward": 1.25, "completions/mean_length"
 
 
 def watch(root: Path, console: Console) -> Watch:
+    batch = dataclasses.replace(BATCH, texts=list(BATCH.texts))
     made = Watch(
-        RunFolder(root), GSM8K, BATCH, WatchConfig(samples_every=2, samples_kept=1), console
+        RunFolder(root), GSM8K, batch, WatchConfig(samples_every=2, samples_kept=1), console
     )
     made.on_train_begin(None, state(0), None)
     return made
@@ -46,24 +49,49 @@ def log(made: Watch, step: int, **changes: Any) -> None:
     made.on_log(None, state(step), None, logs={**LOGS, **changes})
 
 
-def test_a_step_is_one_line_on_the_screen_and_one_in_the_file(tmp_path: Path) -> None:
+ALL = ["step  3/40", "reward  1.25", "right  50%", "format  50%", "worked  50%", "12 tokens"]
+
+
+def terminal(out: io.StringIO, width: int) -> Console:
+    return Console(
+        file=out, width=width, force_terminal=True, color_system=None, force_interactive=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "ends"),
+    [
+        pytest.param(118, [*ALL, "s/step", "left 0:00:00", "grad 0.50"], id="pipe"),
+        pytest.param(100, [*ALL, "s/step"], id="100"),
+        pytest.param(80, ALL, id="80"),
+        pytest.param(40, ALL[:3], id="40"),
+    ],
+)
+def test_a_step_is_one_line_of_what_fits_and_one_in_the_file(
+    tmp_path: Path, width: int, ends: list[str]
+) -> None:
     out = io.StringIO()
-    made = watch(tmp_path, Console(file=out, width=118))
-    log(made, 3)
+    made = watch(tmp_path, terminal(out, width))
+    log(made, 3, **{"completions/mean_length": 12.0})
     made.on_train_end(None, state(3), None)
     [line] = out.getvalue().splitlines()
-    assert line.rstrip().endswith("left 0:00:00")  # hours too: a GPU run takes more than one
-    for word in (
-        "step  3/40",
-        "reward  1.25",
-        "format  50%",
-        "worked  50%",
-        "right  50%",
-        "12 tokens",
-    ):
-        assert word in line
+    assert len(line) <= width
+    places = [line.index(words) for words in ends]
+    assert places == sorted(places)
+    assert line.endswith(ends[-1])
     [row] = read_log(tmp_path / "metrics.jsonl").rows.values()
     assert (row["step"], row["loss"], row["sampled/lenient"]) == (3, 0.1, 0.5)
+
+
+def test_the_line_and_the_bar_say_the_same_time_left(tmp_path: Path) -> None:
+    out = io.StringIO()
+    made = watch(tmp_path, Console(file=out, width=118))
+    made.stage._began -= 30  # three steps took that long
+    log(made, 3)
+    made.on_train_end(None, state(3), None)
+    [left] = re.findall(r"left \d:\d\d:\d\d", out.getvalue())
+    assert left in made.stage.figures()
+    assert left != "left 0:00:00"
 
 
 def test_a_sample_is_shown_as_the_model_wrote_it(tmp_path: Path) -> None:
@@ -72,6 +100,19 @@ def test_a_sample_is_shown_as_the_model_wrote_it(tmp_path: Path) -> None:
     shown = out.getvalue()
     assert "How many [bold]apples[/]?" in shown  # markup in hostile text is text
     assert "<reasoning>⏎2+2 = 4⏎</reasoning>⏎<answer>⏎4⏎</answer> right" in shown
+
+
+def test_a_sample_breaks_at_words_and_steers_no_terminal(tmp_path: Path) -> None:
+    out = io.StringIO()
+    made = watch(tmp_path, terminal(out, 60))
+    made.batch.texts[0] = "so \x1b[2J" + "three apples and four pears " * 4
+    log(made, 2)
+    lines = out.getvalue().splitlines()[1:]
+    assert max(map(len, lines)) <= 60
+    assert "\x1b" not in out.getvalue()
+    words = set(" ".join(lines).split())
+    assert {"three", "apples", "and", "four", "pears"} <= words
+    assert not words & {"thr", "app", "pea", "pe", "fo"}
 
 
 def test_samples_are_kept(tmp_path: Path) -> None:
@@ -109,11 +150,11 @@ def test_curves_are_drawn_from_gaps_and_nulls(tmp_path: Path) -> None:
         {"step": 1, "reward": None, "rewards/mine/mean": 0.5},
         {"step": 2, "reward": 1.0, "grad_norm": 0.2},
     ]
-    draw_curves(rows, tmp_path / "curves.png", "a $title with _signs_")
+    draw_curves(rows, tmp_path / "curves.png", "a $title with _signs_", Words())
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
 
 
 def test_nothing_logged_draws_nothing(tmp_path: Path) -> None:
-    draw_curves([], tmp_path / "curves.png", "empty")
+    draw_curves([], tmp_path / "curves.png", "empty", Words())
     assert not (tmp_path / "curves.png").exists()

@@ -5,9 +5,9 @@ policy allows no script at all.
 """
 
 import argparse
-import base64
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,20 +17,16 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.metric_names import metric_names, words_of
 from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_text
+from xmlgrpo_rewards.task import Words
 from xmlgrpo_rewards.version import add_version
+from xmlgrpo_rollout.curves import Ink, draw, panels, reward_name
 from xmlgrpo_rollout.progress import Stage
 
-CURVES = (
-    ("reward", "reward a completion"),
-    ("rewards/correctness_reward_func/mean", "correctness reward"),
-    ("completions/mean_length", "completion length, tokens"),
-    ("completions/clipped_ratio", "cut at the limit"),
-    ("frac_reward_zero_std", "groups without a signal"),
-    ("entropy", "entropy"),
-    ("kl", "KL to the base"),
-    ("grad_norm", "gradient norm"),
-)
+# Stand for the page's colours until the SVG is drawn; no other colour is like them.
+_TEXT, _GRID = "#010101", "#020202"
+_LINES = {f"#0{n}0{n}0{n}": f"line-{n}" for n in range(3, 9)}
 _FLIPS_SHOWN = 5
 _STEPS_SHOWN = 12
 _SAMPLES_A_STEP = 3
@@ -71,8 +67,11 @@ def write_report(folder: RunFolder) -> None:
 def render(folder: RunFolder) -> str:
     """The report as HTML."""
     from jinja2 import Environment, PackageLoader
+    from markupsafe import Markup
 
     manifest = folder.read_manifest()
+    words = words_of(str(manifest.get("task")))
+    names = {key: name.full for key, name in metric_names(words).items()}
     environment = Environment(
         loader=PackageLoader("xmlgrpo_evaluator", ""), autoescape=True, trim_blocks=True
     )
@@ -81,13 +80,20 @@ def render(folder: RunFolder) -> str:
         manifest=manifest,
         manifest_text=json.dumps(manifest, indent=2, ensure_ascii=False),
         config=folder.config.read_text(encoding="utf-8") if folder.config.is_file() else "",
-        held_out=_held_out(manifest),
-        comparisons=[_comparison(c) for c in _json_files(folder.eval, "compare*.json")],
-        results=list(_results(folder)),
-        ladder=_ladder(folder.root / "ladder.json"),
-        curves=_curves(read_metrics(folder.metrics)),
+        base=_base_name(manifest),
+        held_out=_held_out(manifest, names),
+        comparisons=[_comparison(c, names) for c in _json_files(folder.eval, "compare*.json")],
+        results=list(_results(folder, names)),
+        ladder=_ladder(folder.root / "ladder.json", names),
+        curves=Markup(_curves(read_metrics(folder.metrics), words)),  # noqa: S704 - matplotlib's SVG, all text escaped by it
         samples=_samples(folder.root / "completions"),
     )
+
+
+def _base_name(manifest: Mapping[str, Any]) -> str:
+    """The base model as a reader knows it: of a folder, its name."""
+    name = str((manifest.get("base") or {}).get("name", ""))
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -99,32 +105,42 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _held_out(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+def _held_out(manifest: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, str]]:
     holdout = manifest.get("holdout") or {}
     before, after = holdout.get("before") or {}, holdout.get("after") or {}
+    known = [name for name in names if name in before]
+    rest = [name for name in before if name not in {*known, "worked"}]
     return [
         {
-            "name": name,
+            "name": names.get(name, name),
             "before": _held_out_value(before[name]),
             "after": _held_out_value(after[name]),
+            "change": _change(before[name], after[name]),
         }
-        for name in before
+        for name in (*known, *rest)
         if name in after
     ]
 
 
 def _held_out_value(value: Any) -> str:
-    return str(Share(value["hits"], value["total"])) if isinstance(value, dict) else f"{value:.1f}"
+    return str(Share(**value)) if isinstance(value, dict) else f"{value:.1f}"
 
 
-def _comparison(compared: Mapping[str, Any]) -> dict[str, Any]:
+def _change(before: Any, after: Any) -> str:
+    if isinstance(before, dict):
+        points = 100 * (Share(**after).value - Share(**before).value)
+        return f"{points:+.1f} points"
+    return f"{after - before:+.1f}"
+
+
+def _comparison(compared: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     from xmlgrpo_evaluator.compare import table_rows
 
     tasks = [
         {
             "name": name,
             "n_items": task["items"],
-            "rows": table_rows(task),
+            "rows": [[names.get(row[0], row[0]), *row[1:]] for row in table_rows(task)],
             **{
                 way: {"count": len(task[way]), "shown": task[way][:_FLIPS_SHOWN]}
                 for way in ("gained", "lost")
@@ -135,7 +151,7 @@ def _comparison(compared: Mapping[str, Any]) -> dict[str, Any]:
     return {**compared, "tasks": tasks}
 
 
-def _results(folder: RunFolder) -> Iterator[dict[str, Any]]:
+def _results(folder: RunFolder, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     from xmlgrpo_evaluator.result import RESULT_FORMAT, headline
 
     for result in _json_files(folder.eval, "*.json"):
@@ -147,7 +163,7 @@ def _results(folder: RunFolder) -> Iterator[dict[str, Any]]:
                 "label": result["label"],
                 "task": name,
                 "n": len(task["items"]),
-                "metric": metric,
+                "metric": names.get(metric, metric),
                 "value": _with_interval(value),
                 "prompts": _of(result["prompts"], "identical", "compared"),
                 "batch": _of(result["batch_check"], "identical", "items"),
@@ -164,63 +180,79 @@ def _with_interval(value: Mapping[str, Any]) -> str:
     return f"{value['mean']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
 
 
-def _ladder(path: Path) -> dict[str, Any] | None:
+def _ladder(path: Path, names: Mapping[str, str]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     from xmlgrpo_evaluator.ladder_view import cells
 
     ladder = _read_json(path)
-    names = ("label", "accuracy", "difference", "p", "mb", "bits", "speed", "memory", "gate")
-    rungs = [dict(zip(names, cells(rung), strict=True)) for rung in ladder["rungs"]]
-    return {**ladder, "rungs": rungs}
+    columns = ("label", "accuracy", "difference", "p", "mb", "bits", "speed", "memory", "gate")
+    rungs = [dict(zip(columns, cells(rung), strict=True)) for rung in ladder["rungs"]]
+    metric = str(ladder["metric"])
+    return {**ladder, "rungs": rungs, "metric": names.get(metric, metric)}
 
 
-def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The training curves as a data URI; empty without any."""
-    drawn = [(key, title) for key, title in CURVES if sum(_is_number(r.get(key)) for r in rows) > 1]
+def _curves(rows: Sequence[Mapping[str, Any]], words: Words) -> str:
+    """The training curves as SVG whose colours are the page's; empty without any."""
+    drawn = panels(rows, words)
     if not drawn:
         return ""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    columns = 2
-    lines = -(-len(drawn) // columns)
-    figure = Figure(figsize=(10, 2.4 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    for place, (key, title) in enumerate(drawn, start=1):
-        points = [(row["step"], row[key]) for row in rows if _is_number(row.get(key))]
-        axes = figure.add_subplot(lines, columns, place)
-        axes.plot(*zip(*points, strict=True))
-        axes.set_title(title, fontsize="medium")
-        axes.set_xlabel("step", fontsize="small")
-        axes.grid(visible=True, alpha=0.3)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=110)
-    return f"data:image/png;base64,{base64.b64encode(image.getvalue()).decode('ascii')}"
+    # text stays text, in the page's own font; names of parts do not change from run to run
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "xmlgrpo"}):
+        figure = Figure(layout="constrained", facecolor="none")
+        FigureCanvasSVG(figure)
+        draw(figure, rows, drawn, Ink(_TEXT, _GRID, tuple(_LINES)))
+        image = io.StringIO()
+        figure.savefig(image, format="svg", metadata={"Date": None})
+    svg = image.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    for colour, variable in {_TEXT: "text", _GRID: "grid", **_LINES}.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return svg
+
+
+def _samples(place: Path) -> list[dict[str, Any]]:
+    """A few different completions of steps spread over the training."""
+    files = sorted(place.glob("step-*.jsonl"))
+    stride = max(1, -(-len(files) // _STEPS_SHOWN))
+    chosen = [*files[:-1:stride], *files[-1:]]
+    return [
+        {
+            "step": file.stem.removeprefix("step-").lstrip("0") or "0",
+            "rows": _different(list(_json_lines(file))),
+        }
+        for file in chosen
+    ]
+
+
+def _different(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The first few that differ, each with how often it was drawn."""
+    drawn: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (str(row.get("question", "")), str(row.get("completion", "")))
+        drawn.setdefault(key, []).append(row)
+    return [
+        {
+            "question": question,
+            "gold": str(same[0].get("gold", "")),
+            "completion": completion,
+            "times": len(same),
+            "of": len(rows),
+            "scores": ", ".join(
+                f"{reward_name(name)} {score:g}" if _is_number(score) else f"{name} {score}"
+                for name, score in (same[0].get("scores") or {}).items()
+            ),
+        }
+        for (question, completion), same in list(drawn.items())[:_SAMPLES_A_STEP]
+    ]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _samples(place: Path) -> list[dict[str, Any]]:
-    """A few completions of steps spread over the training."""
-    files = sorted(place.glob("step-*.jsonl"))
-    stride = max(1, -(-len(files) // _STEPS_SHOWN))
-    chosen = [*files[:-1:stride], *files[-1:]]
-    steps = []
-    for file in chosen:
-        rows = [
-            {
-                "question": str(row.get("question", "")),
-                "gold": str(row.get("gold", "")),
-                "completion": str(row.get("completion", "")),
-                "scores": ", ".join(f"{k} {v}" for k, v in (row.get("scores") or {}).items()),
-            }
-            for row in list(_json_lines(file))[:_SAMPLES_A_STEP]
-        ]
-        steps.append({"step": file.stem.removeprefix("step-").lstrip("0") or "0", "rows": rows})
-    return steps
 
 
 def _json_files(place: Path, pattern: str) -> list[dict[str, Any]]:

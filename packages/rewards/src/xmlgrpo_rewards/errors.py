@@ -40,6 +40,11 @@ def interruption(number: int, said: str) -> KeyboardInterrupt:
     return Terminated(said) if number == signal.SIGTERM else KeyboardInterrupt(said)
 
 
+def interruption_code(stopped: KeyboardInterrupt) -> int:
+    """The exit code of a command that a signal has ended: 128 and its number, as in a shell."""
+    return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+
+
 def run_command(command: Callable[[], int | None]) -> NoReturn:
     """Run a console script's body and leave the process with its exit code.
 
@@ -61,9 +66,8 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as stopped:
         said = f": {stopped}" if stopped.args else ""
-        ended = isinstance(stopped, Terminated)
-        tell(f"{'terminated' if ended else 'interrupted'}{said}")
-        sys.exit(128 + (signal.SIGTERM if ended else signal.SIGINT))
+        tell(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}{said}")
+        sys.exit(interruption_code(stopped))
     except BrokenPipeError:
         # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -55,9 +55,26 @@ class Grade:
     answer: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is said of a task's figures, in tables and plots.
+
+    Attributes:
+        answer: what an answer is, such as `number`.
+        worked: what a reply has that works the problem out, such as `a sum is written`; None where
+            `worked.py`, which looks for sums, has nothing to find.
+    """
+
+    answer: str = "answer"
+    worked: str | None = None
+
+
 @runtime_checkable
 class Task(Protocol):
-    """The object behind an entry point of the group `xmlgrpo.tasks`."""
+    """The object behind an entry point of the group `xmlgrpo.tasks`.
+
+    It may have an attribute `words`, too: its `Words`, in place of the plain ones.
+    """
 
     @property
     def name(self) -> str:

@@ -6,11 +6,11 @@ seconds and every few seconds from then on, so that no stage is silent for ten s
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from threading import Event, Thread
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -21,6 +21,8 @@ NEXT_LINES_S = 8.0
 BAR_COLUMNS = 40  # at most
 FIGURES_COLUMNS = 44  # what the figures take beside a bar, about
 MB, GB = 1e6, 1e9
+
+T = TypeVar("T")
 
 
 class Stage:
@@ -37,6 +39,8 @@ class Stage:
         done: how many are done already; they say nothing about the rate.
         poll: asked for the number done whenever something is drawn, for work that does not report.
     """
+
+    _open: ClassVar[list["Stage"]] = []  # the innermost last: it alone speaks in plain lines
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class Stage:
         """Show it from now on."""
         self._begin(self._done)
         self._spoke = self._began
+        Stage._open.append(self)
         self._progress.update(self._bar, completed=self._done)
         self._progress.start()
         if not (self._draws or self._console.quiet):
@@ -83,6 +88,8 @@ class Stage:
         """Take it away; a second call does nothing."""
         self._progress.stop()
         self._ended.set()
+        if self in Stage._open:
+            Stage._open.remove(self)
         if self._speaker is not None:
             self._speaker.join()
             self._speaker = None
@@ -114,6 +121,13 @@ class Stage:
         self._done, self._note = done, note
         self._counted_s = time.monotonic()
         self._progress.update(self._bar, completed=done)
+
+    def through(self, items: Collection[T]) -> Iterator[T]:
+        """Count the items of a loop."""
+        self.count_from(0, len(items))
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.update(done)
 
     def spoken(self) -> None:
         """Something was printed about this stage: no plain line for a while."""
@@ -150,6 +164,8 @@ class Stage:
         """Print plain lines until the end; the body of a thread."""
         patience_s = FIRST_LINE_S
         while not self._ended.wait(max(0.1, self._spoke + patience_s - time.monotonic())):
+            if self is not Stage._open[-1]:
+                self.spoken()
             if time.monotonic() < self._spoke + patience_s:
                 continue
             self._console.print(

@@ -1,13 +1,6 @@
-"""Checkpoints that can be trusted: complete or not there, and a stop that loses nothing.
-
-transformers writes a checkpoint's files straight into their place, so a process that is killed
-while it writes leaves a folder that looks like one.  `SealCheckpoints` writes a list of the files
-and their sizes last, and `last_good` takes only folders whose list holds.
-"""
+"""A run that stops loses nothing: its checkpoints are sealed, a signal waits for the step's end."""
 
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +8,9 @@ import torch
 from transformers import TrainerCallback
 
 from xmlgrpo_trainer.ranks import ALONE, Ranks
+from xmlgrpo_trainer.sealed import seal
 from xmlgrpo_trainer.stop_signals import StopSignals
 
-SEAL = "complete.json"
 FINISHING = "finishing this step, then saving; a second signal stops at once"
 TWICE_S = 3.0  # a scheduler signals every process, the launcher hands its own on: one wish, not two
 
@@ -39,31 +32,6 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
 
 
-def seal(folder: Path, step: int) -> None:
-    """Write the list of a checkpoint's files and sizes, after forcing them to the disk."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != SEAL:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            files[str(path.relative_to(folder))] = path.stat().st_size
-    partial = folder / f"{SEAL}.partial"
-    partial.write_text(json.dumps({"step": step, "files": files}), encoding="utf-8")
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(folder / SEAL)
-
-
-def last_good(checkpoints: Path) -> Path | None:
-    """The newest checkpoint whose files are all there in full; None when there is none."""
-    found = []
-    for path in checkpoints.glob("checkpoint-*"):
-        number = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if number and _holds(path):
-            found.append((int(number[1]), path))
-    return max(found)[1] if found else None
-
-
 def is_last(checkpoint: Path) -> bool:
     """Whether a checkpoint is that of a run's last step."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
@@ -79,14 +47,6 @@ def take_over(checkpoint: Path, trainer: Any) -> None:
     weights = load_file(checkpoint / "adapter_model.safetensors")
     set_peft_model_state_dict(trainer.model, weights)
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-
-
-def _holds(folder: Path) -> bool:
-    try:
-        files = json.loads((folder / SEAL).read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
 
 
 class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
 from xmlgrpo_rewards.run_folder import run_root
 from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_rewards.version import add_version
@@ -37,6 +37,7 @@ def main() -> None:
     run_command(run)
 
 
+@kept_on_interrupt("nothing was begun yet; run the same command again")
 def run() -> int:
     """Parse the command line, train, and return the exit code."""
     arguments = parser().parse_intermixed_args()
@@ -56,8 +57,6 @@ def run() -> int:
     from xmlgrpo_trainer.screen import make_console, quiet_libraries
 
     quiet_libraries()
-    from xmlgrpo_trainer.train import train
-
     if arguments.gpus != 1:
         from xmlgrpo_trainer.launch import launch
 
@@ -66,6 +65,8 @@ def run() -> int:
             arguments.gpus, ["--config", str(arguments.config), "--run", str(root), *overrides]
         )
     see_one_gpu()
+    from xmlgrpo_trainer.train import train
+
     return train(config, root, make_console())
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
+from xmlgrpo_rewards.metric_names import words_of
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.run_folder import MANIFEST_FORMAT, write_json
+from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import TINY, config_sha256
 from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take
@@ -41,12 +43,16 @@ def finish(
     best = load_best(folder, trainer.model)
     kept = steps if best is None else best
     ranks.on_first(lambda: save_adapter(trainer.model, folder.adapter, run.policy.tokenizer))
-    after = take(exam, run.problems.report, kept)
+    asked = run.problems.report
+    with Stage(console, "final exam", total=len(asked), unit="problems") as stage:
+        after = take(exam, asked, kept, stage.update)
     if not ranks.is_first:
         return
     save_result(folder.holdout / AFTER, after)
     rows = list(read_log(folder.metrics).rows.values())
-    draw_curves(rows, folder.curves, f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps")
+    title = f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps"
+    with Stage(console, "drawing the curves"):
+        draw_curves(rows, folder.curves, title, words_of(run.task.name))
     manifest = describe(run, trainer.model, steps, kept, rollout)
     manifest["seconds"] = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
     manifest |= adapter_hashes(folder.adapter)

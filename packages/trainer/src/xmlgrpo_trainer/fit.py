@@ -14,13 +14,13 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.checkpoint import (
     SealCheckpoints,
     StepStart,
     StopAndSave,
     is_last,
-    last_good,
     take_over,
 )
 from xmlgrpo_trainer.disk import check_room
@@ -37,6 +37,7 @@ from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.resolved import hold_resolved
 from xmlgrpo_trainer.run_dir import hold_identity, write_config
 from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
+from xmlgrpo_trainer.sealed import find_checkpoints, last_good
 from xmlgrpo_trainer.selection import KeepBest, stopped_early
 from xmlgrpo_trainer.shared_engine import SharedEngine
 from xmlgrpo_trainer.update import (
@@ -48,8 +49,6 @@ from xmlgrpo_trainer.update import (
 )
 from xmlgrpo_trainer.vllm_rollout import serve_vllm
 from xmlgrpo_trainer.watch import NotFiniteError, Watch
-
-BEFORE = "report-before.json"
 
 
 def fit(run: Prepared, console: Console) -> int:
@@ -69,12 +68,13 @@ def _fit(run: Prepared, console: Console) -> int:
     config, folder, policy, ranks = run.config, run.folder, run.policy, run.ranks
     arguments = run.arguments
     batch = ScoredBatch()
-    trainer = ranks.together(lambda: _build_trainer(run, batch))
     sampling = rollout_sampling(arguments, completion_limit(config))
     stops = stop_ids(policy.model, policy.tokenizer)
-    choice = ranks.together(
-        lambda: choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)
-    )
+    with Stage(console, "making the trainer"):
+        trainer = ranks.together(lambda: _build_trainer(run, batch))
+        choice = ranks.together(
+            lambda: choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)
+        )
     if choice.trains:
         trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
     else:
@@ -112,8 +112,13 @@ def _fit(run: Prepared, console: Console) -> int:
     )
     before = _baseline(run, exam, console)
     validation = run.problems.validation
+
+    def validate(step: int) -> HoldoutResult:
+        with Stage(console, "validation", total=len(validation), unit="problems") as stage:
+            return take(exam, validation, step, stage.update)
+
     keeper = KeepBest(
-        (lambda step: take(exam, validation, step)) if validation else None,
+        validate if validation else None,
         folder,
         config.holdout,
         console,
@@ -129,11 +134,11 @@ def _fit(run: Prepared, console: Console) -> int:
     finally:
         watch.stage.stop()
     if stopper.received is not None:
-        console.print(
+        say(
+            console,
             f"[yellow]{signal.Signals(stopper.received).name}[/]: saved at step "
             f"{trainer.state.global_step} of {trainer.state.max_steps}. Run the same command again "
             "to continue.",
-            highlight=False,
         )
         return 128 + stopper.received
     finish(run, trainer=trainer, exam=exam, before=before, rollout=choice.name, console=console)
@@ -158,9 +163,12 @@ def _train(
     console: Console,
 ) -> None:
     """Run trl's loop; a failure saves the last finished step first and is told in one sentence."""
-    resumed = run.ranks.on_first(lambda: last_good(run.folder.checkpoints))
+    found = run.ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))
+    resumed = found.good
+    for path in found.damaged:
+        say(console, f"[yellow]{path.name} is damaged or was not written to its end[/]: left aside")
     if resumed is not None:
-        console.print(f"continuing from {resumed.name}", highlight=False)
+        say(console, f"continuing from {resumed.name}")
         if is_last(resumed) or stopped_early(run.folder):
             take_over(resumed, trainer)  # trl's loop would train one step more
             return
@@ -209,7 +217,7 @@ def _save_now(trainer: Any, ranks: Ranks) -> str:
 
 def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
     """The report problems before training; read back when a resumed run has them already."""
-    path, ranks = run.folder.holdout / BEFORE, run.ranks
+    path, ranks = run.folder.holdout / run_dir.BEFORE, run.ranks
     earlier = ranks.on_first(lambda: read_result(path) if path.is_file() else None)
     if earlier is not None:
         return earlier
@@ -217,11 +225,11 @@ def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
     with Stage(console, "baseline", total=len(problems), unit="problems") as stage:
         before = take(exam, problems, 0, stage.update)
     ranks.on_first(lambda: save_result(path, before))
-    console.print(
+    say(
+        console,
         f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
         f"strict {before.share('strict_correct')}  lenient {before.share('lenient_correct')}  "
         f"format {before.share('strict_format').value:.1%}  "
         f"worked {before.share('worked').value:.1%}",
-        highlight=False,
     )
     return before

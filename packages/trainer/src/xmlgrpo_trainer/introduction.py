@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.ranks import Ranks
 
@@ -40,7 +41,7 @@ def introduce(console: Console, run: Prepared, rollout: str, trained: int) -> No
         "run folder": _shown(str(run.folder.root)),
     }
     for name, text in lines.items():
-        console.print(f"[bold]{name:10}[/] {escape(text)}", highlight=False, soft_wrap=True)
+        say(console, escape(text), head=f"[bold]{name:10}[/] ")
 
 
 def _processes(ranks: Ranks, arguments: Any) -> dict[str, str]:

@@ -28,7 +28,7 @@ from xmlgrpo_trainer.model import (
 )
 from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.recorded_fields import library_class
-from xmlgrpo_trainer.screen import warm_start_shown
+from xmlgrpo_trainer.screen import loading_model, reading_libraries, warm_start_shown
 from xmlgrpo_trainer.tracking import prepare_wandb
 from xmlgrpo_trainer.unsloth_backend import check_shared_vllm, import_unsloth
 
@@ -72,28 +72,32 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     Raises:
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
-    settings = ranks.together(lambda: check_settings(config, folder, ranks))
+    with reading_libraries(console):
+        settings = ranks.together(lambda: check_settings(config, folder, ranks))
     ranks.on_first(lambda: prepare_wandb(config.watch, folder))
     task = settings.task
-    problems = ranks.together(
-        lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
-    )
-    base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
-    policy = ranks.together(
-        lambda: load_policy(
-            config.model,
-            base,
-            config.lora,
-            settings.placement,
-            seed=config.seed,
-            max_tokens=config.data.max_prompt_tokens + reply_limit(config),
-            checkpointing=bool(settings.arguments.gradient_checkpointing),
-            vllm_share=vllm_share(config, settings.arguments),
+    with Stage(console, "reading the problems"):
+        problems = ranks.together(
+            lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
         )
-    )
-    kept = ranks.together(
-        lambda: drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
-    )
+    base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
+    with loading_model(console):
+        policy = ranks.together(
+            lambda: load_policy(
+                config.model,
+                base,
+                config.lora,
+                settings.placement,
+                seed=config.seed,
+                max_tokens=config.data.max_prompt_tokens + reply_limit(config),
+                checkpointing=bool(settings.arguments.gradient_checkpointing),
+                vllm_share=vllm_share(config, settings.arguments),
+            )
+        )
+    with Stage(console, "measuring the prompts"):
+        kept = ranks.together(
+            lambda: drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
+        )
     return Prepared(
         config=config,
         folder=folder,

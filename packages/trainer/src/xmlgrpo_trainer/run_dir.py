@@ -18,6 +18,7 @@ from xmlgrpo_trainer.config import RunConfig, check_config, to_yaml
 from xmlgrpo_trainer.yaml_text import parse_yaml
 
 LOCK = ".lock"
+BEFORE = "report-before.json"  # in holdout/: the report problems before training
 VERSIONED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
 
 

@@ -2,8 +2,11 @@
 
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
@@ -11,6 +14,8 @@ from xmlgrpo_rollout.hub_log import quiet_retries
 from xmlgrpo_rollout.progress import Stage
 
 PIPE_WIDTH = 118  # columns, where there is no terminal to ask
+LIBRARY_MODULES = 4700  # about: what torch, transformers, trl and peft consist of, as locked
+LOADING = "Loading weights"  # transformers' name for its bar over the tensors of a model
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -38,6 +43,37 @@ def quiet_libraries() -> None:
     quiet_retries()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
+
+
+def reading_libraries(console: Console) -> Stage:
+    """The stage in which torch, transformers, trl and peft are imported: 5 to 60 s, unasked."""
+    before = len(sys.modules)
+    return Stage(
+        console,
+        "reading the libraries",
+        total=LIBRARY_MODULES,
+        unit="modules",
+        poll=lambda: min(len(sys.modules) - before, LIBRARY_MODULES),
+    )
+
+
+@contextmanager
+def loading_model(console: Console) -> Iterator[None]:
+    """The stage in which transformers loads a model; its own bars move ours."""
+    from transformers.utils import logging as transformers_logging
+
+    with Stage(console, "loading the model", unit="tensors") as stage:
+
+        def shown(make: Callable[..., Any], arguments: tuple[Any, ...], options: Any) -> Any:
+            if options.get("desc") == LOADING:
+                return stage.through(*arguments)
+            return make(*arguments, **options)
+
+        before = transformers_logging.set_tqdm_hook(shown)
+        try:
+            yield
+        finally:
+            transformers_logging.set_tqdm_hook(before)
 
 
 def warm_start_shown(stage: Stage) -> Callable[[int, int, float | None], None]:

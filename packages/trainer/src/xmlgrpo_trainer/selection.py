@@ -15,6 +15,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
+from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, save_result
 from xmlgrpo_trainer.metrics_log import append_row
@@ -76,9 +77,10 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         if self.config.patience is None or waited < self.config.patience:
             return False
         write_json(best_folder(self.folder) / STOPPED, {"step": step})
-        self.console.print(
+        say(
+            self.console,
             f"[yellow]no better validation for {waited} measurements (best at step "
-            f"{kept['step']}): stopping[/]"
+            f"{kept['step']}): stopping[/]",
         )
         return True
 
@@ -93,13 +95,13 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         }
         append_row(self.folder.metrics, {"step": step, **shares})
         _to_wandb(step, shares)
-        self.console.print(
+        say(
+            self.console,
             f"[bold magenta]validation[/] at step {step}, {len(result.items)} problems, greedy: "
             f"strict {shares['validation/strict_accuracy']:.1%}  "
             f"lenient {shares['validation/lenient_accuracy']:.1%}  "
             f"format {shares['validation/strict_format']:.1%}  "
             f"worked {shares['validation/worked']:.1%}",
-            highlight=False,
         )
         return shares["validation/strict_accuracy"]
 

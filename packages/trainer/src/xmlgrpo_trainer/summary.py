@@ -3,40 +3,49 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.holdout import HoldoutResult, Item
 
+# name, label, and what it means where the screen has room for that
 ROWS = (
-    ("strict_format", "strict format"),
-    ("strict_accuracy", "strict accuracy (form and number)"),
-    ("lenient_accuracy", "lenient accuracy (number, any form)"),
-    ("worked", "worked out (a sum is written)"),
-    ("truncated", "cut at the length limit"),
-    ("no_answer", "no answer could be read"),
+    ("strict_format", "strict format", "all tags, in order"),
+    ("strict_accuracy", "strict accuracy", "form and answer"),
+    ("lenient_accuracy", "lenient accuracy", "answer, any form"),
+    ("worked", "worked out", "a sum is written"),
+    ("truncated", "cut at the limit", "of length"),
+    ("no_answer", "no answer read", ""),
 )
+WIDE = 105  # columns; from here on the table has room for the meanings
 
 # What a run on generated problems must reach before the summary says that it showed something.
 SHOWN_FORMAT, SHOWN_GAIN = 0.95, 0.30
 
-DEMO_SHOWED = """\
-What this shows: GRPO taught this tiny model to answer in the required form and to work a problem
-out instead of blurting a number. Lenient accuracy counts a right number in any form, so its gain
-is not the format's.
-What it does not show: better arithmetic, or anything about GSM8K or large models. The warm start
-left both habits in the model, guessing as the likelier one, and strict accuracy starts near zero
-for that reason. Where worked solutions exist, supervised training on them does better for the
-same compute (docs/results.md)."""
-DEMO_DID_NOT = """\
-This run was too short, or its settings too different, to show what the default shows: strict
-format of at least 95 % and 30 points more lenient accuracy. Read the table as it is."""
-TINY_ON_REAL = """\
-The tiny model has only seen small made-up problems. On these it is expected to score next to
-nothing; this run shows that the path works, not that the model reasons."""
+DEMO_SHOWED = (
+    "What this shows: GRPO taught this tiny model to answer in the required form and to work a "
+    "problem out instead of blurting a number. Lenient accuracy counts a right number in any form, "
+    "so its gain is not the format's.\n"
+    "What it does not show: better arithmetic, or anything about GSM8K or large models. The warm "
+    "start left both habits in the model, guessing as the likelier one, and strict accuracy starts "
+    "near zero for that reason. Where worked solutions exist, supervised training on them does "
+    "better for the same compute (docs/results.md)."
+)
+DEMO_DID_NOT = (
+    "This run was too short, or its settings too different, to show what the default shows: strict "
+    "format of at least 95 % and 30 points more lenient accuracy. Read the table as it is."
+)
+TINY_ON_REAL = (
+    "The tiny model has only seen small made-up problems. On these it is expected to score next to "
+    "nothing; this run shows that the path works, not that the model reasons."
+)
 
 
 def verdict(manifest: dict[str, Any]) -> str:
@@ -55,21 +64,29 @@ def verdict(manifest: dict[str, Any]) -> str:
     return DEMO_SHOWED if reached else DEMO_DID_NOT
 
 
-def holdout_table(holdout: dict[str, Any]) -> Table:
-    """The before/after table of a manifest's `holdout`, with 95 % intervals."""
-    rows = holdout["rows"]
-    table = Table(title=f"Held-out result on {rows} problems, greedy, 95 % interval")
-    table.add_column("", style="bold")
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right", style="green")
-    table.add_column("change", justify="right")
-    for name, label in ROWS:
+def holdout_table(holdout: dict[str, Any], columns: int) -> Table:
+    """The before/after table of a manifest's `holdout`, with 95 % intervals.
+
+    Args:
+        columns: of the screen; no cell is broken from 80 on.
+    """
+    table = Table(
+        title=f"Held-out result on {holdout['rows']} problems, greedy, 95 % interval",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("before", justify="right", no_wrap=True)
+    table.add_column("after", justify="right", style="green", no_wrap=True)
+    table.add_column("change", justify="right", no_wrap=True)
+    for name, label, meaning in ROWS:
         before, after = (Share(**holdout[when][name]) for when in ("before", "after"))
         points = (after.value - before.value) * 100
-        table.add_row(label, str(before), str(after), f"{points:+.1f} points")
+        words = f"{label} ({meaning})" if meaning and columns >= WIDE else label
+        table.add_row(words, str(before), str(after), f"{points:+.1f}")
     lengths = [holdout[when]["mean_tokens"] for when in ("before", "after")]
     table.add_row(
-        "mean reply length, tokens",
+        "tokens a reply",
         *(f"{length:.1f}" for length in lengths),
         f"{lengths[1] - lengths[0]:+.1f}",
     )
@@ -87,10 +104,11 @@ def show_examples(console: Console, before: HoldoutResult, after: HoldoutResult)
 
 
 def _show_pair(console: Console, label: str, before: Item, after: Item) -> None:
-    console.print(f"[bold]{label}[/]: {escape(after.question)} [dim](gold {escape(after.gold)})[/]")
+    asked = f"{escape(printable(after.question))} [dim](gold {escape(printable(after.gold))})[/]"
+    say(console, f"[bold]{label}[/]: {asked}")
     for when, item in (("before", before), ("after", after)):
-        reply = "\n         ".join(escape(item.reply.strip()).splitlines()) or "(nothing)"
-        console.print(f"  [dim]{when:6}[/] {reply}", highlight=False)
+        reply = escape(printable(item.reply.strip())) or "(nothing)"
+        say(console, reply, head=f"  [dim]{when:6}[/] ")
 
 
 def show_end(
@@ -106,12 +124,13 @@ def show_end(
     """
     if len(results) == 2:
         show_examples(console, *results)
-    console.print(holdout_table(manifest["holdout"]))
+    console.print(holdout_table(manifest["holdout"], console.width))
     if words := verdict(manifest):
-        console.print(words, style="dim", highlight=False)
-    name = folder.root.name
-    console.print(
-        f"\nrun folder   {escape(str(folder.root))} (adapter/, metrics.jsonl, curves.png, holdout/)"
-        f'\nask it       make ask RUN={escape(name)} Q="..."',
-        highlight=False,
+        say(console, Text(words, style="dim"))
+    console.print()
+    say(
+        console,
+        f"{escape(str(folder.root))} (adapter/, metrics.jsonl, curves.png, holdout/)",
+        head="run folder   ",
     )
+    say(console, f'make ask RUN={escape(folder.called)} Q="..."', head="ask it       ")

@@ -10,12 +10,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from xmlgrpo_rewards.errors import interruption_code, kept_on_interrupt
+from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.global_batch import check_alone
 from xmlgrpo_trainer.prepare import prepare
-from xmlgrpo_trainer.ranks import EndedElsewhere, Ranks, joined
+from xmlgrpo_trainer.ranks import EndedElsewhere, Ranks, joined, ranks_here
+from xmlgrpo_trainer.sealed import last_good, step_of
 
+NOTHING_YET = "no step was trained yet, so nothing is lost; run the same command again to begin"
 PATIENCE_S = 1800  # how long a rank waits for another; trl's own default for `grpo.ddp_timeout`
 
 
@@ -38,6 +42,10 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
             code = _train(config, root, console, ranks)
     except EndedElsewhere:
         return 0
+    except KeyboardInterrupt as stopped:
+        if ranks_here().is_first:
+            raise
+        raise SystemExit(interruption_code(stopped)) from None  # the first process says it
     return code if ranks.is_first else 0
 
 
@@ -54,7 +62,19 @@ def _train(config: RunConfig, root: Path, console: Console, ranks: Ranks) -> int
                 )
                 show_end(console, run.folder.read_manifest(), run.folder)
             return 0
+        held.enter_context(kept_on_interrupt(lambda: what_is_kept(run.folder)))
         prepared = prepare(config, run.folder, console, ranks)
         from xmlgrpo_trainer.fit import fit
 
         return fit(prepared, console)
+
+
+def what_is_kept(folder: RunFolder) -> str:
+    """What a run that was stopped leaves, and how it goes on, in words."""
+    again = "run the same command again to continue"
+    newest = last_good(folder.checkpoints)
+    if newest is not None:
+        return f"the training is kept up to step {step_of(newest):,}; {again}"
+    if (folder.holdout / run_dir.BEFORE).is_file():
+        return f"no step is kept yet, but the baseline is; {again}"
+    return NOTHING_YET

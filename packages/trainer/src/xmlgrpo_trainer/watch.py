@@ -8,17 +8,21 @@ after it.
 import json
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.run_folder import RunFolder, write_text
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_rollout.progress import Stage, clock
+from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.config import WatchConfig
 from xmlgrpo_trainer.lost_batches import LostBatchGuard, why_lost
 from xmlgrpo_trainer.metrics_log import append_row
@@ -96,7 +100,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             self._keep_samples(state.global_step, batch)
             self._show(state, row, batch, seconds)
             if lost:
-                self.console.print(f"  [bold red]batch lost[/]: {lost}", highlight=False)
+                say(self.console, lost, head="  [bold red]batch lost[/]: ")
         for name in ("loss", "grad_norm", "reward"):
             if not math.isfinite(float(logs.get(name) or 0.0)):
                 raise NotFiniteError(
@@ -126,19 +130,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
     def _show(self, state: Any, row: dict[str, Any], batch: ScoredBatch, seconds: float) -> None:
         step, last = state.global_step, state.max_steps
         self.stage.update(step)
-        left = clock(self.stage.left_s or 0)
         clipped = row.get("completions/clipped_ratio") or 0.0
-        self.console.print(
-            f"[bold]step {step:>{len(str(last))}}/{last}[/]"
-            f"  reward [cyan]{row.get('reward') or 0:5.2f}[/]"
-            f"  format {row['sampled/strict_format']:4.0%}"
-            f"  worked {row['sampled/worked']:4.0%}"
-            f"  right [green]{row['sampled/lenient']:4.0%}[/]"
-            f"  {row.get('completions/mean_length') or 0:3.0f} tokens"
-            + (f" [yellow]({clipped:.0%} cut)[/]" if clipped else "")
-            + f"  [dim]grad {row.get('grad_norm') or 0:.2f}  {seconds:.2f} s  left {left}[/]",
-            highlight=False,
-        )
+        fields = [
+            f"[bold]step {step:>{len(str(last))}}/{last}[/]",
+            f"reward [cyan]{row.get('reward') or 0:5.2f}[/]",
+            f"right [green]{row['sampled/lenient']:4.0%}[/]",
+            f"format {row['sampled/strict_format']:4.0%}",
+            f"worked {row['sampled/worked']:4.0%}",
+            f"{row.get('completions/mean_length') or 0:3.0f} tokens",
+            *([f"[yellow]{clipped:.0%} cut[/]"] if clipped else []),
+            f"[dim]{seconds:.2f} s/step[/]",
+            f"[dim]left {clock(self.stage.left_s or 0)}[/]",
+            f"[dim]grad {row.get('grad_norm') or 0:.2f}[/]",
+        ]
+        self.console.print(what_fits(fields, self.console.width), highlight=False, soft_wrap=True)
         self.stage.spoken()
         if step == 1 or step % self.config.samples_every == 0:
             self._show_sample(batch)
@@ -149,11 +154,25 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         question, gold, text = batch.questions[0], batch.golds[0], batch.texts[0]
         right = self.task.grade(text, gold).lenient_correct
         mark = "[green]right[/]" if right else "[red]wrong[/]"
-        self.console.print(
-            f"  [dim]asked[/]   {escape(_one_line(question, 100))} [dim](gold {escape(gold)})[/]\n"
-            f"  [dim]replied[/] {escape(_one_line(text, 160))} {mark}",
-            highlight=False,
-        )
+        asked = f"{escape(_one_line(question, 100))} [dim](gold {escape(printable(gold))})[/]"
+        say(self.console, asked, head="  [dim]asked[/]   ")
+        say(self.console, f"{escape(_one_line(text, 160))} {mark}", head="  [dim]replied[/] ")
+
+
+def what_fits(fields: Iterable[str], columns: int) -> Text:
+    """As many fields as have room on one line, those that matter most first.
+
+    Args:
+        fields: of rich's markup, the most important ones first.
+        columns: of the line.
+    """
+    line = Text()
+    for field in fields:
+        part = Text.from_markup(f"  {field}" if line else field)
+        if line.cell_len + part.cell_len > columns:
+            break
+        line.append_text(part)
+    return line
 
 
 def sampled_shares(task: Task, batch: ScoredBatch) -> dict[str, float]:
@@ -177,5 +196,5 @@ def _number(value: Any) -> float | None:
 
 
 def _one_line(text: str, width: int) -> str:
-    flat = "⏎".join(text.split("\n"))
+    flat = printable(text).replace("\n", "⏎")
     return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -10,13 +10,14 @@ from typing import Any, Literal
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError, kept_on_interrupt, tell
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Said, Settings, Speaker, load_speaker
-from xmlgrpo_trainer.ask.view import ReplyView, printable, remarks
+from xmlgrpo_trainer.ask.view import ReplyView, remarks
 from xmlgrpo_trainer.screen import quiet_libraries
 
 Form = Literal["text", "raw", "json"]

@@ -5,13 +5,12 @@ only told apart by the tags seen so far; `xmlgrpo_rewards.reply.parse` judges th
 """
 
 import re
-import unicodedata
 from typing import Literal
 
 from rich.console import Console
 from rich.style import Style
 
-from xmlgrpo_rewards.prose import width
+from xmlgrpo_rewards.prose import printable, width
 from xmlgrpo_rewards.reply import (
     ANSWER_CLOSE,
     ANSWER_OPEN,
@@ -136,14 +135,6 @@ def remarks(said: Said, reply: Reply) -> list[str]:
         lacking = "the white space differs" if reply.soft else "tags are missing or misplaced"
         found.append(f"the reply is not in the format that was asked for: {lacking}")
     return found
-
-
-def printable(text: str) -> str:
-    """The text without control characters: a model's reply must not steer the terminal."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}"
-        for c in text
-    )
 
 
 def _first_tag(text: str) -> tuple[int, str | None]:

@@ -17,7 +17,8 @@ class TinySettings:
         hidden_size, layers, heads, kv_heads, head_dim, mlp_size: the shape of the
             `Gemma3ForCausalLM`.
         vocab_size: pieces of the tokenizer.  Small, since the embedding is most of a tiny model.
-        max_positions, sliding_window: as in the Gemma 3 configuration, in tokens.
+        max_positions, sliding_window: as in the Gemma 3 configuration, in tokens.  Room for a
+            GSM8K prompt (590 at most) and a reply of 1,024, which our lm-eval tasks allow.
         largest_operand: the largest number added or taken away in a problem.
         warm_steps: optimiser steps of the warm start.  Steps, not seconds, so that the result
             does not depend on how busy the machine is.
@@ -37,7 +38,7 @@ class TinySettings:
     head_dim: int = 32
     mlp_size: int = 384
     vocab_size: int = 704
-    max_positions: int = 1024
+    max_positions: int = 2048
     sliding_window: int = 512
     largest_operand: int = 12
     warm_steps: int = 1400

@@ -13,9 +13,10 @@ from typing import Any
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.numbers import last_number, parse_number
-from xmlgrpo_rewards.task import BadRow, Example, Grade, Task
+from xmlgrpo_rewards.task import BadRow, Example, Grade, Task, Words
 
 GOLD_MARK = "####"
+WORDS = Words(answer="number", worked="a sum is written")
 _NOTE = re.compile(r"<<[^<>]*>>")
 
 
@@ -27,6 +28,7 @@ class Gsm8k:
     dataset: str = "openai/gsm8k"
     dataset_config: str | None = "main"
     dataset_revision: str | None = "e53f048856ff4f594e959d75785d2c2d37b678ee"
+    words: Words = WORDS
 
     def example(self, row: Mapping[str, Any], row_id: str, /) -> Example:
         """Read one row: the gold is the number after the last `####`, without its commas.

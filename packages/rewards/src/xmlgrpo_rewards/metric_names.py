@@ -1,0 +1,52 @@
+"""What the figures of a result are called where people read them.
+
+One name for each, in every table and plot.  What an answer is differs from task to task, so the
+task gives the words (`task.Words`); one without any is told with the plain ones.
+"""
+
+from dataclasses import dataclass
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import Words, get_task
+
+
+@dataclass(frozen=True, slots=True)
+class MetricName:
+    """A metric's name, and in a few words what it means; empty where the name says it."""
+
+    label: str
+    meaning: str = ""
+
+    @property
+    def full(self) -> str:
+        """Both: `strict accuracy (form and number)`."""
+        return f"{self.label} ({self.meaning})" if self.meaning else self.label
+
+
+def words_of(task: str) -> Words:
+    """The words of a task; the plain ones where it gives none, or is not installed here."""
+    try:
+        words = getattr(get_task(task), "words", None)
+    except UserError:
+        return Words()
+    return words if isinstance(words, Words) else Words()
+
+
+def metric_names(words: Words) -> dict[str, MetricName]:
+    """Metric -> its name, in the order of the tables; without those that say nothing."""
+    names = {
+        "strict_format": MetricName("strict format", "all tags, in order"),
+        "soft_format": MetricName("soft format", "but for white space"),
+        "strict_accuracy": MetricName("strict accuracy", f"form and {words.answer}"),
+        "lenient_accuracy": MetricName("lenient accuracy", f"{words.answer}, any form"),
+        "pass_at_k": MetricName("pass@k", "any of the replies is right"),
+        "maj_at_k": MetricName("maj@k", "the most frequent answer is right"),
+        "worked": MetricName("worked out", words.worked or ""),
+        "truncated": MetricName("cut at the limit", "of length"),
+        "no_answer": MetricName("no answer read"),
+        "mean_tokens": MetricName("tokens a reply"),
+        "reply_tokens": MetricName("tokens a reply"),
+    }
+    if words.worked is None:
+        del names["worked"]
+    return names
