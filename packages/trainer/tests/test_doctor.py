@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -358,3 +360,28 @@ def test_a_gpu_that_torch_does_not_see_is_told(
     [finding] = machine.torch_and_gpu(tmp_path)
     assert finding.level == "bad"
     assert "nvidia-smi lists Tesla T4" in finding.said
+
+
+def test_what_needs_no_torch_is_shown_before_it_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from xmlgrpo_trainer.doctor.machine import check_machine\n"
+        "for finding in check_machine(Path(sys.argv[1])):\n"
+        "    print(finding.what, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    lines = [line.rsplit(" ", 1) for line in done.stdout.splitlines()]
+    assert dict(lines)["disk"] == "False"
+    assert [what for what, imported in lines if imported == "True"] == ["gpu", "cpu"]
+
+
+def test_a_torch_that_does_not_load_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    [finding] = machine.torch_and_gpu(tmp_path)
+    assert finding.level == "bad"
+    assert "cannot be imported" in finding.said
+    assert machine.threads(tmp_path) == []

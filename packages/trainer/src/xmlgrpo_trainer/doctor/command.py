@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ def run() -> int:
     from xmlgrpo_trainer.doctor.run import check_run
     from xmlgrpo_trainer.metrics_log import read_log
 
-    sections: dict[str, list[Finding]] = {}
+    sections: dict[str, Iterable[Finding]] = {}
     if arguments.run:
         folder = find_run(arguments.run)
         # a run that is not there is told before the machine is looked at
@@ -60,22 +60,24 @@ def run() -> int:
 
     quiet_libraries()
     sections = {"machine": check_machine(Path.cwd()), **sections}
+    console = None if arguments.json else make_console()
+    found = {
+        title: list(findings if console is None else show(title, findings, console))
+        for title, findings in sections.items()
+    }
     if arguments.json:
-        plain = {
-            title: [dataclasses.asdict(finding) for finding in findings]
-            for title, findings in sections.items()
-        }
+        plain = {title: list(map(dataclasses.asdict, part)) for title, part in found.items()}
         print(json.dumps(plain, indent=2, ensure_ascii=False))
-    else:
-        console = make_console()
-        for title, findings in sections.items():
-            show(title, findings, console)
-    bad = any(finding.level == "bad" for part in sections.values() for finding in part)
+    bad = any(finding.level == "bad" for part in found.values() for finding in part)
     return EXIT_BAD if bad else 0
 
 
-def show(title: str, findings: "Sequence[Finding]", console: "Console") -> None:
-    """Print findings with what to do below those that need it; in a pipe each is one line."""
+def show(title: str, findings: "Iterable[Finding]", console: "Console") -> "Iterator[Finding]":
+    """Print each finding as it comes, with what to do below it; in a pipe each is one line.
+
+    Yields:
+        The findings, printed.
+    """
     from rich.text import Text
 
     from xmlgrpo_rollout.say import say
@@ -88,6 +90,7 @@ def show(title: str, findings: "Sequence[Finding]", console: "Console") -> None:
         say(console, said, head=level.append(f"{finding.what:17} "))
         if finding.advice:
             say(console, Text(finding.advice), head=" " * (len(level) - 1) + " -> ")
+        yield finding
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -30,16 +30,14 @@ LOCK = Path("ci/requirements/base.txt")
 PINNED = re.compile(r"^[A-Za-z0-9_.-]+==[^\\#\n]+", re.MULTILINE)
 
 
-def check_machine(folder: Path) -> list[Finding]:
-    """Every check of the machine.
+def check_machine(folder: Path) -> Iterator[Finding]:
+    """Every check of the machine, each finding as soon as it is made.
 
     Args:
         folder: where runs are written; its disk is looked at, and the checkout it belongs to.
     """
-    found: list[Finding] = []
     for check in CHECKS:
-        found += check(folder)
-    return found
+        yield from check(folder)
 
 
 def python(_folder: Path) -> list[Finding]:
@@ -56,8 +54,12 @@ def python(_folder: Path) -> list[Finding]:
 
 def torch_and_gpu(_folder: Path) -> list[Finding]:
     """Does this torch see the GPU that the machine has, and does it compute in bfloat16?"""
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [
+            Finding("bad", "gpu", f"torch cannot be imported: {error}", "make clean, make setup")
+        ]
     from xmlgrpo_trainer.plan.gpus import found_gpu
 
     build = f"torch {torch.__version__}"
@@ -190,8 +192,10 @@ def disk(folder: Path) -> list[Finding]:
 
 def threads(_folder: Path) -> list[Finding]:
     """CPU cores, and how many of them torch uses."""
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError):
+        return []  # `torch_and_gpu` says so
     cores = len(os.sched_getaffinity(0))
     used = torch.get_num_threads()
     memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
@@ -218,15 +222,16 @@ def hub_token(_folder: Path) -> list[Finding]:
     ]
 
 
+# those that import torch, which takes seconds, come last
 CHECKS: tuple[Callable[[Path], list[Finding]], ...] = (
     python,
-    torch_and_gpu,
     own_requirements,
     lock,
-    threads,
     disk,
     hub_token,
     optional_packages,
+    torch_and_gpu,
+    threads,
 )
 
 
