@@ -33,6 +33,7 @@ def manifest(
     *, tiny: bool, source: str, form: int, lenient: int, worked: int = 400
 ) -> dict[str, Any]:
     return {
+        "task": "gsm8k",
         "base": {"tiny": tiny},
         "data": {"source": source},
         "holdout": {

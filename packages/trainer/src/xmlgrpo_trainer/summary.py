@@ -10,21 +10,23 @@ from rich.table import Table
 from rich.text import Text
 
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.metric_names import metric_names, words_of
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.task import Words
 from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.holdout import HoldoutResult, Item
 
-# name, label, and what it means where the screen has room for that
 ROWS = (
-    ("strict_format", "strict format", "all tags, in order"),
-    ("strict_accuracy", "strict accuracy", "form and answer"),
-    ("lenient_accuracy", "lenient accuracy", "answer, any form"),
-    ("worked", "worked out", "a sum is written"),
-    ("truncated", "cut at the limit", "of length"),
-    ("no_answer", "no answer read", ""),
+    "strict_format",
+    "strict_accuracy",
+    "lenient_accuracy",
+    "worked",
+    "truncated",
+    "no_answer",
+    "mean_tokens",
 )
-WIDE = 105  # columns; from here on the table has room for the meanings
+WIDE = 105  # columns; from here on the table has room for what the names mean
 
 # What a run on generated problems must reach before the summary says that it showed something.
 SHOWN_FORMAT, SHOWN_GAIN = 0.95, 0.30
@@ -64,10 +66,11 @@ def verdict(manifest: dict[str, Any]) -> str:
     return DEMO_SHOWED if reached else DEMO_DID_NOT
 
 
-def holdout_table(holdout: dict[str, Any], columns: int) -> Table:
+def holdout_table(holdout: dict[str, Any], words: Words, columns: int) -> Table:
     """The before/after table of a manifest's `holdout`, with 95 % intervals.
 
     Args:
+        words: the task's.
         columns: of the screen; no cell is broken from 80 on.
     """
     table = Table(
@@ -79,17 +82,15 @@ def holdout_table(holdout: dict[str, Any], columns: int) -> Table:
     table.add_column("before", justify="right", no_wrap=True)
     table.add_column("after", justify="right", style="green", no_wrap=True)
     table.add_column("change", justify="right", no_wrap=True)
-    for name, label, meaning in ROWS:
-        before, after = (Share(**holdout[when][name]) for when in ("before", "after"))
-        points = (after.value - before.value) * 100
-        words = f"{label} ({meaning})" if meaning and columns >= WIDE else label
-        table.add_row(words, str(before), str(after), f"{points:+.1f}")
-    lengths = [holdout[when]["mean_tokens"] for when in ("before", "after")]
-    table.add_row(
-        "tokens a reply",
-        *(f"{length:.1f}" for length in lengths),
-        f"{lengths[1] - lengths[0]:+.1f}",
-    )
+    names = metric_names(words)
+    for row in (row for row in ROWS if row in names):
+        label = names[row].full if columns >= WIDE else names[row].label
+        before, after = (holdout[when][row] for when in ("before", "after"))
+        if row == "mean_tokens":
+            table.add_row(label, f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f}")
+            continue
+        old, new = Share(**before), Share(**after)
+        table.add_row(label, str(old), str(new), f"{(new.value - old.value) * 100:+.1f}")
     return table
 
 
@@ -124,9 +125,10 @@ def show_end(
     """
     if len(results) == 2:
         show_examples(console, *results)
-    console.print(holdout_table(manifest["holdout"], console.width))
-    if words := verdict(manifest):
-        say(console, Text(words, style="dim"))
+    words = words_of(manifest["task"])
+    console.print(holdout_table(manifest["holdout"], words, console.width))
+    if meaning := verdict(manifest):
+        say(console, Text(meaning, style="dim"))
     console.print()
     say(
         console,

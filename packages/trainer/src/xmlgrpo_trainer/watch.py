@@ -17,6 +17,7 @@ from rich.text import Text
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.metric_names import words_of
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.run_folder import RunFolder, write_text
 from xmlgrpo_rewards.task import Task
@@ -53,6 +54,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.folder = folder
         self.ranks = ranks
         self.task = task
+        self.words = words_of(task.name)
         self.batch = batch
         self.config = config
         self.console = console
@@ -136,7 +138,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             f"reward [cyan]{row.get('reward') or 0:5.2f}[/]",
             f"right [green]{row['sampled/lenient']:4.0%}[/]",
             f"format {row['sampled/strict_format']:4.0%}",
-            f"worked {row['sampled/worked']:4.0%}",
+            *([f"worked {row['sampled/worked']:4.0%}"] if self.words.worked else []),
             f"{row.get('completions/mean_length') or 0:3.0f} tokens",
             *([f"[yellow]{clipped:.0%} cut[/]"] if clipped else []),
             f"[dim]{seconds:.2f} s/step[/]",
