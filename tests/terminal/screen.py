@@ -22,6 +22,7 @@ from pexpect.fdpexpect import fdspawn
 
 ROWS = 40
 PATIENCE_S = 240  # for anything that is waited for; a busy machine must not fail a test
+LAST_CHARACTERS = 2000  # of what was written, in a failure's message
 CTRL_C = b"\x03"
 ROOT = Path(__file__).resolve().parents[2]
 # what would tell a command about the screen that pytest runs on, or about pytest
@@ -163,7 +164,7 @@ class Running:
 
     def _written(self) -> str:
         raw = b"".join(piece.content for piece in self._recorder.pieces)
-        return raw.decode(errors="replace")
+        return raw.decode(errors="replace")[-LAST_CHARACTERS:]
 
 
 @contextmanager

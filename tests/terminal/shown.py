@@ -27,7 +27,7 @@ FIGURES = (
 )
 OPEN_INTERVAL = re.compile(r"[\[(]\s*[+-]?\d[^\])]*$")  # of a table's cell that goes on below
 PACE = re.compile(r"\d/\d[\d,.]* \w+ .*(?:\d/s|\d s each) .*left \d+:\d\d:\d\d")
-KEPT = re.compile(r"\b(?:kept|saved|nothing)\b.*\bagain\b", re.IGNORECASE)
+KEPT = re.compile(r"\b(?:kept|saved|nothing|no \w+)\b.*\b(?:again|same command)\b", re.IGNORECASE)
 CELLS = re.compile("[│┃|]")
 
 
@@ -135,19 +135,25 @@ def check(recording: Recording, code: int = 0) -> Shown:
     control codes than the screen understands.
     """
     shown, raw, screen = replay(recording), recording.raw, recording.screen
-    about = f"{recording.command} on {screen}:\n{raw.decode(errors='replace')}"
+    about = f"{recording.command} on {screen} showed:\n{shown.text}"
     assert recording.code == code, f"exit code {recording.code}, expected {code}; {about}"
-    assert b"Traceback (most recent call last)" not in raw, about
+    assert "Traceback (most recent call last)" not in shown.text, about
     if screen.is_pipe or screen.term == "dumb":
-        assert ESCAPE not in raw, f"an escape code; {about}"
-        assert not BARE_RETURN.search(raw), f"a line is overwritten; {about}"
+        assert ESCAPE not in raw, f"an escape code: {around(ESCAPE, raw)}; {about}"
+        assert not BARE_RETURN.search(raw), f"overwritten: {around(BARE_RETURN, raw)}; {about}"
     if screen.no_color:
-        assert not COLOUR.search(raw), f"a colour; {about}"
+        assert not COLOUR.search(raw), f"a colour: {around(COLOUR, raw)}; {about}"
     if not screen.is_pipe:
         assert not shown.wrapped, f"wider than the screen: {shown.wrapped}; {about}"
         broken = broken_figures(shown.lines, screen.columns)
         assert not broken, f"in two parts: {broken}; {about}"
     return shown
+
+
+def around(what: bytes | re.Pattern[bytes], raw: bytes) -> bytes:
+    """The first place of a control code, with what stands beside it."""
+    found = re.search(what, raw)
+    return raw[max(0, found.start() - 30) : found.end() + 30] if found else b""
 
 
 def longest_silence(recording: Recording) -> tuple[float, str]:
@@ -181,5 +187,5 @@ def interrupted(recording: Recording) -> str:
 def bar_of(shown: Shown, words: str) -> str:
     """The last that was seen of a stage's bar, which must have had a count, rate and time left."""
     bars = [line for line in shown.seen if line.startswith(words) and PACE.search(line)]
-    assert bars, f"no bar of {words!r} with rate and time left: {shown.seen}"
+    assert bars, f"no bar of {words!r} with rate and time left among {shown.seen}"
     return bars[-1]
