@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from screen import SCREENS, record, script, started
-from shown import bar_of, check, interrupted
+from shown import bar_of, check, interrupted, replay
 
 pytestmark = pytest.mark.terminal
 
@@ -19,14 +19,14 @@ def test_an_evaluation_is_stopped_and_goes_on(house: Path) -> None:
         running.until(r"\[003/024\]")
         running.press_ctrl_c()
         stopped = running.end()
-    kept = re.search(r"(\d+) (?:replies|items)", interrupted(stopped))
+    kept = re.search(r"(\d+) replies of base are kept", interrupted(stopped))
     assert kept, "how many are kept is not said"
-    assert int(kept.group(1)) >= 2
+    bar_of(replay(stopped), "base")
 
     shown = check(record(EVAL, SCREENS["100"], cwd=house))
-    bar_of(shown, "asking")
-    assert "Final accuracy" in shown.text
-    assert "difference" in shown.text
+    assert f"{kept.group(1)} replies of an earlier start are kept" in shown.text
+    assert shown.text.count("Final accuracy") == 2
+    assert "difference, 95% interval" in shown.text
 
 
 @pytest.mark.parametrize("on", ["dumb", "no-color"])
@@ -37,10 +37,12 @@ def test_an_evaluation(house: Path, on: str) -> None:
 
 def test_a_ladder_is_stopped_and_goes_on(house: Path) -> None:
     with started([*LADDER, "--batch-size", "2"], SCREENS["80"], cwd=house) as running:
-        running.until(r"/12 ")
+        running.until(r"[1-9]\d*/12 items")
         running.press_ctrl_c()
         stopped = running.end()
-    interrupted(stopped)
-    for on in ("80", "120"):  # the second time every reply is there
+    assert "replies of base are kept" in interrupted(stopped)
+    shown = check(record([*LADDER, "--batch-size", "2"], SCREENS["80"], cwd=house))
+    assert "replies of an earlier start are kept" in shown.text
+    for on in ("100", "dumb"):  # every reply is there: the table alone
         shown = check(record([*LADDER, "--batch-size", "2"], SCREENS[on], cwd=house))
-        assert "tuned" in shown.text
+        assert "accuracy, 95%" in shown.text

@@ -26,7 +26,10 @@ def quieten() -> None:
     quiet_retries()
     import datasets
     import transformers
+    from lm_eval import evaluator
 
+    # it asks git for a commit that we do not keep, and outside of a checkout git complains
+    evaluator.get_git_commit_hash = lambda: None
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
 

@@ -117,8 +117,8 @@ def _evaluate_alone(folder: RunFolder, model: Model, settings: Settings) -> None
     command += ["--what", model.label, "--quiet", *_arguments(settings)]
     command += ["--engine", settings.engine] if model.backend == "hf" else []
     code = _run(command)
-    if code == 128 + signal.SIGINT:
-        raise KeyboardInterrupt
+    if code in (128 + signal.SIGINT, -signal.SIGINT):
+        sys.exit(128 + signal.SIGINT)  # it has said what is kept
     if code:
         raise UserError(
             f"{model.label} could not be evaluated (exit code {code}, its message is above); the "
