@@ -77,6 +77,12 @@ def slow(session: nox.Session) -> None:
     run(session, "pytest", *PARALLEL, "-m", "slow and not gguf and not gpu", *session.posargs)
 
 
+@nox.session
+def terminal(session: nox.Session) -> None:
+    """Every command in a terminal of its own: widths, colours, a pipe, Ctrl-C."""
+    run(session, "pytest", *PARALLEL, "-m", "terminal and not gguf", *session.posargs)
+
+
 @nox.session(default=False)
 def scripts(session: nox.Session) -> None:
     """Rehearsals on the CPU of the scripts that measure on a GPU (ci/gpu)."""
