@@ -28,6 +28,7 @@ FIGURES = (
 OPEN_INTERVAL = re.compile(r"[\[(]\s*[+-]?\d[^\])]*$")  # of a table's cell that goes on below
 PACE = re.compile(r"\d/\d[\d,.]* \w+ .*(?:\d/s|\d s each) .*left \d+:\d\d:\d\d")
 KEPT = re.compile(r"\b(?:kept|saved|nothing|no \w+)\b.*\b(?:again|same command)\b", re.IGNORECASE)
+WARNING = re.compile(r"\b\w+Warning: ")
 CELLS = re.compile("[│┃|]")
 
 
@@ -131,13 +132,14 @@ def broken_figures(lines: Sequence[str], columns: int) -> list[str]:
 def check(recording: Recording, code: int = 0) -> Shown:
     """Hold a recording to what every command owes every screen; returns what was shown.
 
-    The exit code, no traceback, no line that does not fit, no figure in two parts, and no more
-    control codes than the screen understands.
+    The exit code, no traceback, no library's warning, no line that does not fit, no figure in two
+    parts, and no more control codes than the screen understands.
     """
     shown, raw, screen = replay(recording), recording.raw, recording.screen
     about = f"{recording.command} on {screen} showed:\n{shown.text}"
     assert recording.code == code, f"exit code {recording.code}, expected {code}; {about}"
     assert "Traceback (most recent call last)" not in shown.text, about
+    assert not WARNING.search(shown.text), f"a library's warning; {about}"
     if screen.is_pipe or screen.term == "dumb":
         assert ESCAPE not in raw, f"an escape code: {around(ESCAPE, raw)}; {about}"
         assert not BARE_RETURN.search(raw), f"overwritten: {around(BARE_RETURN, raw)}; {about}"

@@ -50,6 +50,7 @@ def python(program: str, screen: Screen) -> Recording:
             "Traceback",
             id="traceback-with-exit-code-0",
         ),
+        pytest.param("import warnings; warnings.warn('old')", "dumb", "warning", id="warning"),
         pytest.param("raise SystemExit(3)", "pipe", "exit code 3", id="exit-code"),
         pytest.param("print('xy ' * 34)", "100", "wider than the screen", id="one-column-too-many"),
         pytest.param("print('步 ' * 27)", "80", "wider than the screen", id="wide-characters"),
