@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -162,9 +163,9 @@ def test_converter_that_is_wrong_makes_no_small_file(exported, tmp_path, monkeyp
     assert {path.name for path in (run / "gguf").iterdir()} == {".lock", "check.json"}
 
 
-def test_interrupted_export_leaves_no_child_and_no_half_file(exported, tmp_path):
+def test_ctrl_c_leaves_no_child_and_no_half_file_and_says_what_is_kept(exported, tmp_path):
     run = Path(shutil.copytree(exported, tmp_path / "tiny"))
-    words = ("gguf", "--run", str(run), "--quants", "q5_k_m", *FEW)
+    words = ("gguf", "--run", str(run), "--quants", "q8_0", "q5_k_m", *FEW)
     script = "from xmlgrpo_exporter.cli import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", script, *words],
@@ -173,11 +174,12 @@ def test_interrupted_export_leaves_no_child_and_no_half_file(exported, tmp_path)
         text=True,
     ) as process:
         for line in process.stdout:
-            if line.startswith("convert to"):  # the quantizer is next, then the gates
-                process.terminate()
+            if "passes every gate" in line:  # the quantizer is next, then the file's own gates
+                process.send_signal(signal.SIGINT)
                 break
         rest, said = process.communicate()
-    assert (process.returncode, said.splitlines()[-1]) == (130, "interrupted"), rest
+    kept = "interrupted: 0 of 1 files are made and kept; the same command goes on"
+    assert (process.returncode, said.splitlines()) == (130, [kept]), rest
     hidden = [path.name for path in (run / "gguf").iterdir() if path.name.startswith(".")]
     assert hidden == [".lock"]
     assert not list((run / "gguf").glob("*q5_k_m*"))

@@ -30,12 +30,14 @@ class Gate:
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
     def numbers(self) -> str:
-        """What was found, in one line: `mean_kl 1.2e-07, top1 0.999`."""
-        shown = (
-            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in self.found.items()
-        )
-        return ", ".join(shown)
+        """What was found, in one line: `mean_kl=1.2e-07, top1=0.999`."""
+        return ", ".join(f"{key}={_shown(value)}" for key, value in self.found.items())
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def all_passed(gates: Iterable[Gate]) -> bool:

@@ -96,7 +96,7 @@ def ollama_line(folder: Path, file: str, question: str) -> str:
     name = shlex.quote(file.removesuffix(".gguf"))
     return (
         f"cd {shlex.quote(str(folder))} &&\n  ollama create {name} -f {name}.Modelfile &&\n"
-        f"  ollama run {name} {shlex.quote(question)}"
+        f"  ollama run {name} \\\n    {shlex.quote(question)}"
     )
 
 

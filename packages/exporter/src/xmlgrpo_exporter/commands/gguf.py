@@ -25,7 +25,7 @@ TEXT_ONLY = (
     "this model reads images too; the GGUF holds its language model only. The image projector "
     "(mmproj) was not trained and is not exported: take the base model's"
 )
-GO_ON = "the same command makes the rest"
+GO_ON = "the same command goes on"
 NO_TEMPLATE = (
     "{model} has no chat template, so it is exported and checked as a model that continues plain "
     "text. If it is a chat model, put its chat_template.jinja there and export again: without it "
