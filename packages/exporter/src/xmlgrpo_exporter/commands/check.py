@@ -66,6 +66,7 @@ def add_gate_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@kept_on_interrupt("check.json is as it was; the same command checks from the start")
 def command(arguments: argparse.Namespace) -> int:
     """Check the files of the arguments."""
     from xmlgrpo_exporter.check_record import write_check
@@ -86,9 +87,8 @@ def command(arguments: argparse.Namespace) -> int:
     with ExitStack() as held:
         for folder in folders:
             held.enter_context(hold(folder / LOCK))
-        with kept_on_interrupt("check.json is as it was; the same command checks from the start"):
-            bench = bench_of(model, run, arguments, console)
-            checks = _check_all(files, bench, arguments, console)
+        bench = bench_of(model, run, arguments, console)
+        checks = _check_all(files, bench, arguments, console)
         for folder in folders:
             here = [
                 check

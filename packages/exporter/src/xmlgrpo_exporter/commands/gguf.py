@@ -78,6 +78,7 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(command=command)
 
 
+@kept_on_interrupt(f"what is finished is kept; {GO_ON}")
 def command(arguments: argparse.Namespace) -> int:
     """Export what the arguments name."""
     from xmlgrpo_exporter.converter import find_converter, require_runtime
