@@ -40,13 +40,13 @@ class Inner:
         pytest.param(Any, "Any", id="anything"),
         pytest.param(int | None, "int | None", id="union"),
         pytest.param(Optional[float], "float | None", id="optional"),  # noqa: UP045 - peft writes so
-        pytest.param(Union[str, list[str], None], "str | list[str] | None", id="list"),  # noqa: UP007
+        pytest.param(Union[str, list[str], None], "list[str] | str | None", id="list"),  # noqa: UP007
         pytest.param(Literal["a", False], "Literal['a', False]", id="literal"),
         pytest.param(dict[str, Any] | str, "dict[str, Any] | str", id="mapping"),
         pytest.param(Colour | str, "Literal['red', 'blue']", id="enum-beside-text"),
         pytest.param(list[Colour], "list[Literal['red', 'blue']]", id="enums"),
         pytest.param(Inner | None, "dict[str, Any] | None", id="dataclass"),
-        pytest.param(Inner | dict, "dict[str, Any] | dict", id="dataclass-or-mapping"),
+        pytest.param(Inner | dict, "dict | dict[str, Any]", id="dataclass-or-mapping"),
         pytest.param(list[tuple[int, int]], "list[tuple[int, int]]", id="pairs"),
     ],
 )

@@ -99,7 +99,9 @@ def type_text(hint: Any) -> str:
     if origin in {Union, UnionType}:
         has_enum = any(isinstance(part, type) and issubclass(part, Enum) for part in arguments)
         parts = [part for part in arguments if not (has_enum and part is str)]
-        return " | ".join(dict.fromkeys(map(type_text, parts)))
+        # sorted: `typing` gives an equal union that it has seen before, in that one's order
+        texts = sorted(set(map(type_text, parts)), key=lambda text: (text == "None", text))
+        return " | ".join(texts)
     if origin is Literal:
         return f"Literal[{', '.join(map(repr, arguments))}]"
     if origin is not None:
