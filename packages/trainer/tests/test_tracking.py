@@ -50,5 +50,7 @@ def test_the_id_moves_with_the_folder_and_another_run_has_another(tmp_path: Path
 
 def test_a_missing_wandb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(UserError, match="the package wandb is not installed: pip install wandb"):
+    with pytest.raises(
+        UserError, match=r"the package wandb is not installed: \.venv/bin/pip install wandb"
+    ):
         prepare_wandb(WatchConfig(wandb="offline"), RunFolder(tmp_path))

@@ -29,8 +29,7 @@ def require_llama_cpp() -> Any:
         import llama_cpp
     except ImportError:
         raise UserError(
-            "scoring a GGUF needs llama-cpp-python, which is not installed; run: make gguf-setup "
-            "(or: pip install 'xmlgrpo-evaluator[gguf]')"
+            "scoring a GGUF needs llama-cpp-python, which is not installed; run: make gguf-setup"
         ) from None
     return llama_cpp
 

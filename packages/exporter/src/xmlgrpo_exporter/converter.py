@@ -43,8 +43,7 @@ def require_runtime() -> None:
     except PackageNotFoundError:
         raise UserError(
             "llama-cpp-python is not installed; it is built once from source (about 3 minutes on "
-            "two cores, needs a C++ compiler and about 1 GiB of disk): make gguf-setup, or "
-            f"pip install 'xmlgrpo-exporter[gguf]' (llama-cpp-python=={PINNED})"
+            "two cores, needs a C++ compiler and about 1 GiB of disk): make gguf-setup"
         ) from None
     if found != PINNED and "LLAMA_CPP_DIR" not in os.environ:
         raise UserError(

@@ -73,7 +73,7 @@ def choose_placement(config: ModelConfig) -> Placement:
     if config.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             "model.load_in_4bit needs the package bitsandbytes: "
-            "pip install 'xmlgrpo-trainer[unsloth]' or set it to false"
+            ".venv/bin/pip install -r ci/requirements/unsloth.txt or set it to false"
         )
     dtype = config.dtype
     if dtype == "auto":
@@ -98,7 +98,7 @@ def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
         if not installed:
             raise UserError(
                 "model.backend is 'unsloth', but the package is not installed: "
-                "pip install 'xmlgrpo-trainer[unsloth]', or set model.backend=plain"
+                ".venv/bin/pip install -r ci/requirements/unsloth.txt, or set model.backend=plain"
             )
         return "unsloth", "unsloth was asked for"
     if config.backend == "plain":

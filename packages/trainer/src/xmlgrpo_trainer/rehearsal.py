@@ -101,8 +101,8 @@ def try_arguments(arguments: GRPOConfig) -> None:
     """
     if arguments.use_liger_kernel and not is_liger_kernel_available():
         raise UserError(
-            "grpo.use_liger_kernel is true, but liger-kernel is not installed: pip install "
-            "'xmlgrpo-trainer[gpu]', or leave it out"
+            "grpo.use_liger_kernel is true, but liger-kernel is not installed: "
+            ".venv/bin/pip install liger-kernel, or leave it out"
         )
     with refusals("grpo: trl"):
         arguments.get_process_log_level()

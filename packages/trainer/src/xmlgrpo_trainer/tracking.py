@@ -25,7 +25,7 @@ def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
     if importlib.util.find_spec("wandb") is None:
         raise UserError(
             f"watch.wandb is {watch.wandb!r}, but the package wandb is not installed: "
-            "pip install wandb, or set watch.wandb=off"
+            ".venv/bin/pip install wandb, or set watch.wandb=off"
         )
     if watch.wandb == "online":
         import wandb

@@ -27,7 +27,7 @@ class GgufSpeaker:
         except ImportError:
             raise UserError(
                 f"{path!r} is a GGUF file, and llama-cpp-python is not installed: run "
-                "`make gguf-setup` once, or pip install llama-cpp-python"
+                "`make gguf-setup` once, or .venv/bin/pip install llama-cpp-python"
             ) from None
         self.path = path
         self._cpp: Any = llama_cpp

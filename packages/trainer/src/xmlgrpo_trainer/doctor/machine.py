@@ -16,13 +16,21 @@ OPTIONAL = (
     (
         "unsloth",
         "another GPU backend, with its own 4-bit and memory-saving kernels",
-        "pip install 'xmlgrpo-trainer[unsloth]' (needs a GPU; what was measured: docs/results.md)",
+        ".venv/bin/pip install -r ci/requirements/unsloth.txt (needs a GPU; see docs/results.md)",
     ),
-    ("bitsandbytes", "4-bit weights", "pip install bitsandbytes (needs a GPU)"),
-    ("liger-kernel", "logits in chunks, less memory", "pip install liger-kernel (needs a GPU)"),
+    ("bitsandbytes", "4-bit weights", ".venv/bin/pip install bitsandbytes (needs a GPU)"),
+    (
+        "liger-kernel",
+        "logits in chunks, less memory",
+        ".venv/bin/pip install liger-kernel (needs a GPU)",
+    ),
     ("vllm", "rollouts by vLLM", "a version that fits this torch, from vllm.ai (needs a GPU)"),
     ("llama-cpp-python", "GGUF files", "make gguf-setup (about 3 minutes, needs a C++ compiler)"),
-    ("wandb", "tracking with wandb", "pip install wandb, then watch.wandb=online or offline"),
+    (
+        "wandb",
+        "tracking with wandb",
+        ".venv/bin/pip install wandb, then watch.wandb=online or offline",
+    ),
 )
 LEAST_DISK_GIB, ENOUGH_DISK_GIB = 1.0, 5.0  # judgement: a tiny run; a 1B run with its exports
 LOCK = Path("ci/requirements/base.txt")

@@ -107,7 +107,7 @@ def _chunked_logits(config: RunConfig) -> Iterator[tuple[dict[str, Any], str]]:
     if not config.grpo.get("use_liger_kernel", False):
         yield (
             {"grpo.use_liger_kernel": True},
-            "logits in chunks: needs pip install liger-kernel",
+            "logits in chunks: needs .venv/bin/pip install liger-kernel",
         )
 
 

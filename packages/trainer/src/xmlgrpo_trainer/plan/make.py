@@ -134,8 +134,8 @@ def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) ->
     if load.ours and not load.liger and "use_liger_kernel" not in config.grpo:
         chunked = estimate(dataclasses.replace(load, liger=True)).total
         notes.append(
-            "liger-kernel is not installed here, so whole logits are counted; with it (pip install "
-            f"'xmlgrpo-trainer[gpu]') the peak would be {chunked:.1f} GiB"
+            "liger-kernel is not installed here, so whole logits are counted; with it "
+            f"(.venv/bin/pip install liger-kernel) the peak would be {chunked:.1f} GiB"
         )
     shorter = estimate(dataclasses.replace(load, prompt_tokens=load.prompt_tokens // 2)).total
     if gpu is not None and shorter < FAR_BELOW * estimate(load).total:
