@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.task import Words
 from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, Item
 from xmlgrpo_trainer.metrics_log import read_log
@@ -38,7 +39,11 @@ def validate(
     """Feed recorded results; returns the steps that were reached before a stop."""
     config = HoldoutConfig(every=2, validation_rows=10, patience=patience)
     keeper = KeepBest(
-        lambda step: HoldoutResult(step, items(results[step])), folder, config, Console(quiet=True)
+        lambda step: HoldoutResult(step, items(results[step])),
+        folder,
+        config,
+        Console(quiet=True),
+        words=Words(),
     )
     model, reached = Weights(), []
     state = SimpleNamespace(global_step=start, max_steps=max(results), is_world_process_zero=True)

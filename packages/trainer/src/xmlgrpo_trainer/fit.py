@@ -11,6 +11,7 @@ from rich.console import Console
 from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.metric_names import words_of
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.sampling import Sampling
@@ -122,7 +123,8 @@ def _fit(run: Prepared, console: Console) -> int:
         folder,
         config.holdout,
         console,
-        ranks,
+        words=words_of(run.task.name),
+        ranks=ranks,
     )
     stopper = StopAndSave(steps_between_generations(arguments), ranks)
     step_start = StepStart()
@@ -222,6 +224,7 @@ def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
     if earlier is not None:
         return earlier
     problems = run.problems.report
+    words = words_of(run.task.name)
     with Stage(console, "baseline", total=len(problems), unit="problems") as stage:
         before = take(exam, problems, 0, stage.update)
     ranks.on_first(lambda: save_result(path, before))
@@ -229,7 +232,7 @@ def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
         console,
         f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
         f"strict {before.share('strict_correct')}  lenient {before.share('lenient_correct')}  "
-        f"format {before.share('strict_format').value:.1%}  "
-        f"worked {before.share('worked').value:.1%}",
+        f"format {before.share('strict_format').value:.1%}"
+        + (f"  worked {before.share('worked').value:.1%}" if words.worked else ""),
     )
     return before

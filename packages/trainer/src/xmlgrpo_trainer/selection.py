@@ -15,6 +15,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
+from xmlgrpo_rewards.task import Words
 from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.config import HoldoutConfig
 from xmlgrpo_trainer.holdout import HoldoutResult, save_result
@@ -32,6 +33,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         folder: the run.
         config: how often, and how patient.
         console: where a line goes.
+        words: of the run's task.
         ranks: all measure; the first one writes and decides.
     """
 
@@ -41,9 +43,12 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         folder: RunFolder,
         config: HoldoutConfig,
         console: Console,
+        *,
+        words: Words,
         ranks: Ranks = ALONE,
     ) -> None:
         self.ranks = ranks
+        self.words = words
         self.measure = measure
         self.folder = folder
         self.config = config
@@ -100,8 +105,8 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             f"[bold magenta]validation[/] at step {step}, {len(result.items)} problems, greedy: "
             f"strict {shares['validation/strict_accuracy']:.1%}  "
             f"lenient {shares['validation/lenient_accuracy']:.1%}  "
-            f"format {shares['validation/strict_format']:.1%}  "
-            f"worked {shares['validation/worked']:.1%}",
+            f"format {shares['validation/strict_format']:.1%}"
+            + (f"  worked {shares['validation/worked']:.1%}" if self.words.worked else ""),
         )
         return shares["validation/strict_accuracy"]
 
