@@ -15,8 +15,8 @@ from xmlgrpo_rewards.run_folder import RunFolder
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
 FILES = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
-ENTRY_POINT = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
-COMMANDS = re.compile(r"^```\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+COMMANDS = [line for kind, text in BLOCKS if not kind for line in text.splitlines()]
 # The page's run with the built-in model, seconds long: what is tested is the path.
 SHORT = (
     *("model.name=tiny", "model.tiny.hidden_size=64", "model.tiny.head_dim=16"),
@@ -51,7 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = '[project.entry-points."xmlgrpo.tasks"]\n'
     text = described.read_text(encoding="utf-8")
     assert table in text
-    [line] = ENTRY_POINT.findall(PAGE)
+    [line] = [text for kind, text in BLOCKS if kind == "toml"]
     described.write_text(text.replace(table, table + line), encoding="utf-8")
     for split, count in (("train", 64), ("test", 4)):
         rows = [{"country": f"{split} {n}", "capital": f"Town {n}"} for n in range(count)]
@@ -92,7 +92,7 @@ def run(project: Path, command: str, *arguments: str) -> subprocess.CompletedPro
 
 
 def passes(project: Path, command: str, *arguments: str) -> str:
-    assert command in "".join(COMMANDS.findall(PAGE)), f"the page does not say {command}"
+    assert command in COMMANDS, f"the page does not say {command}"
     done = run(project, command, *arguments)
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
