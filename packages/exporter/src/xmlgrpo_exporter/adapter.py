@@ -46,7 +46,7 @@ def read_adapter(folder: Path) -> Adapter:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(weights, framework="pt") as file:
+        with safe_open(weights, framework="np") as file:
             tensors = frozenset(file.keys())
     except SafetensorError as error:
         raise UserError(f"{weights} is not a whole safetensors file ({error})") from None

@@ -82,7 +82,7 @@ def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
     if merged_from and run.adapter.is_dir() and merged_from != fingerprint(run.adapter):
         problems.append(
             f"{run.merged} was merged from another adapter than {run.adapter}; remove it and merge "
-            "again (make merge)"
+            f"again: make merge RUN={run.called}"
         )
     checked = results.check and results.check.at("/model/fingerprint")
     if checked and checked != results.merge.at("/fingerprint"):

@@ -6,6 +6,7 @@ from typing import Any
 from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_exporter.fingerprint import fingerprint
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import RunFolder
 
 RECORD = "merge.json"
 
@@ -37,9 +38,13 @@ def require_compared(merged: Path) -> None:
         UserError: it is missing, or something in it has changed.
     """
     if not (merged / RECORD).is_file():
-        raise UserError(f"{merged} is no merged run: it has no {RECORD}; make it (make merge)")
+        raise UserError(f"{merged} is no merged run: it has no {RECORD}; make it ({_how(merged)})")
     if read_json(merged / RECORD).get("fingerprint") != fingerprint(merged):
         raise UserError(
             f"{merged} has changed since it was compared with the adapter (weights, configuration "
-            "or tokenizer); remove it and merge again (make merge)"
+            f"or tokenizer); remove it and merge again ({_how(merged)})"
         )
+
+
+def _how(merged: Path) -> str:
+    return f"make merge RUN={RunFolder(merged.parent).called}"

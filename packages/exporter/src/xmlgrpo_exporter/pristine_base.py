@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_exporter.base_model import HUB_ID
 from xmlgrpo_rewards.errors import UserError
 
@@ -69,26 +70,28 @@ def choose_dtype(asked: str, base: Base, model_type: str) -> str:
 
 
 def check_base(base: Base) -> dict[str, Any]:
-    """Read the base's configuration before its weights.
+    """Read the base's configuration before its weights, and without the libraries for those.
 
     Raises:
         UserError: gone, not reachable, or quantized itself.
     """
-    from transformers import AutoConfig
+    from huggingface_hub import hf_hub_download
 
     if not HUB_ID.fullmatch(base.name) and not Path(base.name).is_dir():
         raise UserError(
             f"the base model's folder {base.name} is not there any more; say where it is now with "
             "--base"
         )
+    path = Path(base.name) / "config.json"
     try:
-        config = AutoConfig.from_pretrained(base.name, revision=base.revision)
-    except (OSError, ValueError, KeyError) as error:
+        if not path.parent.is_dir():
+            path = Path(hf_hub_download(base.name, path.name, revision=base.revision))
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"cannot read the base model {base.name!r}: {reason}. Give a folder with --base"
         ) from None
-    values: dict[str, Any] = config.to_dict()
+    values = read_json(path)
     if values.get("quantization_config"):
         plain = base.name.removesuffix("-bnb-4bit").removesuffix("-unsloth")
         hint = f", such as --base {plain}" if plain != base.name else ""

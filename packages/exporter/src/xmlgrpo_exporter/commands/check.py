@@ -120,7 +120,8 @@ def find_files(run: RunFolder | None, given: list[Path] | None) -> list[Path]:
     """
     files = given or (sorted(run.gguf.glob("*.gguf")) if run else [])
     if not files:
-        raise UserError("no GGUF file to check; name some with --gguf, or make them (make gguf)")
+        how = f"make them: make gguf RUN={run.called}" if run else "name some with --gguf"
+        raise UserError(f"no GGUF file to check; {how}")
     for file in files:
         if not file.is_file():
             kind = "a folder" if file.is_dir() else "nothing"
@@ -131,7 +132,7 @@ def find_files(run: RunFolder | None, given: list[Path] | None) -> list[Path]:
 def _model_of(run: RunFolder | None, arguments: argparse.Namespace) -> tuple[Path, str]:
     if run is None:
         return arguments.model, "--model"
-    return run.merged, "--run (its merged model; xmlgrpo-export merge makes it)"
+    return run.merged, f"--run (its merged model; make merge RUN={run.called} makes it)"
 
 
 def bench_of(

@@ -11,6 +11,8 @@ from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_rewards.errors import kept_on_interrupt
 from xmlgrpo_rewards.run_folder import RunFolder, find_run
+from xmlgrpo_rollout.hub_log import quiet_retries
+from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.say import say
 
 
@@ -79,10 +81,11 @@ def _merge_run(
     from xmlgrpo_exporter.questions import load_questions
     from xmlgrpo_exporter.reference import choose_device
 
-    shared.load_libraries(console, "peft")
     adapter = read_adapter(run.adapter)
     base = base_of(manifest, arguments.base)
-    config = check_base(base)
+    quiet_retries()
+    with Stage(console, f"looking at {base.name}"):
+        config = check_base(base)
     dtype = choose_dtype(arguments.dtype, base, str(config.get("model_type", "")))
     source = {
         "adapter": fingerprint(run.adapter),
@@ -95,6 +98,7 @@ def _merge_run(
         say(console, escape(f"{out} is up to date"))
         return 0
     asked = load_questions(arguments.data, run.root)
+    shared.load_libraries(console, "peft")
     with merge.partial_folder(out) as partial:
         gate = merge.merge(
             adapter=adapter,
