@@ -43,8 +43,8 @@ def test_the_exit_code_is_what_the_command_returned(result: int | None, code: in
     ("error", "code", "said"),
     [
         pytest.param(UserError("no such run"), 2, "error: no such run\n", id="user-error"),
-        pytest.param(KeyboardInterrupt(), 130, "interrupted\n", id="ctrl-c"),
-        pytest.param(Terminated(), 143, "terminated\n", id="sigterm"),
+        pytest.param(KeyboardInterrupt(), 130, "interrupted: what was finished", id="ctrl-c"),
+        pytest.param(Terminated(), 143, "terminated: what was finished", id="sigterm"),
         pytest.param(
             interruption(signal.SIGINT, "all is kept"), 130, "interrupted: all is", id="kept"
         ),

@@ -21,6 +21,7 @@ from typing import NoReturn
 from xmlgrpo_rewards.prose import fitted
 
 EXIT_USER_ERROR = 2
+KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
@@ -65,8 +66,8 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         tell(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as stopped:
-        said = f": {stopped}" if stopped.args else ""
-        tell(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}{said}")
+        said = stopped if stopped.args else KEPT
+        tell(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}: {said}")
         sys.exit(interruption_code(stopped))
     except BrokenPipeError:
         # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
