@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rollout import progress
-from xmlgrpo_rollout.progress import Stage, clock, counted, rate
+from xmlgrpo_rollout.progress import EDGE_COLUMNS, Stage, clock, counted, rate
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -108,7 +108,9 @@ def test_a_bar_never_takes_more_than_its_line(width: int, total: int | None) -> 
         stage._progress.refresh()
     lines = re.split(r"[\r\n]+", CONTROL.sub("", out.getvalue()))
     assert any("warm start [of] it" in line and "700" in line for line in lines)
-    assert max(map(len, lines)) <= width
+    bars = [line.rstrip() for line in lines if line.startswith("warm")]
+    assert max(map(len, bars)) <= width - EDGE_COLUMNS
+    assert any("loss 0.123" in bar for bar in bars) == (width >= 80)
     stage.stop()  # a second time does nothing
 
 

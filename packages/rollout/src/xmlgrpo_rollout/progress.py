@@ -18,8 +18,10 @@ from rich.text import Text
 
 FIRST_LINE_S = 2.0
 NEXT_LINES_S = 8.0
-BAR_COLUMNS = 40  # at most
+BAR_COLUMNS = 30  # at most
 FIGURES_COLUMNS = 44  # what the figures take beside a bar, about
+EDGE_COLUMNS = 3  # left free: there a terminal writes ^C, which must not begin another line
+MEASURABLE_S = 0.1  # a rate over less is none
 MB, GB = 1e6, 1e9
 
 T = TypeVar("T")
@@ -56,11 +58,12 @@ class Stage:
         self._done, self._total, self._note = done, total, ""
         self._begin(done)
         self._draws = console.is_interactive and not console.quiet
-        room = console.width - len(words) - FIGURES_COLUMNS
+        room = console.width - EDGE_COLUMNS - len(words) - 1
+        bar = max(4, min(BAR_COLUMNS, room - 1 - FIGURES_COLUMNS))
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(max(4, min(BAR_COLUMNS, room))),
-            _Figures(self),
+            BarColumn(bar),
+            _Figures(self, room - 1 - bar),
             console=console,
             transient=True,
             disable=not self._draws,
@@ -145,20 +148,20 @@ class Stage:
         estimate = (self._total - self._done) * (self._counted_s - self._began) / new
         return max(0.0, estimate - (time.monotonic() - self._counted_s))
 
-    def figures(self) -> str:
+    def figures(self, *, note: bool = True) -> str:
         """Count, rate and time left, as far as they are known, else the time passed."""
         if self._poll is not None and (done := self._poll()) != self._done:
             self.update(done, note=self._note)
         known = [] if not self._unit else [counted(self._done, self._total, self._unit)]
         new, seconds = self._done - self._first, self._counted_s - self._began
-        if self._unit and new > 0 and seconds > 0:
+        if self._unit and new > 0 and seconds >= MEASURABLE_S:
             known.append(rate(new / seconds, self._unit))
         left_s = self.left_s
         if left_s is None:
             known.append(clock(time.monotonic() - self._began))
         else:
             known.append(f"left {clock(left_s)}")
-        return "  ".join([*known, self._note] if self._note else known)
+        return "  ".join([*known, self._note] if self._note and note else known)
 
     def _speak(self) -> None:
         """Print plain lines until the end; the body of a thread."""
@@ -178,12 +181,17 @@ class Stage:
 class _Figures(ProgressColumn):
     """A stage's figures beside its bar."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, columns: int) -> None:
         super().__init__()
-        self._stage = stage
+        self._stage, self._columns = stage, max(1, columns)
 
     def render(self, task: Task) -> Text:
-        return Text(self._stage.figures(), style="progress.remaining", no_wrap=True)
+        figures = self._stage.figures()
+        if len(figures) > self._columns:
+            figures = self._stage.figures(note=False)
+        shown = Text(figures, style="progress.remaining", no_wrap=True)
+        shown.truncate(self._columns, overflow="ellipsis")
+        return shown
 
 
 def counted(done: float, total: float | None, unit: str) -> str:
