@@ -32,18 +32,20 @@ if ! compgen -G "$wheels/llama_cpp_python-$wanted-*.whl" >/dev/null; then
       "and run make gguf-setup again. make train and make test do not need it." >&2
     exit 1
   fi
-  echo "Building llama.cpp $wanted, once: about 3 minutes on two cores, silent meanwhile."
+  echo "Building llama.cpp $wanted, once: about 3 minutes on two cores."
   echo "The wheel is kept in $wheels."
   partial=$wheels.partial log=$wheels.log
-  rm -rf "$partial"
+  rm -rf "$partial" "$log"
   mkdir -p "$partial"
+  trap 'rm -rf "$partial"; echo "the build was stopped and begins anew next time; make train does' \
+' not need it" >&2; exit 130' INT TERM
   # The source may come from pip's cache, the wheel never: pip does not look at CMAKE_ARGS and would
   # hand out a wheel of another build.  The last line adds what else the list names.
   if ! {
     pip download --no-deps --no-binary :all: --dest "$partial" "llama-cpp-python==$wanted" &&
-      pip wheel --no-deps --no-cache-dir --wheel-dir "$partial" "$partial"/*.tar.gz &&
+      pip wheel --verbose --no-deps --no-cache-dir --wheel-dir "$partial" "$partial"/*.tar.gz &&
       pip wheel --no-deps --find-links "$partial" --wheel-dir "$partial" --requirement "$requirements"
-  } >"$log" 2>&1; then
+  } 2>&1 | "$python" ci/narrate.py "llama.cpp's source" --log "$log" 2>/dev/null; then
     grep -E '(error|ERROR|fatal|Error):? ' "$log" | tail -5 >&2
     echo "error: llama.cpp could not be built; the whole log is in $log" >&2
     exit 1

@@ -5,6 +5,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+here=$(pwd -P)
+state=.venv/setup.state # "done" and what was set up, or "begun"
+log=.venv/setup.log
+
+say() { # WORDS...: on a terminal, in lines that end between words
+  local columns=
+  [ ! -t 1 ] || columns=$(stty size 2>/dev/null | cut -d' ' -f2)
+  if [ "${columns:-0}" -gt 0 ]; then fold -s -w "$columns" <<<"$*"; else echo "$*"; fi
+}
+
 suits() { # a Python 3.11-3.13 that can make environments
   "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
     >/dev/null 2>&1
@@ -18,44 +28,103 @@ find_python() {
       return
     fi
   done
-  echo "error: Python 3.11, 3.12 or 3.13 with its venv module is needed;" \
+  say "error: Python 3.11, 3.12 or 3.13 with its venv module is needed;" \
     "tried: ${PYTHON:-python3.11 python3.12 python3.13 python3 python}." \
     "Install one (Debian, Ubuntu: apt-get install python3 python3-venv) or name it:" \
     "make setup PYTHON=/path/to/python3.12" >&2
   return 1
 }
 
-narrate() { # of pip's words: errors, the large downloads, and the long silence after them
-  local line
-  while IFS= read -r line; do
-    case $line in
-      *Downloading*[MG]B\)) echo "  ${line#*Downloading }" ;;
-      "Installing collected packages:"*)
-        echo "  unpacking $(wc -w <<<"${line#*: }") packages: silent for half a minute or so"
-        ;;
-      *ERROR* | *error:*) echo "$line" >&2 ;;
-    esac
-  done
+is_whole() { # .venv; one whose making was stopped may lack pip
+  suits .venv/bin/python && .venv/bin/python -c 'import pip' 2>/dev/null
 }
+
+version() { "$1" -c 'import sys; print("Python %d.%d" % sys.version_info[:2])'; }
 
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-if suits .venv/bin/python; then
-  echo "Set-up again: a lock or a package's pyproject.toml has changed. A small change takes seconds."
-else
+narrated() { # WORDS LOG COMMAND...: how far a command is, in a line every few seconds
+  local words=$1 log=$2
+  shift 2
+  "$@" 2>&1 | "${python:-.venv/bin/python}" ci/narrate.py "$words" --log "$log" \
+    --site "$(echo .venv/lib/python3.*/site-packages)" --downloads .venv/tmp
+}
+
+# --- what was asked for can be had -----------------------------------------------------------------
+if [ -n "${PYTHON:-}" ]; then
   python=$(find_python)
-  echo "Set-up, once: the locked requirements go into .venv ($("$python" --version)) with pip."
-  echo "About 2 GB on disk with a CPU build of torch, 6 GB with a CUDA build."
-  echo "One or two minutes plus the download."
-  "$python" -m venv --clear .venv
+  if suits .venv/bin/python && [ "$(version "$python")" != "$(version .venv/bin/python)" ]; then
+    say "error: .venv has $(version .venv/bin/python), and PYTHON=$PYTHON is" \
+      "$(version "$python"): make clean first, then make setup PYTHON=$PYTHON" >&2
+    exit 1
+  fi
 fi
+if [ "${1:-}" = --check-python ]; then
+  exit
+fi
+
+# --- what is there ---------------------------------------------------------------------------------
+inputs=$(cat ci/requirements/base.txt ci/requirements/dev.txt packages/*/pyproject.toml | cksum)
+made_in=$(sed -n 's/^made-in = //p' .venv/pyvenv.cfg 2>/dev/null || true)
+last=$(cat "$state" 2>/dev/null || true)
+new=
+if ! is_whole; then
+  new=yes
+  python=${python:-$(find_python)}
+  say "Set-up, once: the locked requirements go into .venv ($(version "$python")) with pip."
+  say "About 2 GB on disk with a CPU build of torch, 6 GB with a CUDA build."
+  say "One or two minutes plus the download."
+elif [ "${made_in:-$here}" != "$here" ]; then
+  new=yes
+  python=${python:-$(find_python)}
+  say "Set-up anew: .venv was made for $made_in and does not work here."
+elif [ "$last" = "done $inputs" ]; then
+  exit # a file was touched, and holds what it held
+elif [ "$last" = begun ]; then
+  say "Set-up goes on: the last one was stopped before its end. What was unpacked is kept."
+else
+  say "Set-up again: a lock or a package's pyproject.toml has changed. A small change takes seconds."
+fi
+
+stopped() { # EXIT-CODE: by Ctrl-C or SIGTERM
+  trap - INT TERM
+  rm -rf .venv/tmp
+  say "set-up was stopped; what was unpacked is kept, and make setup goes on there" >&2
+  exit "$1"
+}
+trap 'stopped 130' INT
+trap 'stopped 143' TERM
+
+if [ -n "$new" ]; then
+  narrated "making .venv" /dev/null "$python" -m venv --clear .venv
+  echo "made-in = $here" >>.venv/pyvenv.cfg
+  python=
+fi
+export TMPDIR="$here/.venv/tmp" # pip's downloads, where their growth can be seen
+rm -rf "$TMPDIR"
+mkdir "$TMPDIR"
+echo begun >"$state"
+: >"$log"
+# a package that a killed pip has left half unpacked has no RECORD yet: it is not there
+for about in .venv/lib/python3.*/site-packages/*.dist-info; do
+  [ ! -d "$about" ] || [ -e "$about/RECORD" ] || rm -rf "$about"
+done
+
+# --- install ---------------------------------------------------------------------------------------
 # --no-compile: Python compiles what is imported when it is imported; compiling all of torch and
 # its company beforehand was most of the set-up's time
-pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-  -r ci/requirements/base.txt -r ci/requirements/dev.txt 2>&1 | tee .venv/setup.log | narrate || {
-  echo "error: pip could not install the locked requirements; its own words: .venv/setup.log" >&2
+narrated "the locked packages" "$log" \
+  pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
+  -r ci/requirements/base.txt -r ci/requirements/dev.txt || {
+  say "error: pip could not install the locked requirements; its own words: $log" >&2
   exit 1
 }
-pip install --quiet --no-compile --no-deps --no-build-isolation \
-  -e packages/rewards -e packages/rollout -e packages/trainer -e packages/evaluator -e packages/exporter
+narrated "our five packages" "$log" \
+  pip install --no-compile --no-deps --no-build-isolation \
+  -e packages/rewards -e packages/rollout -e packages/trainer -e packages/evaluator -e packages/exporter || {
+  say "error: pip could not install the packages; its own words: $log" >&2
+  exit 1
+}
 pip check
+rm -rf "$TMPDIR"
+echo "done $inputs" >"$state"

@@ -1,11 +1,13 @@
 """`make setup`, the real script with the real pip, on packages that are a few bytes each."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from screen import ROOT, SCREENS, started
+from screen import ROOT, SCREENS, record, started
 from shown import check
 from tiny_wheel import write_wheel
 
@@ -54,3 +56,48 @@ def test_setup_is_interrupted_and_goes_on(checkout: Path, on: str) -> None:
         shown = check(running.end())
     assert shown.lines[-1] == ".venv is ready"
     assert (checkout / ".venv/.stamp").exists()
+
+
+def test_setup_that_was_cut_off_goes_on_and_a_moved_folder_is_noticed(checkout: Path) -> None:
+    """One checkout through its life: cut off in the middle, ready, touched, moved."""
+    words, own = ["make", "setup"], environment(checkout)
+    with started(words, SCREENS["80"], cwd=checkout, environment=own) as running:
+        running.until("Set-up, once")
+        until(checkout / ".venv/setup.state")  # then the terminal is closed
+    [site] = (checkout / ".venv/lib").glob("python3.*/site-packages")
+    half = site / "tiny_base-1.0.dist-info"  # what pip leaves of a package it was unpacking
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir()
+    (half / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny_base\nVersion: 1.0\n")
+
+    with started(words, SCREENS["80"], cwd=checkout, environment=own) as running:
+        shown = check(running.end())
+    assert "Set-up goes on: the last one was stopped before its end" in shown.text
+    assert (site / "tiny_base" / "499.py").is_file()
+    assert (half / "RECORD").is_file()
+    assert not (checkout / ".venv/tmp").exists()
+
+    earlier = time.time() - 1000
+    os.utime(
+        checkout / ".venv/.stamp", (earlier, earlier)
+    )  # the locks are newer, as after a checkout
+    shown = check(record(words, SCREENS["80"], cwd=checkout, environment=own))
+    assert shown.lines == (".venv is ready",)
+
+    shown = check(record([*words, "PYTHON=/nonexistent"], SCREENS["pipe"], cwd=checkout), code=2)
+    assert "tried: /nonexistent. Install one" in shown.text
+
+    moved = checkout.rename(checkout.with_name("elsewhere"))
+    own = environment(moved)
+    shown = check(record(words, SCREENS["80"], cwd=moved, environment=own))
+    assert "Set-up anew: .venv was made for" in shown.text
+    assert str(moved) in (moved / ".venv/pyvenv.cfg").read_text()
+    shown = check(record(words, SCREENS["80"], cwd=moved, environment=own))
+    assert shown.lines == (".venv is ready",)
+
+
+def until(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path.name} in two minutes"
+        time.sleep(0.02)
