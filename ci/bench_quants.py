@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console
 
 from xmlgrpo_exporter.check import FileCheck, check_file
 from xmlgrpo_exporter.gguf_header import GgufHeader, Tensor, read_header
@@ -87,6 +88,7 @@ def measure(
     from xmlgrpo_exporter.staging import stage
     from xmlgrpo_exporter.stored_weights import weights_of
 
+    console = Console(stderr=True)
     questions = load_questions(arguments.data, model.parent)
     bench = prepare_bench(
         model,
@@ -95,6 +97,7 @@ def measure(
         prompts=arguments.prompts,
         new_tokens=arguments.new_tokens,
         device="cpu",
+        console=console,
     )
     weights, _ = weights_of(model)
     nats = float(np.mean([entropy(bench, i) for i in range(len(bench.replies))]))
@@ -111,7 +114,7 @@ def measure(
     }
 
     def judge(label: str, path: Path) -> None:
-        found = check_file(path, bench, given=GivenLimits(), timeout_s=TIMEOUT_S)
+        found = check_file(path, bench, console, given=GivenLimits(), timeout_s=TIMEOUT_S)
         bits = f"{8 * path.stat().st_size / weights:.2f}"
         print(ROW.format(label, bits, *numbers(found)), flush=True)
         told["files"][label] = found.as_json()
@@ -121,17 +124,17 @@ def measure(
     (scratch / "staged").mkdir()
     staged, tree = (
         stage(model, scratch / "staged", prompts_bring_bos=bench.brings_bos),
-        find_converter(print),
+        find_converter(console),
     )
     exact = scratch / "exact.gguf"
     for outtype, path in (("f32", exact), ("f16", scratch / "f16.gguf")):
-        convert(tree, staged, path, outtype=outtype, name="m", on_poll=lambda: None)
+        convert(tree, staged, path, outtype=outtype, name="m")
     for quant in types:
         path = scratch / f"{quant}.gguf"
         if quant not in CONVERTER_TYPES:
-            quantize(exact, path, quant, None, lambda: None)
+            quantize(exact, path, quant, None)
         elif not path.is_file():
-            convert(tree, staged, path, outtype=quant, name="m", on_poll=lambda: None)
+            convert(tree, staged, path, outtype=quant, name="m")
         judge(quant, path)
         if quant != "f16":
             path.unlink()

@@ -2,10 +2,11 @@
 
 import json
 import os
+from hashlib import sha256
 
 import pytest
 
-from xmlgrpo_rewards.content import content_digest, model_files
+from xmlgrpo_rewards.content import content_digest, file_sha256, model_files
 from xmlgrpo_rewards.weights_digest import SAMPLED_BYTES, weights_digest, weights_of
 
 SIZE = 3 * SAMPLED_BYTES
@@ -68,3 +69,19 @@ def test_files_that_change_no_reply_do_not_count(run):
 def test_a_model_of_the_hub_has_no_files_here(tmp_path):
     assert model_files(tmp_path / "org/name", tokenizer=tmp_path / "org/name") == []
     assert content_digest([]) is None
+
+
+def test_a_file_is_hashed_once_whatever_it_is_renamed_to(tmp_path):
+    path = tmp_path / "partial"
+    path.write_bytes(bytes(range(256)) * 40_000)  # more than one piece
+    told = []
+    first = file_sha256(path, told.append)
+    assert first == sha256(path.read_bytes()).hexdigest()
+    assert len(told) > 1
+    assert sum(told) == path.stat().st_size
+    path = path.rename(tmp_path / "final")
+    told.clear()
+    assert file_sha256(path, told.append) == first
+    assert told == [path.stat().st_size], "known: told at once"
+    flip(path)
+    assert file_sha256(path) == sha256(path.read_bytes()).hexdigest() != first

@@ -108,7 +108,7 @@ def prepare_bench(
         UserError: the folder is no model, its chat template refuses our messages, or the temporary
             folder is too full for the logits that a file's are compared by.
     """
-    with Stage(console, f"loading {model.name}"):
+    with Stage(console, "loading the model"):
         reference = load_reference(model, device)
     require_free(
         Path(tempfile.gettempdir()),

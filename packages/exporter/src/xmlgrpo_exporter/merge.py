@@ -86,18 +86,18 @@ def merge(
         model = load_model(base.name, revision=base.revision, model_class=base.model_class)
     parameters = sum(weight.numel() for weight in model.parameters())
     require_free(out.parent, parameters * width, "the merged model")
-    copy_tokenizer(adapter.folder, base, partial)
-    tokenizer = load_tokenizer(partial)
-    stops = stop_ids(model, tokenizer)
-
-    wrapped = _with_adapter(model, adapter).to(device).eval()
+    with Stage(console, "adding tokenizer and adapter"):
+        copy_tokenizer(adapter.folder, base, partial)
+        tokenizer = load_tokenizer(partial)
+        stops = stop_ids(model, tokenizer)
+        wrapped = _with_adapter(model, adapter).to(device).eval()
     trained = Reference(wrapped, tokenizer, stops)
     _, prompts = trained.encode(conversations)
     count = len(prompts)
     with Stage(console, "replies of the adapter", total=count, unit="replies") as stage:
         trained_replies = trained.greedy(prompts, new_tokens, stage.update)
     trained_logits = []
-    with Stage(console, "its distributions", total=count, unit="replies") as stage:
+    with Stage(console, "its distributions to compare", total=count, unit="replies") as stage:
         for prompt, reply in zip(prompts, trained_replies, strict=True):
             trained_logits.append(trained.logits(prompt, reply))
             stage.update(len(trained_logits))

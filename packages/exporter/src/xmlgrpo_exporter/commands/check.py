@@ -80,7 +80,7 @@ def command(arguments: argparse.Namespace) -> int:
     files = find_files(run, arguments.gguf)
     model = shared.require_folder(*_model_of(run, arguments))
     require_runtime()
-    hash_ahead(model_files(model), console, f"hashing {model.name}")
+    hash_ahead(model_files(model), console, "hashing the merged model")
     if run:
         require_compared(model)
     folders = [arguments.out] if arguments.out else sorted({file.parent for file in files})

@@ -84,7 +84,7 @@ def _merge_run(
     adapter = read_adapter(run.adapter)
     base = base_of(manifest, arguments.base)
     quiet_retries()
-    with Stage(console, f"looking at {base.name}"):
+    with Stage(console, "looking at the base model"):
         config = check_base(base)
     dtype = choose_dtype(arguments.dtype, base, str(config.get("model_type", "")))
     source = {
@@ -93,7 +93,7 @@ def _merge_run(
         "revision": base.revision,
         "dtype": dtype,
     }
-    hash_ahead(model_files(out), console, f"hashing {out.name}")
+    hash_ahead(model_files(out), console, "hashing the merged model")
     if up_to_date(out, source):
         say(console, escape(f"{out} is up to date"))
         return 0

@@ -97,7 +97,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     what = parse_what(arguments.what)
     check_base_id(arguments.base_id)
     run = find_run(arguments.run)
-    with Stage(console, f"looking at {repo}"):
+    with Stage(console, "looking at the repository"):
         found = look(api, repo, revision, public=arguments.public)
     if not arguments.dry_run:
         found.require_none()  # before gigabytes are hashed
