@@ -92,3 +92,18 @@ def test_items_of_stock_tasks_do_not_count_as_wrong():
         live(stock, CountedReply("5", tokens=1, truncated=False))
         live(ours, CountedReply(reply.render("x", "5"), tokens=1, truncated=False))
     assert out.getvalue() == "[002/002] ✅=1 | Acc=100.00% | Pred: 5 | GT: 5\n"
+
+
+def test_replies_that_an_engine_has_finished_and_not_told_move_the_bar():
+    out, waiting = io.StringIO(), 3
+    doc = {"task": "gsm8k", "gold": "5", "user_text": "?"}
+    request = Instance("generate_until", doc, ("p", {}), 0)
+    with Stages(Console(file=out, width=100)) as stages:
+        live = Live(
+            stages, Console(file=out, width=100), "m", quiet=True, unreported=lambda: waiting
+        )
+        live.begin([request] * 8)
+        assert stages.shown.figures().startswith("3/8 items")
+        waiting = 0
+        live(request, CountedReply("It is 5", tokens=3, truncated=False))
+        assert stages.shown.figures().startswith("1/8 items")

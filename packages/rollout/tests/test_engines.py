@@ -10,6 +10,7 @@ from peft import PromptTuningConfig, get_peft_model
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout import static
 from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.forward import last_logits
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.readable import why_not_read
 from xmlgrpo_rollout.sampling import Sampling
@@ -353,3 +354,23 @@ def test_the_text_half_of_a_multimodal_gemma_3():
     sampling, prompts = Sampling(12, temperature=0.0), prompts_of([4, 11, 2])
     assert lean(prompts, 1, sampling) == generate(prompts, 1, sampling)
     assert choose_engine("auto", model, Tokenizer(), [EOS]).name == "graph"
+
+
+def test_the_lean_loop_says_how_many_are_finished(monkeypatch):
+    """While it runs, for a bar; the ones that a batch before had finished count too."""
+    engine, _ = both(tiny_gemma(), stops=range(4, VOCABULARY // 2))  # half of all draws end one
+    seen = []
+
+    def noted(*arguments):
+        seen.append(engine.finished)
+        return last_logits(*arguments)
+
+    monkeypatch.setattr(static, "last_logits", noted)
+    monkeypatch.setattr(static, "ROWS", 8)
+    monkeypatch.setattr(static, "LOOK_EVERY", 1)
+    torch.manual_seed(0)
+    engine(prompts_of([5] * 16), 1, Sampling(12, temperature=1.0))
+    assert seen == sorted(seen)
+    assert {0, 8} < set(seen)
+    assert 8 < max(seen) <= 16
+    assert engine.finished == 0

@@ -139,6 +139,11 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
                 )
         return [replies[number] for number in range(len(texts))]
 
+    @property
+    def unreported(self) -> int:
+        """Replies of the batch that is being written which are finished, but not told yet."""
+        return getattr(self._choice.engine, "finished", 0) if self._choice else 0
+
     def _prompts(self, texts: list[str], room: int) -> list[list[int]]:
         """Token ids, cut as lm-eval cuts them, without its padding."""
         ids_B_T, seen_B_T = self.tok_batch_encode(

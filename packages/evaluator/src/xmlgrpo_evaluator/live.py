@@ -1,6 +1,6 @@
 """What one sees while a model is evaluated: its stages, and a line an item."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import TracebackType
 from typing import Self
@@ -51,24 +51,35 @@ def final_line(share: Share) -> str:
 
 
 class Stages:
-    """One stage after another on one console; a context manager."""
+    """One stage after another on one console; a context manager.
+
+    Attributes:
+        shown: the stage that is shown now, if any.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._stage: Stage | None = None
+        self.shown: Stage | None = None
 
-    def begin(self, words: str, *, total: float | None = None, unit: str = "") -> Stage:
-        """End the stage that is shown and show the next."""
+    def begin(
+        self,
+        words: str,
+        *,
+        total: float | None = None,
+        unit: str = "",
+        poll: Callable[[], float] | None = None,
+    ) -> Stage:
+        """End the stage that is shown and show the next; the arguments are `Stage`'s."""
         self.end()
-        self._stage = Stage(self._console, words, total=total, unit=unit)
-        self._stage.start()
-        return self._stage
+        self.shown = Stage(self._console, words, total=total, unit=unit, poll=poll)
+        self.shown.start()
+        return self.shown
 
     def end(self) -> None:
         """End the stage that is shown, if any."""
-        if self._stage is not None:
-            self._stage.stop()
-            self._stage = None
+        if self.shown is not None:
+            self.shown.stop()
+            self.shown = None
 
     def __enter__(self) -> Self:
         return self
@@ -92,17 +103,28 @@ class Live:
         console: where the lines go.
         label: which model.
         quiet: no line an item.
+        unreported: how many replies are finished that it has not heard of: an engine tells them
+            when its whole batch is.
     """
 
-    def __init__(self, stages: Stages, console: Console, label: str, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        stages: Stages,
+        console: Console,
+        label: str,
+        *,
+        quiet: bool,
+        unreported: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._stages, self._console, self._label, self._quiet = stages, console, label, quiet
+        self._unreported = unreported
         self._done = self._total = self._graded = self._correct = 0
         self._stage: Stage | None = None
 
     def begin(self, requests: Sequence[Instance]) -> None:
         """Take note of how many replies, or scores, there will be."""
         self._total += len(requests)
-        self._stage = self._stages.begin(self._label, unit="items")
+        self._stage = self._stages.begin(self._label, unit="items", poll=self._finished)
         self._stage.count_from(self._done, self._total)
 
     def __call__(self, request: Instance, reply: CountedReply, *, new: bool = True) -> None:
@@ -122,6 +144,9 @@ class Live:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         if self._stage is not None:
             self._stage.spoken()
+
+    def _finished(self) -> int:
+        return self._done + self._unreported()
 
     def scored(self) -> None:
         """Count an item that was scored, not answered."""

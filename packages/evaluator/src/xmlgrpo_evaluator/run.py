@@ -111,7 +111,6 @@ def _evaluate(
     clock = Speed()
     stages.begin(f"{model.label}: reading the items")
     tasks = found.load()
-    live = Live(stages, console, model.label, quiet=quiet)
     with (
         Journal(journal_path(out), subject) as journal,
         PeakMemory() as memory,
@@ -124,6 +123,13 @@ def _evaluate(
         asking = replace(settings, engine=engines.engine)
         stages.begin(f"{model.label}: loading the model")
         inner = stack.enter_context(opened(model, asking, engines.heard))
+        live = Live(
+            stages,
+            console,
+            model.label,
+            quiet=quiet,
+            unreported=lambda: getattr(inner, "unreported", 0),
+        )
         stages.begin(f"{model.label}: checking the prompts")
 
         def before(requests: Sequence[Instance]) -> None:

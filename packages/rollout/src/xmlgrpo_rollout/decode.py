@@ -123,9 +123,9 @@ class Decoder:
         else:
             self._graph.replay()
 
-    def all_done(self) -> bool:
-        """Whether no row needs another token; waits for the device."""
-        return bool(self.is_done_R.all())
+    def growing(self) -> int:
+        """How many rows need another token; waits for the device."""
+        return self.rows - int(self.is_done_R.sum())
 
     def _capture(self) -> None:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap

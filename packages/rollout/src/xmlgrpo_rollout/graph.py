@@ -41,12 +41,16 @@ class GraphEngine:
         model: one that `why_not_read` has nothing against.
         stop_ids: the tokens that end a completion.
         pad_id: of the tokenizer.
+
+    Attributes:
+        finished: how many completions of the call that is running are finished; else 0.
     """
 
     def __init__(self, model: nn.Module, stop_ids: Sequence[int], pad_id: int) -> None:
         self.model = model
         self.stop_ids = tuple(stop_ids)
         self.pad_id = pad_id
+        self.finished = 0
         with torch.no_grad():
             self._weights = read_weights(model)
         self._decoders: dict[Sampling, _Kept] = {}  # the one used last comes last
@@ -88,6 +92,8 @@ class GraphEngine:
                 grown = self._complete(decoder, asked, samples, seed, start * samples)
                 for place, number in enumerate(numbers):
                     completions[number] = grown[place * samples : (place + 1) * samples]
+                self.finished = (start + len(numbers)) * samples
+        self.finished = 0
         return [completion for group in completions for completion in group]
 
     def _on_its_gpu(self) -> AbstractContextManager[object]:
@@ -143,8 +149,11 @@ class GraphEngine:
         decoder.begin(logits_R_V, length, live, seed=seed, first_row=first_row)
         limit = decoder.sampling.max_new_tokens
         for drawn in range(1, limit):
-            if drawn % LOOK_EVERY == 0 and decoder.all_done():
-                break
+            if drawn % LOOK_EVERY == 0:
+                growing = decoder.growing()
+                self.finished = first_row + live - growing
+                if growing == 0:
+                    break
             decoder.step()
         written = decoder.written_R_T[:live].tolist()
         logprobs = decoder.logprobs_R_T[:live].tolist()

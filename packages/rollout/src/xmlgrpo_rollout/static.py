@@ -36,12 +36,16 @@ class StaticEngine:
         model: one that `why_not_read` has nothing against.
         stop_ids: the tokens that end a completion.
         pad_id: of the tokenizer.
+
+    Attributes:
+        finished: how many completions of the call that is running are finished; else 0.
     """
 
     def __init__(self, model: nn.Module, stop_ids: Sequence[int], pad_id: int) -> None:
         self.model = model
         self.stop_ids = tuple(stop_ids)
         self.pad_id = pad_id
+        self.finished = 0
         self.refresh()
 
     def refresh(self) -> None:
@@ -58,6 +62,7 @@ class StaticEngine:
         slots = max(map(len, prompts), default=0) + sampling.max_new_tokens
         rows = min(ROWS, CACHE_BYTES // (slots * self._weights.bytes_per_slot))
         together = max(1, rows // samples)
+        self.finished = 0
         completions: list[list[list[int]]] = [[] for _ in prompts]
         for start in range(0, len(order), together):
             numbers = order[start : start + together]
@@ -65,6 +70,7 @@ class StaticEngine:
                 grown = self._complete([prompts[number] for number in numbers], samples, sampling)
             for place, number in enumerate(numbers):
                 completions[number] = grown[place * samples : (place + 1) * samples]
+        self.finished = 0
         return [Completion(tokens) for group in completions for tokens in group]
 
     def _complete(
@@ -113,6 +119,7 @@ class StaticEngine:
         written_R_T = torch.full((rows, limit), self.pad_id, device=device)
         growing = torch.arange(rows, device=device)  # the rows of `written_R_T` still computed
         is_done = torch.zeros(rows, dtype=torch.bool, device=device)
+        earlier = self.finished
         for step in range(limit):
             tokens_R = next_tokens(logits_R_V, sampling)
             written_R_T[growing, step] = tokens_R
@@ -121,6 +128,7 @@ class StaticEngine:
                 break
             if step % LOOK_EVERY == LOOK_EVERY - 1:
                 kept = (~is_done).nonzero()[:, 0]
+                self.finished = earlier + rows - len(kept)
                 if len(kept) == 0:
                     break
                 if len(kept) < DROP_BELOW * len(growing):
@@ -132,6 +140,7 @@ class StaticEngine:
                 self._weights, rope, tokens_R[:, None], places_R_1, cache.attend
             )
             cache.used += 1
+        self.finished = earlier + rows
         return written_R_T
 
 
