@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_trainer import holdout
 from xmlgrpo_trainer.holdout import (
     Exam,
     HoldoutResult,
@@ -137,3 +140,35 @@ def test_gsm8ks_rows_are_as_they_were(tmp_path: Path) -> None:
     assert (tmp_path / "items.jsonl").read_text(encoding="utf-8") == (
         '{"id": "7", "question": "How many?", "answer": "3*4 = 12\\n#### 12"}\n'
     )
+
+
+class Telling(Recorded):
+    """An engine that looks at the stage while it has finished one completion of a batch."""
+
+    finished, seen = 0, ()
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[Completion]:
+        self.finished = 1
+        self.seen = (*self.seen, self.stage.figures())
+        self.finished = 0
+        return super().__call__(prompts, samples, sampling)
+
+
+def test_the_stage_moves_within_a_batch_where_the_engine_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Telling(dict.fromkeys("abc", "#### 1"))
+
+    def watched(*arguments: Any, **options: Any) -> Stage:
+        engine.stage = Stage(*arguments, **options)
+        return engine.stage
+
+    monkeypatch.setattr(holdout, "Stage", watched)
+    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(9, temperature=0.0), [0], 2)
+    problems = [Example(name, name, "1", "") for name in "abc"]
+    taken = holdout.take_shown(Console(quiet=True), "exam", exam, problems, 3)
+    assert (taken.step, len(taken.items)) == (3, 3)
+    counts = [figures.split(" problems")[0] for figures in engine.seen]
+    assert counts == ["1/3", "3/3"]  # one of the first two, then they and one of the last

@@ -12,7 +12,7 @@ from xmlgrpo_rewards.run_folder import MANIFEST_FORMAT, write_json
 from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_trainer import run_dir
 from xmlgrpo_trainer.config import TINY, config_sha256
-from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take
+from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take_shown
 from xmlgrpo_trainer.metrics_log import read_log
 from xmlgrpo_trainer.plots import draw_curves
 from xmlgrpo_trainer.prepare import Prepared
@@ -43,9 +43,7 @@ def finish(
     best = load_best(folder, trainer.model)
     kept = steps if best is None else best
     ranks.on_first(lambda: save_adapter(trainer.model, folder.adapter, run.policy.tokenizer))
-    asked = run.problems.report
-    with Stage(console, "final exam", total=len(asked), unit="problems") as stage:
-        after = take(exam, asked, kept, stage.update)
+    after = take_shown(console, "final exam", exam, run.problems.report, kept)
     if not ranks.is_first:
         return
     save_result(folder.holdout / AFTER, after)

@@ -28,7 +28,14 @@ from xmlgrpo_trainer.disk import check_room
 from xmlgrpo_trainer.failures import failures_in_words
 from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.grpo_defaults import completion_limit
-from xmlgrpo_trainer.holdout import Exam, HoldoutResult, read_result, save_items, save_result, take
+from xmlgrpo_trainer.holdout import (
+    Exam,
+    HoldoutResult,
+    read_result,
+    save_items,
+    save_result,
+    take_shown,
+)
 from xmlgrpo_trainer.introduction import introduce
 from xmlgrpo_trainer.lost_batches import LostBatchesError
 from xmlgrpo_trainer.mismatch import correct_mismatch
@@ -115,8 +122,7 @@ def _fit(run: Prepared, console: Console) -> int:
     validation = run.problems.validation
 
     def validate(step: int) -> HoldoutResult:
-        with Stage(console, "validation", total=len(validation), unit="problems") as stage:
-            return take(exam, validation, step, stage.update)
+        return take_shown(console, "validation", exam, validation, step)
 
     keeper = KeepBest(
         validate if validation else None,
@@ -225,8 +231,7 @@ def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
         return earlier
     problems = run.problems.report
     words = words_of(run.task.name)
-    with Stage(console, "baseline", total=len(problems), unit="problems") as stage:
-        before = take(exam, problems, 0, stage.update)
+    before = take_shown(console, "baseline", exam, problems, 0)
     ranks.on_first(lambda: save_result(path, before))
     say(
         console,

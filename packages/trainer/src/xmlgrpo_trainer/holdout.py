@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.run_folder import write_json, write_text
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.prompts import encode_prompts
 
@@ -128,6 +131,23 @@ def take(
             )
         )
     return HoldoutResult(step=step, items=tuple(items))
+
+
+def take_shown(
+    console: Console, words: str, exam: Exam, problems: Sequence[Example], step: int
+) -> HoldoutResult:
+    """`take`, with a stage on the console that moves within a batch too, where the engine tells."""
+    answered = 0
+
+    def told(done: int) -> None:
+        nonlocal answered
+        answered = done
+
+    def finished() -> int:
+        return answered + getattr(exam.engine, "finished", 0)
+
+    with Stage(console, words, total=len(problems), unit="problems", poll=finished):
+        return take(exam, problems, step, told)
 
 
 def save_result(path: Path, result: HoldoutResult) -> None:
