@@ -79,6 +79,8 @@ gpus = $(call option,gpus,$(filter-out 1,$(GPUS)))
 TRAINED := $(if $(filter file,$(origin RUN)),$(RUN_DIR)/manifest.json)
 needs_run = $(if $(strip $(MODEL)),,$(TRAINED))
 needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
+# llama.cpp takes minutes to build: not before it is said that there is no such run
+needs_converter = $(if $(strip $(MODEL)$(TRAINED)$(wildcard $(RUN_DIR))),$(GGUF_READY))
 
 ##@ Train and try
 .PHONY: train ask plan doctor report demo-controls
@@ -110,7 +112,7 @@ bench: | $(READY)  ## the benchmarks ci/bench_*.py, all or one: WHAT=rollout ARG
 .PHONY: merge gguf gguf-setup push
 merge: | $(READY) $(TRAINED)  ## adapter into the 16-bit base, checked against it (RUN)
 	$(BIN)/xmlgrpo-export merge $(run) $(ARGS)
-gguf: | $(READY) $(needs_run) $(GGUF_READY)  ## merge, convert, quantize, check (RUN MODEL QUANTS)
+gguf: | $(READY) $(needs_run) $(needs_converter)  ## merge, convert, quantize, check (RUN MODEL QUANTS)
 	$(BIN)/xmlgrpo-export gguf $(subject) --quants $(QUANTS) $(ARGS)
 gguf-setup: | $(GGUF_READY)  ## build llama.cpp once: about 3 minutes, needs a C++ compiler
 	@echo "llama-cpp-python is installed in .venv"

@@ -247,7 +247,9 @@ def test_stage_trains_its_config_first_and_once(house: Path, stage: str) -> None
 
 
 def test_stage_of_a_named_run_does_not_train_one(house: Path) -> None:
-    assert [words[0] for words in ran(make(house, "gguf", "RUN=typo"))] == ["xmlgrpo-export"]
+    told = make(house, "gguf", "RUN=typo")
+    assert [words[0] for words in ran(told)] == ["xmlgrpo-export"]
+    assert "gguf_setup.sh" not in told.stdout, "minutes, before it is said that there is no run"
 
 
 def test_failed_training_stops_the_stage(house: Path) -> None:

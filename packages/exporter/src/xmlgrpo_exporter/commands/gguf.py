@@ -87,8 +87,8 @@ def command(arguments: argparse.Namespace) -> int:
     console = shared.console()
     quants = parse_quants(arguments.quants)
     require_imatrix_for(quants, with_imatrix=arguments.imatrix)
-    require_runtime()
     source = _source(arguments)
+    require_runtime()
     tree = find_converter(console)
     if source.run:
         code = merge_command.merge_run(source.run, source.model, arguments, console)
