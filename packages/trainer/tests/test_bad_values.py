@@ -11,6 +11,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_trainer.config import RunConfig, load_config
 from xmlgrpo_trainer.global_batch import check_alone
+from xmlgrpo_trainer.plan.make import make_plan
 from xmlgrpo_trainer.prepare import Settings, check_settings
 from xmlgrpo_trainer.ranks import ALONE
 from xmlgrpo_trainer.value_rules import GRPO_RULES
@@ -39,8 +40,15 @@ TOLD_WITHOUT_A_LIBRARY = [
     ("grpo.importance_sampling_level=word", "level: expected one of token, sequence, got 'word'"),
     ("grpo.vllm_importance_sampling_mode=x", "expected one of token_truncate, token_mask"),
     ("grpo.multi_objective_aggregation=x", "expected one of sum_then_normalize, normalize_then"),
-    ("grpo.optim=adam", "grpo.optim: input should be 'adamw_torch'"),
-    ("grpo.lr_scheduler_type=cosin", "grpo.lr_scheduler_type: input should be 'linear', 'cosine'"),
+    ("grpo.optim=adamw", "one of 41 names, got 'adamw'; did you mean 'adamw_torch'?"),
+    (
+        "grpo.optim=foo",
+        "grpo.optim: expected one of 41 names, got 'foo'; known: adafactor, adagrad,",
+    ),
+    (
+        "grpo.lr_scheduler_type=cosin",
+        "expected one of 12 names, got 'cosin'; did you mean 'cosine'?",
+    ),
     ("grpo.save_strategy=often", "grpo.save_strategy: input should be 'no', 'steps'"),
     ("grpo.weight_decay=-0.1", "grpo.weight_decay: expected 0 or more"),
     ("grpo.max_grad_norm=-1", "grpo.max_grad_norm: expected 0 or more"),
@@ -73,6 +81,7 @@ TOLD_WITHOUT_A_LIBRARY = [
     ("lora.lora_dropout=1", "lora.lora_dropout: expected a number from 0 to below 1, got 1"),
     ("lora.lora_dropout=-0.1", "lora.lora_dropout: expected a number from 0 to below 1"),
     ("lora.bias=some", "lora.bias: input should be 'none', 'all' or 'lora_only', got 'some'"),
+    ("lora.init_lora_weights=pisa", "lora.init_lora_weights: input should be 'gaussian', 'eva'"),
     ("lora.target_modules=[lm_head]", "is one of Gemma 3's tied weights"),
     ("lora.inference_mode=true", "an adapter in that mode is not trained"),
     ("lora.peft_type=IA3", "lora.peft_type cannot be set here: always LORA"),
@@ -239,6 +248,21 @@ def test_what_a_library_refuses_is_told_before_anything_is_built(
         check(tmp_path, *setting.split(" & "))
     is_one_sentence(str(caught.value), part)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("lora.r=0", "lora.r: expected 1 or more, got 0"),
+        ("grpo.max_steps=-5", "grpo.max_steps: expected 1 or more, or -1 for whole epochs"),
+        ("grpo.max_completion_length=100000000", "do not fit into the model's context of 2048"),
+        ("model.name=google/gemma-3-1b-it & data.max_prompt_tokens=32768", "context of 32768"),
+    ],
+)
+def test_a_plan_is_not_made_of_them(setting: str, part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_plan(load_config(TINY, setting.split(" & ")), None)
+    is_one_sentence(str(caught.value), part)
 
 
 @pytest.mark.parametrize("setting", FINE)

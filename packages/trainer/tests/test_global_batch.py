@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.global_batch import shared, whole
+from xmlgrpo_trainer import global_batch
+from xmlgrpo_trainer.config import check_config
+from xmlgrpo_trainer.global_batch import check_alone, shared, whole
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,24 @@ def test_what_cannot_be_shared_equally_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=f"{words}.* cannot be shared equally by {processes}"):
         shared({"per_device_train_batch_size": 16, **changes}, processes)
+
+
+@pytest.mark.parametrize(
+    ("backend", "installed", "told"),
+    [
+        pytest.param("auto", False, "unsloth_num_chunks is not a field", id="not-installed"),
+        pytest.param("plain", True, "unsloth_num_chunks is not a field", id="plain"),
+        pytest.param("auto", True, None, id="may-be-unsloths"),
+    ],
+)
+def test_a_field_of_unsloths_own_is_left_to_unsloth(
+    monkeypatch: pytest.MonkeyPatch, backend: str, *, installed: bool, told: str | None
+) -> None:
+    monkeypatch.setattr(global_batch, "find_spec", lambda _name: object() if installed else None)
+    raw = {"model": {"backend": backend}, "grpo": {"unsloth_num_chunks": 2}}
+    config = check_config(raw, "test")
+    if told is None:
+        check_alone(config, 1)
+        return
+    with pytest.raises(UserError, match=told):
+        check_alone(config, 1)

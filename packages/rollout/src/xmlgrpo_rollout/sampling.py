@@ -1,5 +1,6 @@
 """How the next token is chosen from the model's logits."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,14 +30,14 @@ class Sampling:
     def __post_init__(self) -> None:
         checks = {
             "max_new_tokens": (self.max_new_tokens >= 1, "1 or more"),
-            "temperature": (self.temperature >= 0, "0 (greedy) or more"),
+            "temperature": (0 <= self.temperature < math.inf, "0 (greedy) or more, and finite"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
             "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
         }
         for name, (is_right, expected) in checks.items():
             if not is_right:
-                raise UserError(f"{name}: expected {expected}, came {getattr(self, name)!r}")
+                raise UserError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
     @property
     def forbids(self) -> bool:

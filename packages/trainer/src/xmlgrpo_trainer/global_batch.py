@@ -5,7 +5,9 @@ that more GPUs would mean a larger batch and another learning curve.  Here the c
 the whole batch and the processes share it.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from importlib.util import find_spec
 from math import gcd
 from typing import Any
 
@@ -13,7 +15,8 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.grpo_defaults import grpo_fields
-from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.library_fields import RESERVED_GRPO, check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.recorded_fields import library_schema
 
 
 def check_alone(config: RunConfig, processes: int) -> None:
@@ -24,7 +27,7 @@ def check_alone(config: RunConfig, processes: int) -> None:
             groups or equal shares, or Unsloth was asked for.
     """
     get_task(config.task)
-    check_grpo(config.grpo)
+    check_grpo(_of_trl(config))
     check_lora(config.lora)
     check_groups(config.grpo)
     if processes == 1:
@@ -35,6 +38,20 @@ def check_alone(config: RunConfig, processes: int) -> None:
             "asked for; set model.backend=plain, or leave GPUS out"
         )
     shared(grpo_fields(config), processes)
+
+
+def _of_trl(config: RunConfig) -> dict[str, Any]:
+    """The fields of `grpo:` that can be checked here.
+
+    Unsloth's GRPOConfig has some of its own.  Where it may be taken, a name that trl does not know
+    is left to the library (`prepare.check_settings`).
+    """
+    if config.model.backend == "plain" or find_spec("unsloth") is None:
+        return config.grpo
+    known = {
+        field.name for field in dataclasses.fields(library_schema("GRPOConfig"))
+    } | RESERVED_GRPO.keys()
+    return {name: value for name, value in config.grpo.items() if name in known}
 
 
 def shared(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:

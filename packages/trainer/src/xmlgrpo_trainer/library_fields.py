@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -63,6 +63,7 @@ RESERVED_LORA = {
     "inference_mode": "an adapter in that mode is not trained; leave it out",
     "peft_type": "always LORA",
 }
+SHORT_LIST = 9  # names that an error can list
 TIED_MODULES = ("embed_tokens", "lm_head")
 
 
@@ -205,9 +206,9 @@ def check_fields(
             problem = _type_problem(hints.get(name, Any), value)
             rule = rules.get(name)
             if not problem and rule and value is not None and not rule.holds(value):
-                problem = f"expected {rule.expected}"
+                problem = f"expected {rule.expected}, got {value!r}"
             if problem:
-                problems.append(f"{section}.{name}: {problem}, got {value!r}")
+                problems.append(f"{section}.{name}: {problem}")
     if problems:
         raise UserError("; ".join(problems))
 
@@ -226,8 +227,20 @@ def _type_problem(hint: Any, value: Any) -> str | None:
         # strict, but as JSON: a list may fill a set and text an enum, while "5" is no number
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        return message[0].lower() + message[1:]
+        return _explained(error.errors(), value)
     except TypeError:
-        return "expected a number, text, true/false, a list or a mapping"
+        return f"expected a number, text, true/false, a list or a mapping, got {value!r}"
     return None
+
+
+def _explained(errors: Sequence[Any], value: object) -> str:
+    """Why a value is of no type that a field takes; of many names, only those that are near."""
+    [first, *_] = errors
+    choices = [error for error in errors if error["type"] in {"literal_error", "enum"}]
+    if isinstance(value, str) and choices:
+        [first, *_] = choices
+        names = re.findall("'([^']*)'", first["ctx"]["expected"])
+        if len(names) > SHORT_LIST:
+            return f"expected one of {len(names)} names, got {value!r}{nearest(value, names)}"
+    message: str = first["msg"]
+    return f"{message[0].lower()}{message[1:]}, got {value!r}"

@@ -18,6 +18,7 @@ from xmlgrpo_rollout.say import say
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Said, Settings, Speaker, load_speaker
 from xmlgrpo_trainer.ask.view import ReplyView, remarks
+from xmlgrpo_trainer.config import LARGEST_SEED
 from xmlgrpo_trainer.screen import quiet_libraries
 
 Form = Literal["text", "raw", "json"]
@@ -52,6 +53,8 @@ def load(
     Raises:
         UserError: a setting is out of its range, or the model cannot be loaded.
     """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
     task = get_task(source.task)
     quiet_libraries()
     with Stage(Console(stderr=True), "reading the model"):
