@@ -40,7 +40,7 @@ TOLD_WITHOUT_A_LIBRARY = [
     ("grpo.importance_sampling_level=word", "level: expected one of token, sequence, got 'word'"),
     ("grpo.vllm_importance_sampling_mode=x", "expected one of token_truncate, token_mask"),
     ("grpo.multi_objective_aggregation=x", "expected one of sum_then_normalize, normalize_then"),
-    ("grpo.optim=adamw", "one of 41 names, got 'adamw'; did you mean 'adamw_torch'?"),
+    ("grpo.optim=adamw_troch", "one of 41 names, got 'adamw_troch'; did you mean 'adamw_torch'?"),
     (
         "grpo.optim=foo",
         "grpo.optim: expected one of 41 names, got 'foo'; known: adafactor, adagrad,",
