@@ -10,6 +10,7 @@ import pyte
 from screen import Recording
 
 PIPE_COLUMNS = 2000  # a line in a pipe may be as long as it likes
+SILENCE_S = 10.0
 ESCAPE = b"\x1b"
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 BARE_RETURN = re.compile(rb"\r(?![\r\n])")  # goes back to overwrite: not a line of its own
@@ -132,14 +133,16 @@ def broken_figures(lines: Sequence[str], columns: int) -> list[str]:
 def check(recording: Recording, code: int = 0) -> Shown:
     """Hold a recording to what every command owes every screen; returns what was shown.
 
-    The exit code, no traceback, no library's warning, no line that does not fit, no figure in two
-    parts, and no more control codes than the screen understands.
+    The exit code, no traceback, no library's warning, no long silence, no line that does not fit,
+    no figure in two parts, and no more control codes than the screen understands.
     """
     shown, raw, screen = replay(recording), recording.raw, recording.screen
     about = f"{recording.command} on {screen} showed:\n{shown.text}"
     assert recording.code == code, f"exit code {recording.code}, expected {code}; {about}"
     assert "Traceback (most recent call last)" not in shown.text, about
     assert not WARNING.search(shown.text), f"a library's warning; {about}"
+    silence_s, meanwhile = longest_silence(recording)
+    assert silence_s < SILENCE_S, f"{silence_s:.0f} s of silence at {meanwhile!r}; {about}"
     if screen.is_pipe or screen.term == "dumb":
         assert ESCAPE not in raw, f"an escape code: {around(ESCAPE, raw)}; {about}"
         assert not BARE_RETURN.search(raw), f"overwritten: {around(BARE_RETURN, raw)}; {about}"
