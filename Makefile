@@ -133,6 +133,8 @@ lock: | $(READY)  ## resolve ci/requirements/*.in again and write the locks
 	$(BIN)/python ci/lock.py $(ARGS)
 real-gemma: | $(READY)  ## real weights for the tests marked real, under Gemma's terms: 280 MB (ARGS)
 	$(BIN)/python ci/real_gemma.py $(ARGS)
+pictures: | $(READY)  ## docs/pictures, of a real run and its report: minutes, needs Chromium
+	$(BIN)/python ci/pictures.py $(ARGS)
 clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.cpp in .cache/
 	rm -rf .venv .nox dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 help:  ## this list

@@ -198,6 +198,7 @@ def finish(house: Path, run: str) -> None:
         ),
         pytest.param("test ARGS='-k reply -x'", "nox -- -k reply -x", id="test"),
         pytest.param("lint", "nox -s lint types imports", id="lint"),
+        pytest.param("pictures", "python ci/pictures.py", id="pictures"),
     ],
 )
 def test_target_runs_one_command_with_these_words(house: Path, words: str, expected: str) -> None:

@@ -1,0 +1,161 @@
+"""The pictures in the README, from a real run: `make pictures`.
+
+The default run is trained once at a pseudo-terminal of 100 columns, in a folder of its own, and
+every byte that it writes is kept.  Two moments of that become `docs/pictures/*.svg`: the middle of
+the training with its bar, and the end.  The run's report is photographed by a headless Chromium.
+
+    make pictures                        # trains first: minutes
+    make pictures ARGS="--run outputs/tiny"  # the report of a run that is there, no terminal
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from io import BytesIO, StringIO
+from itertools import groupby
+from pathlib import Path
+
+import pexpect
+import pyte
+from PIL import Image
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "docs" / "pictures"
+BIN = Path(sys.executable).parent
+COLUMNS, ROWS = 100, 36
+LONGEST_S = 3600
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+REPORT_PIXELS = (1000, 1500)
+LARGEST_BYTES = 300_000
+
+
+class Screen(pyte.Screen):
+    """A terminal; what is dim, which pyte does not know, is grey."""
+
+    def select_graphic_rendition(self, *attributes: int) -> None:
+        """Take colours and the like."""
+        super().select_graphic_rendition(*(90 if wish == 2 else wish for wish in attributes))
+
+
+def main() -> int:
+    """Train, unless a run is named, and make the pictures; 1 when one could not be made."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--run", type=Path, help="a finished run: its report alone")
+    arguments = parser.parse_args()
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    if arguments.run:
+        return photograph(arguments.run)
+    with tempfile.TemporaryDirectory(prefix="xmlgrpo-pictures-") as house:
+        folder = Path(house)
+        shutil.copytree(ROOT / "configs", folder / "configs")
+        if (ROOT / "outputs/base").is_dir():  # where it fits, half of the time is saved
+            shutil.copytree(ROOT / "outputs/base", folder / "outputs/base")
+        recorded = train(folder)
+        draw("train", recorded, lambda text: "step 40/60" in text and "left" in text)
+        draw("result", recorded, None)
+        return photograph(folder / "outputs/tiny")
+
+
+def train(folder: Path) -> bytes:
+    """All that `make train` writes to a terminal; it is shown here meanwhile."""
+    log = BytesIO()
+    child = pexpect.spawn(
+        str(BIN / "xmlgrpo-train"),
+        ["--config", "configs/tiny.yaml", "--run", "outputs/tiny"],
+        cwd=str(folder),
+        dimensions=(ROWS, COLUMNS),
+        timeout=LONGEST_S,
+    )
+    child.logfile_read = log
+    child.expect(pexpect.EOF)
+    child.close()
+    if child.exitstatus:
+        sys.exit(f"the training ended with {child.exitstatus}:\n{log.getvalue().decode()[-2000:]}")
+    return log.getvalue()
+
+
+def draw(name: str, recorded: bytes, is_it: Callable[[str], bool] | None) -> None:
+    """Draw the first moment at which the screen's text is the one wanted, or the last of all."""
+    screen = Screen(COLUMNS, ROWS)
+    stream = pyte.ByteStream(screen)
+    for frame in re.split(rb"(?=\r\x1b\[2K)", recorded):  # where the bar is drawn again
+        stream.feed(frame)
+        if is_it and is_it("\n".join(screen.display)):
+            break
+    lines = [_line(screen, number) for number in range(ROWS)]
+    while lines and not lines[-1].plain.strip():
+        lines.pop()
+    paper = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
+    for line in lines:
+        paper.print(line, soft_wrap=True, highlight=False)
+    # without the web's font: a picture asks no other machine for anything
+    plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    svg = paper.export_svg(title="make train", code_format=plain, unique_id=name)
+    keep(PICTURES / f"{name}.svg", svg.encode())
+
+
+def _line(screen: pyte.Screen, number: int) -> Text:
+    cells = [screen.buffer[number][column] for column in range(screen.columns)]
+    text = Text()
+    for (colour, bold, italic), same in groupby(cells, lambda c: (c.fg, c.bold, c.italics)):
+        style = Style(color=_colour(colour), bold=bold, italic=italic)
+        text.append("".join(cell.data for cell in same), style)
+    text.rstrip()
+    return text
+
+
+def _colour(name: str) -> str | None:
+    """Rich's name of pyte's colour."""
+    if name == "default":
+        return None
+    if re.fullmatch(r"[0-9a-f]{6}", name):
+        return f"#{name}"
+    return {"brown": "yellow"}.get(name, name.replace("bright", "bright_"))
+
+
+def photograph(run: Path) -> int:
+    """Write the report of a run and take a picture of the top of it."""
+    subprocess.run([str(BIN / "xmlgrpo-report"), "--run", str(run)], check=True)
+    browser = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+    if browser is None:
+        print(
+            "the report's picture is left as it was: it needs a Chromium, and none of "
+            f"{', '.join(CHROMIUM)} is here (Debian: apt-get install chromium)"
+        )
+        return 1
+    width, height = REPORT_PIXELS
+    with tempfile.TemporaryDirectory() as scratch:
+        shot = Path(scratch) / "report.png"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        options += [f"--window-size={width},{height}", f"--screenshot={shot}"]
+        page = (run / "report.html").resolve().as_uri()
+        subprocess.run([browser, *options, page], check=True, capture_output=True, cwd=scratch)
+        image = Image.open(shot).convert("RGB").quantize(128)  # a page of text needs few colours
+        small = BytesIO()
+        image.save(small, "PNG", optimize=True)
+    if small.tell() > LARGEST_BYTES:
+        sys.exit(f"the report's picture is {small.tell():,} bytes, more than {LARGEST_BYTES:,}")
+    keep(PICTURES / "report.png", small.getvalue())
+    return 0
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a picture, unless it would show where on this machine it was made."""
+    text = content.decode(errors="ignore")
+    for place in (str(ROOT), str(Path.home()), tempfile.gettempdir()):
+        if len(place) > 1 and place in text:
+            sys.exit(f"{path.name} would show the path {place}; nothing is written")
+    path.write_bytes(content)
+    print(f"{path.relative_to(ROOT)}: {len(content):,} bytes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
