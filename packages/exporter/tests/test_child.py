@@ -8,6 +8,7 @@ import time
 import pytest
 
 from xmlgrpo_exporter.child import run_child
+from xmlgrpo_exporter.llama_child import teller
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,18 @@ def test_ctrl_c_ends_the_child(tmp_path):
     thread.join()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_llama_cpps_process_tells_a_few_times_a_second(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    read, written = os.pipe()
+    tell = teller(written)
+    for done in range(1000):
+        now[0] += 0.01
+        tell("writing", done / 100)
+    os.close(written)
+    with os.fdopen(read) as pipe:
+        lines = pipe.read().splitlines()
+    assert lines[0] == "writing 0.000"
+    assert 90 <= len(lines) <= 110
