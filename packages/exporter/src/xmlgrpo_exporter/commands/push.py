@@ -66,7 +66,7 @@ def command(arguments: argparse.Namespace) -> int:
     """Publish, or with --dry-run show what would be published."""
     console = make_console()
     _set_up_client(console)
-    with kept_on_interrupt("nothing was uploaded"):
+    with kept_on_interrupt("nothing was uploaded; the same command starts again"):
         from huggingface_hub import HfApi
 
         return push(arguments, HfApi(), console)
