@@ -45,7 +45,8 @@ def test_a_line_that_has_begun_has_less_room() -> None:
         pytest.param("r \x1b[31m \u202e", "r \ufffd[31m \ufffd", id="what-steers-a-terminal"),
         pytest.param("1234567890", "1234567890", id="just-fits"),
         pytest.param("12345678901", "123456789…", id="too-long"),
-        pytest.param("三周有多少天？", "三周有多少天？", id="chinese"),
+        pytest.param("有多少天？", "有多少天？", id="chinese-just-fits"),
+        pytest.param("三周有多少天？", "三周有多…", id="chinese-too-wide"),
     ],
 )
 def test_foreign_text_on_one_line(text: str, shown: str) -> None:

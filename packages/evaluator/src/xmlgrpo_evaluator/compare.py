@@ -15,10 +15,11 @@ from xmlgrpo_evaluator.paired import Difference, mean_difference, pair
 from xmlgrpo_evaluator.result import COUNTS, HEADLINE
 from xmlgrpo_evaluator.subject import plain
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rollout.say import say
 
 COMPARISON_FORMAT = 1
-_EXAMPLE_CHARS = 400
+_EXAMPLE_COLUMNS = 400
 NOT_OF_THE_MODEL = (
     *("limit", "seed", "k", "max_new_tokens", "chat_template", "data", "format_version"),
     "harness",
@@ -254,12 +255,11 @@ def _show_flip(
     way: str, flip: Mapping[str, Any], compared: Mapping[str, Any], console: Console
 ) -> None:
     console.print()
-    say(console, f"[bold]{way}[/] {escape(flip['id'])}: {escape(_short(flip['question']))}")
-    say(console, escape(_short(flip["gold"])), head="  gold: ")
+    say(console, f"[bold]{way}[/] {escape(flip['id'])}: {escape(_shown(flip['question']))}")
+    say(console, escape(_shown(flip["gold"])), head="  gold: ")
     for label, reply in ((compared["first"], flip["first"]), (compared["second"], flip["second"])):
-        say(console, escape(_short(reply)), head=f"  {escape(label)}: ")
+        say(console, escape(_shown(reply)), head=f"  {escape(label)}: ")
 
 
-def _short(text: str) -> str:
-    flat = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
-    return flat if len(flat) <= _EXAMPLE_CHARS else f"{flat[: _EXAMPLE_CHARS - 1]}…"
+def _shown(text: str) -> str:
+    return one_line(text, _EXAMPLE_COLUMNS)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rollout.progress import Stage
 
@@ -38,8 +39,8 @@ def live_line(
     between = " | GT: "
     room = columns - cell_len(start) - cell_len(between)
     most = max(_FEWEST_CHARS, min(_SHOWN_CHARS, room // 2))
-    shown = "none" if answer is None else _one_line(answer, most)
-    return f"{start}{shown}{between}{_one_line(gold, most)}"
+    shown = "none" if answer is None else one_line(answer, most)
+    return f"{start}{shown}{between}{one_line(gold, most)}"
 
 
 def final_line(share: Share) -> str:
@@ -160,13 +161,3 @@ class Live:
             self._stage.update(self._done)
         else:
             self._stage.count_from(self._done, self._total)
-
-
-def _one_line(text: str, most: int) -> str:
-    """Text that a terminal may be given: one short line without control characters."""
-    visible = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
-    if cell_len(visible) <= most:
-        return visible
-    while cell_len(visible) >= most:
-        visible = visible[:-1]
-    return f"{visible}…"

@@ -54,10 +54,15 @@ def one_line(text: str, most: int) -> str:
 
     Args:
         text: any text.
-        most: characters; a longer one ends in an ellipsis.
+        most: columns; a wider text ends in an ellipsis.
     """
     visible = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
-    return visible if len(visible) <= most else f"{visible[: most - 1]}…"
+    if width(visible) <= most:
+        return visible
+    visible = visible[:most]  # what is cut off here could only be shown if it took no column
+    while width(visible) >= most:
+        visible = visible[:-1]
+    return f"{visible}…"
 
 
 def width(text: str) -> int:
