@@ -11,7 +11,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config import ModelConfig, RunConfig, check_config
 from xmlgrpo_trainer.plan import command as plan_command
 from xmlgrpo_trainer.plan.advice import changed
-from xmlgrpo_trainer.plan.gpus import TABLE, find_gpu
+from xmlgrpo_trainer.plan.gpus import TABLE, find_gpu, has_driver
 from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.memory import Peak, estimate
@@ -649,3 +649,20 @@ def test_more_of_anything_never_needs_less() -> None:
         "RTX 2080 Ti",
     }
     assert isinstance(GEMMA_3["4b"], ModelShape)
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        pytest.param("nvidia0", True, id="nvidia"),
+        pytest.param("nvhost-gpu", True, id="tegra"),
+        pytest.param("dxg", True, id="wsl"),
+        pytest.param("kfd", True, id="amd"),
+        pytest.param("null", False, id="none"),
+    ],
+)
+def test_a_driver_is_known_by_its_device_file(
+    tmp_path: Path, device: str, *, expected: bool
+) -> None:
+    (tmp_path / device).touch()
+    assert has_driver(tmp_path) is expected

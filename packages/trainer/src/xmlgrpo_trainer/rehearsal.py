@@ -8,7 +8,7 @@ weight; what a library refuses there it would otherwise refuse minutes later.
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -38,7 +38,8 @@ def rehearse(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> 
     if placement.backend == "plain":
         described = model_config(config.model)
         check_context(config, described.get_text_config().max_position_embeddings)
-        try_adapter(config.lora, described, config.model.attn_implementation)
+        with suppress(NotImplementedError):  # without weights torch knows not every operation
+            try_adapter(config.lora, described, config.model, placement.dtype)
 
 
 def model_config(model: ModelConfig) -> PretrainedConfig:
@@ -53,36 +54,47 @@ def model_config(model: ModelConfig) -> PretrainedConfig:
         return text_config(tiny_settings(model.tiny))
     check_model_folder(model.name)
     try:
-        return AutoConfig.from_pretrained(model.name, revision=model.revision)
+        return AutoConfig.from_pretrained(
+            model.name, revision=model.revision, trust_remote_code=False
+        )
     except Exception as error:  # a broken folder fails in many libraries' own ways
         raise UserError(load_failure(model.name, error)) from error
 
 
 def try_adapter(
-    lora: dict[str, Any], described: PretrainedConfig, attention: str | None = None
+    lora: dict[str, Any], described: PretrainedConfig, loading: ModelConfig, dtype: str
 ) -> None:
     """Put the adapter on the model without weights.
 
     Args:
         lora: the `lora:` section.
         described: the model's configuration.
-        attention: transformers' name of an implementation.
+        loading: how the model is loaded.
+        dtype: of its weights, by torch's name.
 
     Raises:
         UserError: transformers refuses the model or its attention, peft refuses a value, or a
             target names no module of the model.
+        NotImplementedError: it cannot be tried without weights.
     """
-    with refusals("model: transformers"), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(described, attn_implementation=attention)
+    with refusals("model: transformers", but=NotImplementedError), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            described,
+            attn_implementation=loading.attn_implementation,
+            dtype=getattr(torch, dtype),
+        )
     linear = sorted(
         {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is Linear}
         - set(TIED_MODULES)
     )
-    fields = lora_fields(lora, model)
-    with refusals("lora: peft"), warnings.catch_warnings(), torch.device("meta"):
+    with (
+        refusals("lora: peft", but=NotImplementedError),
+        warnings.catch_warnings(),
+        torch.device("meta"),
+    ):
         warnings.simplefilter("ignore")
-        adapted = PeftModel(model, LoraConfig(**fields))
-    targets = fields["target_modules"]
+        adapted = PeftModel(model, LoraConfig(**lora_fields(lora, model)))
+    targets = lora.get("target_modules")
     names = adapted.base_model.targeted_module_names
     listed = targets if isinstance(targets, list) else []
     unmet = [word for word in listed if not any(f".{name}".endswith(f".{word}") for name in names)]
@@ -112,16 +124,20 @@ def try_arguments(arguments: GRPOConfig) -> None:
 
 
 def try_optimizer(arguments: GRPOConfig) -> None:
-    """Make the optimiser and its schedule for one weight.
+    """Make the optimiser and its schedule for one weight; not one that is made of the model itself.
 
     Raises:
         UserError: torch or transformers refuses a value, or the optimiser's package is missing.
     """
-    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    if arguments.optim_target_modules is not None:
+        return
+    one = Linear(1, 1, bias=False)
     steps = max(arguments.max_steps, 1)
     with refusals("grpo: the optimiser"):
-        kind, fields = Trainer.get_optimizer_cls_and_kwargs(arguments)
-        optimizer = kind([weight], **fields)
+        kind, fields = Trainer.get_optimizer_cls_and_kwargs(arguments, one)
+        if "model" in fields:
+            return
+        optimizer = kind(one.parameters(), **fields)
         get_scheduler(
             arguments.lr_scheduler_type,
             optimizer=optimizer,
@@ -132,14 +148,17 @@ def try_optimizer(arguments: GRPOConfig) -> None:
 
 
 @contextmanager
-def refusals(who: str) -> Iterator[None]:
+def refusals(who: str, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
     """Whatever a library raises here is its refusal of a setting: a `UserError` with its words.
 
     Args:
         who: refuses, after the section whose settings they are.
+        but: what is raised as it is.
     """
     try:
         yield
+    except but:
+        raise
     except Exception as error:  # each has its own kinds
         said = re.sub(r"\s+", " ", str(error)).strip()  # on one line
         if " " not in said:  # a `KeyError` has nothing but the key
