@@ -115,7 +115,7 @@ def test_equal_replies_are_shown_once(run):
     text = Page(render(run)).text
     assert text.count("same") == 1
     assert text.count("other") == 1
-    assert "drawn 3 times of 4; correctness 2, mine:fits None" in text
+    assert "drawn 3 times of 4; correctness 2, fits None" in text
 
 
 def test_after_a_resume_the_last_line_of_a_step_counts(run):

@@ -37,7 +37,7 @@ def test_only_what_was_logged_has_a_panel() -> None:
     ]
     drawn = {panel.title: [line.label for line in panel.lines] for panel in panels(rows, Words())}
     assert drawn == {
-        "Reward of sampled completions": ["mine:fits"],
+        "Reward of sampled completions": ["fits"],
         "Validation problems, answered greedily": ["strict accuracy (form and answer)"],
     }
 
@@ -69,3 +69,16 @@ def test_legends_lie_outside_of_what_is_drawn() -> None:
 def test_reward_names() -> None:
     assert reward_name("rewards/strict_format_reward_func/mean") == "strict format"
     assert reward_name("correctness_reward_func") == "correctness"
+    assert reward_name("my.module:fits_reward_func") == "fits"
+
+
+def test_long_labels_leave_room_for_what_is_drawn() -> None:
+    """Warnings are errors here, and matplotlib warns where a legend crowds out its panel."""
+    figures = pytest.importorskip("matplotlib.figure")
+    names = [f"rewards/a_reward_with_a_long_name_{n}/mean" for n in range(9)]
+    rows = [{"step": n, **dict.fromkeys(names, 0.5)} for n in range(3)]
+    figure = figures.Figure(layout="constrained")
+    draw(figure, rows, panels(rows, Words()), Ink())
+    figure.canvas.draw()
+    place = figure.axes[0]
+    assert place.get_legend().get_window_extent().x1 <= figure.bbox.x1 / 2

@@ -243,7 +243,9 @@ def _different(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "times": len(same),
             "of": len(rows),
             "scores": ", ".join(
-                f"{reward_name(name)} {score:g}" if _is_number(score) else f"{name} {score}"
+                f"{reward_name(name)} {score:g}"
+                if _is_number(score)
+                else f"{reward_name(name)} {score}"
                 for name, score in (same[0].get("scores") or {}).items()
             ),
         }

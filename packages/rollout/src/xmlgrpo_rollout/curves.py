@@ -6,6 +6,7 @@ matplotlib's and the colours.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from xmlgrpo_rewards.metric_names import metric_names
@@ -17,7 +18,8 @@ Points = list[tuple[int, float]]
 COLUMNS = 2
 PANEL_INCHES = (5.5, 3.3)
 SAME = 0.03  # lines this near to each other, as a share of the panel's height, are drawn as one
-LEGEND_CHARACTERS = 56  # of a row of it
+LEGEND_CHARACTERS = 56  # of a row of it; a wider one leaves no room for the panel
+HANDLE_CHARACTERS = 6  # what the short line before a label takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,8 @@ def _all_panels(rows: Rows, words: Words) -> list[Panel]:
 
 
 def reward_name(key: str) -> str:
-    """`rewards/strict_format_reward_func/mean` is called `strict format`."""
-    name = key.removeprefix("rewards/").removesuffix("/mean")
+    """`rewards/strict_format_reward_func/mean` is `strict format`, `my.module:fits` is `fits`."""
+    name = key.removeprefix("rewards/").removesuffix("/mean").rpartition(":")[2]
     return name.removesuffix("_reward_func").replace("_", " ")
 
 
@@ -160,7 +162,7 @@ def _draw_panel(place: Any, panel: Panel, rows: Rows, ink: Ink) -> None:
         is_heavy = not heavy.isdisjoint(labels)
         place.plot(
             *zip(*points, strict=True),
-            label=" = ".join(labels),
+            label=fill(" = ".join(labels), LEGEND_CHARACTERS - HANDLE_CHARACTERS),
             color=ink.text if is_heavy else next(colours),
             linewidth=2.2 if is_heavy else 1.6,
             # what lies on an earlier line for a while lets it be seen
@@ -184,7 +186,7 @@ def _draw_panel(place: Any, panel: Panel, rows: Rows, ink: Ink) -> None:
         place.legend(
             loc="upper left",
             bbox_to_anchor=(0, -0.17),
-            ncols=max(1, LEGEND_CHARACTERS // (longest + 6)),
+            ncols=max(1, LEGEND_CHARACTERS // (longest + HANDLE_CHARACTERS)),
             frameon=False,
             labelcolor=ink.text,
             fontsize=9,
