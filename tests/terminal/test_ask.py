@@ -29,4 +29,4 @@ def test_questions_are_typed_one_after_the_other(trained: Path) -> None:
         running.type_line("")
         shown = check(running.end())
     assert "error: the prompt for '2<bos>?' holds 2 <bos> tokens" in shown.text
-    assert shown.text.count("question> ") == 4
+    assert shown.text.count("question>") == 4

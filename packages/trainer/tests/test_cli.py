@@ -80,6 +80,10 @@ def test_what_needs_no_library_imports_none(command: str, arguments: list[str]) 
     assert imported_by(command, *arguments) == set()
 
 
+def test_the_doctor_imports_no_more_than_it_looks_at() -> None:
+    assert imported_by("doctor.command") <= {"torch", "huggingface_hub"}
+
+
 def test_preparing_a_run_imports_nothing_that_unsloth_patches() -> None:
     code = (
         "import sys; import xmlgrpo_trainer.train\n"
