@@ -118,7 +118,8 @@ def broken_figures(lines: Sequence[str], columns: int) -> list[str]:
             broken += [cell for cell in cells if OPEN_INTERVAL.search(cell)]
             continue
         next_word = below.split()[0] if below.strip() else ""
-        if len(above) + 1 + len(next_word) <= columns:
+        is_table = len(above) == len(below) and all("  " in line.strip() for line in (above, below))
+        if is_table or len(above) + 1 + len(next_word) <= columns:
             continue
         joined, seam = f"{above} {below.lstrip()}", len(above)
         broken += [

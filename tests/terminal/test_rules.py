@@ -99,6 +99,11 @@ def test_a_broken_rule_is_found(program: str, on: str, reason: str) -> None:
         pytest.param("print('\\x1b[1mbold')", "no-color", id="bold-is-no-colour"),
         pytest.param("print('5 steps\\n6 steps\\n7')", "80", id="figures-below-one-another"),
         pytest.param("print('rows 64\\ntokens 30')", "80", id="short-lines-are-not-wrapped"),
+        pytest.param(
+            "print('a' * 50, '       before   +0.0\\ntokens', ' ' * 42, '        after   +0.0')",
+            "80",
+            id="rows-of-a-table",
+        ),
         pytest.param(BAR, "80", id="bar"),
         pytest.param(BAR, "no-color", id="bar-without-colour"),
     ],

@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--merged", action="store_true", help="with --run: the merged model")
     made.add_argument("--task", help="with --model: whose prompt is used (default: gsm8k)")
     question = made.add_mutually_exclusive_group()
-    question.add_argument("--question", action="append", help="the question; several may be given")
+    question.add_argument(
+        "--question", action="append", metavar="TEXT", help="the question; several may be given"
+    )
     question.add_argument(
         "--questions", type=Path, metavar="FILE", help="a file of questions, one a line"
     )
