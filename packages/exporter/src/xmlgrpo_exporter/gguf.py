@@ -16,6 +16,7 @@ from rich.console import Console
 from xmlgrpo_exporter.check_record import read_check
 from xmlgrpo_exporter.converter import convert
 from xmlgrpo_exporter.disk import refuse_if_full, require_free
+from xmlgrpo_exporter.growing import growing
 from xmlgrpo_exporter.llama import ask_llama
 from xmlgrpo_exporter.quant_types import (
     CONVERTER_TYPES,
@@ -174,13 +175,8 @@ class FileMaker:
             convert(self.tree, self.staged, path, outtype=quant, name=self.plan.name)
 
     def _growing(self, words: str, path: Path, quant: str) -> Stage:
-        """Shows a file of a type growing to about the size that it will have."""
         expected = estimated_bytes(quant, self.plan.parameters)
-
-        def written() -> float:
-            return min(path.stat().st_size, expected) if path.exists() else 0
-
-        return Stage(self.console, words, total=expected, unit="bytes", poll=written)
+        return growing(self.console, words, expected, lambda: filter(Path.exists, [path]))
 
 
 @contextmanager
@@ -207,7 +203,8 @@ def file_maker(
     with TemporaryDirectory(dir=plan.out, prefix=WORK) as work_name:
         work = Path(work_name)
         (work / "staged").mkdir()
-        staged = stage(plan.model, work / "staged", prompts_bring_bos=prompts_bring_bos)
+        with Stage(console, "completing the tokenizer"):
+            staged = stage(plan.model, work / "staged", prompts_bring_bos=prompts_bring_bos)
         yield FileMaker(plan, tree, staged, work, imatrix, console)
 
 

@@ -19,6 +19,7 @@ from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
 from xmlgrpo_exporter.gate import Gate, all_passed
+from xmlgrpo_exporter.growing import growing
 from xmlgrpo_exporter.merge_record import RECORD
 from xmlgrpo_exporter.merged_tokenizer import copy_tokenizer
 from xmlgrpo_exporter.pristine_base import BYTES_A_WEIGHT, Base
@@ -102,7 +103,8 @@ def merge(
             trained_logits.append(trained.logits(prompt, reply))
             stage.update(len(trained_logits))
 
-    with _growing(console, f"merging and saving as {dtype}", partial, parameters * width):
+    words, expected = f"merging and saving as {dtype}", parameters * width
+    with growing(console, words, expected, lambda: partial.glob("*.safetensors")):
         _save(wrapped, partial, dtype=dtype, stops=stops)
     del wrapped, model, trained
 
@@ -207,15 +209,6 @@ def _save(wrapped: Any, out: Path, *, dtype: str, stops: tuple[int, ...]) -> Non
     merged = wrapped.merge_and_unload(safe_merge=True).to("cpu").to(getattr(torch, dtype))
     merged.generation_config.eos_token_id = list(stops)
     merged.save_pretrained(out)
-
-
-def _growing(console: Console, words: str, folder: Path, expected: int) -> Stage:
-    """Shows weights growing to the size that they will have."""
-
-    def written() -> float:
-        return min(sum(path.stat().st_size for path in folder.glob("*.safetensors")), expected)
-
-    return Stage(console, words, total=expected, unit="bytes", poll=written)
 
 
 def _remove(folder: Path) -> None:
