@@ -122,19 +122,21 @@ def test_the_quota_of_a_container_or_a_job(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "free", "chosen"),
+    ("parameters", "tokens", "free", "chosen"),
     [
-        pytest.param(700_000, 64, 1, id="the-tiny-model-on-an-idle-server"),
-        pytest.param(268_098_176, 64, 10, id="gemma-3-270m-does-not-feed-64"),
-        pytest.param(268_098_176, 1, 1, id="gemma-3-270m-on-a-busy-machine"),
-        pytest.param(999_885_952, 2, 2, id="gemma-3-1b-on-two-idle-cores"),
+        pytest.param(700_000, 32, 64, 1, id="the-tiny-model-on-an-idle-server"),
+        pytest.param(268_098_176, 1, 64, 1, id="gemma-3-270m-writes-one-reply"),
+        pytest.param(268_098_176, 32, 64, 34, id="gemma-3-270m-writes-many"),
+        pytest.param(268_098_176, 32, 1, 1, id="many-on-a-busy-machine"),
+        pytest.param(999_885_952, 1, 64, 3, id="gemma-3-1b-does-not-feed-64"),
+        pytest.param(3_880_099_328, 1, 2, 2, id="gemma-3-4b-on-two-idle-cores"),
     ],
 )
 def test_threads_by_the_models_size_and_the_free_cores(
-    monkeypatch: pytest.MonkeyPatch, parameters: int, free: int, chosen: int
+    monkeypatch: pytest.MonkeyPatch, parameters: int, tokens: int, free: int, chosen: int
 ) -> None:
     monkeypatch.setattr(threads, "free_cores", lambda: free)
-    assert decoding_threads(parameters) == chosen
+    assert decoding_threads(parameters, tokens) == chosen
 
 
 @pytest.mark.parametrize("asked", ["0", "-1", "all", ""])

@@ -72,7 +72,11 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.slots = _slots(batch_size)
         self.max_gen_toks, self.seed = int(max_gen_toks), int(seed)
         self.max_length = int(max_length or self.gguf.trained_context)
-        self.threads = decoding_threads(self.gguf.parameters) if threads == "auto" else int(threads)
+        self.threads = (
+            decoding_threads(self.gguf.parameters, self.slots)
+            if threads == "auto"
+            else int(threads)
+        )
 
     @property
     def batch_size(self) -> int:

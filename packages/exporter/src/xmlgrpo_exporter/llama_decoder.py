@@ -23,8 +23,10 @@ class Decoder:
         self._context = llama.ctx
         self._vocab = llama_cpp.llama_model_get_vocab(llama.model)
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self.threads = decoding_threads(llama_cpp.llama_model_n_params(llama.model))
-        llama_cpp.llama_set_n_threads(self._context, self.threads, self.threads)
+        parameters = llama_cpp.llama_model_n_params(llama.model)
+        self.threads = decoding_threads(parameters)
+        of_prompts = decoding_threads(parameters, BATCH_TOKENS)
+        llama_cpp.llama_set_n_threads(self._context, self.threads, of_prompts)
         self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
         self.vocabulary: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
 

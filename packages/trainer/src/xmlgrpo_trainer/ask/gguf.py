@@ -48,8 +48,9 @@ class GgufSpeaker:
         prompt = self._prompt(tried)
         check_room(len(prompt), settings, self._context())
         llama = self._open(n_ctx=len(prompt) + settings.max_new_tokens, seed=settings.seed)
-        threads = decoding_threads(self._cpp.llama_model_n_params(llama.model))
-        self._cpp.llama_set_n_threads(llama.ctx, threads, threads)
+        parameters = self._cpp.llama_model_n_params(llama.model)
+        threads = decoding_threads(parameters), decoding_threads(parameters, len(prompt))
+        self._cpp.llama_set_n_threads(llama.ctx, *threads)
         tokens = llama.generate(
             prompt, top_k=0, top_p=1.0, min_p=0.0, temp=settings.temperature, repeat_penalty=1.0
         )
