@@ -21,7 +21,7 @@ from xmlgrpo_rollout import attention
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "ci" / "gpu"))  # no installed package
-from length_cases import LIMITS, TINY, every_case, lengths_of  # noqa: E402
+from length_cases import LIMITS, TINY, every_case, lengths_of, limit_of  # noqa: E402
 from length_paths import LONGEST, PATHS, Case, measure  # noqa: E402
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -32,7 +32,7 @@ torchs_own = F.scaled_dot_product_attention
 
 def over_limit(case: Case, lengths: list[int], device: torch.device) -> list[int]:
     far = measure(case, lengths, device)
-    return [length for length in lengths if not far[length] <= LIMITS[case.dtype]]
+    return [length for length in lengths if not far[length] <= limit_of(case)]
 
 
 @pytest.mark.gpu

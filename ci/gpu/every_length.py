@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from length_cases import LIMITS, TINY, every_case, lengths_of, unguarded_cases
+from length_cases import LIMITS, TINY, every_case, lengths_of, limit_of, unguarded_cases
 from length_paths import PATHS, Case, measure
 
 from xmlgrpo_rewards.errors import run_command
@@ -77,7 +77,7 @@ def row(case: Case, device: torch.device) -> dict[str, Any]:
         "worst": round(far[worst_at], 6),
         "worst_at": worst_at,
         # written so that what is not a number is over the limit, too
-        "over_limit": [at for at, one in far.items() if not one <= LIMITS[case.dtype]],
+        "over_limit": [at for at, one in far.items() if not one <= limit_of(case)],
         "seconds": round(time.monotonic() - began, 1),
     }
 

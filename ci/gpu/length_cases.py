@@ -7,11 +7,18 @@ from length_paths import LONGEST, Case
 from xmlgrpo_rollout.attention import BLOCK
 
 # A distance is of log-probabilities or relative: see the paths.  What 16 bits lose is at most 0.12
-# here, and what torch's fault does to a last token at least 0.3.
+# here (0.086 on an H200), and what torch's fault does to a last token at least 0.3.
 LIMITS = {"bfloat16": 0.2, "float32": 2e-3}
+ENGINE_LIMIT = 0.05  # of what the engine says of its own draws in bfloat16: 0.015 on an H200
 SLOTS = 128  # the engine's caches grow by so many
 SHAPES = ("270m-1b", "4b", "12b")
 TINY = {"270m-1b": "tiny-1", "4b": "tiny-4", "12b": "tiny-8"}
+
+
+def limit_of(case: Case) -> float:
+    """The largest distance that is no fault."""
+    is_engine = case.path == "graph" and case.dtype == "bfloat16"
+    return ENGINE_LIMIT if is_engine else LIMITS[case.dtype]
 
 
 def every_case() -> list[Case]:
