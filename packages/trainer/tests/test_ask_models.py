@@ -163,6 +163,37 @@ def test_a_broken_file_is_told_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+DESCRIPTIONS = [
+    "adapter/adapter_config.json",
+    "base/config.json",
+    "base/tokenizer.json",
+    "base/generation_config.json",
+    "base/tokenizer_config.json",
+]
+LACKING = '{"model_type": "gemma3_text"}'
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        *((path, text) for path in DESCRIPTIONS for text in ("", "{", "[]")),
+        *((path, LACKING) for path in DESCRIPTIONS[:3]),
+    ],
+)
+def test_a_broken_description_is_told(copied: Path, path: str, text: str) -> None:
+    (copied / path).write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_speaker(of_model(str(copied / "adapter")))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", DESCRIPTIONS[3:])
+def test_a_description_without_its_settings_does(copied: Path, path: str) -> None:
+    (copied / path).write_text(LACKING)
+    speak = load_speaker(of_model(str(copied / "adapter")))
+    assert speak(messages("3 + 4?"), Settings(4), lambda _text: None).tokens
+
+
 @pytest.mark.parametrize("load", READERS)
 def test_an_adapter_of_another_model_is_told(
     tiny_base: Path, tmp_path: Path, load: Callable[[Source], Any]

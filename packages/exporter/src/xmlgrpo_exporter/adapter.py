@@ -1,11 +1,11 @@
 """What an adapter folder holds, checked before any weight is loaded."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import read_json
 
 VISION_PARTS = ("vision_tower", "multi_modal_projector", "vision_model")
 TABLES = ("embed_tokens", "lm_head")
@@ -66,23 +66,6 @@ def read_adapter(folder: Path) -> Adapter:
         "lora.target_modules and modules_to_save and train again",
     )
     return Adapter(folder, tensors, config)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        UserError: missing or not a JSON object.
-    """
-    if not path.is_file():
-        raise UserError(f"expected {path}, found none; check the folder's name")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
 
 
 def _refuse(tensors: frozenset[str], parts: tuple[str, ...], what: str, advice: str) -> None:

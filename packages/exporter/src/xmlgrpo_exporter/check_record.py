@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_exporter.bench import Bench
 from xmlgrpo_exporter.check import FileCheck
 from xmlgrpo_exporter.converter import PINNED
-from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_rewards.run_folder import read_json, write_json
 
 CHECK = "check.json"
 FORMAT = 1

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_exporter.fingerprint import fingerprint
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_rewards.run_folder import RunFolder, read_json
 
 RECORD = "merge.json"
 

@@ -3,9 +3,8 @@
 import shutil
 from pathlib import Path
 
-from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_exporter.pristine_base import Base
-from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_rewards.run_folder import read_json, write_json
 
 LOCAL_NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")

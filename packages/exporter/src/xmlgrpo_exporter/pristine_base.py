@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_exporter.base_model import HUB_ID
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import read_json
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import read_json
 
 BUILT_IN = (
     "A box holds 12 pencils. A teacher buys 7 boxes and gives 30 pencils away. How many are left?",

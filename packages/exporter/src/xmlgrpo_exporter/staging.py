@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.adapter import read_json
 from xmlgrpo_exporter.sentencepiece_file import is_gemma_form, sentencepiece_model
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import read_json
 
 COMPLETED = "tokenizer_config.json"
 SKIPPED = (".gguf", ".bin", ".pt", ".pth")

@@ -184,6 +184,25 @@ def _runs_there_are(wanted: str) -> str:
     return f"{hint} Runs in {OUTPUTS}: {', '.join(shown[:NAMED_RUNS])}{more}"
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UserError: missing, unreadable or not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"expected {path}, found none; check the folder's name") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to a temporary name beside `path`, then rename: never half a file."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

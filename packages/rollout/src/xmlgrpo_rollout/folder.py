@@ -6,7 +6,6 @@ Folders that `save_pretrained` of the pinned transformers wrote are read, with p
 others `read_folder` says that they are not for it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import read_json
 from xmlgrpo_rollout.weights import Gemma3Weights, LayerWeights, Rope
 from xmlgrpo_rollout.weights_file import tensor_shapes
 
@@ -105,8 +105,8 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
     Raises:
         UserError: a file is broken, or holds other weights than its configuration describes.
     """
-    config = _read_json(folder / "config.json")
-    lora = {} if adapter is None else _read_json(adapter / "adapter_config.json")
+    config = read_json(folder / "config.json")
+    lora = {} if adapter is None else read_json(adapter / "adapter_config.json")
     if not _is_readable(config) or (adapter is not None and not _is_plain(lora)):
         return None
     shapes = _shapes(config)
@@ -270,13 +270,3 @@ def _lora_shapes(shapes: Shapes, lora: Mapping[str, Any]) -> Shapes:
             down, up = _lora_names(name)
             expected |= {down: (lora["r"], shape[1]), up: (shape[0], lora["r"])}
     return expected
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(read, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(read).__name__}")
-    return read

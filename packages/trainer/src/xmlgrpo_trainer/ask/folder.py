@@ -4,12 +4,12 @@ What transformers' `generate` would say, seconds earlier: transformers' model cl
 longer to import than a small model takes to answer.
 """
 
-import json
 from pathlib import Path
 
 import torch
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.run_folder import read_json
 from xmlgrpo_rollout.folder import FolderModel, read_folder
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.stream import stream
@@ -31,7 +31,7 @@ def folder_speaker(source: Source) -> Speaker | None:
     described = folder / "tokenizer_config.json"
     if source.quantized or not (described.is_file() and (folder / "tokenizer.json").is_file()):
         return None
-    if json.loads(described.read_text(encoding="utf-8")).get("tokenizer_class") != TOKENIZER:
+    if read_json(described).get("tokenizer_class") != TOKENIZER:
         return None
     model = read_folder(folder, source.adapter, torch.float32)
     return None if model is None else FolderSpeaker(folder, model)
@@ -77,5 +77,5 @@ class FolderSpeaker:
 def _configured_ends(folder: Path) -> object:
     for name in ("generation_config.json", "config.json"):
         if (folder / name).is_file():
-            return json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+            return read_json(folder / name).get("eos_token_id")
     return None

@@ -1,12 +1,11 @@
 """What is asked: the model behind `--run` or `--model`, checked before anything is loaded."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, find_run
+from xmlgrpo_rewards.run_folder import RunFolder, find_run, read_json
 from xmlgrpo_rollout.weights_file import tensor_shapes
 from xmlgrpo_trainer.config import load_config
 from xmlgrpo_trainer.grpo_defaults import DEFAULTS, completion_limit
@@ -79,7 +78,7 @@ def of_model(name: str, task: str = DEFAULT_TASK) -> Source:
         return Source("gguf", str(path), task=task)
     if (path / "adapter_config.json").is_file():
         _check_adapter(path)
-        base = _read_json(path / "adapter_config.json")
+        base = read_json(path / "adapter_config.json")
         if not isinstance(base.get("base_model_name_or_path"), str):
             raise UserError(f"{path / 'adapter_config.json'} names no base model")
         return Source(
@@ -119,16 +118,6 @@ def _check_gguf(path: Path) -> None:
             f"{str(path)!r} is not a GGUF file: expected it to begin with {GGUF_MAGIC!r}, found "
             f"{magic!r}. A model of transformers is named by its folder"
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(read, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(read).__name__}")
-    return read
 
 
 def _reply_limit(folder: RunFolder) -> int:
