@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from screen import SCREENS, record, script, started
-from shown import check
+from shown import check, interrupted
 
 pytestmark = pytest.mark.terminal
 
@@ -30,3 +30,10 @@ def test_questions_are_typed_one_after_the_other(trained: Path) -> None:
         shown = check(running.end())
     assert "error: the prompt for '2<bos>?' holds 2 <bos> tokens" in shown.text
     assert shown.text.count("question>") == 4
+
+
+def test_ctrl_c_where_a_question_is_asked_for(trained: Path) -> None:
+    with started([script("xmlgrpo-ask"), "--run", "sums"], SCREENS["80"], cwd=trained) as running:
+        running.until("question> ")
+        running.press_ctrl_c()
+        interrupted(running.end())

@@ -68,6 +68,9 @@ def typed_questions() -> Iterator[str]:
         except EOFError:
             print(file=sys.stderr)
             return
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # the line of the prompt ends here
+            raise
         if not question.strip():
             return
         try:
