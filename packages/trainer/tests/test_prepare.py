@@ -54,16 +54,22 @@ def test_a_setting_is_refused_before_anything_is_read_or_built(
     ("changes", "words"),
     [
         pytest.param({"grpo__use_vllm": True}, "grpo.use_vllm cannot be set here", id="setting"),
+        pytest.param({"grpo__learnin_rate": 1.0}, "did you mean", id="typo"),
+        pytest.param({"grpo__temperature": 0.0}, "above 0", id="greedy"),
+        pytest.param({"lora__target_modules": ["lm_head"]}, "tied weights", id="lora"),
+        pytest.param({"rewards": {"corectness_reward_func": 1.0}}, "correctness", id="reward"),
+        pytest.param({"task": "gsm9k"}, "gsm8k", id="task"),
         pytest.param({"data__path": "gone", "data__source": "json"}, "gone", id="data"),
+        pytest.param({"model__name": "./gone"}, "no model folder", id="model"),
     ],
 )
-def test_a_run_that_is_refused_has_no_configuration(
+def test_a_run_that_is_refused_leaves_no_folder(
     changes: dict[str, Any], words: str, tmp_path: Path, quick_config: QuickConfig
 ) -> None:
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(UserError, match=words):
         train(quick_config(**changes), folder.root, Console(quiet=True))
-    assert not folder.config.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_found_before_the_model_is_built(

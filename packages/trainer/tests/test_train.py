@@ -314,4 +314,4 @@ def test_what_cannot_run_is_said_before_training(
     with pytest.raises(UserError) as caught:
         train(quick_config(**changes), tmp_path / "run", quiet())
     assert words in str(caught.value)
-    assert not (tmp_path / "run" / "manifest.json").exists()
+    assert not (tmp_path / "run").exists()

@@ -109,11 +109,22 @@ class Stage:
     ) -> None:
         self.stop()
 
-    def count_from(self, done: float, total: float | None) -> None:
-        """What is counted begins only now: the rate is measured from here."""
+    def count_from(self, done: float, total: float | None, unit: str | None = None) -> None:
+        """What is counted begins only now: the rate is measured from here.
+
+        Args:
+            unit: what is counted from now on, where that changes; it reports by itself then.
+        """
         self._begin(done)
         self._done, self._total = done, total
+        if unit is not None:
+            self._unit, self._poll = unit, None
         self._progress.update(self._bar, completed=done, total=total)
+
+    def expect(self, total: float | None) -> None:
+        """How many there will be is known now."""
+        self._total = total
+        self._progress.update(self._bar, total=total)
 
     def update(self, done: float, *, note: str = "") -> None:
         """So many are done now.

@@ -81,7 +81,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
             lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
         )
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
-    with loading_model(console):
+    with loading_model(console, base, config.model.revision):
         policy = ranks.together(
             lambda: load_policy(
                 config.model,

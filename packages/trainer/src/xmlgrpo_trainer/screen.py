@@ -6,12 +6,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from xmlgrpo_rollout.hub_log import quiet_retries
 from xmlgrpo_rollout.progress import Stage
+from xmlgrpo_trainer.download import Download
 
 PIPE_WIDTH = 118  # columns, where there is no terminal to ask
 LIBRARY_MODULES = 4700  # about: what torch, transformers, trl and peft consist of, as locked
@@ -58,22 +60,42 @@ def reading_libraries(console: Console) -> Stage:
 
 
 @contextmanager
-def loading_model(console: Console) -> Iterator[None]:
-    """The stage in which transformers loads a model; its own bars move ours."""
+def loading_model(console: Console, name: str, revision: str | None) -> Iterator[None]:
+    """The stage in which transformers downloads and loads a model.
+
+    Args:
+        name: a folder or a Hub id.
+        revision: on the Hub.
+    """
     from transformers.utils import logging as transformers_logging
 
-    with Stage(console, "loading the model", unit="tensors") as stage:
+    def downloaded() -> float:
+        """Called while it is drawn; how much there is to come is asked once something has come."""
+        done = download.bytes() - before
+        if done and not download.is_asked:
+            stage.expect(download.ask_total())
+        return done
 
-        def shown(make: Callable[..., Any], arguments: tuple[Any, ...], options: Any) -> Any:
-            if options.get("desc") == LOADING:
-                return stage.through(*arguments)
+    def shown(make: Callable[..., Any], arguments: tuple[Any, ...], options: Any) -> Any:
+        if options.get("desc") != LOADING:
             return make(*arguments, **options)
+        [tensors] = arguments
+        stage.count_from(0, len(tensors), "tensors")
+        return stage.through(tensors)
 
-        before = transformers_logging.set_tqdm_hook(shown)
+    words = "loading the model"
+    if Path(name).is_dir():
+        stage = Stage(console, words)
+    else:
+        download = Download(name, revision)
+        before = download.bytes()
+        stage = Stage(console, words, unit="bytes", poll=downloaded)
+    with stage:
+        earlier = transformers_logging.set_tqdm_hook(shown)
         try:
             yield
         finally:
-            transformers_logging.set_tqdm_hook(before)
+            transformers_logging.set_tqdm_hook(earlier)
 
 
 def warm_start_shown(stage: Stage) -> Callable[[int, int, float | None], None]:
