@@ -104,7 +104,7 @@ def run(base, tmp_path_factory) -> Path:
     folder = home / "run"
     command("xmlgrpo-train", "--config", home / "config.yaml", "--run", folder)
     short = ("--prompts", 4, "--new-tokens", 24)
-    command("xmlgrpo-export", "merge", "--run", folder, *short)
+    command("xmlgrpo-export", "merge", "--run", folder, "--dtype", "bfloat16", *short)
     command("xmlgrpo-export", "gguf", "--run", folder, "--quants", *QUANTS, *short)
     return folder
 

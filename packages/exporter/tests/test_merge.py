@@ -73,6 +73,8 @@ def test_bfloat16_is_rounded_once_and_still_passes(tiny_run, tmp_path):
     assert run_cli("merge", "--run", tiny_run.run, "--out", out, "--dtype", "bfloat16") == 0
     weights = load_file(out / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+    # who names no number type takes the one that is there, as `gguf` does
+    assert run_cli("merge", "--run", tiny_run.run, "--out", out) == 0
     found = json.loads((out / "merge.json").read_text())["parity"]["found"]
     assert 0 < found["mean_kl"] < merge.LIMITS["bfloat16"].mean_kl
 

@@ -10,8 +10,13 @@ from xmlgrpo_rewards.run_folder import RunFolder, read_json
 RECORD = "merge.json"
 
 
-def up_to_date(out: Path, source: dict[str, Any]) -> bool:
+def up_to_date(out: Path, source: dict[str, Any], *, any_dtype: bool) -> bool:
     """Whether `out` is already the merge of this source.
+
+    Args:
+        out: the merged folder.
+        source: what `merge.json` says of it.
+        any_dtype: a merge in another number type counts too: nobody asked for one.
 
     Raises:
         UserError: something else is there.
@@ -19,12 +24,14 @@ def up_to_date(out: Path, source: dict[str, Any]) -> bool:
     if not out.exists():
         return False
     record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
-    if record.get("source") == source:
+    found = record.get("source", {})
+    wanted = source | {"dtype": found.get("dtype")} if any_dtype else source
+    if found == wanted:
         require_compared(out)
         return True
     raise UserError(
-        f"{out} holds another merge (or another model), which is not overwritten; remove it or "
-        "give --out"
+        f"{out} holds another merge (of another adapter, base or --dtype) or another model, which "
+        "is not overwritten; remove it or give --out"
     )
 
 

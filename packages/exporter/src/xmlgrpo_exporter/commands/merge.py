@@ -94,7 +94,7 @@ def _merge_run(
         "dtype": dtype,
     }
     hash_ahead(model_files(out), console, "hashing the merged model")
-    if up_to_date(out, source):
+    if up_to_date(out, source, any_dtype=arguments.dtype == "auto"):
         say(console, escape(f"{out} is up to date"))
         return 0
     asked = load_questions(arguments.data, run.root)
