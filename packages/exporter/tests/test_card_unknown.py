@@ -71,6 +71,14 @@ def test_a_manifest_without_some_numbers(run):
     assert "| training took, in seconds | *not recorded* |" in card
 
 
+def test_of_a_task_without_sums_no_working_is_told(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    write_json(run / "manifest.json", manifest | {"task": "somebody-elses"})
+    card = prepared(run).card
+    assert "| right, in any format |" in card
+    assert "shows its working" not in card
+
+
 def test_the_tiny_base_goes_along_under_our_licence(tmp_path):
     run = run_folders.write_full_run(tmp_path / "tiny")
     base = tmp_path / "home" / "ann" / "base-7f"

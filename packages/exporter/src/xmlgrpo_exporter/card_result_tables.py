@@ -28,6 +28,7 @@ from xmlgrpo_exporter.number_format import (
     verdict,
 )
 from xmlgrpo_exporter.run_results import RunResults
+from xmlgrpo_rewards.metric_names import metric_names, words_of
 
 HOLDOUT_ROWS = (
     ("strict_accuracy", "right, in the format"),
@@ -43,6 +44,7 @@ def holdout_table(manifest: ResultFile) -> Table | None:
     """Held-out results before and after training; None when the run has none."""
     if not isinstance(manifest.at("/holdout/after"), Mapping):
         return None
+    told = metric_names(words_of(str(manifest.at("/task"))))  # no sums where none are asked
     rows: list[tuple[Printable, ...]] = [
         (
             Words(label),
@@ -50,7 +52,7 @@ def holdout_table(manifest: ResultFile) -> Table | None:
             manifest.figure(f"/holdout/after/{key}", share),
         )
         for key, label in HOLDOUT_ROWS
-        if manifest.at(f"/holdout/after/{key}") is not None
+        if key in told and manifest.at(f"/holdout/after/{key}") is not None
     ]
     rows.append(
         (
