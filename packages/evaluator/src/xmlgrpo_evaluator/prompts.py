@@ -6,7 +6,7 @@ by the model that is evaluated, and by the training tokenizer from the chat that
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -51,7 +51,11 @@ class PromptCheck:
 
 
 def check_prompts(
-    requests: Sequence[Instance], model: Any, tokenizer: Any | None, bos: int | None
+    requests: Sequence[Instance],
+    model: Any,
+    tokenizer: Any | None,
+    bos: int | None,
+    on_prompt: Callable[[int], None] = lambda _done: None,
 ) -> PromptCheck:
     """Tokenize every prompt both ways and compare.
 
@@ -61,12 +65,15 @@ def check_prompts(
         tokenizer: the training tokenizer (transformers); None when there is none, or when
             the prompts are meant to differ, as with shots.
         bos: id of the BOS; None for a model without one.
+        on_prompt: called with how many distinct prompts are compared so far.
     """
     docs = {request.args[0]: request.doc for request in requests}
-    all_ids = {text: model_tokens(model, text) for text in docs}
+    all_ids: dict[str, list[int]] = {}
     compared = identical = 0
     first_difference = None
-    for text, doc in docs.items():
+    for done, (text, doc) in enumerate(docs.items(), start=1):
+        all_ids[text] = model_tokens(model, text)
+        on_prompt(done)
         expected = _training_tokens(tokenizer, doc)
         if expected is None:
             continue

@@ -130,10 +130,15 @@ def _evaluate(
             quiet=quiet,
             unreported=lambda: getattr(inner, "unreported", 0),
         )
-        stages.begin(f"{model.label}: checking the prompts")
+        stages.begin(f"{model.label}: making the prompts")
 
         def before(requests: Sequence[Instance]) -> None:
-            check = check_prompts(requests, inner, _comparable(model, settings), bos_of(inner))
+            stages.begin(f"{model.label}: loading training's tokenizer")
+            tokenizer = _comparable(model, settings)
+            shown = stages.begin(
+                f"{model.label}: checking the prompts", total=len(requests), unit="prompts"
+            )
+            check = check_prompts(requests, inner, tokenizer, bos_of(inner), shown.update)
             check_room(requests, inner, check)
             checked.append(check)
             _tell_prompts(check, console)
