@@ -24,6 +24,7 @@ from xmlgrpo_trainer.config import TINY, ModelConfig, RunConfig
 from xmlgrpo_trainer.grpo_defaults import check_context
 from xmlgrpo_trainer.library_fields import TIED_MODULES, tiny_settings
 from xmlgrpo_trainer.model import Placement, check_model_folder, load_failure, lora_fields
+from xmlgrpo_trainer.plan.gpus import GIB, machine_gib
 
 
 def rehearse(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> None:
@@ -39,7 +40,10 @@ def rehearse(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> 
         described = model_config(config.model)
         check_context(config, described.get_text_config().max_position_embeddings)
         with suppress(NotImplementedError):  # without weights torch knows not every operation
-            try_adapter(config.lora, described, config.model, placement.dtype)
+            model = without_weights(described, config.model, placement.dtype)
+            if not config.model.load_in_4bit:
+                check_memory(model, placement.device)
+            try_adapter(config.lora, model)
 
 
 def model_config(model: ModelConfig) -> PretrainedConfig:
@@ -61,28 +65,55 @@ def model_config(model: ModelConfig) -> PretrainedConfig:
         raise UserError(load_failure(model.name, error)) from error
 
 
-def try_adapter(
-    lora: dict[str, Any], described: PretrainedConfig, loading: ModelConfig, dtype: str
-) -> None:
-    """Put the adapter on the model without weights.
+def without_weights(described: PretrainedConfig, loading: ModelConfig, dtype: str) -> Any:
+    """The model on torch's `meta` device.
 
     Args:
-        lora: the `lora:` section.
         described: the model's configuration.
         loading: how the model is loaded.
         dtype: of its weights, by torch's name.
 
     Raises:
-        UserError: transformers refuses the model or its attention, peft refuses a value, or a
-            target names no module of the model.
-        NotImplementedError: it cannot be tried without weights.
+        UserError: transformers refuses the model or its attention.
+        NotImplementedError: it cannot be made without weights.
     """
     with refusals("model: transformers", but=NotImplementedError), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
+        return AutoModelForCausalLM.from_config(
             described,
             attn_implementation=loading.attn_implementation,
             dtype=getattr(torch, dtype),
         )
+
+
+def check_memory(model: Any, device: str) -> None:
+    """See that the weights alone fit into the memory; what training needs beside them, a plan says.
+
+    Raises:
+        UserError: they do not.
+    """
+    weights_gib = sum(p.numel() * p.element_size() for p in model.parameters()) / GIB
+    there_gib = machine_gib()
+    if device == "cuda":
+        there_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / GIB
+    if weights_gib > there_gib:
+        raise UserError(
+            f"the model's weights alone take {weights_gib:,.0f} GiB, and this "
+            f"{'GPU' if device == 'cuda' else 'machine'} has {there_gib:.0f} GiB; take a smaller "
+            "model (make plan says what fits)"
+        )
+
+
+def try_adapter(lora: dict[str, Any], model: Any) -> None:
+    """Put the adapter on the model without weights.
+
+    Args:
+        lora: the `lora:` section.
+        model: from `without_weights`.
+
+    Raises:
+        UserError: peft refuses a value, or a target names no module of the model.
+        NotImplementedError: it cannot be tried without weights.
+    """
     linear = sorted(
         {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is Linear}
         - set(TIED_MODULES)

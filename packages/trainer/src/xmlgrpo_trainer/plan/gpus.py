@@ -4,6 +4,7 @@ From NVIDIA's data sheets: dense rates, without sparsity.
 """
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,11 @@ def found_gpu() -> Gpu | None:
 def has_driver(devices: Path = Path("/dev")) -> bool:
     """Whether a driver has put a GPU among the device files; without one torch finds none."""
     return any(True for name in DEVICES for _ in devices.glob(name))
+
+
+def machine_gib() -> float:
+    """The memory of this machine, without its GPUs'."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
 
 
 def nearest_gpu(full_name: str, memory_gib: float) -> Gpu | None:

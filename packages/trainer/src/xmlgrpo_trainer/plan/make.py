@@ -1,7 +1,6 @@
 """Configuration and GPU -> plan: what a run would do, what it needs, and what would make it fit."""
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.global_batch import check_alone, shared
 from xmlgrpo_trainer.grpo_defaults import check_context, grpo_fields
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
-from xmlgrpo_trainer.plan.gpus import Gpu
+from xmlgrpo_trainer.plan.gpus import Gpu, machine_gib
 from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace
@@ -73,7 +72,7 @@ def make_plan(
     planned = schedule(config, shared(all_fields(config), gpus), gpus)
     load = load_of(config, gpu)
     peak = estimate(load)
-    room_gib = gpu.memory_gib if gpu else _machine_gib()
+    room_gib = gpu.memory_gib if gpu else machine_gib()
     fits = peak.total <= room_gib
     changes: list[Change] = []
     bigger: list[Gpu] = []
@@ -104,10 +103,6 @@ def all_fields(config: RunConfig) -> dict[str, Any]:
     }
     absent = {"generation_batch_size": None, "steps_per_generation": None}
     return {**absent, **defaults, **grpo_fields(config)}
-
-
-def _machine_gib() -> float:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) -> list[str]:

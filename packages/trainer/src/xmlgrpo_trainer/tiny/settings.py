@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from xmlgrpo_rewards.errors import UserError
 
 SMALLEST_VOCABULARY = 384  # 256 bytes, 7 special pieces, some 60 letters, and the four tags
+LARGEST_VOCABULARY = 262_144  # Gemma 3's
+MOST_LAYERS = 256
+MOST_PROBLEMS = 1_000_000  # of the warm start, which are all made before it
 SMALLEST_OPERAND = 3  # a heap to take something from
 
 
@@ -66,6 +69,13 @@ class TinySettings:
             self.largest_operand >= SMALLEST_OPERAND,
             f"{SMALLEST_OPERAND} or more: something is taken from every heap, and something left",
         )
+        problems = self.warm_steps * self.warm_batch
+        _expect(
+            "warm_steps",
+            self.warm_steps,
+            problems <= MOST_PROBLEMS,
+            f"at most {MOST_PROBLEMS:,} problems in warm_steps x warm_batch={self.warm_batch}",
+        )
         _expect(
             "warm_threads",
             self.warm_threads,
@@ -86,11 +96,13 @@ class TinySettings:
             self.head_dim % 2 == 0,
             "an even number: rotary positions turn pairs",
         )
+        _expect("layers", self.layers, self.layers <= MOST_LAYERS, f"at most {MOST_LAYERS}")
         _expect(
             "vocab_size",
             self.vocab_size,
-            self.vocab_size >= SMALLEST_VOCABULARY,
-            f"{SMALLEST_VOCABULARY} or more: bytes, special pieces, letters and the reply's tags",
+            SMALLEST_VOCABULARY <= self.vocab_size <= LARGEST_VOCABULARY,
+            f"{SMALLEST_VOCABULARY} (bytes, special pieces, letters and the reply's tags) to "
+            f"{LARGEST_VOCABULARY}",
         )
 
 
