@@ -187,7 +187,13 @@ def _ladder(path: Path, names: Mapping[str, str]) -> dict[str, Any] | None:
 
     ladder = _read_json(path)
     columns = ("label", "accuracy", "difference", "p", "mb", "bits", "speed", "memory", "gate")
-    rungs = [dict(zip(columns, cells(rung), strict=True)) for rung in ladder["rungs"]]
+    rungs = [
+        {
+            **dict(zip(columns, cells(rung, says_against=False), strict=True)),
+            "against": rung["against"],
+        }
+        for rung in ladder["rungs"]
+    ]
     metric = str(ladder["metric"])
     return {**ladder, "rungs": rungs, "metric": names.get(metric, metric)}
 
