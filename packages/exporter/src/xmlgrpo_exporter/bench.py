@@ -11,6 +11,7 @@ from xmlgrpo_exporter.disk import require_free
 from xmlgrpo_exporter.questions import AWKWARD, QuestionSet
 from xmlgrpo_exporter.reference import Reference, load_reference
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.loading import loading_model
 from xmlgrpo_rollout.progress import Stage
 
 CALIBRATION_PROMPTS = 128
@@ -108,7 +109,7 @@ def prepare_bench(
         UserError: the folder is no model, its chat template refuses our messages, or the temporary
             folder is too full for the logits that a file's are compared by.
     """
-    with Stage(console, "loading the model"):
+    with loading_model(console, str(model), None):
         reference = load_reference(model, device)
     require_free(
         Path(tempfile.gettempdir()),

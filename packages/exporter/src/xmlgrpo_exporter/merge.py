@@ -34,6 +34,7 @@ from xmlgrpo_exporter.reference import (
 from xmlgrpo_exporter.stored_weights import weights_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_rollout.loading import loading_model
 from xmlgrpo_rollout.progress import Stage
 
 # Rounding is all that may differ.  In float32 that is the last bit of a sum.
@@ -83,7 +84,7 @@ def merge(
     if Path(base.name).is_dir():
         parameters, _ = weights_of(Path(base.name))
         require_free(out.parent, parameters * width, "the merged model")
-    with Stage(console, "loading the base in float32"):
+    with loading_model(console, base.name, base.revision):
         model = load_model(base.name, revision=base.revision, model_class=base.model_class)
     parameters = sum(weight.numel() for weight in model.parameters())
     require_free(out.parent, parameters * width, "the merged model")
@@ -108,7 +109,7 @@ def merge(
         _save(wrapped, partial, dtype=dtype, stops=stops)
     del wrapped, model, trained
 
-    with Stage(console, "loading the merged model"):
+    with loading_model(console, str(partial), None):
         merged = load_reference(partial, device)
     with Stage(console, "replies of the merged model", total=count, unit="replies") as stage:
         merged_replies = merged.greedy(prompts, new_tokens, stage.update)

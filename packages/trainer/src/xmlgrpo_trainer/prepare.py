@@ -13,6 +13,7 @@ from rich.console import Console
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_rewards.total import WeightedReward, load_rewards
+from xmlgrpo_rollout.loading import loading_model, reading_libraries
 from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_trainer.config import TINY, RunConfig
@@ -28,7 +29,7 @@ from xmlgrpo_trainer.model import (
 )
 from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.recorded_fields import library_class
-from xmlgrpo_trainer.screen import loading_model, reading_libraries, warm_start_shown
+from xmlgrpo_trainer.screen import LIBRARY_MODULES, warm_start_shown
 from xmlgrpo_trainer.tracking import prepare_wandb
 from xmlgrpo_trainer.unsloth_backend import check_shared_vllm, import_unsloth
 
@@ -72,7 +73,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     Raises:
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
-    with reading_libraries(console):
+    with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
     ranks.on_first(lambda: prepare_wandb(config.watch, folder))
     task = settings.task

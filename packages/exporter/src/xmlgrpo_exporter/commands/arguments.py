@@ -8,10 +8,11 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.hub_log import quiet_retries
-from xmlgrpo_rollout.progress import Stage
+from xmlgrpo_rollout.loading import reading_libraries
 
 DEFAULT_PROMPTS = 16
 DEFAULT_NEW_TOKENS = 64
+LIBRARY_MODULES = 4100  # about: what torch, transformers and peft consist of, as locked
 RUN_HELP = "the run: its name under outputs/, or its folder"
 
 
@@ -68,7 +69,7 @@ def console() -> Console:
 def load_libraries(console: Console, *needed: str) -> None:
     """Import what takes long to import, and take transformers' bars away: a stage has one, ours."""
     quiet_retries()
-    with Stage(console, "loading the libraries"):
+    with reading_libraries(console, LIBRARY_MODULES):
         for name in ("transformers.models.auto.modeling_auto", *needed):
             import_module(name)
         from transformers.utils import logging
