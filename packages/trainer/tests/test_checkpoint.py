@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from xmlgrpo_rewards.errors import interruption_code
 from xmlgrpo_trainer.checkpoint import StepStart, StopAndSave
 from xmlgrpo_trainer.ranks import Ranks
 from xmlgrpo_trainer.sealed import SEAL, Found, find_checkpoints, last_good, seal
+from xmlgrpo_trainer.stop_signals import StopSignals
 
 
 def write_checkpoint(root: Path, step: int) -> Path:
@@ -86,6 +88,19 @@ def test_a_signal_saves_and_stops_between_two_generation_batches(number: int) ->
     assert inside == SimpleNamespace(should_save=False, should_training_stop=False)
     assert between == SimpleNamespace(should_save=True, should_training_stop=True)
     assert stopper.received == number
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(number: int) -> None:
+    before = signal.getsignal(number)
+    with StopSignals() as signals:
+        os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            os.kill(os.getpid(), number)
+        assert signals.received == number
+    assert interruption_code(stopped.value) == 128 + number
+    assert stopped.value.args == ()  # the stage that it ends in has the words
     assert signal.getsignal(number) is before
 
 

@@ -36,9 +36,13 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which is told and tidied up as Ctrl-C is."""
 
 
-def interruption(number: int, said: str) -> KeyboardInterrupt:
-    """What ends a command that has taken note of a signal's number: what is kept, in words."""
-    return Terminated(said) if number == signal.SIGTERM else KeyboardInterrupt(said)
+def interruption(number: int, *said: str) -> KeyboardInterrupt:
+    """What ends a command that has taken note of a signal's number.
+
+    Args:
+        said: what is kept, in words; without any, the block that it ends in says that.
+    """
+    return Terminated(*said) if number == signal.SIGTERM else KeyboardInterrupt(*said)
 
 
 def interruption_code(stopped: KeyboardInterrupt) -> int:

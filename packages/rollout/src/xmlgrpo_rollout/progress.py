@@ -1,8 +1,8 @@
 """How far a stage has come: the one bar of all commands, and plain lines where no bar can be drawn.
 
 On a terminal a stage is a bar with its count, rate and time left, which goes away at the end.  Into
-a pipe, a file or a terminal without cursor movement (`TERM=dumb`) it is a plain line after two
-seconds and every few seconds from then on, so that no stage is silent for ten seconds.
+a pipe, a file or a terminal without cursor movement (`TERM=dumb`) it is a plain line after a
+second and every few seconds from then on, so that no stage is silent for ten seconds.
 """
 
 import time
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-FIRST_LINE_S = 2.0
+FIRST_LINE_S = 1.0
 NEXT_LINES_S = 8.0
 BAR_COLUMNS = 30  # at most
 FIGURES_COLUMNS = 44  # what the figures take beside a bar, about

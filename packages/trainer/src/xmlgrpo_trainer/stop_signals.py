@@ -1,12 +1,13 @@
 """Ctrl-C and SIGTERM at a moment when nothing may be cut off: remembered, and acted on later."""
 
-import os
 import signal
 import sys
 import threading
 import time
 from types import FrameType
 from typing import Any, Self
+
+from xmlgrpo_rewards.errors import interruption
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -52,8 +53,8 @@ class StopSignals:
         if self.received is not None:
             if time.monotonic() - self._received_s < self.one_wish_s:
                 return
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.signal(number, signal.SIG_DFL)  # a third one needs no Python
+            raise interruption(number)
         self.received, self._received_s = number, time.monotonic()
         if self.words:
             # from a thread of its own: the signal may have come in the middle of another print
