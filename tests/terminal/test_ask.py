@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from screen import SCREENS, record, script, started
+from screen import SCREENS, Screen, on_every_screen, record, script, started
 from shown import check, interrupted
 
 pytestmark = pytest.mark.terminal
@@ -12,10 +12,10 @@ pytestmark = pytest.mark.terminal
 QUESTION = "Tom has 3 apples and buys 4 more apples. How many apples has Tom?"
 
 
-@pytest.mark.parametrize("on", ["80", "dumb", "pipe"])
-def test_ask(trained: Path, on: str) -> None:
+@on_every_screen
+def test_ask(trained: Path, screen: Screen) -> None:
     words = [script("xmlgrpo-ask"), "--run", "sums", "--question", QUESTION]
-    shown = check(record([*words, "--max-new-tokens", "200"], SCREENS[on], cwd=trained))
+    shown = check(record([*words, "--max-new-tokens", "200"], screen, cwd=trained))
     assert shown.lines
 
 

@@ -29,7 +29,7 @@ def test_an_evaluation_is_stopped_and_goes_on(house: Path) -> None:
     assert "difference, 95% interval" in shown.text
 
 
-@pytest.mark.parametrize("on", ["dumb", "no-color"])
+@pytest.mark.parametrize("on", ["120", "dumb", "no-color", "pipe"])
 def test_an_evaluation(house: Path, on: str) -> None:
     shown = check(record([*EVAL, "--limit", "4", "--what", "base"], SCREENS[on], cwd=house))
     assert len([line for line in shown.lines if line.startswith("[00")]) == 4
@@ -43,6 +43,6 @@ def test_a_ladder_is_stopped_and_goes_on(house: Path) -> None:
     assert "replies of base are kept" in interrupted(stopped)
     shown = check(record([*LADDER, "--batch-size", "2"], SCREENS["80"], cwd=house))
     assert "replies of an earlier start are kept" in shown.text
-    for on in ("100", "dumb"):  # every reply is there: the table alone
+    for on in ("100", "120", "dumb", "no-color", "pipe"):  # every reply is there: the table alone
         shown = check(record([*LADDER, "--batch-size", "2"], SCREENS[on], cwd=house))
         assert "accuracy, 95%" in shown.text
