@@ -20,9 +20,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 EVERY_S = {True: 1.0, False: 8.0}  # on a terminal, elsewhere
-LARGE = re.compile(r"Downloading (\S+ \([\d.]+ [MG]B\))")
+# pip names a file of PyPI, and the whole address elsewhere; with its platforms, either is longer
+# than a narrow screen
+LARGE = re.compile(r"Downloading (?:\S*/)?([^\s/-]+)-([^\s/-]+)\S* (\([\d.]+ [MG]B\))")
 UNPACKING = re.compile(r"Installing collected packages: (.*)")
 COMPILED = re.compile(r"\[(\d+)/(\d+)\] ")  # ninja's count
 CANCELLED = "Operation cancelled by user"  # pip's word for Ctrl-C, which the caller tells
@@ -150,7 +153,7 @@ def follow(source: int, log: IO[bytes], state: State, screen: Screen) -> None:
 def _tell(line: str, state: State, screen: Screen) -> None:
     state.read(line)
     if large := LARGE.search(line):
-        screen.say(f"  {large[1]}")
+        screen.say("  " + unquote(" ".join(large.groups())))
     elif ("ERROR" in line or "error:" in line) and CANCELLED not in line:
         screen.say(line, sys.stderr)
 

@@ -107,7 +107,8 @@ def test_errors_and_large_downloads_are_shown_and_all_is_logged(tmp_path: Path) 
     said = "\n".join(
         [
             "Collecting torch==2.13.0",
-            "  Downloading torch-2.13.0-cp311.whl (203.4 MB)",
+            "  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (203.4 MB)",
+            "  Downloading https://an-index.org/whl/torch-2.13.0%2Bcpu-cp311.whl (190.1 MB)",
             "  Downloading small-1.0-py3.whl (12 kB)",
             "ERROR: No matching distribution found for torch==2.13.0",
             "ERROR: Operation cancelled by user",
@@ -122,7 +123,7 @@ def test_errors_and_large_downloads_are_shown_and_all_is_logged(tmp_path: Path) 
         check=True,
         timeout=60,
     )
-    assert told.stdout == "  torch-2.13.0-cp311.whl (203.4 MB)\n"
+    assert told.stdout == "  torch 2.13.0 (203.4 MB)\n  torch 2.13.0+cpu (190.1 MB)\n"
     assert told.stderr == "ERROR: No matching distribution found for torch==2.13.0\n"
     assert log.read_text() == said
 
