@@ -37,8 +37,12 @@ if ! compgen -G "$wheels/llama_cpp_python-$wanted-*.whl" >/dev/null; then
   partial=$wheels.partial log=$wheels.log
   rm -rf "$partial" "$log"
   mkdir -p "$partial"
-  trap 'rm -rf "$partial"; echo "the build was stopped and begins anew next time; make train does' \
-' not need it" >&2; exit 130' INT TERM
+  stopped() {
+    rm -rf "$partial"
+    echo "the build was stopped and begins anew next time; make train needs none" >&2
+    exit 130
+  }
+  trap stopped INT TERM
   # The source may come from pip's cache, the wheel never: pip does not look at CMAKE_ARGS and would
   # hand out a wheel of another build.  The last line adds what else the list names.
   if ! {

@@ -233,7 +233,6 @@ def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
     words = words_of(run.task.name)
     before = take_shown(console, "baseline", exam, problems, 0)
     ranks.on_first(lambda: save_result(path, before))
-    words = words_of(run.task.name)
     say(
         console,
         f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
