@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import Terminated, UserError
 from xmlgrpo_rewards.reply import parse, render
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.ask import command as ask_command
@@ -276,9 +276,17 @@ def test_replies_for_machines_are_one_line_each(capsys: pytest.CaptureFixture[st
 def test_ctrl_c_says_how_far_it_came_and_ends_the_line(
     form: Form, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(KeyboardInterrupt, match="1 of 3 questions are answered"):
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 questions are answered above"):
         answer_all(["1?", "stop?", "3?"], asked(form))
     assert capsys.readouterr().out.endswith("\n")
+
+
+def test_sigterm_ends_the_talk() -> None:
+    def terminated(*_arguments: object) -> Said:
+        raise Terminated
+
+    with pytest.raises(Terminated):
+        answer_typed(iter(["1?", "2?"]), Asked(terminated, get_task("gsm8k"), Settings(9), "text"))
 
 
 def test_ctrl_c_ends_one_typed_question_and_not_the_talk(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError, kept_on_interrupt, tell
+from xmlgrpo_rewards.errors import EXIT_USER_ERROR, Terminated, UserError, kept_on_interrupt, tell
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.task import Task, get_task
@@ -83,8 +83,9 @@ def answer_all(questions: Sequence[str], asked: Asked) -> int:
         if asked.form == "text":
             between = "\n" if number else ""
             print(f"{between}[{number + 1}/{len(questions)}] {printable(question)}\n")
+        done = f"{number} of {len(questions)} questions are answered above"
         try:
-            with kept_on_interrupt(f"{number} of {len(questions)} questions are answered"):
+            with kept_on_interrupt(f"{done}; nothing else is kept, run the same command again"):
                 _answer(question, asked)
         except UserError as error:
             tell(f"error: question {number + 1}: {error}")
@@ -99,6 +100,8 @@ def answer_typed(questions: Iterator[str], asked: Asked) -> int:
             _answer(question, asked)
         except UserError as error:
             tell(f"error: {error}")
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             tell("stopped; the next question, or Ctrl-D to end")
         if asked.form == "text":

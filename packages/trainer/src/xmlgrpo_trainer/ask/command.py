@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
 from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_rewards.version import add_version
 
@@ -50,6 +50,7 @@ def main() -> None:
     run_command(run)
 
 
+@kept_on_interrupt("there is nothing to keep; ask again")
 def run() -> int:
     """Parse the command line, ask, print the replies."""
     arguments = parser().parse_args()
