@@ -38,7 +38,6 @@ GRPO_RULES = {
     "num_iterations": AT_LEAST_1,
     "save_steps": AT_LEAST_1,
     "logging_steps": ABOVE_0,
-    "learning_rate": AT_LEAST_0,
     "weight_decay": AT_LEAST_0,
     "max_grad_norm": AT_LEAST_0,
     "label_smoothing_factor": SHARE_BELOW_1,
