@@ -72,6 +72,34 @@ def test_a_run_that_is_refused_leaves_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"rewards": {"corectness_reward_func": 1.0}}, "did you mean", id="reward"),
+        pytest.param({"data__path": "gone", "data__source": "json"}, "data.path", id="data"),
+        pytest.param(
+            {"data__path": __file__, "data__source": "json", "holdout__path": "gone"},
+            "holdout.path",
+            id="held-out-data",
+        ),
+        pytest.param({"model__name": "./gone"}, "no model folder", id="model"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused_before_the_libraries_are_read(
+    changes: dict[str, Any],
+    words: str,
+    tmp_path: Path,
+    quick_config: QuickConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_late(*_: Any) -> None:
+        pytest.fail("the libraries were read before the name was looked up")
+
+    monkeypatch.setattr(prepare_module, "reading_libraries", too_late)
+    with pytest.raises(UserError, match=words):
+        prepare(quick_config(**changes), RunFolder(tmp_path), Console(quiet=True), ALONE)
+
+
 def test_a_full_disk_is_found_before_the_model_is_built(
     tmp_path: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ for one's own.  An import path runs the code behind it: it comes from the user's
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -71,6 +71,17 @@ def load_rewards(spec: Mapping[str, float]) -> list[WeightedReward]:
         if earlier != reward.name:
             raise UserError(f"{earlier!r} and {reward.name!r} are the same reward; name it once")
     return rewards
+
+
+def check_reward_names(names: Iterable[str]) -> None:
+    """Find the rewards that have a name of ours; an import path may import anything, and waits.
+
+    Raises:
+        UserError: a name leads to no function.
+    """
+    for name in names:
+        if ":" not in name:
+            _find(name)
 
 
 def score(

@@ -76,7 +76,9 @@ def load_problems(
         if holdout.path is None:
             problems = cut(examples, holdout, seed, source)
         else:
-            held_out_examples = _examples(task, read_jsonl(_file(holdout.path, "holdout.path")))
+            held_out_examples = _examples(
+                task, read_jsonl(problems_file(holdout.path, "holdout.path"))
+            )
             problems = beside(examples, held_out_examples, holdout, seed, source)
         problems = replace(problems, train=problems.train[: data.limit])
     if not problems.train:
@@ -176,12 +178,16 @@ def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterable[Row]:
 
 
 def _json_rows(data: DataConfig) -> tuple[str, Iterable[Row]]:
-    path = _file(data.path or "", "data.path")
+    path = problems_file(data.path or "", "data.path")
     return path.name, read_jsonl(path)
 
 
-def _file(name: str, key: str) -> Path:
-    """The JSONL file of a key, which may name a folder with `train.jsonl`."""
+def problems_file(name: str, key: str) -> Path:
+    """The JSONL file of a key, which may name a folder with `train.jsonl`.
+
+    Raises:
+        UserError: there is none.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         path /= "train.jsonl"

@@ -12,18 +12,19 @@ from rich.console import Console
 
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import Task, get_task
-from xmlgrpo_rewards.total import WeightedReward, load_rewards
+from xmlgrpo_rewards.total import WeightedReward, check_reward_names, load_rewards
 from xmlgrpo_rollout.loading import loading_model, reading_libraries
 from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_trainer.config import TINY, RunConfig
-from xmlgrpo_trainer.data import Problems, drop_long, load_problems
+from xmlgrpo_trainer.data import Problems, drop_long, load_problems, problems_file
 from xmlgrpo_trainer.disk import check_room, foreseen_weights
 from xmlgrpo_trainer.grpo_defaults import completion_limit, reply_limit
 from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
 from xmlgrpo_trainer.model import (
     Placement,
     Policy,
+    check_model_folder,
     choose_placement,
     load_policy,
 )
@@ -73,6 +74,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     Raises:
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
+    ranks.together(lambda: check_names(config))
     with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
     ranks.on_first(lambda: prepare_wandb(config.watch, folder))
@@ -110,6 +112,20 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         base=base,
         policy=policy,
     )
+
+
+def check_names(config: RunConfig) -> None:
+    """Refuse what is not there, before the libraries are read: that alone takes seconds.
+
+    Raises:
+        UserError: no such reward, no file of problems, no model folder.
+    """
+    check_reward_names(config.rewards)
+    for key, name in (("data.path", config.data.path), ("holdout.path", config.holdout.path)):
+        if name is not None:
+            problems_file(name, key)
+    if config.model.name != TINY:
+        check_model_folder(config.model.name)
 
 
 def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settings:
