@@ -112,12 +112,12 @@ TOLD_WITHOUT_A_LIBRARY = [
     ("model.tiny={layer: 2}", "model.tiny.layer is not a field of TinySettings"),
     ("rollout=fast", "rollout: input should be 'auto', 'generate', 'graph' or 'vllm'"),
     ("task=sql9", "no task is named 'sql9'"),
-]
-TOLD_BY_A_LIBRARY = [
     ("grpo.max_completion_length=100000000", "do not fit into the model's context of 2048"),
     ("holdout.max_new_tokens=2000", "do not fit into the model's context of 2048"),
     ("data.max_prompt_tokens=2000", "do not fit into the model's context of 2048"),
     ("model.tiny={max_positions: 300}", "do not fit into the model's context of 300"),
+]
+TOLD_BY_A_LIBRARY = [
     ("model.tiny={hidden_size: 100000000}", "the model's weights alone take"),
     ("grpo.temperature=0", "grpo.temperature: expected above 0, got 0"),
     ("grpo.top_p=2", "grpo.top_p: expected above 0 and at most 1"),

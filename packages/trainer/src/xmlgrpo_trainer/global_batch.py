@@ -14,8 +14,9 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.grpo_defaults import grpo_fields
+from xmlgrpo_trainer.grpo_defaults import check_context, grpo_fields
 from xmlgrpo_trainer.library_fields import RESERVED_GRPO, check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.plan.shapes import find_shape
 from xmlgrpo_trainer.recorded_fields import library_schema
 
 
@@ -23,13 +24,17 @@ def check_alone(config: RunConfig, processes: int) -> None:
     """Check what needs no library, no folder and no machine: can `processes` share this run?
 
     Raises:
-        UserError: no such task, no such field of `grpo:` or `lora:`, the batch does not hold whole
-            groups or equal shares, or Unsloth was asked for.
+        UserError: no such task, no such field of `grpo:` or `lora:`, texts that do not fit into a
+            model whose shape is known here, the batch does not hold whole groups or equal shares,
+            or Unsloth was asked for.
     """
     get_task(config.task)
     check_grpo(_of_trl(config))
     check_lora(config.lora)
     check_groups(config.grpo)
+    context = _known_context(config)
+    if context is not None:
+        check_context(config, context)
     if processes == 1:
         return
     if config.model.backend == "unsloth":
@@ -38,6 +43,13 @@ def check_alone(config: RunConfig, processes: int) -> None:
             "asked for; set model.backend=plain, or leave GPUS out"
         )
     shared(grpo_fields(config), processes)
+
+
+def _known_context(config: RunConfig) -> int | None:
+    try:
+        return find_shape(config.model).context
+    except UserError:
+        return None  # loading the model says what is wrong with it, if anything is
 
 
 def _of_trl(config: RunConfig) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from xmlgrpo_trainer.config import RunConfig
 from xmlgrpo_trainer.global_batch import check_alone, shared
-from xmlgrpo_trainer.grpo_defaults import check_context, grpo_fields
+from xmlgrpo_trainer.grpo_defaults import grpo_fields
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
 from xmlgrpo_trainer.plan.gpus import Gpu, machine_gib
 from xmlgrpo_trainer.plan.load import Load
@@ -61,8 +61,6 @@ def make_plan(
     """
     check_alone(config, gpus)
     shape = find_shape(config.model)
-    if shape.context is not None:
-        check_context(config, shape.context)
 
     def load_of(changed: RunConfig, on: Gpu | None) -> Load:
         fields = shared(all_fields(changed), gpus)
