@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -126,11 +127,14 @@ def _open_vllm(model: Model, settings: Settings, options: dict[str, Any]) -> LM:
 def training_tokenizer(model: Model) -> Any | None:
     """The tokenizer that prompts are compared with; None for a GGUF of unknown origin."""
     place = model.tokenizer or (None if model.backend == "llama-cpp" else model.source)
-    if place is None:
-        return None
+    return None if place is None else _tokenizer(place, model.revision or "main")
+
+
+@cache  # Gemma's takes seconds to read, and every rung of a ladder compares with the same
+def _tokenizer(place: str, revision: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(place, revision=model.revision or "main")
+    return AutoTokenizer.from_pretrained(place, revision=revision)
 
 
 def bos_of(model: Any) -> int | None:
