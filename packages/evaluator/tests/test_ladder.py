@@ -10,6 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from xmlgrpo_evaluator import ladder as ladder_module
 from xmlgrpo_evaluator.cli import _main
 from xmlgrpo_evaluator.ladder import climb
 from xmlgrpo_evaluator.ladder_view import cells, show
@@ -172,6 +173,15 @@ def test_the_result_of_a_model_that_changed_since_is_not_taken(evaluated, file, 
     with pytest.raises(UserError, match=rf"{label}\.json is the result .*\(another model\)"):
         climbed(evaluated)
     assert not (evaluated.root / "ladder.json").exists()
+
+
+def test_a_broken_adapter_is_told_before_any_model_is_asked(evaluated, monkeypatch):
+    (evaluated.eval / "base.json").unlink()
+    (evaluated.eval / "tuned.json").unlink()
+    (evaluated.adapter / "adapter_model.safetensors").write_bytes(b"half a file")
+    monkeypatch.setattr(ladder_module, "_evaluate_alone", lambda *_: pytest.fail("asked a model"))
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors: expected a safetensors file"):
+        climbed(evaluated)
 
 
 def test_a_run_that_was_moved_keeps_its_results(evaluated, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_evaluator.models import Model, any_model, run_model
+from xmlgrpo_evaluator.models import Model, any_model, check_weights, run_model
 from xmlgrpo_evaluator.of_run import result_place, settings_of
 from xmlgrpo_evaluator.settings import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TASK, Settings
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
@@ -99,6 +99,7 @@ def for_run(settings: Settings, folder: RunFolder, options: argparse.Namespace) 
 def _evaluate_all(
     targets: Sequence[tuple[Model, Path]], settings: Settings, console: Console, *, quiet: bool
 ) -> None:
+    check_weights(model for model, out in targets if not out.exists())
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is shown instead
     with Stage(console, "loading lm-eval"):
         from xmlgrpo_evaluator.harness import quieten

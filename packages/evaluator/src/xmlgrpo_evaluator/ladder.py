@@ -20,7 +20,7 @@ from rich.console import Console
 from xmlgrpo_evaluator.answered import engine_caution
 from xmlgrpo_evaluator.compare import compare_results
 from xmlgrpo_evaluator.ladder_view import plot, show
-from xmlgrpo_evaluator.models import Model, run_ladder
+from xmlgrpo_evaluator.models import Model, check_weights, run_ladder
 from xmlgrpo_evaluator.of_run import result_place
 from xmlgrpo_evaluator.result import headline
 from xmlgrpo_evaluator.settings import Settings
@@ -89,6 +89,7 @@ def _results(
     for label, place in places.items():
         if place.is_file():
             read_result_of(place, subjects[label])
+    check_weights(model for model in models if not places[model.label].is_file())
     for number, model in enumerate(models, start=1):
         done = [label for label, place in places.items() if place.is_file()]
         if model.label in done:

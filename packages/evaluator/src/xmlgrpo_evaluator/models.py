@@ -1,6 +1,6 @@
 """What is evaluated: a model of a run, or any model by path or Hub id."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from xmlgrpo_rewards.content import content_digest, model_files
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.weights_digest import weights_digest, weights_of
+from xmlgrpo_rollout.weights_file import tensor_shapes
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
 
@@ -113,6 +114,18 @@ def run_ladder(folder: RunFolder) -> list[Model]:
         models.append(run_model(folder, "merged"))
     files = sorted(folder.gguf.glob("*.gguf"), key=lambda path: -path.stat().st_size)
     return models + [run_model(folder, path.name) for path in files]
+
+
+def check_weights(models: Iterable[Model]) -> None:
+    """Look at the header of every safetensors file: a broken one costs no loading, no evaluation.
+
+    Raises:
+        UserError: a file is empty, cut short, or no safetensors file.
+    """
+    for model in models:
+        for path in model.files():
+            if path.suffix == ".safetensors":
+                tensor_shapes(path)
 
 
 def any_model(
