@@ -178,7 +178,7 @@ class Stage:
         """Print plain lines until the end; the body of a thread."""
         patience_s = FIRST_LINE_S
         while not self._ended.wait(max(0.1, self._spoke + patience_s - time.monotonic())):
-            if self is not Stage._open[-1]:
+            if Stage._open[-1:] != [self]:  # `stop` may have emptied it meanwhile
                 self.spoken()
             if time.monotonic() < self._spoke + patience_s:
                 continue
