@@ -2,8 +2,10 @@ import io
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -249,3 +251,19 @@ def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
     assert len(set(merged)) == 1, "adapter, merged model and f32 file answer alike"
     assert all(rung["prompts_as_in_training"] for rung in ladder["rungs"])
     assert "the gate is passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "ended"),
+    [
+        pytest.param(60, KeyboardInterrupt, id="it-was-just-finished"),
+        pytest.param(0.1, SystemExit, id="it-is-told-and-says-what-is-kept"),
+    ],
+)
+def test_ctrl_c_ends_the_ladder_however_the_model_s_process_ends(monkeypatch, patience_s, ended):
+    monkeypatch.setattr(ladder_module, "OWN_END_S", patience_s)
+    main = threading.main_thread().ident
+    threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
+    with pytest.raises(ended) as left:
+        ladder_module._run([sys.executable, "-c", "import time; time.sleep(2)"])
+    assert ended is KeyboardInterrupt or left.value.code == 128 + signal.SIGINT

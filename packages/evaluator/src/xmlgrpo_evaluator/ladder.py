@@ -25,7 +25,7 @@ from xmlgrpo_evaluator.of_run import result_place
 from xmlgrpo_evaluator.result import headline
 from xmlgrpo_evaluator.settings import Settings
 from xmlgrpo_evaluator.subject import read_result_of, subject_of
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
+from xmlgrpo_rewards.errors import UserError, interruption_code, kept_on_interrupt
 from xmlgrpo_rewards.run_folder import RunFolder, write_json
 from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.say import say
@@ -132,12 +132,15 @@ def _run(command: Sequence[str]) -> int:
     with subprocess.Popen(command) as process:
         try:
             return process.wait()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             # a terminal's Ctrl-C went to both; a signal to this process alone did not
             with suppress(subprocess.TimeoutExpired):
-                return process.wait(OWN_END_S)
-            process.send_signal(signal.SIGINT)
-            return process.wait()
+                process.wait(OWN_END_S)
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            if process.wait():
+                sys.exit(interruption_code(stopped))  # it has said what is kept
+            raise  # it was just finished
 
 
 def _arguments(settings: Settings) -> list[str]:

@@ -128,10 +128,12 @@ def leave_on_interrupt(said: str) -> Iterator[None]:
     """
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        if sys.stderr.isatty():
-            print(file=sys.stderr)  # below the client's bars
-        tell(f"{'terminated' if number == signal.SIGTERM else 'interrupted'}: {said}")
-        os._exit(128 + number)
+        try:  # the signal may have come in the middle of another print, which refuses a second one
+            if sys.stderr.isatty():
+                print(file=sys.stderr)  # below the client's bars
+            tell(f"{'terminated' if number == signal.SIGTERM else 'interrupted'}: {said}")
+        finally:
+            os._exit(128 + number)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
