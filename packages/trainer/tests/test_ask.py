@@ -272,6 +272,25 @@ def test_replies_for_machines_are_one_line_each(capsys: pytest.CaptureFixture[st
     assert [answer["question"] for answer in read] == ["1?", "2?"]
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "shown"), [(True, "\ufffd[2J5\n"), (False, "\x1b[2J5\n")], ids=["tty", "pipe"]
+)
+def test_a_raw_reply_is_as_it_is_but_steers_no_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    is_terminal: bool,
+    shown: str,
+) -> None:
+    def steering(_messages: object, _settings: Settings, on_text: OnText) -> Said:
+        on_text("\x1b[2J5")
+        return Said("\x1b[2J5", 3, 4, "stop")
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal, raising=False)
+    answer_all(["1?"], Asked(steering, get_task("gsm8k"), Settings(9), "raw"))
+    assert capsys.readouterr().out == shown
+
+
 @pytest.mark.parametrize("form", ["text", "raw", "json"])
 def test_ctrl_c_says_how_far_it_came_and_ends_the_line(
     form: Form, capsys: pytest.CaptureFixture[str]

@@ -29,7 +29,8 @@ class Asked:
     """A loaded model, how it draws its replies and how they are shown.
 
     Attributes:
-        form: "text" for people, "raw" for the reply as it is, "json" for machines.
+        form: "text" for people, "raw" for the reply as it is (on a terminal without control
+            characters), "json" for machines.
     """
 
     speak: Speaker
@@ -115,7 +116,7 @@ def _answer(question: str, asked: Asked, indent: int | None = None) -> None:
 
     def on_text(text: str) -> None:
         if asked.form == "raw":
-            sys.stdout.write(text)
+            sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
         elif asked.form == "text":
             view.feed(text)
         sys.stdout.flush()
