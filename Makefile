@@ -120,7 +120,7 @@ push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1
 	$(BIN)/xmlgrpo-export push $(run) $(call option,repo,$(REPO)) $(if $(strip $(WHAT)),--what $(WHAT)) $(call option,revision,$(REVISION)) $(call switch,dry-run,$(DRY_RUN)) $(call switch,public,$(PUBLIC)) $(ARGS)
 
 ##@ Develop
-.PHONY: setup test lint format lock real-gemma clean help
+.PHONY: setup test lint format lock real-gemma pictures clean help
 setup: | $(READY)  ## make .venv: one locked pip install (PYTHON TORCH_INDEX)
 	@echo ".venv is ready"
 test: | $(READY)  ## everything that CI runs; ends with a summary (ARGS go to pytest)
@@ -136,7 +136,7 @@ real-gemma: | $(READY)  ## real weights for the tests marked real, under Gemma's
 pictures: | $(READY)  ## docs/pictures, of a real run and its report: minutes, needs Chromium
 	$(BIN)/python ci/pictures.py $(ARGS)
 clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.cpp in .cache/
-	rm -rf .venv .nox dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .nox dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
