@@ -47,7 +47,16 @@ def test_a_gpu_is_right_at_every_length(case: Case) -> None:
 @pytest.mark.parametrize("path", ["graph", "generate", "forward", "aligned-forward"])
 def test_a_cpu_is_right_at_every_length(path: str, shape: str, *, adapted: bool) -> None:
     case = Case(path, shape, "float32", window=24, adapted=adapted, added=1)
-    assert over_limit(case, list(range(1, LONGEST + 1)), CPU) == []
+    assert over_limit(case, share_of_lengths(shape, adapted=adapted), CPU) == []
+
+
+def share_of_lengths(shape: str, *, adapted: bool) -> list[int]:
+    """All for one key head; for several each once, every other block of 32 with the adapter.
+
+    Attention is most of the cost there, and an adapter changes nothing of it.
+    """
+    every = range(1, LONGEST + 1)
+    return [n for n in every if shape == "tiny-1" or (n // attention.BLOCK) % 2 == adapted]
 
 
 @pytest.mark.parametrize("path", PATHS)
