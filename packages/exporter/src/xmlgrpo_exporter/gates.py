@@ -54,7 +54,7 @@ def gate_problems(
         elif needed and gate is not None and _passed(gate) is not True:
             problems.append(
                 f"{what} did not pass ({gate.published.rpartition('/')[2]}), and a model that "
-                f"failed is not published. Mend it, then run: {how}"
+                f"failed is not published. Correct it, then run: {how}"
             )
     problems += [
         f"{name} has changed since the export's check. Run: {check}"

@@ -137,7 +137,7 @@ def _in_words(doing: str, error: Exception, *, sent: bool) -> UserError:
         404: "There is no such repository or branch, or the token may not see it",
         409: "Somebody else changed it meanwhile: look what happened, then run the command again",
         412: "Somebody else committed meanwhile: look what happened, then run the command again",
-    }.get(status, "Mend what it names, then run the command again")
+    }.get(status, "Correct what it names, then run the command again")
     if status in NO_ROOM:
         todo = "The Hub has no room for this: delete something there, or publish less (--what)"
     if _may_be_xet(error):

@@ -175,7 +175,7 @@ def _import(path: str) -> RewardFunction:
     except Exception as error:  # whatever the user's own module does when it is imported
         raise UserError(
             f"the reward {path!r}: importing {module_name!r} raised {type(error).__name__}: "
-            f"{error}; mend that module"
+            f"{error}; correct that module"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):

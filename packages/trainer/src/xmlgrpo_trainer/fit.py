@@ -186,7 +186,7 @@ def _train(
     except RewardError as error:
         step_start.restore(trainer.state)
         saved = _save_now(trainer, run.ranks)
-        advice = "mend the function and run the same command again to continue"
+        advice = "correct the function and run the same command again to continue"
         raise run.ranks.everywhere(UserError(f"{error}. {saved}: {advice}")) from error
     except LostBatchesError as error:
         saved = _save_now(trainer, run.ranks)

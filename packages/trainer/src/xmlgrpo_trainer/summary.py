@@ -97,9 +97,9 @@ def holdout_table(holdout: dict[str, Any], words: Words, columns: int) -> Table:
 def show_examples(console: Console, before: HoldoutResult, after: HoldoutResult) -> None:
     """Print held-out problems with both replies: two that became right, one that is still wrong."""
     pairs = list(zip(before.items, after.items, strict=True))
-    mended = [p for p in pairs if not p[0].lenient_correct and p[1].lenient_correct]
+    became_right = [p for p in pairs if not p[0].lenient_correct and p[1].lenient_correct]
     wrong = [p for p in pairs if not p[1].lenient_correct]
-    for label, chosen in (("became right", mended[:2]), ("still wrong", wrong[:1])):
+    for label, chosen in (("became right", became_right[:2]), ("still wrong", wrong[:1])):
         for old, new in chosen:
             _show_pair(console, label, old, new)
 

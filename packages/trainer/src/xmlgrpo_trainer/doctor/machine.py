@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from xmlgrpo_trainer.doctor.finding import JUDGEMENT, Finding, Level
+from xmlgrpo_trainer.plan.gpus import found_gpu, machine_gib
 
 # package, what it is for, how to get it
 OPTIONAL = (
@@ -68,8 +69,6 @@ def torch_and_gpu(_folder: Path) -> list[Finding]:
         return [
             Finding("bad", "gpu", f"torch cannot be imported: {error}", "make clean, make setup")
         ]
-    from xmlgrpo_trainer.plan.gpus import found_gpu
-
     build = f"torch {torch.__version__}"
     listed = _listed_gpus()
     gpu = found_gpu()
@@ -206,8 +205,7 @@ def threads(_folder: Path) -> list[Finding]:
         return []  # `torch_and_gpu` says so
     cores = len(os.sched_getaffinity(0))
     used = torch.get_num_threads()
-    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    said = f"{cores} core(s), torch uses {used} thread(s), {memory_gib:.0f} GiB of memory"
+    said = f"{cores} core(s), torch uses {used} thread(s), {machine_gib():.0f} GiB of memory"
     if used > cores:
         advice = f"more threads than cores slow training down: OMP_NUM_THREADS={cores}"
         return [Finding("warning", "cpu", said, advice)]
