@@ -48,7 +48,7 @@ def parse_number(text: str) -> Decimal | None:
 # --- the last number of a text ---------------------------------------------------------------
 
 _BEFORE_CHARS = 2 * MAX_NUMBER_CHARS  # looked at, up to the end of the last digits ...
-_AFTER_CHARS = 24  # ... and after it
+_AFTER_CHARS = 32  # ... and after it
 _TAIL_CHARS = 2**14  # searched after it for digits of another script
 
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")  # a decimal digit that is not ASCII
@@ -77,7 +77,8 @@ _PART_OF = re.compile(
     | [0-9][eE][-+−]                                  # 1.5e-3
     | \^\s*[{{(]?\s*[-+−]?                            # a power: 10^3, 10^{{-3}}, cm^2
     | [0-9)]\*\*\(?[-+−]? | [0-9]\ \*\*\ \(?[-+−]?    # 2**10; not **18**
-    | _[{{(]?\s* | \}}\s*\{{ | [√±]\s*                # x_{{3}}, {{3}}{{4}}, a root, either sign
+    | [^\s(:=*_]_{{1,2}}[{{(]?\s* | _[{{(]\s*        # x_{{3}}; not _18_
+    | \}}\s*\{{ | [√±]\s*                             # {{3}}{{4}}, a root, either sign
     | \\[dtc]?frac\s*(?:[0-9]\s*)?[\s{{(]*           # \frac34, \frac 3 4
     | \\(?:over|div|pm)\b[\s{{(]*                     # 3 \over 4
     | \\(?:sqrt|binom|log|ln|sin|cos|tan|exp)(?:_\{{?\w+\}}?)?\s*(?:\[[^]]*\])?[\s{{(]*
@@ -85,7 +86,10 @@ _PART_OF = re.compile(
     | [0-9][,.'’´·˙٫٬，．~～°]                          # a separator that no rule above has read
     | [0-9][-–—−.][0-9]{{1,2}}[-–—−.]                  # a date: 2026-05-18
     | [0-9]\s?[年月点點時时分元块塊]\s?                  # 5月18日, 10点30分, 3元50
-    | [0-9]\s+(?:out\ of|point|over)\s+              # 3 out of 4, 3 point 5
+    | [0-9]\s+(?:out\ of|point|over|divided\ by)\s+  # 3 out of 4, 3 point 5
+    | [0-9]\s?除以\s? | (?<!百)分之\s?                # 48除以2, 5分之3; 百分之50 is 50 %, so 50
+    | \bto\ the\ power(?:\ of)?\s+ | <su[bp]>\s*     # to the power of 3, 10<sup>3</sup>
+    | &\# | \+/[-−]\s*                               # &#37; is a character, +/- 3 either sign
     | (?:\b(?:[Mm]inus|[Nn]egative)\s+|[负負]\s?|零下){_CURRENCY}?   # a sign in words
     | (?:\A|[^0-9A-Za-z)\]}}.²³\-−–—])[‐‑–—﹣－]{_CURRENCY}?       # a dash that may be a sign
     | =\s*[‐‑–—﹣－]\s*{_CURRENCY}?
@@ -96,11 +100,39 @@ _PART_OF = re.compile(
 _GROUP_BEFORE = re.compile(r"(?<![0-9])[0-9]{1,3} \Z")  # `1 234`: one number, or two
 # Right after them, one of these says that the number goes on.
 _GOES_ON = re.compile(
-    r"[ \u00a0-]?(?i:hundred|thousand|million|billion|trillion|dozen)"
+    r"[ \u00a0-]?(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore)"
+    r"|[ \u00a0-]?(?i:(?:third|fifth|sixth|seventh|eighth|ninth|tenth)s)\b"
+    r"|\s(?i:and (?:a|one|three)[ -](?:half|third|quarter|fourth))"
+    r"|\s?[个個年天倍点點]半(?![价價圆圓径徑])"  # 3个半小时
+    r"|\s?(?:π|√|\\pi\b|\\sqrt)"
+    r"|\s?(?:的?次(?:方(?!案)|[幂冪])|的[平立]方)|\s(?i:squared|cubed)\b"
+    r"|\s?(?:°\s?[CF]?|(?i:degrees?)(?:\s(?:[CF]|Celsius|Fahrenheit))?)?\s?below (?:zero|freezing)"
     r"|[ \u00a0]?[百千万萬亿億兆½⅓⅔¼¾⅕⅛⅜⅝⅞]"
     r"|\s?\^(?!\s*\{?\s*(?:\\circ|°))"  # the base of a power; degrees are none
     r"|(?:k|K|M|B|bn|mn)(?![A-Za-z])"
 )
+# Two numbers that are one quantity: `3 hours 30 minutes`, `1小时30分钟`, `$18 and 50 cents`.  The
+# last digits stand where the NUL is.
+_THEN = r"(?:,?\s+(?:and\s+)?)?\0\s?"
+_TWO_UNITS = re.compile(
+    rf"""[0-9]\s?(?:
+      (?:hours?|hrs?|h|个?小时|個?小時){_THEN}(?:min|m\b|分)
+    | (?:minutes?|mins?|m|分钟?|分鐘?){_THEN}(?:sec|s\b|秒)
+    | days?{_THEN}(?:hours?|hrs?|h)\b
+    | weeks?{_THEN}days?\b
+    | years?{_THEN}months?\b
+    | (?:feet|foot|ft){_THEN}in(?:ch|ches)?\b
+    | (?:pounds?|lbs?){_THEN}(?:ounces?|oz)\b
+    | (?:dollars?|euros?){_THEN}cents?\b
+    )
+    | {_CURRENCY}\s?[0-9]+\s+and\s+\0\s?cents?\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# What LaTeX writes without a blank before digits, and is no part of a number: \approx18.
+_APART = re.compile(
+    r"\\(?:approx|sim|simeq|equiv|to|Rightarrow|rightarrow|implies|times|cdot|q?quad|[lg]eq?|large)\Z"
+)
+_EMPHASIS = re.compile(r"(?:\A|[\s(:=*])__?\Z")  # markdown's _18_
 _POWER_OF = re.compile(r"\*\*[A-Za-z(]")
 # A sign stands right before the digits or before a currency, which may have letters: -US$3.  With a
 # space after it, it counts only where nothing else can be meant.
@@ -125,7 +157,8 @@ def last_number(text: str) -> Decimal | None:
     None, rather than a guess, a piece or an earlier number, when the last digits are part of
     something else: `3/4`, `\frac{3}{4}`, `10:30`, `10^3`, `18 cm^2`, `1.5e-3` (3/4 is not 4),
     `1,00` and `1.2.3` (not one number), `1 234` (one or two), `2026-05-18`, `H2` and `x_2` (glued
-    to a letter), `5²`, `5½`, `3千` and `3 million` (they go on), `–3` and `minus 3` (a sign that
+    to a letter), `5²`, `5½`, `3千`, `3 million` and `3π` (they go on), `3 hours 30 minutes` (two
+    numbers, one quantity), `3 degrees below zero`, `–3` and `minus 3` (a sign that
     `parse_number` does not read), `\sqrt{16}`, digits of another script, characters between them
     that do not show, or more than `MAX_NUMBER_CHARS` of them.  Never raises.
     """
@@ -160,7 +193,9 @@ def _is_part(before: str, digits: str) -> bool:
     while shown and _is_unseen(shown[-1]):
         shown = shown[:-1]
     last = shown[-1:]
-    if last.isnumeric() or last == "_" or _is_glued_letter(last):
+    if last.isnumeric() or (last == "_" and not _EMPHASIS.search(shown)):
+        return True
+    if _is_glued_letter(last) and not _APART.search(shown):
         return True
     if shown != before and last in (".", ","):
         return True
@@ -176,7 +211,7 @@ def _goes_on(before: str, after: str) -> bool:
         return True
     if _POWER_OF.match(after) and not before.endswith("**"):
         return True
-    return _GOES_ON.match(after) is not None
+    return bool(_GOES_ON.match(after) or _TWO_UNITS.search(f"{before}\0{after}"))
 
 
 def _is_unseen(character: str) -> bool:
