@@ -15,6 +15,7 @@ from xmlgrpo_trainer.doctor import command as doctor_command
 from xmlgrpo_trainer.doctor import machine
 from xmlgrpo_trainer.doctor.finding import Finding
 from xmlgrpo_trainer.doctor.run import check_run
+from xmlgrpo_trainer.lost_batches import DISCARDED
 from xmlgrpo_trainer.metrics_log import MetricsLog
 
 STEPS = 60
@@ -190,6 +191,21 @@ def test_solved_problems_are_no_sickness() -> None:
 def test_too_little_is_not_judged(log: MetricsLog, said: str) -> None:
     assert troubles(log) == {}
     assert said in check_run(log)[-1].said
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        pytest.param({"grad_norm": lambda step: None}, "gradient", id="not-finite"),
+        pytest.param({DISCARDED: lambda step: 1.0}, "batches", id="batches-lost"),
+    ],
+)
+def test_what_ended_a_run_in_its_first_steps_is_named(
+    changes: dict[str, AtStep], what: str
+) -> None:
+    assert {
+        name: found.level for name, found in troubles(log_of(changes, {}, steps=2)).items()
+    } == {what: "bad"}
 
 
 def test_a_reward_that_has_had_no_time_is_not_dead() -> None:

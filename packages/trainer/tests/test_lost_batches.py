@@ -87,6 +87,14 @@ def test_a_real_run_stops_at_its_second_lost_batch(
         pytest.param({DISCARDED: 0.05, IMPOSSIBLE_FIRST: 0.02}, None, id="a-few"),
         pytest.param({DISCARDED: 0.4}, "40% of the completions were discarded", id="discarded"),
         pytest.param({IMPOSSIBLE_FIRST: 1.0}, "100% begin with a token", id="first-tokens"),
+        pytest.param({DISCARDED: 3 / 32}, None, id="three-of-32-discarded"),
+        pytest.param({DISCARDED: 4 / 32}, "12% of the completions", id="four-of-32-discarded"),
+        pytest.param({IMPOSSIBLE_FIRST: 1 / 32}, None, id="one-first-token-of-32"),
+        pytest.param({IMPOSSIBLE_FIRST: 2 / 32}, "6% begin with", id="two-first-tokens-of-32"),
+        pytest.param({f"{RATIO}/mean": 0.55}, None, id="a-ratio-above-half"),
+        pytest.param({f"{RATIO}/mean": 0.45}, "ratio is 0.45", id="a-ratio-below-half"),
+        pytest.param({f"{DIFFERENCE}/max": 19.0}, None, id="a-far-token"),
+        pytest.param({f"{DIFFERENCE}/max": 21.0}, "(21 nats)", id="an-impossible-token"),
         pytest.param({DISCARDED: None, f"{RATIO}/mean": float("nan")}, None, id="not-a-number"),
         pytest.param({DISCARDED: True}, None, id="not-a-share"),
     ],
@@ -108,18 +116,24 @@ def test_one_lost_batch_is_an_accident_and_two_far_apart_are_too() -> None:
     ("mode", "expected"),
     [
         # a far sequence is masked, one that begins with an impossible token weighs e^-30
-        pytest.param("sequence_mask", [0.5, 0.25], id="sequence"),
+        pytest.param("sequence_mask", [0.4, 0.2], id="sequence"),
         # of tokens' ratios only the far ones are 0, and each completion has a near one
-        pytest.param("token_mask", [0.0, 0.25], id="token"),
+        pytest.param("token_mask", [0.0, 0.2], id="token"),
     ],
 )
 def test_shares_of_a_batch(mode: str, expected: list[float]) -> None:
     difference = torch.tensor(
-        [[0.0, 0.1, 9.0], [-30.0, 0.0, 0.0], [2.0, 0.5, 0.1], [0.0, torch.nan, 0.1]]
+        [
+            [0.0, 0.1, 9.0],
+            [-30.0, 0.0, 0.0],
+            [2.0, 0.5, 0.1],
+            [0.0, torch.nan, 0.1],
+            [-0.7, 0.0, 0.0],
+        ]
     )
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]])
     ratio = importance_ratio(difference, mask, mode, None, 3.0)
-    assert lost_shares(difference, ratio, mask).tolist() == expected
+    assert lost_shares(difference, ratio, mask).tolist() == pytest.approx(expected)
 
 
 LOST_STEP = {"loss": 0.0, "grad_norm": 0.0, "reward": 0.9, IMPOSSIBLE_FIRST: 1.0}

@@ -53,7 +53,10 @@ def test_a_broken_line_in_the_midst_is_counted_and_passed_over(tmp_path: Path, l
     assert log.series("reward") == [(1, 1.0), (2, 2.0)]
 
 
-@pytest.mark.parametrize("value", ["true", '"0.5"', "[0.5]", "null", "NaN", "Infinity"])
+@pytest.mark.parametrize(
+    "value",
+    ["true", '"0.5"', "[0.5]", "null", "NaN", "Infinity", "1e308", "-1e308", f"1{'0' * 400}"],
+)
 def test_what_is_no_finite_number_is_no_value(tmp_path: Path, value: str) -> None:
     log = read_log(write(tmp_path / "m", f'{{"step": 1, "grad_norm": {value}}}'))
     assert log.series("grad_norm") == []

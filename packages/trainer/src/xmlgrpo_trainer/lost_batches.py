@@ -28,6 +28,9 @@ NO_WEIGHT = 0.01  # a completion whose ratio is lower teaches nothing
 LOST_BATCHES = 2  # so many ...
 WITHIN_STEPS = 100  # ... in so many steps are no accident
 
+JUDGED = (DISCARDED, IMPOSSIBLE_FIRST, f"{RATIO}/mean", f"{DIFFERENCE}/max")
+"""What a batch is judged by; an engine that is the policy logs none of it."""
+
 
 class LostBatchesError(UserError):
     """The engine that draws the completions and the policy disagree again and again."""

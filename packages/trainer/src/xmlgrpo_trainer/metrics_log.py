@@ -4,7 +4,6 @@ A killed run leaves half a line, and a resumed run logs the steps after its chec
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+
+LARGEST = 1e100  # what is larger is no measurement, and sums of it overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,13 @@ class MetricsLog:
     def series(self, name: str) -> list[tuple[int, float]]:
         """(step, value) wherever `name` was logged as a finite number."""
         return [
-            (step, float(row[name]))
-            for step, row in self.rows.items()
-            if _is_number(row.get(name)) and math.isfinite(row[name])
+            (step, float(row[name])) for step, row in self.rows.items() if _is_finite(row.get(name))
         ]
 
     def not_finite(self, name: str) -> list[int]:
         """Steps at which `name` was logged, but not as a finite number."""
         return [
-            step
-            for step, row in self.rows.items()
-            if name in row and not (_is_number(row[name]) and math.isfinite(row[name]))
+            step for step, row in self.rows.items() if name in row and not _is_finite(row[name])
         ]
 
     def names(self) -> set[str]:
@@ -94,5 +91,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
     return row if known else None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_finite(value: object) -> bool:
+    """Whether it is a number that can be reckoned with; JSON's integers have any size."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -LARGEST <= value <= LARGEST

@@ -8,7 +8,7 @@ from statistics import median
 
 from xmlgrpo_trainer.doctor.finding import AXOLOTL, JUDGEMENT, Finding
 from xmlgrpo_trainer.doctor.means import ends_of, now_of
-from xmlgrpo_trainer.lost_batches import RATIO, why_lost
+from xmlgrpo_trainer.lost_batches import JUDGED, why_lost
 from xmlgrpo_trainer.metrics_log import MetricsLog
 
 LEAST_ENTROPY = 0.01  # AXOLOTL, nats a token
@@ -94,10 +94,10 @@ def kl(log: MetricsLog) -> list[Finding]:
 
 def lost_batches(log: MetricsLog) -> list[Finding]:
     """Batches that teach nothing, since what drew them is not the policy."""
-    judged = log.series(f"{RATIO}/mean")
+    judged = {step for name in JUDGED for step, _ in log.series(name)}
     if not judged:
         return []
-    lost = [(step, why) for step, _ in judged if (why := why_lost(log.rows[step]))]
+    lost = [(step, why) for step in sorted(judged) if (why := why_lost(log.rows[step]))]
     if not lost:
         return [Finding("ok", "batches", f"none of {len(judged)} was lost", grounds=JUDGEMENT)]
     steps = ", ".join(str(step) for step, _ in lost[:SHOWN_STEPS])

@@ -13,7 +13,7 @@ from xmlgrpo_trainer.doctor.rewards import (
 )
 from xmlgrpo_trainer.metrics_log import MetricsLog
 
-LEAST_STEPS = 5  # fewer say nothing
+LEAST_STEPS = 5  # fewer say nothing of means and trends
 
 CHECKS: tuple[Callable[[MetricsLog], list[Finding]], ...] = (
     dead_reward,
@@ -27,6 +27,8 @@ CHECKS: tuple[Callable[[MetricsLog], list[Finding]], ...] = (
     kl,
 )
 
+OF_SINGLE_STEPS = (lost_batches, grad_norm)  # they end a run, in its first steps, too
+
 
 def check_run(log: MetricsLog) -> list[Finding]:
     """Every check that the logged metrics allow, in the order of a reader's questions."""
@@ -34,7 +36,8 @@ def check_run(log: MetricsLog) -> list[Finding]:
     steps = len(log.series("reward"))
     if steps < LEAST_STEPS:
         few = f"{steps} step(s) with a reward are logged; {LEAST_STEPS} are needed to judge"
-        return [*found, Finding("note", "too early", few)]
+        ended = [one for check in OF_SINGLE_STEPS for one in check(log) if one.level == "bad"]
+        return [*found, Finding("note", "too early", few), *ended]
     for check in CHECKS:
         found += check(log)
     return found
