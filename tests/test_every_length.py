@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from xmlgrpo_rollout import attention
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "ci" / "gpu"))  # no installed package
 from length_cases import LIMITS, TINY, every_case, lengths_of, limit_of  # noqa: E402
-from length_paths import LONGEST, PATHS, Case, measure  # noqa: E402
+from length_paths import LONGEST, PATHS, Case, make_model, measure  # noqa: E402
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 STRUCK = [33, 161, 513]
@@ -95,6 +97,57 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A torch with the fault, wherever the test runs."""
     monkeypatch.setattr(F, "scaled_dot_product_attention", misreading)
     monkeypatch.setattr(attention, "misreads", lambda _device: True)
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_what_reads_prompts_for_the_graph_engine_keeps_clear_of_the_fault(kv_heads: int) -> None:
+    torch.manual_seed(0)
+    for length in (*STRUCK, *BESIDE):
+        query = torch.randn(2, 4, length, 8)
+        key, value = torch.randn(2, 2, kv_heads, length, 8)
+        mask = torch.ones(2, 1, length, length, dtype=torch.bool).tril().triu(-24)
+        own = [one.repeat_interleave(4 // kv_heads, dim=1) for one in (key, value)]
+        mixed = attention.masked_attention(query, key, value, mask, scale=1.0)
+        torch.testing.assert_close(mixed, torchs_own(query, *own, attn_mask=mask, scale=1.0))
+
+
+def opened_for_training(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
+    from xmlgrpo_trainer import model
+    from xmlgrpo_trainer.config import ModelConfig
+
+    monkeypatch.setattr(model, "_load_plain", lambda *_: None)
+    config, placement = ModelConfig(), model.Placement("plain", "cpu", "float32", "a test")
+    model.load_policy(config, "a-model", {}, placement, seed=0, max_tokens=64)
+
+
+def opened_for_evaluation(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    from xmlgrpo_evaluator.hf_lm import CountedHF
+
+    monkeypatch.setattr(HFLM, "__init__", lambda _self, **_options: None)
+    CountedHF(slots=1)
+
+
+def opened_for_export(_monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from xmlgrpo_exporter.reference import load_model
+
+    make_model(Case("forward", "tiny-1", "float32", window=24)).save_pretrained(folder)
+    load_model(str(folder), revision=None, model_class=None)
+
+
+@pytest.mark.filterwarnings("default")  # lm-eval uses what newer libraries deprecate
+@pytest.mark.parametrize("opened", [opened_for_training, opened_for_evaluation, opened_for_export])
+def test_whoever_opens_a_model_guards_it(
+    opened: Callable[[pytest.MonkeyPatch, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    functions = attention.ALL_ATTENTION_FUNCTIONS
+    monkeypatch.setitem(functions, "sdpa", sdpa_attention_forward)
+    opened(monkeypatch, tmp_path)
+    assert isinstance(functions["sdpa"], attention.Guarded)
 
 
 WITHOUT_GRADIENT = ["generate", "forward", "aligned-forward", "recomputed-backward"]

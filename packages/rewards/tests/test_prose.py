@@ -64,3 +64,7 @@ def test_nothing_is_lost_and_everything_fits(columns: int) -> None:
 def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
     assert printable("a\n\tb三个苹果") == "a\n\tb三个苹果"
     assert printable("\x1b]0;title\x07\r\x9b") == "\ufffd]0;title\ufffd\ufffd\ufffd"
+    assert printable("\u202e81\u202c \u206681\u2069") == "\ufffd81\ufffd \ufffd81\ufffd"
+    assert printable("one\u2028two\u2029\ud800") == "one\ufffdtwo\ufffd\ufffd"
+    families = "\U0001f468\u200d\U0001f469 می\u200cروم"  # joiners are a part of the writing
+    assert printable(families) == families

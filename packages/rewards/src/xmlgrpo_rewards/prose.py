@@ -16,6 +16,7 @@ UNBROKEN = re.compile(
     r"|(?<=\bleft)[ ](?=\d)"
     r"|\S)+[ ]*"
 )
+TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # Unicode's annex 9
 WORD = re.compile(r"\s*\S+\s*")
 
 
@@ -74,8 +75,16 @@ def width(text: str) -> int:
 
 
 def printable(text: str) -> str:
-    """The text without control characters: a model's reply must not steer the terminal."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}"
-        for c in text
-    )
+    """The text without what steers a terminal, turns its order round or cannot be written.
+
+    Control characters, line ends that are none to a terminal, bidirectional embeddings, overrides
+    and isolates, and halves of surrogate pairs.
+    """
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return is_control or unicodedata.bidirectional(character) in TURNS
