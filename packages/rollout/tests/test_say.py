@@ -51,3 +51,10 @@ def test_a_style_goes_on_in_the_next_line() -> None:
 
 def test_what_is_given_as_text_is_no_markup() -> None:
     assert printed(Text("[red]"), columns=20) == ["[red]"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[bold]a\x1b]0;t\x1b[2J\u202e[/]b", Text("a\x1b]0;t\x1b[2J\u202eb")]
+)
+def test_no_name_from_elsewhere_steers_the_terminal(text: str | Text) -> None:
+    assert printed(text, columns=60) == ["a\ufffd]0;t\ufffd[2J\ufffdb"]

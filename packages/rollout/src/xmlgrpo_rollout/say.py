@@ -3,11 +3,13 @@
 from rich.console import Console
 from rich.text import Text
 
-from xmlgrpo_rewards.prose import line_ends, width
+from xmlgrpo_rewards.prose import line_ends, printable, width
 
 
 def say(console: Console, text: str | Text, *, head: str | Text = "") -> None:
     """Print a paragraph; on a terminal no line is wider than it, and no figure is torn.
+
+    Names of metrics, files and runs may come from anywhere: nothing in them steers the terminal.
 
     Args:
         console: where to.
@@ -26,4 +28,6 @@ def say(console: Console, text: str | Text, *, head: str | Text = "") -> None:
 
 
 def _text(text: str | Text) -> Text:
-    return Text.from_markup(text) if isinstance(text, str) else text
+    made = Text.from_markup(text) if isinstance(text, str) else text.copy()
+    made.plain = printable(made.plain)  # of the same length, so styles stay where they are
+    return made
