@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -69,7 +69,7 @@ class State:
         """The state in words."""
         passed = f"{_clock(time.monotonic() - self.began_s)} so far"
         if not self.total:
-            mb = sum(path.stat().st_size for path in _files(self.downloads)) / 1e6
+            mb = _bytes(self.downloads) / 1e6
             here = [f"{mb:,.0f} MB downloaded"] if mb >= 1 else []
             return ", ".join([self.words, *here, passed])
         if self.compiled is None:
@@ -85,12 +85,13 @@ class State:
         return sum(1 for _ in self.site.glob("*.dist-info"))
 
 
-def _files(folder: Path) -> Iterable[Path]:
+def _bytes(folder: Path) -> int:
+    total = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            path = Path(root, name)
-            if path.is_file():  # pip may have removed it meanwhile
-                yield path
+            with suppress(FileNotFoundError):  # pip may have removed it meanwhile
+                total += Path(root, name).stat().st_size
+    return total
 
 
 def _clock(seconds: float) -> str:

@@ -176,7 +176,7 @@ class FileMaker:
 
     def _growing(self, words: str, path: Path, quant: str) -> Stage:
         expected = estimated_bytes(quant, self.plan.parameters)
-        return growing(self.console, words, expected, lambda: filter(Path.exists, [path]))
+        return growing(self.console, words, expected, lambda: [path])
 
 
 @contextmanager

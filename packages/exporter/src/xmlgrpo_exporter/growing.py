@@ -19,13 +19,13 @@ def growing(
         console: where to.
         words: what is being done.
         expected_bytes: the size in the end.
-        files: those that are there by now.
+        files: those that are written; one that is not there counts nothing.
     """
     begun = False
 
     def written() -> float:
         nonlocal begun
-        size = min(sum(path.stat().st_size for path in files()), expected_bytes)
+        size = min(sum(map(_bytes, files())), expected_bytes)
         if size and not begun:
             begun = True
             stage.count_from(size, expected_bytes)
@@ -33,3 +33,10 @@ def growing(
 
     stage = Stage(console, words, total=expected_bytes, unit="bytes", poll=written)
     return stage
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # not begun yet, or renamed this moment
+        return 0
