@@ -108,7 +108,7 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: expected JSON, {error}") from None
             if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: expected a JSON object, came {row!r:.80}")
+                raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.80}")
             yield row
 
 

@@ -168,7 +168,7 @@ def test_sampled_replies_give_pass_and_majority(tiny, tmp_path):
         pytest.param(["--out", "/dev/null/x/e.json"], "--out: cannot make", id="out-nowhere"),
         pytest.param(
             ["--gen_kwargs", "temperature=hot,do_sample=True"],
-            "expected a number as temperature, came 'hot'",
+            "expected a number as temperature, got 'hot'",
             id="temperature",
         ),
         pytest.param(

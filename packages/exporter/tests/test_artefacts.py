@@ -169,7 +169,7 @@ def test_the_words_of_what(words, names):
 
 @pytest.mark.parametrize("word", ["weights", "adapters", "Adapter", "adapter,gguf"])
 def test_another_word_is_refused(word):
-    with pytest.raises(UserError, match="expected any of adapter, merged, base, gguf, came"):
+    with pytest.raises(UserError, match="expected any of adapter, merged, base, gguf, got"):
         parse_what(["adapter", word])
 
 

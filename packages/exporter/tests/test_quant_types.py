@@ -34,7 +34,7 @@ def test_parse_quants(words, expected):
     [
         pytest.param(["q5_k"], "Did you mean q5_k_", id="typo"),
         pytest.param(["int8"], "Known: f32, f16", id="unknown"),
-        pytest.param([" "], "none came", id="nothing"),
+        pytest.param([" "], "got none", id="nothing"),
     ],
 )
 def test_wrong_quants(words, expected):

@@ -10,22 +10,22 @@ QUESTION = "How many?"
 GOOD = render("16 - 3 = 13", "1,300")
 
 BAD_ROWS = [
-    pytest.param({}, "a field 'question', came []", id="empty-row"),
-    pytest.param({"answer": "#### 1"}, "a field 'question', came ['answer']", id="no-question"),
-    pytest.param({"question": "q"}, "a field 'answer', came ['question']", id="no-answer"),
-    pytest.param({"question": 3, "answer": "#### 1"}, "a text in 'question', came 3", id="int"),
-    pytest.param({"question": None, "answer": "#### 1"}, "'question', came None", id="null"),
-    pytest.param({"question": " ", "answer": "#### 1"}, "'question', came ' '", id="blank"),
+    pytest.param({}, "a field 'question', got []", id="empty-row"),
+    pytest.param({"answer": "#### 1"}, "a field 'question', got ['answer']", id="no-question"),
+    pytest.param({"question": "q"}, "a field 'answer', got ['question']", id="no-answer"),
+    pytest.param({"question": 3, "answer": "#### 1"}, "a text in 'question', got 3", id="int"),
+    pytest.param({"question": None, "answer": "#### 1"}, "'question', got None", id="null"),
+    pytest.param({"question": " ", "answer": "#### 1"}, "'question', got ' '", id="blank"),
     pytest.param({"question": "q", "answer": ["#### 1"]}, "a text in 'answer'", id="list"),
-    pytest.param({"question": "q", "answer": ""}, "a text in 'answer', came ''", id="empty"),
+    pytest.param({"question": "q", "answer": ""}, "a text in 'answer', got ''", id="empty"),
     pytest.param({"question": "q", "answer": "13"}, "ends in `#### <number>`", id="no-mark"),
     pytest.param({"question": "q", "answer": "x ### 13"}, "#### <number>`", id="three-marks"),
     pytest.param({"question": "q", "answer": "x ####"}, "one number after", id="nothing-after"),
-    pytest.param({"question": "q", "answer": "#### cat"}, "####`, came 'cat'", id="word-after"),
-    pytest.param({"question": "q", "answer": "#### 1/2"}, "came '1/2'", id="fraction-after"),
+    pytest.param({"question": "q", "answer": "#### cat"}, "####`, got 'cat'", id="word-after"),
+    pytest.param({"question": "q", "answer": "#### 1/2"}, "got '1/2'", id="fraction-after"),
     pytest.param({"question": "q", "answer": "#### 13 apples"}, "'13 apples'", id="unit-after"),
     pytest.param({"question": "q", "answer": "#### 13\nx"}, "'13\\nx'", id="text-after"),
-    pytest.param({"question": "q", "answer": "#### nan"}, "came 'nan'", id="nan"),
+    pytest.param({"question": "q", "answer": "#### nan"}, "got 'nan'", id="nan"),
     pytest.param({"question": "q", "answer": f"#### {'9' * 5000}"}, "5,002", id="5000-digits"),
 ]
 

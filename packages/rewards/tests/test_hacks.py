@@ -35,5 +35,5 @@ def test_names_and_texts_are_different() -> None:
 
 
 def test_a_gold_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a number as gold, came 'cat'"):
+    with pytest.raises(ValueError, match="expected a number as gold, got 'cat'"):
         HACKS[0].reply_to("cat")

@@ -118,9 +118,7 @@ def test_as_many_golds_as_completions() -> None:
 
 
 def test_one_gold_instead_of_a_list_is_a_type_error() -> None:
-    with pytest.raises(
-        TypeError, match="expected a list of golds in `answer`, came one text: '13'"
-    ):
+    with pytest.raises(TypeError, match="expected a list of golds in `answer`, got one text: '13'"):
         correctness_reward_func(["q"] * 2, [GOOD] * 2, "13")
 
 

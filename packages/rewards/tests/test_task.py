@@ -68,7 +68,7 @@ def test_two_offers_of_one_name_are_refused(installed: list[EntryPoint]) -> None
     [
         pytest.param("no_such_package:TASK", "No module named 'no_such_package'", id="module"),
         pytest.param("json:TASK", "has no attribute 'TASK'", id="attribute"),
-        pytest.param("json:dumps", "lacks something of .*Task: came function", id="not-a-task"),
+        pytest.param("json:dumps", "lacks something of .*Task: got function", id="not-a-task"),
     ],
 )
 def test_a_broken_offer_is_named(installed: list[EntryPoint], value: str, said: str) -> None:
@@ -82,7 +82,7 @@ def test_a_bad_row_says_which_what_and_what_came() -> None:
     assert isinstance(error, UserError)
     assert error.row_id == "train.jsonl:7"
     assert str(error) == (
-        "row train.jsonl:7: expected a text in 'question', came 3; correct the row or leave it out"
+        "row train.jsonl:7: expected a text in 'question', got 3; correct the row or leave it out"
     )
 
 

@@ -50,7 +50,7 @@ def test_bad_rows_fail_and_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param("", "came an empty file", id="empty"),
+        pytest.param("", "got an empty file", id="empty"),
         pytest.param("{}\nnot json\n", "rows.jsonl:2: expected one JSON object", id="not-json"),
         pytest.param(None, "No such file or directory", id="missing"),
     ],

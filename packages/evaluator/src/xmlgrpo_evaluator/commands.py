@@ -173,7 +173,7 @@ def _check_numbers(generation: Mapping[str, Any]) -> None:
     for name in ("temperature", "top_p", "top_k", "min_p"):
         value = generation.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UserError(f"--gen_kwargs: expected a number as {name}, came {value!r}")
+            raise UserError(f"--gen_kwargs: expected a number as {name}, got {value!r}")
 
 
 def _console() -> Console:

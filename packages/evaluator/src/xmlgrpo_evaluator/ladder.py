@@ -54,7 +54,7 @@ def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Cons
             there already is of another model, other settings or other items.
     """
     if not 0 <= tolerance < 1:
-        raise UserError(f"--tolerance: expected a share from 0 to below 1, came {tolerance}")
+        raise UserError(f"--tolerance: expected a share from 0 to below 1, got {tolerance}")
     models = run_ladder(folder)
     results = _results(folder, models, settings, console)
     task = _common_task(results)

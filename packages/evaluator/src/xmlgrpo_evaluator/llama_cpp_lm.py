@@ -233,6 +233,6 @@ def _slots(batch_size: int | str | None) -> int:
         return DEFAULT_SLOTS
     if not str(batch_size).isdigit() or int(batch_size) < 1:
         raise UserError(
-            f"batch size: expected a whole number above 0 or 'auto', came {batch_size!r}"
+            f"batch size: expected a whole number above 0 or 'auto', got {batch_size!r}"
         )
     return int(batch_size)

@@ -155,7 +155,7 @@ def any_model(
             f"no model at {source!r}: expected a folder, a .gguf file or a Hub id (org/name)"
         )
     if backend not in (None, "hf", "vllm"):
-        raise UserError(f"backend: expected 'hf' or 'vllm', came {backend!r}")
+        raise UserError(f"backend: expected 'hf' or 'vllm', got {backend!r}")
     chosen: Backend = "vllm" if backend == "vllm" else "hf"
     label = path.resolve().name if path.is_dir() else source.replace("/", "--")
     options = {"dtype": "auto"}

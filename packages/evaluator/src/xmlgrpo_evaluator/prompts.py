@@ -136,13 +136,13 @@ def _leading(ids: Sequence[int], bos: int | None) -> int:
     return count
 
 
-def _describe(item: str, came: Sequence[int], expected: Sequence[int]) -> str:
+def _describe(item: str, got: Sequence[int], expected: Sequence[int]) -> str:
     place = next(
-        (i for i, (a, b) in enumerate(zip(came, expected, strict=False)) if a != b),
-        min(len(came), len(expected)),
+        (i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b),
+        min(len(got), len(expected)),
     )
     around = slice(max(0, place - _CONTEXT), place + _CONTEXT)
     return (
         f"item {item}, token {place}: expected ...{list(expected[around])}..., "
-        f"came ...{list(came[around])}..."
+        f"got ...{list(got[around])}..."
     )

@@ -57,17 +57,17 @@ class Settings:
             ("--max-new-tokens", self.max_new_tokens),
         ):
             if value is not None and value < 1:
-                raise UserError(f"{name}: expected a whole number above 0, came {value}")
+                raise UserError(f"{name}: expected a whole number above 0, got {value}")
         if self.check_batch < 0:
-            raise UserError(f"--check-batch: expected 0 or more items, came {self.check_batch}")
+            raise UserError(f"--check-batch: expected 0 or more items, got {self.check_batch}")
         if self.engine not in ENGINES:
-            raise UserError(f"--engine: expected one of {', '.join(ENGINES)}, came {self.engine!r}")
+            raise UserError(f"--engine: expected one of {', '.join(ENGINES)}, got {self.engine!r}")
         if "engine" in self.model_args:
             raise UserError("the engine is chosen with --engine, not with --model_args engine=")
         size = "auto" if self.batch_size is None else str(self.batch_size)
         if not size.startswith("auto") and not (size.isdigit() and int(size) > 0):
             raise UserError(
-                f"--batch-size: expected a whole number above 0 or 'auto', came {self.batch_size!r}"
+                f"--batch-size: expected a whole number above 0 or 'auto', got {self.batch_size!r}"
             )
         if self.data and not self.data.exists():
             raise UserError(f"--data: nothing at {self.data}; name a folder or a .jsonl file")

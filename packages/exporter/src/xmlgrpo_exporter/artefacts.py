@@ -62,7 +62,7 @@ def parse_what(words: Sequence[str] | None) -> tuple[str, ...] | None:
     names = tuple(" ".join(words or ()).split())
     unknown = [name for name in names if name not in ARTEFACTS]
     if unknown:
-        raise UserError(f"--what: expected any of {', '.join(ARTEFACTS)}, came {unknown[0]!r}")
+        raise UserError(f"--what: expected any of {', '.join(ARTEFACTS)}, got {unknown[0]!r}")
     return names or None
 
 
@@ -113,7 +113,7 @@ def _check_complete(artefact: Artefact, run: RunFolder) -> None:
     if odd:
         raise UserError(
             f"{artefact.folder}: expected file names of letters, digits, '.', '_', '+' and '-', "
-            f"came {odd[0]!r}, which no command line on the card could name; rename it"
+            f"got {odd[0]!r}, which no command line on the card could name; rename it"
         )
     if artefact.name == "adapter":
         missing = {"adapter_config.json", "adapter_model.safetensors"} - names

@@ -51,7 +51,7 @@ def check_base_id(given: str | None) -> None:
     """
     if given is not None and not HUB_ID.fullmatch(given):
         raise UserError(
-            f"--base-id: expected a name on the Hub, such as google/gemma-3-1b-it, came {given!r}"
+            f"--base-id: expected a name on the Hub, such as google/gemma-3-1b-it, got {given!r}"
         )
 
 

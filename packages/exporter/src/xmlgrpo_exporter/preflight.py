@@ -104,15 +104,15 @@ def check_names(repo: str, revision: str) -> None:
     """
     if not REPO.fullmatch(repo) or len(repo) > MAX_REPO_NAME or re.search(r"--|\.\.|\.git$", repo):
         raise UserError(
-            f"--repo: expected owner/name in letters, digits, '-', '_' and '.', came {repo!r}"
+            f"--repo: expected owner/name in letters, digits, '-', '_' and '.', got {repo!r}"
         )
     if not BRANCH.fullmatch(revision) or ".." in revision or revision.endswith((".lock", ".", "/")):
         raise UserError(
-            f"--revision: expected a branch's name, such as {DEFAULT_BRANCH} or q4, came "
+            f"--revision: expected a branch's name, such as {DEFAULT_BRANCH} or q4, got "
             f"{revision!r}"
         )
     if re.fullmatch(r"[0-9a-f]{40}|refs/.*", revision):
-        raise UserError(f"--revision: expected a branch's name, came a commit or ref, {revision!r}")
+        raise UserError(f"--revision: expected a branch's name, got a commit or ref, {revision!r}")
 
 
 def _require_token(api: HfApi) -> None:

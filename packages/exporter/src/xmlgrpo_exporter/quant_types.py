@@ -130,7 +130,7 @@ def parse_quants(words: Iterable[str]) -> tuple[str, ...]:
     """
     names = [name.lower() for word in words for name in word.replace(",", " ").split()]
     if not names:
-        raise UserError('expected quantization types, as in QUANTS="q8_0 q4_k_m"; none came')
+        raise UserError('expected quantization types, as in QUANTS="q8_0 q4_k_m"; got none')
     for name in names:
         if name not in FILE_TYPES:
             close = difflib.get_close_matches(name, FILE_TYPES, n=1)

@@ -39,8 +39,8 @@ def _content_text(content: object, position: int) -> str:
     raise TypeError(_not_a_completion(content, position))
 
 
-def _not_a_completion(came: object, position: int) -> str:
+def _not_a_completion(found: object, position: int) -> str:
     return (
         f"completion {position}: expected a text or a list of messages, "
-        f"got {type(came).__name__}: {repr(came)[:80]}"
+        f"got {type(found).__name__}: {repr(found)[:80]}"
     )

@@ -1,8 +1,8 @@
-"""What the user can mend is one clear sentence; everything else is a traceback.
+"""What the user can correct is one clear sentence; everything else is a traceback.
 
 Every command of the four packages ends through `run_command`, so bad input looks the same
-everywhere: one `error:` line on stderr (what was expected, what came, what to do), exit code 2,
-no traceback.  A `UserError` is raised before the expensive step, never after it.  Ctrl-C is exit
+everywhere: one `error:` line on stderr (what was expected, what was given, what to do), exit code
+2, no traceback.  A `UserError` is raised before the expensive step, never after it.  Ctrl-C is exit
 code 130 and one line that says what is kept; SIGTERM, which stops a job that no keyboard belongs
 to, is 143 and the same line.
 """
@@ -26,9 +26,9 @@ HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
 class UserError(Exception):
-    """Something the user can mend: a wrong key, a missing file, a bad row, a full disk.
+    """Something the user can correct: a wrong key, a missing file, a bad row, a full disk.
 
-    The message says what was expected, what came (`!r` for values) and what to do.
+    The message says what was expected, what was given (`!r` for values) and what to do.
     """
 
 

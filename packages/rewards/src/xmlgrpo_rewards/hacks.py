@@ -52,7 +52,7 @@ class Hack:
         """The reply to a problem whose right answer is the number `gold`."""
         number = parse_number(gold)
         if number is None:
-            raise ValueError(f"expected a number as gold, came {gold!r}")
+            raise ValueError(f"expected a number as gold, got {gold!r}")
         return self.text.replace("GOLD", gold).replace("WRONG", f"{number + 1:f}")
 
 

@@ -47,31 +47,31 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             f"expected a JSONL file at {str(path)!r}: {error.strerror or error}; check the path"
         ) from error
     if not rows:
-        raise UserError(f"expected at least one row in {str(path)!r}, came an empty file")
+        raise UserError(f"expected at least one row in {str(path)!r}, got an empty file")
 
 
 def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise UserError(
-            f"{row_id}: expected one JSON object a line, came a line of over {MAX_LINE_BYTES:,} "
+            f"{row_id}: expected one JSON object a line, got a line of over {MAX_LINE_BYTES:,} "
             "bytes; is this a JSONL file?"
         )
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{row_id}: expected UTF-8, came the byte 0x{line[error.start]:02x} at column "
+            f"{row_id}: expected UTF-8, got the byte 0x{line[error.start]:02x} at column "
             f"{error.start + 1}; convert the file to UTF-8"
         ) from error
     except (ValueError, RecursionError) as error:
         shown = repr(line[:60].decode("utf-8", "replace").rstrip())
         raise UserError(
-            f"{row_id}: expected one JSON object a line, came {shown} ({error}); correct the line "
+            f"{row_id}: expected one JSON object a line, got {shown} ({error}); correct the line "
             "or take it out"
         ) from error
     if not isinstance(value, dict):
         raise UserError(
-            f"{row_id}: expected a JSON object, came {type(value).__name__}: "
+            f"{row_id}: expected a JSON object, got {type(value).__name__}: "
             f"{repr(value)[:60]}; correct the line or take it out"
         )
     if b"\\u" in line and (half := HALF_CHARACTER.search(json.dumps(value, ensure_ascii=False))):

@@ -60,10 +60,10 @@ def correctness_reward_func(
     """
     texts = _texts(completions)
     if isinstance(answer, str):
-        raise TypeError(f"expected a list of golds in `answer`, came one text: {answer!r}")
+        raise TypeError(f"expected a list of golds in `answer`, got one text: {answer!r}")
     if len(answer) != len(texts):
         raise ValueError(
-            f"expected {len(texts)} golds in `answer`, one a completion, came {len(answer)}"
+            f"expected {len(texts)} golds in `answer`, one a completion, got {len(answer)}"
         )
     golds = [_gold(value, i) for i, value in enumerate(answer)]
     return [
@@ -101,7 +101,7 @@ def xmlcount_reward_func(completions: Sequence[Completion], **_columns: object) 
 
 def _texts(completions: Sequence[Completion]) -> list[str]:
     if isinstance(completions, str | bytes):
-        raise TypeError(f"expected a list of completions, came one {type(completions).__name__}")
+        raise TypeError(f"expected a list of completions, got one {type(completions).__name__}")
     return [completion_text(completion, i) for i, completion in enumerate(completions)]
 
 
@@ -109,7 +109,7 @@ def _gold(value: str | int | float | Decimal, position: int) -> Decimal:
     number = parse_number(str(value))
     if number is None:
         raise UserError(
-            f"answer[{position}]: expected a number as gold answer, came {value!r}; "
+            f"answer[{position}]: expected a number as gold answer, got {value!r}; "
             "correctness_reward_func compares numbers, so correct the data or use another reward"
         )
     return number

@@ -120,7 +120,7 @@ class BadRow(UserError):  # noqa: N818 - says what is wrong, as UserError says w
         if len(shown) > _SHOWN_CHARS:
             shown = f"{shown[:_SHOWN_CHARS]}... ({len(shown):,} characters)"
         super().__init__(
-            f"row {row_id}: expected {expected}, came {shown}; correct the row or leave it out"
+            f"row {row_id}: expected {expected}, got {shown}; correct the row or leave it out"
         )
         self.row_id = row_id
 
@@ -156,7 +156,7 @@ def get_task(name: str) -> Task:
     if not isinstance(task, Task):
         raise UserError(
             f"the task {name!r} ({value}) lacks something of xmlgrpo_rewards.task.Task: "
-            f"came {type(task).__name__}; see docs/add-a-task.md"
+            f"got {type(task).__name__}; see docs/add-a-task.md"
         )
     return task
 

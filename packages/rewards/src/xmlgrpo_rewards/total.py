@@ -58,13 +58,13 @@ def load_rewards(spec: Mapping[str, float]) -> list[WeightedReward]:
             or a weight is not a finite number.
     """
     if not spec:
-        raise UserError(f"expected at least one reward, came none; there are: {', '.join(CLASSIC)}")
+        raise UserError(f"expected at least one reward, got none; there are: {', '.join(CLASSIC)}")
     rewards = [
         WeightedReward(name=name, weight=_weight(name, weight), function=_find(name))
         for name, weight in spec.items()
     ]
     if not any(reward.weight for reward in rewards):
-        raise UserError("expected a reward with a weight other than 0, came only zeros")
+        raise UserError("expected a reward with a weight other than 0, got only zeros")
     first_name: dict[int, str] = {}
     for reward in rewards:
         earlier = first_name.setdefault(id(reward.function), reward.name)
@@ -111,7 +111,7 @@ def score(
         came = f"{len(returned)}" if isinstance(returned, Sequence) else type(returned).__name__
         raise UserError(
             f"the reward {reward.name!r} must return a list of {len(completions)} numbers, one a "
-            f"completion; came {came}"
+            f"completion; got {came}"
         )
     return [_checked(reward.name, i, value) for i, value in enumerate(returned)]
 
@@ -136,7 +136,7 @@ def total(
 
 def _weight(name: str, weight: object) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise UserError(f"rewards.{name}: expected a finite number as weight, came {weight!r}")
+        raise UserError(f"rewards.{name}: expected a finite number as weight, got {weight!r}")
     return float(weight)
 
 

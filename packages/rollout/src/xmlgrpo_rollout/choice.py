@@ -49,9 +49,9 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
         UserError: no such engine, or it cannot serve this model on this machine.
     """
     if name not in ENGINE_NAMES:
-        raise UserError(f"rollout: expected one of {', '.join(ENGINE_NAMES)}, came {name!r}")
+        raise UserError(f"rollout: expected one of {', '.join(ENGINE_NAMES)}, got {name!r}")
     if not stop_ids:
-        raise UserError("rollout: expected at least one stop token, came none")
+        raise UserError("rollout: expected at least one stop token, got none")
     stops, pad = list(stop_ids), tokenizer.pad_token_id
     if name == "vllm":
         check_vllm(model.device.type)

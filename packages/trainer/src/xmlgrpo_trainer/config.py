@@ -3,7 +3,7 @@
 Every key is declared here or is a field of a library's own dataclass: `grpo:` takes any field of
 `trl.GRPOConfig`, `lora:` any field of `peft.LoraConfig`, `model.tiny:` any of `TinySettings`
 (`library_fields.py` checks them).  An unknown key or a wrong type is an error before anything
-heavy is imported, and names the file, the key, what came and the nearest key that exists.
+heavy is imported, and names the file, the key, what it got and the nearest key that exists.
 """
 
 import hashlib

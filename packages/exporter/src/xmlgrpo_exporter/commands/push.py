@@ -169,7 +169,7 @@ def _set_up_client(console: "Console") -> None:
     endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB).rstrip("/")
     url = urlsplit(endpoint)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise UserError(f"HF_ENDPOINT: expected https://HOST, came {endpoint!r}")
+        raise UserError(f"HF_ENDPOINT: expected https://HOST, got {endpoint!r}")
     if url.scheme == "http" and url.hostname not in THIS_MACHINE:
         _say(console, f"caution: {endpoint} is not https, so the token travels in the clear")
     if endpoint != PUBLIC_HUB and "HF_HUB_DISABLE_XET" not in os.environ:

@@ -56,7 +56,7 @@ def run() -> int:
     if config.model.name != TINY or config.data.source != "generated":
         raise UserError(
             "the controls belong to the embedded default: expected model.name 'tiny' and "
-            f"data.source 'generated', came {config.model.name!r} and {config.data.source!r}"
+            f"data.source 'generated', got {config.model.name!r} and {config.data.source!r}"
         )
     if CORRECTNESS not in config.rewards:
         raise UserError(f"rewards: expected {CORRECTNESS} among them, for a control to leave out")

@@ -108,4 +108,4 @@ class TinySettings:
 
 def _expect(name: str, value: float, is_right: bool, expected: str) -> None:  # noqa: FBT001 - a check
     if not is_right:
-        raise UserError(f"tiny.{name}: expected {expected}, came {value!r}")
+        raise UserError(f"tiny.{name}: expected {expected}, got {value!r}")
