@@ -29,7 +29,7 @@ def files_of(folder: Path) -> list[Path]:
 def test_ctrl_c_while_libraries_are_loaded(trained: Path, words: list[str]) -> None:
     before = files_of(trained)
     with started(words, SCREENS["80"], cwd=trained) as running:
-        running.work(1.5)
+        running.work(0.8)  # Python has started, and no command is done
         running.press_ctrl_c()
         interrupted(running.end())
     assert files_of(trained) == before
