@@ -75,3 +75,13 @@ def test_the_digest_tells_requests_apart():
     assert one == request_digest("prompt", {"do_sample": False, "until": ["x"]})
     assert one != request_digest("prompt ", {"until": ["x"], "do_sample": False})
     assert one != request_digest("prompt", {"until": ["x"], "do_sample": True})
+
+
+def test_two_at_once_are_refused_and_nothing_is_lost(path):
+    with Journal(path, SUBJECT) as journal:
+        journal.add(("a", 0), reply("first"))
+        with pytest.raises(UserError, match="another process is evaluating into"):
+            Journal(path, SUBJECT)
+        journal.add(("b", 0), reply("second"))
+    with Journal(path, SUBJECT) as journal:
+        assert journal.resumed == 2

@@ -1,8 +1,10 @@
 """A run folder is opened once at a time, continued, or refused."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -118,6 +120,25 @@ def test_two_trainers_at_once_are_refused(tmp_path: Path) -> None:
         )
     assert second.returncode != 0
     assert "another process is training" in second.stderr
+
+
+def test_a_lock_that_a_refused_run_has_taken_away_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[IO[str]] = []
+
+    def flock(lock: IO[str], how: int) -> None:
+        fcntl_flock(lock, how)
+        if not locked:  # between the opening and the locking of the file
+            (tmp_path / "run" / ".lock").unlink()
+            (tmp_path / "run").rmdir()
+        locked.append(lock)
+
+    fcntl_flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with open_run(tmp_path / "run", RunConfig()):
+        assert (tmp_path / "run" / ".lock").is_file()
+    assert len(locked) == 2
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ is finished, and before the first of an HF model which engine writes them.  A li
 in the middle is dropped when the file is read again.
 """
 
+import fcntl
 import json
 from collections.abc import Mapping
 from hashlib import sha256
@@ -39,7 +40,7 @@ class Journal:
         resumed: how many replies were there at the start.
 
     Raises:
-        UserError: the file belongs to another evaluation.
+        UserError: the file belongs to another evaluation, or another process writes into it.
     """
 
     def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
@@ -47,14 +48,28 @@ class Journal:
         self.engines: set[str] = set()
         self._replies: dict[Key, CountedReply] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        complete = self._read(subject)
-        # cut a torn last line off, so that the next one begins on a line of its own
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self._file.truncate(complete)
-        self._file.seek(complete)
-        if not complete:
-            self._write({"subject": subject})
+        self._file = path.open("ab")
+        try:
+            self._hold()
+            complete = self._read(subject)
+            # cut a torn last line off, so that the next one begins on a line of its own
+            self._file.truncate(complete)
+            if not complete:
+                self._write({"subject": subject})
+        except BaseException:
+            self._file.close()
+            raise
         self.resumed = len(self._replies)
+
+    def _hold(self) -> None:
+        """Two that write into one file would cut and mix each other's lines."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is evaluating into {self.path}; wait for it, or name another "
+                "--out"
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -95,8 +110,6 @@ class Journal:
 
     def _read(self, subject: Mapping[str, Any]) -> int:
         """Take the complete lines in; returns their length in bytes."""
-        if not self.path.exists():
-            return 0
         header, complete = None, 0
         with self.path.open("rb") as lines:
             for raw in lines:
