@@ -10,6 +10,8 @@ import signal
 from collections.abc import Sequence
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.progress import Stage
+from xmlgrpo_trainer.screen import make_console
 
 STOP_S = 1800  # after a signal, so long may the ranks take to finish their step and save
 
@@ -23,9 +25,10 @@ def launch(processes: int, words: Sequence[str]) -> int:
     Raises:
         UserError: the system killed a process.
     """
-    from accelerate.commands.launch import launch_command, launch_command_parser
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    with Stage(make_console(), "starting the processes"):
+        from accelerate.commands.launch import launch_command, launch_command_parser
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.disable(logging.CRITICAL)  # torchrun's: each of its loggers has a level of its own
     options = {
