@@ -171,6 +171,12 @@ def joined(device: str, timeout_s: float) -> Iterator[Ranks]:
     )
     try:
         yield ranks
+    except (EndedElsewhere, UserError) as error:
+        # A process that ends soon after it has joined aborts if gloo's threads still run.  NCCL may
+        # wait for a rank that has gone, and only `EndedElsewhere` says that all ranks know.
+        if not on_gpu or isinstance(error, EndedElsewhere):
+            dist.destroy_process_group()
+        raise
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
