@@ -71,7 +71,7 @@ def load(
     if place:
         rows = _local_rows(Path(place), data_variable)
     else:
-        rows = _hub_rows(task, dataset, dataset_config)
+        rows = _hub_rows(task, dataset, dataset_config, data_variable)
     items = DatasetDict({split: _items(task, rows.get(split, ()), split) for split in SPLITS})
     if not len(items["test"]):
         raise UserError(f"there is no test item in {place or dataset or task.dataset}")
@@ -113,7 +113,7 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _hub_rows(
-    task: Task, dataset: str | None, dataset_config: str | None
+    task: Task, dataset: str | None, dataset_config: str | None, data_variable: str | None
 ) -> Mapping[str, Iterable[dict[str, Any]]]:
     name = dataset or task.dataset
     config = dataset_config if dataset else task.dataset_config
@@ -121,9 +121,11 @@ def _hub_rows(
     try:
         return dict(load_dataset(name, config, revision=revision))
     except (OSError, ValueError) as error:
+        # lm-eval's own command has no --data
+        stock = f", or set {data_variable}=DIR in the environment" if data_variable else ""
         raise UserError(
             f"cannot load the data set {name!r} from the Hub ({error}); name local files with "
-            "--data DIR (test.jsonl in it)"
+            f"--data DIR (test.jsonl in it){stock}"
         ) from error
 
 
