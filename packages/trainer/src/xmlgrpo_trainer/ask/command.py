@@ -13,7 +13,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="xmlgrpo-ask",
         description="Ask a model questions, with the prompt that it was trained on. At a terminal "
-        "and without a question: one after the other, as they are typed.",
+        "and without a question: one after the other, as they are typed. Through a pipe: all of "
+        "it is one question.",
         epilog="example: xmlgrpo-ask --run tiny --question 'Tom has 3 apples and buys 4. How many "
         "has he?'",
     )
