@@ -189,6 +189,8 @@ def test_a_run_is_named_or_a_folder(name: str, root: str) -> None:
         pytest.param("sp ace", "letters, digits", id="space"),
         pytest.param("outputs/sp ace", "letters, digits", id="space-in-a-path"),
         pytest.param("a\nb", "letters, digits", id="line-break"),
+        pytest.param("a" * 300, "File name too long", id="too-long"),
+        pytest.param("~no-such-user/run", "home directory", id="nobodys-home"),
         pytest.param("a;rm", "letters, digits", id="shell"),
         pytest.param("-x", "letters, digits", id="an-option"),
         pytest.param(".hidden", "letters, digits", id="hidden"),

@@ -162,6 +162,8 @@ class TestBuild:
         assert told[0] == (30, 40, None)
         weights = "model.safetensors"
         assert (again / weights).read_bytes() == (folder / weights).read_bytes()
+        ours, theirs = (json.loads((of / "tiny.json").read_text()) for of in (again, folder))
+        assert ours["loss"] == theirs["loss"]  # a mean that begins before the step it went on from
 
     def test_what_cannot_be_read_of_an_interrupted_build_is_built_again(self, folder, tmp_path):
         (tmp_path / f".tiny-{digest(SMALL, 0)}.safetensors").write_bytes(b"half")

@@ -142,10 +142,15 @@ def run_root(name: str) -> Path:
     """
     if not name.strip() or "\0" in name:
         raise UserError(f"RUN: expected a name or a folder, got {name!r}")
-    path = Path(name).expanduser()
-    is_path = os.sep in name or path.is_absolute()
-    root = path if is_path else OUTPUTS / path
-    if root.is_dir() and path.name and (is_path or path.name != ".."):
+    try:
+        path = Path(name).expanduser()
+        is_path = os.sep in name or path.is_absolute()
+        root = path if is_path else OUTPUTS / path
+        is_there = root.is_dir()
+    except (OSError, RuntimeError) as error:  # too long, not to be looked at; no such user's home
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"RUN: expected a name or a folder, got {name[:80]!r}: {why}") from None
+    if is_there and path.name and (is_path or path.name != ".."):
         return root
     if ".." in path.parts and not path.is_absolute():
         raise UserError(
