@@ -23,7 +23,7 @@ from xmlgrpo_rollout import attention
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "ci" / "gpu"))  # no installed package
-from length_cases import LIMITS, TINY, every_case, lengths_of, limit_of  # noqa: E402
+from length_cases import LIMITS, TINY, every_case, is_beside_a_limit, lengths_of, limit_of  # noqa: E402
 from length_paths import LONGEST, PATHS, Case, make_model, measure  # noqa: E402
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -49,16 +49,19 @@ def test_a_gpu_is_right_at_every_length(case: Case) -> None:
 @pytest.mark.parametrize("path", ["graph", "generate", "forward", "aligned-forward"])
 def test_a_cpu_is_right_at_every_length(path: str, shape: str, *, adapted: bool) -> None:
     case = Case(path, shape, "float32", window=24, adapted=adapted, added=1)
-    assert over_limit(case, share_of_lengths(shape, adapted=adapted), CPU) == []
+    assert over_limit(case, share_of_lengths(case), CPU) == []
 
 
-def share_of_lengths(shape: str, *, adapted: bool) -> list[int]:
-    """All for one key head; for several each once, every other block of 32 with the adapter.
+def share_of_lengths(case: Case) -> list[int]:
+    """All for the engine with one key head, for other paths with and without adapter in turns.
 
-    Attention is most of the cost there, and an adapter changes nothing of it.
+    With several key heads both sides of each limit.  The rest is for a GPU, where it takes minutes.
     """
     every = range(1, LONGEST + 1)
-    return [n for n in every if shape == "tiny-1" or (n // attention.BLOCK) % 2 == adapted]
+    if case.shape != "tiny-1":
+        return [length for length in every if is_beside_a_limit(length, case)]
+    in_turn = [n for n in every if (n // attention.BLOCK) % 2 == case.adapted]
+    return list(every) if case.path == "graph" else in_turn
 
 
 @pytest.mark.parametrize("path", PATHS)
