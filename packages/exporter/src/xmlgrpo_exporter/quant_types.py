@@ -83,7 +83,7 @@ class GivenLimits:
 # bf16, 0.002 for q8_0, 0.006 for q6_k, 0.025 for q5_k_m, 0.040 for q4_k_m.  A 16-bit file is a
 # copy: what differs is rounding.  Two long greedy replies part at the first close call, for a right
 # q8_0 about once in 80 tokens: few of them need be identical, and below eight bits none.
-COPY = Limits(mean_kl=0.0005, top1=0.99, greedy_identical=0.5)
+COPY = Limits(mean_kl=0.0005, top1=0.99, greedy_identical=0.75)
 EIGHT_BITS = Limits(mean_kl=0.01, top1=0.96, greedy_identical=0.125)
 SIX_BITS = Limits(mean_kl=0.03, top1=0.92, greedy_identical=0.0)
 FIVE_BITS = Limits(mean_kl=0.08, top1=0.86, greedy_identical=0.0)
