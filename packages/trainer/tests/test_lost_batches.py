@@ -84,6 +84,11 @@ def test_a_real_run_stops_at_its_second_lost_batch(
         pytest.param(
             {f"{RATIO}/mean": 1.0, f"{DIFFERENCE}/max": 41.0}, "(41 nats)", id="truncated-by-token"
         ),
+        pytest.param(
+            {DISCARDED: 0.01, IMPOSSIBLE_FIRST: 0.0, f"{RATIO}/mean": 1.0, f"{DIFFERENCE}/max": 41},
+            None,
+            id="one-token-of-one-completion",
+        ),
         pytest.param({DISCARDED: 0.05, IMPOSSIBLE_FIRST: 0.02}, None, id="a-few"),
         pytest.param({DISCARDED: 0.4}, "40% of the completions were discarded", id="discarded"),
         pytest.param({IMPOSSIBLE_FIRST: 1.0}, "100% begin with a token", id="first-tokens"),

@@ -51,7 +51,9 @@ def why_lost(row: Mapping[str, Any]) -> str | None:
         reasons.append(f"{discarded:.0%} of the completions were discarded")
     if not reasons and ratio is not None and ratio < LEAST_RATIO:
         reasons.append(f"the mean importance ratio is {ratio:.2g} instead of 1")
-    if not reasons and farthest is not None and farthest > IMPOSSIBLE_NATS:
+    # one token alone is no lost batch where the shares of the completions are known
+    are_counted = discarded is not None and impossible is not None
+    if not reasons and not are_counted and farthest is not None and farthest > IMPOSSIBLE_NATS:
         reasons.append(f"the policy finds a token impossible that was drawn ({farthest:.0f} nats)")
     return " and ".join(reasons) or None
 
