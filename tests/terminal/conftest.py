@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parent))
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with one finished run, `sums`: for all tests, so nothing may change it.
+    """A working folder with one finished run, `sums`, which no test may change or hold.
 
     The run is trained by the real command in a pipe, once for all processes of a pytest session.
     """

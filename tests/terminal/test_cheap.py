@@ -48,13 +48,13 @@ def test_plan(screen: Screen) -> None:
 
 
 @on_every_screen
-def test_report(trained: Path, screen: Screen) -> None:
-    check(record([script("xmlgrpo-report"), "--run", "sums"], screen, cwd=trained))
-    assert (trained / "outputs/sums/report.html").stat().st_size > 10_000
+def test_report(house: Path, screen: Screen) -> None:
+    check(record([script("xmlgrpo-report"), "--run", "sums"], screen, cwd=house))
+    assert (house / "outputs/sums/report.html").stat().st_size > 10_000
 
 
 @on_every_screen
-def test_a_finished_run_shows_its_result(trained: Path, screen: Screen) -> None:
-    shown = check(record(train("sums", max_steps=4), screen, cwd=trained))
+def test_a_finished_run_shows_its_result(house: Path, screen: Screen) -> None:
+    shown = check(record(train("sums", max_steps=4), screen, cwd=house))
     assert "is finished" in shown.text
     assert "lenient accuracy" in shown.text

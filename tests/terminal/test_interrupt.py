@@ -26,10 +26,10 @@ def files_of(folder: Path) -> list[Path]:
         pytest.param([script("xmlgrpo-export"), "merge", "--run", "outputs/sums"], id="merge"),
     ],
 )
-def test_ctrl_c_while_libraries_are_loaded(trained: Path, words: list[str]) -> None:
-    before = files_of(trained)
-    with started(words, SCREENS["80"], cwd=trained) as running:
+def test_ctrl_c_while_libraries_are_loaded(house: Path, words: list[str]) -> None:
+    before = files_of(house)
+    with started(words, SCREENS["80"], cwd=house) as running:
         running.work(0.8)  # Python has started, and no command is done
         running.press_ctrl_c()
         interrupted(running.end())
-    assert files_of(trained) == before
+    assert files_of(house) == before
