@@ -95,7 +95,10 @@ stopped() { # EXIT-CODE: by Ctrl-C or SIGTERM
 trap 'stopped 130' INT
 trap 'stopped 143' TERM
 
+# make takes the stamps for proof: they go first, or a .venv that was half removed would pass
+rm -f .venv/.stamp
 if [ -n "$new" ]; then
+  rm -f .venv/.gguf-stamp
   narrated "making .venv" /dev/null "$python" -m venv --clear .venv
   echo "made-in = $here" >>.venv/pyvenv.cfg
   python=
