@@ -1,6 +1,7 @@
 """Fixtures that the tests of every package share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 # small that a second thread only waits for the first: on busy cores a matrix product that takes
 # 5 microseconds with one thread was measured at 15 milliseconds with two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so every command that
+# they start; what Ctrl-C does is what many of them test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

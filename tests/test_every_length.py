@@ -224,7 +224,7 @@ def test_the_script_tells_each_case(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["not_tried"] == 4, "of five, since the time was up"
-    [case] = found["cases"]
+    [case] = found["measured"]
     assert case["shape"] == "tiny-1"
     assert case["over_limit"] == []
     assert case["worst"] <= found["limits"]["bfloat16"]

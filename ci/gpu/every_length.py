@@ -48,7 +48,7 @@ def main() -> int:
         "torch": torch.__version__,
         "limits": LIMITS,
         "not_tried": len(cases),
-        "cases": rows,
+        "measured": rows,
     }
     for case in cases:
         if time.monotonic() - began > asked.budget_s:
@@ -84,9 +84,11 @@ def row(case: Case, device: torch.device) -> dict[str, Any]:
 
 def as_text(found: dict[str, Any]) -> str:
     """JSON with a case a line."""
-    lines = ",\n".join(f"    {json.dumps(one)}" for one in found["cases"])
-    head = json.dumps({name: value for name, value in found.items() if name != "cases"}, indent=2)
-    return f'{head[:-2]},\n  "cases": [\n{lines}\n  ]\n}}\n'
+    lines = ",\n".join(f"    {json.dumps(one)}" for one in found["measured"])
+    head = json.dumps(
+        {name: value for name, value in found.items() if name != "measured"}, indent=2
+    )
+    return f'{head[:-2]},\n  "measured": [\n{lines}\n  ]\n}}\n'
 
 
 if __name__ == "__main__":
