@@ -17,6 +17,9 @@ from xmlgrpo_rewards.prose import fitted, line_ends, one_line, printable, width
         pytest.param(
             "strict 85.0% [81.6%, 87.9%]", 22, ["strict", "85.0% [81.6%, 87.9%]"], id="interval"
         ),
+        pytest.param(
+            "format 100.0%  worked 75.5%", 24, ["format 100.0%", "worked 75.5%"], id="share"
+        ),
         pytest.param("asked (34 of 500) again", 12, ["asked", "(34 of 500)", "again"], id="count"),
         pytest.param("ends at step 4. Then more", 16, ["ends at step 4.", "Then more"], id="stop"),
         pytest.param(

@@ -14,6 +14,7 @@ UNBROKEN = re.compile(
     r"(?:[\[(][^\[\]()]{0,30}\d[^\[\]()]{0,30}[\])]"  # an interval, or a count
     r"|(?<=\d)%?[ ](?=[\w%\[(])"  # a number and what it counts
     r"|(?<=\bleft)[ ](?=\d)"
+    r"|(?<=[a-z])[ ](?=\d[\d.]*%(?![ ]\[))"  # a share and its name; an interval is long enough
     r"|\S)+[ ]*"
 )
 TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # Unicode's annex 9
