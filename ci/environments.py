@@ -7,12 +7,12 @@ environments, which need neither.
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(sysconfig.get_path("purelib"))
@@ -42,7 +42,7 @@ def pip(python: Path, *arguments: str | Path) -> None:
     subprocess.run([*command, "--disable-pip-version-check", *arguments], check=True)
 
 
-def link_requirements(python: Path) -> None:
+def link_requirements(python: Path, extra: str = "") -> None:
     """Link from `.venv` what the wheels installed in an environment declare, and nothing more.
 
     Installing torch afresh for each wheel would cost minutes and gigabytes, and sharing `.venv`
@@ -50,32 +50,41 @@ def link_requirements(python: Path) -> None:
     `Requires-Dist` linked in, `pip check` and an import of every module mean what they mean after
     a real `pip install`.
 
+    Args:
+        python: of the environment.
+        extra: of our wheels in it that is asked for, where they have it.
+
     Raises:
         UndeclaredError: a requirement is not in `.venv`: the lock is stale.
     """
     (site,) = python.parent.parent.glob("lib/python*/site-packages")
     wheels = list(metadata.distributions(path=[str(site)]))
-    ours = {canonicalize_name(wheel.name) for wheel in wheels}
-    for distribution in _closure([line for w in wheels for line in w.requires or ()], ours):
+    ours = {canonicalize_name(wheel.name): wheel.requires or [] for wheel in wheels}
+    for distribution in _closure(ours, extra):
         for entry in _top_level(distribution):
             link = site / entry
             if not link.exists():
                 link.symlink_to(SHARED / entry)
 
 
-def _closure(declared: Iterable[str], ours: Container[str]) -> Iterator[metadata.Distribution]:
-    """The distributions of `.venv` that the lines `declared` ask for, directly or not."""
+def _closure(
+    ours: Mapping[NormalizedName, Sequence[str]], extra: str
+) -> Iterator[metadata.Distribution]:
+    """The distributions of `.venv` that our wheels, by name, ask for, directly or not."""
     seen: set[tuple[str, str]] = set()
-    todo = [(Requirement(line), "") for line in declared]
+    todo = [(Requirement(line), extra) for lines in ours.values() for line in lines]
     while todo:
         requirement, extra = todo.pop()
         name = canonicalize_name(requirement.name)
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         for asked in {"", *requirement.extras}:
-            if name in ours or (name, asked) in seen:
+            if (name, asked) in seen:
                 continue
             seen.add((name, asked))
+            if name in ours:  # its plain requirements are there already, those of the extra not
+                todo += [(Requirement(line), asked) for line in ours[name]]
+                continue
             try:
                 distribution = metadata.distribution(name)
             except metadata.PackageNotFoundError:

@@ -11,6 +11,7 @@ from pathlib import Path
 import environments
 
 PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
+EXTRAS = {"rollout": "engine"}  # without which some modules cannot be imported
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -39,7 +40,7 @@ def main() -> None:
             python = environments.create(Path(scratch) / package, Path(sys.executable))
             install = ("install", "--quiet", "--no-index", "--no-deps")
             environments.pip(python, *install, *{wheels["rewards"], wheels["rollout"], wheel})
-            environments.link_requirements(python)
+            environments.link_requirements(python, EXTRAS.get(package, ""))
             environments.pip(python, "check")
             # -I: not the checkout, not PYTHONPATH; what is imported is what was installed
             subprocess.run([python, "-I", "-c", IMPORT_ALL, f"xmlgrpo_{package}"], check=True)
