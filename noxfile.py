@@ -18,7 +18,7 @@ nox.options.default_venv_backend = "none"
 
 ROOT = Path(__file__).resolve().parent
 BIN = ROOT / ".venv" / "bin"
-PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter")
 SOURCES = tuple(f"packages/{package}/src" for package in PACKAGES)
 # A test computes with one thread, so each core has a process of tests; a process takes up to 2 GiB.
 # Every process makes the fixtures of a session that it needs: a run of neighbours stays together.

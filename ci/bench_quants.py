@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from xmlgrpo_exporter.check import FileCheck, check_file
-from xmlgrpo_exporter.gguf_header import GgufHeader, Tensor, read_header
-from xmlgrpo_exporter.quant_types import CONVERTER_TYPES, GivenLimits, parse_quants
-from xmlgrpo_exporter.questions import load_questions
+from xmlgrpo_exporter.check.check import FileCheck, check_file
+from xmlgrpo_exporter.check.questions import load_questions
+from xmlgrpo_exporter.convert.quants import CONVERTER_TYPES, GivenLimits, parse_quants
+from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_run.folder import write_json
 
 if TYPE_CHECKING:
-    from xmlgrpo_exporter.bench import Bench
+    from xmlgrpo_exporter.check.exam import Bench
 
 TYPES = "f16 bf16 q8_0 q6_k q5_k_m q5_0 q4_k_m q4_0 iq4_xs q3_k_m q2_k"
 TIMEOUT_S = 3600
@@ -82,11 +82,11 @@ def measure(
     model: Path, types: tuple[str, ...], arguments: argparse.Namespace, scratch: Path
 ) -> None:
     """Print one line a file."""
-    from xmlgrpo_exporter.bench import prepare_bench
-    from xmlgrpo_exporter.converter import convert, find_converter
-    from xmlgrpo_exporter.gguf import quantize
-    from xmlgrpo_exporter.staging import stage
-    from xmlgrpo_exporter.stored_weights import weights_of
+    from xmlgrpo_exporter.check.exam import prepare_bench
+    from xmlgrpo_exporter.convert.converter import convert, find_converter
+    from xmlgrpo_exporter.convert.files import quantize
+    from xmlgrpo_exporter.convert.staging import stage
+    from xmlgrpo_exporter.merge.stored_weights import weights_of
 
     console = Console(stderr=True)
     questions = load_questions(arguments.data, model.parent)

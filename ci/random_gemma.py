@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from xmlgrpo_exporter.converter import convert, find_converter
-from xmlgrpo_exporter.staging import stage
+from xmlgrpo_exporter.convert.converter import convert, find_converter
+from xmlgrpo_exporter.convert.staging import stage
 
 # gemma-3-270m's config.json
 SHAPE = {

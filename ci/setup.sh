@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv: one pip install of the locked requirements, then the five packages, editable.
+# Make .venv: one pip install of the locked requirements, then our packages, editable.
 # `make setup` runs this when a lock or a package's pyproject.toml is newer than the last set-up.
 # Your own pip settings (PIP_*, pip.conf) hold; TORCH_INDEX adds one index, for another torch build.
 set -euo pipefail
@@ -122,9 +122,9 @@ narrated "the locked packages" "$log" \
   say "error: pip could not install the locked requirements; its own words: $log" >&2
   exit 1
 }
-narrated "our five packages" "$log" \
+narrated "our packages" "$log" \
   pip install --no-compile --no-deps --no-build-isolation \
-  -e packages/rewards -e packages/rollout -e packages/trainer -e packages/evaluator -e packages/exporter || {
+  -e packages/rewards -e packages/run -e packages/gguf -e packages/rollout -e packages/trainer -e packages/evaluator -e packages/exporter || {
   say "error: pip could not install the packages; its own words: $log" >&2
   exit 1
 }

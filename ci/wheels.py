@@ -1,4 +1,4 @@
-"""Build the five wheels; install and import each with what it declares, and nothing else.
+"""Build the wheels; install and import each with what it declares, and nothing else.
 
 Run it as `nox -s wheels`.
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import environments
 
-PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter")
+FLOORS = ("rewards", "run", "gguf", "rollout")  # what the others may stand on
 EXTRAS = {"rollout": "engine"}  # without which some modules cannot be imported
 
 IMPORT_ALL = """
@@ -39,7 +40,7 @@ def main() -> None:
             print(f"{wheel.name}, {wheel.stat().st_size / 1024:.0f} KiB", flush=True)
             python = environments.create(Path(scratch) / package, Path(sys.executable))
             install = ("install", "--quiet", "--no-index", "--no-deps")
-            environments.pip(python, *install, *{wheels["rewards"], wheels["rollout"], wheel})
+            environments.pip(python, *install, *{*(wheels[floor] for floor in FLOORS), wheel})
             environments.link_requirements(python, EXTRAS.get(package, ""))
             environments.pip(python, "check")
             # -I: not the checkout, not PYTHONPATH; what is imported is what was installed

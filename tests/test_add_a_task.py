@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")

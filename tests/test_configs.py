@@ -6,8 +6,8 @@ import pytest
 
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards
-from xmlgrpo_trainer.config import RunConfig, load_config
-from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.config.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.gpus import find_gpu
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.sizing import schedule

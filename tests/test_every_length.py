@@ -116,8 +116,8 @@ def test_what_reads_prompts_for_the_graph_engine_keeps_clear_of_the_fault(kv_hea
 
 
 def opened_for_training(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
-    from xmlgrpo_trainer import model
-    from xmlgrpo_trainer.config import ModelConfig
+    from xmlgrpo_trainer.config.run_config import ModelConfig
+    from xmlgrpo_trainer.model import load as model
 
     monkeypatch.setattr(model, "_load_plain", lambda *_: None)
     config, placement = ModelConfig(), model.Placement("plain", "cpu", "float32", "a test")
@@ -127,14 +127,14 @@ def opened_for_training(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
 def opened_for_evaluation(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
     from lm_eval.models.huggingface import HFLM
 
-    from xmlgrpo_evaluator.hf_lm import CountedHF
+    from xmlgrpo_evaluator.harness.hf import CountedHF
 
     monkeypatch.setattr(HFLM, "__init__", lambda _self, **_options: None)
     CountedHF(slots=1)
 
 
 def opened_for_export(_monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    from xmlgrpo_exporter.reference import load_model
+    from xmlgrpo_exporter.check.reference import load_model
 
     make_model(Case("forward", "tiny-1", "float32", window=24)).save_pretrained(folder)
     load_model(str(folder), revision=None, model_class=None)

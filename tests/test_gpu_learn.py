@@ -16,8 +16,8 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards
-from xmlgrpo_trainer.config import load_config
-from xmlgrpo_trainer.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.config.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.settings import TinySettings
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END, train_tokenizer

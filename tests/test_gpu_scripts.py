@@ -172,8 +172,8 @@ def test_vllm_is_compared_with_graph_on_equal_terms(
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from speed import VARIANTS, Work, configuration
 
-    from xmlgrpo_trainer.config import check_config
-    from xmlgrpo_trainer.library_fields import check_grpo
+    from xmlgrpo_trainer.config.library_fields import check_grpo
+    from xmlgrpo_trainer.config.run_config import check_config
 
     made = {v.name: configuration(v, tmp_path, tmp_path, Work(256)) for v in VARIANTS}
     for name, raw in made.items():

@@ -56,8 +56,8 @@ def test_importing_rewards_loads_nothing_else() -> None:
 
 
 def test_the_progress_bar_and_what_publishes_load_no_torch() -> None:
-    publishing = "import xmlgrpo_exporter.commands.push, xmlgrpo_exporter.publish"
-    assert modules_after(f"import xmlgrpo_rollout.progress\n{publishing}") & HEAVY == set()
+    publishing = "import xmlgrpo_exporter.commands.push, xmlgrpo_exporter.hub.publish"
+    assert modules_after(f"import xmlgrpo_run.screen.progress\n{publishing}") & HEAVY == set()
 
 
 def test_eval_tasks_do_not_depend_on_what_training_pays_for() -> None:

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rewards.interval import Share
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.config import load_config
-from xmlgrpo_trainer.metrics_log import read_log
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.train import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,12 +15,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("rewards", "rollout", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter")
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKS = ROOT / "ci" / "requirements"
 # Optional packages need not be installed where the tests run, so their names are said here.
 OPTIONAL = {"llama_cpp": ["llama-cpp-python"]}
-SHARED = ("xmlgrpo-rewards", "xmlgrpo-rollout")
+SHARED = ("xmlgrpo-rewards", "xmlgrpo-run", "xmlgrpo-gguf", "xmlgrpo-rollout")
 FROM_TORCH = ("triton",)  # each CUDA build of torch brings its own
 each_package = pytest.mark.parametrize("package", PACKAGES)
 

@@ -112,7 +112,7 @@ def run(base, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained_ids(tokenizer) -> list[list[int]]:
     """The table's prompts as training makes them."""
-    from xmlgrpo_trainer.prompts import encode_prompts
+    from xmlgrpo_trainer.problems.prompts import encode_prompts
 
     return encode_prompts(tokenizer, [messages(text) for text in TEXTS.values()])
 
@@ -121,7 +121,7 @@ def trained_ids(tokenizer) -> list[list[int]]:
     ("text", "told"), REFUSED_IN_TRAINING.values(), ids=REFUSED_IN_TRAINING.keys()
 )
 def test_a_question_that_would_be_read_as_markup_is_refused(tokenizer, text, told):
-    from xmlgrpo_trainer.prompts import encode_prompts
+    from xmlgrpo_trainer.problems.prompts import encode_prompts
 
     with pytest.raises(UserError, match=told):
         encode_prompts(tokenizer, [messages(text)])
@@ -145,7 +145,7 @@ def test_prompts_of_an_evaluation_are_those_of_training(run, questions, trained_
 
 def test_what_llama_cpp_reads_otherwise_is_still_just_that(run, tokenizer):
     """Should a new llama.cpp read them as transformers does, the note in docs/export.md goes."""
-    from xmlgrpo_evaluator.gguf_model import open_gguf
+    from xmlgrpo_gguf.model import open_gguf
 
     with open_gguf(run / "gguf" / "run-q8_0.gguf") as model:
         for name, text in DIFFERENT_IN_LLAMA_CPP.items():
@@ -178,7 +178,7 @@ def test_the_ladder_climbs_every_form(run):
 @pytest.mark.parametrize("form", ["adapter", "q4_k_m"])
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS.keys())
 def test_it_answers(run, tokenizer, question, form):
-    from xmlgrpo_trainer.prompts import encode_prompts
+    from xmlgrpo_trainer.problems.prompts import encode_prompts
 
     gguf = ("--model", run / "gguf" / f"run-{form}.gguf")
     model = ("--run", run) if form == "adapter" else gguf

@@ -11,10 +11,10 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
 from xmlgrpo_trainer.cli import parser
-from xmlgrpo_trainer.config import load_config
-from xmlgrpo_trainer.global_batch import shared
-from xmlgrpo_trainer.grpo_defaults import grpo_fields
-from xmlgrpo_trainer.library_fields import check_grpo
+from xmlgrpo_trainer.config.batch import shared
+from xmlgrpo_trainer.config.defaults import grpo_fields
+from xmlgrpo_trainer.config.library_fields import check_grpo
+from xmlgrpo_trainer.config.run_config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))

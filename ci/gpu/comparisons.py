@@ -18,7 +18,7 @@ import speed
 import step_growth
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config import RunConfig, check_config, load_config
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config, load_config
 from xmlgrpo_trainer.plan.advice import changed
 from xmlgrpo_trainer.plan.gpus import Gpu, nearest_gpu
 from xmlgrpo_trainer.plan.load import Load

@@ -27,9 +27,9 @@ from model_folder import given_or_made
 from variants import VARIANTS, Variant, Work, configuration
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_rewards.run_folder import RunFolder, write_json
-from xmlgrpo_trainer.metrics_log import read_log
-from xmlgrpo_trainer.run_dir import versions
+from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.run.folder import versions
 
 HERE = Path(__file__).resolve().parent
 LEAST_S = 30  # with less time left, nothing is started

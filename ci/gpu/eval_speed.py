@@ -24,9 +24,9 @@ from child import run_child
 from model_folder import make_model
 from random_model import SIZES
 
-from xmlgrpo_evaluator.result import read_result
+from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_run.folder import write_json
 
 ENGINES = ("graph", "generate")
 

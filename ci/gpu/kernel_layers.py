@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
-from xmlgrpo_rollout.kernels.norms import add_norm, gated_gelu
-from xmlgrpo_rollout.kernels.products import Tiles, gate_up_gelu, split_product
+from xmlgrpo_rollout.gpu.kernels.norms import add_norm, gated_gelu
+from xmlgrpo_rollout.gpu.kernels.products import Tiles, gate_up_gelu, split_product
 
 LAYERS = 26
 REPLAYS = 25

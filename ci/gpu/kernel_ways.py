@@ -9,8 +9,8 @@ from typing import Any
 from kernel_layers import PRODUCTS, Layers, Ways, error, seconds, step
 from triton.errors import TritonError
 
-from xmlgrpo_rewards.run_folder import write_json
-from xmlgrpo_rollout.kernels.products import Tiles
+from xmlgrpo_rollout.gpu.kernels.products import Tiles
+from xmlgrpo_run.folder import write_json
 
 KEPT = 3  # of a part's grid, for the other numbers of rows
 # rows, columns, depth, warps, stages, splits

@@ -19,11 +19,11 @@ from torch import Tensor
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from xmlgrpo_rollout import attention
+from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Engine
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_rollout.static import StaticEngine
-from xmlgrpo_trainer.gpu.align import align_left
+from xmlgrpo_trainer.grpo.gpu.align import align_left
 
 LONGEST = 600
 PAD, NO_TOKEN, FIRST_TOKEN = 0, 10**6, 7  # a stop token that no text has: all grow to the limit
@@ -164,7 +164,7 @@ def by_graph(
         return by_engine(
             StaticEngine(model, [NO_TOKEN], PAD), greedy, reference, texts_B_T, lengths
         )
-    from xmlgrpo_rollout.graph import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
+    from xmlgrpo_rollout.gpu.engine import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
 
     drawn = Sampling(added, temperature=1.0)
     return by_engine(GraphEngine(model, [NO_TOKEN], PAD), drawn, reference, texts_B_T, lengths)

@@ -31,11 +31,11 @@ from model_folder import make_model
 from trl import GRPOConfig  # noqa: F401 - now: trl's lazy imports are not made for threads
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.config import RunConfig, check_config
-from xmlgrpo_trainer.metrics_log import read_log
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.plan.make import Plan, make_plan
-from xmlgrpo_trainer.run_dir import versions
+from xmlgrpo_trainer.run.folder import versions
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = (8, 4, 2, 1)  # as many as let a step end in time

@@ -1,8 +1,8 @@
 """Run one setting's GRPO steps on the GPU and print its peak as JSON; see `measure_peaks.py`.
 
 The model has the true shape and random weights, made on the spot; nothing is downloaded.  trl's
-trainer is called as `xmlgrpo_trainer.update` calls it.  The second step counts, since only then
-the optimiser's state exists.
+trainer is called as `xmlgrpo_trainer.grpo.trainer` calls it.  The second step counts, since only
+then the optimiser's state exists.
 """
 
 import argparse

@@ -15,9 +15,9 @@ from trl.trainer.utils import RepeatSampler
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_trainer.config import check_config
-from xmlgrpo_trainer.data import drop_long, load_problems
-from xmlgrpo_trainer.prompts import encode_prompts
+from xmlgrpo_trainer.config.run_config import check_config
+from xmlgrpo_trainer.problems.prompts import encode_prompts
+from xmlgrpo_trainer.problems.split import drop_long, load_problems
 
 
 def main() -> int:

@@ -18,13 +18,13 @@ from peft import LoraConfig, get_peft_model
 from random_model import SIZES, random_weights
 
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rewards.run_folder import write_json
 from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_run.folder import write_json
 from xmlgrpo_trainer.plan.gpus import nearest_gpu
 from xmlgrpo_trainer.plan.shapes import ModelShape
 
 if TYPE_CHECKING:
-    from xmlgrpo_rollout.graph import GraphEngine
+    from xmlgrpo_rollout.gpu.engine import GraphEngine
 
 GIB = 2**30
 SAMPLES, PROMPT_TOKENS = 8, 150
@@ -89,7 +89,7 @@ def main() -> None:
     asked = made.parse_args()
     if not torch.cuda.is_available():
         raise UserError("rollout_scaling.py needs a CUDA GPU, and torch sees none")
-    from xmlgrpo_rollout.graph import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
+    from xmlgrpo_rollout.gpu.engine import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
 
     model = get_peft_model(
         random_weights(SIZES[asked.size], seed=0),

@@ -24,8 +24,8 @@ from variants import ALL_OF_IT
 from variants import VLLM as VLLM_ENVIRONMENT
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_rewards.run_folder import RunFolder, write_json
-from xmlgrpo_trainer.metrics_log import read_log
+from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.metrics import read_log
 
 HERE = Path(__file__).resolve().parent
 PROMPTS, GROUP = 8, 8

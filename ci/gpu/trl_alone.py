@@ -20,15 +20,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards
-from xmlgrpo_trainer.config import RunConfig, load_config
-from xmlgrpo_trainer.data import drop_long, load_problems
-from xmlgrpo_trainer.grpo_defaults import grpo_fields
-from xmlgrpo_trainer.metrics_log import append_row
-from xmlgrpo_trainer.model import lora_fields
-from xmlgrpo_trainer.update import training_rows
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import append_row
+from xmlgrpo_trainer.config.defaults import grpo_fields
+from xmlgrpo_trainer.config.run_config import RunConfig, load_config
+from xmlgrpo_trainer.grpo.trainer import training_rows
+from xmlgrpo_trainer.model.load import lora_fields
+from xmlgrpo_trainer.problems.split import drop_long, load_problems
 
 
 class Log(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

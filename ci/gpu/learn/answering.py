@@ -12,7 +12,7 @@ from xmlgrpo_rewards.task import Example, Grade, get_task
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
+from xmlgrpo_trainer.problems.prompts import encode_prompts, stop_ids
 
 ROWS_AT_ONCE = 2048  # replies; the engine itself grows fewer side by side
 

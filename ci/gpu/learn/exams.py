@@ -13,8 +13,8 @@ from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.engine import Completion, Engine
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_trainer.holdout import Exam, HoldoutResult, take
-from xmlgrpo_trainer.prompts import stop_ids
+from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, take
+from xmlgrpo_trainer.problems.prompts import stop_ids
 from xmlgrpo_trainer.tiny.targets import target
 
 BATCH = 1024  # prompts given to the engine at once

@@ -26,8 +26,8 @@ from scale import GPU, TINY
 from tested import tested
 
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rewards.run_folder import write_json
-from xmlgrpo_trainer.run_dir import commit, now
+from xmlgrpo_run.folder import write_json
+from xmlgrpo_trainer.run.folder import commit, now
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("base", "screen", "arms", "test")

@@ -74,8 +74,8 @@ def _scaled(scale: Scale, asked: argparse.Namespace) -> Scale:
 def _head(asked: argparse.Namespace, scale: Scale) -> dict[str, Any]:
     import stages  # noqa: PLC0415 - as in main
 
-    from xmlgrpo_trainer.model import choose_placement  # noqa: PLC0415
-    from xmlgrpo_trainer.run_dir import commit, hardware, now  # noqa: PLC0415
+    from xmlgrpo_trainer.model.load import choose_placement  # noqa: PLC0415
+    from xmlgrpo_trainer.run.folder import commit, hardware, now  # noqa: PLC0415
 
     device = choose_placement(stages.grpo_config(scale).model).device
     return {

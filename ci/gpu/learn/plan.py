@@ -14,8 +14,8 @@ from scale import Scale
 from warm_start import DONE
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.metrics_log import read_log
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
 
 HERE = Path(__file__).resolve().parent
 CONVERTED = "config.json"

@@ -22,12 +22,12 @@ from told import Report, told
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import SYSTEM
-from xmlgrpo_rewards.run_folder import RunFolder, write_json, write_text
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_trainer.config import RunConfig, load_config
-from xmlgrpo_trainer.grpo_defaults import completion_limit
-from xmlgrpo_trainer.metrics_log import read_log
-from xmlgrpo_trainer.model import choose_placement
+from xmlgrpo_run.folder import RunFolder, write_json, write_text
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.defaults import completion_limit
+from xmlgrpo_trainer.config.run_config import RunConfig, load_config
+from xmlgrpo_trainer.model.load import choose_placement
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.targets import target

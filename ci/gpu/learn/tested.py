@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_evaluator.compare import compare_results
-from xmlgrpo_evaluator.result import read_result
+from xmlgrpo_evaluator.results.compare import compare_results
+from xmlgrpo_evaluator.results.result import read_result
 
 
 def tested(folder: Path, base: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_rewards.run_folder import write_json
-from xmlgrpo_trainer.holdout import HoldoutResult
+from xmlgrpo_run.folder import write_json
+from xmlgrpo_trainer.problems.exam import HoldoutResult
 
 SHARES = {
     "lenient_accuracy": "lenient_correct",

@@ -5,13 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
-from xmlgrpo_evaluator.answered import EngineUse, engine_caution
-from xmlgrpo_evaluator.engine_log import EngineLog
-from xmlgrpo_evaluator.journal import Journal
-from xmlgrpo_evaluator.replies import CountedReply
-from xmlgrpo_evaluator.subject import read_result_of
+from xmlgrpo_evaluator.harness.engine_log import EngineLog
+from xmlgrpo_evaluator.harness.journal import Journal
+from xmlgrpo_evaluator.harness.replies import CountedReply
+from xmlgrpo_evaluator.results.identity import read_result_of
+from xmlgrpo_evaluator.setup.engines import EngineUse, engine_caution
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import write_json
+from xmlgrpo_run.folder import write_json
 
 GRAPH = EngineUse("graph", "a Gemma 3 on the CPU", 64)
 GENERATE = EngineUse("generate", "asked for", 16)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_evaluator.batching import check_batching
+from xmlgrpo_evaluator.harness.batching import check_batching
 
 GREEDY, SAMPLED = {"do_sample": False}, {"do_sample": True}
 

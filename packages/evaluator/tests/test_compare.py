@@ -7,8 +7,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from xmlgrpo_evaluator.compare import compare_results, show, table_rows, verdict
-from xmlgrpo_evaluator.result import items_of, metrics_of, read_result, summarize
+from xmlgrpo_evaluator.results.compare import compare_results, show, table_rows, verdict
+from xmlgrpo_evaluator.results.result import items_of, metrics_of, read_result, summarize
 from xmlgrpo_rewards.errors import UserError
 
 

@@ -1,10 +1,10 @@
 import pytest
 
-from xmlgrpo_evaluator.decoding import DecodingContext
-from xmlgrpo_evaluator.engine import engine_for
-from xmlgrpo_evaluator.gguf_model import GgufModel, open_gguf
-from xmlgrpo_evaluator.scoring import score
-from xmlgrpo_evaluator.sequences import Prompt, Sampling, shared_prefix
+from xmlgrpo_gguf.decoding import DecodingContext
+from xmlgrpo_gguf.engine import engine_for
+from xmlgrpo_gguf.model import GgufModel, open_gguf
+from xmlgrpo_gguf.requests import Prompt, Sampling, shared_prefix
+from xmlgrpo_gguf.scoring import score
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 

@@ -4,10 +4,10 @@ from hashlib import sha256
 
 import pytest
 
-from xmlgrpo_evaluator.graded_data import digest_of, graded_data
-from xmlgrpo_evaluator.models import any_model
-from xmlgrpo_evaluator.settings import Settings
-from xmlgrpo_evaluator.tasks import find_tasks
+from xmlgrpo_evaluator.setup.items import digest_of, graded_data
+from xmlgrpo_evaluator.setup.models import any_model
+from xmlgrpo_evaluator.setup.settings import Settings
+from xmlgrpo_evaluator.setup.tasks import find_tasks
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.tasks.gsm8k import TASK
 

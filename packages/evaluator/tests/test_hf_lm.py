@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
@@ -40,7 +40,7 @@ class Heard:
 
 
 def opened_lm(tiny, *, adapted=False, **options):
-    from xmlgrpo_evaluator.hf_lm import CountedHF
+    from xmlgrpo_evaluator.harness.hf import CountedHF
 
     uses = []
     settings = {"batch_size": 5, "device": "cpu", "dtype": "float32", "slots": 5}

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
 
-from xmlgrpo_evaluator.hf_requests import (
+from xmlgrpo_evaluator.harness.hf_options import (
     EngineRequest,
     NotServed,
     check_options,

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from xmlgrpo_evaluator.journal import Journal, request_digest
-from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.harness.journal import Journal, request_digest
+from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_rewards.errors import UserError
 
 SUBJECT = {"model": {"source": "a"}, "limit": 3}

@@ -12,16 +12,16 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from xmlgrpo_evaluator import ladder as ladder_module
 from xmlgrpo_evaluator.cli import _main
-from xmlgrpo_evaluator.ladder import climb
-from xmlgrpo_evaluator.ladder_view import cells, show
-from xmlgrpo_evaluator.models import run_model
-from xmlgrpo_evaluator.settings import Settings
-from xmlgrpo_evaluator.subject import subject_of
-from xmlgrpo_rewards.content import content_digest, model_files
+from xmlgrpo_evaluator.results import ladder as ladder_module
+from xmlgrpo_evaluator.results.identity import subject_of
+from xmlgrpo_evaluator.results.ladder import climb
+from xmlgrpo_evaluator.results.ladder_view import cells, show
+from xmlgrpo_evaluator.setup.models import run_model
+from xmlgrpo_evaluator.setup.settings import Settings
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, write_json
+from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.model_digest import content_digest, model_files
 
 from .conftest import manifest
 from .test_compare import result
@@ -227,7 +227,7 @@ def test_a_tolerance_that_is_no_share_is_refused(evaluated, tolerance):
 
 
 def test_the_report_shows_the_ladder(evaluated):
-    from xmlgrpo_evaluator.report import render
+    from xmlgrpo_evaluator.results.report import render
 
     climbed(evaluated)
     assert "sums-q4_k_m" in render(evaluated)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from xmlgrpo_evaluator.result import read_result
+from xmlgrpo_evaluator.results.result import read_result
 
 from .conftest import command
 from .tiny_model import export_gguf, rows, teach, worked

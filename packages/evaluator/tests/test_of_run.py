@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xmlgrpo_evaluator.models import any_model
-from xmlgrpo_evaluator.of_run import own_items, own_task, result_place, settings_of
-from xmlgrpo_evaluator.settings import Settings
-from xmlgrpo_evaluator.tasks import find_tasks
+from xmlgrpo_evaluator.setup.models import any_model
+from xmlgrpo_evaluator.setup.of_run import own_items, own_task, result_place, settings_of
+from xmlgrpo_evaluator.setup.settings import Settings
+from xmlgrpo_evaluator.setup.tasks import find_tasks
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, write_json
+from xmlgrpo_run.folder import RunFolder, write_json
 
 from .conftest import SETTINGS, command, manifest
 

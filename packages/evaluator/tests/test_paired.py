@@ -4,7 +4,7 @@ from statistics import stdev
 
 import pytest
 
-from xmlgrpo_evaluator.paired import Paired, mcnemar_exact, mean_difference, pair
+from xmlgrpo_evaluator.results.paired import Paired, mcnemar_exact, mean_difference, pair
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from lm_eval.api.instance import Instance
 
-from xmlgrpo_evaluator.prompts import check_prompts, check_room
+from xmlgrpo_evaluator.setup.prompts import check_prompts, check_room
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_evaluator.compare import compare_results
-from xmlgrpo_evaluator.report import read_metrics, render, write_report
+from xmlgrpo_evaluator.results.compare import compare_results
+from xmlgrpo_evaluator.results.report import read_metrics, render, write_report
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, write_json
+from xmlgrpo_run.folder import RunFolder, write_json
 
 from .conftest import manifest
 from .test_compare import result

@@ -4,9 +4,9 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from xmlgrpo_evaluator.journal import Journal
-from xmlgrpo_evaluator.replies import CountedReply
-from xmlgrpo_evaluator.resumable import ResumableLM
+from xmlgrpo_evaluator.harness.journal import Journal
+from xmlgrpo_evaluator.harness.replies import CountedReply
+from xmlgrpo_evaluator.harness.resumable import ResumableLM
 
 GREEDY = {"until": ["x"], "do_sample": False, "max_gen_toks": 3}
 SAMPLED = {"until": ["x"], "do_sample": True, "max_gen_toks": 3}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_evaluator.result import read_result
+from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from xmlgrpo_exporter.prepare import Prepared, Wanted, prepare
+from xmlgrpo_exporter.hub.prepare import Prepared, Wanted, prepare
 
 from .run_folders import write_json
 

@@ -84,8 +84,8 @@ def exported(tiny_run, tmp_path_factory):
 @pytest.fixture(scope="session")
 def bench(exported):
     """The merged model and its replies."""
-    from xmlgrpo_exporter.bench import prepare_bench
-    from xmlgrpo_exporter.questions import QuestionSet
+    from xmlgrpo_exporter.check.exam import prepare_bench
+    from xmlgrpo_exporter.check.questions import QuestionSet
 
     questions = tuple(question for question, _ in tiny_runs.problems(4))
     asked = QuestionSet("the fixture's problems", questions)
@@ -106,7 +106,7 @@ def hub(monkeypatch, tmp_path):
     from huggingface_hub import constants
     from huggingface_hub.utils import _http, disable_progress_bars, enable_progress_bars
 
-    from xmlgrpo_exporter import hub_calls
+    from xmlgrpo_exporter.hub import calls as hub_calls
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

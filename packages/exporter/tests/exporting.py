@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from xmlgrpo_exporter import converter
-from xmlgrpo_exporter.bench import Bench
-from xmlgrpo_exporter.check import check_file
+from xmlgrpo_exporter.check.check import check_file
+from xmlgrpo_exporter.check.exam import Bench
 from xmlgrpo_exporter.cli import build_parser
-from xmlgrpo_exporter.quant_types import GivenLimits
-from xmlgrpo_exporter.staging import stage
+from xmlgrpo_exporter.convert import converter
+from xmlgrpo_exporter.convert.quants import GivenLimits
+from xmlgrpo_exporter.convert.staging import stage
 
 QUIET = Console(quiet=True)
 FEW = ("--prompts", "4", "--new-tokens", "24")

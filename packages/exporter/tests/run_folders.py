@@ -5,10 +5,10 @@ import json
 import struct
 from pathlib import Path
 
-from xmlgrpo_exporter.base_model import BaseModel
-from xmlgrpo_exporter.contents import Contents
-from xmlgrpo_exporter.fingerprint import fingerprint
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_exporter.upload.base_model import BaseModel
+from xmlgrpo_exporter.upload.contents import Contents
+from xmlgrpo_run.fingerprint import fingerprint
+from xmlgrpo_run.folder import RunFolder
 
 BASE = {
     "name": "google/gemma-3-1b-it",

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.allow_list import sort_files
-from xmlgrpo_exporter.artefacts import choose, find_artefacts, parse_what
-from xmlgrpo_exporter.upload_plan import target_of
-from xmlgrpo_exporter.weights_format import check_weights
+from xmlgrpo_exporter.upload.allow_list import sort_files
+from xmlgrpo_exporter.upload.artefacts import choose, find_artefacts, parse_what
+from xmlgrpo_exporter.upload.files import target_of
+from xmlgrpo_exporter.upload.weights_format import check_weights
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_run.folder import RunFolder
 
 from . import run_folders
 

@@ -7,9 +7,9 @@ import shlex
 
 import pytest
 
-from xmlgrpo_exporter import number_format
-from xmlgrpo_exporter.card import QUESTION
-from xmlgrpo_exporter.figures import (
+from xmlgrpo_exporter.card import number_format
+from xmlgrpo_exporter.card.card import QUESTION
+from xmlgrpo_exporter.card.figures import (
     Figure,
     Missing,
     Name,
@@ -184,7 +184,7 @@ def test_loose_numbers_are_found_in_the_finished_text(prose, loose):
 
 def test_a_number_that_slips_through_stops_the_card(run, monkeypatch):
     """As if somebody wrote a result into the template."""
-    from xmlgrpo_exporter import card as card_module
+    from xmlgrpo_exporter.card import card as card_module
 
     monkeypatch.setattr(card_module, "GEMMA_TERMS", "https://x.example) 61.8% right")
     with pytest.raises(UnsourcedNumberError, match=r"61\.8"):

@@ -5,9 +5,9 @@ import tarfile
 
 import pytest
 
-from xmlgrpo_exporter import converter
-from xmlgrpo_rewards.content import file_sha256
+from xmlgrpo_exporter.convert import converter
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.model_digest import file_sha256
 
 from .exporting import QUIET
 

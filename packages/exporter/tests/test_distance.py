@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xmlgrpo_exporter.distance import Distance, compare_logits, identical
+from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
 
 
 def test_distance_of_two_coins():

@@ -5,14 +5,14 @@ import shutil
 
 import pytest
 
-from xmlgrpo_exporter.base_model import BaseModel
-from xmlgrpo_exporter.contents import Contents
-from xmlgrpo_exporter.evidence import evidence_problems
-from xmlgrpo_exporter.run_results import read_results
-from xmlgrpo_rewards.content import file_sha256
+from xmlgrpo_exporter.card.results import read_results
+from xmlgrpo_exporter.upload.base_model import BaseModel
+from xmlgrpo_exporter.upload.contents import Contents
+from xmlgrpo_exporter.upload.evidence import evidence_problems
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_rewards.weights_digest import SAMPLED_BYTES, weights_digest, weights_of
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.model_digest import file_sha256
+from xmlgrpo_run.weights_digest import SAMPLED_BYTES, weights_digest, weights_of
 
 from . import run_folders
 from .cards import write_evaluation

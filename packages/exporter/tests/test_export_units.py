@@ -5,11 +5,11 @@ import shutil
 import pytest
 from safetensors.numpy import save_file
 
-from xmlgrpo_exporter.disk import refuse_if_full, require_free
-from xmlgrpo_exporter.fingerprint import fingerprint
-from xmlgrpo_exporter.hold import hold
-from xmlgrpo_exporter.stored_weights import weights_of
+from xmlgrpo_exporter.merge.stored_weights import weights_of
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.disk import refuse_if_full, require_free
+from xmlgrpo_run.fingerprint import fingerprint
+from xmlgrpo_run.lock import hold
 
 
 def test_fingerprint_follows_weights_and_tokenizer_only(tmp_path):

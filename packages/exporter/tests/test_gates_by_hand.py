@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from xmlgrpo_exporter.bench import Bench
-from xmlgrpo_exporter.check import answers_gate, distance_gate, greedy_gate
-from xmlgrpo_exporter.distance import Distance
-from xmlgrpo_exporter.gguf_header import GgufHeader
-from xmlgrpo_exporter.quant_types import Limits
-from xmlgrpo_exporter.reference import Reference
-from xmlgrpo_exporter.vocabulary_gates import bos_gate, stop_gate, template_gate, tokens_gate
+from xmlgrpo_exporter.check.check import answers_gate, distance_gate, greedy_gate
+from xmlgrpo_exporter.check.distance import Distance
+from xmlgrpo_exporter.check.exam import Bench
+from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_exporter.check.vocabulary import bos_gate, stop_gate, template_gate, tokens_gate
+from xmlgrpo_exporter.convert.quants import Limits
+from xmlgrpo_gguf.header import GgufHeader
 
 LIMITS = Limits(mean_kl=0.01, top1=0.97, greedy_identical=0.5)
 PIECES = ["<unk>", "<bos>", "<eos>", "<end_of_turn>", "one", "two"]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.converter import find_converter
-from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
-from xmlgrpo_exporter.gguf_header import read_header
-from xmlgrpo_exporter.hold import hold
-from xmlgrpo_exporter.questions import AWKWARD
+from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
+from xmlgrpo_exporter.check.questions import AWKWARD
+from xmlgrpo_exporter.convert.converter import find_converter
+from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.lock import hold
 
 from .exporting import FEW, run_cli
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.gguf_header import read_header
-from xmlgrpo_exporter.imatrix import gguf_name, write_imatrix
+from xmlgrpo_exporter.convert.imatrix import gguf_name, write_imatrix
+from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
 
 from .exporting import FEW, QUIET, run_cli

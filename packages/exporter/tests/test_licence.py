@@ -2,8 +2,8 @@
 
 import pytest
 
-from xmlgrpo_exporter.base_model import BaseModel
-from xmlgrpo_exporter.licence import find_licence
+from xmlgrpo_exporter.upload.base_model import BaseModel
+from xmlgrpo_exporter.upload.licence import find_licence
 
 from .cards import metadata, no_card, prepared
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from xmlgrpo_exporter import merge, pristine_base
-from xmlgrpo_exporter.adapter import read_adapter
-from xmlgrpo_exporter.distance import Distance
-from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
+from xmlgrpo_exporter.check.distance import Distance
+from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
+from xmlgrpo_exporter.merge import base as pristine_base
+from xmlgrpo_exporter.merge import merge
+from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_rewards.errors import UserError
 
 from .exporting import run_cli

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter import check
-from xmlgrpo_exporter.gguf import quantize
-from xmlgrpo_exporter.gguf_header import read_header
-from xmlgrpo_exporter.quant_types import GivenLimits
+from xmlgrpo_exporter.check import check
+from xmlgrpo_exporter.convert.files import quantize
+from xmlgrpo_exporter.convert.quants import GivenLimits
+from xmlgrpo_gguf.header import read_header
 
 from .exporting import QUIET, failed_gates, to_f16
 

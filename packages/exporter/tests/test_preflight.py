@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from xmlgrpo_exporter.card.results import read_results
 from xmlgrpo_exporter.cli import build_parser
-from xmlgrpo_exporter.gates import gate_problems
-from xmlgrpo_exporter.preflight import check_names
-from xmlgrpo_exporter.run_results import read_results
-from xmlgrpo_exporter.upload_plan import PlannedFile
+from xmlgrpo_exporter.hub.preflight import check_names
+from xmlgrpo_exporter.upload.files import PlannedFile
+from xmlgrpo_exporter.upload.gates import gate_problems
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, find_run
+from xmlgrpo_run.folder import RunFolder, find_run
 
 from . import run_folders
 from .hub_server import Repo
@@ -68,7 +68,7 @@ def test_another_visibility_than_asked_for_stops_it(hub, run, private, options, 
 
 
 def test_a_full_disk_here_is_found_before_the_first_byte(hub, run, monkeypatch):
-    from xmlgrpo_exporter import preflight
+    from xmlgrpo_exporter.hub import preflight
 
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage)

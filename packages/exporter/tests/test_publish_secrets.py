@@ -2,9 +2,9 @@
 
 import pytest
 
-from xmlgrpo_exporter.published_text import without_paths
-from xmlgrpo_exporter.token_guard import SecretSearch, secrets_at_hand
-from xmlgrpo_exporter.upload_plan import plan_path
+from xmlgrpo_exporter.upload.files import plan_path
+from xmlgrpo_exporter.upload.secrets import SecretSearch, secrets_at_hand
+from xmlgrpo_exporter.upload.texts import without_paths
 from xmlgrpo_rewards.errors import UserError
 
 from . import run_folders

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from xmlgrpo_exporter.quant_types import (
+from xmlgrpo_exporter.convert.quants import (
     FILE_TYPES,
     GivenLimits,
     estimated_bytes,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_exporter.questions import BUILT_IN, load_questions
+from xmlgrpo_exporter.check.questions import BUILT_IN, load_questions
 from xmlgrpo_rewards.errors import UserError
 
 

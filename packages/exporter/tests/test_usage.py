@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.usage import llama_cpp_line, ollama_line, ollama_template
+from xmlgrpo_exporter.convert.modelfile import llama_cpp_line, ollama_line, ollama_template
 
 QUESTION = "Tom's book costs $3. What does he pay for 2?"
 

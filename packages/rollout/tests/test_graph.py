@@ -23,7 +23,7 @@ pytestmark = pytest.mark.gpu
 
 
 def both(model: Any, stops: Any = (EOS, END_OF_TURN)) -> tuple[Any, Any]:
-    from xmlgrpo_rollout.graph import GraphEngine
+    from xmlgrpo_rollout.gpu.engine import GraphEngine
 
     model.to("cuda")
     return GraphEngine(model, stops, PAD), GenerateEngine(model, stops, PAD)
@@ -76,7 +76,7 @@ def test_other_shapes_of_gemma_3(overrides):
 
 
 def test_many_rows_in_parts_are_the_same_as_at_once(monkeypatch):
-    from xmlgrpo_rollout import graph as module
+    from xmlgrpo_rollout.gpu import engine as module
 
     graph, generate = both(tiny_gemma(**SHAPE))
     prompts, greedy = prompts_of([3 + n % 9 for n in range(50)]), Sampling(20, temperature=0.0)

@@ -27,7 +27,7 @@ SHAPES = [
 
 
 def tiles(**changed: Any) -> Any:
-    from xmlgrpo_rollout.kernels.products import Tiles
+    from xmlgrpo_rollout.gpu.kernels.products import Tiles
 
     return replace(Tiles(64, 32, 64, warps=4, stages=3), **changed)
 
@@ -47,8 +47,8 @@ def nan(*shape: int, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize(("rows", "hidden", "width"), SHAPES)
 def test_gate_up_gelu_is_as_near_to_float64_as_cublas(rows, hidden, width, dtype):
-    from xmlgrpo_rollout.kernels.norms import gated_gelu
-    from xmlgrpo_rollout.kernels.products import gate_up_gelu
+    from xmlgrpo_rollout.gpu.kernels.norms import gated_gelu
+    from xmlgrpo_rollout.gpu.kernels.products import gate_up_gelu
 
     torch.manual_seed(rows)
     normed = torch.randn(rows, hidden, device=DEVICE).to(dtype)
@@ -66,8 +66,8 @@ def test_gate_up_gelu_is_as_near_to_float64_as_cublas(rows, hidden, width, dtype
 @pytest.mark.parametrize(("rows", "hidden", "width"), SHAPES)
 @pytest.mark.parametrize("splits", [1, 3, 12])
 def test_parts_add_up_to_the_product_and_the_norm_sums_them(rows, hidden, width, splits, dtype):
-    from xmlgrpo_rollout.kernels.norms import add_norm
-    from xmlgrpo_rollout.kernels.products import split_product
+    from xmlgrpo_rollout.gpu.kernels.norms import add_norm
+    from xmlgrpo_rollout.gpu.kernels.products import split_product
 
     torch.manual_seed(rows)
     values = torch.randn(rows, width, device=DEVICE).to(dtype)
@@ -100,7 +100,7 @@ def test_parts_add_up_to_the_product_and_the_norm_sums_them(rows, hidden, width,
     ],
 )
 def test_who_computes_a_product(dtype, shape, rows, is_ours, monkeypatch):
-    from xmlgrpo_rollout.kernels.products import tiles_for
+    from xmlgrpo_rollout.gpu.kernels.products import tiles_for
 
     asked = torch.zeros(shape, dtype=dtype, device=DEVICE)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
@@ -111,8 +111,8 @@ def test_who_computes_a_product(dtype, shape, rows, is_ours, monkeypatch):
 
 
 def test_a_decoder_with_our_products_stays_close_to_the_policy():
-    from xmlgrpo_rollout.graph import GraphEngine
-    from xmlgrpo_rollout.kernels import products
+    from xmlgrpo_rollout.gpu.engine import GraphEngine
+    from xmlgrpo_rollout.gpu.kernels import products
 
     shape = {"head_dim": 16, "query_pre_attn_scalar": 16, "hidden_size": 48}
     model = with_lora(tiny_gemma(**shape)).to(torch.bfloat16).to(DEVICE)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from xmlgrpo_trainer.config import RunConfig, check_config
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 
 # The real recipe, half as wide, with a warm start that is far too short: it writes the tags now and
 # then.

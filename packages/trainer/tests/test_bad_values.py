@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.config import RunConfig, load_config
-from xmlgrpo_trainer.global_batch import check_alone
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_trainer.config.batch import check_alone
+from xmlgrpo_trainer.config.run_config import RunConfig, load_config
+from xmlgrpo_trainer.config.value_rules import GRPO_RULES
 from xmlgrpo_trainer.plan.make import make_plan
 from xmlgrpo_trainer.prepare import Settings, check_settings
-from xmlgrpo_trainer.ranks import ALONE
-from xmlgrpo_trainer.value_rules import GRPO_RULES
+from xmlgrpo_trainer.ranks.processes import ALONE
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 

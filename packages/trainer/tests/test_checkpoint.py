@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from xmlgrpo_rewards.errors import interruption_code
-from xmlgrpo_trainer.checkpoint import StepStart, StopAndSave
-from xmlgrpo_trainer.ranks import Ranks
-from xmlgrpo_trainer.sealed import SEAL, Found, find_checkpoints, last_good, seal
-from xmlgrpo_trainer.stop_signals import StopSignals
+from xmlgrpo_trainer.ranks.processes import Ranks
+from xmlgrpo_trainer.run.checkpoint import StepStart, StopAndSave
+from xmlgrpo_trainer.run.sealed import SEAL, Found, find_checkpoints, last_good, seal
+from xmlgrpo_trainer.run.stop_signals import StopSignals
 
 
 def write_checkpoint(root: Path, step: int) -> Path:

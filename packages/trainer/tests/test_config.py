@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config import (
+from xmlgrpo_trainer.config.nearest import nearest
+from xmlgrpo_trainer.config.run_config import (
     RunConfig,
     check_config,
     config_sha256,
     load_config,
     to_yaml,
 )
-from xmlgrpo_trainer.nearest import nearest
-from xmlgrpo_trainer.yaml_text import parse_yaml
+from xmlgrpo_trainer.config.yaml_text import parse_yaml
 
 
 def write(folder: Path, text: str) -> Path:

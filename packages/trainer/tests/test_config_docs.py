@@ -6,8 +6,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from xmlgrpo_trainer.config import RunConfig, load_config
-from xmlgrpo_trainer.grpo_defaults import DEFAULTS
+from xmlgrpo_trainer.config.defaults import DEFAULTS
+from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.gpus import find_gpu
 from xmlgrpo_trainer.plan.make import make_plan
 

@@ -8,8 +8,8 @@ import pytest
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_trainer.config import DataConfig, HoldoutConfig
-from xmlgrpo_trainer.data import Problems, drop_long, load_problems
+from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems
 
 TASK = get_task("gsm8k")
 HOLDOUT = HoldoutConfig(report_rows=3, validation_rows=2)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config import check_config
-from xmlgrpo_trainer.disk import check_room, foreseen_weights
+from xmlgrpo_trainer.config.run_config import check_config
+from xmlgrpo_trainer.run.disk import check_room, foreseen_weights
 
 
 def test_a_run_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:

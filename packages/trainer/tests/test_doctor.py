@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_trainer.doctor import command as doctor_command
 from xmlgrpo_trainer.doctor import machine
 from xmlgrpo_trainer.doctor.finding import Finding
 from xmlgrpo_trainer.doctor.run import check_run
-from xmlgrpo_trainer.lost_batches import DISCARDED
-from xmlgrpo_trainer.metrics_log import MetricsLog
+from xmlgrpo_trainer.grpo.lost_batches import DISCARDED
 
 STEPS = 60
 AtStep = Callable[[int], Any]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.failures import failures_in_words
-from xmlgrpo_trainer.update import steps_between_generations
+from xmlgrpo_trainer.grpo.trainer import steps_between_generations
+from xmlgrpo_trainer.run.failures import failures_in_words
 
 # a file may not grow beyond 64 KiB: what a full disk is to the library that writes
 SAVE_WITHOUT_SPACE = """
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.failures import failures_in_words
+from xmlgrpo_trainer.run.failures import failures_in_words
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
 try:
@@ -47,7 +47,7 @@ import resource, signal, sys
 from pathlib import Path
 from rich.console import Console
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config import load_config
+from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.prepare import base_model
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))

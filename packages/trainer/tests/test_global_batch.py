@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer import global_batch
-from xmlgrpo_trainer.config import check_config
-from xmlgrpo_trainer.global_batch import check_alone, shared, whole
+from xmlgrpo_trainer.config import batch as global_batch
+from xmlgrpo_trainer.config.batch import check_alone, shared, whole
+from xmlgrpo_trainer.config.run_config import check_config
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from transformers import (
     Gemma3TextConfig,
 )
 
-from xmlgrpo_trainer.gpu.align import align_left, near, places
-from xmlgrpo_trainer.gpu.window import NAME, has_kernel
+from xmlgrpo_trainer.grpo.gpu.align import align_left, near, places
+from xmlgrpo_trainer.grpo.gpu.window import NAME, has_kernel
 
 WINDOW = 8
 
@@ -173,8 +173,8 @@ def test_the_whole_path_through_the_windows_kernel(
         calls.append(told["window_size"])
         return with_a_mask(*arguments, **told)
 
-    monkeypatch.setattr("xmlgrpo_trainer.gpu.window.varlen_attn", counted)
-    monkeypatch.setattr("xmlgrpo_trainer.gpu.align.has_kernel", lambda *_told: True)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.gpu.window.varlen_attn", counted)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.gpu.align.has_kernel", lambda *_told: True)
     model = small().train()
     align_left(model)
     if checkpointing:
@@ -195,8 +195,8 @@ def test_under_autocast_the_windows_kernel_gets_half_precision(
         given.extend(one.dtype for one in arguments)
         return with_a_mask(*arguments, **told)
 
-    monkeypatch.setattr("xmlgrpo_trainer.gpu.window.varlen_attn", noted)
-    monkeypatch.setattr("xmlgrpo_trainer.gpu.align.has_kernel", lambda *_told: True)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.gpu.window.varlen_attn", noted)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.gpu.align.has_kernel", lambda *_told: True)
     ids, mask = batch([(3, 15, 4)])
     model = small()
     align_left(model)
@@ -206,7 +206,7 @@ def test_under_autocast_the_windows_kernel_gets_half_precision(
 
 
 def test_an_attention_chosen_afterwards_gets_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmlgrpo_trainer.gpu.align.has_kernel", lambda *_told: True)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.gpu.align.has_kernel", lambda *_told: True)
     ids, mask = batch([(3, 15, 4), (0, 22, 0)])
     expected = hidden_and_gradients(small(), ids, mask)
     model = small()

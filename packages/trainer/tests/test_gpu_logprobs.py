@@ -23,7 +23,7 @@ def reference(hidden, head, labels, factor):
 @pytest.mark.parametrize("vocabulary", [77, 4096, 9001])
 @pytest.mark.parametrize("with_entropy", [False, True], ids=["logprobs", "with-entropy"])
 def test_values_and_gradients(dtype, tolerance, vocabulary, with_entropy, monkeypatch):
-    from xmlgrpo_trainer.gpu import logprobs as module
+    from xmlgrpo_trainer.grpo.gpu import logprobs as module
 
     torch.manual_seed(0)
     hidden = torch.randn(37, 64, device="cuda", dtype=dtype, requires_grad=True)
@@ -47,7 +47,7 @@ def test_values_and_gradients(dtype, tolerance, vocabulary, with_entropy, monkey
 
 
 def test_a_plain_sum_and_strided_labels():
-    from xmlgrpo_trainer.gpu.logprobs import TokenLogProbs
+    from xmlgrpo_trainer.grpo.gpu.logprobs import TokenLogProbs
 
     torch.manual_seed(0)
     hidden = torch.randn(19, 32, device="cuda", requires_grad=True)
@@ -64,7 +64,7 @@ def test_a_plain_sum_and_strided_labels():
 def test_trl_is_given_this_one_and_keeps_its_own_for_what_it_cannot_do():
     from trl.trainer import grpo_trainer
 
-    from xmlgrpo_trainer.gpu.logprobs import ForTrl, use_in_trl
+    from xmlgrpo_trainer.grpo.gpu.logprobs import ForTrl, use_in_trl
 
     use_in_trl()
     use_in_trl()  # twice is once

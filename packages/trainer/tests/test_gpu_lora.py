@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from xmlgrpo_trainer.gpu.lora import fuse_lora
+from xmlgrpo_trainer.grpo.gpu.lora import fuse_lora
 
 
 class Small(nn.Module):

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
-from xmlgrpo_trainer.gpu import scoring
-from xmlgrpo_trainer.gpu.scoring import rows_together, score_in_parts
+from xmlgrpo_trainer.grpo.gpu import scoring
+from xmlgrpo_trainer.grpo.gpu.scoring import rows_together, score_in_parts
 
 ROWS, LENGTH, COMPLETION = 6, 10, 4
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_trainer.gpu.align import near
-from xmlgrpo_trainer.gpu.window import attend, has_kernel
+from xmlgrpo_trainer.grpo.gpu.align import near
+from xmlgrpo_trainer.grpo.gpu.window import attend, has_kernel
 
 GPU = pytest.mark.gpu
 SHAPES = [

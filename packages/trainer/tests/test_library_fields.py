@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.library_fields import (
+from xmlgrpo_trainer.config.library_fields import (
     RESERVED_GRPO,
     RESERVED_LORA,
     check_groups,

@@ -12,12 +12,13 @@ import torch
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rollout.engine import Completion
-from xmlgrpo_trainer.config import WatchConfig
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import MetricsLog, read_log
+from xmlgrpo_trainer.config.run_config import WatchConfig
 from xmlgrpo_trainer.doctor.policy import lost_batches
-from xmlgrpo_trainer.lost_batches import (
+from xmlgrpo_trainer.grpo.lost_batches import (
     DIFFERENCE,
     DISCARDED,
     IMPOSSIBLE_FIRST,
@@ -26,11 +27,10 @@ from xmlgrpo_trainer.lost_batches import (
     LostBatchGuard,
     why_lost,
 )
-from xmlgrpo_trainer.metrics_log import MetricsLog, read_log
-from xmlgrpo_trainer.mismatch import importance_ratio, lost_shares
-from xmlgrpo_trainer.scoring import ScoredBatch
+from xmlgrpo_trainer.grpo.mismatch import importance_ratio, lost_shares
+from xmlgrpo_trainer.grpo.rewards import ScoredBatch
+from xmlgrpo_trainer.screen.watch import Watch
 from xmlgrpo_trainer.train import train
-from xmlgrpo_trainer.watch import Watch
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LOST = [22, 35, 67, 88, 112, 118, 151, 175, 198]  # found by looking at the replies

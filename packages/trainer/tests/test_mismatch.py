@@ -11,11 +11,11 @@ import torch
 from accelerate import Accelerator
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_rollout.static import StaticEngine
-from xmlgrpo_trainer.lost_batches import DIFFERENCE, DISCARDED, IMPOSSIBLE_FIRST, RATIO
-from xmlgrpo_trainer.mismatch import (
+from xmlgrpo_trainer.grpo.lost_batches import DIFFERENCE, DISCARDED, IMPOSSIBLE_FIRST, RATIO
+from xmlgrpo_trainer.grpo.mismatch import (
     LateRatios,
     correct_mismatch,
     importance_ratio,
@@ -114,16 +114,16 @@ def trained(
 
     from xmlgrpo_rewards.task import Example, get_task
     from xmlgrpo_rewards.total import WeightedReward
-    from xmlgrpo_trainer.config import check_config
-    from xmlgrpo_trainer.model import choose_placement, load_policy
-    from xmlgrpo_trainer.prompts import stop_ids
-    from xmlgrpo_trainer.scoring import ScoredBatch, trl_rewards
-    from xmlgrpo_trainer.update import (
+    from xmlgrpo_trainer.config.run_config import check_config
+    from xmlgrpo_trainer.grpo.rewards import ScoredBatch, trl_rewards
+    from xmlgrpo_trainer.grpo.trainer import (
         build_arguments,
         build_trainer,
         rollout_function,
         training_rows,
     )
+    from xmlgrpo_trainer.model.load import choose_placement, load_policy
+    from xmlgrpo_trainer.problems.prompts import stop_ids
 
     def length(completions: Sequence[Any], **_: Any) -> list[float]:
         return [float(len(said[0]["content"])) for said in completions]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from xmlgrpo_trainer.config import ModelConfig
-from xmlgrpo_trainer.model import choose_placement
+from xmlgrpo_trainer.config.run_config import ModelConfig
+from xmlgrpo_trainer.model.load import choose_placement
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config import ModelConfig, RunConfig, check_config
+from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig, check_config
 from xmlgrpo_trainer.plan import command as plan_command
 from xmlgrpo_trainer.plan.advice import changed
 from xmlgrpo_trainer.plan.gpus import TABLE, find_gpu, has_driver

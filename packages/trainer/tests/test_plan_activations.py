@@ -11,9 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from xmlgrpo_trainer.gpu.align import align_left
-from xmlgrpo_trainer.gpu.lora import fuse_lora
-from xmlgrpo_trainer.model import TARGETS
+from xmlgrpo_trainer.grpo.gpu.align import align_left
+from xmlgrpo_trainer.grpo.gpu.lora import fuse_lora
+from xmlgrpo_trainer.model.load import TARGETS
 from xmlgrpo_trainer.plan.activations import layer_bytes, mask_bytes, masked_layers
 from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.memory import estimate

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer import prepare as prepare_module
-from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.model import Placement
+from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.model.load import Placement
 from xmlgrpo_trainer.prepare import check_settings, prepare
-from xmlgrpo_trainer.ranks import ALONE, Ranks
+from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 from xmlgrpo_trainer.train import train
 
 QuickConfig = Callable[..., RunConfig]

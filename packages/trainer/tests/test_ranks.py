@@ -13,8 +13,8 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_trainer import ranks as ranks_module
-from xmlgrpo_trainer.ranks import (
+from xmlgrpo_trainer.ranks import processes as ranks_module
+from xmlgrpo_trainer.ranks.processes import (
     ALONE,
     EndedElsewhere,
     Ranks,
@@ -23,7 +23,7 @@ from xmlgrpo_trainer.ranks import (
     ranks_here,
     see_one_gpu,
 )
-from xmlgrpo_trainer.shared_engine import SharedEngine
+from xmlgrpo_trainer.ranks.shared_engine import SharedEngine
 
 GREEDY = Sampling(max_new_tokens=4, temperature=0.0)
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -164,7 +164,7 @@ MEETING = """
 import sys
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import BadRow
-from xmlgrpo_trainer.ranks import EndedElsewhere, joined
+from xmlgrpo_trainer.ranks.processes import EndedElsewhere, joined
 
 
 def bad_row():

@@ -11,9 +11,9 @@ from typing import Any, Literal, Optional, Union
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer import recorded_fields
-from xmlgrpo_trainer.library_fields import check_grpo, check_lora
-from xmlgrpo_trainer.recorded_fields import (
+from xmlgrpo_trainer.config import recorded_fields
+from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
+from xmlgrpo_trainer.config.recorded_fields import (
     FILE,
     SOURCES,
     file_text,
@@ -56,7 +56,7 @@ def test_a_type_is_written_in_terms_of_what_yaml_holds(hint: Any, text: str) -> 
 
 def test_the_file_is_what_the_installed_libraries_say() -> None:
     assert FILE.read_text(encoding="utf-8") == file_text(), (
-        "run python -m xmlgrpo_trainer.recorded_fields"
+        "run python -m xmlgrpo_trainer.config.recorded_fields"
     )
 
 
@@ -111,7 +111,7 @@ def test_both_refuse(check: Any, name: str, values: dict[str, Any]) -> None:
 def test_reading_the_record_imports_no_library() -> None:
     code = (
         "import sys\n"
-        "from xmlgrpo_trainer.library_fields import check_grpo, check_lora\n"
+        "from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora\n"
         "check_grpo({'max_steps': 3})\n"
         "check_lora({'r': 3})\n"
         "print([m for m in ('torch', 'transformers', 'trl', 'peft') if m in sys.modules])"

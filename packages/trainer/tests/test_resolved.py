@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from peft import LoraConfig
 
-from xmlgrpo_trainer.config import RunConfig, check_config
-from xmlgrpo_trainer.library_fields import check_grpo, check_lora
-from xmlgrpo_trainer.model import Placement
-from xmlgrpo_trainer.resolved import RESOLVED, hold_resolved
-from xmlgrpo_trainer.update import build_arguments
+from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
+from xmlgrpo_trainer.config.resolved import RESOLVED, hold_resolved
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
+from xmlgrpo_trainer.grpo.trainer import build_arguments
+from xmlgrpo_trainer.model.load import Placement
 
 PLACEMENT = Placement(backend="plain", device="cpu", dtype="float32", reason="a test")
 

@@ -9,9 +9,9 @@ from typing import IO
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, run_root
-from xmlgrpo_trainer.config import RunConfig, check_config
-from xmlgrpo_trainer.run_dir import hold_identity, open_run, versions, write_config
+from xmlgrpo_run.folder import RunFolder, run_root
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
+from xmlgrpo_trainer.run.folder import hold_identity, open_run, versions, write_config
 
 
 def other(**grpo: object) -> RunConfig:
@@ -107,8 +107,8 @@ def test_what_changed_under_a_run_is_named(tmp_path: Path) -> None:
 def test_two_trainers_at_once_are_refused(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from xmlgrpo_trainer.config import RunConfig\n"
-        "from xmlgrpo_trainer.run_dir import open_run\n"
+        "from xmlgrpo_trainer.config.run_config import RunConfig\n"
+        "from xmlgrpo_trainer.run.folder import open_run\n"
         "with open_run(Path(sys.argv[1]), RunConfig()): pass\n"
     )
     with open_run(tmp_path / "run", RunConfig()):

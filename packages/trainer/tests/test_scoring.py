@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.total import WeightedReward
-from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
+from xmlgrpo_trainer.grpo.rewards import RewardError, ScoredBatch, trl_rewards
 
 PROMPTS = [[{"role": "user", "content": "1+1?"}]] * 2
 COMPLETIONS = [[{"role": "assistant", "content": text}] for text in ("2", "three")]

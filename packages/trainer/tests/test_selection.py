@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import Words
-from xmlgrpo_trainer.config import HoldoutConfig
-from xmlgrpo_trainer.holdout import HoldoutResult, Item
-from xmlgrpo_trainer.metrics_log import read_log
-from xmlgrpo_trainer.selection import KeepBest, best_folder, load_best, read_best, stopped_early
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.run_config import HoldoutConfig
+from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
+from xmlgrpo_trainer.problems.keep_best import (
+    KeepBest,
+    best_folder,
+    load_best,
+    read_best,
+    stopped_early,
+)
 
 
 def items(right: int) -> tuple[Item, ...]:

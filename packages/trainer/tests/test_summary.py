@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.holdout import HoldoutResult, Item
-from xmlgrpo_trainer.summary import DEMO_DID_NOT, DEMO_SHOWED, TINY_ON_REAL, show_end, verdict
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
+from xmlgrpo_trainer.screen.last_lines import (
+    DEMO_DID_NOT,
+    DEMO_SHOWED,
+    TINY_ON_REAL,
+    show_end,
+    verdict,
+)
 
 
 def share(hits: int) -> dict[str, int]:

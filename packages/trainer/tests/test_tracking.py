@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.config import WatchConfig
-from xmlgrpo_trainer.tracking import prepare_wandb, run_id
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.run.wandb import prepare_wandb, run_id
 
 SET = ("MODE", "DIR", "PROJECT", "RUN_ID", "RESUME", "CONSOLE", "DISABLE_GIT")
 

@@ -17,9 +17,9 @@ import yaml
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.metrics_log import read_log
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.train import train
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,7 @@ def test_the_adapter_answers_on_its_base_as_it_did_in_training(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from xmlgrpo_rewards.task import get_task
-    from xmlgrpo_trainer.prompts import encode_prompts, stop_ids
+    from xmlgrpo_trainer.problems.prompts import encode_prompts, stop_ids
 
     base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, finished / "adapter").eval()

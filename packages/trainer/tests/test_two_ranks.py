@@ -17,9 +17,9 @@ import yaml
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.metrics_log import read_log
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.train import train
 
 pytestmark = pytest.mark.slow

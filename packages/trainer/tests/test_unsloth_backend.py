@@ -12,17 +12,17 @@ import trl
 from torch import nn
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer import unsloth_backend
-from xmlgrpo_trainer.config import check_config
-from xmlgrpo_trainer.model import choose_placement
-from xmlgrpo_trainer.prepare import reply_limit
-from xmlgrpo_trainer.unsloth_backend import (
+from xmlgrpo_trainer.config.run_config import check_config
+from xmlgrpo_trainer.model import unsloth as unsloth_backend
+from xmlgrpo_trainer.model.load import choose_placement
+from xmlgrpo_trainer.model.unsloth import (
     SETTINGS,
     import_unsloth,
     load,
     restore_after_generate,
     trl_arguments,
 )
+from xmlgrpo_trainer.prepare import reply_limit
 
 
 class GRPOConfig(trl.GRPOConfig):

@@ -13,12 +13,12 @@ from trl.generation.vllm_generation import VLLMGeneration
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_trainer.config import check_config
-from xmlgrpo_trainer.gpu.lora import fuse_lora
-from xmlgrpo_trainer.model import Placement
+from xmlgrpo_trainer.config.run_config import check_config
+from xmlgrpo_trainer.grpo.gpu.lora import fuse_lora
+from xmlgrpo_trainer.grpo.vllm import adapters_are_plain, merged_weights, serve_vllm
+from xmlgrpo_trainer.model.load import Placement
+from xmlgrpo_trainer.model.unsloth import check_shared_vllm
 from xmlgrpo_trainer.prepare import vllm_share
-from xmlgrpo_trainer.unsloth_backend import check_shared_vllm
-from xmlgrpo_trainer.vllm_rollout import adapters_are_plain, merged_weights, serve_vllm
 
 BOTH = [1, 106]
 
@@ -128,7 +128,7 @@ def test_an_engine_that_computes_with_the_policys_own_tensors_is_sent_no_merged_
     ("said", "meant"), [(-1, 0), (0, 0), (None, 0), (40, 40)], ids=["vllm", "trl", "none", "some"]
 )
 def test_every_word_for_all_tokens_is_understood(said: int | None, meant: int) -> None:
-    from xmlgrpo_trainer.update import rollout_sampling
+    from xmlgrpo_trainer.grpo.trainer import rollout_sampling
 
     arguments: Any = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=said, min_p=None)
     found = rollout_sampling(arguments, 12)
@@ -136,7 +136,7 @@ def test_every_word_for_all_tokens_is_understood(said: int | None, meant: int) -
 
 
 def test_another_number_below_zero_is_refused() -> None:
-    from xmlgrpo_trainer.update import rollout_sampling
+    from xmlgrpo_trainer.grpo.trainer import rollout_sampling
 
     arguments: Any = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=-7, min_p=None)
     with pytest.raises(UserError, match="top_k: expected 0"):
@@ -153,7 +153,7 @@ def test_another_number_below_zero_is_refused() -> None:
 def test_vllm_reserves_room_for_what_can_come(
     grpo: dict[str, Any], longest: int, tmp_path: Path
 ) -> None:
-    from xmlgrpo_trainer.update import build_arguments
+    from xmlgrpo_trainer.grpo.trainer import build_arguments
 
     config = check_config({"rollout": "vllm", "grpo": grpo}, "here")
     placement = Placement("plain", "cpu", "float32", "a test")
@@ -171,7 +171,7 @@ def test_vllm_reserves_room_for_what_can_come(
     ],
 )
 def test_no_vllm_beside_the_policy(raw: dict[str, Any], tmp_path: Path) -> None:
-    from xmlgrpo_trainer.update import build_arguments
+    from xmlgrpo_trainer.grpo.trainer import build_arguments
 
     config = check_config(raw, "here")
     placement = Placement("plain", "cpu", "float32", "a test")

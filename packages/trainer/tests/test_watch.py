@@ -13,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import Words, get_task
-from xmlgrpo_trainer.config import WatchConfig
-from xmlgrpo_trainer.metrics_log import read_log
-from xmlgrpo_trainer.plots import draw_curves
-from xmlgrpo_trainer.scoring import ScoredBatch
-from xmlgrpo_trainer.watch import NotFiniteError, Watch, sampled_shares
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.grpo.rewards import ScoredBatch
+from xmlgrpo_trainer.screen.curves import draw_curves
+from xmlgrpo_trainer.screen.watch import NotFiniteError, Watch, sampled_shares
 
 GSM8K = get_task("gsm8k")
 BATCH = ScoredBatch(

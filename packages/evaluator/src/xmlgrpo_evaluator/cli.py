@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
-from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_rewards.version import add_version
 
 EPILOG = """\
@@ -109,7 +109,7 @@ def _harness(arguments: list[str]) -> int:
     """Run lm-eval's own command line with `llama-cpp` among its models."""
     from lm_eval._cli.harness import HarnessCLI
 
-    from xmlgrpo_evaluator import llama_cpp_lm  # noqa: F401  # registers the model
+    import xmlgrpo_evaluator.harness.gguf  # noqa: F401  # registers the model
 
     sys.argv = ["lm_eval", *arguments]  # lm-eval reads it from here
     cli = HarnessCLI()

@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_evaluator.models import Model, any_model, check_weights, run_model
-from xmlgrpo_evaluator.of_run import result_place, settings_of
-from xmlgrpo_evaluator.settings import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TASK, Settings
+from xmlgrpo_evaluator.setup.models import Model, any_model, check_weights, run_model
+from xmlgrpo_evaluator.setup.of_run import result_place, settings_of
+from xmlgrpo_evaluator.setup.settings import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TASK, Settings
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
-from xmlgrpo_rewards.run_folder import OUTPUTS, RunFolder, find_run, write_json
-from xmlgrpo_rollout.progress import Stage
-from xmlgrpo_rollout.say import say
+from xmlgrpo_run.folder import OUTPUTS, RunFolder, find_run, write_json
+from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.screen.say import say
 
 PIPE_COLUMNS = 140
 
@@ -50,13 +50,13 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
             f"{targets[0][0].source} is run by {targets[0][0].backend}"
         )
     if settings.engine == "graph":
-        from xmlgrpo_evaluator.hf_requests import check_options
+        from xmlgrpo_evaluator.harness.hf_options import check_options
 
         check_options(settings.harness.get("gen_kwargs", {}))
     _evaluate_all(targets, settings, console, quiet=options.quiet)
     if comparison and len(targets) == 2:
-        from xmlgrpo_evaluator.compare import compare_results, show
-        from xmlgrpo_evaluator.result import read_result
+        from xmlgrpo_evaluator.results.compare import compare_results, show
+        from xmlgrpo_evaluator.results.result import read_result
 
         compared = compare_results(*(read_result(out) for _, out in targets))
         write_json(comparison, compared)
@@ -69,8 +69,8 @@ def run(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Compare two result files."""
-    from xmlgrpo_evaluator.compare import compare_results, show
-    from xmlgrpo_evaluator.result import read_result
+    from xmlgrpo_evaluator.results.compare import compare_results, show
+    from xmlgrpo_evaluator.results.result import read_result
 
     compared = compare_results(read_result(options.first), read_result(options.second))
     show(compared, _console(), examples=options.examples)
@@ -79,7 +79,7 @@ def compare(options: argparse.Namespace) -> int:
 
 def ladder(options: argparse.Namespace) -> int:
     """Put all models of a run into one table; exit code 1 when the gate is not passed."""
-    from xmlgrpo_evaluator.ladder import climb
+    from xmlgrpo_evaluator.results.ladder import climb
 
     folder = find_run(options.run)
     settings = for_run(_settings(options, ()), folder, options)
@@ -102,7 +102,7 @@ def _evaluate_all(
     check_weights(model for model, out in targets if not out.exists())
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is shown instead
     with Stage(console, "loading lm-eval"):
-        from xmlgrpo_evaluator.harness import quieten
+        from xmlgrpo_evaluator.harness.open import quieten
         from xmlgrpo_evaluator.run import evaluate
 
         quieten()

@@ -15,37 +15,37 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from xmlgrpo_evaluator.batching import check_batching
-from xmlgrpo_evaluator.engine_log import EngineLog
-from xmlgrpo_evaluator.graded_data import record
-from xmlgrpo_evaluator.harness import (
+from xmlgrpo_evaluator.harness.batching import check_batching
+from xmlgrpo_evaluator.harness.engine_log import EngineLog
+from xmlgrpo_evaluator.harness.journal import Journal
+from xmlgrpo_evaluator.harness.open import (
     bos_of,
     opened,
     training_tokenizer,
 )
-from xmlgrpo_evaluator.journal import Journal
-from xmlgrpo_evaluator.live import Live, Stages, final_line
-from xmlgrpo_evaluator.memory import PeakMemory
-from xmlgrpo_evaluator.models import Model
-from xmlgrpo_evaluator.prompts import PromptCheck, check_prompts, check_room
-from xmlgrpo_evaluator.replies import CountedReply
-from xmlgrpo_evaluator.result import (
+from xmlgrpo_evaluator.harness.replies import CountedReply
+from xmlgrpo_evaluator.harness.resumable import ResumableLM
+from xmlgrpo_evaluator.results.identity import plain, read_result_of, subject_of
+from xmlgrpo_evaluator.results.result import (
     RESULT_FORMAT,
     headline,
     items_of,
     metrics_of,
     read_result,
 )
-from xmlgrpo_evaluator.resumable import ResumableLM
-from xmlgrpo_evaluator.settings import Settings
-from xmlgrpo_evaluator.speed import Speed
-from xmlgrpo_evaluator.subject import plain, read_result_of, subject_of
-from xmlgrpo_evaluator.tasks import FoundTasks, find_tasks
+from xmlgrpo_evaluator.screen.live import Live, Stages, final_line
+from xmlgrpo_evaluator.screen.memory import PeakMemory
+from xmlgrpo_evaluator.screen.speed import Speed
+from xmlgrpo_evaluator.setup.items import record
+from xmlgrpo_evaluator.setup.models import Model
+from xmlgrpo_evaluator.setup.prompts import PromptCheck, check_prompts, check_room
+from xmlgrpo_evaluator.setup.settings import Settings
+from xmlgrpo_evaluator.setup.tasks import FoundTasks, find_tasks
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_rewards.run_folder import write_json
-from xmlgrpo_rollout.say import say
+from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.screen.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")
 

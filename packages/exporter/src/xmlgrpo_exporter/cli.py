@@ -10,8 +10,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
+from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_rewards.version import add_version
 
 SUBCOMMANDS = ("merge", "gguf", "check", "push")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.readable import has_packed_weights, why_not_read
-from xmlgrpo_rollout.static import StaticEngine
 from xmlgrpo_rollout.vllm import check_vllm
 
 EngineName = Literal["generate", "graph", "vllm"]
@@ -74,7 +74,7 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
     reason = "asked for" if name == "graph" else f"a Gemma 3 on the {'GPU' if on_gpu else 'CPU'}"
     if not on_gpu:
         return EngineChoice("graph", reason, StaticEngine(model, stops, pad), trains=True)
-    from xmlgrpo_rollout.graph import GraphEngine  # Triton is not there on every machine
+    from xmlgrpo_rollout.gpu.engine import GraphEngine  # Triton is not there on every machine
 
     engine = GraphEngine(model, stops, pad)
     return EngineChoice("graph", reason, engine, trains=True, rounds=engine.rounds)

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
+from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
-from xmlgrpo_rewards.run_folder import run_root
-from xmlgrpo_rewards.threads import let_threads_sleep
 from xmlgrpo_rewards.version import add_version
-from xmlgrpo_trainer.ranks import check_gpus, gpu_count, ranks_here, see_one_gpu
+from xmlgrpo_run.folder import run_root
+from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, ranks_here, see_one_gpu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,23 +42,23 @@ def run() -> int:
     """Parse the command line, train, and return the exit code."""
     arguments = parser().parse_intermixed_args()
     # heavy imports after parsing: --help answers at once
-    from xmlgrpo_trainer.config import load_config
+    from xmlgrpo_trainer.config.run_config import load_config
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     config = load_config(arguments.config, overrides)
-    from xmlgrpo_trainer.global_batch import check_alone
+    from xmlgrpo_trainer.config.batch import check_alone
 
     if ranks_here().count == 1:  # several say it once, when they have met
         check_alone(config, arguments.gpus)
     root = run_root(arguments.run or arguments.config.stem)
     let_threads_sleep()
-    from xmlgrpo_trainer.screen import make_console, quiet_libraries
+    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
     if arguments.gpus != 1:
-        from xmlgrpo_trainer.launch import launch
+        from xmlgrpo_trainer.ranks.launch import launch
 
         check_gpus(arguments.gpus, config.model.device)
         return launch(

@@ -6,18 +6,18 @@ from typing import Any
 
 from rich.console import Console
 
-from xmlgrpo_rewards.metric_names import words_of
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_rewards.run_folder import MANIFEST_FORMAT, write_json
-from xmlgrpo_rollout.progress import Stage
-from xmlgrpo_trainer import run_dir
-from xmlgrpo_trainer.config import TINY, config_sha256
-from xmlgrpo_trainer.holdout import Exam, HoldoutResult, save_result, take_shown
-from xmlgrpo_trainer.metrics_log import read_log
-from xmlgrpo_trainer.plots import draw_curves
+from xmlgrpo_run.folder import MANIFEST_FORMAT, write_json
+from xmlgrpo_run.metric_names import words_of
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_trainer.config.run_config import TINY, config_sha256
 from xmlgrpo_trainer.prepare import Prepared
-from xmlgrpo_trainer.selection import load_best, save_adapter
-from xmlgrpo_trainer.summary import show_end
+from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take_shown
+from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
+from xmlgrpo_trainer.run import folder as run_dir
+from xmlgrpo_trainer.screen.curves import draw_curves
+from xmlgrpo_trainer.screen.last_lines import show_end
 
 AFTER = "report-after.json"
 

@@ -11,24 +11,27 @@ from rich.console import Console
 from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.metric_names import words_of
 from xmlgrpo_rollout.choice import choose_engine
-from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_rollout.say import say
-from xmlgrpo_trainer import run_dir
-from xmlgrpo_trainer.checkpoint import (
-    SealCheckpoints,
-    StepStart,
-    StopAndSave,
-    is_last,
-    take_over,
-)
-from xmlgrpo_trainer.disk import check_room
-from xmlgrpo_trainer.failures import failures_in_words
+from xmlgrpo_run.metric_names import words_of
+from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.screen.say import say
+from xmlgrpo_trainer.config.defaults import completion_limit
+from xmlgrpo_trainer.config.resolved import hold_resolved
 from xmlgrpo_trainer.finish import finish
-from xmlgrpo_trainer.grpo_defaults import completion_limit
-from xmlgrpo_trainer.holdout import (
+from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
+from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
+from xmlgrpo_trainer.grpo.rewards import RewardError, ScoredBatch, trl_rewards
+from xmlgrpo_trainer.grpo.trainer import (
+    build_trainer,
+    rollout_function,
+    rollout_sampling,
+    steps_between_generations,
+    training_rows,
+)
+from xmlgrpo_trainer.grpo.vllm import serve_vllm
+from xmlgrpo_trainer.prepare import Prepared
+from xmlgrpo_trainer.problems.exam import (
     Exam,
     HoldoutResult,
     read_result,
@@ -36,27 +39,24 @@ from xmlgrpo_trainer.holdout import (
     save_result,
     take_shown,
 )
-from xmlgrpo_trainer.introduction import introduce
-from xmlgrpo_trainer.lost_batches import LostBatchesError
-from xmlgrpo_trainer.mismatch import correct_mismatch
-from xmlgrpo_trainer.prepare import Prepared
-from xmlgrpo_trainer.prompts import stop_ids
-from xmlgrpo_trainer.ranks import Ranks
-from xmlgrpo_trainer.resolved import hold_resolved
-from xmlgrpo_trainer.run_dir import hold_identity, write_config
-from xmlgrpo_trainer.scoring import RewardError, ScoredBatch, trl_rewards
-from xmlgrpo_trainer.sealed import find_checkpoints, last_good
-from xmlgrpo_trainer.selection import KeepBest, stopped_early
-from xmlgrpo_trainer.shared_engine import SharedEngine
-from xmlgrpo_trainer.update import (
-    build_trainer,
-    rollout_function,
-    rollout_sampling,
-    steps_between_generations,
-    training_rows,
+from xmlgrpo_trainer.problems.keep_best import KeepBest, stopped_early
+from xmlgrpo_trainer.problems.prompts import stop_ids
+from xmlgrpo_trainer.ranks.processes import Ranks
+from xmlgrpo_trainer.ranks.shared_engine import SharedEngine
+from xmlgrpo_trainer.run import folder as run_dir
+from xmlgrpo_trainer.run.checkpoint import (
+    SealCheckpoints,
+    StepStart,
+    StopAndSave,
+    is_last,
+    take_over,
 )
-from xmlgrpo_trainer.vllm_rollout import serve_vllm
-from xmlgrpo_trainer.watch import NotFiniteError, Watch
+from xmlgrpo_trainer.run.disk import check_room
+from xmlgrpo_trainer.run.failures import failures_in_words
+from xmlgrpo_trainer.run.folder import hold_identity, write_config
+from xmlgrpo_trainer.run.sealed import find_checkpoints, last_good
+from xmlgrpo_trainer.screen.introduction import introduce
+from xmlgrpo_trainer.screen.watch import NotFiniteError, Watch
 
 
 def fit(run: Prepared, console: Console) -> int:

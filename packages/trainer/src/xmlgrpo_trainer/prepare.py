@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from xmlgrpo_rewards.run_folder import RunFolder
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_rewards.total import WeightedReward, check_reward_names, load_rewards
-from xmlgrpo_rollout.loading import loading_model, reading_libraries
-from xmlgrpo_rollout.progress import Stage
 from xmlgrpo_rollout.vllm import check_vllm
-from xmlgrpo_trainer.config import TINY, RunConfig
-from xmlgrpo_trainer.data import Problems, drop_long, load_problems, problems_file
-from xmlgrpo_trainer.disk import check_room, foreseen_weights
-from xmlgrpo_trainer.grpo_defaults import completion_limit, reply_limit
-from xmlgrpo_trainer.library_fields import check_grpo, check_lora, tiny_settings
-from xmlgrpo_trainer.model import (
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.screen.loading import loading_model, reading_libraries
+from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_trainer.config.defaults import completion_limit, reply_limit
+from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora, tiny_settings
+from xmlgrpo_trainer.config.recorded_fields import library_class
+from xmlgrpo_trainer.config.run_config import TINY, RunConfig
+from xmlgrpo_trainer.model.load import (
     Placement,
     Policy,
     check_model_folder,
     choose_placement,
     load_policy,
 )
-from xmlgrpo_trainer.ranks import Ranks
-from xmlgrpo_trainer.recorded_fields import library_class
-from xmlgrpo_trainer.screen import LIBRARY_MODULES, warm_start_shown
-from xmlgrpo_trainer.tracking import prepare_wandb
-from xmlgrpo_trainer.unsloth_backend import check_shared_vllm, import_unsloth
+from xmlgrpo_trainer.model.unsloth import check_shared_vllm, import_unsloth
+from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, problems_file
+from xmlgrpo_trainer.ranks.processes import Ranks
+from xmlgrpo_trainer.run.disk import check_room, foreseen_weights
+from xmlgrpo_trainer.run.wandb import prepare_wandb
+from xmlgrpo_trainer.screen.console import LIBRARY_MODULES, warm_start_shown
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -148,8 +148,8 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
     check_lora(config.lora, library_class("LoraConfig"))
     if config.model.name == TINY:
         tiny_settings(config.model.tiny)
-    from xmlgrpo_trainer.rehearsal import rehearse
-    from xmlgrpo_trainer.update import build_arguments, rollout_sampling
+    from xmlgrpo_trainer.config.rehearsal import rehearse
+    from xmlgrpo_trainer.grpo.trainer import build_arguments, rollout_sampling
 
     arguments = build_arguments(
         config,
@@ -182,7 +182,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
     """
     if config.model.name != TINY:
         return config.model.name
-    from xmlgrpo_trainer.failures import failures_in_words
+    from xmlgrpo_trainer.run.failures import failures_in_words
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 
     def on_progress(step: int, steps: int, loss: float | None) -> None:

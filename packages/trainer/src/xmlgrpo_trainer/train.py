@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from xmlgrpo_rewards.errors import interruption_code, kept_on_interrupt
-from xmlgrpo_rewards.run_folder import RunFolder
-from xmlgrpo_trainer import run_dir
-from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.global_batch import check_alone
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_trainer.config.batch import check_alone
+from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.prepare import prepare
-from xmlgrpo_trainer.ranks import EndedElsewhere, Ranks, joined, ranks_here
-from xmlgrpo_trainer.sealed import last_good, step_of
+from xmlgrpo_trainer.ranks.processes import EndedElsewhere, Ranks, joined, ranks_here
+from xmlgrpo_trainer.run import folder as run_dir
+from xmlgrpo_trainer.run.sealed import last_good, step_of
 
 NOTHING_YET = "no step was trained yet, so nothing is lost; run the same command again to begin"
 PATIENCE_S = 1800  # how long a rank waits for another; trl's own default for `grpo.ddp_timeout`
@@ -55,7 +55,7 @@ def _train(config: RunConfig, root: Path, console: Console, ranks: Ranks) -> int
         run = ranks.on_first(lambda: held.enter_context(run_dir.open_run(root, config)))
         if run.state == "finished":
             if ranks.is_first:
-                from xmlgrpo_trainer.summary import show_end
+                from xmlgrpo_trainer.screen.last_lines import show_end
 
                 console.print(
                     f"{escape(str(root))} is finished; nothing to train.", highlight=False

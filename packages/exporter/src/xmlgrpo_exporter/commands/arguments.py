@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.hub_log import quiet_retries
-from xmlgrpo_rollout.loading import reading_libraries
+from xmlgrpo_run.screen.hub_log import quiet_retries
+from xmlgrpo_run.screen.loading import reading_libraries
 
 DEFAULT_PROMPTS = 16
 DEFAULT_NEW_TOKENS = 64

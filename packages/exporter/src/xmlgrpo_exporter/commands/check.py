@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.commands import arguments as shared
-from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
-from xmlgrpo_exporter.quant_types import GivenLimits
+from xmlgrpo_exporter.convert.quants import GivenLimits
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.prose import one_line
-from xmlgrpo_rewards.run_folder import RunFolder, find_run
-from xmlgrpo_rollout.say import say
+from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.screen.say import say
 
 if TYPE_CHECKING:
-    from xmlgrpo_exporter.bench import Bench
-    from xmlgrpo_exporter.check import FileCheck
+    from xmlgrpo_exporter.check.check import FileCheck
+    from xmlgrpo_exporter.check.exam import Bench
 
 DEFAULT_TIMEOUT_S = 1800
 LOCK = ".lock"
@@ -69,11 +69,11 @@ def add_gate_options(parser: argparse.ArgumentParser) -> None:
 @kept_on_interrupt("check.json is as it was; the same command checks from the start")
 def command(arguments: argparse.Namespace) -> int:
     """Check the files of the arguments."""
-    from xmlgrpo_exporter.check_record import write_check
-    from xmlgrpo_exporter.converter import require_runtime
-    from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
-    from xmlgrpo_exporter.hold import hold
-    from xmlgrpo_exporter.merge_record import require_compared
+    from xmlgrpo_exporter.check.record import write_check
+    from xmlgrpo_exporter.convert.converter import require_runtime
+    from xmlgrpo_exporter.merge.record import require_compared
+    from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
+    from xmlgrpo_run.lock import hold
 
     console = shared.console()
     run = find_run(arguments.run) if arguments.run else None
@@ -144,9 +144,9 @@ def bench_of(
     calibrate: bool = False,
 ) -> "Bench":
     """Load the model and let it answer; with `calibrate`, see that questions are left for that."""
-    from xmlgrpo_exporter.bench import prepare_bench, require_spare
-    from xmlgrpo_exporter.questions import load_questions
-    from xmlgrpo_exporter.reference import choose_device
+    from xmlgrpo_exporter.check.exam import prepare_bench, require_spare
+    from xmlgrpo_exporter.check.questions import load_questions
+    from xmlgrpo_exporter.check.reference import choose_device
 
     shared.load_libraries(console)
     questions = load_questions(arguments.data, run.root if run else None)
@@ -171,7 +171,7 @@ def check_source(
 
     A wrong conversion shows here at a distance that would pass for a small type's rounding.
     """
-    from xmlgrpo_exporter.check import check_file
+    from xmlgrpo_exporter.check.check import check_file
 
     few = replace(bench, replies=bench.replies[:SOURCE_REPLIES])
     return check_file(file, few, console, given=GivenLimits(), timeout_s=arguments.timeout_s)
@@ -185,7 +185,7 @@ def check_one(
     name: str | None = None,
 ) -> "FileCheck":
     """Put one file through the gates, with the limits of the arguments."""
-    from xmlgrpo_exporter.check import check_file
+    from xmlgrpo_exporter.check.check import check_file
 
     limits = GivenLimits(arguments.max_kl, arguments.min_top1, arguments.min_identical)
     timeout_s = arguments.timeout_s

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.commands import check as check_command
 from xmlgrpo_exporter.commands import merge as merge_command
-from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
-from xmlgrpo_exporter.quant_types import FILE_TYPES, parse_quants, require_imatrix_for
+from xmlgrpo_exporter.convert.quants import FILE_TYPES, parse_quants, require_imatrix_for
 from xmlgrpo_rewards.errors import kept_on_interrupt
-from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_text
-from xmlgrpo_rollout.say import say
+from xmlgrpo_run.folder import RunFolder, find_run, write_text
+from xmlgrpo_run.screen.say import say
 
 if TYPE_CHECKING:
-    from xmlgrpo_exporter.bench import Bench
-    from xmlgrpo_exporter.gguf import ExportPlan
+    from xmlgrpo_exporter.check.exam import Bench
+    from xmlgrpo_exporter.convert.files import ExportPlan
 
 TEXT_ONLY = (
     "this model reads images too; the GGUF holds its language model only. The image projector "
@@ -81,8 +81,8 @@ def add_parser(subparsers: Any) -> None:
 @kept_on_interrupt(f"what is finished is kept; {GO_ON}")
 def command(arguments: argparse.Namespace) -> int:
     """Export what the arguments name."""
-    from xmlgrpo_exporter.converter import find_converter, require_runtime
-    from xmlgrpo_exporter.hold import hold
+    from xmlgrpo_exporter.convert.converter import find_converter, require_runtime
+    from xmlgrpo_run.lock import hold
 
     console = shared.console()
     quants = parse_quants(arguments.quants)
@@ -116,9 +116,9 @@ def _export(
     arguments: argparse.Namespace,
     console: Console,
 ) -> int:
-    from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
-    from xmlgrpo_exporter.gguf import file_path, plan_export
-    from xmlgrpo_exporter.staging import check_model_folder
+    from xmlgrpo_exporter.convert.files import file_path, plan_export
+    from xmlgrpo_exporter.convert.staging import check_model_folder
+    from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
 
     model = source.model
     config = check_model_folder(model)
@@ -155,9 +155,9 @@ def _export(
 def _make(
     plan: "ExportPlan", bench: "Bench", tree: Path, arguments: argparse.Namespace, console: Console
 ) -> int:
-    from xmlgrpo_exporter.check_record import write_check
-    from xmlgrpo_exporter.gguf import file_maker
-    from xmlgrpo_exporter.usage import llama_cpp_line, modelfile, ollama_line, system_of
+    from xmlgrpo_exporter.check.record import write_check
+    from xmlgrpo_exporter.convert.files import file_maker
+    from xmlgrpo_exporter.convert.modelfile import llama_cpp_line, modelfile, ollama_line, system_of
 
     system = system_of(bench.chats[0]) if bench.chats else ""
     tokenizer, stops = bench.reference.tokenizer, bench.reference.stop_ids
@@ -208,7 +208,7 @@ def _keep(made: Path, final: Path, text: str, *, passed: bool) -> Path:
 def _imatrix(
     plan: "ExportPlan", bench: "Bench", arguments: argparse.Namespace, console: Console
 ) -> Path | None:
-    from xmlgrpo_exporter.imatrix import write_imatrix
+    from xmlgrpo_exporter.convert.imatrix import write_imatrix
 
     if not plan.quantized:
         return None

@@ -7,13 +7,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.commands import arguments as shared
-from xmlgrpo_exporter.gate import EXIT_GATE_FAILED
 from xmlgrpo_rewards.errors import kept_on_interrupt
-from xmlgrpo_rewards.run_folder import RunFolder, find_run
-from xmlgrpo_rollout.hub_log import quiet_retries
-from xmlgrpo_rollout.progress import Stage
-from xmlgrpo_rollout.say import say
+from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.screen.hub_log import quiet_retries
+from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.screen.say import say
 
 
 def add_parser(subparsers: Any) -> None:
@@ -55,7 +55,7 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
         UserError: the run is not finished, its base or adapter cannot be used, `out` holds
             something else, or another process is merging into it.
     """
-    from xmlgrpo_exporter.hold import hold
+    from xmlgrpo_run.lock import hold
 
     manifest = run.read_manifest()
     with (
@@ -72,14 +72,14 @@ def _merge_run(
     arguments: argparse.Namespace,
     console: Console,
 ) -> int:
-    from xmlgrpo_exporter import merge
-    from xmlgrpo_exporter.adapter import read_adapter
-    from xmlgrpo_exporter.conversations import conversations
-    from xmlgrpo_exporter.fingerprint import fingerprint, hash_ahead, model_files
-    from xmlgrpo_exporter.merge_record import up_to_date
-    from xmlgrpo_exporter.pristine_base import base_of, check_base, choose_dtype
-    from xmlgrpo_exporter.questions import load_questions
-    from xmlgrpo_exporter.reference import choose_device
+    from xmlgrpo_exporter.check.conversations import conversations
+    from xmlgrpo_exporter.check.questions import load_questions
+    from xmlgrpo_exporter.check.reference import choose_device
+    from xmlgrpo_exporter.merge import merge
+    from xmlgrpo_exporter.merge.adapter import read_adapter
+    from xmlgrpo_exporter.merge.base import base_of, check_base, choose_dtype
+    from xmlgrpo_exporter.merge.record import up_to_date
+    from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
 
     adapter = read_adapter(run.adapter)
     base = base_of(manifest, arguments.base)

@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 
 from xmlgrpo_exporter.commands.arguments import console as make_console
 from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError, kept_on_interrupt
-from xmlgrpo_rewards.run_folder import RunFolder, find_run, write_json, write_text
-from xmlgrpo_rollout.hub_log import quiet_retries
-from xmlgrpo_rollout.progress import Stage
+from xmlgrpo_run.folder import RunFolder, find_run, write_json, write_text
+from xmlgrpo_run.screen.hub_log import quiet_retries
+from xmlgrpo_run.screen.progress import Stage
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from rich.console import Console
 
-    from xmlgrpo_exporter.preflight import Findings
-    from xmlgrpo_exporter.prepare import Prepared, Wanted
-    from xmlgrpo_exporter.publish import Receipt
+    from xmlgrpo_exporter.hub.preflight import Findings
+    from xmlgrpo_exporter.hub.prepare import Prepared, Wanted
+    from xmlgrpo_exporter.hub.publish import Receipt
 
 PUBLIC_HUB = "https://huggingface.co"
 WIDE_COLUMNS = 140  # of a screen that shows a whole SHA-256 beside a file's name
@@ -80,17 +80,17 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     """
     from huggingface_hub import get_token
 
-    from xmlgrpo_exporter.artefacts import parse_what
-    from xmlgrpo_exporter.base_model import check_base_id
-    from xmlgrpo_exporter.contents import Contents
-    from xmlgrpo_exporter.evidence import cautions, evidence_problems, measured_labels
-    from xmlgrpo_exporter.fingerprint import hash_ahead
-    from xmlgrpo_exporter.gates import gate_problems, published_labels
-    from xmlgrpo_exporter.preflight import check_names, leftovers, look, plan_problems
-    from xmlgrpo_exporter.prepare import Wanted, prepare
-    from xmlgrpo_exporter.publish import Destination, publish
-    from xmlgrpo_exporter.remote import card_lookup
-    from xmlgrpo_exporter.token_guard import secrets_at_hand
+    from xmlgrpo_exporter.hub.preflight import check_names, leftovers, look, plan_problems
+    from xmlgrpo_exporter.hub.prepare import Wanted, prepare
+    from xmlgrpo_exporter.hub.publish import Destination, publish
+    from xmlgrpo_exporter.hub.remote import card_lookup
+    from xmlgrpo_exporter.upload.artefacts import parse_what
+    from xmlgrpo_exporter.upload.base_model import check_base_id
+    from xmlgrpo_exporter.upload.contents import Contents
+    from xmlgrpo_exporter.upload.evidence import cautions, evidence_problems, measured_labels
+    from xmlgrpo_exporter.upload.gates import gate_problems, published_labels
+    from xmlgrpo_exporter.upload.secrets import secrets_at_hand
+    from xmlgrpo_run.fingerprint import hash_ahead
 
     repo, revision = arguments.repo, arguments.revision
     check_names(repo, revision)
@@ -188,7 +188,7 @@ def _show(
 
     A Hub that could not be asked is told, and refuses nothing: a dry run is for what lies here.
     """
-    from xmlgrpo_exporter.number_format import size
+    from xmlgrpo_exporter.card.number_format import size
 
     plan = prepared.plan
     console.rule("README.md")
@@ -215,7 +215,7 @@ def _say(console: "Console", words: str) -> None:
     """Print text that is not ours to mark up."""
     from rich.text import Text
 
-    from xmlgrpo_rollout.say import say
+    from xmlgrpo_run.screen.say import say
 
     say(console, Text(words))
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import read_json
-from xmlgrpo_rollout.folder import FolderModel, read_folder
+from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
+from xmlgrpo_rollout.cpu.stream import stream
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_rollout.stream import stream
+from xmlgrpo_run.folder import read_json
 from xmlgrpo_trainer.ask.characters import decoded, told_in_characters
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, Speaker, check_room
-from xmlgrpo_trainer.prompts import encode_prompts, ending_ids
+from xmlgrpo_trainer.problems.prompts import encode_prompts, ending_ids
 
 TOKENIZER = "GemmaTokenizer"
 

@@ -3,10 +3,10 @@
 import codecs
 from typing import Any
 
+from xmlgrpo_gguf.threads import decoding_threads
+from xmlgrpo_gguf.trial import Tried, try_file
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.threads import decoding_threads
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
-from xmlgrpo_trainer.ask.trial import Tried, try_file
 
 
 class GgufSpeaker:

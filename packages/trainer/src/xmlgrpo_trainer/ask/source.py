@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.run_folder import RunFolder, find_run, read_json
-from xmlgrpo_rollout.weights_file import tensor_shapes
-from xmlgrpo_trainer.config import load_config
-from xmlgrpo_trainer.grpo_defaults import DEFAULTS, completion_limit
+from xmlgrpo_run.folder import RunFolder, find_run, read_json
+from xmlgrpo_run.safetensors_header import tensor_shapes
+from xmlgrpo_trainer.config.defaults import DEFAULTS, completion_limit
+from xmlgrpo_trainer.config.run_config import load_config
 
 GGUF_MAGIC = b"GGUF"
 DEFAULT_TASK = "gsm8k"

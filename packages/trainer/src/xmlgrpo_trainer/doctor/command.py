@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rewards.run_folder import find_run
 from xmlgrpo_rewards.version import add_version
+from xmlgrpo_run.folder import find_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,8 +42,8 @@ def main() -> None:
 def run() -> int:
     """Parse the command line, check, print; 1 when something is bad."""
     arguments = parser().parse_args()
+    from xmlgrpo_run.metrics import read_log
     from xmlgrpo_trainer.doctor.run import check_run
-    from xmlgrpo_trainer.metrics_log import read_log
 
     sections: dict[str, Iterable[Finding]] = {}
     if arguments.run:
@@ -56,7 +56,7 @@ def run() -> int:
             )
         sections[f"run {folder.root}"] = check_run(read_log(folder.metrics))
     from xmlgrpo_trainer.doctor.machine import check_machine
-    from xmlgrpo_trainer.screen import make_console, quiet_libraries
+    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
     sections = {"machine": check_machine(Path.cwd()), **sections}
@@ -80,7 +80,7 @@ def show(title: str, findings: "Iterable[Finding]", console: "Console") -> "Iter
     """
     from rich.text import Text
 
-    from xmlgrpo_rollout.say import say
+    from xmlgrpo_run.screen.say import say
 
     say(console, Text(title, style="bold"))
     for finding in findings:

@@ -6,10 +6,10 @@ github.com/axolotl-ai-cloud/axolotl, commit 674650da.
 
 from statistics import median
 
+from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_trainer.doctor.finding import AXOLOTL, JUDGEMENT, Finding
 from xmlgrpo_trainer.doctor.means import ends_of, now_of
-from xmlgrpo_trainer.lost_batches import JUDGED, why_lost
-from xmlgrpo_trainer.metrics_log import MetricsLog
+from xmlgrpo_trainer.grpo.lost_batches import JUDGED, why_lost
 
 LEAST_ENTROPY = 0.01  # AXOLOTL, nats a token
 MOST_GRAD_NORM = 10.0  # AXOLOTL

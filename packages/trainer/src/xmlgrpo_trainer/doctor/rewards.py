@@ -6,9 +6,9 @@ github.com/axolotl-ai-cloud/axolotl, commit 674650da.
 
 from statistics import fmean
 
+from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_trainer.doctor.finding import AXOLOTL, JUDGEMENT, Finding
 from xmlgrpo_trainer.doctor.means import WINDOW, ends_of, now_of
-from xmlgrpo_trainer.metrics_log import MetricsLog
 
 PATIENCE_STEPS = 20  # a reward that is still 0 then is dead: AXOLOTL
 MOST_ZERO_STD = 0.8  # AXOLOTL

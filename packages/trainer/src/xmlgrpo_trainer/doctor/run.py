@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_trainer.doctor.finding import Finding
 from xmlgrpo_trainer.doctor.policy import entropy, grad_norm, kl, lost_batches
 from xmlgrpo_trainer.doctor.rewards import (
@@ -11,7 +12,6 @@ from xmlgrpo_trainer.doctor.rewards import (
     held_out,
     zero_std,
 )
-from xmlgrpo_trainer.metrics_log import MetricsLog
 
 LEAST_STEPS = 5  # fewer say nothing of means and trends
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from xmlgrpo_trainer.config import RunConfig, check_config
-from xmlgrpo_trainer.grpo_defaults import grpo_fields
+from xmlgrpo_trainer.config.defaults import grpo_fields
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.plan.gpus import TABLE, Gpu
 from xmlgrpo_trainer.plan.memory import Peak
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.version import add_version
-from xmlgrpo_trainer.ranks import gpu_count
+from xmlgrpo_trainer.ranks.processes import gpu_count
 
 EXIT_DOES_NOT_FIT = 1
 
@@ -37,7 +37,7 @@ def main() -> None:
 def run() -> int:
     """Parse the command line, plan, print; 1 when the run does not fit."""
     arguments = parser().parse_args()
-    from xmlgrpo_trainer.config import load_config
+    from xmlgrpo_trainer.config.run_config import load_config
     from xmlgrpo_trainer.plan.gpus import find_gpu, found_gpu
 
     config = load_config(arguments.config, arguments.overrides)
@@ -45,7 +45,7 @@ def run() -> int:
     named = find_gpu(arguments.gpu) if arguments.gpu else None
     from xmlgrpo_trainer.plan.make import make_plan
     from xmlgrpo_trainer.plan.view import as_json, print_plan
-    from xmlgrpo_trainer.screen import make_console, quiet_libraries
+    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
     if named and config.model.device == "cpu":

@@ -4,9 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from xmlgrpo_trainer.config import RunConfig
-from xmlgrpo_trainer.global_batch import check_alone, shared
-from xmlgrpo_trainer.grpo_defaults import grpo_fields
+from xmlgrpo_trainer.config.batch import check_alone, shared
+from xmlgrpo_trainer.config.defaults import grpo_fields
+from xmlgrpo_trainer.config.recorded_fields import library_schema
+from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
 from xmlgrpo_trainer.plan.gpus import Gpu, machine_gib
 from xmlgrpo_trainer.plan.load import Load
@@ -14,7 +15,6 @@ from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
 from xmlgrpo_trainer.plan.sizing import Schedule, load_on_gpu, schedule
-from xmlgrpo_trainer.recorded_fields import library_schema
 
 FAR_BELOW = 0.9  # of the peak: from there on the bound on prompts is worth a word
 

@@ -38,10 +38,11 @@ TRAINED_LOGIT_BYTES = 8
 SCORED_LOGIT_BYTES = 8
 # Sampling: float32 logits, their probabilities, one copy; (rows, V).
 SAMPLED_LOGIT_BYTES = 12
-# The graph engine (xmlgrpo_rollout.graph) rounds its cache up to so many tokens, gives it at most
-# this share of what is free, and reads so many prompt tokens at once.
+# The graph engine (xmlgrpo_rollout.gpu.engine) rounds its cache up to so many tokens, gives it at
+# most this share of what is free, and reads so many prompt tokens at once.
 SLOTS_MULTIPLE, ENGINE_ROWS, ENGINE_SHARE, PREFILL_TOKENS = 128, 1024, 0.4, 16_384
-# Logits that `xmlgrpo_trainer.gpu.logprobs` holds: a part, and the one before it until it is freed.
+# Logits that `xmlgrpo_trainer.grpo.gpu.logprobs` holds: a part, and the one before it until
+# it is freed.
 PART_BYTES = 2**30
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config import TINY, ModelConfig
+from xmlgrpo_trainer.config.run_config import TINY, ModelConfig
 
 # SigLIP's vision encoder as Gemma 3 carries it (4B and up), without the projection into the text
 # model, and the part of it that stands in linear layers.

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xmlgrpo_rollout.say import say
+from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.plan.make import Plan
 
 MEASURED_ON_GPU = (

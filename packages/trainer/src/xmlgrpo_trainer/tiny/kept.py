@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xmlgrpo_rewards.errors import interruption
-from xmlgrpo_trainer.stop_signals import StopSignals
+from xmlgrpo_trainer.run.stop_signals import StopSignals
 
 KEEP_EVERY = 100  # steps that a killed process loses at most
 

@@ -1,0 +1,1 @@
+"""What an evaluation leaves: results, comparisons, the ladder, the report."""

@@ -1,0 +1,188 @@
+"""What is evaluated: a model of a run, or any model by path or Hub id."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.model_digest import content_digest, model_files
+from xmlgrpo_run.safetensors_header import tensor_shapes
+from xmlgrpo_run.weights_digest import weights_digest, weights_of
+
+Backend = Literal["hf", "vllm", "llama-cpp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model to evaluate.
+
+    Attributes:
+        label: what it is called in tables and file names.
+        backend: which lm-eval model runs it.
+        source: folder, file or Hub id of the weights.
+        adapter: folder or Hub id of a LoRA adapter on top; None without one.
+        tokenizer: where its tokenizer is, when not with the weights.
+        revision: commit of `source` on the Hub.
+        options: further arguments of the lm-eval model.
+    """
+
+    label: str
+    backend: Backend
+    source: str
+    adapter: str | None = None
+    tokenizer: str | None = None
+    revision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def files(self) -> list[Path]:
+        """The files that hold its weights; none for a Hub id."""
+        return [
+            path
+            for place in (self.source, self.adapter)
+            if place
+            for path in weights_of(Path(place))
+        ]
+
+    def size_bytes(self) -> int | None:
+        """Size of the weights on disk; None for a Hub id."""
+        files = self.files()
+        return sum(path.stat().st_size for path in files) if files else None
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this model from another one under the same name; JSON values."""
+        return {
+            "source": self.source,
+            "adapter": self.adapter,
+            "revision": self.revision,
+            "weights": weights_digest(self.files()),
+            "content": content_digest(self._content_files()),
+        }
+
+    def _content_files(self) -> list[Path]:
+        """The files that what it says depends on."""
+        return model_files(
+            Path(self.source),
+            adapter=Path(self.adapter) if self.adapter else None,
+            tokenizer=Path(self.tokenizer or self.source),
+        )
+
+
+def run_model(folder: RunFolder, what: str) -> Model:
+    """One of a run's models.
+
+    Args:
+        folder: the run.
+        what: `base`, `tuned` (base and adapter), `merged`, or a file name under `gguf/`, with or
+            without its `.gguf`.
+
+    Raises:
+        UserError: training has not finished, or that model has not been made.
+    """
+    base = folder.read_manifest()["base"]
+    tokenizer = str(folder.adapter)
+    if what in ("base", "tuned"):
+        options: dict[str, Any] = {"dtype": base.get("dtype") or "auto"}
+        if base.get("quantized_4bit"):
+            options |= {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
+        adapter = None
+        if what == "tuned":
+            _require(folder.adapter / "adapter_config.json", "make train")
+            adapter = str(folder.adapter)
+        return Model(
+            what,
+            "hf",
+            _beside(folder, base["name"]),
+            adapter=adapter,
+            tokenizer=tokenizer,
+            revision=base.get("revision"),
+            options=options,
+        )
+    if what == "merged":
+        _require(folder.merged / "config.json", "make gguf (or xmlgrpo-export merge)")
+        return Model(what, "hf", str(folder.merged), options={"dtype": "auto"})
+    path = folder.gguf / (what if what.endswith(".gguf") else f"{what}.gguf")
+    _require(path, "make gguf")
+    return Model(path.stem, "llama-cpp", str(path), tokenizer=tokenizer)
+
+
+def run_ladder(folder: RunFolder) -> list[Model]:
+    """All models of a run that exist, from the base to the smallest file."""
+    models = [run_model(folder, "base"), run_model(folder, "tuned")]
+    if (folder.merged / "config.json").is_file():
+        models.append(run_model(folder, "merged"))
+    files = sorted(folder.gguf.glob("*.gguf"), key=lambda path: -path.stat().st_size)
+    return models + [run_model(folder, path.name) for path in files]
+
+
+def check_weights(models: Iterable[Model]) -> None:
+    """Look at the header of every safetensors file: a broken one costs no loading, no evaluation.
+
+    Raises:
+        UserError: a file is empty, cut short, or no safetensors file.
+    """
+    for model in models:
+        for path in model.files():
+            if path.suffix == ".safetensors":
+                tensor_shapes(path)
+
+
+def any_model(
+    source: str, *, adapter: str | None, tokenizer: str | None, backend: str | None
+) -> Model:
+    """A model by path or Hub id: a transformers folder, a .gguf file, or either on the Hub.
+
+    A GGUF on the Hub is named by repository and file: `org/name/file.gguf`.
+
+    Raises:
+        UserError: a folder without weights, or an adapter on a GGUF.
+    """
+    path = Path(source)
+    if source.endswith(".gguf"):
+        if adapter:
+            raise UserError(
+                f"an adapter cannot be put on a GGUF ({source}); merge it first: make gguf"
+            )
+        file = path if path.is_file() else _download_gguf(source)
+        return Model(file.stem, "llama-cpp", str(file), tokenizer=tokenizer)
+    if path.is_dir() and not (path / "config.json").is_file():
+        files = sorted(file.name for file in path.glob("*.gguf"))
+        hint = f"name one of {', '.join(files)}" if files else "is it the right folder?"
+        raise UserError(f"{path} is a folder without config.json, so not a model; {hint}")
+    if not path.is_dir() and source.count("/") != 1:
+        raise UserError(
+            f"no model at {source!r}: expected a folder, a .gguf file or a Hub id (org/name)"
+        )
+    if backend not in (None, "hf", "vllm"):
+        raise UserError(f"backend: expected 'hf' or 'vllm', got {backend!r}")
+    chosen: Backend = "vllm" if backend == "vllm" else "hf"
+    label = path.resolve().name if path.is_dir() else source.replace("/", "--")
+    options = {"dtype": "auto"}
+    return Model(label, chosen, source, adapter=adapter, tokenizer=tokenizer, options=options)
+
+
+def _beside(folder: RunFolder, name: str) -> str:
+    """The base model's place; a run that was moved as a whole still finds a base inside it."""
+    inside = folder.root / Path(name).name
+    return str(inside) if not Path(name).exists() and inside.is_dir() else name
+
+
+def _require(path: Path, remedy: str) -> None:
+    if not path.is_file():
+        raise UserError(f"no {path}; make it with: {remedy}")
+
+
+def _download_gguf(source: str) -> Path:
+    parts = source.split("/")
+    if len(parts) < 3 or Path(source).parent.is_dir():
+        raise UserError(
+            f"no file {source}; a GGUF on the Hub is named org/name/file.gguf, a local one by path"
+        )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download("/".join(parts[:2]), "/".join(parts[2:])))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(f"no file {source}, and the Hub does not give it: {error}") from error

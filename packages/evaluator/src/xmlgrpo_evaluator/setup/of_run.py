@@ -1,0 +1,103 @@
+"""What a run decides about its evaluation: the task, the items, the limit of a reply."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xmlgrpo_evaluator.setup.items import variable_of
+from xmlgrpo_evaluator.setup.settings import OWN_FORM, Settings
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_run.folder import RunFolder
+
+
+def own_task(folder: RunFolder) -> str:
+    """lm-eval's name of the task that the run was trained on.
+
+    Raises:
+        UserError: training has not finished, or the task is not installed here.
+    """
+    return f"{get_task(folder.read_manifest()['task']).name}{OWN_FORM}"
+
+
+def settings_of(folder: RunFolder, given: Settings, *, task: bool, reply_limit: bool) -> Settings:
+    """The settings with what the run decides in place of what nobody named.
+
+    Args:
+        folder: the run.
+        given: what the command line says.
+        task: whether it names the task.
+        reply_limit: whether it names the limit of a reply.
+
+    Raises:
+        UserError: the run's own items are missing.
+    """
+    own, settings = own_task(folder), given
+    if not task:
+        settings = replace(settings, tasks=(own,))
+    if settings.data is None and settings.tasks == (own,):
+        settings = replace(settings, data=own_items(folder))
+    limit = own_reply_limit(folder)
+    if limit and not reply_limit:
+        settings = replace(settings, max_new_tokens=limit)
+    return settings
+
+
+def result_place(folder: RunFolder, label: str, settings: Settings) -> Path:
+    """The file that holds a result of the run: `eval/tuned.json` with default settings."""
+    return folder.eval / f"{label}{settings.suffix(own_task(folder))}.json"
+
+
+def own_items(folder: RunFolder) -> Path | None:
+    """The items that a run is asked; None where the environment or the Hub has them.
+
+    A run on generated problems is asked its held-out ones.  A run on local rows is asked the
+    `test.jsonl` beside them; without one, what the environment names; else its held-out ones too.
+
+    Raises:
+        UserError: the held-out ones are wanted, and missing.
+    """
+    manifest = folder.read_manifest()
+    source = manifest["data"]["source"]
+    if source == "hub":
+        return None
+    if source == "json":
+        test = _beside_training_rows(folder)
+        if test.is_file():
+            return test
+        if os.environ.get(variable_of(manifest["task"])):
+            return None
+    items = folder.holdout / "items.jsonl"
+    if not items.is_file():
+        what = "generated problems" if source == "generated" else "local rows without a test.jsonl"
+        raise UserError(
+            f"{folder.root} was trained on {what}, and its held-out problems ({items}) are "
+            "missing; name rows to ask with --data FILE.jsonl"
+        )
+    return items
+
+
+def own_reply_limit(folder: RunFolder) -> int | None:
+    """The limit of a reply in the run's own held-out results; None when it names none.
+
+    The same limit here makes the numbers of both the same kind.
+    """
+    config = _config(folder)
+    limit = (config.get("holdout") or {}).get("max_new_tokens") or (config.get("grpo") or {}).get(
+        "max_completion_length"
+    )
+    return int(limit) if limit else None
+
+
+def _beside_training_rows(folder: RunFolder) -> Path:
+    path = Path((_config(folder).get("data") or {}).get("path") or "").expanduser()
+    return (path if path.is_dir() else path.parent) / "test.jsonl"
+
+
+def _config(folder: RunFolder) -> dict[str, Any]:
+    if not folder.config.is_file():
+        return {}
+    return yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}

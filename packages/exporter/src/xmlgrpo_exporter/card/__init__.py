@@ -1,0 +1,1 @@
+"""The model card: every number names its file."""

@@ -1,0 +1,96 @@
+"""The importance matrix: which inputs of a layer matter, so that their weights round less.
+
+llama.cpp's quantizer weighs the error of column i of a matrix by the mean of x_i squared over real
+inputs x (llama.cpp tools/imatrix).  Those means are taken here from the merged model itself, while
+it reads the prompts and its own replies to them: what it will be used for.
+
+The names of Gemma, Llama, Mistral and Qwen are known; a layer of another name is quantized without.
+The prompts should not be those of the check, or the check would flatter the file.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.screen.progress import Stage
+
+LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)$")
+GGUF_NAMES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+}
+
+
+def gguf_name(module: str) -> str | None:
+    """The tensor of a linear layer in a GGUF; None for anything else, the vision tower included.
+
+    `model.layers.0.mlp.up_proj` is `blk.0.ffn_up.weight` there.
+    """
+    found = LAYER.search(module)
+    if not found or "vision" in module or found[2] not in GGUF_NAMES:
+        return None
+    return f"blk.{found[1]}.{GGUF_NAMES[found[2]]}.weight"
+
+
+def write_imatrix(
+    reference: Reference, prompts: list[list[int]], new_tokens: int, out: Path, console: Console
+) -> int:
+    """Measure an importance matrix and write it as an .npz, one float32 row a tensor.
+
+    Args:
+        reference: the merged model.
+        prompts: token ids, other ones than the check's.
+        new_tokens: longest reply that is read too.
+        out: the file to write.
+        console: shows how far it is.
+
+    Returns:
+        How many tokens were read.
+
+    Raises:
+        UserError: no layer of the model has a known name.
+    """
+    import numpy as np
+    import torch
+
+    sums: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+
+    def watch(name: str) -> Any:
+        def add(_module: Any, inputs: tuple[Any, ...]) -> None:
+            rows = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
+            sums[name] = sums.get(name, 0.0) + rows.square().sum(0)
+            counts[name] = counts.get(name, 0) + len(rows)
+
+        return add
+
+    with Stage(console, "replies to calibrate by", total=len(prompts), unit="replies") as stage:
+        replies = reference.greedy(prompts, new_tokens, stage.update)
+    hooks = [
+        module.register_forward_pre_hook(watch(name))
+        for path, module in reference.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and (name := gguf_name(path))
+    ]
+    if not hooks:
+        raise UserError("no layer of this model has a name known to --imatrix; leave it out")
+    shown = Stage(console, "importance matrix", total=len(prompts), unit="replies")
+    try:
+        with shown as stage:
+            for done, (prompt, reply) in enumerate(zip(prompts, replies, strict=True), 1):
+                reference.logits(prompt, reply)
+                stage.update(done)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    rows = {name: (total / counts[name]).float().cpu().numpy() for name, total in sums.items()}
+    np.savez(out, allow_pickle=False, **rows)
+    return max(counts.values())

@@ -1,0 +1,1 @@
+"""The adapter into its 16-bit base."""

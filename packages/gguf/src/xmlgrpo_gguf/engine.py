@@ -1,0 +1,189 @@
+"""Many replies at once through llama.cpp: continuous batching over the low-level API.
+
+One step decodes the next token of every running sequence.  A slot that becomes free takes the next
+request at once.  What all prompts share (chat prelude and system prompt) is decoded a single time,
+into the shared sequence, and copied to the others.
+
+On a CPU the table of outputs is most of the work (60 % of a step of gemma-3-270m), and it is
+cheaper the more rows are asked of it together.  So no logits are computed while a prompt is read:
+its last token waits for the next step, beside the tokens of the others.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Part
+from xmlgrpo_gguf.model import GgufModel
+from xmlgrpo_gguf.requests import Finish, Prompt, Written, shared_prefix
+from xmlgrpo_gguf.samplers import make_sampler
+from xmlgrpo_rewards.errors import UserError
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request in a slot.  `last` is the token to decode next, `position` its place."""
+
+    index: int
+    prompt: Prompt
+    stop_tokens: frozenset[int]
+    sampler: Any
+    last: int
+    position: int
+    count: int = 0
+    text: bytearray = field(default_factory=bytearray)
+
+
+class Engine:
+    """Writes replies to prompts, as many at a time as the context has slots."""
+
+    def __init__(self, decoding: DecodingContext) -> None:
+        self._decoding, self._model = decoding, decoding.model
+        self._running: dict[int, _Running] = {}
+
+    def write(
+        self, prompts: Sequence[Prompt], on_done: Callable[[int, Written], None] | None = None
+    ) -> list[Written]:
+        """Write a reply to every prompt.
+
+        Args:
+            prompts: the requests, started in this order.
+            on_done: called with the index of a request as soon as its reply is finished.
+
+        Returns:
+            The replies, in the order of `prompts`.
+
+        Raises:
+            UserError: the model computes values that are no numbers.
+        """
+        done: dict[int, Written] = {}
+        shared = self._feed_shared([p.tokens for p in prompts])
+        waiting = list(range(len(prompts)))[::-1]
+        free = set(range(1, self._decoding.slots + 1))
+        try:
+            while waiting or self._running:
+                fresh = sorted(free)[: len(waiting)]
+                free.difference_update(fresh)
+                for slot in fresh:
+                    index = waiting.pop()
+                    self._running[slot] = self._start(index, prompts[index])
+                self._read(fresh, shared)
+                for slot, finish in self._step():
+                    request = self._release(slot)
+                    free.add(slot)
+                    count = request.count + (finish == "end")
+                    reply = Written(request.text.decode(errors="replace"), count, finish)
+                    done[request.index] = reply
+                    if on_done:
+                        on_done(request.index, reply)
+        finally:
+            for slot in tuple(self._running):
+                self._release(slot)
+        return [done[index] for index in range(len(prompts))]
+
+    def _feed_shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Decode what all prompts begin with a single time; returns its length in tokens."""
+        self._decoding.clear()
+        shared = shared_prefix(prompts)
+        if shared:
+            self._decoding.feed([Part(SHARED, prompts[0][:shared])])
+        return shared
+
+    def _start(self, index: int, prompt: Prompt) -> _Running:
+        return _Running(
+            index,
+            prompt,
+            stop_tokens=self._stop_tokens(prompt.stops),
+            sampler=make_sampler(self._decoding.llama, prompt.sampling),
+            last=prompt.tokens[-1],
+            position=len(prompt.tokens) - 1,
+        )
+
+    def _read(self, slots: Sequence[int], shared: int) -> None:
+        """Decode the prompts in these slots, all but what is shared and their last tokens."""
+        if shared:
+            for slot in slots:
+                self._decoding.begin(slot)
+        tokens = {slot: self._running[slot].prompt.tokens for slot in slots}
+        self._decoding.feed([Part(slot, tokens[slot][shared:-1], shared) for slot in slots])
+
+    def _release(self, slot: int) -> _Running:
+        request = self._running.pop(slot)
+        self._decoding.forget(slot)
+        if request.sampler:
+            self._decoding.llama.llama_sampler_free(request.sampler)
+        return request
+
+    def _stop_tokens(self, stops: Sequence[bytes]) -> frozenset[int]:
+        """Stop strings that are one markup token: they write nothing, so text cannot show them."""
+        tokenized = [self._model.tokenize(stop.decode(), add_bos=False) for stop in stops]
+        return frozenset(t[0] for t in tokenized if len(t) == 1 and self._model.is_control(t[0]))
+
+    def _step(self) -> list[tuple[int, Finish]]:
+        """Decode one token of every running sequence; returns who finished."""
+        batch = self._decoding.batch
+        batch.clear()
+        slots = sorted(self._running)  # ascending: the order in which they are decoded together
+        for slot in slots:
+            request = self._running[slot]
+            batch.add(request.last, request.position, slot, wanted=True)
+        self._decoding.decode()
+        greedy = self._best(len(slots))
+        finished: list[tuple[int, Finish]] = []
+        for place, slot in enumerate(slots):
+            request = self._running[slot]
+            token = greedy[place]
+            if request.sampler:
+                token = self._decoding.llama.llama_sampler_sample(
+                    request.sampler, self._decoding.handle, place
+                )
+            finish = self._take(request, token)
+            if finish:
+                finished.append((slot, finish))
+        return finished
+
+    def _best(self, count: int) -> list[int]:
+        rows = self._decoding.rows(count)
+        tokens = rows.argmax(axis=1)
+        if not isfinite(float(rows[np.arange(count), tokens].sum())):
+            raise UserError(
+                f"{self._model.path} computes values that are no numbers; a model converted to "
+                "f16 may have overflowed: convert it to bf16 or f32"
+            )
+        return [int(token) for token in tokens]
+
+    def _take(self, request: _Running, token: int) -> Finish | None:
+        """Append a token to a reply; says why the reply is over, if it is."""
+        if self._model.ends_generation(token) or token in request.stop_tokens:
+            return "end"
+        request.last, request.position = token, request.position + 1
+        request.count += 1
+        piece = self._model.piece(token)
+        request.text += piece
+        for stop in request.prompt.stops:
+            # only where the new piece can have completed the stop string
+            found = request.text.find(stop, max(0, len(request.text) - len(piece) - len(stop)))
+            if found >= 0:
+                del request.text[found:]
+                return "stop"
+        return "length" if request.count >= request.prompt.max_new else None
+
+
+@contextmanager
+def engine_for(
+    model: GgufModel, prompts: Sequence[Prompt], *, slots: int, threads: int
+) -> Iterator[Engine]:
+    """An engine just large enough for these prompts."""
+    shared = shared_prefix([p.tokens for p in prompts])
+    with DecodingContext(
+        model,
+        slots=max(1, min(slots, len(prompts))),
+        context=max((len(p.tokens) + p.max_new for p in prompts), default=1),
+        threads=threads,
+        keep_window=0 < model.sliding_window <= shared,
+    ) as decoding:
+        yield Engine(decoding)

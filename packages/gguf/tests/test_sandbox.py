@@ -1,0 +1,92 @@
+"""A child process ends within its limits, tells how far it is, and sees no tokens and no GPU."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from xmlgrpo_gguf.child import teller
+from xmlgrpo_gguf.sandbox import run_child
+
+
+@pytest.mark.parametrize(
+    ("script", "why", "said"),
+    [
+        pytest.param("print('fine')", "", "fine", id="fine"),
+        pytest.param("import sys; sys.exit('no')", "ended with exit code 1", "no", id="fails"),
+        pytest.param("import os; os.abort()", "was killed by signal 6", "", id="aborts"),
+        pytest.param(
+            "b = bytearray(1 << 40)", "ended with exit code 1", "MemoryError", id="greedy"
+        ),
+        pytest.param("while True: pass", "took longer than 2 s", "", id="never-ends"),
+    ],
+)
+def test_children_end_one_way_or_another(tmp_path, script, why, said):
+    ended = run_child(["-c", script], log=tmp_path / "log", timeout_s=2, memory_bytes=1 << 30)
+    assert (ended.ok, ended.why) == (not why, why)
+    assert said in ended.log_tail
+
+
+def test_children_see_no_tokens_and_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    script = (
+        "import os; print(os.environ.get('HF_TOKEN'), repr(os.environ['CUDA_VISIBLE_DEVICES']))"
+    )
+    ended = run_child(["-c", script], log=tmp_path / "log", timeout_s=60)
+    assert ended.log_tail.split() == ["None", "''"]
+
+
+def test_children_tell_how_far_they_are_while_they_run(tmp_path):
+    script = (
+        "import os, sys, time\n"
+        "pipe = int(sys.argv[-1])\n"
+        "os.write(pipe, b'scoring 1.5\\nscor')\n"
+        "time.sleep(0.5)\n"
+        "os.write(pipe, b'ing 2\\n')\n"
+        "while True: time.sleep(1)"
+    )
+    told = []
+
+    def on_line(line: str) -> None:
+        told.append(line)
+        if len(told) == 2:
+            raise KeyboardInterrupt  # what Ctrl-C does to whoever waits
+
+    with pytest.raises(KeyboardInterrupt):
+        run_child(["-c", script], log=tmp_path / "log", timeout_s=60, on_line=on_line)
+    assert told == ["scoring 1.5", "scoring 2"]
+
+
+def test_ctrl_c_ends_the_child(tmp_path):
+    script = f"import os, time; print(os.getpid(), file=open({str(tmp_path / 'pid')!r}, 'w'), "
+    script += "flush=True); time.sleep(60)"
+
+    def interrupt() -> None:
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_child(["-c", script], log=tmp_path / "log", timeout_s=60)
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_llama_cpps_process_tells_a_few_times_a_second(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    read, written = os.pipe()
+    tell = teller(written)
+    for done in range(1000):
+        now[0] += 0.01
+        tell("writing", done / 100)
+    os.close(written)
+    with os.fdopen(read) as pipe:
+        lines = pipe.read().splitlines()
+    assert lines[0] == "writing 0.000"
+    assert 90 <= len(lines) <= 110

@@ -1,0 +1,156 @@
+"""The `graph` engine in its CPU form: a lean decoding loop over a static cache.
+
+What it saves over transformers' `generate` on a small model: a LoRA adapter is merged once a
+rollout and not applied at every token; each distinct prompt is read once, whatever the number of
+samples; rows that are finished are dropped; and a step is a few dozen calls.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from xmlgrpo_rollout.cpu.cache import KeyValueCache, prefill
+from xmlgrpo_rollout.cpu.forward import last_logits
+from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.sampling import Sampling, next_tokens
+from xmlgrpo_rollout.stops import cut_after_stop
+from xmlgrpo_rollout.weights import Gemma3Weights, Rope, read_rope, read_weights
+
+ROWS = 512  # completions that grow side by side at most ...
+CACHE_BYTES = 2**30  # ... and fewer where their keys and values would take more than this
+LOOK_EVERY = 4  # steps between two looks at how many rows are finished
+DROP_BELOW = 0.75  # rows are dropped once so few of them are still growing: it costs a copy
+SMALL_HIDDEN_SIZE = 512  # up to here torch's threads cost more by waiting than they save
+
+
+class StaticEngine:
+    """Completes prompts with a `Gemma3ForCausalLM`, bare or with a LoRA adapter.
+
+    The model's own modules are not called, so its training mode and dropout do not matter.
+
+    Axes: P prompts, R rows (P times the samples), T tokens, V vocabulary.
+
+    Args:
+        model: one that `why_not_read` has nothing against.
+        stop_ids: the tokens that end a completion.
+        pad_id: of the tokenizer.
+
+    Attributes:
+        finished: how many completions of the call that is running are finished; else 0.
+    """
+
+    def __init__(self, model: nn.Module, stop_ids: Sequence[int], pad_id: int) -> None:
+        self.model = model
+        self.stop_ids = tuple(stop_ids)
+        self.pad_id = pad_id
+        self.finished = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the model's weights again, as they are now."""
+        with torch.no_grad():
+            self._weights = read_weights(self.model)
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[Completion]:
+        """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
+        # prompts of like length side by side: less padding
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        slots = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        rows = min(ROWS, CACHE_BYTES // (slots * self._weights.bytes_per_slot))
+        together = max(1, rows // samples)
+        self.finished = 0
+        completions: list[list[list[int]]] = [[] for _ in prompts]
+        for start in range(0, len(order), together):
+            numbers = order[start : start + together]
+            with torch.no_grad(), fitting_threads(self._weights):
+                grown = self._complete([prompts[number] for number in numbers], samples, sampling)
+            for place, number in enumerate(numbers):
+                completions[number] = grown[place * samples : (place + 1) * samples]
+        self.finished = 0
+        return [Completion(tokens) for group in completions for tokens in group]
+
+    def _complete(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[list[int]]:
+        """Read each prompt once, then grow all completions side by side."""
+        slots = max(map(len, prompts)) + sampling.max_new_tokens
+        rope = read_rope(self.model, slots)
+        cache, logits_P_V, padding_P = self._read(prompts, rope)
+        repeated_R = torch.arange(len(prompts), device=padding_P.device).repeat_interleave(samples)
+        written_R_T = self._grow(
+            cache.grown(repeated_R, slots),
+            rope,
+            logits_P_V[repeated_R],
+            padding_P[repeated_R],
+            sampling,
+        )
+        return [cut_after_stop(row, self.stop_ids) for row in written_R_T.tolist()]
+
+    def _read(
+        self, prompts: Sequence[Sequence[int]], rope: Rope
+    ) -> tuple[KeyValueCache, Tensor, Tensor]:
+        """The filled cache, the logits after each prompt, and the padding before it."""
+        device = self._weights.embedding.device
+        length = max(map(len, prompts))
+        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
+        padding_P = torch.tensor([length - len(prompt) for prompt in prompts], device=device)
+        places_P_T = (torch.arange(length, device=device) - padding_P[:, None]).clamp(min=0)
+        cache, attend = prefill(padding_P, length, self._weights.window)
+        tokens_P_T = torch.tensor(padded, device=device)
+        logits_P_V = last_logits(self._weights, rope, tokens_P_T, places_P_T, attend)
+        return cache, logits_P_V, padding_P
+
+    def _grow(
+        self,
+        cache: KeyValueCache,
+        rope: Rope,
+        logits_R_V: Tensor,
+        padding_R: Tensor,
+        sampling: Sampling,
+    ) -> Tensor:
+        """Draw tokens until every row has stopped or is full; what follows a stop is noise."""
+        rows, limit, slots = len(padding_R), sampling.max_new_tokens, cache.padding_bias.shape[1]
+        device = padding_R.device
+        stops = torch.tensor(self.stop_ids, device=device)
+        written_R_T = torch.full((rows, limit), self.pad_id, device=device)
+        growing = torch.arange(rows, device=device)  # the rows of `written_R_T` still computed
+        is_done = torch.zeros(rows, dtype=torch.bool, device=device)
+        earlier = self.finished
+        for step in range(limit):
+            tokens_R = next_tokens(logits_R_V, sampling)
+            written_R_T[growing, step] = tokens_R
+            is_done |= torch.isin(tokens_R, stops)
+            if step + 1 == limit:
+                break
+            if step % LOOK_EVERY == LOOK_EVERY - 1:
+                kept = (~is_done).nonzero()[:, 0]
+                self.finished = earlier + rows - len(kept)
+                if len(kept) == 0:
+                    break
+                if len(kept) < DROP_BELOW * len(growing):
+                    cache = cache.grown(kept, slots)
+                    growing, is_done = growing[kept], is_done[kept]
+                    tokens_R, padding_R = tokens_R[kept], padding_R[kept]
+            places_R_1 = (cache.used - padding_R)[:, None]
+            logits_R_V = last_logits(
+                self._weights, rope, tokens_R[:, None], places_R_1, cache.attend
+            )
+            cache.used += 1
+        self.finished = earlier + rows
+        return written_R_T
+
+
+@contextmanager
+def fitting_threads(weights: Gemma3Weights) -> Iterator[None]:
+    """One thread while a small model decodes: a step is many small calls, each with its wait."""
+    before = torch.get_num_threads()
+    small = weights.embedding.shape[1] <= SMALL_HIDDEN_SIZE
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,1 @@
+"""The `graph` engine on a GPU: one CUDA graph a token."""

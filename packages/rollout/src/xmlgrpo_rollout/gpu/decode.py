@@ -1,0 +1,221 @@
+"""One decoding step of a Gemma 3 text model on a GPU, over tensors that stay where they are.
+
+Nothing in a step depends on a number that only the host knows: how long the texts are, which
+rows are done and what was drawn all lie in device memory.  So a step is captured once as a CUDA
+graph and replayed for every token, whatever the prompts.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
+from torch import Tensor
+
+from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend
+from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
+from xmlgrpo_rollout.gpu.kernels.keys import store_token
+from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated_gelu
+from xmlgrpo_rollout.gpu.kernels.products import TILES, gate_up_gelu, split_product, tiles_for
+from xmlgrpo_rollout.sampling import Sampling, filtered
+from xmlgrpo_rollout.weights import SLIDING, Gemma3Weights, LayerWeights, Rope
+
+WARM_UP_STEPS = 2  # Triton compiles and cuBLAS chooses before a capture, not in it
+
+
+class Decoder:
+    """`rows` completions that grow side by side, by at most `sampling.max_new_tokens` tokens.
+
+    Axes: R rows, C hidden size, N heads, K key heads, D head size, S slots, T tokens, V vocabulary.
+
+    Attributes:
+        rows: how many; those beyond the ones in use are marked as done.
+        slots: the most tokens of a row, prompt and completion.
+        sampling: how tokens are chosen.
+        keys, values: a layer's cache each, (R, K, S, D); a sliding layer's has its window's slots.
+        padding_R: padding tokens before each row's text.
+        is_done_R: 1 for a row that needs no more tokens.
+        written_R_T, logprobs_R_T: the completions, and each token's log-probability.
+    """
+
+    def __init__(
+        self,
+        weights: Gemma3Weights,
+        rope: Rope,
+        rows: int,
+        slots: int,
+        sampling: Sampling,
+        *,
+        stop_ids: Sequence[int],
+        pad_id: int,
+    ) -> None:
+        self.rows, self.slots, self.sampling = rows, slots, sampling
+        self._weights, self._rope, self._pad_id = weights, rope, pad_id
+        device, number_type = weights.embedding.device, weights.dtype
+        size, hidden = weights.head_dim, weights.embedding.shape[1]
+
+        def room(*shape: int, dtype: torch.dtype = number_type) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        def cache(layer: LayerWeights) -> Tensor:
+            seen = min(slots, weights.window) if layer.kind == SLIDING else slots
+            return room(rows, weights.kv_heads, seen, size)
+
+        self.keys = [cache(layer) for layer in weights.layers]
+        self.values = [cache(layer) for layer in weights.layers]
+        self.padding_R = room(rows, dtype=torch.int32)
+        self.is_done_R = torch.ones(rows, dtype=torch.int32, device=device)
+        self.written_R_T = room(rows, sampling.max_new_tokens, dtype=torch.int64)
+        self.logprobs_R_T = room(rows, sampling.max_new_tokens, dtype=torch.float32)
+
+        # where the newest token lies, and which token of its completion it is
+        self._counters = room(2, dtype=torch.int32)
+        self._at, self._step = self._counters[0], self._counters[1]
+        self._seed = room(1, dtype=torch.int64)
+        self._first_row = room(1, dtype=torch.int64)
+        self._stops_E = torch.tensor(stop_ids, dtype=torch.int64, device=device)
+        self._tokens_R = room(rows, dtype=torch.int64)
+        self._hidden_R_C, self._normed_R_C = room(rows, hidden), room(rows, hidden)
+        self._query_R_N_D = room(rows, weights.heads, size)
+        self._mixed_R_ND = room(rows, weights.heads * size)
+        self._gated_R_I = room(rows, weights.layers[0].down.shape[1])
+        group = weights.heads // weights.kv_heads
+        self._splits = SplitRoom(rows, weights.kv_heads, group, size, device)
+        self._draws = DrawRoom(rows, weights.head.shape[0], device)
+        # of the products that cuBLAS does not compute
+        first = weights.layers[0]
+        tiles = {name: tiles_for(name, getattr(first, name), rows) for name in TILES}
+        self._tiles = {name: chosen for name, chosen in tiles.items() if chosen is not None}
+        self._parts = {
+            name: room(chosen.splits, rows, getattr(first, name).shape[0], dtype=torch.float32)
+            for name, chosen in self._tiles.items()
+            if name != "gate_up"
+        }
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if device.type == "cuda":
+            self._capture()
+
+    def begin(self, logits_R_V: Tensor, used: int, live: int, *, seed: int, first_row: int) -> None:
+        """Draw the first token of each row; its prompt is in the cache already.
+
+        Args:
+            logits_R_V: after the prompts, for the first `live` rows.
+            used: slots that are filled.
+            live: rows in use.
+            seed: of this rollout's draws.
+            first_row: the number of this batch's first row among the rollout's rows.
+        """
+        self.is_done_R.fill_(1)
+        self.is_done_R[:live] = 0
+        self.written_R_T.fill_(self._pad_id)
+        self.logprobs_R_T.zero_()
+        self._counters.copy_(torch.tensor([used, 0]))
+        self._seed.fill_(seed)
+        self._first_row.fill_(first_row)
+        everything = logits_R_V.new_zeros(self.rows, logits_R_V.shape[1])
+        everything[:live] = logits_R_V
+        self._draw(everything)
+        self._step.add_(1)
+
+    def step(self) -> None:
+        """Read the newest token of every row and draw the next one."""
+        if self._graph is None:
+            self._compute()
+        else:
+            self._graph.replay()
+
+    def growing(self) -> int:
+        """How many rows need another token; waits for the device."""
+        return self.rows - int(self.is_done_R.sum())
+
+    def _capture(self) -> None:
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_STEPS):
+                self._counters.zero_()
+                self._compute()
+            self._counters.zero_()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # of this thread only: another one may be talking to another GPU
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._compute()
+        self._graph = graph
+
+    def _compute(self) -> None:
+        weights, hidden, normed = self._weights, self._hidden_R_C, self._normed_R_C
+        layers, eps = weights.layers, weights.eps
+        embed_norm(
+            self._tokens_R,
+            weights.embedding,
+            weights.embedding_scale,
+            layers[0].before_attention,
+            hidden,
+            normed,
+            eps,
+        )
+        after = [layer.before_attention for layer in layers[1:]] + [weights.final_norm]
+        for number, (layer, next_norm) in enumerate(zip(layers, after, strict=True)):
+            mixed = self._attend(number, layer)
+            add_norm(mixed, layer.after_attention, hidden, layer.before_mlp, normed, eps)
+            if "gate_up" in self._tiles:
+                gate_up_gelu(normed, layer.gate_up, self._gated_R_I, self._tiles["gate_up"])
+            else:
+                gated_gelu(F.linear(normed, layer.gate_up), self._gated_R_I)
+            mapped = self._product("down", self._gated_R_I, layer.down)
+            add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, eps)
+        self._draw(F.linear(normed.to(weights.head.dtype), weights.head))
+        self._counters.add_(1)
+
+    def _attend(self, number: int, layer: LayerWeights) -> Tensor:
+        keys, values = self.keys[number], self.values[number]
+        store_token(
+            F.linear(self._normed_R_C, layer.qkv),
+            layer.query_norm,
+            layer.key_norm,
+            self._rope[layer.kind],
+            self._at,
+            self.padding_R,
+            self._query_R_N_D,
+            keys,
+            values,
+            self._weights.eps,
+        )
+        attend(
+            self._query_R_N_D,
+            keys,
+            values,
+            self._at,
+            self.padding_R,
+            self.is_done_R,
+            self._splits,
+            self._mixed_R_ND,
+        )
+        return self._product("attention_out", self._mixed_R_ND, layer.attention_out)
+
+    def _product(self, name: str, values_R_K: Tensor, weights_N_K: Tensor) -> Tensor:
+        """(rows, N), or (splits, rows, N) of which the norm that follows makes the sum."""
+        if name not in self._tiles:
+            return F.linear(values_R_K, weights_N_K)
+        split_product(values_R_K, weights_N_K, self._parts[name], self._tiles[name])
+        return self._parts[name]
+
+    def _draw(self, logits_R_V: Tensor) -> None:
+        chosen = None
+        if self.sampling.forbids:
+            chosen = filtered(logits_R_V.float(), self.sampling)
+        draw(
+            logits_R_V,
+            chosen,
+            self.sampling.temperature,
+            self._seed,
+            self._step,
+            self._first_row,
+            self._stops_E,
+            self._pad_id,
+            self.is_done_R,
+            self._tokens_R,
+            self.written_R_T,
+            self.logprobs_R_T,
+            self._draws,
+        )

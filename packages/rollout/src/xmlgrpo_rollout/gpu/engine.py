@@ -1,0 +1,209 @@
+"""The `graph` engine on a GPU: a merged copy of the weights, a fixed cache, one CUDA graph a token.
+
+What it saves over transformers' `generate`: some thousand launches from Python for every token,
+which take tens of times as long as the work they start; a LoRA adapter's own products; and reading
+each prompt once for every sample.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.gpu.decode import Decoder
+from xmlgrpo_rollout.gpu.prefill import read_prompts
+from xmlgrpo_rollout.readable import text_device
+from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.stops import cut_after_stop
+from xmlgrpo_rollout.weights import read_rope, read_weights, refresh_weights
+
+ROWS = 1024  # completions that grow side by side at most
+ROWS_MULTIPLE, SLOTS_MULTIPLE = 8, 128  # shapes are rounded up, so that few graphs serve all
+MEMORY_SHARE = 0.4  # of the memory that is free: the most that the cache may take
+PREFILL_TOKENS = 16_384  # read at once: longer batches of prompts are read in parts
+DECODERS_KEPT = 2  # training's and the held-out questions'
+LOOK_EVERY = 16  # steps between two looks at whether every row is done
+
+
+class GraphEngine:
+    """Completes prompts with a Gemma 3 text model, bare or with a LoRA adapter.
+
+    The model's own modules are not called, so its training mode and dropout do not matter.  It
+    holds a copy of the adapted and the joined projections in the type that the model computes in
+    (1.4 GB for Gemma 3 1B in bfloat16), also of a 4-bit base; the embedding is the model's own.
+
+    Axes: P prompts, R rows (P times the samples), T tokens, V vocabulary.
+
+    Args:
+        model: one that `why_not_read` has nothing against.
+        stop_ids: the tokens that end a completion.
+        pad_id: of the tokenizer.
+
+    Attributes:
+        finished: how many completions of the call that is running are finished; else 0.
+    """
+
+    def __init__(self, model: nn.Module, stop_ids: Sequence[int], pad_id: int) -> None:
+        self.model = model
+        self.stop_ids = tuple(stop_ids)
+        self.pad_id = pad_id
+        self.finished = 0
+        with torch.no_grad():
+            self._weights = read_weights(model)
+        self._decoders: dict[Sampling, _Kept] = {}  # the one used last comes last
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are to choose from."""
+        return self._weights.head.shape[0]
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes in fewer than 32 bits."""
+        return self._weights.dtype.itemsize < torch.float32.itemsize
+
+    def refresh(self) -> None:
+        """Read the model's weights again, as they are now."""
+        with torch.no_grad():
+            refresh_weights(self._weights, self.model)
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[Completion]:
+        """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
+        if not prompts:
+            return []
+        # the one number drawn from torch's generator: all else follows from it; greedy needs none
+        seed = 0 if sampling.is_greedy else int(torch.randint(2**62, ()))
+        # prompts of like length side by side: less padding
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        longest = max(map(len, prompts))
+        slots = _rounded(longest + sampling.max_new_tokens, SLOTS_MULTIPLE)
+        completions: list[list[Completion]] = [[] for _ in prompts]
+        with torch.no_grad(), self._on_its_gpu():
+            decoder = self._decoder(len(prompts) * samples, samples, slots, sampling)
+            together = decoder.rows // samples
+            for start in range(0, len(order), together):
+                numbers = order[start : start + together]
+                asked = [prompts[number] for number in numbers]
+                grown = self._complete(decoder, asked, samples, seed, start * samples)
+                for place, number in enumerate(numbers):
+                    completions[number] = grown[place * samples : (place + 1) * samples]
+                self.finished = (start + len(numbers)) * samples
+        self.finished = 0
+        return [completion for group in completions for completion in group]
+
+    def _on_its_gpu(self) -> AbstractContextManager[object]:
+        """Streams, graphs and Triton's kernels go to the current GPU, wherever the model is."""
+        device = text_device(self.model)
+        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+    def _decoder(self, wanted: int, samples: int, slots: int, sampling: Sampling) -> Decoder:
+        """One that fits: kept from before, or made now."""
+        kept = self._decoders.pop(sampling, None)
+        if kept is None or not kept.fits(wanted, samples, slots):
+            while len(self._decoders) >= DECODERS_KEPT:
+                del self._decoders[next(iter(self._decoders))]
+            kept = None  # its memory is free before the new one's is counted
+            kept = self._made(wanted, samples, slots, sampling)
+        self._decoders[sampling] = kept
+        return kept.decoder
+
+    def _made(self, wanted: int, samples: int, slots: int, sampling: Sampling) -> "_Kept":
+        most = max(samples, self._most_rows(slots) // samples * samples)
+        decoder = Decoder(
+            self._weights,
+            read_rope(self.model, slots),
+            _rounded(min(wanted, most), ROWS_MULTIPLE),
+            slots,
+            sampling,
+            stop_ids=self.stop_ids,
+            pad_id=self.pad_id,
+        )
+        return _Kept(decoder, most)
+
+    def _most_rows(self, slots: int) -> int:
+        """How many rows of `slots` slots the memory has room for."""
+        device = text_device(self.model)
+        if device.type != "cuda":
+            return ROWS
+        free, _ = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return min(ROWS, int(MEMORY_SHARE * free / self._weights.row_bytes(slots)))
+
+    def _complete(
+        self,
+        decoder: Decoder,
+        prompts: Sequence[Sequence[int]],
+        samples: int,
+        seed: int,
+        first_row: int,
+    ) -> list[Completion]:
+        """Read each prompt once, then grow all completions side by side."""
+        length, live = max(map(len, prompts)), len(prompts) * samples
+        logits_P_V = self._read(decoder, prompts, samples, length)
+        logits_R_V = logits_P_V.repeat_interleave(samples, dim=0)
+        decoder.begin(logits_R_V, length, live, seed=seed, first_row=first_row)
+        limit = decoder.sampling.max_new_tokens
+        for drawn in range(1, limit):
+            if drawn % LOOK_EVERY == 0:
+                growing = decoder.growing()
+                self.finished = first_row + live - growing
+                if growing == 0:
+                    break
+            decoder.step()
+        written = decoder.written_R_T[:live].tolist()
+        logprobs = decoder.logprobs_R_T[:live].tolist()
+        completions = []
+        for tokens, probabilities in zip(written, logprobs, strict=True):
+            kept = cut_after_stop(tokens, self.stop_ids)
+            completions.append(Completion(kept, probabilities[: len(kept)]))
+        return completions
+
+    def _read(
+        self, decoder: Decoder, prompts: Sequence[Sequence[int]], samples: int, length: int
+    ) -> Tensor:
+        """Fill the cache with every prompt, `samples` times; the logits after each, (P, V)."""
+        weights, device = self._weights, decoder.padding_R.device
+        rope = read_rope(self.model, length)
+        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
+        tokens_P_T = torch.tensor(padded, device=device)
+        padding = [length - len(prompt) for prompt in prompts]
+        padding_P = torch.tensor(padding, dtype=torch.int32, device=device)
+        decoder.padding_R.zero_()  # a row that is not in use still looks up its place
+        decoder.padding_R[: len(prompts) * samples] = padding_P.repeat_interleave(samples)
+        logits = []
+        together = max(1, PREFILL_TOKENS // length)
+        for start in range(0, len(prompts), together):
+            part = slice(start, start + together)
+            rows = slice(start * samples, min(start + together, len(prompts)) * samples)
+            logits.append(
+                read_prompts(
+                    weights,
+                    rope,
+                    tokens_P_T[part],
+                    padding_P[part],
+                    keys=[keys[rows] for keys in decoder.keys],
+                    values=[values[rows] for values in decoder.values],
+                )
+            )
+        return torch.cat(logits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A decoder, and how many rows the memory had room for when it was made."""
+
+    decoder: Decoder
+    most: int
+
+    def fits(self, wanted: int, samples: int, slots: int) -> bool:
+        rows = self.decoder.rows
+        return samples <= rows and min(wanted, self.most) <= rows and slots <= self.decoder.slots
+
+
+def _rounded(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

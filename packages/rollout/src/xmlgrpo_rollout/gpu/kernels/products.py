@@ -1,0 +1,218 @@
+"""Products of few rows with a layer's weights, for which time goes by the bytes of the weights.
+
+Every weight is read once, by tiles that lie side by side in the depth of the product, and the
+activations, which are small, by every program again.  What cuBLAS leaves to a kernel of its own is
+done in the same one or in the one after: GELU where gate and up are still in registers, the sum of
+a split product in the norm that follows it.
+
+Axes: R rows, N columns (a weight's rows), K depth, S splits of the depth, I width of the MLP.
+Sums are in float32, and rounded where transformers rounds: after each product.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from xmlgrpo_rollout.gpu.kernels.norms import gelu_times
+
+MIN_SIDE = 16  # tl.dot takes no smaller tile
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """How a product is shared out among programs.
+
+    Attributes:
+        rows, columns, depth: of a tile: powers of two, 16 or more.  Fewer rows than `rows` take
+            a smaller tile, more take several.
+        warps, stages: of a program; `stages` - 1 tiles are on their way while one is multiplied.
+        splits: programs that share the depth of one tile of the result.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    splits: int = 1
+
+    def row_tile(self, rows: int) -> int:
+        """The rows of a tile for so many rows in all."""
+        least: int = triton.next_power_of_2(rows)
+        return min(self.rows, max(MIN_SIDE, least))
+
+
+# Up to so many rows a product is computed here, from there on by cuBLAS.
+MOST_ROWS = 64
+# Compute capability 9: Hopper.  The tiles were measured there alone, and gate_up's need 144 KB of
+# shared memory; compiled for an RTX 4090 it is 120 KB, of the 99 KB that such a card has.
+MEASURED_ON = 9
+# The best of ci/gpu/kernel_bench.py at the Gemma 3 1B shape with 64 rows on an H200, each with the
+# norm after it; cuBLAS and its followers take 7.3, 13.3 and 12.9 us.
+TILES = {
+    "attention_out": Tiles(rows=64, columns=64, depth=64, warps=4, stages=4, splits=4),  # 6.7 us
+    "gate_up": Tiles(rows=64, columns=64, depth=64, warps=4, stages=6),  # 11.0 us
+    "down": Tiles(rows=64, columns=32, depth=128, warps=4, stages=4, splits=6),  # 10.9 us
+}
+
+
+def tiles_for(product: str, weights: Tensor, rows: int) -> Tiles | None:
+    """How to compute one of a layer's products here, or None where cuBLAS is the better choice.
+
+    Float32 has no tensor cores that round as transformers does, and sizes that are no multiple of
+    16 cannot be loaded 16 bytes at a time.
+    """
+    if rows > MOST_ROWS or weights.element_size() != 2 or not weights.is_cuda:
+        return None
+    if weights.data_ptr() % 16 or any(size % 16 for size in weights.shape):
+        return None
+    if torch.cuda.get_device_capability(weights.device)[0] != MEASURED_ON:
+        return None
+    return TILES[product]
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _gate_up_gelu(
+    normed,
+    gate_up,
+    out,
+    rows,
+    size,
+    width,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    place = tl.arange(0, DEPTH)
+    is_row, is_column = row < rows, column < width
+    gate_rows = gate_up + column[:, None] * size
+    up_rows = gate_rows + width * size
+    gate = tl.zeros([ROWS, COLUMNS], tl.float32)
+    up = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(tl.cdiv(size, DEPTH)):
+        at = step * DEPTH + place
+        inside = at < size
+        values = tl.load(
+            normed + row[:, None] * size + at[None, :],
+            mask=is_row[:, None] & inside[None, :],
+            other=0.0,
+        )
+        is_weight = is_column[:, None] & inside[None, :]
+        gate_weights = tl.load(gate_rows + at[None, :], mask=is_weight, other=0.0)
+        up_weights = tl.load(up_rows + at[None, :], mask=is_weight, other=0.0)
+        gate = tl.dot(values, tl.trans(gate_weights), gate, input_precision="ieee")
+        up = tl.dot(values, tl.trans(up_weights), up, input_precision="ieee")
+    number_type = out.dtype.element_ty
+    result = gelu_times(gate.to(number_type).to(tl.float32), up.to(number_type))
+    tl.store(
+        out + row[:, None] * width + column[None, :],
+        result,
+        mask=is_row[:, None] & is_column[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _split_product(
+    values_from,
+    weights_from,
+    out,
+    rows,
+    columns,
+    depth,
+    steps,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    split = tl.program_id(2)
+    place = tl.arange(0, DEPTH)
+    is_row, is_column = row < rows, column < columns
+    first = split * steps * DEPTH
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(steps):
+        at = first + step * DEPTH + place
+        inside = at < depth
+        values = tl.load(
+            values_from + row[:, None] * depth + at[None, :],
+            mask=is_row[:, None] & inside[None, :],
+            other=0.0,
+        )
+        weights = tl.load(
+            weights_from + column[:, None] * depth + at[None, :],
+            mask=is_column[:, None] & inside[None, :],
+            other=0.0,
+        )
+        total = tl.dot(values, tl.trans(weights), total, input_precision="ieee")
+    tl.store(
+        out + (split * rows + row[:, None]) * columns + column[None, :],
+        total.to(out.dtype.element_ty),
+        mask=is_row[:, None] & is_column[None, :],
+    )
+
+
+def gate_up_gelu(normed_R_C: Tensor, gate_up_2I_C: Tensor, out_R_I: Tensor, tiles: Tiles) -> None:
+    """GELU of the product with the upper half of the weights times that with the lower half.
+
+    Args:
+        normed_R_C: the activations.
+        gate_up_2I_C: gate above up.
+        out_R_I: written; in the number type of both.
+        tiles: `splits` is not used: GELU needs the whole sum.
+    """
+    rows, size = normed_R_C.shape
+    width = out_R_I.shape[1]
+    row_tile = tiles.row_tile(rows)
+    _gate_up_gelu[(triton.cdiv(rows, row_tile), triton.cdiv(width, tiles.columns))](
+        normed_R_C,
+        gate_up_2I_C,
+        out_R_I,
+        rows,
+        size,
+        width,
+        ROWS=row_tile,
+        **_settings(tiles),
+    )
+
+
+def split_product(values_R_K: Tensor, weights_N_K: Tensor, out_S_R_N: Tensor, tiles: Tiles) -> None:
+    """Each split's part of the product `values_R_K @ weights_N_K.T`.
+
+    Args:
+        values_R_K: the activations.
+        weights_N_K: the weights.
+        out_S_R_N: written.  Float32 where there are splits to be summed (`add_norm` does, in
+            their order, so that the sum is always the same); with one split any type.
+        tiles: `splits` is S.
+    """
+    rows, depth = values_R_K.shape
+    columns = weights_N_K.shape[0]
+    row_tile = tiles.row_tile(rows)
+    steps = triton.cdiv(triton.cdiv(depth, tiles.depth), tiles.splits)
+    grid = (triton.cdiv(rows, row_tile), triton.cdiv(columns, tiles.columns), tiles.splits)
+    _split_product[grid](
+        values_R_K,
+        weights_N_K,
+        out_S_R_N,
+        rows,
+        columns,
+        depth,
+        steps,
+        ROWS=row_tile,
+        **_settings(tiles),
+    )
+
+
+def _settings(tiles: Tiles) -> dict[str, int]:
+    return {
+        "COLUMNS": tiles.columns,
+        "DEPTH": tiles.depth,
+        "num_warps": tiles.warps,
+        "num_stages": tiles.stages,
+    }

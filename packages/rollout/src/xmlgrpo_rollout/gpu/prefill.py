@@ -1,0 +1,101 @@
+"""Whole prompts through a Gemma 3 text model on a GPU, into the cache of a `Decoder`.
+
+The same operations as `forward.last_logits`, by the kernels of a decoding step: a few prompts are
+so little work that a pass over them takes as long as its launches, of which this has a fifth.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
+from torch import Tensor
+
+from xmlgrpo_rollout.attention import masked_attention
+from xmlgrpo_rollout.cpu.cache import visible_tokens
+from xmlgrpo_rollout.gpu.kernels.keys import split_prompts
+from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated_gelu
+from xmlgrpo_rollout.weights import Gemma3Weights, Rope
+
+
+def read_prompts(
+    weights: Gemma3Weights,
+    rope: Rope,
+    tokens_P_T: Tensor,
+    padding_P: Tensor,
+    *,
+    keys: list[Tensor],
+    values: list[Tensor],
+) -> Tensor:
+    """Fill the cache with every prompt, as many times as the cache has rows for each.
+
+    Axes: P prompts, T tokens, N heads, K key heads, D head size, S slots, R rows, V vocabulary.
+
+    Args:
+        weights, rope: of the model; places from 0 to T - 1.
+        tokens_P_T: token ids, padded on the left.
+        padding_P: padding tokens before each prompt, int32.
+        keys, values: a layer's cache each, (R, K, S, D) with R a multiple of P; the rows of one
+            prompt lie side by side.
+
+    Returns:
+        The logits after each prompt, (P, V).
+    """
+    prompts, length = tokens_P_T.shape
+    tokens, size, eps = prompts * length, weights.head_dim, weights.eps
+    layers, device, number_type = weights.layers, tokens_P_T.device, weights.dtype
+
+    def room(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=number_type, device=device)
+
+    hidden, normed = (room(tokens, weights.embedding.shape[1]) for _ in range(2))
+    gated = room(tokens, layers[0].down.shape[1])
+    query_P_N_T_D = room(prompts, weights.heads, length, size)
+    keys_P_K_T_D, values_P_K_T_D = (room(prompts, weights.kv_heads, length, size) for _ in range(2))
+    visible = {
+        kind: seen_P_T_T[:, None]
+        for kind, seen_P_T_T in visible_tokens(padding_P, length, weights.window).items()
+    }
+    embed_norm(
+        tokens_P_T.reshape(-1),
+        weights.embedding,
+        weights.embedding_scale,
+        layers[0].before_attention,
+        hidden,
+        normed,
+        eps,
+    )
+    after = [layer.before_attention for layer in layers[1:]] + [weights.final_norm]
+    for number, (layer, next_norm) in enumerate(zip(layers, after, strict=True)):
+        split_prompts(
+            F.linear(normed, layer.qkv),
+            layer.query_norm,
+            layer.key_norm,
+            rope[layer.kind],
+            padding_P,
+            query_P_N_T_D,
+            keys_P_K_T_D,
+            values_P_K_T_D,
+            eps,
+        )
+        spread(keys_P_K_T_D, keys[number])
+        spread(values_P_K_T_D, values[number])
+        mixed_P_N_T_D = masked_attention(
+            query_P_N_T_D, keys_P_K_T_D, values_P_K_T_D, visible[layer.kind], scale=1.0
+        )
+        mixed = mixed_P_N_T_D.transpose(1, 2).reshape(tokens, -1)
+        added = F.linear(mixed, layer.attention_out)
+        add_norm(added, layer.after_attention, hidden, layer.before_mlp, normed, eps)
+        gated_gelu(F.linear(normed, layer.gate_up), gated)
+        added = F.linear(gated, layer.down)
+        add_norm(added, layer.after_mlp, hidden, next_norm, normed, eps)
+    last_P_C = normed.view(prompts, length, -1)[:, -1]
+    return F.linear(last_P_C.to(weights.head.dtype), weights.head)
+
+
+def spread(source_P_K_T_D: Tensor, target_R_K_S_D: Tensor) -> None:
+    """Copy each prompt's keys or values to its rows, each token to slot `place % S`."""
+    prompts, kv_heads, length, size = source_P_K_T_D.shape
+    slots = target_R_K_S_D.shape[2]
+    if length > slots:  # only what is still in the window, turned to where it belongs
+        source_P_K_T_D = source_P_K_T_D[:, :, -slots:].roll((length - slots) % slots, dims=2)
+        length = slots
+    target = target_R_K_S_D.view(prompts, -1, kv_heads, slots, size)
+    target[:, :, :, :length] = source_P_K_T_D[:, None]

@@ -1,0 +1,1 @@
+"""What all stages agree on about a run: its folder, its files, and the screen."""

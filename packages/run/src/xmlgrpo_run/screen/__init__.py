@@ -1,0 +1,1 @@
+"""Sentences, bars and curves, the same for every command."""

@@ -1,0 +1,243 @@
+"""The configuration of a run: strict typed YAML with dotted overrides.
+
+Every key is declared here or is a field of a library's own dataclass: `grpo:` takes any field of
+`trl.GRPOConfig`, `lora:` any field of `peft.LoraConfig`, `model.tiny:` any of `TinySettings`
+(`library_fields.py` checks them).  An unknown key or a wrong type is an error before anything
+heavy is imported, and names the file, the key, what it got and the nearest key that exists.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config.library_fields import tiny_settings
+from xmlgrpo_trainer.config.nearest import nearest
+from xmlgrpo_trainer.config.yaml_text import parse_yaml, write_yaml
+
+TINY = "tiny"
+LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
+MOST_ROWS = 1_000_000  # that are made on the spot, or held out; they are all kept in memory
+LARGEST_NUMBER = 2**63 - 1  # that a tensor or a file of a library can hold
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys refused, types not coerced, values fixed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelConfig(Section):
+    """Which model is tuned, and how it is loaded."""
+
+    name: str = TINY
+    """A Hub id, a folder, or `tiny`: a small Gemma 3 that is built on the spot."""
+    revision: str | None = None
+    """The Hub commit; pin it, so that the run can be repeated."""
+    backend: Literal["auto", "plain", "unsloth"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 on a GPU that has it, else float32.  Gemma 3 overflows in float16."""
+    load_in_4bit: bool = False
+    attn_implementation: str | None = None
+    tiny: dict[str, Any] = Field(default_factory=dict)
+
+
+class DataConfig(Section):
+    """Where the problems come from.  Held-out rows are cut from these, never from a test split."""
+
+    source: Literal["generated", "hub", "json"] = "generated"
+    path: str | None = None
+    """For `json`: a JSONL file, or a folder that holds `train.jsonl`."""
+    revision: str | None = None
+    """For `hub`: the dataset commit; null takes the one the task pins."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many training problems."""
+    generated_rows: int = Field(default=8000, ge=1, le=MOST_ROWS)
+    """For `generated`: how many training problems to make."""
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    """Longer prompts are left out and counted, never cut."""
+
+
+class HoldoutConfig(Section):
+    """Held-out problems.
+
+    `report_rows` are asked before and after training and choose nothing; `validation_rows` are
+    others, asked during training, and choose the checkpoint that is kept.
+    """
+
+    path: str | None = None
+    """A JSONL file of problems to hold out; null cuts them from the training data.  For data that
+    the model has been tuned on before, or that tells the same problems in other words."""
+    report_rows: int = Field(default=400, ge=1, le=MOST_ROWS)
+    validation_rows: int = Field(default=200, ge=0, le=MOST_ROWS)
+    every: int = Field(default=20, ge=1)
+    """Steps between two validations."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many validations without a new best; null never stops."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """null takes `grpo.max_completion_length`."""
+    batch_size: int = Field(default=64, ge=1)
+
+
+class WatchConfig(Section):
+    """What is shown and kept while training."""
+
+    wandb: Literal["off", "offline", "online"] = "off"
+    wandb_project: str = "xmlgrpo"
+    samples_every: int = Field(default=10, ge=1)
+    """Steps between two sample replies on the screen."""
+    samples_kept: int = Field(default=8, ge=0)
+    """Completions a step written to `completions/`."""
+    stop_on_lost_batches: bool = True
+    """Stop when what draws the completions and what learns from them disagree again and again."""
+
+
+class RunConfig(Section):
+    """Everything that decides a run."""
+
+    task: str = "gsm8k"
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    holdout: HoldoutConfig = HoldoutConfig()
+    rewards: dict[str, float] = Field(
+        default_factory=lambda: {
+            "xmlcount_reward_func": 1.0,
+            "soft_format_reward_func": 1.0,
+            "strict_format_reward_func": 1.0,
+            "int_reward_func": 1.0,
+            "correctness_reward_func": 1.0,
+        }
+    )
+    """Name (or `package.module:function`) -> weight."""
+    rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"
+    lora: dict[str, Any] = Field(default_factory=dict)
+    grpo: dict[str, Any] = Field(default_factory=dict)
+    watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="after")
+    def _agree(self) -> "RunConfig":
+        if self.data.source == "json" and self.data.path is None:
+            raise ValueError("data.source is 'json', so data.path must name a JSONL file or folder")
+        if self.data.source != "json" and self.data.path is not None:
+            raise ValueError(
+                f"data.path is read only with data.source 'json', got source {self.data.source!r}"
+            )
+        if self.data.source == "generated" and self.holdout.path is not None:
+            raise ValueError(
+                "holdout.path is read with data.source 'hub' or 'json'; generated problems hold "
+                "out their own"
+            )
+        if not self.rewards:
+            raise ValueError("rewards is empty: name at least one reward function and its weight")
+        if self.model.backend == "unsloth" and self.model.device == "cpu":
+            raise ValueError("model.backend 'unsloth' needs a GPU, but model.device is 'cpu'")
+        return self
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a configuration file and apply `key.sub=value` overrides in order.
+
+    Raises:
+        UserError: file missing, not YAML, unknown key, wrong type, impossible combination.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the configuration {str(path)!r}: {error}") from None
+    raw = parse_yaml(text, str(path))
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    for override in overrides or []:
+        _apply_override(raw, override)
+    return check_config(raw, str(path))
+
+
+def check_config(raw: dict[str, Any], where: str) -> RunConfig:
+    """Check a parsed configuration; `where` names its source in the error."""
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_explain(error, where)) from None
+    odd = _odd_numbers(raw)
+    if odd:
+        raise UserError(f"{where}: {'; '.join(odd)}")
+    try:
+        # the other two pass-through sections need their library, which takes seconds to import
+        tiny_settings(config.model.tiny)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return config
+
+
+def _odd_numbers(value: Any, key: str = "") -> list[str]:
+    """What is wrong with numbers that no setting can have, wherever they stand."""
+    if isinstance(value, dict):
+        parts = [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
+    elif isinstance(value, list):
+        parts = [(f"{key}[{place}]", inner) for place, inner in enumerate(value)]
+    else:
+        if isinstance(value, float) and not math.isfinite(value):
+            return [f"{key}: expected a finite number, got {value}"]
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            return [f"{key}: expected a number of at most {LARGEST_NUMBER}, got {value}"]
+        return []
+    return [said for name, inner in parts for said in _odd_numbers(inner, name)]
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"expected an override like grpo.learning_rate=1e-5, got {override!r}")
+    *parents, last = key.strip().split(".")
+    place = raw
+    for depth, parent in enumerate(parents):
+        inner = place.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            name = ".".join(parents[: depth + 1])
+            raise UserError(f"override {override!r}: {name} is {inner!r}, not a section")
+        place = inner
+    place[last] = parse_yaml(text, f"override {override!r}")
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        place = [str(part) for part in problem["loc"]]
+        key = ".".join(place)
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {key!r}{nearest(place[-1], _keys_at(place[:-1]))}")
+        elif problem["type"] == "value_error":
+            lines.append(str(problem["ctx"]["error"]))
+        else:
+            expected = problem["msg"][0].lower() + problem["msg"][1:]
+            lines.append(f"{key}: {expected}, got {problem['input']!r}")
+    return f"{where}: " + "; ".join(lines)
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    section: type[BaseModel] = RunConfig
+    for part in place:
+        field = section.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        section = field.annotation
+    return list(section.model_fields)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved configuration as YAML, every default written out."""
+    return write_yaml(config.model_dump())
+
+
+def config_sha256(config: RunConfig) -> str:
+    """The hash that tells two resolved configurations apart."""
+    canonical = json.dumps(config.model_dump(), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The GRPO step: trl's trainer, our rollouts and rewards in it."""

@@ -1,0 +1,226 @@
+"""How far an engine's draws are from the policy: weighed in the loss, logged, and at no extra pass.
+
+An engine that computes in 16 bits with merged weights draws from a distribution that is not quite
+the policy's.  trl corrects that for vLLM by truncated importance sampling (`grpo_trainer.py`,
+`_generate_and_score_completions`, trl 1.14.2), behind the switch `use_vllm`, and logs it as
+`sampling/*`; the same is wanted for any engine.  How is `grpo.vllm_importance_sampling_mode`: trl's
+default, `sequence_mask`, leaves out a completion whose whole ratio is above 3, which long
+completions meet more often; `token_truncate` cuts each token's ratio instead.
+
+trl takes the policy's log-probabilities for it from a forward pass of their own.  Where a batch is
+used for one update only, the loss computes the same numbers a moment later, from the same weights:
+then the ratios are made there (`LateRatios`), and that pass, a tenth of a step, is not done.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_trainer.grpo.lost_batches import (
+    DIFFERENCE,
+    DISCARDED,
+    IMPOSSIBLE_FIRST,
+    IMPOSSIBLE_NATS,
+    NO_WEIGHT,
+    RATIO,
+)
+
+MASKS, TRUNCATES = ("sequence_mask", "token_mask"), ("sequence_truncate", "token_truncate")
+
+
+def correct_mismatch(trainer: Any, engine: Engine, *, is_trls_own: bool) -> None:
+    """Have trl weigh and log the mismatch of `engine`, unless the configuration says not to.
+
+    With it trl asks for fresh weights before a rollout, which the engine answers.
+
+    Args:
+        trainer: trl's `GRPOTrainer`; changed in place.
+        engine: draws its completions, and gives each token's log-probability.
+        is_trls_own: the trainer's class is trl's, and not one that Unsloth wrote in its place.
+
+    Raises:
+        UserError: the loss cannot be weighed that way; trl asks this where `use_vllm` is given.
+    """
+    if not trainer.vllm_importance_sampling_correction:
+        return
+    mode = trainer.vllm_importance_sampling_mode
+    if trainer.loss_type == "vespo" and not mode.startswith("token"):
+        raise UserError(
+            "grpo.loss_type: vespo needs grpo.vllm_importance_sampling_mode: token_truncate or "
+            f"token_mask, got {mode}"
+        )
+    trainer.use_vllm = True
+    trainer.vllm_generation = _FreshWeights(engine)
+    trainer._last_loaded_step = -1  # noqa: SLF001 - set by trl itself where use_vllm is given
+    if is_trls_own and is_used_once(trainer.args):
+        LateRatios(trainer)
+
+
+def is_used_once(arguments: Any) -> bool:
+    """Whether the policy is still the one that drew the completions when it learns from them."""
+    uses = arguments.steps_per_generation * arguments.num_iterations
+    return bool(arguments.gradient_accumulation_steps % uses == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _FreshWeights:
+    """The one call of trl's vLLM client that is made when another function draws."""
+
+    engine: Engine
+
+    def sync_weights(self) -> None:
+        self.engine.refresh()
+
+
+class LateRatios:
+    """Puts the ratios into a micro-batch when its loss has computed the log-probabilities.
+
+    Until then a batch carries ones: the pass that trl asks for answers "not known", which trl takes
+    as no correction.
+
+    Args:
+        trainer: trl's trainer; three of its methods are replaced.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._asked_for_old = False
+        self._inputs: dict[str, Any] | None = None
+        self._generate = trainer._generate_and_score_completions  # noqa: SLF001 - trl has no hooks
+        self._logprobs = trainer._get_per_token_logps_and_entropies  # noqa: SLF001
+        self._loss = trainer._compute_loss  # noqa: SLF001
+        trainer._generate_and_score_completions = self._generated  # noqa: SLF001
+        trainer._get_per_token_logps_and_entropies = self._scored  # noqa: SLF001
+        trainer._compute_loss = self._learnt  # noqa: SLF001
+
+    def _generated(self, inputs: Any) -> dict[str, Any]:
+        self._asked_for_old = True
+        batch: dict[str, Any] = self._generate(inputs)
+        del batch["old_per_token_logps"]  # the loss then takes its own, as without an engine
+        for name, values in self._metrics().items():
+            if name.startswith("sampling/"):
+                values.pop()  # what trl has just made of "not known"
+        return batch
+
+    def _scored(self, model: Any, input_ids: Tensor, *arguments: Any, **named: Any) -> Any:
+        if self._asked_for_old:
+            self._asked_for_old = False
+            logits_to_keep = arguments[1]
+            unknown = input_ids.new_full(
+                (len(input_ids), logits_to_keep), torch.nan, dtype=torch.float32
+            )
+            return unknown, None, None
+        found = self._logprobs(model, input_ids, *arguments, **named)
+        if self._inputs is not None:
+            self._correct(self._inputs, found[0].detach())
+        return found
+
+    def _learnt(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._inputs = inputs
+        try:
+            loss: Tensor = self._loss(model, inputs)
+        finally:
+            self._inputs = None
+        return loss
+
+    def _correct(self, inputs: dict[str, Any], policy_B_T: Tensor) -> None:
+        trainer = self._trainer
+        mask_B_T = inputs["completion_mask"]
+        difference_B_T = policy_B_T - inputs["sampling_per_token_logps"]
+        ratio = importance_ratio(
+            difference_B_T,
+            mask_B_T,
+            trainer.vllm_importance_sampling_mode,
+            trainer.vllm_importance_sampling_clip_min,
+            trainer.vllm_importance_sampling_clip_max,
+        )
+        inputs["importance_sampling_ratio"] = ratio
+        is_said_B_T = mask_B_T.bool()
+        known_B_T = is_said_B_T & difference_B_T.isfinite()
+        # as trl counts them: a sequence's ratio once, however long it is
+        per_sequence = trainer.vllm_importance_sampling_mode.startswith("sequence")
+        ratios = ratio.flatten() if per_sequence else ratio[is_said_B_T]
+        self._note(
+            difference_B_T.abs()[known_B_T], ratios, lost_shares(difference_B_T, ratio, mask_B_T)
+        )
+
+    def _note(self, distances: Tensor, ratios: Tensor, shares: Tensor) -> None:
+        """Log what a micro-batch's tokens say, and those of the other processes."""
+        found = distances.new_zeros(7)
+        if len(distances):
+            found[0], found[4] = distances.mean(), distances.max()
+        if len(ratios):
+            found[1], found[5], found[6] = ratios.mean(), ratios.max(), -ratios.min()
+        found[2:4] = shares
+        of_all = self._trainer.accelerator.gather(found[None])
+        means = of_all[:, :4].mean(dim=0).tolist()
+        farthest, highest, lowest = of_all[:, 4:].amax(dim=0).tolist()
+        metrics = self._metrics()
+        names = (f"{DIFFERENCE}/mean", f"{RATIO}/mean", DISCARDED, IMPOSSIBLE_FIRST)
+        for name, mean in zip(names, means, strict=True):
+            metrics[name].append(mean)
+        # bounds of all micro-batches so far: trl logs the mean of a list
+        for name, pick, value in (
+            (f"{DIFFERENCE}/max", max, farthest),
+            (f"{RATIO}/max", max, highest),
+            (f"{RATIO}/min", min, -lowest),
+        ):
+            metrics[name] = [pick([*metrics[name], value])]
+
+    def _metrics(self) -> Any:
+        """Lists by name, emptied when they are logged."""
+        return self._trainer._metrics["train"]  # noqa: SLF001
+
+
+def lost_shares(difference_B_T: Tensor, ratio: Tensor, mask_B_T: Tensor) -> Tensor:
+    """What a batch loses where engine and policy disagree.
+
+    Args:
+        difference_B_T: log-probability under the policy less that under the engine.
+        ratio: (B, 1) or (B, T), as `importance_ratio` gives it.
+        mask_B_T: 1 for a completion's tokens.
+
+    Returns:
+        Two shares of the completions: whose tokens all weigh nothing, and whose first token the
+        policy finds impossible.
+    """
+    weight_B_T = ratio.expand_as(difference_B_T)
+    weighs_B = ((weight_B_T >= NO_WEIGHT) & mask_B_T.bool()).any(dim=-1)
+    first_B = difference_B_T[:, 0].nan_to_num(nan=0.0) * mask_B_T[:, 0]
+    return torch.stack([(~weighs_B).float().mean(), (first_B < -IMPOSSIBLE_NATS).float().mean()])
+
+
+def importance_ratio(
+    difference_B_T: Tensor,
+    mask_B_T: Tensor,
+    mode: str,
+    clip_min: float | None,
+    clip_max: float | None,
+) -> Tensor:
+    """Policy over engine, as trl weighs it.
+
+    Args:
+        difference_B_T: log-probability under the policy less that under the engine.
+        mask_B_T: 1 for a completion's tokens.
+        mode: `sequence_` or `token_`, `mask` or `truncate`.
+        clip_min, clip_max: a ratio outside is 0 (`mask`) or the bound (`truncate`).
+
+    Returns:
+        (B, 1) for a sequence's ratio, (B, T) for tokens'.
+    """
+    logs = torch.nan_to_num(difference_B_T * mask_B_T, nan=0.0)
+    if mode.startswith("sequence"):
+        logs = logs.sum(dim=-1, keepdim=True)
+    ratio = logs.exp()
+    if mode in TRUNCATES:
+        return ratio.clamp(min=clip_min, max=clip_max)
+    outside = torch.zeros_like(ratio, dtype=torch.bool)
+    if clip_min is not None:
+        outside |= ratio < clip_min
+    if clip_max is not None:
+        outside |= ratio > clip_max
+    return ratio.masked_fill(outside, 0.0)

@@ -1,0 +1,202 @@
+"""The GRPO update: trl's `GRPOTrainer`, built from the configuration.
+
+GRPO (Shao et al. 2024, "DeepSeekMath", arXiv 2402.03300, section 4.1): for each prompt a group of G
+completions is sampled; a completion's advantage is its reward less the group's mean, divided by
+the group's standard deviation (eq. 3 and below); the policy follows the clipped ratio objective.
+Nothing of that is written again here.  Where the defaults differ from the paper they are trl's:
+no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from itertools import groupby
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_trainer.config.batch import shared
+from xmlgrpo_trainer.config.defaults import completion_limit, grpo_fields
+from xmlgrpo_trainer.config.rehearsal import refusals
+from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.grpo.gpu import speed_up
+from xmlgrpo_trainer.model.load import Placement, Policy
+from xmlgrpo_trainer.model.unsloth import trl_arguments
+from xmlgrpo_trainer.problems.prompts import encode_prompts
+
+RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
+
+
+def build_arguments(
+    config: RunConfig,
+    placement: Placement,
+    checkpoints: Path,
+    rewards: Sequence[float],
+    processes: int = 1,
+) -> GRPOConfig:
+    """Build trl's arguments, those of one of `processes` that share the batch.
+
+    Args:
+        config: the run's configuration.
+        placement: device and number type.
+        checkpoints: where checkpoints go.
+        rewards: the reward functions' weights, in their order.
+        processes: of this run, on all machines.
+
+    Raises:
+        UserError: trl refuses the combination, or checkpoints would fall inside a generation
+            batch, which a resumed run could not repeat.
+    """
+    fields = shared(grpo_fields(config), processes)
+    on_gpu = placement.device == "cuda"
+    fields.setdefault("gradient_checkpointing", on_gpu)
+    if on_gpu and placement.backend == "plain":
+        # fused norms, and no whole logits: those are 8 bytes a token and piece of the vocabulary
+        fields.setdefault("use_liger_kernel", find_spec("liger_kernel") is not None)
+    if config.rollout == "vllm":
+        # else it reserves room for a text of the model's whole window
+        longest = config.data.max_prompt_tokens + completion_limit(config)
+        fields.setdefault("vllm_max_model_length", longest)
+    if processes > 1:
+        # every weight of the adapter has a part in every loss: no search for those that have none
+        fields.setdefault("ddp_find_unused_parameters", False)
+        fields.setdefault("log_level", "error")  # transformers' own for several is "warning"
+        fields.setdefault("log_level_replica", "error")
+    tracker = ["wandb"] if config.watch.wandb != "off" else []
+    with refusals("grpo: trl"):
+        arguments = trl_arguments(
+            GRPOConfig,
+            {
+                **fields,
+                "output_dir": str(checkpoints),
+                "seed": config.seed,
+                "reward_weights": list(rewards),
+                "report_to": tracker or "none",
+                "run_name": checkpoints.parent.name,
+                "use_cpu": not on_gpu,
+                "bf16": on_gpu and placement.dtype == "bfloat16",
+                "use_vllm": config.rollout == "vllm",
+                "disable_tqdm": True,
+            },
+        )
+    if arguments.temperature <= 0:
+        raise UserError(
+            f"grpo.temperature: expected above 0, got {arguments.temperature}; equal completions "
+            "have no advantage over one another"
+        )
+    if arguments.save_total_limit is not None and arguments.save_total_limit < 2:
+        raise UserError(
+            f"grpo.save_total_limit: expected 2 or more, got {arguments.save_total_limit}; while "
+            "one checkpoint is written, another must be there to go on from"
+        )
+    every = steps_between_generations(arguments)
+    if arguments.save_strategy == "steps" and arguments.save_steps % every:
+        nearest = max(every, round(arguments.save_steps / every) * every)
+        raise UserError(
+            f"grpo.save_steps = {arguments.save_steps} falls inside a generation batch, which is "
+            f"used for {every} steps and is not in a checkpoint; set save_steps={nearest:g}"
+        )
+    return arguments
+
+
+def steps_between_generations(arguments: GRPOConfig) -> int:
+    """Optimiser steps after which a generation batch and a step end together."""
+    uses: int = arguments.steps_per_generation * arguments.num_iterations
+    accumulated: int = arguments.gradient_accumulation_steps
+    return lcm(uses, accumulated) // accumulated
+
+
+def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:
+    """Problems as trl's rows: `prompt` (messages), `answer` (the gold answer) and `id`."""
+    return Dataset.from_list(
+        [{"prompt": task.messages(p.question), "answer": p.gold, "id": p.id} for p in problems]
+    )
+
+
+def rollout_sampling(arguments: GRPOConfig, limit: int) -> Sampling:
+    """How completions are drawn, `limit` tokens at most.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+    try:
+        return Sampling(
+            max_new_tokens=limit,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            # beside vLLM Unsloth's own default is vLLM's word for all tokens, -1
+            top_k=0 if arguments.top_k in {None, -1} else arguments.top_k,
+            min_p=arguments.min_p or 0.0,
+        )
+    except UserError as error:
+        raise UserError(f"grpo.{error}") from None
+
+
+def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> RolloutFunction:
+    """Make trl draw its completions from `engine`.
+
+    trl repeats each prompt G times in a row; the engine gets each once, with the number of samples.
+    """
+
+    def rollout(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        groups = [list(group) for _, group in groupby(prompts)]
+        distinct = encode_prompts(tokenizer, [group[0] for group in groups])
+        counts = [len(group) for group in groups]
+        repeated = [ids for ids, count in zip(distinct, counts, strict=True) for _ in range(count)]
+        if not trainer.use_vllm:  # else trl has asked for fresh weights already
+            engine.refresh()
+        if len(set(counts)) == 1:
+            completions = engine(distinct, counts[0], sampling)
+        else:  # a group cut between two processes: ask prompt by prompt
+            completions = engine(repeated, 1, sampling)
+        logprobs = [completion.logprobs for completion in completions]
+        return {
+            "prompt_ids": repeated,
+            "completion_ids": [completion.tokens for completion in completions],
+            "logprobs": None if None in logprobs else logprobs,
+        }
+
+    return rollout
+
+
+def build_trainer(
+    *,
+    policy: Policy,
+    arguments: GRPOConfig,
+    rows: Dataset,
+    rewards: Sequence[Callable[..., list[float | None]]],
+) -> GRPOTrainer:
+    """Build trl's trainer.
+
+    Raises:
+        UserError: peft finds no module of the model that the adapter could change.
+    """
+    with warnings.catch_warnings():
+        # peft warns that a tied head exists; library_fields.check_lora refuses to train it
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        try:
+            trainer = GRPOTrainer(
+                model=policy.model,
+                reward_funcs=list(rewards),
+                args=arguments,
+                train_dataset=rows,
+                processing_class=policy.tokenizer,
+                peft_config=policy.peft_config,
+            )
+        except ValueError as error:
+            if "target modules" not in str(error).lower():
+                raise
+            raise UserError(f"lora.target_modules: {error}") from None
+    trainer.remove_callback(PrinterCallback)
+    policy.tokenizer.padding_side = "left"  # Unsloth's trainer turns it round
+    if policy.placement.device == "cuda" and policy.placement.backend == "plain":
+        speed_up(trainer)
+    return trainer

@@ -1,0 +1,278 @@
+"""Load the policy: plain transformers + peft, or Unsloth, behind one function.
+
+Unsloth must be imported before trl, transformers and peft, or its patches do not take; so
+`load_policy` decides first and imports after.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config.run_config import ModelConfig
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# the same for both backends: which one `auto` takes must not decide the adapter
+LORA_DEFAULTS: dict[str, Any] = {
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.0,
+    "target_modules": TARGETS,
+}
+VISION_MODULES = r".*(vision_tower|multi_modal_projector).*"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how the model runs, and why."""
+
+    backend: str
+    device: str
+    dtype: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The loaded model.
+
+    Attributes:
+        model: a transformers model; a peft model already when the backend attached the adapter.
+        tokenizer: with the chat template, padding on the left.
+        peft_config: the adapter still to be attached by the trainer, or None.
+        placement: where and how it runs.
+    """
+
+    model: Any
+    tokenizer: Any
+    peft_config: Any
+    placement: Placement
+
+
+def choose_placement(config: ModelConfig) -> Placement:
+    """Decide backend, device and number type from what was asked and what is there.
+
+    Raises:
+        UserError: a GPU, 4-bit weights or Unsloth were asked for and cannot be had here.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise UserError(
+            "model.device is 'cuda', but torch finds no CUDA GPU here. Run on a machine with one "
+            "(nvidia-smi must list it, and torch must be a CUDA build: this is torch "
+            f"{torch.__version__}), or set model.device=cpu for a very small model"
+        )
+    device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
+    if config.load_in_4bit and device == "cpu":
+        raise UserError("model.load_in_4bit needs a CUDA GPU; set it to false on a CPU")
+    backend, reason = _choose_backend(config, device)
+    if config.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "model.load_in_4bit needs the package bitsandbytes: "
+            ".venv/bin/pip install -r ci/requirements/unsloth.txt or set it to false"
+        )
+    dtype = config.dtype
+    if dtype == "auto":
+        # emulated, as on a T4, it would be slower than float32
+        is_bfloat = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = "bfloat16" if is_bfloat else "float32"
+        if device == "cuda" and dtype == "float32":
+            reason += "; this GPU has no bfloat16 and Gemma 3 overflows in float16, so float32"
+    return Placement(backend=backend, device=device, dtype=dtype, reason=reason)
+
+
+def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
+    installed = importlib.util.find_spec("unsloth") is not None
+    if config.backend == "unsloth":
+        if config.dtype == "float32":
+            raise UserError(
+                "model.dtype is 'float32', but Unsloth computes in 16 bits where the GPU can; set "
+                "model.backend=plain, or model.dtype=auto"
+            )
+        if device == "cpu":
+            raise UserError("model.backend 'unsloth' needs a CUDA GPU; set model.backend=plain")
+        if not installed:
+            raise UserError(
+                "model.backend is 'unsloth', but the package is not installed: "
+                ".venv/bin/pip install -r ci/requirements/unsloth.txt, or set model.backend=plain"
+            )
+        return "unsloth", "unsloth was asked for"
+    if config.backend == "plain":
+        return "plain", "plain was asked for"
+    for holds, reason in (
+        (device == "cpu", "no GPU is used"),
+        (not installed, "unsloth is not installed"),
+        (config.dtype == "float32", "float32 was asked for"),
+        (int(os.environ.get("WORLD_SIZE", "1")) > 1, "several processes"),
+    ):
+        if holds:
+            return "plain", f"{reason}, so plain trl and peft"
+    return "unsloth", "a GPU and unsloth are there"
+
+
+def load_policy(
+    config: ModelConfig,
+    folder_or_id: str,
+    lora: dict[str, Any],
+    placement: Placement,
+    *,
+    seed: int,
+    max_tokens: int,
+    checkpointing: bool = True,
+    vllm_share: float | None = None,
+) -> Policy:
+    """Load model and tokenizer and prepare the adapter.
+
+    Args:
+        config: the `model:` section.
+        folder_or_id: what is loaded; the folder of the tiny model when `config.name` is `tiny`.
+        lora: fields of `peft.LoraConfig`.
+        placement: from `choose_placement`; for Unsloth, `unsloth_backend.import_unsloth` has
+            been called.
+        seed: for the adapter's random start.
+        max_tokens: longest prompt plus completion, in training or held out.
+        checkpointing: for Unsloth, which decides it here and not by trl's argument.
+        vllm_share: of the GPU's memory, for the vLLM that Unsloth starts around the weights; None
+            for no vLLM, or for one that trl starts.
+
+    Raises:
+        UserError: the model is missing, not a causal language model, or not reachable.
+    """
+    from xmlgrpo_rollout.attention import guard_transformers
+
+    if placement.backend == "unsloth":
+        policy = _load_unsloth(
+            config,
+            folder_or_id,
+            lora,
+            placement,
+            seed=seed,
+            max_tokens=max_tokens,
+            checkpointing=checkpointing,
+            vllm_share=vllm_share,
+        )
+    else:
+        policy = _load_plain(config, folder_or_id, lora, placement)
+    guard_transformers()  # last: Unsloth puts its own attention there
+    return policy
+
+
+def _load_plain(
+    config: ModelConfig, name: str, lora: dict[str, Any], placement: Placement
+) -> Policy:
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    quantization = None
+    if config.load_in_4bit:
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, placement.dtype),
+        )
+    check_model_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=config.revision, padding_side="left"
+        )
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            name,
+            output_loading_info=True,
+            revision=config.revision,
+            dtype=getattr(torch, placement.dtype),
+            attn_implementation=config.attn_implementation,
+            quantization_config=quantization,
+            device_map={"": torch.cuda.current_device()} if quantization else None,
+            use_safetensors=True,
+        )
+    except Exception as error:  # a broken folder fails in many libraries' own ways
+        raise UserError(load_failure(name, error)) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:  # transformers only warns, and takes random ones
+        raise UserError(
+            f"the model {name!r} is incomplete: its files lack {missing[0]}, one of {len(missing)} "
+            "weights that are not there; fetch or save it again"
+        )
+    if not quantization:
+        model.to(placement.device)
+    return Policy(model, tokenizer, LoraConfig(**lora_fields(lora, model)), placement)
+
+
+def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
+    """The adapter's fields: what was set, over the language model's projections by default."""
+    fields = {**LORA_DEFAULTS, "task_type": "CAUSAL_LM", **lora}
+    if getattr(model.config, "vision_config", None) is not None:
+        # Gemma 3 from 4B up carries a vision tower with modules of the same names
+        fields.setdefault("exclude_modules", VISION_MODULES)
+    return fields
+
+
+def _load_unsloth(
+    config: ModelConfig,
+    name: str,
+    lora: dict[str, Any],
+    placement: Placement,
+    *,
+    seed: int,
+    max_tokens: int,
+    checkpointing: bool,
+    vllm_share: float | None,
+) -> Policy:
+    import torch
+
+    from xmlgrpo_trainer.model.unsloth import load
+
+    check_model_folder(name)
+    try:
+        model, tokenizer = load(
+            name,
+            revision=config.revision,
+            dtype=getattr(torch, placement.dtype),
+            in_4bit=config.load_in_4bit,
+            max_tokens=max_tokens,
+            checkpointing=checkpointing,
+            lora={**LORA_DEFAULTS, "bias": "none", **lora},
+            seed=seed,
+            vllm_share=vllm_share,
+        )
+    except Exception as error:  # a broken folder fails in many libraries' own ways
+        raise UserError(load_failure(name, error)) from error
+    tokenizer.padding_side = "left"
+    return Policy(model, tokenizer, None, placement)
+
+
+def check_model_folder(name: str) -> None:
+    """Refuse a folder that holds no safetensors model, before transformers looks on the Hub.
+
+    Raises:
+        UserError: the folder is missing a part, or `name` is a path that does not exist.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        missing = [part for part in ("config.json",) if not (folder / part).is_file()]
+        if not list(folder.glob("*.safetensors")):
+            missing.append("*.safetensors")
+        if missing:
+            raise UserError(
+                f"the model folder {name!r} has no {' and no '.join(missing)}; expected a folder "
+                "written by save_pretrained, with safetensors weights"
+            )
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"no model folder at {name!r}")
+
+
+def load_failure(name: str, error: Exception) -> str:
+    """Why a model could not be loaded, in one line."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if Path(name).is_dir():
+        return f"cannot load the model in {name!r}: {type(error).__name__}: {reason}"
+    return (
+        f"cannot load the model {name!r}: {reason}. Check the name, the network and, for Gemma, "
+        "that you accepted its licence on the Hub and are logged in (hf auth login)"
+    )

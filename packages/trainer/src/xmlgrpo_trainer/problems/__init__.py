@@ -1,0 +1,1 @@
+"""Problems: read, split, put into prompts, and asked as held-out exams."""

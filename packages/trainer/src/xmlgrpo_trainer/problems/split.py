@@ -1,0 +1,214 @@
+"""Problems: read or made, cut into training, validation and held-out report, none shared.
+
+Held-out rows are cut from the training split: the test split belongs to `make eval`.  The cut goes
+by a hash of the question, so it does not depend on the order of the rows, and a question that
+occurs twice lies on one side only.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import Row, read_jsonl
+from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_trainer.config.library_fields import tiny_settings
+from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.problems.prompts import encode_prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """What a run trains on and what it is measured on.
+
+    Attributes:
+        train: problems the model practises on.
+        validation: asked during training; chooses the checkpoint.
+        report: asked before and after; chooses nothing.
+        source: where they came from, in words.
+        dropped_long: how many had a prompt over the limit and were left out.
+        repeated: how many rows repeated an earlier question and were left out.
+    """
+
+    train: list[Example]
+    validation: list[Example]
+    report: list[Example]
+    source: str
+    dropped_long: int = 0
+    repeated: int = 0
+
+    def sha256(self) -> str:
+        """A hash of every question and gold answer, in order."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.report):
+            digest.update(b"\0part\0")
+            for example in part:
+                digest.update(f"{example.question}\0{example.gold}\0".encode())
+        return digest.hexdigest()
+
+
+def load_problems(
+    data: DataConfig, holdout: HoldoutConfig, task: Task, seed: int, tiny: Mapping[str, Any]
+) -> Problems:
+    """Read or make the problems and cut them.
+
+    Raises:
+        UserError: file missing or unreadable, a bad row (named), hub unreachable, too few rows.
+    """
+    held_out = holdout.report_rows + holdout.validation_rows
+    if data.source == "generated":
+        from xmlgrpo_trainer.tiny.problems import problem_splits
+
+        splits = problem_splits(tiny_settings(tiny), seed, held_out, data.generated_rows)
+        rest = _examples(task, _numbered(splits.holdout, "held-out"))
+        train = _examples(task, _numbered(splits.train, "generated"))[: data.limit]
+        problems = Problems(
+            train=train,
+            validation=rest[holdout.report_rows :],
+            report=rest[: holdout.report_rows],
+            source="problems generated on the spot",
+        )
+    else:
+        source, rows = _hub_rows(data, task) if data.source == "hub" else _json_rows(data)
+        examples = _examples(task, rows)
+        if holdout.path is None:
+            problems = cut(examples, holdout, seed, source)
+        else:
+            held_out_examples = _examples(
+                task, read_jsonl(problems_file(holdout.path, "holdout.path"))
+            )
+            problems = beside(examples, held_out_examples, holdout, seed, source)
+        problems = replace(problems, train=problems.train[: data.limit])
+    if not problems.train:
+        raise UserError(
+            f"{problems.source}: no training problem is left after {held_out} were held out; "
+            "give more rows or lower holdout.report_rows and holdout.validation_rows"
+        )
+    return problems
+
+
+def cut(examples: list[Example], holdout: HoldoutConfig, seed: int, source: str) -> Problems:
+    """Cut one list into report, validation and training problems, by a hash of the question."""
+    by_question = {example.question: example for example in reversed(examples)}
+    unique = list(by_question.values())
+
+    def place(example: Example) -> bytes:
+        return hashlib.sha256(f"{seed}\0{example.question}".encode()).digest()
+
+    ordered = sorted(unique, key=place)
+    first, second = holdout.report_rows, holdout.report_rows + holdout.validation_rows
+    return Problems(
+        train=ordered[second:],
+        validation=ordered[first:second],
+        report=ordered[:first],
+        source=source,
+        repeated=len(examples) - len(unique),
+    )
+
+
+def beside(
+    examples: list[Example],
+    held_out: list[Example],
+    holdout: HoldoutConfig,
+    seed: int,
+    source: str,
+) -> Problems:
+    """Train on one list and hold out problems of another, chosen by a hash of the question.
+
+    Raises:
+        UserError: a question is in both, or there are fewer held-out problems than asked for.
+    """
+    training = {example.question: example for example in reversed(examples)}
+    asked = cut(held_out, holdout, seed, source)
+    wanted, got = holdout.report_rows + holdout.validation_rows, len(held_out) - asked.repeated
+    if got < wanted:
+        raise UserError(
+            f"holdout.path: expected {wanted} different problems (holdout.report_rows and "
+            f"holdout.validation_rows), got {got}; lower these or give more"
+        )
+    both = [example.question for example in held_out if example.question in training]
+    if both:
+        raise UserError(
+            f"holdout.path: {len(both)} of its questions are trained on as well, such as "
+            f"{both[0][:80]!r}; take them out of one of the two files"
+        )
+    return replace(
+        asked,
+        train=list(reversed(training.values())),
+        repeated=len(examples) - len(training),
+    )
+
+
+def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -> Problems:
+    """Leave out problems whose prompt is over `max_tokens`; a cut prompt would ask another thing.
+
+    Raises:
+        UserError: no training or no held-out problem is left.
+    """
+    dropped = 0
+    kept: dict[str, list[Example]] = {}
+    for name in ("train", "validation", "report"):
+        part: list[Example] = getattr(problems, name)
+        prompts = encode_prompts(tokenizer, [task.messages(example.question) for example in part])
+        kept[name] = [e for e, ids in zip(part, prompts, strict=True) if len(ids) <= max_tokens]
+        dropped += len(part) - len(kept[name])
+    if not kept["train"] or not kept["report"]:
+        which = "training" if not kept["train"] else "held-out"
+        raise UserError(
+            f"no {which} problem is left: all prompts are over data.max_prompt_tokens = "
+            f"{max_tokens} tokens; raise it"
+        )
+    return replace(
+        problems,
+        train=kept["train"],
+        validation=kept["validation"],
+        report=kept["report"],
+        dropped_long=dropped,
+    )
+
+
+def _examples(task: Task, rows: Iterable[Row]) -> list[Example]:
+    return [task.example(row.fields, row.id) for row in rows]
+
+
+def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterable[Row]:
+    return (Row(f"{source}:{number}", row) for number, row in enumerate(rows, start=1))
+
+
+def _json_rows(data: DataConfig) -> tuple[str, Iterable[Row]]:
+    path = problems_file(data.path or "", "data.path")
+    return path.name, read_jsonl(path)
+
+
+def problems_file(name: str, key: str) -> Path:
+    """The JSONL file of a key, which may name a folder with `train.jsonl`.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path /= "train.jsonl"
+    if not path.is_file():
+        raise UserError(
+            f"{key}: no file at {str(path)!r}; expected a JSONL file, or a folder with train.jsonl"
+        )
+    return path
+
+
+def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Row]]:
+    from datasets import load_dataset
+
+    revision = data.revision or task.dataset_revision
+    try:
+        rows = load_dataset(task.dataset, task.dataset_config, split="train", revision=revision)
+    except (OSError, ValueError, ConnectionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"cannot load {task.dataset!r} (revision {revision}) from the Hub: {reason}. Check the "
+            "network, or give a local copy: data.source=json data.path=FOLDER"
+        ) from None
+    source = f"{task.dataset}@{revision}"
+    return source, _numbered(rows, source)

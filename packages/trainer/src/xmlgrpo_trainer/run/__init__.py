@@ -1,0 +1,1 @@
+"""The run folder while it is written: lock, checkpoints, stops, failures."""
