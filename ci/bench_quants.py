@@ -33,7 +33,7 @@ from xmlgrpo_exporter.check.questions import load_questions
 from xmlgrpo_exporter.convert.quants import CONVERTER_TYPES, GivenLimits, parse_quants
 from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.check.exam import Bench

@@ -27,7 +27,8 @@ from model_folder import given_or_made
 from variants import VARIANTS, Variant, Work, configuration
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.run.folder import versions
 

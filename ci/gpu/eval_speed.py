@@ -26,7 +26,7 @@ from random_model import SIZES
 
 from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 
 ENGINES = ("graph", "generate")
 

@@ -10,7 +10,7 @@ from kernel_layers import PRODUCTS, Layers, Ways, error, seconds, step
 from triton.errors import TritonError
 
 from xmlgrpo_rollout.gpu.kernels.products import Tiles
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 
 KEPT = 3  # of a part's grid, for the other numbers of rows
 # rows, columns, depth, warps, stages, splits

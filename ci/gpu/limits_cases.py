@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.plan.gpus import Gpu, nearest_gpu
 
 GROUP = 8

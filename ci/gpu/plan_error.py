@@ -12,7 +12,7 @@ from pathlib import Path
 from comparisons import Comparison, compare
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 
 
 def table(comparisons: list[Comparison]) -> str:

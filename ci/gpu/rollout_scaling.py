@@ -19,7 +19,7 @@ from random_model import SIZES, random_weights
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.plan.gpus import nearest_gpu
 from xmlgrpo_trainer.plan.shapes import ModelShape
 

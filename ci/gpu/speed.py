@@ -24,7 +24,8 @@ from variants import ALL_OF_IT
 from variants import VLLM as VLLM_ENVIRONMENT
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
 
 HERE = Path(__file__).resolve().parent

@@ -17,7 +17,7 @@ from model_folder import given_or_made
 from speed import GROUP, WHOLE, Variant, Work, line, measure
 
 from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 
 PASS_TOKENS = 64 * 256
 STEPS = 6

@@ -22,7 +22,7 @@ from random_model import SIZES, make_random_model
 from step_times import WARM_STEPS, steady_step, whole_steps
 
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_run.metrics import read_log
 
 KEPT = ("step", "reward", "reward_std", "step_time", "completions/mean_length", "grad_norm")

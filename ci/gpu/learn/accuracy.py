@@ -21,7 +21,7 @@ from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.interval import Z_95, Share
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 
 REPLIES_KEPT = 6
 

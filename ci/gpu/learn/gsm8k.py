@@ -26,7 +26,7 @@ from scale import GPU, TINY
 from tested import tested
 
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.run.folder import commit, now
 
 HERE = Path(__file__).resolve().parent

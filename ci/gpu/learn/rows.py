@@ -20,7 +20,7 @@ from renumber import read_story, retell
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.rows import read_jsonl
-from xmlgrpo_run.folder import write_text
+from xmlgrpo_run.files import write_text
 
 Row = dict[str, Any]
 VALIDATION_STORIES = 873  # the last ones; 6,600 are left to train on

@@ -23,7 +23,8 @@ from told import Report, told
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import SYSTEM
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_run.folder import RunFolder, write_json, write_text
+from xmlgrpo_run.files import write_json, write_text
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.defaults import completion_limit
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config

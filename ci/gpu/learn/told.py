@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.problems.exam import HoldoutResult
 
 SHARES = {

@@ -21,7 +21,7 @@ from torch import Tensor
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 DONE = "warm-start.json"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_run.folder import MANIFEST_FORMAT, RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import MANIFEST_FORMAT, RunFolder
 
 from .tiny_model import ITEMS, build_adapter, build_base, export_gguf, rows
 

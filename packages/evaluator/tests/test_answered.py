@@ -11,7 +11,7 @@ from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_evaluator.results.identity import read_result_of
 from xmlgrpo_evaluator.setup.engines import EngineUse, engine_caution
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 
 GRAPH = EngineUse("graph", "a Gemma 3 on the CPU", 64)
 GENERATE = EngineUse("generate", "asked for", 16)

@@ -20,7 +20,8 @@ from xmlgrpo_evaluator.results.ladder_view import cells, show
 from xmlgrpo_evaluator.setup.models import run_model
 from xmlgrpo_evaluator.setup.settings import Settings
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.model_digest import content_digest, model_files
 
 from .conftest import manifest

@@ -12,7 +12,8 @@ from xmlgrpo_evaluator.setup.of_run import own_items, own_task, result_place, se
 from xmlgrpo_evaluator.setup.settings import Settings
 from xmlgrpo_evaluator.setup.tasks import find_tasks
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 
 from .conftest import SETTINGS, command, manifest
 

@@ -8,7 +8,8 @@ import pytest
 from xmlgrpo_evaluator.results.compare import compare_results
 from xmlgrpo_evaluator.results.report import read_metrics, render, write_report
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 
 from .conftest import manifest
 from .test_compare import result

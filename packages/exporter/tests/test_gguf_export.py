@@ -15,7 +15,7 @@ from xmlgrpo_exporter.check.questions import AWKWARD
 from xmlgrpo_exporter.convert.converter import find_converter
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.lock import hold
+from xmlgrpo_run.lock import LOCK, one_writer
 
 from .exporting import FEW, run_cli
 
@@ -86,7 +86,7 @@ def test_second_export_into_the_same_folder_is_refused(exported, tmp_path):
     run = Path(shutil.copytree(exported, tmp_path / "tiny"))
     for words in (("gguf", "--quants", "q8_0"), ("check",)):
         with (
-            hold(run / "gguf" / ".lock"),
+            one_writer(run / "gguf" / LOCK, ""),
             pytest.raises(UserError, match="another export is writing"),
         ):
             run_cli(*words, "--run", run, *FEW)

@@ -3,64 +3,18 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards import UserError
-from xmlgrpo_run.folder import (
-    MANIFEST_FORMAT,
-    RunFolder,
-    find_run,
-    run_root,
-    write_json,
-    write_text,
-)
-
-PATHS = [
-    "adapter",
-    "checkpoints",
-    "config",
-    "curves",
-    "eval",
-    "gguf",
-    "holdout",
-    "hub",
-    "manifest",
-    "merged",
-    "metrics",
-    "report",
-]
+from xmlgrpo_run.files import write_text
+from xmlgrpo_run.folder import RunFolder, find_run, run_folder
+from xmlgrpo_run.manifest import read_manifest
 
 
-def test_every_artefact_has_its_own_place_in_the_folder(tmp_path: Path) -> None:
+def test_every_name_in_a_run_is_another_place_in_its_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    places = [getattr(run, name) for name in PATHS]
-    assert len(set(places)) == len(PATHS)
-    assert {place.parent for place in places} == {tmp_path}
-
-
-def test_a_manifest_is_read_back(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    manifest = {"format": MANIFEST_FORMAT, "run": "a", "steps": 60}
-    write_json(run.manifest, manifest)
-    assert run.read_manifest() == manifest
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        pytest.param(None, "has no manifest.json, so its training has not finished", id="missing"),
-        pytest.param("{", "is not JSON", id="cut"),
-        pytest.param("[]", "expected format 1, found None", id="list"),
-        pytest.param("{}", "expected format 1, found None", id="no-format"),
-        pytest.param('{"format": 2}', "expected format 1, found 2", id="other-format"),
-    ],
-)
-def test_a_manifest_that_does_not_read_is_a_user_error(
-    tmp_path: Path, content: str | None, said: str
-) -> None:
-    run = RunFolder(tmp_path)
-    write_text(run.config, "")
-    if content is not None:
-        run.manifest.write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=said):
-        run.read_manifest()
+    names = [name for name in vars(RunFolder) if not name.startswith("_")]
+    places = [place for name in names if isinstance(place := getattr(run, name), Path)]
+    places += [run.validation(0), run.validation(10), run.completions_of(10)]
+    assert len(set(places)) == len(places) > 20
+    assert all(place == tmp_path or tmp_path in place.parents for place in places)
 
 
 @pytest.fixture
@@ -109,7 +63,7 @@ def test_a_run_that_is_not_there_names_those_that_are(
         find_run(name)
     assert str(told.value) == said
     with pytest.raises(UserError) as told:
-        RunFolder(run_root(name)).read_manifest()
+        read_manifest(run_folder(name))
     assert str(told.value) == said
 
 
@@ -120,6 +74,7 @@ def test_a_run_that_is_not_there_names_those_that_are(
         pytest.param("outputs/tiny/", "outputs/tiny", "tiny", id="folder"),
         pytest.param("gsm8k-4b", "outputs/gsm8k-4b", "gsm8k-4b", id="not-finished"),
         pytest.param("./ggufs", "ggufs", "./ggufs", id="a-folder-of-files"),
+        pytest.param(".", ".", "./.", id="here"),
     ],
 )
 def test_a_run_is_found_and_called_as_commands_take_it(
@@ -143,28 +98,3 @@ def test_where_nothing_was_trained_one_trains_first(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^no run at outputs/tiny; train one first: make train$"):
         find_run("tiny")
-
-
-def test_writing_makes_the_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "x.json"
-    write_json(path, {"é": [1, None]})
-    write_json(path, {"é": 2})
-    assert path.read_text(encoding="utf-8") == '{\n  "é": 2\n}\n'
-    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
-
-
-def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    write_json(path, {"share": 0.5})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"share": float("nan")})
-    assert path.read_text(encoding="utf-8") == '{\n  "share": 0.5\n}\n'
-
-
-def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
-    path = tmp_path / "x.txt"
-    write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
-    assert path.read_text(encoding="utf-8") == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]

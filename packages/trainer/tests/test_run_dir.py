@@ -9,7 +9,7 @@ from typing import IO
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, run_root
+from xmlgrpo_run.folder import RunFolder, run_folder
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.run.folder import hold_identity, open_run, versions, write_config
 
@@ -179,7 +179,7 @@ def test_versions_name_what_a_result_depends_on() -> None:
     ],
 )
 def test_a_run_is_named_or_a_folder(name: str, root: str) -> None:
-    assert run_root(name) == Path(root)
+    assert run_folder(name).root == Path(root)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_what_could_not_be_a_new_runs_name_is_refused(
     (tmp_path / "a" / "b" / "outputs").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
     with pytest.raises(UserError, match=words):
-        run_root(name)
+        run_folder(name)
 
 
 def test_a_run_that_is_there_is_found_whatever_its_name(
@@ -215,5 +215,5 @@ def test_a_run_that_is_there_is_found_whatever_its_name(
 ) -> None:
     (tmp_path / "here" / "outputs" / "sp ace").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
-    assert run_root("sp ace") == Path("outputs/sp ace")
-    assert run_root("../here/outputs/sp ace") == Path("../here/outputs/sp ace")
+    assert run_folder("sp ace").root == Path("outputs/sp ace")
+    assert run_folder("../here/outputs/sp ace").root == Path("../here/outputs/sp ace")

@@ -13,7 +13,8 @@ from xmlgrpo_evaluator.setup.models import Model, any_model, check_weights, run_
 from xmlgrpo_evaluator.setup.of_run import result_place, settings_of
 from xmlgrpo_evaluator.setup.settings import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TASK, Settings
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
-from xmlgrpo_run.folder import OUTPUTS, RunFolder, find_run, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import OUTPUTS, RunFolder, find_run
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 

@@ -44,7 +44,7 @@ from xmlgrpo_evaluator.setup.tasks import FoundTasks, find_tasks
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_run.screen.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")

@@ -6,7 +6,15 @@ from pathlib import Path
 from xmlgrpo_rewards.errors import UserError
 
 GIB, MIB = 1 << 30, 1 << 20
-SLACK_BYTES = 64 << 20
+SLACK_BYTES = 64 * MIB  # beside what was counted
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder that need not exist yet."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
 
 
 def require_free(
@@ -23,15 +31,17 @@ def require_free(
     Raises:
         UserError: less is free than needed.
     """
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
     if free < needed_bytes + SLACK_BYTES:
         raise UserError(
             f"{what} needs about {_size(needed_bytes + SLACK_BYTES)} in {folder}, {_size(free)} "
             f"are free; free some space or {instead}"
         )
+
+
+def is_full(folder: Path) -> bool:
+    """Whether nothing more can be written there: the likely reason of a failure that names none."""
+    return free_bytes(folder) < 16 * MIB
 
 
 def refuse_if_full(folder: Path, what: str) -> None:
@@ -40,7 +50,7 @@ def refuse_if_full(folder: Path, what: str) -> None:
     Raises:
         UserError: the disk is full.
     """
-    if shutil.disk_usage(folder).free < MIB:
+    if is_full(folder):
         raise UserError(
             f"{what} could not be written: the disk of {folder} is full; free some space and run "
             "the same command again"

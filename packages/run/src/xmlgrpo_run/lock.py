@@ -1,35 +1,58 @@
-"""One writer at a time: two exports at once would take each other's files away."""
+"""One writer at a time: two at once would cut and overwrite each other's files."""
 
 import fcntl
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from xmlgrpo_rewards.errors import UserError
 
+LOCK = ".lock"  # in the folder that is written into; stays there, empty
+
 
 @contextmanager
-def hold(lock: Path) -> Iterator[None]:
-    """Be the only one who writes into the lock's folder, until the block or the process ends.
+def one_writer(
+    lock: Path, refusal: str, *, on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Be the only process that has the lock, until the block or the process ends.
 
     Args:
-        lock: a file that is made for this and stays there, empty.
+        lock: the file to lock, made if it is missing: `LOCK` in a folder, or the written file.
+        refusal: the error when another process has it: what that one does, and what to do.
+        on_wait: called once when another process has it; then its end is waited for.
 
     Raises:
-        UserError: another process holds it, or nothing can be written there.
+        UserError: another process has it, or nothing can be written there.
     """
+    while True:
+        with _opened(lock) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait is None:
+                    raise UserError(refusal) from None
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_still_there(file, lock):
+                continue  # the one that had it has removed it
+            yield
+            return
+
+
+def _opened(lock: Path) -> IO[bytes]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")
+        return lock.open("ab")
     except OSError as error:
         raise UserError(
-            f"cannot write into {lock.parent}: {error.strerror}; give a writable folder with --out"
+            f"cannot write into {lock.parent}: {error.strerror}; name a writable folder"
         ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another export is writing into {lock.parent}; wait for it, or give another --out"
-            ) from None
-        yield
+
+
+def _is_still_there(opened: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

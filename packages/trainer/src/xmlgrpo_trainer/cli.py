@@ -6,7 +6,7 @@ from pathlib import Path
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
 from xmlgrpo_rewards.version import add_version
-from xmlgrpo_run.folder import run_root
+from xmlgrpo_run.folder import run_folder
 from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, ranks_here, see_one_gpu
 
 
@@ -52,7 +52,7 @@ def run() -> int:
 
     if ranks_here().count == 1:  # several say it once, when they have met
         check_alone(config, arguments.gpus)
-    root = run_root(arguments.run or arguments.config.stem)
+    root = run_folder(arguments.run or arguments.config.stem).root
     let_threads_sleep()
     from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.folder import MANIFEST_FORMAT, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import MANIFEST_FORMAT
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.progress import Stage

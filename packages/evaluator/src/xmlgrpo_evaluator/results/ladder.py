@@ -26,7 +26,8 @@ from xmlgrpo_evaluator.setup.models import Model, check_weights, run_ladder
 from xmlgrpo_evaluator.setup.of_run import result_place
 from xmlgrpo_evaluator.setup.settings import Settings
 from xmlgrpo_rewards.errors import UserError, interruption_code, kept_on_interrupt
-from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 

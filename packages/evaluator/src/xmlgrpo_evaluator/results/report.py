@@ -19,7 +19,8 @@ from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.task import Words
 from xmlgrpo_rewards.version import add_version
-from xmlgrpo_run.folder import RunFolder, find_run, write_text
+from xmlgrpo_run.files import write_text
+from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.curves import Ink, draw, panels, reward_name
 from xmlgrpo_run.screen.progress import Stage

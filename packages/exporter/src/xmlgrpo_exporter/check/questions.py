@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import read_json
+from xmlgrpo_run.files import read_json
 
 BUILT_IN = (
     "A box holds 12 pencils. A teacher buys 7 boxes and gives 30 pencils away. How many are left?",

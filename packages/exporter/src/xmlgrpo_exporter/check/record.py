@@ -11,7 +11,7 @@ from typing import Any
 from xmlgrpo_exporter.check.check import FileCheck
 from xmlgrpo_exporter.check.exam import Bench
 from xmlgrpo_exporter.convert.converter import PINNED
-from xmlgrpo_run.folder import read_json, write_json
+from xmlgrpo_run.files import read_json, write_json
 
 CHECK = "check.json"
 FORMAT = 1

@@ -13,6 +13,7 @@ from xmlgrpo_run.screen.loading import reading_libraries
 DEFAULT_PROMPTS = 16
 DEFAULT_NEW_TOKENS = 64
 LIBRARY_MODULES = 4100  # about: what torch, transformers and peft consist of, as locked
+BUSY = "another export is writing into {}; wait for it, or give another --out"
 RUN_HELP = "the run: its name under outputs/, or its folder"
 
 

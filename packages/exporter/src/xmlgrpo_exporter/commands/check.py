@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from xmlgrpo_exporter.check.exam import Bench
 
 DEFAULT_TIMEOUT_S = 1800
-LOCK = ".lock"
 SOURCE_REPLIES = 4
 ANSWER_CHARS = 200
 
@@ -73,7 +72,7 @@ def command(arguments: argparse.Namespace) -> int:
     from xmlgrpo_exporter.convert.converter import require_runtime
     from xmlgrpo_exporter.merge.record import require_compared
     from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
-    from xmlgrpo_run.lock import hold
+    from xmlgrpo_run.lock import LOCK, one_writer
 
     console = shared.console()
     run = find_run(arguments.run) if arguments.run else None
@@ -86,7 +85,7 @@ def command(arguments: argparse.Namespace) -> int:
     folders = [arguments.out] if arguments.out else sorted({file.parent for file in files})
     with ExitStack() as held:
         for folder in folders:
-            held.enter_context(hold(folder / LOCK))
+            held.enter_context(one_writer(folder / LOCK, shared.BUSY.format(folder)))
         bench = bench_of(model, run, arguments, console)
         checks = _check_all(files, bench, arguments, console)
         for folder in folders:

@@ -14,7 +14,8 @@ from xmlgrpo_exporter.commands import check as check_command
 from xmlgrpo_exporter.commands import merge as merge_command
 from xmlgrpo_exporter.convert.quants import FILE_TYPES, parse_quants, require_imatrix_for
 from xmlgrpo_rewards.errors import kept_on_interrupt
-from xmlgrpo_run.folder import RunFolder, find_run, write_text
+from xmlgrpo_run.files import write_text
+from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.screen.say import say
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def add_parser(subparsers: Any) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """Export what the arguments name."""
     from xmlgrpo_exporter.convert.converter import find_converter, require_runtime
-    from xmlgrpo_run.lock import hold
+    from xmlgrpo_run.lock import LOCK, one_writer
 
     console = shared.console()
     quants = parse_quants(arguments.quants)
@@ -94,7 +95,7 @@ def command(arguments: argparse.Namespace) -> int:
         code = merge_command.merge_run(source.run, source.model, arguments, console)
         if code:
             return code
-    with hold(source.out / check_command.LOCK):
+    with one_writer(source.out / LOCK, shared.BUSY.format(source.out)):
         return _export(source, quants, tree, arguments, console)
 
 

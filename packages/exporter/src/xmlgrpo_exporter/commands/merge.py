@@ -55,12 +55,12 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
         UserError: the run is not finished, its base or adapter cannot be used, `out` holds
             something else, or another process is merging into it.
     """
-    from xmlgrpo_run.lock import hold
+    from xmlgrpo_run.lock import one_writer
 
     manifest = run.read_manifest()
     with (
         kept_on_interrupt("nothing was merged; the same command merges from the start"),
-        hold(out.with_name(f".{out.name}.lock")),
+        one_writer(out.with_name(f".{out.name}.lock"), shared.BUSY.format(out.parent)),
     ):
         return _merge_run(run, manifest, out, arguments, console)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from xmlgrpo_exporter.convert.sentencepiece_file import is_gemma_form, sentencepiece_model
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import read_json
+from xmlgrpo_run.files import read_json
 
 COMPLETED = "tokenizer_config.json"
 SKIPPED = (".gguf", ".bin", ".pt", ".pth")

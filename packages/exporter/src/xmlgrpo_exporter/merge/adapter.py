@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import read_json
+from xmlgrpo_run.files import read_json
 
 VISION_PARTS = ("vision_tower", "multi_modal_projector", "vision_model")
 TABLES = ("embed_tokens", "lm_head")

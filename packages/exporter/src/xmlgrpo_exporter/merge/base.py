@@ -6,7 +6,7 @@ from typing import Any
 
 from xmlgrpo_exporter.upload.base_model import HUB_ID
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import read_json
+from xmlgrpo_run.files import read_json
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -31,8 +31,8 @@ from xmlgrpo_exporter.merge.stored_weights import weights_of
 from xmlgrpo_exporter.merge.tokenizer import copy_tokenizer
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.disk import require_free
+from xmlgrpo_run.files import write_json
 from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
-from xmlgrpo_run.folder import write_json
 from xmlgrpo_run.screen.growing_file import growing
 from xmlgrpo_run.screen.loading import loading_model
 from xmlgrpo_run.screen.progress import Stage

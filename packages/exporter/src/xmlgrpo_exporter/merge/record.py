@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import read_json
 from xmlgrpo_run.fingerprint import fingerprint
-from xmlgrpo_run.folder import RunFolder, read_json
+from xmlgrpo_run.folder import RunFolder
 
 RECORD = "merge.json"
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from xmlgrpo_exporter.merge.base import Base
-from xmlgrpo_run.folder import read_json, write_json
+from xmlgrpo_run.files import read_json, write_json
 
 LOCAL_NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")

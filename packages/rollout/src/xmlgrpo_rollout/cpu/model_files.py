@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.weights import Gemma3Weights, LayerWeights, Rope
-from xmlgrpo_run.folder import read_json
+from xmlgrpo_run.files import read_json
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
 # model type and class of the text models, which the tiny one and Gemma 3 up to 1B are

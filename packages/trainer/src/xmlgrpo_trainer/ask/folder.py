@@ -12,7 +12,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
 from xmlgrpo_rollout.cpu.stream import stream
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_run.folder import read_json
+from xmlgrpo_run.files import read_json
 from xmlgrpo_trainer.ask.characters import decoded, told_in_characters
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, Speaker, check_room

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, find_run, read_json
+from xmlgrpo_run.files import read_json
+from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_trainer.config.defaults import DEFAULTS, completion_limit
 from xmlgrpo_trainer.config.run_config import load_config

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.config.batch import whole
 from xmlgrpo_trainer.config.library_fields import RESERVED_GRPO, RESERVED_LORA
 

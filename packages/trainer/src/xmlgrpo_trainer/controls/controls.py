@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.interval import Share
-from xmlgrpo_run.folder import RunFolder, run_root
+from xmlgrpo_run.folder import OUTPUTS, RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +64,7 @@ def run() -> int:
     from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
-    runs = run_root("controls").parent  # beside the other runs, so that they share the warm start
+    runs = OUTPUTS  # beside the other runs, so that they share the warm start
     return compare(config, runs, asked.supervised_steps, make_console())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.tiny.build import DESCRIPTION
 from xmlgrpo_trainer.tiny.problems import generate, warm_problems
 from xmlgrpo_trainer.tiny.settings import TinySettings

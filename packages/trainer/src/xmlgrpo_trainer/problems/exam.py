@@ -19,7 +19,7 @@ from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_run.folder import write_json, write_text
+from xmlgrpo_run.files import write_json, write_text
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 

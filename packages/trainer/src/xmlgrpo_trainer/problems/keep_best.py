@@ -15,7 +15,8 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.task import Words
-from xmlgrpo_run.folder import RunFolder, write_json
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import HoldoutConfig

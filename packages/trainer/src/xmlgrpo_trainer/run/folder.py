@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, write_json, write_text
+from xmlgrpo_run.files import write_json, write_text
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config, to_yaml
 from xmlgrpo_trainer.config.yaml_text import parse_yaml
 

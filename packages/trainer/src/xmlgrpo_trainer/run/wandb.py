@@ -5,7 +5,8 @@ import os
 import secrets
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, write_text
+from xmlgrpo_run.files import write_text
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
 
 RUN_ID = "wandb-id"  # a file of the run folder

@@ -20,7 +20,8 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_rewards.worked import is_worked
-from xmlgrpo_run.folder import RunFolder, write_text
+from xmlgrpo_run.files import write_text
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.progress import Stage, clock

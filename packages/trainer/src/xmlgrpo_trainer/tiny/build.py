@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import SYSTEM
-from xmlgrpo_run.folder import write_json
+from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.tiny.kept import Keeper
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.problems import warm_problems

@@ -1,0 +1,57 @@
+"""Which code?  The commit of our own repository, never that of one around the environment."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path("packages", "run", "src", "xmlgrpo_run")  # of this package, in our repository
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code of a run.
+
+    Attributes:
+        commit: of our repository; None where the packages were not run from it.
+        dirty: whether anything of the packages differed from that commit.
+    """
+
+    commit: str | None
+    dirty: bool = False
+
+
+def code_of(package: Path = Path(__file__).parent) -> Code:
+    """The commit of the code that runs.
+
+    An environment may lie in somebody else's repository, whose commit says nothing of this code:
+    it counts only where git has this package itself under our repository's path.
+
+    Args:
+        package: the folder of this package.
+    """
+    top = _git(package, "rev-parse", "--show-toplevel")
+    if top is None or (Path(top) / HERE).resolve() != package.resolve():
+        return Code(None)
+    if not _git(Path(top), "ls-files", "--", str(HERE)):
+        return Code(None)
+    changed = _git(Path(top), "status", "--porcelain", "--", "packages")
+    return Code(_git(Path(top), "rev-parse", "HEAD"), dirty=bool(changed))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    # a hook's variables name the hook's repository
+    environment = {key: value for key, value in os.environ.items() if key[:4] != "GIT_"}
+    try:
+        ended = subprocess.run(
+            ["git", *words],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return ended.stdout.strip()

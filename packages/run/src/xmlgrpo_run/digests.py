@@ -1,0 +1,104 @@
+"""Which bytes?  Digests of files and models, so that a result names what it was measured on."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from rich.console import Console
+
+from xmlgrpo_run.screen.progress import Stage
+
+TOKENIZER = ("tokenizer*", "*.jinja")
+MODEL = ("*.safetensors", "*config.json", *TOKENIZER)
+"""What a model's replies depend on: its weights, its settings, its tokenizer."""
+PIECE_BYTES = 8 << 20
+
+OnBytes = Callable[[int], None]  # called with how many more bytes have been read
+
+
+def model_files(*places: Path, tokenizer: Path | None = None) -> list[Path]:
+    """The files that a model's replies depend on.
+
+    Args:
+        places: its folder or GGUF file, and its adapter's folder; a place that is not there, such
+            as an id on the Hub, has no files.
+        tokenizer: the folder that the tokenizer is read from, where that is not one of these.
+    """
+    return [
+        path
+        for place, patterns in [*((place, MODEL) for place in places), (tokenizer, TOKENIZER)]
+        if place is not None
+        for path in _matching(place, patterns)
+    ]
+
+
+def weight_files(place: Path) -> list[Path]:
+    """The files that hold the weights of a model or an adapter: a folder's, or the file itself."""
+    return _matching(place, ("*.safetensors",))
+
+
+def _matching(place: Path, patterns: Iterable[str]) -> list[Path]:
+    if place.is_file():
+        return [place]
+    return sorted({path for pattern in patterns for path in place.glob(pattern)})
+
+
+def digest(files: Iterable[Path]) -> str | None:
+    """One digest of the files' names and bytes, in this order; None without a file."""
+    lines = [json.dumps([path.name, file_sha256(path)]) for path in files]
+    return sha256("\n".join(lines).encode()).hexdigest() if lines else None
+
+
+def model_digest(folder: Path) -> str | None:
+    """The digest of a model or adapter that stands in one folder; None where none stands."""
+    return digest(model_files(folder))
+
+
+# Gigabytes are hashed once a process, whatever they are renamed to; size and time tell a file that
+# has changed since.
+_known: dict[tuple[int, int, int, int], str] = {}
+
+
+def file_sha256(path: Path, on_bytes: OnBytes = lambda _count: None) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: the file.
+        on_bytes: called with how many more bytes have been read; for a known file, once.
+    """
+    state = path.stat()
+    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    if key in _known:
+        on_bytes(state.st_size)
+        return _known[key]
+    found = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            found.update(piece)
+            on_bytes(len(piece))
+    return _known.setdefault(key, found.hexdigest())
+
+
+def hash_ahead(files: Iterable[Path], console: Console, words: str = "hashing") -> None:
+    """Hash files behind a bar; whoever asks for their hashes afterwards is answered at once."""
+    files = sorted(set(files))
+    total = sum(path.stat().st_size for path in files)
+    with byte_stage(console, words, total) as on_bytes:
+        for path in files:
+            file_sha256(path, on_bytes)
+
+
+@contextmanager
+def byte_stage(console: Console, words: str, total: int) -> Iterator[OnBytes]:
+    """A stage that is told how many more bytes have been read."""
+    with Stage(console, words, total=total, unit="bytes") as stage:
+        done = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            done += count
+            stage.update(done)
+
+        yield on_bytes

@@ -1,0 +1,101 @@
+"""Files of a run: JSON with errors that name the file, and writing that is whole or not at all."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UserError: missing, unreadable or not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"expected {path}, found none; check the folder's name") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}); restore it or make it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON: the whole file or none, and no NaN."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8: the whole file or none."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file or a folder under a temporary name, which becomes `path` at the end.
+
+    Until then `path` is what it was before.  After an error nothing of the new one is left; what a
+    killed process left of its own is removed by the next one that writes the same path.
+
+    Yields:
+        The temporary name beside `path`: nothing is there yet.  Where nothing is made there, `path`
+        stays as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove(partial)
+    try:
+        yield partial
+        if partial.exists():
+            _to_disk(partial)
+            if path.is_dir():  # a folder is no folder's replacement until that one is empty
+                shutil.rmtree(path)
+            partial.replace(path)
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Make sure that the bytes are on the disk before the name says that they are."""
+    for file in [path, *path.rglob("*")]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def _remove_leftovers(path: Path) -> None:
+    partial = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.partial")
+    for left in path.parent.iterdir():
+        if (found := partial.fullmatch(left.name)) and not _is_running(int(found[1])):
+            remove(left)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True

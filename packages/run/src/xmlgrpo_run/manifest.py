@@ -1,0 +1,242 @@
+"""The manifest of a run: all that later stages need to know, written when training is over."""
+
+import dataclasses
+import os
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import read_json, write_json
+from xmlgrpo_run.folder import RunFolder
+
+MANIFEST_FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file or folder outside of the run, which may have moved together with it.
+
+    Attributes:
+        path: where it was, absolute.
+        from_run: the same, as seen from the run's folder.
+    """
+
+    path: str
+    from_run: str
+
+    @classmethod
+    def of(cls, path: Path, run: RunFolder) -> Self:
+        """The place of `path` as it is written into the manifest of `run`."""
+        path = path.expanduser().absolute()
+        return cls(str(path), os.path.relpath(path, run.root.absolute()))
+
+    def now(self, run: RunFolder) -> Path | None:
+        """Where it is now: where it was, else as seen from the run, else in it; None if gone."""
+        name = Path(self.path).name
+        for path in (Path(self.path), run.root / self.from_run, run.root / name):
+            if path.exists():
+                return path
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model that was trained from.
+
+    Attributes:
+        name: a Hub id, or the folder as the configuration names it.
+        revision: the commit on the Hub; None for the newest and for a folder.
+        place: the folder; None for a model of the Hub.
+        dtype: of the weights in training, such as `bfloat16`.
+        quantized_4bit: the adapter was trained over 4-bit weights.
+        model_class: the class of transformers that it was loaded as.
+        tiny: it is our own tiny model, made from nothing.
+    """
+
+    name: str
+    revision: str | None
+    place: Place | None
+    dtype: str
+    quantized_4bit: bool
+    model_class: str
+    tiny: bool
+
+    @property
+    def hub_id(self) -> str | None:
+        """Its id on the Hub; None for a folder."""
+        return self.name if self.place is None else None
+
+    def folder(self, run: RunFolder) -> Path | None:
+        """Its folder as it lies now; None for a model of the Hub, and for one that is gone."""
+        return self.place and self.place.now(run)
+
+    def source(self, run: RunFolder) -> str:
+        """What it is loaded from: its Hub id, or its folder as it lies now.
+
+        Raises:
+            UserError: the folder is gone.
+        """
+        if self.place is None:
+            return self.name
+        folder = self.place.now(run)
+        if folder is None:
+            raise UserError(
+                f"the base model of {run.root} is not at {self.place.path} any more; put it back, "
+                f"or copy or link it to {run.root / Path(self.place.path).name}"
+            )
+        return str(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The problems of a run.
+
+    Attributes:
+        source: `generated`, `hub` or `json`.
+        name: the data set's id, the file's name, or that they were made on the spot.
+        revision: the commit of a data set of the Hub; None where none was named.
+        place: the file of a run on local rows.
+        sha256: over all problems.
+        train_rows: how many were trained on.
+        validation_rows: how many chose the checkpoint.
+        holdout_rows: how many the result is of.
+        dropped_long: how many were left out because their prompt was too long.
+        repeated: how many were left out because they were there twice.
+    """
+
+    source: str
+    name: str
+    revision: str | None
+    place: Place | None
+    sha256: str
+    train_rows: int
+    validation_rows: int
+    holdout_rows: int
+    dropped_long: int
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The result on the held-out problems: metric -> its share (`hits`, `total`) or its mean."""
+
+    rows: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is known about a finished run.
+
+    Attributes:
+        run: its name.
+        finished: when, in UTC.
+        task: whose problems were trained on.
+        format_version: of the reply format.
+        base: the model that was trained from.
+        adapter: the digest of what training left in `adapter/`.
+        backend: `plain` or `unsloth`.
+        rollout: the engine that drew the completions.
+        seed: of everything random.
+        steps: how many were trained.
+        best_step: the one whose adapter was kept.
+        seconds: spent in steps.
+        max_prompt_tokens: the longest prompt.
+        max_completion_tokens: the longest completion in training.
+        max_reply_tokens: the longest reply to a held-out problem, and so in every evaluation.
+        data: the problems.
+        rewards: name -> weight.
+        config_sha256: of the configuration, with its defaults.
+        commit: of the code; None where it was not run from its own repository.
+        dirty: whether the code differed from that commit.
+        versions: of the libraries.
+        hardware: device, cores, threads and processes.
+        holdout: the result.
+    """
+
+    run: str
+    finished: str
+    task: str
+    format_version: int
+    base: Base
+    adapter: str
+    backend: str
+    rollout: str
+    seed: int
+    steps: int
+    best_step: int
+    seconds: float
+    max_prompt_tokens: int
+    max_completion_tokens: int
+    max_reply_tokens: int
+    data: Data
+    rewards: dict[str, float]
+    config_sha256: str
+    commit: str | None
+    dirty: bool
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    holdout: HeldOut
+
+    def as_json(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {"format": MANIFEST_FORMAT, **dataclasses.asdict(self)}
+
+
+def write_manifest(run: RunFolder, manifest: Manifest) -> None:
+    """Say that a run is finished; nothing of training may be written after it."""
+    write_json(run.manifest, manifest.as_json())
+
+
+def read_manifest(run: RunFolder) -> Manifest:
+    """The manifest of a finished run.
+
+    Raises:
+        UserError: there is no run, training has not finished, or the manifest is not one that this
+            version reads.
+    """
+    run.require_something()
+    if not run.manifest.is_file():
+        raise UserError(
+            f"{run.root} has no {run.manifest.name}, so its training has not finished; run the "
+            "same training command again to continue it"
+        )
+    content = read_json(run.manifest)
+    version = content.pop("format", None)
+    if version != MANIFEST_FORMAT:
+        raise UserError(
+            f"{run.manifest}: expected format {MANIFEST_FORMAT}, got {version!r}; it was written "
+            "by another version of xmlgrpo: use that one, or train again"
+        )
+    manifest: Manifest = _built(Manifest, content, f"{run.manifest}: ")
+    return manifest
+
+
+def _built(kind: Any, content: Any, where: str) -> Any:
+    """A dataclass from its JSON object, with every field there and of its type."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where.rstrip(' .:')}: expected a JSON object, got {content!r}")
+    hints = get_type_hints(kind)
+    if missing := sorted(hints.keys() - content.keys()):
+        raise UserError(f"{where}{missing[0]} is missing; restore the file, or train again")
+    return kind(**{name: _field(hints[name], content[name], f"{where}{name}") for name in hints})
+
+
+def _field(hint: Any, value: Any, where: str) -> Any:
+    kinds = get_args(hint) if get_origin(hint) is types.UnionType else (hint,)
+    if value is None and types.NoneType in kinds:
+        return None
+    kind = kinds[0]
+    if dataclasses.is_dataclass(kind):
+        return _built(kind, value, f"{where}.")
+    accepted = (int, float) if kind is float else get_origin(kind) or kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(
+            f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r}; restore the "
+            "file, or train again"
+        )
+    return value
