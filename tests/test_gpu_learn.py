@@ -18,10 +18,10 @@ from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards
 from xmlgrpo_trainer.config.library_fields import check_groups, check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import load_config
+from xmlgrpo_trainer.tiny.examples import prompt_texts
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.settings import TinySettings
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END, train_tokenizer
-from xmlgrpo_trainer.tiny.warm_start import prompt_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "ci" / "gpu" / "learn"

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import renumber
 from tokenizers import Encoding, Tokenizer
 
+from xmlgrpo_trainer.tiny.examples import target
 from xmlgrpo_trainer.tiny.story import Row
-from xmlgrpo_trainer.tiny.targets import target
 
 # examples of a shard are sorted by length before they are cut into batches: the more, the less
 # padding; but as many are thrown away by every worker when the mixture changes

@@ -15,7 +15,7 @@ from xmlgrpo_rollout.engine import Completion, Engine
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, take
 from xmlgrpo_trainer.problems.prompts import stop_ids
-from xmlgrpo_trainer.tiny.targets import target
+from xmlgrpo_trainer.tiny.examples import target
 
 BATCH = 1024  # prompts given to the engine at once
 READ_TOGETHER = 256  # prompts whose next token is looked up at once

@@ -29,11 +29,10 @@ from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.defaults import completion_limit
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.model.load import choose_placement
+from xmlgrpo_trainer.tiny.examples import prompt_texts, target
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.story import Row
-from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END, train_tokenizer
-from xmlgrpo_trainer.tiny.warm_start import prompt_texts
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "grpo.yaml"

@@ -12,9 +12,9 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.controls import controls
 from xmlgrpo_trainer.controls.further import continue_warm_start
 from xmlgrpo_trainer.tiny.build import ensure_tiny_model
+from xmlgrpo_trainer.tiny.examples import Mixture
 from xmlgrpo_trainer.tiny.problems import problem_splits
 from xmlgrpo_trainer.tiny.settings import TinySettings
-from xmlgrpo_trainer.tiny.warm_start import Mixture
 
 CONFIG = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 SMALL = {

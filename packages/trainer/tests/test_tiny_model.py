@@ -14,21 +14,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xmlgrpo_rewards.reply import SYSTEM, TAGS, messages, parse
 from xmlgrpo_trainer.tiny.build import digest, ensure_tiny_model
+from xmlgrpo_trainer.tiny.examples import Example, Mixture, examples, prompt_texts, target
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.muon import Muon, orthogonalised
 from xmlgrpo_trainer.tiny.problems import generate
-from xmlgrpo_trainer.tiny.replicas import Replicas, single_threads
 from xmlgrpo_trainer.tiny.settings import TinySettings
-from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.warm_start import (
     IGNORED,
-    Example,
-    Mixture,
     _collate,
-    _loss,
     _rate,
-    examples,
-    prompt_texts,
+    set_gradients,
+    single_threads,
     train_on,
 )
 
@@ -149,7 +145,7 @@ class TestBuild:
         assert {path.name for path in tmp_path.iterdir()} == {again.name, f".{again.name}.lock"}
 
     def test_a_killed_build_goes_on_from_what_was_kept_last(self, folder, tmp_path, monkeypatch):
-        monkeypatch.setattr("xmlgrpo_trainer.tiny.kept.KEEP_EVERY", 15)
+        monkeypatch.setattr("xmlgrpo_trainer.tiny.warm_start.KEEP_EVERY", 15)
 
         def die(step, _steps, _loss):
             if step == 40:
@@ -283,7 +279,7 @@ class TestWarmStart:
         assert all(text.endswith("<end_of_turn>") for text in texts)
 
     @pytest.mark.parametrize("count", [1, 2, 3])
-    def test_replicas_compute_the_gradient_of_the_whole_batch(self, tokenizer, count):
+    def test_threads_compute_the_gradient_of_the_whole_batch(self, tokenizer, count):
         rows = generate(8, seed=4)
         batch = examples(tokenizer, rows, Mixture(worked=0.5, tagged=0.5), dice())
         model = make_model(SMALL, tokenizer, seed=0)
@@ -296,18 +292,10 @@ class TestWarmStart:
         gradients = [parameter.grad.clone() for parameter in model.parameters()]
         model.zero_grad()
         with single_threads(count) as pool:
-            loss = Replicas(model, pool, count).add_gradients(_loss(batch, count))
+            loss = set_gradients(model, batch, pool, count)
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             assert torch.allclose(parameter.grad, gradient, atol=1e-6)
-
-    def test_replicas_share_their_weights(self, tokenizer):
-        model = make_model(SMALL, tokenizer, seed=0)
-        with single_threads(2) as pool:
-            replicas = Replicas(model, pool, 2)
-            with torch.no_grad():
-                model.model.norm.weight.fill_(0.25)
-        assert torch.equal(replicas.models[1].model.norm.weight, model.model.norm.weight)
 
     def test_it_learns(self, tokenizer):
         rows = generate(8, seed=5)

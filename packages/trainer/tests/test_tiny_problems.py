@@ -8,9 +8,9 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.tiny.build import ensure_tiny_model
+from xmlgrpo_trainer.tiny.examples import target
 from xmlgrpo_trainer.tiny.problems import generate, problem_splits, warm_problems
 from xmlgrpo_trainer.tiny.settings import SMALLEST_OPERAND, SMALLEST_VOCABULARY, TinySettings
-from xmlgrpo_trainer.tiny.targets import target
 
 PINNED = {
     "question": "Ruby drives for $4 an hour and works 4 hours. She spends $5. Then Emma gives Ruby "

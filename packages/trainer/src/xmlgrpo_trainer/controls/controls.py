@@ -115,7 +115,7 @@ def _supervised(
     from xmlgrpo_trainer.controls.further import continue_warm_start
     from xmlgrpo_trainer.problems.split import load_problems
     from xmlgrpo_trainer.screen.console import warm_start_shown
-    from xmlgrpo_trainer.tiny.warm_start import Mixture
+    from xmlgrpo_trainer.tiny.examples import Mixture
 
     settings = tiny_settings(config.model.tiny)
     mixtures = {

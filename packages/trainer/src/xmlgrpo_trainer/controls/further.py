@@ -13,10 +13,11 @@ from transformers import AutoModelForCausalLM
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.tiny.build import DESCRIPTION
+from xmlgrpo_trainer.tiny.examples import Mixture, examples
 from xmlgrpo_trainer.tiny.problems import generate, warm_problems
 from xmlgrpo_trainer.tiny.settings import TinySettings
 from xmlgrpo_trainer.tiny.tokenizer import load_tokenizer
-from xmlgrpo_trainer.tiny.warm_start import Mixture, OnProgress, examples, train_on
+from xmlgrpo_trainer.tiny.warm_start import OnProgress, train_on
 
 LOWER_RATES = 0.5  # of the warm start's peaks: the model is trained already
 
@@ -65,7 +66,7 @@ def continue_warm_start(
     )
     kinds = random.Random(f"further kinds {seed}")  # noqa: S311 - no secret depends on it
     model = AutoModelForCausalLM.from_pretrained(folder)
-    reached = train_on(
+    loss = train_on(
         model,
         examples(load_tokenizer(folder), rows, mixture, kinds),
         batch=settings.warm_batch,
@@ -79,7 +80,7 @@ def continue_warm_start(
     shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left
     shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("*.safetensors", DESCRIPTION))
     model.save_pretrained(partial)
-    write_json(partial / DESCRIPTION, description | {"further": made | {"loss": reached.loss}})
+    write_json(partial / DESCRIPTION, description | {"further": made | {"loss": loss}})
     partial.replace(out)
     return out
 

@@ -1,32 +1,28 @@
 """Make the tiny model once, and find it again afterwards."""
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import random
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import SYSTEM
-from xmlgrpo_run.files import write_json
-from xmlgrpo_trainer.tiny.kept import Keeper
+from xmlgrpo_run.files import replacing, write_json
+from xmlgrpo_run.lock import one_writer
+from xmlgrpo_trainer.tiny.examples import Example, Mixture, examples, target
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.problems import warm_problems
 from xmlgrpo_trainer.tiny.settings import TinySettings
 from xmlgrpo_trainer.tiny.story import Row
-from xmlgrpo_trainer.tiny.targets import target
 from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
-from xmlgrpo_trainer.tiny.warm_start import Example, Mixture, OnProgress, examples, train_on
+from xmlgrpo_trainer.tiny.warm_start import OnProgress, train_on
 
 DESCRIPTION = "tiny.json"  # written last: a folder that has it is complete
 TOKENIZER_ROWS = 3000
-AFTERWARDS = ("controls.py", "further.py")  # code of this folder that has no part in a build
 
 
 def ensure_tiny_model(
@@ -41,7 +37,7 @@ def ensure_tiny_model(
     The folder is `<cache_root>/tiny-<digest>`, where the digest covers the settings, the seed and
     the code that builds it.  It is a complete Hugging Face model folder with `tokenizer.model` and
     `tiny.json` (settings, steps, seed, loss, and the seconds of the call that finished it).  An
-    interrupted build leaves no such folder, but how far it came, and the next call goes on there;
+    interrupted build leaves no such folder, but its state so far, and the next call goes on there;
     of two processes that ask at once, one builds and the other waits for it.
 
     Torch's global generator and number of threads are the same afterwards.
@@ -55,18 +51,13 @@ def ensure_tiny_model(
         on_wait: called when another process has begun to build it.
     """
     folder = cache_root / f"tiny-{digest(settings, seed)}"
-    cache_root.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(cache_root / f".{folder.name}.lock", on_wait):
-        keeper = Keeper(cache_root / f".{folder.name}.safetensors")
+    kept = cache_root / f".{folder.name}.safetensors"
+    lock = cache_root / f".{folder.name}.lock"
+    with one_writer(lock, "", on_wait=on_wait):
         if not (folder / DESCRIPTION).is_file():
-            partial = cache_root / f".{folder.name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
-            try:
-                _build(partial, settings, seed, on_progress, keeper)
-                partial.replace(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-        keeper.path.unlink(missing_ok=True)
+            with replacing(folder) as partial:
+                _build(partial, settings, seed, on_progress, kept)
+        kept.unlink(missing_ok=True)
     return folder
 
 
@@ -75,21 +66,9 @@ def digest(settings: TinySettings, seed: int) -> str:
     recipe = hashlib.sha256()
     recipe.update(json.dumps([dataclasses.asdict(settings), seed, SYSTEM]).encode())
     for source in sorted(Path(__file__).parent.iterdir()):
-        if source.suffix in (".py", ".jinja") and source.name not in AFTERWARDS:
+        if source.suffix in (".py", ".jinja"):
             recipe.update(source.read_bytes())
     return recipe.hexdigest()[:12]
-
-
-@contextmanager
-def _one_at_a_time(lock: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Wait for other processes; the system lets go of the lock when its holder dies."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(
@@ -97,13 +76,13 @@ def _build(
     settings: TinySettings,
     seed: int,
     on_progress: OnProgress | None,
-    keeper: Keeper,
+    kept: Path,
 ) -> None:
     started = time.perf_counter()
     rows = warm_problems(settings, seed)
     tokenizer = train_tokenizer(folder, _tokenizer_texts(rows), settings.vocab_size)
     model = make_model(settings, tokenizer, seed)
-    reached = train_on(
+    loss = train_on(
         model,
         _warm_examples(tokenizer, rows, settings, seed),
         batch=settings.warm_batch,
@@ -112,14 +91,14 @@ def _build(
         adamw_lr=settings.adamw_lr,
         seed=seed,
         on_progress=on_progress,
-        keeper=keeper,
+        kept=kept,
     )
     model.save_pretrained(folder)
     description = {
         "settings": dataclasses.asdict(settings),
         "seed": seed,
         "steps": settings.warm_steps,
-        "loss": reached.loss,
+        "loss": loss,
         "seconds": round(time.perf_counter() - started, 1),
     }
     write_json(folder / DESCRIPTION, description)
