@@ -95,7 +95,7 @@ doctor: | $(READY)  ## what this machine has, what is missing, what to do about 
 report: | $(READY) $(TRAINED)  ## one HTML page about the run (RUN)
 	$(BIN)/xmlgrpo-report $(run) $(ARGS)
 demo-controls: | $(READY)  ## rerun the embedded default's controls: what else could explain the gain (SEED)
-	$(BIN)/python -m xmlgrpo_trainer.controls.controls $(call option,seed,$(SEED)) $(ARGS)
+	$(BIN)/python -m xmlgrpo_trainer.controls $(call option,seed,$(SEED)) $(ARGS)
 
 ##@ Evaluate
 .PHONY: eval ladder validate bench

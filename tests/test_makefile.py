@@ -135,7 +135,7 @@ def finish(house: Path, run: str) -> None:
         ),
         pytest.param(
             "demo-controls SEED=1",
-            "python -m xmlgrpo_trainer.controls.controls --seed 1",
+            "python -m xmlgrpo_trainer.controls --seed 1",
             id="controls",
         ),
         pytest.param("bench", "nox -s bench --", id="bench"),

@@ -168,7 +168,7 @@ class TestBuild:
         assert (again / weights).read_bytes() == (folder / weights).read_bytes()
 
     def test_what_a_killed_build_left_is_replaced(self, tmp_path):
-        partial = tmp_path / f".tiny-{digest(SMALL, 5)}.partial"
+        partial = tmp_path / f".tiny-{digest(SMALL, 5)}.{2**22 + 1}.partial"  # of no process
         partial.mkdir()
         (partial / "tokenizer.json").write_text("half")
         built = ensure_tiny_model(tmp_path, SMALL, 5)

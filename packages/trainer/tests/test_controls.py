@@ -9,8 +9,8 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.controls import controls
-from xmlgrpo_trainer.controls.further import continue_warm_start
+from xmlgrpo_trainer import controls
+from xmlgrpo_trainer.controls import train_further
 from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 from xmlgrpo_trainer.tiny.examples import Mixture
 from xmlgrpo_trainer.tiny.problems import problem_splits
@@ -33,15 +33,9 @@ def test_further_training_makes_a_model_folder_and_leaves_the_first_alone(tmp_pa
     base = ensure_tiny_model(tmp_path, TinySettings(**SMALL), seed=0)
     before = {path.name: path.read_bytes() for path in base.iterdir()}
     held_out = {row["question"] for row in problem_splits(TinySettings(**SMALL), 0, 50, 1).holdout}
-    told = []
-    out = continue_warm_start(
-        base,
-        tmp_path / "further",
-        steps=20,
-        mixture=Mixture(worked=1.0, tagged=1.0),
-        exclude=held_out,
-        on_progress=lambda *now: told.append(now),
-    )
+    steps = []
+    asked = {"steps": 20, "mixture": Mixture(worked=1.0, tagged=1.0), "exclude": held_out}
+    out = train_further(base, tmp_path, **asked, on_progress=lambda step, *_: steps.append(step))
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
     assert {path.name for path in out.iterdir()} == set(before)
     assert (out / "tokenizer.model").read_bytes() == before["tokenizer.model"]
@@ -50,20 +44,18 @@ def test_further_training_makes_a_model_folder_and_leaves_the_first_alone(tmp_pa
     further = json.loads((out / "tiny.json").read_text())["further"]
     assert further["steps"] == 20
     assert further["mixture"] == {"worked": 1.0, "tagged": 1.0}
-    assert [step for step, *_ in told] == [0, 20]
+    assert steps == [0, 20]
+    assert train_further(base, tmp_path, **asked, on_progress=pytest.fail) == out
 
-    same = {"steps": 20, "mixture": Mixture(1.0, 1.0), "exclude": held_out}
-    assert continue_warm_start(base, out, **same, on_progress=pytest.fail) == out
 
-    other_base = ensure_tiny_model(tmp_path, TinySettings(**SMALL), seed=1)
-    for start, change, says in (
-        (base, {"steps": 21}, "whose steps differed"),
-        (base, {"mixture": Mixture(1.0, 0.5)}, "whose mixture differed"),
-        (base, {"exclude": {"What is 1+1?"}}, "whose exclude differed"),
-        (other_base, {}, "whose base differed"),
-    ):
-        with pytest.raises(UserError, match=says):
-            continue_warm_start(start, out, **(same | change))
+def test_all_that_decides_a_model_is_in_its_folders_name(tmp_path):
+    few = TinySettings(**SMALL | {"warm_steps": 1})
+    base, other = (ensure_tiny_model(tmp_path, few, seed=seed) for seed in (0, 1))
+    asked = {"steps": 1, "mixture": Mixture(1.0, 1.0), "exclude": {"What is 1+2?"}}
+    changes = ({}, {"steps": 2}, {"mixture": Mixture(1.0, 0.5)}, {"exclude": {"What is 1+1?"}})
+    folders = [train_further(base, tmp_path, **asked | change) for change in changes]
+    folders.append(train_further(other, tmp_path, **asked))
+    assert len(set(folders)) == 5
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The embedded default's controls: what else could explain its gain?
 
-    make demo-controls                  # python -m xmlgrpo_trainer.controls.controls --seed 0
+    make demo-controls                  # python -m xmlgrpo_trainer.controls --seed 0
 
 From the same warm start, on the same held-out problems:
 
@@ -13,25 +13,32 @@ From the same warm start, on the same held-out problems:
 """
 
 import argparse
-from collections.abc import Mapping
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.interval import Share
-from xmlgrpo_run.folder import OUTPUTS, RunFolder
+from xmlgrpo_run.files import read_json, replacing, write_json
+from xmlgrpo_run.folder import run_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from xmlgrpo_trainer.config.run_config import RunConfig
+    from xmlgrpo_trainer.tiny.examples import Mixture
+    from xmlgrpo_trainer.tiny.warm_start import OnProgress
 
 CORRECTNESS = "correctness_reward_func"
 SUPERVISED_STEPS = 500  # about the CPU time of the default's GRPO
+LOWER_RATES = 0.5  # of the warm start's peaks: the model is trained already
 SHOWN = ("strict_format", "strict_accuracy", "lenient_accuracy", "worked")
-ALL_REWARDS, FORMAT_REWARDS = "GRPO, all rewards", "GRPO, format rewards only"
 
 
 def main() -> None:
@@ -41,18 +48,18 @@ def main() -> None:
 
 def run() -> int:
     """Read the command line, run the controls, return the exit code."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="demo-controls", description="Rerun the embedded default's controls."
     )
-    options.add_argument("--config", type=Path, default=Path("configs/tiny.yaml"))
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--supervised-steps", type=int, default=SUPERVISED_STEPS)
-    options.add_argument("overrides", nargs="*", metavar="key=value")
-    asked = options.parse_args()
+    parser.add_argument("--config", type=Path, default=Path("configs/tiny.yaml"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--supervised-steps", type=int, default=SUPERVISED_STEPS)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_args()
 
     from xmlgrpo_trainer.config.run_config import TINY, load_config
 
-    config = load_config(asked.config, [*asked.overrides, f"seed={asked.seed}"])
+    config = load_config(arguments.config, [*arguments.overrides, f"seed={arguments.seed}"])
     if config.model.name != TINY or config.data.source != "generated":
         raise UserError(
             "the controls belong to the embedded default: expected model.name 'tiny' and "
@@ -64,55 +71,49 @@ def run() -> int:
     from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
-    runs = OUTPUTS  # beside the other runs, so that they share the warm start
-    return compare(config, runs, asked.supervised_steps, make_console())
+    return compare(config, arguments.supervised_steps, make_console())
 
 
-def compare(config: "RunConfig", runs: Path, supervised_steps: int, console: "Console") -> int:
-    """Run the controls that are not there yet under `runs`, and print all in one table.
+def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> int:
+    """Run the controls that are not there yet, and print all in one table.
 
     Returns:
         0, or the exit code of a GRPO run that was stopped.
     """
     from xmlgrpo_trainer.train import train
 
-    without_correctness = {k: v for k, v in config.rewards.items() if k != CORRECTNESS}
-    grpo = {
-        ALL_REWARDS: (config, _folder(runs, config, "all-rewards")),
-        FORMAT_REWARDS: (
-            config.model_copy(update={"rewards": without_correctness}),
-            _folder(runs, config, "format-rewards"),
+    rewards = config.rewards
+    controls = {
+        "all-rewards": ("GRPO, all rewards", rewards),
+        "format-rewards": (
+            "GRPO, format rewards only",
+            {reward: weight for reward, weight in rewards.items() if reward != CORRECTNESS},
         ),
     }
     results: dict[str, Mapping[str, Any]] = {}
-    base = ""
-    for name, (its_config, folder) in grpo.items():
+    for short, (name, paid) in controls.items():
         console.rule(name)
-        if code := train(its_config, folder, console):
+        run = run_folder(f"controls-{config.seed}-{short}")
+        if code := train(config.model_copy(update={"rewards": paid}), run.root, console):
             return code
-        manifest = RunFolder(folder).read_manifest()
-        base = manifest["base"]["name"]
+        manifest = run.read_manifest()
         results |= {
             "warm start": manifest["holdout"]["before"],
             name: manifest["holdout"]["after"],
         }
-    results |= _supervised(config, Path(base), runs, supervised_steps, console)
+    base = Path(manifest["base"]["name"])
+    results |= _supervised(config, base, supervised_steps, console)
     console.print(table(results))
     return 0
 
 
-def _folder(runs: Path, config: "RunConfig", name: str) -> Path:
-    return runs / f"controls-{config.seed}-{name}"
-
-
 def _supervised(
-    config: "RunConfig", base: Path, runs: Path, steps: int, console: "Console"
+    config: "RunConfig", base: Path, steps: int, console: "Console"
 ) -> dict[str, Mapping[str, Any]]:
     """The held-out shares of the two models that were trained further without rewards."""
     from xmlgrpo_rewards.task import get_task
     from xmlgrpo_run.screen.progress import Stage
     from xmlgrpo_trainer.config.library_fields import tiny_settings
-    from xmlgrpo_trainer.controls.further import continue_warm_start
     from xmlgrpo_trainer.problems.split import load_problems
     from xmlgrpo_trainer.screen.console import warm_start_shown
     from xmlgrpo_trainer.tiny.examples import Mixture
@@ -124,21 +125,85 @@ def _supervised(
     }
     task = get_task(config.task)
     problems = load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
-    asked = {problem.question for problem in problems.report + problems.validation}
+    held_out = {problem.question for problem in problems.report + problems.validation}
     results = {}
     for name, mixture in mixtures.items():
         console.rule(f"{name}, {steps} steps")
         with Stage(console, name, unit="steps") as stage:
-            folder = continue_warm_start(
+            folder = train_further(
                 base,
-                _folder(runs, config, f"supervised-{mixture.worked:g}-{mixture.tagged:g}-{steps}"),
+                base.parent.parent,
                 steps=steps,
                 mixture=mixture,
-                exclude=asked,
+                exclude=held_out,
                 on_progress=warm_start_shown(stage),
             )
         results[name] = _examined(folder, config, problems.report)
     return results
+
+
+def train_further(
+    base: Path,
+    runs: Path,
+    *,
+    steps: int,
+    mixture: "Mixture",
+    exclude: Collection[str],
+    on_progress: "OnProgress | None" = None,
+) -> Path:
+    """Train a tiny model on fresh problems, with half of the warm start's peak rates.
+
+    Args:
+        base: what `ensure_tiny_model` made; left as it is.
+        runs: where the new model's folder is made; its name changes with all that decides it.
+        steps: optimiser steps.
+        mixture: which kinds of answer it learns from.
+        exclude: questions that must not occur: the held-out ones.
+        on_progress: called every few steps.
+
+    Returns:
+        The new model's folder, which is written only if it is not there already.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from xmlgrpo_trainer.tiny.build import DESCRIPTION
+    from xmlgrpo_trainer.tiny.examples import examples
+    from xmlgrpo_trainer.tiny.problems import generate, warm_problems
+    from xmlgrpo_trainer.tiny.settings import TinySettings
+    from xmlgrpo_trainer.tiny.tokenizer import load_tokenizer
+    from xmlgrpo_trainer.tiny.warm_start import train_on
+
+    made = [base.name, steps, mixture, sorted(exclude)]
+    digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
+    description = read_json(base / DESCRIPTION)
+    settings, seed = TinySettings(**description["settings"]), description["seed"]
+    folder = runs / f"controls-{seed}-supervised-{digest}"
+    if folder.is_dir():
+        return folder
+    rows = generate(
+        steps * settings.warm_batch,
+        f"further {seed}",
+        largest_operand=settings.largest_operand,
+        exclude={row["question"] for row in warm_problems(settings, seed)} | set(exclude),
+    )
+    kinds = random.Random(f"further kinds {seed}")  # noqa: S311 - no secret depends on it
+    model = AutoModelForCausalLM.from_pretrained(base)
+    loss = train_on(
+        model,
+        examples(load_tokenizer(base), rows, mixture, kinds),
+        batch=settings.warm_batch,
+        threads=settings.warm_threads,
+        muon_lr=settings.muon_lr * LOWER_RATES,
+        adamw_lr=settings.adamw_lr * LOWER_RATES,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    further = {"base": base.name, "steps": steps, "mixture": mixture._asdict(), "loss": loss}
+    with replacing(folder) as partial:
+        shutil.copytree(base, partial, ignore=shutil.ignore_patterns("*.safetensors"))
+        model.save_pretrained(partial)
+        write_json(partial / DESCRIPTION, description | {"further": further})
+    return folder
 
 
 def _examined(folder: Path, config: "RunConfig", problems: Any) -> Mapping[str, Any]:
@@ -168,7 +233,7 @@ def _examined(folder: Path, config: "RunConfig", problems: Any) -> Mapping[str, 
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> "Table":
-    """One row a model: held-out shares with their 95 % intervals."""
+    """One row per model: held-out shares with their 95 % intervals."""
     from rich.table import Table
 
     made = Table(title="The same held-out problems, greedy, 95 % interval")

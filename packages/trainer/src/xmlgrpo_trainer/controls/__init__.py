@@ -1,1 +1,0 @@
-"""What else could explain the demo's gain."""
