@@ -1,7 +1,9 @@
 """Everything that decides what the tiny model is; a change of any field is another model."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 
@@ -10,6 +12,7 @@ LARGEST_VOCABULARY = 262_144  # Gemma 3's
 MOST_LAYERS = 256
 MOST_PROBLEMS = 1_000_000  # of the warm start, which are all made before it
 SMALLEST_OPERAND = 3  # a heap to take something from
+SHARES = ("habit_share", "worked_before", "worked_habit", "tagged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class TinySettings:
         largest_operand: the largest number added or taken away in a problem.
         warm_steps: optimiser steps of the warm start.  Steps, not seconds, so that the result
             does not depend on how busy the machine is.
-        warm_batch: problems a step.
+        warm_batch: problems per step.
         warm_threads: threads that share a step.  Fixed, not taken from the machine, because the
             order of a sum decides its last digits.
         habit_share: the last part of the steps, in which guessing becomes the habit.
@@ -55,57 +58,45 @@ class TinySettings:
     adamw_lr: float = 3e-3
 
     def __post_init__(self) -> None:
-        shares = ("habit_share", "worked_before", "worked_habit", "tagged")
         for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if name in shares:
-                _expect(name, value, 0 <= value <= 1, "a share from 0 to 1")
+            if name in SHARES:
+                self._expect(name, lambda value: 0 <= value <= 1, "a share from 0 to 1")
             else:
-                _expect(name, value, 0 < value < math.inf, "a finite number above 0")
-        self._check_shape()
-        _expect(
-            "largest_operand",
-            self.largest_operand,
-            self.largest_operand >= SMALLEST_OPERAND,
-            f"{SMALLEST_OPERAND} or more: something is taken from every heap, and something left",
-        )
-        problems = self.warm_steps * self.warm_batch
-        _expect(
-            "warm_steps",
-            self.warm_steps,
-            problems <= MOST_PROBLEMS,
-            f"at most {MOST_PROBLEMS:,} problems in warm_steps x warm_batch={self.warm_batch}",
-        )
-        _expect(
-            "warm_threads",
-            self.warm_threads,
-            self.warm_threads <= self.warm_batch,
-            f"at most warm_batch={self.warm_batch}: every thread computes a part of the batch",
-        )
-
-    def _check_shape(self) -> None:
-        _expect(
+                self._expect(name, lambda value: 0 < value < math.inf, "a finite number above 0")
+        self._expect(
             "heads",
-            self.heads,
-            self.heads % self.kv_heads == 0,
+            lambda heads: heads % self.kv_heads == 0,
             f"a multiple of kv_heads={self.kv_heads}",
         )
-        _expect(
+        self._expect(
             "head_dim",
-            self.head_dim,
-            self.head_dim % 2 == 0,
+            lambda head_dim: head_dim % 2 == 0,
             "an even number: rotary positions turn pairs",
         )
-        _expect("layers", self.layers, self.layers <= MOST_LAYERS, f"at most {MOST_LAYERS}")
-        _expect(
+        self._expect("layers", lambda layers: layers <= MOST_LAYERS, f"at most {MOST_LAYERS}")
+        self._expect(
             "vocab_size",
-            self.vocab_size,
-            SMALLEST_VOCABULARY <= self.vocab_size <= LARGEST_VOCABULARY,
+            lambda size: SMALLEST_VOCABULARY <= size <= LARGEST_VOCABULARY,
             f"{SMALLEST_VOCABULARY} (bytes, special pieces, letters and the reply's tags) to "
             f"{LARGEST_VOCABULARY}",
         )
+        self._expect(
+            "largest_operand",
+            lambda largest: largest >= SMALLEST_OPERAND,
+            f"{SMALLEST_OPERAND} or more: something is taken from every heap, and something left",
+        )
+        self._expect(
+            "warm_steps",
+            lambda steps: steps * self.warm_batch <= MOST_PROBLEMS,
+            f"at most {MOST_PROBLEMS:,} problems in warm_steps x warm_batch={self.warm_batch}",
+        )
+        self._expect(
+            "warm_threads",
+            lambda threads: threads <= self.warm_batch,
+            f"at most warm_batch={self.warm_batch}: every thread computes a part of the batch",
+        )
 
-
-def _expect(name: str, value: float, is_right: bool, expected: str) -> None:  # noqa: FBT001 - a check
-    if not is_right:
-        raise UserError(f"tiny.{name}: expected {expected}, got {value!r}")
+    def _expect(self, name: str, is_right: Callable[[Any], bool], expected: str) -> None:
+        value = getattr(self, name)
+        if not is_right(value):
+            raise UserError(f"tiny.{name}: expected {expected}, got {value!r}")

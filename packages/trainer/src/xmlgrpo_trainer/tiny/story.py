@@ -1,4 +1,4 @@
-"""A word problem while it is being told: its sentences, and its solution line by line."""
+"""A word problem while it is being written: its sentences, and its solution line by line."""
 
 import random
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 2, 9
 
 @dataclass(slots=True)
 class Story:
-    """A word problem while it is being told.
+    """A word problem while it is being written.
 
     Attributes:
         rng: where its numbers come from.
@@ -25,7 +25,7 @@ class Story:
         steps: how many calculations it asks for.
         name, pronoun, other: who it is about, and whom they meet.
         item, second_item, container: what it is about.
-        told: the sentences so far.
+        sentences: of the problem so far.
         lines: the worked solution so far, one line a calculation.
         value: the result of the last calculation.
     """
@@ -39,13 +39,13 @@ class Story:
     item: str
     second_item: str
     container: str
-    told: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     value: int = 0
 
     def tell(self, *ways_to_say: str) -> None:
         """Add one sentence, said in one of these ways."""
-        self.told.append(self.rng.choice(ways_to_say))
+        self.sentences.append(self.rng.choice(ways_to_say))
 
     def work(self, subject: str, left: int, sign: str, right: int, unit: str = "") -> int:
         """Add the line `subject 12+4 = <<12+4=16>>16 unit.` and return the result.
@@ -80,4 +80,4 @@ class Story:
     def row(self) -> Row:
         """The finished problem in GSM8K's schema."""
         answer = "\n".join([*self.lines, f"#### {self.value}"])
-        return {"question": " ".join(self.told), "answer": answer}
+        return {"question": " ".join(self.sentences), "answer": answer}
