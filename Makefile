@@ -105,7 +105,7 @@ ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_REA
 	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 validate: | $(READY)  ## every gold answer scores full marks, no known hack does (TASK DATA)
 	$(BIN)/xmlgrpo-validate $(call quote,$(TASK)) $(if $(strip $(DATA)),$(call quote,$(DATA))) $(ARGS)
-bench: | $(READY)  ## the benchmarks ci/bench_*.py, all or one: WHAT=rollout ARGS="--prompts 64"
+bench: | $(READY)  ## the CPU benchmarks of bench/cpu, all or one: WHAT=rollout ARGS="--prompts 64"
 	$(BIN)/nox -s bench -- $(WHAT) $(ARGS)
 
 ##@ Export and publish

@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types."""
-    run(session, "mypy", *SOURCES, "noxfile.py", "ci")
+    run(session, "mypy", *SOURCES, "noxfile.py", "ci", "bench", "recipes")
 
 
 @nox.session
@@ -85,7 +85,7 @@ def terminal(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def scripts(session: nox.Session) -> None:
-    """Rehearsals on the CPU of the scripts that measure on a GPU (ci/gpu)."""
+    """Rehearsals on the CPU of the scripts that measure on a GPU (bench/, recipes/)."""
     run(session, "pytest", "-m", "scripts", *session.posargs)
 
 
@@ -125,10 +125,10 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """The benchmarks ci/bench_*.py; after --, the name of one and its arguments."""
+    """The CPU benchmarks, bench/cpu; after --, the name of one and its arguments."""
     wanted, *arguments = session.posargs or ["*"]
-    scripts = sorted(ROOT.glob(f"ci/bench_{wanted}.py"))
+    scripts = sorted(ROOT.glob(f"bench/cpu/{wanted}.py"))
     if not scripts:
-        session.error(f"there is no ci/bench_{wanted}.py")
+        session.error(f"there is no bench/cpu/{wanted}.py")
     for script in scripts:
         run(session, "python", script, *arguments)

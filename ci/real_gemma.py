@@ -34,12 +34,12 @@ from xmlgrpo_exporter.convert.converter import find_converter
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_run.disk import require_free
-from xmlgrpo_run.lock import hold
+from xmlgrpo_run.lock import LOCK, one_writer
 
 NAME = "Gemma 3 270M (pretrained), dequantized from Q4_K_M"
 TERMS = "GEMMA_TERMS.html"
 NEEDED_BYTES = 2_000_000_000
-WARM_START, ROWS_A_STEP = Path(__file__).parent / "gpu" / "learn" / "warm_start.py", 2
+WARM_START, ROWS_A_STEP = Path(__file__).parents[1] / "recipes" / "gsm8k" / "warm_start.py", 2
 LAST = "README.md"  # the file that is written last: a folder with it is whole
 
 CARD = """\
@@ -68,7 +68,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.warm_start and asked.gsm8k is None:
         raise UserError("--warm-start needs the problems to train on: --gsm8k FOLDER")
-    with hold(asked.out / ".lock"):
+    busy = f"another process is making {asked.out}; wait for it, or name another folder"
+    with one_writer(asked.out / LOCK, busy):
         base = make_base(asked.out)
         if asked.warm_start and not is_there(asked.out / "tuned"):
             warm_start(base, asked.gsm8k, asked.warm_start)

@@ -208,7 +208,7 @@ def test_every_shape_keeps_what_is_counted(
     ("variant", "engine"), [("generate", "generate"), ("graph", "graph")], ids=["generate", "graph"]
 )
 def test_the_count_meets_the_whole_step_that_was_measured(variant: str, engine: str) -> None:
-    # 198: the longest prompt of the run's first step, by ci/gpu/prompt_lengths.py; texts were not
+    # 198: the longest prompt of the run's first step, whose texts were not
     # aligned then
     told = json.loads((MEASURED / "speed-h200.json").read_text(encoding="utf-8"))
     measured_gib = told["variants"][variant]["memory"]["allocated_gib"]

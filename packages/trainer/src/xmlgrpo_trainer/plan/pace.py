@@ -2,7 +2,7 @@
 
 A step of a small model on a fast GPU waits for Python, not for the GPU: each decoder layer costs a
 fixed time a token, and a micro-batch a fixed time a layer.  On slow GPUs arithmetic or memory
-takes longer than that, so the larger of the two counts.  `ci/gpu/plan_error.py` sets the figures
+takes longer than that, so the larger of the two counts.  `bench/plan_error.py` sets the figures
 beside every measurement that is kept in docs/measured; on GPUs that nobody measured they are
 scaled by the data sheets' rates.
 """

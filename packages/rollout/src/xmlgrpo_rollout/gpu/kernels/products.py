@@ -50,8 +50,8 @@ MOST_ROWS = 64
 # Compute capability 9: Hopper.  The tiles were measured there alone, and gate_up's need 144 KB of
 # shared memory; compiled for an RTX 4090 it is 120 KB, of the 99 KB that such a card has.
 MEASURED_ON = 9
-# The best of ci/gpu/kernel_bench.py at the Gemma 3 1B shape with 64 rows on an H200, each with the
-# norm after it; cuBLAS and its followers take 7.3, 13.3 and 12.9 us.
+# The best of docs/measured/kernels-h200.json, at the Gemma 3 1B shape with 64 rows on an H200, each
+# with the norm after it; cuBLAS and its followers take 7.3, 13.3 and 12.9 us.
 TILES = {
     "attention_out": Tiles(rows=64, columns=64, depth=64, warps=4, stages=4, splits=4),  # 6.7 us
     "gate_up": Tiles(rows=64, columns=64, depth=64, warps=4, stages=6),  # 11.0 us

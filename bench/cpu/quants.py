@@ -1,0 +1,263 @@
+"""How far each quantization type is from its model, and how far a damaged copy: what limits divide.
+
+    python bench/cpu/quants.py                                  # outputs/tiny/merged
+    python bench/cpu/quants.py --model FOLDER --types q8_0 q4_k_m
+    python bench/cpu/quants.py --random                         # its tokenizer, random weights
+    python bench/cpu/quants.py --model .cache/real-gemma/tuned --out quants.json
+
+Every file goes through the export's own gates, with the type's own limits.  The damaged copies are
+of the f16 file, so they are held against the limits of a copy; what they would do under a looser
+limit can be read off their distance.
+
+Random weights know no language; what they share with real ones is the arithmetic of gemma-3-270m's
+18 layers and, by scaling the last norm, how sure they are of the next token (about 1 nat).
+"""
+
+# ruff: noqa: PLC0415  # --help and bad arguments are answered before torch is loaded
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from xmlgrpo_exporter.check.check import FileCheck, check_file
+from xmlgrpo_exporter.check.questions import load_questions
+from xmlgrpo_exporter.convert.quants import CONVERTER_TYPES, GivenLimits, parse_quants
+from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
+from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_run.files import write_json
+
+if TYPE_CHECKING:
+    from xmlgrpo_exporter.check.exam import Bench
+
+TYPES = "f16 bf16 q8_0 q6_k q5_k_m q5_0 q4_k_m q4_0 iq4_xs q3_k_m q2_k"
+TIMEOUT_S = 3600
+ENTROPY_NATS = 1.0
+ROW = "{:18} {:>6} {:>9} {:>9} {:>7} {:>9}  {}"
+# gemma-3-270m's config.json, but for the vocabulary: that is the tokenizer's
+SHAPE = {
+    "hidden_size": 640,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "intermediate_size": 2048,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 512,
+    "max_position_embeddings": 2048,
+}
+
+
+def main() -> int:
+    """Make the files, put each through the gates, print a line each."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, default=Path("outputs/tiny/merged"))
+    parser.add_argument("--random", action="store_true", help="its tokenizer, random weights")
+    parser.add_argument("--types", nargs="+", default=[TYPES], help=f"default: {TYPES}")
+    parser.add_argument("--data", type=Path, help="questions, as for xmlgrpo-export check")
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--out", type=Path, help="a JSON file of what was measured")
+    arguments = parser.parse_args()
+    types = parse_quants(arguments.types)
+    if not (arguments.model / "tokenizer.json").is_file():
+        raise UserError(f"expected a model folder, found none at {arguments.model}; give --model")
+    with TemporaryDirectory(prefix="xmlgrpo-quants-") as scratch:
+        model = arguments.model
+        if arguments.random:
+            model = random_model(model, Path(scratch) / "random")
+        measure(model, types, arguments, Path(scratch))
+    return 0
+
+
+def measure(
+    model: Path, types: tuple[str, ...], arguments: argparse.Namespace, scratch: Path
+) -> None:
+    """Print one line a file."""
+    from xmlgrpo_exporter.check.exam import prepare_bench
+    from xmlgrpo_exporter.convert.converter import convert, find_converter
+    from xmlgrpo_exporter.convert.files import quantize
+    from xmlgrpo_exporter.convert.staging import stage
+    from xmlgrpo_exporter.merge.stored_weights import weights_of
+
+    console = Console(stderr=True)
+    questions = load_questions(arguments.data, model.parent)
+    bench = prepare_bench(
+        model,
+        questions,
+        task=None,
+        prompts=arguments.prompts,
+        new_tokens=arguments.new_tokens,
+        device="cpu",
+        console=console,
+    )
+    weights, _ = weights_of(model)
+    nats = float(np.mean([entropy(bench, i) for i in range(len(bench.replies))]))
+    print(f"{weights:,} weights, entropy {nats:.2f} nats, {bench.source}")
+    print(ROW.format("file", "bits", "mean KL", "worst KL", "top-1", "identical", "gates"))
+
+    told: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["python", *sys.argv]),
+        "weights": weights,
+        "entropy_nats": nats,
+        "questions": bench.source,
+        "files": {},
+    }
+
+    def judge(label: str, path: Path) -> None:
+        found = check_file(path, bench, console, given=GivenLimits(), timeout_s=TIMEOUT_S)
+        bits = f"{8 * path.stat().st_size / weights:.2f}"
+        print(ROW.format(label, bits, *numbers(found)), flush=True)
+        told["files"][label] = found.as_json()
+        if arguments.out:
+            write_json(arguments.out, told)
+
+    (scratch / "staged").mkdir()
+    staged, tree = (
+        stage(model, scratch / "staged", prompts_bring_bos=bench.brings_bos),
+        find_converter(console),
+    )
+    exact = scratch / "exact.gguf"
+    for outtype, path in (("f32", exact), ("f16", scratch / "f16.gguf")):
+        convert(tree, staged, path, outtype=outtype, name="m")
+    for quant in types:
+        path = scratch / f"{quant}.gguf"
+        if quant not in CONVERTER_TYPES:
+            quantize(exact, path, quant, None)
+        elif not path.is_file():
+            convert(tree, staged, path, outtype=quant, name="m")
+        judge(quant, path)
+        if quant != "f16":
+            path.unlink()
+    for label, damage in DAMAGES.items():
+        with damaged(scratch / "f16.gguf", damage) as path:
+            judge(label, path)
+
+
+def numbers(found: FileCheck) -> tuple[str, ...]:
+    """The distance, the identical replies, and the gates that refuse the file."""
+    gates = {gate.name: gate for gate in found.gates}
+    failed = " ".join(name for name, gate in gates.items() if not gate.passed)
+    if "distance" not in gates:
+        return ("", "", "", "", failed)
+    distance, greedy = gates["distance"].found, gates["greedy"].found
+    kl = [distance["mean_kl"], distance["worst_kl"]]
+    return (
+        *("-" if value is None else f"{value:.2g}" for value in kl),
+        f"{distance['top1']:.1%}",
+        f"{greedy['identical']}/{greedy['prompts']}",
+        failed or "pass",
+    )
+
+
+def entropy(bench: "Bench", i: int) -> float:
+    """Mean entropy of the model's own distributions along its i-th reply, in nats."""
+    logits = bench.reference.logits(bench.ids[i], bench.replies[i]).astype(np.float64)
+    return float(_entropy_t(logits).mean())
+
+
+def _entropy_t(logits_tv: Any) -> Any:
+    shifted = logits_tv - logits_tv.max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return -(np.exp(log_p) * log_p).sum(-1)
+
+
+# --- damages: each changes the f16 file in place -------------------------------------------------
+Weights = Callable[[str], Any]  # name of a tensor -> a writable view of its weights
+
+
+def zero_queries(weights: Weights) -> None:
+    """One attention matrix is all zeros."""
+    weights("blk.1.attn_q.weight")[:] = 0
+
+
+def swap_gate_and_up(weights: Weights) -> None:
+    """Two matrices of the same shape stand in each other's place."""
+    gate, up = weights("blk.1.ffn_gate.weight"), weights("blk.1.ffn_up.weight")
+    gate[:], up[:] = up.copy(), gate.copy()
+
+
+def norm_without_one(weights: Weights) -> None:
+    """Gemma stores a norm's weight less one; one norm is taken as it is stored."""
+    weights("blk.1.attn_norm.weight")[:] -= 1
+
+
+def shift_rows(weights: Weights) -> None:
+    """One matrix begins a row late, as after a wrong offset."""
+    down = weights("blk.1.ffn_down.weight")
+    down[1:] = down[:-1].copy()
+
+
+def one_weight_in_a_thousand(weights: Weights) -> None:
+    """A thousandth of one matrix is replaced by its largest weight."""
+    down = weights("blk.1.ffn_down.weight").reshape(-1)
+    down[::1000] = np.abs(down).max()
+
+
+DAMAGES: dict[str, Callable[[Weights], None]] = {
+    "f16 queries zero": zero_queries,
+    "f16 gate<->up": swap_gate_and_up,
+    "f16 norm - 1": norm_without_one,
+    "f16 rows shifted": shift_rows,
+    "f16 1 in 1000": one_weight_in_a_thousand,
+}
+
+
+@contextmanager
+def damaged(path: Path, damage: Callable[[Weights], None]) -> Iterator[Path]:
+    """A copy of the file with a damage done to it."""
+    copy = Path(shutil.copyfile(path, path.with_name("damaged.gguf")))
+    header = read_header(copy)
+    damage(lambda name: _view(copy, _tensor(header, name)))
+    yield copy
+    copy.unlink()
+
+
+def _tensor(header: GgufHeader, name: str) -> Tensor:
+    return next(tensor for tensor in header.tensors if tensor.name == name)
+
+
+def _view(path: Path, tensor: Tensor) -> Any:
+    dtype = {0: np.float32, 1: np.float16}[tensor.type_id]
+    shape = tensor.shape[::-1]  # a GGUF names the innermost axis first
+    return np.memmap(path, dtype=dtype, mode="r+", offset=tensor.start, shape=shape)
+
+
+def random_model(tokenizer_of: Path, folder: Path) -> Path:
+    """Random weights of gemma-3-270m's layers, about as sure of the next token as a real model."""
+    import torch
+    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of, local_files_only=True)
+    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
+    config = Gemma3TextConfig(**SHAPE, vocab_size=len(tokenizer), **ids)
+    model = Gemma3ForCausalLM(config).eval()
+    asked = tokenizer("How many apples are left when 3 of 12 are eaten?", return_tensors="pt")
+    with torch.inference_mode():
+        logits_tv = model(asked["input_ids"]).logits[0].double().numpy()
+    low, high = 1.0, 64.0
+    while high - low > 0.01:
+        scale = (low + high) / 2
+        sure = _entropy_t(scale * logits_tv).mean() < ENTROPY_NATS
+        low, high = (low, scale) if sure else (scale, high)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(low - 1)  # a norm multiplies by 1 + weight
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for path in tokenizer_of.iterdir():
+        if path.name.startswith(("tokenizer", "chat_template")):
+            shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+if __name__ == "__main__":
+    run_command(main)

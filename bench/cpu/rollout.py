@@ -1,0 +1,93 @@
+"""How long a sampled completion takes with each rollout engine, in one run on one machine.
+
+    python bench/cpu/rollout.py                # 8 prompts x 8 samples, as in a step of `make train`
+    python bench/cpu/rollout.py --prompts 64 --samples 1 --threads 2
+
+The model has the shape of the embedded default, random weights and a LoRA adapter; one token in
+forty ends a completion, so that lengths differ as they do in training.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+from xmlgrpo_rollout.cpu.engine import StaticEngine
+from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_trainer.tiny.settings import TinySettings
+
+MAX_NEW_TOKENS = 80
+PROMPT_TOKENS = (45, 65)
+ONE_STOP_IN = 40
+ROUNDS = 5
+
+
+def main() -> None:
+    """Print one line an engine and their ratio."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--prompts", type=int, default=8)
+    options.add_argument("--samples", type=int, default=8)
+    options.add_argument("--threads", type=int, default=1)
+    asked = options.parse_args()
+
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+    model, vocabulary = random_model()
+    stops = list(range(7, vocabulary, ONE_STOP_IN))
+    lengths = torch.randint(*PROMPT_TOKENS, (asked.prompts,)).tolist()
+    prompts = [torch.randint(7, vocabulary, (length,)).tolist() for length in lengths]
+    sampling = Sampling(MAX_NEW_TOKENS, temperature=1.0)
+    engines: dict[str, Engine] = {
+        "generate": GenerateEngine(model, stops, pad_id=0),
+        "graph": StaticEngine(model, stops, pad_id=0),
+    }
+    # taking turns, so that a busy moment of the machine does not fall on one engine alone
+    timings: dict[str, list[float]] = {name: [] for name in engines}
+    completions: list[list[int]] = []
+    for _ in range(ROUNDS):
+        for name, engine in engines.items():
+            started = time.perf_counter()
+            engine.refresh()
+            completions = [c.tokens for c in engine(prompts, asked.samples, sampling)]
+            timings[name].append((time.perf_counter() - started) / len(completions))
+    print(
+        f"{asked.prompts} prompts x {asked.samples} samples, {asked.threads} thread(s), "
+        f"{statistics.mean(map(len, completions)):.0f} tokens a completion, median of {ROUNDS}"
+    )
+    for name, seconds in timings.items():
+        print(f"{name:10}{1000 * statistics.median(seconds):8.2f} ms a completion")
+    print(f"generate / graph = {ratio(timings['generate'], timings['graph']):.1f}")
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """How many times longer the first takes, by the medians."""
+    return statistics.median(slow) / statistics.median(fast)
+
+
+def random_model() -> tuple[PeftModel, int]:
+    """A model of the embedded default's shape with a LoRA adapter, and its vocabulary size."""
+    tiny = TinySettings()
+    config = Gemma3TextConfig(
+        vocab_size=tiny.vocab_size,
+        hidden_size=tiny.hidden_size,
+        intermediate_size=tiny.mlp_size,
+        num_hidden_layers=tiny.layers,
+        num_attention_heads=tiny.heads,
+        num_key_value_heads=tiny.kv_heads,
+        head_dim=tiny.head_dim,
+        query_pre_attn_scalar=tiny.head_dim,
+        max_position_embeddings=tiny.max_positions,
+        sliding_window=tiny.sliding_window,
+    )
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(Gemma3ForCausalLM(config), lora), tiny.vocab_size
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Does GRPO raise GSM8K's greedy accuracy of Gemma 3 270M, beside what a sceptic would do instead?
+
+    python recipes/gsm8k/gsm8k.py base screen --gsm8k FOLDER --gguf DIR --out told.json
+    python recipes/gsm8k/gsm8k.py arms test --arms grpo-0 more-sft --gsm8k FOLDER --out told.json
+
+Call it again and again: what is finished is kept under `--work`, what was cut off goes on, and
+`--out` is written after every stage.  README.md says what the phases are.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import rows as rows_module
+from lanes import Runner
+from pass_rates import own_solutions, to_train_on
+from plan import Experiment
+from scale import GPU, TINY
+from tested import tested
+from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_run.files import write_json
+from xmlgrpo_trainer.run.folder import commit, now
+
+HERE = Path(__file__).resolve().parent
+PHASES = ("base", "screen", "arms", "test")
+ENTROPY_LEFT = 0.3  # of a base for GRPO: below, there is little to choose between
+POINT = 0.01  # of greedy accuracy that such a base may lie below the best
+SHOWN = ("strict_accuracy", "pass_at_k", "maj_at_k")
+LIBRARIES = ("torch", "transformers", "trl", "peft")
+KEPT_IN_FILE = 4_000  # characters of a failed stage's last lines
+
+
+class Told:
+    """The results so far, in a JSON file that is replaced after every stage."""
+
+    def __init__(self, path: Path, work: Path) -> None:
+        self.path, self.kept, self._lock = path, work / "told.json", threading.Lock()
+        try:
+            self.all: dict[str, Any] = json.loads(self.kept.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self.all = {"begun": now(), "commit": commit(), "stages": {}}
+            self.all["versions"] = {name: version(name) for name in LIBRARIES}
+
+    def note(self, name: str, ended: dict[str, Any]) -> None:
+        """Keep what became of a stage."""
+        ended = {**ended}
+        lines = "\n".join(ended.pop("last_lines", []))
+        if not ended.get("finished"):
+            ended["last_lines"] = lines[-KEPT_IN_FILE:]
+        with self._lock:
+            tries = self.all["stages"].setdefault(name, [])
+            tries.append(ended)
+            self._write()
+
+    def add(self, name: str, value: Any) -> None:
+        """Keep a result."""
+        with self._lock:
+            self.all[name] = value
+            self._write()
+
+    def _write(self) -> None:
+        write_json(self.kept, self.all)
+        write_json(self.path, self.all)
+
+
+def main() -> int:
+    """Run the phases that were asked for, one after the other, until one is not finished."""
+    asked = _options()
+    deadline = time.monotonic() + asked.call_s
+    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # the reward of gsm8k.yaml stands here
+    work = asked.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    told = Told(asked.out.resolve(), work)
+    runner = Runner(work, deadline, told.note)
+    scale = TINY if asked.small else GPU
+    if asked.device:
+        scale = replace(scale, device=asked.device)
+    experiment = Experiment(work, asked.gsm8k.resolve(), scale, asked.gguf, asked.model)
+    told.add("calls", [*told.all.get("calls", []), {"at": now(), "words": sys.argv[1:]}])
+    for phase in asked.phases:
+        is_done = _phase(phase, experiment, runner, told, asked)
+        told.add("results", experiment.results())
+        if (experiment.work / "test").exists():
+            told.add("test", tested(experiment.work / "test", told.all["base"]))
+            _show_tested(told.all["test"])
+        _show(experiment.results())
+        print(f"{phase}: {'finished' if is_done else 'NOT finished: see the stages above'}")
+        if not is_done:
+            return 1
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("phases", nargs="+", choices=PHASES, metavar="PHASE", help=str(PHASES))
+    options.add_argument("--gsm8k", type=Path, required=True, help="train.jsonl and test.jsonl")
+    options.add_argument("--out", type=Path, required=True, help="the JSON file of the results")
+    options.add_argument("--work", type=Path, default=Path("outputs/gsm8k"))
+    options.add_argument("--gguf", type=Path, help="folder: model.gguf, tokenizer.json, its config")
+    options.add_argument("--model", type=Path, help="in place of --gguf: a model's folder")
+    options.add_argument("--gpus", type=int, default=2)
+    options.add_argument("--call-s", type=float, default=540, help="seconds until it must be over")
+    options.add_argument("--base", help="the warm start that the arms stand on; default: by rule")
+    options.add_argument("--arms", nargs="+", default=["grpo-0", "more-sft"])
+    options.add_argument("--small", action="store_true", help="a rehearsal, on a CPU")
+    options.add_argument("--device", choices=("cuda", "cpu"), help="for --small on a GPU")
+    options.add_argument("--overrides", nargs="*", default=[], help="key=value of gsm8k.yaml")
+    return options.parse_args()
+
+
+def _phase(
+    phase: str, experiment: Experiment, runner: Runner, told: Told, asked: argparse.Namespace
+) -> bool:
+    if phase == "base":
+        ready = runner.run(experiment.preparation())
+        return ready and runner.run(experiment.warm_starts(asked.gpus))
+    base = _base(experiment, told, asked.base)
+    if phase == "screen":
+        if not runner.run(experiment.screening(base, asked.gpus)):
+            return False
+        told.add("screened", _select(experiment))
+        print(json.dumps(told.all["screened"]))
+        return True
+    if phase == "arms":
+        return runner.run(experiment.arms(base, asked.arms, asked.gpus, asked.overrides))
+    return runner.run(experiment.test(base, asked.arms, asked.gpus))
+
+
+def _base(experiment: Experiment, told: Told, wanted: str | None) -> str:
+    """The warm start to stand on: once chosen, it stays."""
+    if wanted is not None and wanted not in experiment.scale.warm_starts:
+        raise UserError(
+            f"--base: expected one of {', '.join(experiment.scale.warm_starts)}, got {wanted!r}"
+        )
+    chosen = wanted or told.all.get("base") or choose(experiment.results())
+    if told.all.get("base", chosen) != chosen and (experiment.work / "grpo.jsonl").exists():
+        raise UserError(
+            f"--base {chosen}: stories were screened with {told.all['base']} already; "
+            "remove screened-*.jsonl and grpo.jsonl from --work to screen again"
+        )
+    told.add("base", chosen)
+    return str(chosen)
+
+
+def choose(results: dict[str, Any]) -> str:
+    """The warm start with the best majority of samples, if it is nearly the best and still varied.
+
+    GRPO teaches the model to say first what it says most often: what the majority gets right is
+    what can be gained.  Where entropy is not known (on a CPU) it is passed over.
+    """
+    starts = {name: told for name, told in results.items() if name.startswith("s")}
+    if not starts:
+        raise UserError("expected a warm start's accuracy, got none; run the phase `base` first")
+    best = max(map(greedy_accuracy, starts.values()))
+    varied = {
+        name: told
+        for name, told in starts.items()
+        if greedy_accuracy(told) >= best - POINT
+        and (told["sampled"]["entropy"] is None or told["sampled"]["entropy"] >= ENTROPY_LEFT)
+    }
+    if not varied:
+        return max(starts, key=lambda name: greedy_accuracy(starts[name]))
+    return max(varied, key=lambda name: varied[name]["sampled"]["majority"]["value"])
+
+
+def greedy_accuracy(told: dict[str, Any]) -> float:
+    """Over both validation sets together."""
+    shares = [told["validation"]["accuracy"], told["validation-retold"]["accuracy"]]
+    hits, total = (sum(share[name] for share in shares) for name in ("hits", "total"))
+    return float(hits / total)
+
+
+def _select(experiment: Experiment) -> dict[str, Any]:
+    """Write what GRPO and rejection sampling train on; how much it is."""
+    screened = [row for path in experiment.parts() for row in rows_module.load(path)]
+    pool = rows_module.load(experiment.data / rows_module.POOL)
+    kept = to_train_on(screened, pool, experiment.scale.least_solved)
+    own = list(own_solutions(screened))
+    if not kept:
+        raise UserError("no story is solved now and then: there is nothing to train on")
+    rows_module.save(experiment.work / "own.jsonl", own)
+    rows_module.save(experiment.work / "grpo.jsonl", kept)
+    questions = {row["question"] for row in kept}
+    groups = [row for row in screened if row["question"] in questions]
+    return {
+        "asked": len(screened),
+        "right": sum(row["right"] for row in screened) / sum(row["samples"] for row in screened),
+        "shown": sum(row["shown"] for row in screened) / sum(row["samples"] for row in screened),
+        "mixed": sum(0 < row["right"] < row["samples"] for row in screened) / len(screened),
+        "mixed_kept": sum(0 < r["right"] < r["samples"] for r in groups) / max(1, len(groups)),
+        "stories": len({row["story"] for row in kept}),
+        "rows": len(kept),
+        "own_solutions": len(own),
+    }
+
+
+def _show(results: dict[str, Any]) -> None:
+    """A table of what is known."""
+    for name, told in results.items():
+        if "sampled" in told:
+            sampled = told["sampled"]
+            entropy = "none" if sampled["entropy"] is None else f"{sampled['entropy']:.3f}"
+            print(
+                f"{name:12} greedy {told['validation']['accuracy']['shown']}, retold "
+                f"{told['validation-retold']['accuracy']['shown']}; T 1: "
+                f"{sampled['accuracy']['value']:.1%}, maj@{sampled['samples']} "
+                f"{sampled['majority']['shown']}, any {sampled['any']['shown']}, "
+                f"entropy {entropy}, commonest {sampled['commonest_answer']['share']:.1%}, "
+                f"shown of the right {sampled['shown_among_right'] or 0:.0%}"
+            )
+
+
+def _show_tested(found: dict[str, Any]) -> None:
+    """The test split's lines."""
+    for model, by_samples in found.items():
+        for samples, told in by_samples.items():
+            for metrics in told["metrics"].values():
+                shown = ", ".join(
+                    f"{name} {value['mean']:.2%} [{value['low']:.2%}, {value['high']:.2%}]"
+                    for name, value in metrics.items()
+                    if name in SHOWN and value["mean"] is not None
+                )
+                print(f"test {model:12} {samples:4} {shown}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,112 @@
+"""How often a model solves each question, and which stories are worth training on.
+
+    python recipes/gsm8k/pass_rates.py MODEL --rows screened.jsonl --out part-0.jsonl --part 0/2
+
+A question that is always or never solved gives GRPO no signal.  Only replies whose sums lead to the
+answer count as solved; they are kept, as the data of rejection sampling.
+"""
+
+import argparse
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from answering import Answering, Reply, examples_of, open_model
+from rows import load, save
+from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.reply import parse
+from xmlgrpo_rollout.sampling import Sampling
+
+AT_ONCE = 512  # questions between two looks at the clock
+MOST = 0.8  # of the replies to a story: solved more often, it teaches little
+KEPT_REPLIES = 4  # different ones to a question
+
+
+def main() -> int:
+    """Ask, and write the file."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("model", type=Path)
+    options.add_argument("--rows", type=Path, required=True)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--part", default="0/1", help="the first of two parts is 0/2")
+    options.add_argument("--samples", type=int, default=8)
+    options.add_argument("--tokens", type=int, default=200)
+    options.add_argument("--seconds", type=float, default=600, help="then it stops asking")
+    options.add_argument("--device", default="cuda")
+    asked = options.parse_args()
+    number, parts = map(int, asked.part.split("/"))
+    rows = load(asked.rows)
+    random.Random(0).shuffle(rows)  # noqa: S311 - no secret depends on it
+    answering = open_model(asked.model, None, asked.device)
+    sampling = Sampling(asked.tokens, temperature=1.0)
+    save(asked.out, screen(answering, rows[number::parts], asked.samples, sampling, asked.seconds))
+    return 0
+
+
+def screen(
+    answering: Answering,
+    rows: Sequence[dict[str, Any]],
+    samples: int,
+    sampling: Sampling,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """The rows with what came of them, as many as the seconds allow."""
+    began, found = time.monotonic(), []
+    for start in range(0, len(rows), AT_ONCE):
+        if time.monotonic() - began > seconds:
+            break
+        some = rows[start : start + AT_ONCE]
+        groups = answering.replies(examples_of(some), samples, sampling)
+        found += [row | noted(group) for row, group in zip(some, groups, strict=True)]
+        print(f"{len(found)} of {len(rows)} in {time.monotonic() - began:.0f} s", flush=True)
+    return found
+
+
+def noted(group: Sequence[Reply]) -> dict[str, Any]:
+    """What is kept of the replies to a question."""
+    solved = dict.fromkeys(parse(reply.text).reasoning for reply in group if reply.shown)
+    return {
+        "samples": len(group),
+        "right": sum(reply.grade.strict_correct for reply in group),
+        "shown": sum(reply.shown for reply in group),
+        "reasonings": list(solved)[:KEPT_REPLIES],
+    }
+
+
+def kept_stories(screened: Iterable[dict[str, Any]], least: float) -> set[int]:
+    """The stories that are solved now and then."""
+    shown: dict[int, int] = defaultdict(int)
+    asked: dict[int, int] = defaultdict(int)
+    for row in screened:
+        shown[row["story"]] += row["shown"]
+        asked[row["story"]] += row["samples"]
+    return {story for story in asked if least <= shown[story] / asked[story] <= MOST}
+
+
+def to_train_on(
+    screened: Sequence[dict[str, Any]], pool: Iterable[dict[str, Any]], least: float
+) -> list[dict[str, Any]]:
+    """The rows for GRPO: of the kept stories, the screened questions and all in the pool."""
+    stories = kept_stories(screened, least)
+    found = [*screened, *pool]
+    rows = {row["question"]: row for row in found if row["story"] in stories}
+    return [{name: row[name] for name in ("question", "answer", "story")} for row in rows.values()]
+
+
+def own_solutions(screened: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The model's own solutions as rows: the data of rejection sampling."""
+    for row in screened:
+        gold = row["answer"].rpartition("#### ")[2]
+        for reasoning in row["reasonings"]:
+            yield {
+                "question": row["question"],
+                "answer": f"{reasoning}\n#### {gold}",
+                "story": row["story"],
+            }
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,409 @@
+"""The GSM8K experiment of recipes/gsm8k on real weights: its rows, its reward, its stages."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.hacks import HACKS
+from xmlgrpo_rewards.reply import render
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.total import load_rewards, score
+from xmlgrpo_trainer.config.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.config.run_config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "recipes" / "gsm8k"
+CLIPS = {
+    "question": "Ann sold 48 clips in April, and half as many in May. How many in all?",
+    "answer": "In May 48/2 = <<48/2=24>>24.\nIn all 48+24 = <<48+24=72>>72 clips.\n#### 72",
+}
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[SimpleNamespace]:
+    """The experiment's modules, which are scripts beside each other and no package."""
+    sys.path.insert(0, str(SCRIPTS))
+    import accuracy
+    import answering
+    import chain_reward
+    import gsm8k
+    import lanes
+    import pass_rates
+    import renumber
+    import rows
+    import sums
+    import warm_start
+
+    yield SimpleNamespace(
+        accuracy=accuracy,
+        answering=answering,
+        chain_reward=chain_reward,
+        gsm8k=gsm8k,
+        lanes=lanes,
+        renumber=renumber,
+        rows=rows,
+        pass_rates=pass_rates,
+        sums=sums,
+        warm_start=warm_start,
+    )
+    sys.path.remove(str(SCRIPTS))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("16 - 3 - 4 = 9 eggs", [(9, True)], id="plain"),
+        pytest.param("5 red apples + 3 apples = 8 apples", [(8, True)], id="units"),
+        pytest.param("8hrs x $20/hr = $160.", [(160, True)], id="rates"),
+        pytest.param("$1,200 × 3 = $3,600", [(3600, True)], id="money"),
+        pytest.param("17400*.10 = $3,000", [(3000, False)], id="false"),
+        pytest.param("20% * 50 = 10", [(10, True)], id="per-cent-of"),
+        pytest.param("100% - 20% = 80%", [(80, True)], id="per-cents"),
+        pytest.param("2*(3+4) = 2*7 = 14", [(14, True), (14, True)], id="two-steps"),
+        pytest.param("3+4 = 7-2 = 5", [(7, True), (5, True)], id="run-on"),
+        pytest.param("1/4 + 1/4 = 1/2", [(Fraction(1, 2), True)], id="fraction"),
+        pytest.param("10/3 = 3.33", [(Fraction("3.33"), True)], id="rounded"),
+        pytest.param("10/3 = 3", [(3, False)], id="rounded-to-a-whole-number"),
+        pytest.param("In 2010 5 + 3 = 9", [(9, False)], id="year-before"),
+        pytest.param("3 - 5 = -2", [(-2, True)], id="negative"),
+        pytest.param("x = 5, 2(3+4)=14, 10 - five + 3 - 1 = 7, 4/0 = 1", [], id="not-read"),
+        pytest.param("no sum at all", [], id="none"),
+    ],
+)
+def test_written_sums_are_read(scripts: Any, text: str, expected: list[Any]) -> None:
+    found = [(sum_.result, sum_.holds) for sum_ in scripts.sums.written_sums(text)]
+    assert found == expected
+
+
+def test_hostile_texts_cost_no_time(scripts: Any) -> None:
+    texts = [hack.text for hack in HACKS]
+    texts += ["=" * 100_000, "1+" * 50_000 + "=3", "(" * 50_000 + "=1", "5 apples " * 9_000 + "= 4"]
+    began = time.process_time()
+    for text in texts:
+        scripts.sums.written_sums(text)
+    assert time.process_time() - began < 20  # quadratic ones would take hours
+
+
+def test_the_solutions_of_gsm8k_are_true_chains(scripts: Any, gsm8k_dir: Path) -> None:
+    task, right, read = get_task("gsm8k"), 0, 0
+    rows = scripts.rows.load(gsm8k_dir / "train.jsonl")[:1000]
+    for number, row in enumerate(rows):
+        example = task.example(row, str(number))
+        right += scripts.chain_reward.is_shown(render(example.solution, example.gold), example.gold)
+        read += bool(scripts.sums.written_sums(example.solution))
+    assert right > 0.92 * len(rows)
+    assert read > 0.96 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("reply", "paid"),
+    [
+        pytest.param(render("48/2 = 24\n48 + 24 = 72", "72"), 2.0, id="shown"),
+        pytest.param(render("48/2 = 20\n48 + 24 = 72", "72"), 0.5, id="a-false-sum"),
+        pytest.param(render("48/2 = 24", "72"), 0.5, id="leads-elsewhere"),
+        pytest.param(render("It is 72.", "72"), 0.5, id="no-sum"),
+        pytest.param(render("48/2 = 24\n48 + 24 = 72", "70"), 0.0, id="wrong"),
+        pytest.param("72", 0.0, id="no-form"),
+    ],
+)
+def test_a_guess_pays_a_quarter(scripts: Any, reply: str, paid: float) -> None:
+    [reward] = load_rewards({"chain_reward:correct_by_true_sums": 1.0})
+    assert score(reward, [reply], prompts=["?"], answer=["72"], other=[1]) == [paid]
+
+
+class TestRetellings:
+    @pytest.mark.parametrize(
+        ("question", "answer"),
+        [
+            pytest.param(
+                "Tom has 17 jars at 3 dollars and 20 cups.",
+                "He pays 17*3 = 51 dollars.\nWith cups 51+20 = <<51+20=71>>71.\n#### 71",
+                id="a-result-without-a-note",
+            ),
+            pytest.param(
+                CLIPS["question"], CLIPS["answer"].replace("48/2 =", "48/2 = 25 or"), id="false-sum"
+            ),
+        ],
+    )
+    def test_stories_that_cannot_be_told_rightly(
+        self, scripts: Any, question: str, answer: str
+    ) -> None:
+        assert scripts.renumber.read_story({"question": question, "answer": answer}) is None
+
+    def test_a_number_that_is_also_a_per_cent_stays(self, scripts: Any) -> None:
+        row = {
+            "question": "Of 20 men and 45 women, 20% sing. How many?",
+            "answer": "20+45 = <<20+45=65>>65, 65*20/100 = <<65*20/100=13>>13.\n#### 13",
+        }
+        assert scripts.renumber.read_story(row).free == (45,)
+
+    def test_a_result_that_is_also_a_constant_is_not_told_for_both(self, scripts: Any) -> None:
+        row = {
+            "question": "A costs $125 less 8%, B costs $130 less 10%. How much cheaper is A?",
+            "answer": "A is $125*8/100 = $<<125*8/100=10>>10 less: $125-$10 = $<<125-10=115>>115.\n"
+            "B is $130*10/100 = $<<130*10/100=13>>13 less: $130-$13 = $<<130-13=117>>117.\n"
+            "So $117-$115 = $<<117-115=2>>2.\n#### 2",
+        }
+        story = scripts.renumber.read_story(row)
+        for seed in range(200):
+            told = scripts.renumber._told(
+                story, {old: scripts.renumber._other(old, dice(seed)) for old in story.free}
+            )
+            assert told is None or "*10/100" in told["answer"]
+
+    def test_they_differ_and_come_again_the_same(self, scripts: Any) -> None:
+        told = scripts.rows.retellings({**CLIPS, "story": 5}, wanted=12)
+        assert told == scripts.rows.retellings({**CLIPS, "story": 5}, wanted=12)
+        assert len({row["question"] for row in told} | {CLIPS["question"]}) == 13
+        assert all(row["story"] == 5 for row in told)
+
+
+def dice(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - no secret depends on it
+
+
+def clips(story: int) -> dict[str, Any]:
+    return {
+        "question": CLIPS["question"].replace("Ann", f"Ann-{'n' * story}"),
+        "answer": CLIPS["answer"],
+        "story": story,
+    }
+
+
+def test_what_is_asked_is_never_trained_on(scripts: Any) -> None:
+    files = scripts.rows.make_rows(
+        [clips(story) for story in range(12)], each=2, validation_retold=5, processes=1
+    )
+    asked = scripts.rows.VALIDATION, scripts.rows.VALIDATION_RETOLD
+    counts = {name: len(rows) for name, rows in files.items()}
+    assert counts == {
+        scripts.rows.PLAIN: 9,
+        scripts.rows.RETOLD: 18,
+        scripts.rows.POOL: 18,
+        scripts.rows.SCREENED: 27,
+        scripts.rows.VALIDATION: 3,
+        scripts.rows.VALIDATION_RETOLD: 5,
+    }
+    for name, rows in files.items():
+        assert {row["story"] for row in rows} <= set(range(9, 12) if name in asked else range(9))
+    told, pool = (
+        {r["question"] for r in files[n]} for n in (scripts.rows.RETOLD, scripts.rows.POOL)
+    )
+    assert not told & pool
+    assert {row["story"] for row in files[scripts.rows.VALIDATION_RETOLD]} == {9, 10, 11}
+
+
+def test_stories_that_are_solved_now_and_then_are_kept(scripts: Any, tmp_path: Path) -> None:
+    shown = {1: 0, 2: 1, 3: 6, 4: 7, 5: 8}
+    screened = [
+        {**clips(story), "samples": 8, "right": 8, "shown": count, "reasonings": ["48 + 24 = 72"]}
+        for story, count in shown.items()
+    ]
+    assert scripts.pass_rates.kept_stories(screened, 1 / 12) == {2, 3}
+    rows = scripts.pass_rates.to_train_on(
+        screened, [{**clips(2), "question": "Again?"}, clips(5)], 1 / 12
+    )
+    assert [(row["story"], row["question"] == "Again?") for row in rows] == [
+        (2, False),
+        (3, False),
+        (2, True),
+    ]
+    own = list(scripts.pass_rates.own_solutions(screened[:1]))
+    assert own == [{**clips(1), "answer": "48 + 24 = 72\n#### 72"}]
+    assert get_task("gsm8k").example(own[0], "own").gold == "72"
+
+
+def start(greedy: int, majority: float, entropy: float | None) -> dict[str, Any]:
+    accuracy = {"accuracy": {"hits": greedy, "total": 100}}
+    return {
+        "validation": accuracy,
+        "validation-retold": accuracy,
+        "sampled": {"entropy": entropy, "majority": {"value": majority}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("starts", "chosen"),
+    [
+        pytest.param({"s0": start(10, 0.12, 0.5), "s2": start(10, 0.15, 0.4)}, "s2", id="majority"),
+        pytest.param({"s0": start(7, 0.3, 0.5), "s2": start(10, 0.1, 0.4)}, "s2", id="too-low"),
+        pytest.param({"s0": start(10, 0.1, 0.4), "s2": start(10, 0.3, 0.2)}, "s0", id="cold"),
+        pytest.param({"s0": start(9, 0.1, 0.2), "s2": start(10, 0.1, 0.2)}, "s2", id="all-cold"),
+        pytest.param({"s0": start(9, 0.1, None), "s2": start(9, 0.2, None)}, "s2", id="unknown"),
+    ],
+)
+def test_the_base_is_chosen_by_rule(scripts: Any, starts: dict[str, Any], chosen: str) -> None:
+    assert scripts.gsm8k.choose({**starts, "grpo-0": {"curve": []}}) == chosen
+
+
+def test_no_base_can_be_chosen_before_there_is_one(scripts: Any) -> None:
+    with pytest.raises(UserError, match="run the phase `base` first"):
+        scripts.gsm8k.choose({})
+
+
+class TestLanes:
+    def run(self, scripts: Any, folder: Path, *stages: Any, seconds: float = 60) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        runner = scripts.lanes.Runner(folder, time.monotonic() + seconds, told.__setitem__)
+        told["all"] = runner.run([stages])
+        return told
+
+    def stage(self, scripts: Any, folder: Path, name: str, code: str, **more: Any) -> Any:
+        return scripts.lanes.Stage(name, ("-c", code), folder / name, **more)
+
+    def test_what_is_finished_is_not_done_again(self, scripts: Any, tmp_path: Path) -> None:
+        once = self.stage(scripts, tmp_path, "once", "open('once', 'x')")
+        first = self.run(scripts, tmp_path, once)
+        assert first["once"]["finished"]
+        assert self.run(scripts, tmp_path, once) == {"all": True}
+
+    def test_a_stage_that_fails_does_not_hold_up_the_next(
+        self, scripts: Any, tmp_path: Path
+    ) -> None:
+        told = self.run(
+            scripts,
+            tmp_path,
+            self.stage(scripts, tmp_path, "bad", "raise SystemExit('no luck')"),
+            self.stage(scripts, tmp_path, "after", "0", needs=(tmp_path / "bad",)),
+            self.stage(scripts, tmp_path, "good", "open('good', 'x')"),
+        )
+        assert not told["all"]
+        assert told["bad"]["last_lines"] == ["no luck"]
+        assert told["after"]["ending"] == "not begun: bad is not there"
+        assert told["good"]["finished"]
+
+    def test_what_has_no_time_is_not_begun(self, scripts: Any, tmp_path: Path) -> None:
+        stage = self.stage(scripts, tmp_path, "long", "0", least_s=100)
+        told = self.run(scripts, tmp_path, stage, seconds=50)
+        assert told["long"]["ending"] == "not begun: 42 s left, 100 s needed"
+
+    def test_what_saves_is_told_before_it_is_killed(self, scripts: Any, tmp_path: Path) -> None:
+        code = (
+            "import signal, sys, time\n"
+            "signal.signal(signal.SIGTERM, lambda *_: (open('saved', 'x'), sys.exit(3)))\n"
+            "time.sleep(60)"
+        )
+        stage = self.stage(scripts, tmp_path, "run", code, saves=True, least_s=1)
+        told = self.run(scripts, tmp_path, stage, seconds=scripts.lanes.MARGIN_S + 8)
+        assert told["run"]["ending"] == "told to stop, exit code 3"
+        assert (tmp_path / "saved").exists()
+
+
+class TestWarmStart:
+    def test_the_rate_rises_and_falls(self, scripts: Any) -> None:
+        share = scripts.warm_start.share
+        assert share(0, 0.0) == pytest.approx(1 / 20)
+        assert share(100, 0.0) == 1.0
+        assert share(100, 0.5) == pytest.approx(0.55)
+        assert share(100, 1.0) == pytest.approx(0.1)
+
+    def test_every_row_comes_before_one_comes_again(self, scripts: Any) -> None:
+        pairs = [([number], [number]) for number in range(10)]
+        source = scripts.warm_start.batches(pairs, 4, dice(0))
+        drawn = [pair[0][0] for _ in range(5) for pair in next(source)]
+        assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+
+    def test_the_loss_is_over_the_replies_alone(self, scripts: Any) -> None:
+        from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+        torch.manual_seed(0)
+        shape = {"hidden_size": 16, "intermediate_size": 32, "head_dim": 8, "vocab_size": 50}
+        config = Gemma3TextConfig(
+            **shape, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
+        )
+        model = Gemma3ForCausalLM(config).eval()
+        pairs = [([5, 9, 11], [7, 6]), ([5, 8], [4, 3, 12, 6])]
+        with torch.no_grad():
+            expected = 0.0
+            for prompt, reply in pairs:
+                logits = model(torch.tensor([prompt + reply])).logits[0].log_softmax(dim=-1)
+                for place, token in enumerate(reply, start=len(prompt) - 1):
+                    expected -= logits[place, token].item()
+            found = scripts.warm_start.summed_loss(model, pairs).item()
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+class TestAccuracy:
+    def reply(self, scripts: Any, answer: str, logprob: float | None = -2.0) -> Any:
+        text = render(f"48 + 24 = {answer}", answer)
+        grade = get_task("gsm8k").grade(text, "72")
+        return scripts.answering.Reply(text, 4, True, grade, answer == "72", logprob)
+
+    @pytest.mark.parametrize(
+        ("answers", "is_right"),
+        [
+            pytest.param(["72", "72", "5"], True, id="most"),
+            pytest.param(["72", "5", "5"], False, id="few"),
+            pytest.param(["5", "72"], False, id="tie-goes-to-the-first"),
+            pytest.param(["72.0", "72", "5", "5"], True, id="one-number-in-two-writings"),
+        ],
+    )
+    def test_majority(self, scripts: Any, answers: list[str], is_right: bool) -> None:
+        group = [self.reply(scripts, answer) for answer in answers]
+        assert scripts.accuracy.majority_is_right(group) == is_right
+
+    def test_samples_are_counted_by_row(self, scripts: Any) -> None:
+        groups = [["72", "72", "5", "5"], ["5", "5", "5", "5"]]
+        replies = [[self.reply(scripts, answer) for answer in group] for group in groups]
+        answering = SimpleNamespace(replies=lambda examples, samples, sampling: replies)
+        rows = [clips(0), clips(1)]
+        told = scripts.accuracy.sampled(answering, rows, 4, 16)
+        assert told["accuracy"]["value"] == 0.25
+        assert (told["majority"]["hits"], told["any"]["hits"]) == (1, 1)
+        assert told["mixed_groups"] == 0.5
+        assert told["entropy"] == 0.5
+        assert told["commonest_answer"] == {"answer": "5", "share": 0.75}
+        assert told["shown_among_right"] == 1.0
+
+
+def test_the_configuration_is_one_that_a_run_accepts(scripts: Any) -> None:
+    config = load_config(SCRIPTS / "gsm8k.yaml")
+    check_grpo(config.grpo)
+    check_lora(config.lora)
+    check_groups(config.grpo)
+    assert load_rewards(config.rewards)
+    assert config.holdout.every % config.grpo["save_steps"] == 0
+
+
+@pytest.mark.scripts
+@pytest.mark.timeout(1800)  # some 15 processes, each of which loads the libraries
+def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
+    """Every phase, from the embedded default's base: the way, not the result."""
+    from xmlgrpo_trainer.tiny.model import make_model
+    from xmlgrpo_trainer.tiny.settings import TinySettings
+    from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
+
+    shape = TinySettings(
+        hidden_size=32, layers=1, heads=2, kv_heads=1, head_dim=16, mlp_size=48, vocab_size=500
+    )
+    model = tmp_path / "model"
+    texts = [CLIPS["question"], CLIPS["answer"], *["<reasoning>"] * 50]
+    make_model(shape, train_tokenizer(model, texts, shape.vocab_size), seed=0).save_pretrained(
+        model
+    )
+    command = [
+        *(sys.executable, str(SCRIPTS / "gsm8k.py"), "--small", "--gsm8k", str(gsm8k_dir)),
+        *("--model", str(model), "--work", str(tmp_path / "work")),
+        *("--out", str(tmp_path / "told.json"), "--call-s", "900"),
+    ]
+    told: dict[str, Any] = {}
+    for phase in ("base", "screen", "arms", "test"):
+        words = [*command, phase, "--arms", "grpo-0"]
+        ran = subprocess.run(words, capture_output=True, text=True, check=False)
+        told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert set(told["results"]) == {"s0", "s2", "grpo-0"}
+    assert [row["step"] for row in told["results"]["grpo-0"]["curve"]] == [0, 1, 2, 3, 4]
+    assert set(told["test"]) == {told["base"], "s0", "grpo-0"}
+    assert len(told["calls"]) == 4
