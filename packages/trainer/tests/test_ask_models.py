@@ -205,7 +205,7 @@ def test_an_adapter_of_another_model_is_told(
 
 def test_asking_imports_neither_peft_nor_what_is_not_needed(tiny_base: Path, adapted: Path) -> None:
     code = (
-        "import sys; from xmlgrpo_trainer.ask import main\n"
+        "import sys; from xmlgrpo_trainer.ask.command import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
         "unwanted = ('peft', 'sklearn', 'pandas', 'trl', 'datasets', 'accelerate', 'torch._dynamo',"

@@ -17,7 +17,7 @@ from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import MetricsLog, read_log
 from xmlgrpo_trainer.config.run_config import WatchConfig
-from xmlgrpo_trainer.doctor.policy import lost_batches
+from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_trainer.grpo.lost_batches import (
     DIFFERENCE,
     DISCARDED,
@@ -51,12 +51,12 @@ def real_log(name: str, folder: Path) -> MetricsLog:
 def test_lost_batches_of_real_runs(name: str, expected: list[int], tmp_path: Path) -> None:
     log = real_log(name, tmp_path)
     assert [step for step, row in log.rows.items() if why_lost(row)] == expected
-    [finding] = lost_batches(log)
+    [finding] = [one for one in check_run(log) if one.what == "batches"]
     assert finding.level == ("bad" if expected else "ok")
     if expected:
-        assert "9 of 200 were lost (steps 22, 35, 67, 88, 112" in finding.said
+        assert "9 of 200 were lost (steps 22, 35, 67, 88, 112" in finding.text
     else:
-        assert "none of 200" in finding.said
+        assert "none of 200" in finding.text
 
 
 @pytest.mark.parametrize(("name", "expected"), REAL)

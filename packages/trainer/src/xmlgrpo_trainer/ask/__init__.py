@@ -1,5 +1,1 @@
-"""Ask a trained model one question."""
-
-from xmlgrpo_trainer.ask.command import main
-
-__all__ = ["main"]
+"""Ask a trained model questions."""

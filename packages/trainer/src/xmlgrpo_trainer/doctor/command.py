@@ -3,21 +3,15 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.version import add_version
 from xmlgrpo_run.folder import find_run
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from xmlgrpo_trainer.doctor.finding import Finding
+from xmlgrpo_trainer.doctor.finding import Finding, show
 
 EXIT_BAD = 1
-COLOURS = {"ok": "green", "note": "dim", "warning": "yellow", "bad": "bold red"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,8 +42,7 @@ def run() -> int:
     sections: dict[str, Iterable[Finding]] = {}
     if arguments.run:
         folder = find_run(arguments.run)
-        # a run that is not there is told before the machine is looked at
-        if not folder.metrics.is_file():
+        if not folder.metrics.is_file():  # said before the machine is looked at
             raise UserError(
                 f"there is no {str(folder.metrics)!r}; expected the folder of a run that has "
                 "logged a step"
@@ -68,29 +61,7 @@ def run() -> int:
     if arguments.json:
         plain = {title: list(map(dataclasses.asdict, part)) for title, part in found.items()}
         print(json.dumps(plain, indent=2, ensure_ascii=False))
-    bad = any(finding.level == "bad" for part in found.values() for finding in part)
-    return EXIT_BAD if bad else 0
-
-
-def show(title: str, findings: "Iterable[Finding]", console: "Console") -> "Iterator[Finding]":
-    """Print each finding as it comes, with what to do below it; in a pipe each is one line.
-
-    Yields:
-        The findings, printed.
-    """
-    from rich.text import Text
-
-    from xmlgrpo_run.screen.say import say
-
-    say(console, Text(title, style="bold"))
-    for finding in findings:
-        level = Text.assemble("  ", (f"{finding.level:8}", COLOURS[finding.level]))
-        grounds = f" ({finding.grounds})" if finding.grounds else ""
-        said = Text.assemble(finding.said, (grounds, "dim"))
-        say(console, said, head=level.append(f"{finding.what:17} "))
-        if finding.advice:
-            say(console, Text(finding.advice), head=" " * (len(level) - 1) + " -> ")
-        yield finding
+    return EXIT_BAD if any(one.level == "bad" for part in found.values() for one in part) else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""What a check found, in words; the doctor's vocabulary."""
+"""One thing that the doctor has looked at, and how it is shown."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Level = Literal["ok", "note", "warning", "bad"]
+COLOURS = {"ok": "green", "note": "dim", "warning": "yellow", "bad": "bold red"}
 
-# where a threshold comes from
-AXOLOTL = "axolotl, docs/training_stability.qmd"
 JUDGEMENT = "judgement"
 
 
@@ -17,13 +20,34 @@ class Finding:
     Attributes:
         level: "note" needs nothing; "warning" may; "bad" does.
         what: the subject, in a word or two.
-        said: what was found, with its number and the threshold.
+        text: what it is like, with its number and the threshold.
         advice: what to do; empty where there is nothing to do.
-        grounds: where the threshold comes from; empty without one.
+        grounds: where the threshold is from; empty without one.
     """
 
     level: Level
     what: str
-    said: str
+    text: str
     advice: str = ""
     grounds: str = ""
+
+
+def show(title: str, findings: Iterable[Finding], console: "Console") -> Iterator[Finding]:
+    """Print each finding as soon as it is made, with what to do below it.
+
+    Yields:
+        The findings, printed.
+    """
+    from rich.text import Text
+
+    from xmlgrpo_run.screen.say import say
+
+    say(console, Text(title, style="bold"))
+    for finding in findings:
+        level = Text.assemble("  ", (f"{finding.level:8}", COLOURS[finding.level]))
+        grounds = f" ({finding.grounds})" if finding.grounds else ""
+        text = Text.assemble(finding.text, (grounds, "dim"))
+        say(console, text, head=level.append(f"{finding.what:17} "))
+        if finding.advice:
+            say(console, Text(finding.advice), head=" " * (len(level) - 1) + " -> ")
+        yield finding

@@ -2,13 +2,15 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
+from xmlgrpo_run.disk import GIB, free_bytes
 from xmlgrpo_trainer.doctor.finding import JUDGEMENT, Finding, Level
 from xmlgrpo_trainer.plan.gpus import found_gpu, machine_gib
 
@@ -49,68 +51,57 @@ def check_machine(folder: Path) -> Iterator[Finding]:
         yield from check(folder)
 
 
-def python(_folder: Path) -> list[Finding]:
+def python(_folder: Path) -> Iterator[Finding]:
     """The interpreter."""
     running = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return [Finding("ok", "python", running)]
-    return [
-        Finding(
-            "bad", "python", f"{running} (3.11 to 3.13)", "make setup PYTHON=/path/to/python3.12"
-        )
-    ]
+        yield Finding("ok", "python", running)
+    else:
+        advice = "make setup PYTHON=/path/to/python3.12"
+        yield Finding("bad", "python", f"{running} (3.11 to 3.13)", advice)
 
 
-def torch_and_gpu(_folder: Path) -> list[Finding]:
+def torch_and_gpu(_folder: Path) -> Iterator[Finding]:
     """Does this torch see the GPU that the machine has, and does it compute in bfloat16?"""
     try:
         import torch
     except (ImportError, OSError) as error:
-        return [
-            Finding("bad", "gpu", f"torch cannot be imported: {error}", "make clean, make setup")
-        ]
-    build = f"torch {torch.__version__}"
-    listed = _listed_gpus()
-    gpu = found_gpu()
+        yield Finding("bad", "gpu", f"torch cannot be imported: {error}", "make clean, make setup")
+        return
+    build, listed, gpu = f"torch {torch.__version__}", _listed_gpus(), found_gpu()
     if gpu is not None:
-        found = [Finding("ok", "gpu", f"{gpu.name}, {gpu.memory_gib:.1f} GiB ({build})")]
+        yield Finding("ok", "gpu", f"{gpu.name}, {gpu.memory_gib:.1f} GiB ({build})")
         if gpu.bfloat16:
-            return [*found, Finding("ok", "bfloat16", "computed by this GPU")]
-        return [
-            *found,
-            Finding(
+            yield Finding("ok", "bfloat16", "computed by this GPU")
+        else:
+            yield Finding(
                 "warning",
                 "bfloat16",
                 "not computed by this GPU, and Gemma 3 overflows in float16",
                 "model.dtype auto takes float32: twice the memory, and slower",
-            ),
-        ]
-    if not listed:
-        return [Finding("note", "gpu", f"none ({build}); configs/tiny.yaml needs none, others do")]
-    if torch.version.cuda is None:
-        return [
-            Finding(
-                "bad",
-                "gpu",
-                f"nvidia-smi lists {listed[0]}, but {build} is a CPU build",
-                "install a CUDA build: make setup TORCH_INDEX=<the index of your CUDA version, "
-                "see pytorch.org>",
             )
-        ]
-    return [
-        Finding(
+    elif not listed:
+        words = f"none ({build}); configs/tiny.yaml needs none, others do"
+        yield Finding("note", "gpu", words)
+    elif torch.version.cuda is None:
+        yield Finding(
+            "bad",
+            "gpu",
+            f"nvidia-smi lists {listed[0]}, but {build} is a CPU build",
+            "install a CUDA build: make setup TORCH_INDEX=<the index of your CUDA version, see "
+            "pytorch.org>",
+        )
+    else:
+        yield Finding(
             "bad",
             "gpu",
             f"nvidia-smi lists {listed[0]}, but {build} (CUDA {torch.version.cuda}) cannot use it",
             "is the driver too old for that CUDA version, or CUDA_VISIBLE_DEVICES empty "
             f"(it is {os.environ.get('CUDA_VISIBLE_DEVICES')!r})?",
         )
-    ]
 
 
 def _listed_gpus() -> list[str]:
-    if shutil.which("nvidia-smi") is None:
-        return []
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
@@ -124,112 +115,114 @@ def _listed_gpus() -> list[str]:
     return [line.strip() for line in listed.stdout.splitlines() if line.strip()]
 
 
-def own_requirements(_folder: Path) -> list[Finding]:
+def own_requirements(_folder: Path) -> Iterator[Finding]:
     """Are the libraries those that this package asks for?"""
-    from packaging.requirements import Requirement
-
-    wrong = []
-    for line in requires("xmlgrpo-trainer") or []:
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        there = _version(requirement.name)
-        if there is None or not requirement.specifier.contains(there, prereleases=True):
-            wrong.append(f"{requirement.name} {there or 'missing'} ({requirement.specifier})")
+    wrong, _ = _differing(requires("xmlgrpo-trainer") or [])
     if wrong:
-        return [Finding("bad", "libraries", "; ".join(wrong), "make setup")]
-    named = ", ".join(f"{name} {_version(name)}" for name in ("trl", "transformers", "peft"))
-    return [Finding("ok", "libraries", named)]
+        yield Finding("bad", "libraries", "; ".join(wrong), "make setup")
+    else:
+        named = ", ".join(f"{name} {_version(name)}" for name in ("trl", "transformers", "peft"))
+        yield Finding("ok", "libraries", named)
 
 
-def lock(folder: Path) -> list[Finding]:
+def lock(folder: Path) -> Iterator[Finding]:
     """Is what is installed what the checkout's lock says?"""
-    from packaging.requirements import Requirement
+    folder = folder.resolve()
+    locks = [root / LOCK for root in (folder, *folder.parents) if (root / LOCK).is_file()]
+    if not locks:
+        yield Finding("note", "lock", f"no checkout around {folder}: nothing to compare")
+        return
+    pins = PINNED.findall(locks[0].read_text(encoding="utf-8"))
+    wrong, number = _differing(pin.partition(" --hash")[0] for pin in pins)
+    if not wrong:
+        yield Finding("ok", "lock", f"all {number} locked versions are installed")
+        return
+    shown = "; ".join(wrong[:3]) + ("; …" if len(wrong) > 3 else "")
+    yield Finding(
+        "warning",
+        "lock",
+        f"{len(wrong)} of {number} locked packages differ: {shown}",
+        "make clean setup installs the locked versions; make lock writes new ones",
+    )
 
-    roots = [
-        root for root in (folder.resolve(), *folder.resolve().parents) if (root / LOCK).is_file()
-    ]
-    if not roots:
-        return [Finding("note", "lock", f"no checkout around {folder}: nothing to compare")]
-    text = (roots[0] / LOCK).read_text(encoding="utf-8")
-    pins = [Requirement(line.partition(" --hash")[0]) for line in PINNED.findall(text)]
-    pins = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
-    differing = []
-    for pin in pins:
-        there = _version(pin.name)
+
+def _differing(lines: Iterable[str]) -> tuple[list[str], int]:
+    """What is not installed as required, in words, and how many lines count on this machine."""
+    wrong, number = [], 0
+    for line in lines:
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        number += 1
+        there = _version(wanted.name)
         # a build's own suffix, as in 2.13.0+cpu, does not count against `==2.13.0`
-        if there is None or not pin.specifier.contains(there, prereleases=True):
-            differing.append(f"{pin.name} {there or 'missing'} (locked {pin.specifier})")
-    if not differing:
-        return [Finding("ok", "lock", f"all {len(pins)} locked versions are installed")]
-    shown = "; ".join(differing[:3]) + ("; …" if len(differing) > 3 else "")
-    return [
-        Finding(
-            "warning",
-            "lock",
-            f"{len(differing)} of {len(pins)} locked packages differ: {shown}",
-            "make clean setup installs the locked versions; make lock writes new ones",
-        )
-    ]
+        if there is None or not wanted.specifier.contains(there, prereleases=True):
+            wrong.append(f"{wanted.name} {there or 'missing'} (expected {wanted.specifier})")
+    return wrong, number
 
 
-def optional_packages(_folder: Path) -> list[Finding]:
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def optional_packages(_folder: Path) -> Iterator[Finding]:
     """What can be added."""
-    found = []
     for name, purpose, how in OPTIONAL:
         there = _version(name)
-        if there is not None:
-            found.append(Finding("ok", name, there))
+        if there is None:
+            yield Finding("note", name, f"not installed ({purpose})", how)
         else:
-            found.append(Finding("note", name, f"not installed ({purpose})", how))
-    return found
+            yield Finding("ok", name, there)
 
 
-def disk(folder: Path) -> list[Finding]:
+def disk(folder: Path) -> Iterator[Finding]:
     """Room for checkpoints and exports."""
-    place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
-    free_gib = shutil.disk_usage(place).free / 2**30
-    level: Level = "ok"
-    if free_gib < ENOUGH_DISK_GIB:
-        level = "bad" if free_gib < LEAST_DISK_GIB else "warning"
-    advice = "" if level == "ok" else "free some space, or give RUN a folder on another disk"
-    said = f"{free_gib:.1f} GiB free (a 1B run with its exports wants {ENOUGH_DISK_GIB:g})"
-    return [Finding(level, "disk", said, advice, "" if level == "ok" else JUDGEMENT)]
+    free_gib = free_bytes(folder) / GIB
+    words = f"{free_gib:.1f} GiB free (a 1B run with its exports wants {ENOUGH_DISK_GIB:g})"
+    if free_gib >= ENOUGH_DISK_GIB:
+        yield Finding("ok", "disk", words)
+    else:
+        level: Level = "bad" if free_gib < LEAST_DISK_GIB else "warning"
+        advice = "free some space, or give RUN a folder on another disk"
+        yield Finding(level, "disk", words, advice, JUDGEMENT)
 
 
-def threads(_folder: Path) -> list[Finding]:
+def threads(_folder: Path) -> Iterator[Finding]:
     """CPU cores, and how many of them torch uses."""
     try:
         import torch
     except (ImportError, OSError):
-        return []  # `torch_and_gpu` says so
+        return  # `torch_and_gpu` says so
     cores = len(os.sched_getaffinity(0))
     used = torch.get_num_threads()
-    said = f"{cores} core(s), torch uses {used} thread(s), {machine_gib():.0f} GiB of memory"
+    words = f"{cores} core(s), torch uses {used} thread(s), {machine_gib():.0f} GiB of memory"
     if used > cores:
         advice = f"more threads than cores slow training down: OMP_NUM_THREADS={cores}"
-        return [Finding("warning", "cpu", said, advice)]
-    return [Finding("ok", "cpu", said)]
+        yield Finding("warning", "cpu", words, advice)
+    else:
+        yield Finding("ok", "cpu", words)
 
 
-def hub_token(_folder: Path) -> list[Finding]:
+def hub_token(_folder: Path) -> Iterator[Finding]:
     """Is there a login to the Hub?  The token itself is never shown."""
     from huggingface_hub import get_token
 
-    if get_token() is not None:
-        return [Finding("ok", "hub login", "there is a token (not checked, never shown)")]
-    return [
-        Finding(
+    if get_token() is None:
+        yield Finding(
             "note",
             "hub login",
             "no token; needed for Gemma's weights and for make push",
             "hf auth login, or the environment variable HF_TOKEN",
         )
-    ]
+    else:
+        yield Finding("ok", "hub login", "there is a token (not checked, never shown)")
 
 
 # those that import torch, which takes seconds, come last
-CHECKS: tuple[Callable[[Path], list[Finding]], ...] = (
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     python,
     own_requirements,
     lock,
@@ -239,10 +232,3 @@ CHECKS: tuple[Callable[[Path], list[Finding]], ...] = (
     torch_and_gpu,
     threads,
 )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
