@@ -25,8 +25,9 @@ from plan import Experiment
 from scale import GPU, TINY
 from tested import tested
 from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json
-from xmlgrpo_trainer.run.folder import commit, now
+from xmlgrpo_trainer.run.record import now
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("base", "screen", "arms", "test")
@@ -45,7 +46,7 @@ class Told:
         try:
             self.all: dict[str, Any] = json.loads(self.kept.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            self.all = {"begun": now(), "commit": commit(), "stages": {}}
+            self.all = {"begun": now(), "commit": code_of().commit, "stages": {}}
             self.all["versions"] = {name: version(name) for name in LIBRARIES}
 
     def note(self, name: str, ended: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Engine
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_trainer.grpo.gpu.align import align_left
+from xmlgrpo_trainer.grpo.fast_step.padding import align_left
 
 LONGEST = 600
 PAD, NO_TOKEN, FIRST_TOKEN = 0, 10**6, 7  # a stop token that no text has: all grow to the limit

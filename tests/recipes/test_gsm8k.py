@@ -19,7 +19,8 @@ from xmlgrpo_rewards.hacks import HACKS
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards, score
-from xmlgrpo_trainer.config.library_fields import check_groups, check_grpo, check_lora
+from xmlgrpo_trainer.config.batch import check_groups
+from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]

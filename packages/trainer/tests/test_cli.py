@@ -102,7 +102,7 @@ def train(*arguments: str) -> "subprocess.CompletedProcess[str]":
         pytest.param("modle: {}", [], "unknown key 'modle'; did you mean 'model'?", id="key"),
         pytest.param("seed: '1'", [], "seed: input should be a valid integer", id="type"),
         pytest.param("seed: [", [], "not valid YAML", id="yaml"),
-        pytest.param("- 1", [], "expected keys and values, found list", id="list"),
+        pytest.param("- 1", [], "expected keys and values, got list", id="list"),
         pytest.param("{}", ["seed"], "expected an override like", id="override"),
         pytest.param("{}", ["data.source=json"], "data.path must name", id="combination"),
         pytest.param(

@@ -11,9 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from xmlgrpo_trainer.grpo.gpu.align import align_left
-from xmlgrpo_trainer.grpo.gpu.lora import fuse_lora
-from xmlgrpo_trainer.model.load import TARGETS
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
+from xmlgrpo_trainer.grpo.fast_step.lora import fuse_lora
+from xmlgrpo_trainer.grpo.fast_step.padding import align_left
 from xmlgrpo_trainer.plan.activations import layer_bytes, mask_bytes, masked_layers
 from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.memory import estimate
@@ -74,14 +74,14 @@ def adapted(
         sliding_window=shape.window,
     )
     model = Gemma3ForCausalLM(config).to(torch.bfloat16)
-    lora = LoraConfig(r=RANK, target_modules=TARGETS)
+    lora = LoraConfig(r=RANK, target_modules=LORA_DEFAULTS["target_modules"])
     adapted_model = get_peft_model(model, lora, autocast_adapter_dtype=True)
     if liger:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 
         _apply_liger_kernel_to_instance(model)
     if fused:
-        assert fuse_lora(adapted_model) == layers * len(TARGETS)
+        assert fuse_lora(adapted_model) == layers * len(LORA_DEFAULTS["target_modules"])
     if aligned:
         assert align_left(adapted_model)
     return adapted_model.to(device)

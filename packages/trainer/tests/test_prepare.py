@@ -11,9 +11,9 @@ from rich.console import Console
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer import prepare as prepare_module
-from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.model.load import Placement
-from xmlgrpo_trainer.prepare import check_settings, prepare
+from xmlgrpo_trainer.prepare import adapter_weights, check_settings, prepare
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 from xmlgrpo_trainer.train import train
 
@@ -104,7 +104,7 @@ def test_a_full_disk_is_found_before_the_model_is_built(
     tmp_path: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(free=2**20))
-    with pytest.raises(UserError, match=r"0\.00 GiB are free"):
+    with pytest.raises(UserError, match=r"1 MiB are free"):
         check_settings(quick_config(), RunFolder(tmp_path), ALONE)
 
 
@@ -143,3 +143,31 @@ def test_each_of_two_processes_gets_half_of_the_batch(
     assert arguments.per_device_train_batch_size == 4
     assert arguments.gradient_accumulation_steps == 2
     assert arguments.ddp_find_unused_parameters is False
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        pytest.param(
+            # 26 layers x r 8 x (in + out) of: q 1152 + 1024, k and v 1152 + 256 each, o 1024 + 1152
+            # and gate, up, down 1152 + 6912 each
+            {"model": {"name": "google/gemma-3-1b-it"}, "lora": {"r": 8}},
+            26 * 8 * (2 * 2176 + 2 * 1408 + 3 * 8064),
+            id="gemma-3-1b",
+        ),
+        pytest.param(
+            {
+                "model": {"name": "google/gemma-3-1b-it"},
+                "lora": {"r": 8, "target_modules": ["q_proj"]},
+            },
+            26 * 8 * 2176,
+            id="one-module",
+        ),
+        pytest.param({"model": {"name": "me/something-else"}}, 0, id="not-known-before-loading"),
+    ],
+)
+def test_the_adapter_is_counted_before_the_model_is_there(
+    sections: dict[str, object], expected: int
+) -> None:
+    config = check_config({**sections, "data": {"source": "hub"}}, "test")
+    assert adapter_weights(config) == expected

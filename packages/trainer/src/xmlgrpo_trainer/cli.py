@@ -7,7 +7,7 @@ from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
 from xmlgrpo_rewards.version import add_version
 from xmlgrpo_run.folder import run_folder
-from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, ranks_here, see_one_gpu
+from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, see_one_gpu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,31 +43,25 @@ def run() -> int:
     arguments = parser().parse_intermixed_args()
     # heavy imports after parsing: --help answers at once
     from xmlgrpo_trainer.config.run_config import load_config
+    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
+    from xmlgrpo_trainer.train import refuse_early, train
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     config = load_config(arguments.config, overrides)
-    from xmlgrpo_trainer.config.batch import check_alone
-
-    if ranks_here().count == 1:  # several say it once, when they have met
-        check_alone(config, arguments.gpus)
     root = run_folder(arguments.run or arguments.config.stem).root
     let_threads_sleep()
-    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
-
     quiet_libraries()
-    if arguments.gpus != 1:
-        from xmlgrpo_trainer.ranks.launch import launch
+    if arguments.gpus == 1:
+        see_one_gpu()
+        return train(config, root, make_console())
+    from xmlgrpo_trainer.ranks.launch import launch
 
-        check_gpus(arguments.gpus, config.model.device)
-        return launch(
-            arguments.gpus, ["--config", str(arguments.config), "--run", str(root), *overrides]
-        )
-    see_one_gpu()
-    from xmlgrpo_trainer.train import train
-
-    return train(config, root, make_console())
+    refuse_early(config, arguments.gpus)
+    check_gpus(arguments.gpus, config.model.device)
+    words = ["--config", str(arguments.config), "--run", str(root), *overrides]
+    return launch(arguments.gpus, words, make_console())
 
 
 if __name__ == "__main__":

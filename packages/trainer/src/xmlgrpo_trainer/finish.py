@@ -4,9 +4,8 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from xmlgrpo_rewards.reply import FORMAT_VERSION
+from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import MANIFEST_FORMAT
 from xmlgrpo_run.metric_names import words_of
@@ -16,22 +15,11 @@ from xmlgrpo_trainer.config.run_config import TINY, config_sha256
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take_shown
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
-from xmlgrpo_trainer.run import folder as run_dir
-from xmlgrpo_trainer.screen.curves import draw_curves
-from xmlgrpo_trainer.screen.last_lines import show_end
-
-AFTER = "report-after.json"
+from xmlgrpo_trainer.run.record import hardware, now, versions
+from xmlgrpo_trainer.screen.result import draw_curves, show_end
 
 
-def finish(
-    run: Prepared,
-    *,
-    trainer: Any,
-    exam: Exam,
-    before: HoldoutResult,
-    rollout: str,
-    console: Console,
-) -> None:
+def finish(run: Prepared, *, trainer: Any, exam: Exam, before: HoldoutResult, rollout: str) -> None:
     """Write what a finished run consists of, the manifest last, and print the result.
 
     Args:
@@ -39,7 +27,7 @@ def finish(
         before: the report problems before training.
         rollout: the name of the engine that drew the completions.
     """
-    folder, ranks = run.folder, run.ranks
+    folder, ranks, console = run.folder, run.ranks, run.console
     steps = trainer.state.global_step
     best = load_best(folder, trainer.model)
     kept = steps if best is None else best
@@ -47,7 +35,7 @@ def finish(
     after = take_shown(console, "final exam", exam, run.problems.report, kept)
     if not ranks.is_first:
         return
-    save_result(folder.holdout / AFTER, after)
+    save_result(folder.holdout_after, after)
     rows = list(read_log(folder.metrics).rows.values())
     title = f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps"
     with Stage(console, "drawing the curves"):
@@ -83,7 +71,7 @@ def describe(run: Prepared, model: Any, steps: int, kept: int, rollout: str) -> 
     return {
         "format": MANIFEST_FORMAT,
         "run": run.folder.root.name,
-        "finished": run_dir.now(),
+        "finished": now(),
         "task": run.task.name,
         "format_version": FORMAT_VERSION,
         "base": {
@@ -111,7 +99,7 @@ def describe(run: Prepared, model: Any, steps: int, kept: int, rollout: str) -> 
         },
         "rewards": dict(config.rewards),
         "config_sha256": config_sha256(config),
-        "commit": run_dir.commit(),
-        "versions": run_dir.versions(),
-        "hardware": {**run_dir.hardware(placement.device), "processes": run.ranks.count},
+        "commit": code_of().commit,
+        "versions": versions(),
+        "hardware": {**hardware(placement.device), "processes": run.ranks.count},
     }

@@ -1,13 +1,12 @@
-"""The training itself: baseline, GRPO with its callbacks, the end; resumed where it stopped."""
+"""The training itself: baseline, then GRPO with its callbacks; resumed where it stopped."""
 
 import gc
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.console import Console
+from rich.markup import escape
 from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
@@ -17,8 +16,6 @@ from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.defaults import completion_limit
-from xmlgrpo_trainer.config.resolved import hold_resolved
-from xmlgrpo_trainer.finish import finish
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
 from xmlgrpo_trainer.grpo.rewards import RewardError, ScoredBatch, trl_rewards
@@ -41,50 +38,49 @@ from xmlgrpo_trainer.problems.exam import (
 )
 from xmlgrpo_trainer.problems.keep_best import KeepBest, stopped_early
 from xmlgrpo_trainer.problems.prompts import stop_ids
-from xmlgrpo_trainer.ranks.processes import Ranks
-from xmlgrpo_trainer.ranks.shared_engine import SharedEngine
-from xmlgrpo_trainer.run import folder as run_dir
-from xmlgrpo_trainer.run.checkpoint import (
-    SealCheckpoints,
-    StepStart,
-    StopAndSave,
-    is_last,
-    take_over,
-)
-from xmlgrpo_trainer.run.disk import check_room
-from xmlgrpo_trainer.run.failures import failures_in_words
-from xmlgrpo_trainer.run.folder import hold_identity, write_config
-from xmlgrpo_trainer.run.sealed import find_checkpoints, last_good
-from xmlgrpo_trainer.screen.introduction import introduce
-from xmlgrpo_trainer.screen.watch import NotFiniteError, Watch
+from xmlgrpo_trainer.run.callbacks import SealCheckpoints, StepStart, StopAndSave
+from xmlgrpo_trainer.run.checkpoints import checkpoint_of, find_checkpoints, is_last, take_over
+from xmlgrpo_trainer.run.failures import check_room
+from xmlgrpo_trainer.run.record import resolved_fields, versions, write_record
+from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
 
 
-def fit(run: Prepared, console: Console) -> int:
-    """Train to the end, or until a signal; then write what belongs to a finished run.
+class Trained(NamedTuple):
+    """What training leaves for the end of the run.
 
-    Returns:
-        0 when the run is finished, 128 + the signal's number when it was stopped and can go on.
+    Attributes:
+        trainer: trl's, with the adapter after the last step.
+        exam: asks the report problems as it did before training.
+        before: the report problems before training.
+        rollout: the name of the engine that drew the completions.
+        stopped_by: the signal that stopped the run before its end; None at the end.
+    """
+
+    trainer: Any
+    exam: Exam
+    before: HoldoutResult
+    rollout: str
+    stopped_by: int | None
+
+
+def fit(run: Prepared) -> Trained:
+    """Train to the end, or until a signal.
 
     Raises:
-        UserError: a reward function failed, a value is not finite, memory or disk ran out.
+        UserError: a reward function failed, a value is not finite, batches were lost.
     """
-    with failures_in_words(run.folder.root):
-        return _fit(run, console)
-
-
-def _fit(run: Prepared, console: Console) -> int:
     config, folder, policy, ranks = run.config, run.folder, run.policy, run.ranks
-    arguments = run.arguments
     batch = ScoredBatch()
-    sampling = rollout_sampling(arguments, completion_limit(config))
+    sampling = rollout_sampling(run.arguments, completion_limit(config))
     stops = stop_ids(policy.model, policy.tokenizer)
-    with Stage(console, "making the trainer"):
-        trainer = ranks.together(lambda: _build_trainer(run, batch))
+    with Stage(run.console, "making the trainer"):
+        trainer = ranks.together(lambda: _make_trainer(run, batch))
         choice = ranks.together(
             lambda: choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)
         )
     if choice.trains:
-        trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling)
+        group = run.arguments.num_generations
+        trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling, group)
     else:
         serve_vllm(trainer, stops)
     if choice.rounds:
@@ -92,16 +88,17 @@ def _fit(run: Prepared, console: Console) -> int:
         correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)
     limit = config.holdout.max_new_tokens or sampling.max_new_tokens
     exam = Exam(
-        engine=SharedEngine(choice.engine, ranks),
+        engine=choice.engine,
         tokenizer=policy.tokenizer,
         task=run.task,
         sampling=Sampling(max_new_tokens=limit, temperature=0.0),
         stops=stops,
         batch_size=config.holdout.batch_size * ranks.count,
+        ranks=ranks,
     )
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    ranks.on_first(lambda: check_room(folder.root, arguments, trained))
-    introduce(console, run, f"{choice.name} ({choice.reason})", trained)
+    trained_weights = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    ranks.on_first(lambda: check_room(folder.root, run.arguments, trained_weights))
+    _introduce(run, f"{choice.name} ({choice.reason})", trained_weights)
 
     identity = {
         "problems": run.problems.sha256(),
@@ -110,15 +107,87 @@ def _fit(run: Prepared, console: Console) -> int:
         "rollout": choice.name,
         "dtype": policy.placement.dtype,
         "processes": str(ranks.count),
-        **run_dir.versions(),
+        **versions(),
     }
-    ranks.on_first(lambda: write_config(folder, config))
-    ranks.on_first(lambda: hold_identity(folder.root / "identity.json", identity))
-    ranks.on_first(lambda: hold_resolved(folder.root, run.arguments, trainer.model, ranks.count))
-    ranks.on_first(
-        lambda: save_items(folder.holdout / "items.jsonl", run.task, run.problems.report)
+    resolved = resolved_fields(run.arguments, trainer.model, ranks.count)
+    ranks.on_first(lambda: write_record(folder, config, identity, resolved))
+    ranks.on_first(lambda: save_items(folder.holdout_items, run.task, run.problems.report))
+    before = _baseline(run, exam)
+    stopped_by = _train(run, trainer, batch, exam)
+    return Trained(trainer, exam, before, choice.name, stopped_by)
+
+
+def _make_trainer(run: Prepared, batch: ScoredBatch) -> Any:
+    set_seed(run.config.seed)  # the adapter's random start comes before trl sets the seed
+    return build_trainer(
+        policy=run.policy,
+        arguments=run.arguments,
+        rows=training_rows(run.task, run.problems.train),
+        rewards=trl_rewards(run.settings.rewards, batch, run.ranks),
     )
-    before = _baseline(run, exam, console)
+
+
+def _introduce(run: Prepared, rollout: str, trained_weights: int) -> None:
+    """Say what is about to be trained, on what, how."""
+    model, placement, problems = run.policy.model, run.policy.placement, run.problems
+    arguments, count = run.arguments, run.ranks.count
+    weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    group = arguments.num_generations
+    lines = {
+        "model": f"{_short(run.base)} ({weights:,} weights, {placement.dtype}, {placement.device})",
+        "adapter": f"LoRA, {trained_weights:,} trained weights",
+        "backend": f"{placement.backend} ({placement.reason})",
+    }
+    if count > 1:
+        micro, rounds = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+        lines["processes"] = (
+            f"{count} share the configuration's batch: {micro} completions x {rounds} backward "
+            f"pass{'es' if rounds > 1 else ''} a step each"
+        )
+    lines |= {
+        "rollout": rollout,
+        "problems": f"{len(problems.train):,} to train on, {len(problems.validation)} validation, "
+        f"{len(problems.report)} held out ({problems.source}; left out: {problems.dropped_long} "
+        f"over-long, {problems.repeated} repeated)",
+        "each step": f"{arguments.generation_batch_size // group} prompts x {group} completions of "
+        f"at most {arguments.max_completion_length} tokens",
+        "rewards": ", ".join(f"{r.name} x {r.weight:g}" for r in run.settings.rewards),
+        "run folder": _short(str(run.folder.root)),
+    }
+    for name, text in lines.items():
+        say(run.console, escape(text), head=f"[bold]{name:10}[/] ")
+
+
+def _short(place: str) -> str:
+    """A path as short as it can be written from here; anything else as it is."""
+    path = Path(place)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else place
+
+
+def _baseline(run: Prepared, exam: Exam) -> HoldoutResult:
+    """The report problems before training; read back when a resumed run has them already."""
+    path, ranks = run.folder.holdout_before, run.ranks
+    earlier = ranks.on_first(lambda: read_result(path) if path.is_file() else None)
+    if earlier is not None:
+        return earlier
+    problems = run.problems.report
+    before = take_shown(run.console, "baseline", exam, problems, 0)
+    ranks.on_first(lambda: save_result(path, before))
+    say(
+        run.console,
+        f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
+        f"strict {before.share('strict_correct')}  lenient {before.share('lenient_correct')}  "
+        f"format {before.share('strict_format').value:.1%}"
+        + (
+            f"  worked {before.share('worked').value:.1%}" if words_of(run.task.name).worked else ""
+        ),
+    )
+    return before
+
+
+def _train(run: Prepared, trainer: Any, batch: ScoredBatch, exam: Exam) -> int | None:
+    """Run trl's loop with our callbacks; the signal that stopped it, None at its end."""
+    config, console, ranks = run.config, run.console, run.ranks
     validation = run.problems.validation
 
     def validate(step: int) -> HoldoutResult:
@@ -126,75 +195,48 @@ def _fit(run: Prepared, console: Console) -> int:
 
     keeper = KeepBest(
         validate if validation else None,
-        folder,
+        run.folder,
         config.holdout,
         console,
         words=words_of(run.task.name),
         ranks=ranks,
     )
-    stopper = StopAndSave(steps_between_generations(arguments), ranks)
+    stopper = StopAndSave(steps_between_generations(run.arguments), ranks)
     step_start = StepStart()
-    watch = Watch(folder, run.task, batch, config.watch, console, ranks=ranks)
+    watch = Watch(run.folder, run.task, batch, config.watch, console, ranks=ranks)
     for callback in (step_start, watch, keeper, SealCheckpoints(ranks), stopper):
         trainer.add_callback(callback)
     try:
-        _train(trainer, run, step_start, stopper, console)
+        _loop(run, trainer, step_start)
     finally:
+        stopper.release()
         watch.stage.stop()
-    if stopper.received is not None:
-        say(
-            console,
-            f"[yellow]{signal.Signals(stopper.received).name}[/]: saved at step "
-            f"{trainer.state.global_step} of {trainer.state.max_steps}. Run the same command again "
-            "to continue.",
-        )
-        return 128 + stopper.received
-    finish(run, trainer=trainer, exam=exam, before=before, rollout=choice.name, console=console)
-    return 0
+    return stopper.received
 
 
-def _build_trainer(run: Prepared, batch: ScoredBatch) -> Any:
-    set_seed(run.config.seed)  # the adapter's random start comes before trl sets the seed
-    return build_trainer(
-        policy=run.policy,
-        arguments=run.arguments,
-        rows=training_rows(run.task, run.problems.train),
-        rewards=trl_rewards(run.rewards, batch, run.ranks),
-    )
-
-
-def _train(
-    trainer: Any,
-    run: Prepared,
-    step_start: StepStart,
-    stopper: StopAndSave,
-    console: Console,
-) -> None:
-    """Run trl's loop; a failure saves the last finished step first and is told in one sentence."""
-    found = run.ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))
-    resumed = found.good
-    for path in found.damaged:
+def _loop(run: Prepared, trainer: Any, step_start: StepStart) -> None:
+    """Go on from the newest checkpoint; a failure saves the last finished step first."""
+    console, ranks = run.console, run.ranks
+    newest, damaged = ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))
+    for path in damaged:
         say(console, f"[yellow]{path.name} is damaged or was not written to its end[/]: left aside")
-    if resumed is not None:
-        say(console, f"continuing from {resumed.name}")
-        if is_last(resumed) or stopped_early(run.folder):
-            take_over(resumed, trainer)  # trl's loop would train one step more
+    if newest is not None:
+        say(console, f"continuing from {newest.name}")
+        if is_last(newest) or stopped_early(run.folder):
+            take_over(newest, trainer)  # trl's loop would train one step more
             return
     try:
         with objects_set_aside():
-            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     except RewardError as error:
         step_start.restore(trainer.state)
-        saved = _save_now(trainer, run.ranks)
+        saved = _save_now(run, trainer)
         advice = "correct the function and run the same command again to continue"
-        raise run.ranks.everywhere(UserError(f"{error}. {saved}: {advice}")) from error
+        raise ranks.everywhere(UserError(f"{error}. {saved}: {advice}")) from error
     except LostBatchesError as error:
-        saved = _save_now(trainer, run.ranks)
-        raise run.ranks.everywhere(UserError(f"{error}. {saved}")) from None
+        raise ranks.everywhere(UserError(f"{error}. {_save_now(run, trainer)}")) from None
     except NotFiniteError as error:
-        raise run.ranks.everywhere(error) from None
-    finally:
-        stopper.release()
+        raise ranks.everywhere(error) from None
 
 
 @contextmanager
@@ -211,33 +253,14 @@ def objects_set_aside() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _save_now(trainer: Any, ranks: Ranks) -> str:
-    step = trainer.state.global_step
-    target = Path(trainer.args.output_dir) / f"checkpoint-{step}"
+def _save_now(run: Prepared, trainer: Any) -> str:
+    """Save the last finished step, unless it is saved; what was saved, in words."""
+    step, checkpoints = trainer.state.global_step, run.folder.checkpoints
     if step == 0:
         return "No step was finished yet, so there is nothing to save"
-    if ranks.on_first(lambda: last_good(target.parent)) != target:
+    newest = run.ranks.on_first(lambda: find_checkpoints(checkpoints).newest)
+    if newest != checkpoint_of(checkpoints, step):
         # trl offers no public call for "save a checkpoint of this step now"
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)  # noqa: SLF001
         trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
     return f"Step {step} is saved"
-
-
-def _baseline(run: Prepared, exam: Exam, console: Console) -> HoldoutResult:
-    """The report problems before training; read back when a resumed run has them already."""
-    path, ranks = run.folder.holdout / run_dir.BEFORE, run.ranks
-    earlier = ranks.on_first(lambda: read_result(path) if path.is_file() else None)
-    if earlier is not None:
-        return earlier
-    problems = run.problems.report
-    words = words_of(run.task.name)
-    before = take_shown(console, "baseline", exam, problems, 0)
-    ranks.on_first(lambda: save_result(path, before))
-    say(
-        console,
-        f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
-        f"strict {before.share('strict_correct')}  lenient {before.share('lenient_correct')}  "
-        f"format {before.share('strict_format').value:.1%}"
-        + (f"  worked {before.share('worked').value:.1%}" if words.worked else ""),
-    )
-    return before

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_rewards.total import WeightedReward, check_reward_names, load_rewards
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
-from xmlgrpo_trainer.config.defaults import completion_limit, reply_limit
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, completion_limit, reply_limit
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora, tiny_settings
 from xmlgrpo_trainer.config.recorded_fields import library_class
 from xmlgrpo_trainer.config.run_config import TINY, RunConfig
@@ -28,9 +29,10 @@ from xmlgrpo_trainer.model.load import (
     load_policy,
 )
 from xmlgrpo_trainer.model.unsloth import check_shared_vllm, import_unsloth
+from xmlgrpo_trainer.plan.shapes import find_shape
 from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, problems_file
 from xmlgrpo_trainer.ranks.processes import Ranks
-from xmlgrpo_trainer.run.disk import check_room, foreseen_weights
+from xmlgrpo_trainer.run.failures import check_room, failures_in_words
 from xmlgrpo_trainer.run.wandb import prepare_wandb
 from xmlgrpo_trainer.screen.console import LIBRARY_MODULES, warm_start_shown
 
@@ -45,7 +47,7 @@ BUILDING = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the configuration comes to on this machine, checked by the libraries themselves."""
+    """What the configuration means on this machine, checked by the libraries themselves."""
 
     task: Task
     placement: Placement
@@ -59,13 +61,22 @@ class Prepared:
 
     config: RunConfig
     folder: RunFolder
+    console: Console
     ranks: Ranks
-    task: Task
-    rewards: list[WeightedReward]
-    arguments: "GRPOConfig"
+    settings: Settings
     problems: Problems
     base: str
     policy: Policy
+
+    @property
+    def task(self) -> Task:
+        """Whose problems these are."""
+        return self.settings.task
+
+    @property
+    def arguments(self) -> "GRPOConfig":
+        """Of trl's trainer, for one of the processes."""
+        return self.settings.arguments
 
 
 def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks) -> Prepared:
@@ -101,17 +112,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         kept = ranks.together(
             lambda: drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
         )
-    return Prepared(
-        config=config,
-        folder=folder,
-        ranks=ranks,
-        task=task,
-        rewards=settings.rewards,
-        arguments=settings.arguments,
-        problems=kept,
-        base=base,
-        policy=policy,
-    )
+    return Prepared(config, folder, console, ranks, settings, kept, base, policy)
 
 
 def check_names(config: RunConfig) -> None:
@@ -134,37 +135,29 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
     Raises:
         UserError: a setting is unknown, impossible, or cannot be had on this machine.
     """
-    task = get_task(config.task)
     placement = choose_placement(config.model)
     if config.rollout == "vllm":
         check_vllm(placement.device)
     if placement.backend == "unsloth":
         # before trl, transformers and peft, or its patches do not take; and before the rewards,
         # because a user's reward module may import any of them
-        import_unsloth(folder.root / ".unsloth")
+        import_unsloth(folder.unsloth)
     rewards = load_rewards(config.rewards)
-    # check_alone has checked them by what is recorded; the libraries themselves have the last word
+    # check_early has checked them by what is recorded; the libraries themselves have the last word
     check_grpo(config.grpo, library_class("GRPOConfig"))
     check_lora(config.lora, library_class("LoraConfig"))
-    if config.model.name == TINY:
-        tiny_settings(config.model.tiny)
-    from xmlgrpo_trainer.config.rehearsal import rehearse
     from xmlgrpo_trainer.grpo.trainer import build_arguments, rollout_sampling
+    from xmlgrpo_trainer.model.dry_run import dry_run
 
-    arguments = build_arguments(
-        config,
-        placement,
-        folder.checkpoints,
-        [reward.weight for reward in rewards],
-        ranks.count,
-    )
+    weights = [reward.weight for reward in rewards]
+    arguments = build_arguments(config, placement, folder.checkpoints, weights, ranks.count)
     rollout_sampling(arguments, completion_limit(config))
-    rehearse(config, placement, arguments)
+    dry_run(config, placement, arguments)
     if placement.backend == "unsloth" and vllm_share(config, arguments) is not None:
         check_shared_vllm(config.model.revision, arguments)
     if ranks.is_first:
-        check_room(folder.root, arguments, foreseen_weights(config))
-    return Settings(task, placement, rewards, arguments)
+        check_room(folder.root, arguments, adapter_weights(config))
+    return Settings(get_task(config.task), placement, rewards, arguments)
 
 
 def vllm_share(config: RunConfig, arguments: "GRPOConfig") -> float | None:
@@ -172,6 +165,16 @@ def vllm_share(config: RunConfig, arguments: "GRPOConfig") -> float | None:
     if config.rollout != "vllm" or arguments.vllm_mode != "colocate":
         return None
     return float(arguments.vllm_gpu_memory_utilization)
+
+
+def adapter_weights(config: RunConfig) -> int:
+    """Weights of the adapter by the model's shape; 0 where the shape is not known yet."""
+    try:
+        shape = find_shape(config.model)
+    except UserError:
+        return 0  # loading the model says what is wrong with it, if anything is
+    lora = {**LORA_DEFAULTS, **config.lora}
+    return shape.lora_weights(lora["r"], lora["target_modules"])
 
 
 def base_model(config: RunConfig, runs: Path, console: Console) -> str:
@@ -182,7 +185,6 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
     """
     if config.model.name != TINY:
         return config.model.name
-    from xmlgrpo_trainer.run.failures import failures_in_words
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 
     def on_progress(step: int, steps: int, loss: float | None) -> None:

@@ -4,22 +4,26 @@ Every stage leaves its result in the run folder, and a second call continues aft
 that is there: `prepare` -> `fit` -> `finish`.
 """
 
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_rewards.errors import interruption_code, kept_on_interrupt
+from xmlgrpo_rewards.errors import UserError, interruption_code, kept_on_interrupt
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_trainer.config.batch import check_alone
+from xmlgrpo_run.screen.say import say
+from xmlgrpo_trainer.config.defaults import check_context
+from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.plan.shapes import find_shape
 from xmlgrpo_trainer.prepare import prepare
 from xmlgrpo_trainer.ranks.processes import EndedElsewhere, Ranks, joined, ranks_here
-from xmlgrpo_trainer.run import folder as run_dir
-from xmlgrpo_trainer.run.sealed import last_good, step_of
+from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
+from xmlgrpo_trainer.run.failures import failures_in_words
+from xmlgrpo_trainer.run.folder import open_run
 
-NOTHING_YET = "no step was trained yet, so nothing is lost; run the same command again to begin"
 PATIENCE_S = 1800  # how long a rank waits for another; trl's own default for `grpo.ddp_timeout`
 
 
@@ -31,7 +35,7 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
         Of several processes only the first one's says so.
 
     Raises:
-        UserError: anything that the user can mend.
+        UserError: anything that the user can correct.
     """
     patience_s = config.grpo.get("ddp_timeout")
     timeout_s = float(patience_s) if type(patience_s) is int else PATIENCE_S
@@ -39,7 +43,7 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
         with joined(config.model.device, timeout_s) as ranks:
             if not ranks.is_first:
                 console.quiet = True
-            code = _train(config, root, console, ranks)
+            code = _train(config, RunFolder(root), console, ranks)
     except EndedElsewhere:
         return 0
     except KeyboardInterrupt as stopped:
@@ -49,32 +53,64 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
     return code if ranks.is_first else 0
 
 
-def _train(config: RunConfig, root: Path, console: Console, ranks: Ranks) -> int:
-    ranks.together(lambda: check_alone(config, ranks.count))
+def refuse_early(config: RunConfig, processes: int) -> None:
+    """Refuse what the configuration alone says, before a folder is made or a library imported.
+
+    Raises:
+        UserError: as `check_early`, or texts do not fit into a model whose shape is known here.
+    """
+    check_early(config, processes)
+    try:
+        context = find_shape(config.model).context
+    except UserError:
+        return  # loading the model says what is wrong with it, if anything is
+    check_context(config, context)
+
+
+def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks) -> int:
+    ranks.together(lambda: refuse_early(config, ranks.count))
     with ExitStack() as held:
-        run = ranks.on_first(lambda: held.enter_context(run_dir.open_run(root, config)))
-        if run.state == "finished":
+        state = ranks.on_first(lambda: held.enter_context(open_run(folder, config)))
+        if state == "finished":
             if ranks.is_first:
-                from xmlgrpo_trainer.screen.last_lines import show_end
+                from xmlgrpo_trainer.screen.result import show_end
 
                 console.print(
-                    f"{escape(str(root))} is finished; nothing to train.", highlight=False
+                    f"{escape(str(folder.root))} is finished; nothing to train.", highlight=False
                 )
-                show_end(console, run.folder.read_manifest(), run.folder)
+                show_end(console, folder.read_manifest(), folder)
             return 0
-        held.enter_context(kept_on_interrupt(lambda: what_is_kept(run.folder)))
-        prepared = prepare(config, run.folder, console, ranks)
+        held.enter_context(kept_on_interrupt(lambda: what_is_kept(folder)))
+        run = prepare(config, folder, console, ranks)
+        from xmlgrpo_trainer.finish import finish
         from xmlgrpo_trainer.fit import fit
 
-        return fit(prepared, console)
+        with failures_in_words(folder.root):
+            trained = fit(run)
+            if trained.stopped_by is None:
+                finish(
+                    run,
+                    trainer=trained.trainer,
+                    exam=trained.exam,
+                    before=trained.before,
+                    rollout=trained.rollout,
+                )
+                return 0
+        state = trained.trainer.state
+        say(
+            console,
+            f"[yellow]{signal.Signals(trained.stopped_by).name}[/]: saved at step "
+            f"{state.global_step} of {state.max_steps}. Run the same command again to continue.",
+        )
+        return 128 + trained.stopped_by
 
 
 def what_is_kept(folder: RunFolder) -> str:
     """What a run that was stopped leaves, and how it goes on, in words."""
     again = "run the same command again to continue"
-    newest = last_good(folder.checkpoints)
+    newest = find_checkpoints(folder.checkpoints).newest
     if newest is not None:
         return f"the training is kept up to step {step_of(newest):,}; {again}"
-    if (folder.holdout / run_dir.BEFORE).is_file():
+    if folder.holdout_before.is_file():
         return f"no step is kept yet, but the baseline is; {again}"
-    return NOTHING_YET
+    return "no step was trained yet, so nothing is lost; run the same command again to begin"

@@ -8,12 +8,12 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.safetensors_header import tensor_shapes
-from xmlgrpo_trainer.config.defaults import DEFAULTS, completion_limit
+from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS, completion_limit
 from xmlgrpo_trainer.config.run_config import load_config
 
 GGUF_MAGIC = b"GGUF"
 DEFAULT_TASK = "gsm8k"
-DEFAULT_TOKENS: int = DEFAULTS["max_completion_length"]
+DEFAULT_TOKENS: int = GRPO_DEFAULTS["max_completion_length"]
 
 
 @dataclass(frozen=True, slots=True)

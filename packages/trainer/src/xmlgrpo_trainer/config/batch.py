@@ -5,70 +5,56 @@ that more GPUs would mean a larger batch and another learning curve.  Here the c
 the whole batch and the processes share it.
 """
 
-import dataclasses
 from collections.abc import Mapping
-from importlib.util import find_spec
 from math import gcd
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import get_task
-from xmlgrpo_trainer.config.defaults import check_context, grpo_fields
-from xmlgrpo_trainer.config.library_fields import (
-    RESERVED_GRPO,
-    check_groups,
-    check_grpo,
-    check_lora,
+from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
+
+COUNTS = (
+    "num_generations",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "steps_per_generation",
+    "generation_batch_size",
 )
-from xmlgrpo_trainer.config.recorded_fields import library_schema
-from xmlgrpo_trainer.config.run_config import RunConfig
-from xmlgrpo_trainer.plan.shapes import find_shape
 
 
-def check_alone(config: RunConfig, processes: int) -> None:
-    """Check what needs no library, no folder and no machine: can `processes` share this run?
+def check_groups(grpo: Mapping[str, Any]) -> None:
+    """Check that a generation batch holds whole groups of `num_generations` completions.
+
+    Args:
+        grpo: the section as it was written.
 
     Raises:
-        UserError: no such task, no such field of `grpo:` or `lora:`, texts that do not fit into a
-            model whose shape is known here, the batch does not hold whole groups or equal shares,
-            or Unsloth was asked for.
+        UserError: a size is no whole number above 0, or the batch is not divisible by the group
+            size.
     """
-    get_task(config.task)
-    check_grpo(_of_trl(config))
-    check_lora(config.lora)
-    check_groups(config.grpo)
-    context = _known_context(config)
-    if context is not None:
-        check_context(config, context)
-    if processes == 1:
-        return
-    if config.model.backend == "unsloth":
+    for name in COUNTS:
+        value = grpo.get(name)
+        if value is None and not (name == "num_generations" and name in grpo):
+            continue
+        if type(value) is not int:
+            raise UserError(f"grpo.{name}: expected a whole number, got {value!r}")
+        if value < 1:
+            raise UserError(f"grpo.{name}: expected 1 or more, got {value}")
+    count: dict[str, Any] = {name: grpo.get(name) or GRPO_DEFAULTS.get(name) for name in COUNTS}
+    group, micro = count["num_generations"], count["per_device_train_batch_size"]
+    steps = count["steps_per_generation"] or count["gradient_accumulation_steps"] or 1
+    batch = count["generation_batch_size"] or micro * steps
+    if group < 2:
         raise UserError(
-            f"model.backend is 'unsloth', which trains on one GPU, but {processes} processes were "
-            "asked for; set model.backend=plain, or leave GPUS out"
+            f"grpo.num_generations: expected at least 2 completions per prompt, got {group}; the "
+            "advantage compares a completion with the others of its group"
         )
-    shared(grpo_fields(config), processes)
-
-
-def _known_context(config: RunConfig) -> int | None:
-    try:
-        return find_shape(config.model).context
-    except UserError:
-        return None  # loading the model says what is wrong with it, if anything is
-
-
-def _of_trl(config: RunConfig) -> dict[str, Any]:
-    """The fields of `grpo:` that can be checked here.
-
-    Unsloth's GRPOConfig has some of its own.  Where it may be taken, a name that trl does not know
-    is left to the library (`prepare.check_settings`).
-    """
-    if config.model.backend == "plain" or find_spec("unsloth") is None:
-        return config.grpo
-    known = {
-        field.name for field in dataclasses.fields(library_schema("GRPOConfig"))
-    } | RESERVED_GRPO.keys()
-    return {name: value for name, value in config.grpo.items() if name in known}
+    if batch % group:
+        raise UserError(
+            f"grpo: a generation batch of {batch} completions ({micro} a device x {steps} "
+            f"accumulation steps) is not a multiple of num_generations = {group}; set "
+            f"per_device_train_batch_size to a multiple of {group} (for example "
+            f"{max(group, micro // group * group)}) or change num_generations"
+        )
 
 
 def shared(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:

@@ -3,22 +3,21 @@
 `grpo:`, `lora:` and `model.tiny:` are handed on as they are.  The library's fields and their
 annotated types are the schema, so a new release's options work here without a change of ours.
 They are first read from what is recorded of the pinned release (`recorded_fields.py`), so that a
-typo is told before the libraries are imported, and then from the libraries.
+typo is refused before the libraries are imported, and then from the libraries.
 """
 
 import dataclasses
 import json
 import re
 import typing
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config.nearest import nearest
 from xmlgrpo_trainer.config.recorded_fields import library_schema
-from xmlgrpo_trainer.config.value_rules import GRPO_RULES, LORA_RULES, Rule
+from xmlgrpo_trainer.config.run_config import nearest
 
 if TYPE_CHECKING:
     from xmlgrpo_trainer.tiny.settings import TinySettings
@@ -63,6 +62,71 @@ RESERVED_LORA = {
     "inference_mode": "an adapter in that mode is not trained; leave it out",
     "peft_type": "always LORA",
 }
+
+
+class Rule(NamedTuple):
+    """What a value of the right type has to be, and the same in words, after "expected"."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def one_of(*names: str) -> Rule:
+    """One of these names."""
+    return Rule(lambda value: value in names, "one of " + ", ".join(names))
+
+
+AT_LEAST_0 = Rule(lambda value: value >= 0, "0 or more")
+AT_LEAST_1 = Rule(lambda value: value >= 1, "1 or more")
+ABOVE_0 = Rule(lambda value: value > 0, "a number above 0")
+SHARE = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+SHARE_BELOW_1 = Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1")
+SHARE_ABOVE_0 = Rule(lambda value: 0 < value <= 1, "a number above 0 and at most 1")
+
+# Values that trl and peft take in silence, or notice in the first step.  What a library refuses by
+# itself is not repeated here: the dry run (`model/dry_run.py`) lets it say so.
+GRPO_RULES = {
+    "max_steps": Rule(lambda value: value >= 1 or value == -1, "1 or more, or -1 for whole epochs"),
+    "num_train_epochs": ABOVE_0,
+    "max_completion_length": AT_LEAST_1,
+    "num_iterations": AT_LEAST_1,
+    "save_steps": AT_LEAST_1,
+    "logging_steps": ABOVE_0,
+    "weight_decay": AT_LEAST_0,
+    "max_grad_norm": AT_LEAST_0,
+    "label_smoothing_factor": SHARE_BELOW_1,
+    "neftune_noise_alpha": AT_LEAST_0,
+    "beta": AT_LEAST_0,
+    "epsilon": AT_LEAST_0,
+    "epsilon_high": AT_LEAST_0,
+    "delta": ABOVE_0,
+    "sapo_temperature_neg": ABOVE_0,
+    "sapo_temperature_pos": ABOVE_0,
+    "top_entropy_quantile": SHARE,
+    "off_policy_mask_threshold": ABOVE_0,
+    "pad_to_multiple_of": AT_LEAST_1,
+    "dataloader_num_workers": AT_LEAST_0,
+    "ddp_timeout": AT_LEAST_1,
+    "vllm_gpu_memory_utilization": SHARE_ABOVE_0,
+    "vllm_importance_sampling_clip_max": ABOVE_0,
+    "vllm_importance_sampling_clip_min": AT_LEAST_0,
+    "vllm_importance_sampling_cap": ABOVE_0,
+    # texts to trl's dataclass; the trainer compares them only when it computes a loss
+    "loss_type": one_of("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
+    "importance_sampling_level": one_of("token", "sequence"),
+    "scale_rewards": one_of("group", "batch", "none"),
+    "multi_objective_aggregation": one_of("sum_then_normalize", "normalize_then_sum"),
+    "vllm_importance_sampling_mode": one_of(
+        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ),
+    "vllm_mode": one_of("server", "colocate"),
+}
+LORA_RULES = {
+    "r": AT_LEAST_1,  # peft would say so too; `xmlgrpo-plan` counts with it and has no peft
+    "lora_alpha": ABOVE_0,
+    "lora_dropout": SHARE_BELOW_1,
+}
+
 SHORT_LIST = 9  # names that an error can list
 TIED_MODULES = ("embed_tokens", "lm_head")
 
@@ -75,29 +139,23 @@ def check_grpo(values: Mapping[str, Any], schema: type | None = None) -> None:
         schema: `trl.GRPOConfig`; left out, what is recorded of it, which needs no import.
 
     Raises:
-        UserError: a name that is no field, a field that is set elsewhere, or a wrong type.
+        UserError: a name that is no field, a field that is set elsewhere, or a wrong value.
     """
-    check_fields("grpo", values, schema or library_schema("GRPOConfig"), RESERVED_GRPO, GRPO_RULES)
+    _check_fields("grpo", values, schema or library_schema("GRPOConfig"), RESERVED_GRPO, GRPO_RULES)
 
 
 def check_lora(values: Mapping[str, Any], schema: type | None = None) -> None:
-    """Check `lora:`.
-
-    Args:
-        values: what the user wrote.
-        schema: `peft.LoraConfig`; left out, what is recorded of it.
+    """Check `lora:` as `check_grpo` does, with `peft.LoraConfig` as the schema.
 
     Raises:
-        UserError: as for `check_grpo`; also LoRA on the embeddings or the output head, which
-            Gemma 3 ties to one another, so that merging or converting would lose them.
+        UserError: also for LoRA on the embeddings or the output head, which Gemma 3 ties to one
+            another, so that merging or converting would lose them.
     """
-    check_fields("lora", values, schema or library_schema("LoraConfig"), RESERVED_LORA, LORA_RULES)
+    _check_fields("lora", values, schema or library_schema("LoraConfig"), RESERVED_LORA, LORA_RULES)
     targets = values.get("target_modules") or []
     named = [targets] if isinstance(targets, str) else list(targets)
     for target in named:
-        if any(target.endswith(module) for module in TIED_MODULES) or (
-            isinstance(targets, str) and _matches_tied(target)
-        ):
+        if target.endswith(TIED_MODULES) or (isinstance(targets, str) and _matches_tied(target)):
             raise UserError(
                 f"lora.target_modules: {target!r} is one of Gemma 3's tied weights "
                 f"({', '.join(TIED_MODULES)}); merging or converting to GGUF would lose the "
@@ -125,72 +183,24 @@ def tiny_settings(values: Mapping[str, Any]) -> "TinySettings":
     """
     from xmlgrpo_trainer.tiny.settings import TinySettings
 
-    check_fields("model.tiny", values, TinySettings, {}, {})
+    _check_fields("model.tiny", values, TinySettings, {}, {})
     return TinySettings(**values)
 
 
-def check_groups(grpo: Mapping[str, Any], processes: int = 1) -> None:
-    """Check that a generation batch holds whole groups of `num_generations` completions.
-
-    Needs no library, so it runs before anything is imported.
-
-    Raises:
-        UserError: a size is no whole number above 0, or the batch is not divisible by the group
-            size.
-    """
-    from_config = {name: grpo.get(name) for name in _BATCH_FIELDS}
-    for name, value in from_config.items():
-        if value is None and not (name == "num_generations" and name in grpo):
-            continue
-        if type(value) is not int:
-            raise UserError(f"grpo.{name}: expected a whole number, got {value!r}")
-        if value < 1:
-            raise UserError(f"grpo.{name}: expected 1 or more, got {value}")
-    group = from_config["num_generations"] or 8
-    per_device = from_config["per_device_train_batch_size"] or 8
-    steps = from_config["steps_per_generation"] or from_config["gradient_accumulation_steps"] or 1
-    batch = from_config["generation_batch_size"] or per_device * processes * steps
-    if group < 2:
-        raise UserError(
-            f"grpo.num_generations: expected at least 2 completions a prompt, got {group}; the "
-            "advantage compares a completion with the others of its group"
-        )
-    if batch % group:
-        raise UserError(
-            f"grpo: a generation batch of {batch} completions ({per_device} a device x "
-            f"{processes} process(es) x {steps} accumulation steps) is not a multiple of "
-            f"num_generations = {group}; set per_device_train_batch_size to a multiple of {group} "
-            f"(for example {max(group, per_device // group * group)}) or change num_generations"
-        )
-
-
-_BATCH_FIELDS = (
-    "num_generations",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "steps_per_generation",
-    "generation_batch_size",
-)
-
-
-def check_fields(
+def _check_fields(
     section: str,
     values: Mapping[str, Any],
     schema: type,
     reserved: Mapping[str, str],
     rules: Mapping[str, Rule],
 ) -> None:
-    """Check names and types of `values` against the dataclass `schema`, and values against `rules`.
+    """Check names and types against the dataclass `schema`, and values against `rules`.
 
     Args:
-        section: how the configuration calls these values, for the message.
-        values: what the user wrote.
-        schema: the library's dataclass.
         reserved: fields that may not be set here -> what to do instead.
-        rules: of some fields, for what the type leaves open.
 
     Raises:
-        UserError: every problem found, in one message.
+        UserError: every problem, in one message.
     """
     fields = {field.name for field in dataclasses.fields(schema) if field.init}
     hints = typing.get_type_hints(schema)
@@ -199,8 +209,9 @@ def check_fields(
         if name in reserved:
             problems.append(f"{section}.{name} cannot be set here: {reserved[name]}")
         elif name not in fields:
-            known = sorted(fields - reserved.keys())
-            hint = nearest(str(name), known) if len(known) < 20 else _near_only(str(name), known)
+            hint = nearest(str(name), sorted(fields - reserved.keys()))
+            if len(fields) >= 20 and "did you mean" not in hint:
+                hint = ""  # too many to list
             problems.append(f"{section}.{name} is not a field of {schema.__name__}{hint}")
         else:
             problem = _type_problem(hints.get(name, Any), value)
@@ -211,11 +222,6 @@ def check_fields(
                 problems.append(f"{section}.{name}: {problem}")
     if problems:
         raise UserError("; ".join(problems))
-
-
-def _near_only(name: str, known: list[str]) -> str:
-    hint = nearest(name, known)
-    return hint if "did you mean" in hint else ""
 
 
 def _type_problem(hint: Any, value: Any) -> str | None:

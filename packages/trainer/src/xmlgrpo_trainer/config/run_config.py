@@ -6,18 +6,18 @@ Every key is declared here or is a field of a library's own dataclass: `grpo:` t
 heavy is imported, and names the file, the key, what it got and the nearest key that exists.
 """
 
+import difflib
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config.library_fields import tiny_settings
-from xmlgrpo_trainer.config.nearest import nearest
-from xmlgrpo_trainer.config.yaml_text import parse_yaml, write_yaml
 
 TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
@@ -154,30 +154,88 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected keys and values, found {type(raw).__name__}")
+        raise UserError(f"{path}: expected keys and values, got {type(raw).__name__}")
     for override in overrides or []:
         _apply_override(raw, override)
     return check_config(raw, str(path))
 
 
 def check_config(raw: dict[str, Any], where: str) -> RunConfig:
-    """Check a parsed configuration; `where` names its source in the error."""
+    """Check a parsed configuration; `where` names its source in the error.
+
+    The pass-through sections are checked after it, by `early_check.check_early`.
+    """
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise UserError(_explain(error, where)) from None
-    odd = _odd_numbers(raw)
-    if odd:
+        raise UserError(f"{where}: {'; '.join(map(_explained, error.errors()))}") from None
+    if odd := _impossible_numbers(raw):
         raise UserError(f"{where}: {'; '.join(odd)}")
-    try:
-        # the other two pass-through sections need their library, which takes seconds to import
-        tiny_settings(config.model.tiny)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
     return config
 
 
-def _odd_numbers(value: Any, key: str = "") -> list[str]:
+def to_yaml(config: RunConfig) -> str:
+    """The resolved configuration as YAML that `load_config` reads, every default written out."""
+    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def config_sha256(config: RunConfig) -> str:
+    """The hash that tells two resolved configurations apart."""
+    canonical = json.dumps(config.model_dump(), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `1e-5` is a number and a repeated key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # PyYAML's own signature
+        self.flatten_mapping(node)
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} twice", problem_mark=node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: text that looks like `1e5` gets quotes."""
+
+
+# YAML 1.1 reads 1e-5 as a string, for want of a point; everyone who writes it means a number
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML text; `where` names it in the error.
+
+    Raises:
+        UserError: the text is not YAML, or repeats a key.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint in words: the nearest known name, or all of them when none is near."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+def _impossible_numbers(value: Any, key: str = "") -> list[str]:
     """What is wrong with numbers that no setting can have, wherever they stand."""
     if isinstance(value, dict):
         parts = [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
@@ -189,7 +247,7 @@ def _odd_numbers(value: Any, key: str = "") -> list[str]:
         if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
             return [f"{key}: expected a number of at most {LARGEST_NUMBER}, got {value}"]
         return []
-    return [said for name, inner in parts for said in _odd_numbers(inner, name)]
+    return [problem for name, inner in parts for problem in _impossible_numbers(inner, name)]
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
@@ -207,19 +265,15 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     place[last] = parse_yaml(text, f"override {override!r}")
 
 
-def _explain(error: ValidationError, where: str) -> str:
-    lines = []
-    for problem in error.errors():
-        place = [str(part) for part in problem["loc"]]
-        key = ".".join(place)
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key!r}{nearest(place[-1], _keys_at(place[:-1]))}")
-        elif problem["type"] == "value_error":
-            lines.append(str(problem["ctx"]["error"]))
-        else:
-            expected = problem["msg"][0].lower() + problem["msg"][1:]
-            lines.append(f"{key}: {expected}, got {problem['input']!r}")
-    return f"{where}: " + "; ".join(lines)
+def _explained(problem: Any) -> str:
+    """One of pydantic's errors in our words."""
+    place = [str(part) for part in problem["loc"]]
+    key = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{nearest(place[-1], _keys_at(place[:-1]))}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
 
 
 def _keys_at(place: list[str]) -> list[str]:
@@ -230,14 +284,3 @@ def _keys_at(place: list[str]) -> list[str]:
             return []
         section = field.annotation
     return list(section.model_fields)
-
-
-def to_yaml(config: RunConfig) -> str:
-    """The resolved configuration as YAML, every default written out."""
-    return write_yaml(config.model_dump())
-
-
-def config_sha256(config: RunConfig) -> str:
-    """The hash that tells two resolved configurations apart."""
-    canonical = json.dumps(config.model_dump(), sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()

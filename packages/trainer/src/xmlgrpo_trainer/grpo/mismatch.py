@@ -12,7 +12,7 @@ used for one update only, the loss computes the same numbers a moment later, fro
 then the ratios are made there (`LateRatios`), and that pass, a tenth of a step, is not done.
 """
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -54,7 +54,8 @@ def correct_mismatch(trainer: Any, engine: Engine, *, is_trls_own: bool) -> None
             f"token_mask, got {mode}"
         )
     trainer.use_vllm = True
-    trainer.vllm_generation = _FreshWeights(engine)
+    # the one call of trl's vLLM client that is made when another function draws
+    trainer.vllm_generation = SimpleNamespace(sync_weights=engine.refresh)
     trainer._last_loaded_step = -1  # noqa: SLF001 - set by trl itself where use_vllm is given
     if is_trls_own and is_used_once(trainer.args):
         LateRatios(trainer)
@@ -66,24 +67,11 @@ def is_used_once(arguments: Any) -> bool:
     return bool(arguments.gradient_accumulation_steps % uses == 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _FreshWeights:
-    """The one call of trl's vLLM client that is made when another function draws."""
-
-    engine: Engine
-
-    def sync_weights(self) -> None:
-        self.engine.refresh()
-
-
 class LateRatios:
     """Puts the ratios into a micro-batch when its loss has computed the log-probabilities.
 
     Until then a batch carries ones: the pass that trl asks for answers "not known", which trl takes
-    as no correction.
-
-    Args:
-        trainer: trl's trainer; three of its methods are replaced.
+    as no correction.  Three methods of trl's trainer are replaced.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -139,11 +127,11 @@ class LateRatios:
             trainer.vllm_importance_sampling_clip_max,
         )
         inputs["importance_sampling_ratio"] = ratio
-        is_said_B_T = mask_B_T.bool()
-        known_B_T = is_said_B_T & difference_B_T.isfinite()
+        is_token_B_T = mask_B_T.bool()
+        known_B_T = is_token_B_T & difference_B_T.isfinite()
         # as trl counts them: a sequence's ratio once, however long it is
         per_sequence = trainer.vllm_importance_sampling_mode.startswith("sequence")
-        ratios = ratio.flatten() if per_sequence else ratio[is_said_B_T]
+        ratios = ratio.flatten() if per_sequence else ratio[is_token_B_T]
         self._note(
             difference_B_T.abs()[known_B_T], ratios, lost_shares(difference_B_T, ratio, mask_B_T)
         )
@@ -177,12 +165,10 @@ class LateRatios:
 
 
 def lost_shares(difference_B_T: Tensor, ratio: Tensor, mask_B_T: Tensor) -> Tensor:
-    """What a batch loses where engine and policy disagree.
+    """What a batch loses where engine and policy disagree; the arguments are `importance_ratio`'s.
 
     Args:
-        difference_B_T: log-probability under the policy less that under the engine.
-        ratio: (B, 1) or (B, T), as `importance_ratio` gives it.
-        mask_B_T: 1 for a completion's tokens.
+        ratio: its result, (B, 1) or (B, T).
 
     Returns:
         Two shares of the completions: whose tokens all weigh nothing, and whose first token the

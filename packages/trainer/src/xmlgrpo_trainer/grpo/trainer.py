@@ -10,8 +10,7 @@ no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from itertools import groupby
-from math import lcm
+from math import gcd, lcm
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.config.batch import shared
 from xmlgrpo_trainer.config.defaults import completion_limit, grpo_fields
-from xmlgrpo_trainer.config.rehearsal import refusals
 from xmlgrpo_trainer.config.run_config import RunConfig
-from xmlgrpo_trainer.grpo.gpu import speed_up
-from xmlgrpo_trainer.model.load import Placement, Policy
+from xmlgrpo_trainer.grpo.fast_step.speed_up import speed_up
+from xmlgrpo_trainer.model.load import Placement, Policy, refusals
 from xmlgrpo_trainer.model.unsloth import trl_arguments
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 
@@ -45,11 +43,7 @@ def build_arguments(
     """Build trl's arguments, those of one of `processes` that share the batch.
 
     Args:
-        config: the run's configuration.
-        placement: device and number type.
-        checkpoints: where checkpoints go.
         rewards: the reward functions' weights, in their order.
-        processes: of this run, on all machines.
 
     Raises:
         UserError: trl refuses the combination, or checkpoints would fall inside a generation
@@ -140,26 +134,27 @@ def rollout_sampling(arguments: GRPOConfig, limit: int) -> Sampling:
         raise UserError(f"grpo.{error}") from None
 
 
-def rollout_function(engine: Engine, tokenizer: Any, sampling: Sampling) -> RolloutFunction:
+def rollout_function(
+    engine: Engine, tokenizer: Any, sampling: Sampling, group: int
+) -> RolloutFunction:
     """Make trl draw its completions from `engine`.
 
     trl repeats each prompt G times in a row; the engine gets each once, with the number of samples.
+
+    Args:
+        group: G, the completions per prompt.  Two processes may share a group; then each of them
+            has runs of equal prompts that are shorter, and as long as one another.
     """
 
     def rollout(prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        groups = [list(group) for _, group in groupby(prompts)]
-        distinct = encode_prompts(tokenizer, [group[0] for group in groups])
-        counts = [len(group) for group in groups]
-        repeated = [ids for ids, count in zip(distinct, counts, strict=True) for _ in range(count)]
+        samples = gcd(len(prompts), group)
+        distinct = encode_prompts(tokenizer, prompts[::samples])
         if not trainer.use_vllm:  # else trl has asked for fresh weights already
             engine.refresh()
-        if len(set(counts)) == 1:
-            completions = engine(distinct, counts[0], sampling)
-        else:  # a group cut between two processes: ask prompt by prompt
-            completions = engine(repeated, 1, sampling)
+        completions = engine(distinct, samples, sampling)
         logprobs = [completion.logprobs for completion in completions]
         return {
-            "prompt_ids": repeated,
+            "prompt_ids": [ids for ids in distinct for _ in range(samples)],
             "completion_ids": [completion.tokens for completion in completions],
             "logprobs": None if None in logprobs else logprobs,
         }
@@ -180,7 +175,7 @@ def build_trainer(
         UserError: peft finds no module of the model that the adapter could change.
     """
     with warnings.catch_warnings():
-        # peft warns that a tied head exists; library_fields.check_lora refuses to train it
+        # peft warns that a tied head exists; check_lora refuses to train it
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         try:
             trainer = GRPOTrainer(

@@ -17,10 +17,6 @@ def serve_vllm(trainer: Any, stop_ids: Sequence[int]) -> None:
 
     Of itself vLLM stops at the tokenizer's EOS and at those of the folder's
     `generation_config.json`; where that file names one only, replies would run to the limit.
-
-    Args:
-        trainer: trl's, made with `use_vllm`.
-        stop_ids: the tokens that end a completion.
     """
     client = trainer.vllm_generation
     client.generation_kwargs["stop_token_ids"] = list(stop_ids)
@@ -45,9 +41,6 @@ def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     trl merges into the weights themselves and takes the same away again.  In bfloat16 that does
     not give back what was there, so the frozen weights would wander with every step, away from
     those that the adapter is later saved, merged and published for.
-
-    Args:
-        model: a peft model of which `adapters_are_plain` holds.
     """
     base = model.get_base_model()
     adapted: dict[str, Any] = {

@@ -6,21 +6,17 @@ Unsloth must be imported before trl, transformers and peft, or its patches do no
 
 import importlib.util
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import ModelConfig
 
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-# the same for both backends: which one `auto` takes must not decide the adapter
-LORA_DEFAULTS: dict[str, Any] = {
-    "r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.0,
-    "target_modules": TARGETS,
-}
 VISION_MODULES = r".*(vision_tower|multi_modal_projector).*"
 
 
@@ -131,32 +127,40 @@ def load_policy(
         config: the `model:` section.
         folder_or_id: what is loaded; the folder of the tiny model when `config.name` is `tiny`.
         lora: fields of `peft.LoraConfig`.
-        placement: from `choose_placement`; for Unsloth, `unsloth_backend.import_unsloth` has
-            been called.
-        seed: for the adapter's random start.
-        max_tokens: longest prompt plus completion, in training or held out.
+        placement: from `choose_placement`; for Unsloth, `import_unsloth` has been called.
+        seed: for the adapter's random start with Unsloth.
+        max_tokens: longest prompt plus completion, in training or held out, for Unsloth.
         checkpointing: for Unsloth, which decides it here and not by trl's argument.
         vllm_share: of the GPU's memory, for the vLLM that Unsloth starts around the weights; None
             for no vLLM, or for one that trl starts.
 
     Raises:
-        UserError: the model is missing, not a causal language model, or not reachable.
+        UserError: the model is missing, incomplete, not a causal language model, or not reachable.
     """
     from xmlgrpo_rollout.attention import guard_transformers
 
-    if placement.backend == "unsloth":
-        policy = _load_unsloth(
-            config,
-            folder_or_id,
-            lora,
-            placement,
-            seed=seed,
-            max_tokens=max_tokens,
-            checkpointing=checkpointing,
-            vllm_share=vllm_share,
-        )
-    else:
-        policy = _load_plain(config, folder_or_id, lora, placement)
+    check_model_folder(folder_or_id)
+    try:
+        if placement.backend == "unsloth":
+            from xmlgrpo_trainer.model.unsloth import load
+
+            model, tokenizer = load(
+                folder_or_id,
+                config,
+                dtype=placement.dtype,
+                max_tokens=max_tokens,
+                checkpointing=checkpointing,
+                lora={**LORA_DEFAULTS, "bias": "none", **lora},
+                seed=seed,
+                vllm_share=vllm_share,
+            )
+            policy = Policy(model, tokenizer, None, placement)
+        else:
+            policy = _load_plain(config, folder_or_id, lora, placement)
+    except UserError:
+        raise
+    except Exception as error:  # a broken folder fails in many libraries' own ways
+        raise UserError(load_failure(folder_or_id, error)) from error
     guard_transformers()  # last: Unsloth puts its own attention there
     return policy
 
@@ -168,31 +172,26 @@ def _load_plain(
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+    dtype = getattr(torch, placement.dtype)
     quantization = None
     if config.load_in_4bit:
         quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=getattr(torch, placement.dtype),
+            bnb_4bit_compute_dtype=dtype,
         )
-    check_model_folder(name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=config.revision, padding_side="left"
-        )
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            name,
-            output_loading_info=True,
-            revision=config.revision,
-            dtype=getattr(torch, placement.dtype),
-            attn_implementation=config.attn_implementation,
-            quantization_config=quantization,
-            device_map={"": torch.cuda.current_device()} if quantization else None,
-            use_safetensors=True,
-        )
-    except Exception as error:  # a broken folder fails in many libraries' own ways
-        raise UserError(load_failure(name, error)) from error
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision, padding_side="left")
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        name,
+        output_loading_info=True,
+        revision=config.revision,
+        dtype=dtype,
+        attn_implementation=config.attn_implementation,
+        quantization_config=quantization,
+        device_map={"": torch.cuda.current_device()} if quantization else None,
+        use_safetensors=True,
+    )
     missing = sorted(loading["missing_keys"])
     if missing:  # transformers only warns, and takes random ones
         raise UserError(
@@ -213,40 +212,6 @@ def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
     return fields
 
 
-def _load_unsloth(
-    config: ModelConfig,
-    name: str,
-    lora: dict[str, Any],
-    placement: Placement,
-    *,
-    seed: int,
-    max_tokens: int,
-    checkpointing: bool,
-    vllm_share: float | None,
-) -> Policy:
-    import torch
-
-    from xmlgrpo_trainer.model.unsloth import load
-
-    check_model_folder(name)
-    try:
-        model, tokenizer = load(
-            name,
-            revision=config.revision,
-            dtype=getattr(torch, placement.dtype),
-            in_4bit=config.load_in_4bit,
-            max_tokens=max_tokens,
-            checkpointing=checkpointing,
-            lora={**LORA_DEFAULTS, "bias": "none", **lora},
-            seed=seed,
-            vllm_share=vllm_share,
-        )
-    except Exception as error:  # a broken folder fails in many libraries' own ways
-        raise UserError(load_failure(name, error)) from error
-    tokenizer.padding_side = "left"
-    return Policy(model, tokenizer, None, placement)
-
-
 def check_model_folder(name: str) -> None:
     """Refuse a folder that holds no safetensors model, before transformers looks on the Hub.
 
@@ -255,9 +220,7 @@ def check_model_folder(name: str) -> None:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        missing = [part for part in ("config.json",) if not (folder / part).is_file()]
-        if not list(folder.glob("*.safetensors")):
-            missing.append("*.safetensors")
+        missing = [part for part in ("config.json", "*.safetensors") if not any(folder.glob(part))]
         if missing:
             raise UserError(
                 f"the model folder {name!r} has no {' and no '.join(missing)}; expected a folder "
@@ -276,3 +239,22 @@ def load_failure(name: str, error: Exception) -> str:
         f"cannot load the model {name!r}: {reason}. Check the name, the network and, for Gemma, "
         "that you accepted its licence on the Hub and are logged in (hf auth login)"
     )
+
+
+@contextmanager
+def refusals(who: str, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Whatever a library raises here is its refusal of a setting: a `UserError` with its words.
+
+    Args:
+        who: refuses, after the section whose settings they are.
+        but: what is raised as it is.
+    """
+    try:
+        yield
+    except but:
+        raise
+    except Exception as error:  # each has its own kinds
+        reason = re.sub(r"\s+", " ", str(error)).strip()  # on one line
+        if " " not in reason:  # a `KeyError` has nothing but the key
+            reason = f"{type(error).__name__} {reason}".strip()
+        raise UserError(f"{who} refuses these settings: {reason}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config.run_config import ModelConfig
 
 BEFORE = ("trl", "transformers", "peft")
 CHECKPOINTING = "unsloth"  # each layer's input waits in the main memory, not the GPU's
@@ -27,8 +28,8 @@ def import_unsloth(written: Path) -> None:
     """Import Unsloth, before anything that it patches; a variable that the user has set stays.
 
     Args:
-        written: where the Python files go that it writes for itself, by default into the working
-            directory.  They depend on the libraries' versions, so no two runs should share them.
+        written: where the Python files go that it writes for itself.  They depend on the libraries'
+            versions, so no two runs should share them.
 
     Raises:
         UserError: too late, or Unsloth cannot run here.
@@ -51,34 +52,21 @@ def import_unsloth(written: Path) -> None:
 
 def load(
     name: str,
+    config: ModelConfig,
     *,
-    revision: str | None,
-    dtype: Any,
-    in_4bit: bool,
+    dtype: str,
     max_tokens: int,
     checkpointing: bool,
     lora: Mapping[str, Any],
     seed: int,
     vllm_share: float | None = None,
 ) -> tuple[Any, Any]:
-    """Load a model with a fresh adapter.
+    """Load a model with a fresh adapter, and its tokenizer; the arguments are `load_policy`'s.
 
-    Args:
-        name: a folder or a Hub id.
-        revision: the commit on the Hub.
-        dtype: of torch.
-        in_4bit: pack the frozen linear layers.
-        max_tokens: longest prompt plus reply, in training or held out.
-        checkpointing: keep only each layer's input for the backward pass.
-        lora: fields of `peft.LoraConfig`.
-        seed: for the adapter's random start.
-        vllm_share: of the GPU's memory, for vLLM, which then loads the model and shares its frozen
-            weights with the training (`fast_inference`); trl's rollout finds and uses it.  None
-            for no vLLM.
-
-    Returns:
-        The peft model and its tokenizer.
+    With a `vllm_share` vLLM loads the model and shares its frozen weights with the training
+    (`fast_inference`); trl's rollout finds and uses it.
     """
+    import torch
     from unsloth import FastModel
 
     mode = CHECKPOINTING if checkpointing else False
@@ -91,13 +79,13 @@ def load(
         }
     model, processor = FastModel.from_pretrained(
         model_name=name,
-        revision=revision,
+        revision=config.revision,
         # else a name of Google's is replaced by that of Unsloth's copy, and the revision is lost
         use_exact_model_name=True,
         max_seq_length=max_tokens,
-        load_in_4bit=in_4bit,
-        load_in_16bit=not in_4bit,
-        dtype=dtype,
+        load_in_4bit=config.load_in_4bit,
+        load_in_16bit=not config.load_in_4bit,
+        dtype=getattr(torch, dtype),
         full_finetuning=False,
         use_gradient_checkpointing=mode,
         use_safetensors=True,
@@ -116,18 +104,16 @@ def load(
         **lora,
     )
     restore_after_generate(model, mode)
-    return model, getattr(processor, "tokenizer", processor)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer.padding_side = "left"
+    return model, tokenizer
 
 
 def check_shared_vllm(revision: str | None, arguments: Any) -> None:
-    """Refuse what vLLM cannot do where it shares the weights with Unsloth.
-
-    Args:
-        revision: of the configuration's model.
-        arguments: trl's.
+    """Refuse a pinned revision and a sleeping engine, where vLLM shares Unsloth's weights.
 
     Raises:
-        UserError: a pinned revision, or the engine is to sleep.
+        UserError: one of them was asked for.
     """
     if revision is not None:
         raise UserError(
@@ -146,10 +132,6 @@ def restore_after_generate(model: Any, mode: Any) -> None:
 
     Unsloth's `generate` switches checkpointing off for good: trl's way of calling it switches it on
     again afterwards, any other call would have the next step keep every activation.
-
-    Args:
-        model: as Unsloth made it; changed in place.
-        mode: what `use_gradient_checkpointing` was.
     """
     generate = model.generate
 
@@ -174,9 +156,6 @@ def trl_arguments(config_class: type, fields: Mapping[str, Any]) -> Any:
     Args:
         config_class: what `trl.GRPOConfig` is now.
         fields: values of its fields.
-
-    Returns:
-        An instance of `config_class`.
     """
     own: type = [base for base in config_class.__mro__ if base.__name__ == "GRPOConfig"][-1]
     if own is config_class:

@@ -2,7 +2,7 @@
 
 A test holds the count of a layer to what autograd saves of a small Gemma 3.  What stands in no
 graph (gradients on their way, attention masks) is read from transformers 5.17, peft 0.21,
-liger-kernel 0.8.5 and `xmlgrpo_trainer.grpo.gpu`.
+liger-kernel 0.8.5 and `xmlgrpo_trainer.grpo.fast_step`.
 
 Widths of a token: H hidden, Q all query heads, K all key heads, M feed-forward, r adapter rank.
 """

@@ -83,7 +83,7 @@ def changed(config: RunConfig, values: dict[str, Any]) -> RunConfig:
 
 
 def _smaller_micro_batch(config: RunConfig) -> Iterator[tuple[dict[str, Any], str]]:
-    micro = config.grpo.get("per_device_train_batch_size", 8)
+    micro = grpo_fields(config)["per_device_train_batch_size"]
     accumulate = config.grpo.get("gradient_accumulation_steps", 1)
     while micro > 1 and micro % 2 == 0:
         micro, accumulate = micro // 2, accumulate * 2

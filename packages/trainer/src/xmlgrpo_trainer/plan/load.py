@@ -25,11 +25,11 @@ class Load:
         held_out_tokens: the longest completion to a held-out problem.
         checkpointing: only each layer's input is kept for the backward pass.
         liger: Liger's norms and GeGLU, and no whole logits.
-        ours: trl's training step with the operations of `xmlgrpo_trainer.grpo.gpu`.
+        ours: trl's training step with the operations of `xmlgrpo_trainer.grpo.fast_step`.
         fused_lora: each adapted projection is one of those operations; not with dropout or DoRA.
         ragged: prompts of unlike lengths, so that texts are padded and attention is masked ...
-        aligned: ... unless `xmlgrpo_trainer.grpo.gpu.align` puts the padding behind the text.
-        windowed: `xmlgrpo_trainer.grpo.gpu.window` does without masks past a sliding window too.
+        aligned: ... unless `grpo.fast_step.padding` puts the padding behind the text.
+        windowed: `grpo.fast_step.sliding_window` does without masks past a sliding window too.
         second_pass: log-probabilities of a reference, of an old policy or of the policy that an
             engine has rounded are needed too.
         vllm_gib: what vLLM takes for itself.
@@ -81,6 +81,6 @@ class Load:
         """Completions in one pass without gradient, where logits are not whole."""
         if not self.ours:
             return self.rows
-        from xmlgrpo_trainer.grpo.gpu.scoring import rows_together
+        from xmlgrpo_trainer.grpo.fast_step.speed_up import rows_together
 
         return min(self.rows, rows_together(self.length, self.micro_batch))

@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from xmlgrpo_trainer.config.batch import check_alone, shared
-from xmlgrpo_trainer.config.defaults import grpo_fields
+from xmlgrpo_trainer.config.batch import shared
+from xmlgrpo_trainer.config.defaults import check_context, grpo_fields
+from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
@@ -59,8 +60,9 @@ def make_plan(
     Raises:
         UserError: a setting is refused, or the model's shape is not known.
     """
-    check_alone(config, gpus)
+    check_early(config, gpus)
     shape = find_shape(config.model)
+    check_context(config, shape.context)
 
     def load_of(changed: RunConfig, on: Gpu | None) -> Load:
         fields = shared(all_fields(changed), gpus)

@@ -41,7 +41,7 @@ SAMPLED_LOGIT_BYTES = 12
 # The graph engine (xmlgrpo_rollout.gpu.engine) rounds its cache up to so many tokens, gives it at
 # most this share of what is free, and reads so many prompt tokens at once.
 SLOTS_MULTIPLE, ENGINE_ROWS, ENGINE_SHARE, PREFILL_TOKENS = 128, 1024, 0.4, 16_384
-# Logits that `xmlgrpo_trainer.grpo.gpu.logprobs` holds: a part, and the one before it until
+# Logits that `xmlgrpo_trainer.grpo.fast_step.logprobs` holds: a part, and the one before it until
 # it is freed.
 PART_BYTES = 2**30
 

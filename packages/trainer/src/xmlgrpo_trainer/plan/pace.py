@@ -30,7 +30,7 @@ GRAPH_CACHE_REACHED = 0.22
 # 4,096 tokens (the same file).
 GRAPH_LAYER_S = 64e-6
 
-# Our training step (`xmlgrpo_trainer.grpo.gpu`), an H200's.  A pass without gradient took 0.117 s
+# Our training step (`grpo.fast_step`), an H200's.  A pass without gradient took 0.117 s
 # (what the correction added in docs/measured/speed-h200.json) for 4.6e13 FLOP, texts being padded
 # to 143 + 256 tokens on average: that share of the data sheet's rate.
 OURS_REACHED = 0.39
@@ -141,7 +141,7 @@ def _trl_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
 
 
 def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
-    """One step's passes with the operations of `grpo.gpu`, and what is beside them."""
+    """One step's passes with the operations of `grpo.fast_step`, and what is beside them."""
     rate = (gpu.tflops or 0.0) * 1e12 * OURS_REACHED
     layers, texts = load.shape.layers, planned.micro_batch * planned.micro_batches
     # frozen weights get no gradient: forward, backward, and forward again for a checkpoint; of the

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import RunConfig
-from xmlgrpo_trainer.model.load import LORA_DEFAULTS
 from xmlgrpo_trainer.plan.gpus import Gpu
 from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.shapes import ModelShape

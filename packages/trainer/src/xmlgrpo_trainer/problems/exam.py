@@ -19,9 +19,10 @@ from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_run.files import write_json, write_text
+from xmlgrpo_run.files import read_json, write_json, write_text
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.problems.prompts import encode_prompts
+from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,11 @@ class HoldoutResult:
             "truncated": self.share("truncated"),
             "no_answer": Share(sum(not item.answered for item in self.items), len(self.items)),
         }
-        plain: dict[str, Any] = {
-            name: {"hits": share.hits, "total": share.total} for name, share in shares.items()
+        mean = sum(item.tokens for item in self.items) / max(1, len(self.items))
+        return {
+            **{name: {"hits": s.hits, "total": s.total} for name, s in shares.items()},
+            "mean_tokens": round(mean, 2),
         }
-        plain["mean_tokens"] = round(
-            sum(item.tokens for item in self.items) / max(1, len(self.items)), 2
-        )
-        return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,8 @@ class Exam:
         engine: answers prompts (token ids) with completions (token ids).
         sampling: greedy, so that a result can be repeated.
         stops: the ids that end a reply; a reply without one was cut at the length limit.
-        batch_size: prompts given to the engine at once.
+        batch_size: prompts asked at once, by all ranks together.
+        ranks: they share the prompts.
     """
 
     engine: Engine
@@ -88,6 +88,7 @@ class Exam:
     sampling: Sampling
     stops: Sequence[int]
     batch_size: int
+    ranks: Ranks = ALONE
 
 
 def take(
@@ -96,11 +97,9 @@ def take(
     step: int,
     on_progress: Callable[[int], None] = lambda _done: None,
 ) -> HoldoutResult:
-    """Ask every problem once and grade the replies.
+    """Ask every problem once and grade the replies; every rank calls it and gets all of them.
 
     Args:
-        exam: how they are asked.
-        problems: what is asked.
         step: the training step, for the record.
         on_progress: called with the number of problems answered so far.
     """
@@ -108,8 +107,7 @@ def take(
     prompts = encode_prompts(exam.tokenizer, [exam.task.messages(p.question) for p in problems])
     completions: list[list[int]] = []
     for start in range(0, len(prompts), exam.batch_size):
-        asked = prompts[start : start + exam.batch_size]
-        completions += [c.tokens for c in exam.engine(asked, 1, exam.sampling)]
+        completions += _replies(exam, prompts[start : start + exam.batch_size])
         on_progress(len(completions))
     texts = exam.tokenizer.batch_decode(completions, skip_special_tokens=True)
     items = []
@@ -133,13 +131,24 @@ def take(
     return HoldoutResult(step=step, items=tuple(items))
 
 
+def _replies(exam: Exam, prompts: list[list[int]]) -> list[list[int]]:
+    """The tokens of every reply; greedy, they do not depend on which rank gives them."""
+    count = exam.ranks.count
+    own = prompts[exam.ranks.index :: count]  # in turn, so that long prompts spread
+    tokens = [reply.tokens for reply in exam.engine(own, 1, exam.sampling)] if own else []
+    replies: list[list[int]] = [[] for _ in prompts]
+    for rank, part in enumerate(exam.ranks.gather(tokens)):
+        replies[rank::count] = part
+    return replies
+
+
 def take_shown(
     console: Console, words: str, exam: Exam, problems: Sequence[Example], step: int
 ) -> HoldoutResult:
-    """`take`, with a stage on the console that moves within a batch too, where the engine tells."""
+    """`take`, with a stage on the console; it moves within a batch where the engine counts."""
     answered = 0
 
-    def told(done: int) -> None:
+    def on_progress(done: int) -> None:
         nonlocal answered
         answered = done
 
@@ -147,7 +156,7 @@ def take_shown(
         return answered + getattr(exam.engine, "finished", 0)
 
     with Stage(console, words, total=len(problems), unit="problems", poll=finished):
-        return take(exam, problems, step, told)
+        return take(exam, problems, step, on_progress)
 
 
 def save_result(path: Path, result: HoldoutResult) -> None:
@@ -164,7 +173,7 @@ def save_result(path: Path, result: HoldoutResult) -> None:
 
 def read_result(path: Path) -> HoldoutResult:
     """Read what `save_result` wrote."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path)
     return HoldoutResult(stored["step"], tuple(Item(**item) for item in stored["items"]))
 
 

@@ -5,8 +5,6 @@ loss says nothing in GRPO; this is measured on problems that were never trained 
 report problems, so that choosing does not flatter the result.
 """
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,18 @@ from typing import Any
 from rich.console import Console
 from transformers import TrainerCallback
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Words
-from xmlgrpo_run.files import write_json
+from xmlgrpo_run.files import read_json, remove, replacing, write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
 from xmlgrpo_trainer.problems.exam import HoldoutResult, save_result
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
+from xmlgrpo_trainer.run.wandb import log_to_wandb
 
-STOPPED = "stopped.json"
+BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
 
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -31,9 +31,6 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
     Args:
         measure: asks the validation problems, given the step; None where there are none.
-        folder: the run.
-        config: how often, and how patient.
-        console: where a line goes.
         words: of the run's task.
         ranks: all measure; the first one writes and decides.
     """
@@ -77,12 +74,12 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         accuracy, step = self._record(result), result.step
         kept = read_best(self.folder)
         if kept is None or accuracy > kept["strict_accuracy"]:
-            keep_adapter(self.folder, model, step, accuracy)
+            _keep(self.folder, model, step, accuracy)
             return False
         waited = (step - kept["step"]) // self.config.every
         if self.config.patience is None or waited < self.config.patience:
             return False
-        write_json(best_folder(self.folder) / STOPPED, {"step": step})
+        write_json(self.folder.best / STOPPED, {"step": step})
         say(
             self.console,
             f"[yellow]no better validation for {waited} measurements (best at step "
@@ -91,84 +88,67 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         return True
 
     def _record(self, result: HoldoutResult) -> float:
+        """Write a result down and show it; its strict accuracy."""
         step = result.step
-        save_result(self.folder.holdout / f"validation-{step:05d}.json", result)
+        save_result(self.folder.validation(step), result)
+        strict, lenient, form, worked = (
+            result.share(name).value
+            for name in ("strict_correct", "lenient_correct", "strict_format", "worked")
+        )
         shares = {
-            "validation/strict_accuracy": result.share("strict_correct").value,
-            "validation/lenient_accuracy": result.share("lenient_correct").value,
-            "validation/strict_format": result.share("strict_format").value,
-            "validation/worked": result.share("worked").value,
+            "validation/strict_accuracy": strict,
+            "validation/lenient_accuracy": lenient,
+            "validation/strict_format": form,
+            "validation/worked": worked,
         }
         append_row(self.folder.metrics, {"step": step, **shares})
-        _to_wandb(step, shares)
+        log_to_wandb(step, shares)
         say(
             self.console,
             f"[bold magenta]validation[/] at step {step}, {len(result.items)} problems, greedy: "
-            f"strict {shares['validation/strict_accuracy']:.1%}  "
-            f"lenient {shares['validation/lenient_accuracy']:.1%}  "
-            f"format {shares['validation/strict_format']:.1%}"
-            + (f"  worked {shares['validation/worked']:.1%}" if self.words.worked else ""),
+            f"strict {strict:.1%}  lenient {lenient:.1%}  format {form:.1%}"
+            + (f"  worked {worked:.1%}" if self.words.worked else ""),
         )
-        return shares["validation/strict_accuracy"]
-
-
-def _to_wandb(step: int, shares: dict[str, float]) -> None:
-    import sys
-
-    wandb = sys.modules.get("wandb")  # loaded by the trainer when it is switched on
-    if wandb is not None and getattr(wandb, "run", None) is not None:
-        wandb.log({**shares, "train/global_step": step})
+        return strict
 
 
 def stopped_early(folder: RunFolder) -> bool:
     """Whether the run was ended by its patience: a resumed one must not go on."""
-    return (best_folder(folder) / STOPPED).is_file()
-
-
-def best_folder(folder: RunFolder) -> Path:
-    """Where the best adapter so far is kept."""
-    return folder.root / "best"
-
-
-def keep_adapter(folder: RunFolder, model: Any, step: int, accuracy: float) -> None:
-    """Keep the adapter of `step` as the best; `best.json` is replaced last."""
-    best = best_folder(folder)
-    weights = best / f"step-{step:05d}"
-    save_adapter(model, weights)
-    write_json(best / "best.json", {"step": step, "strict_accuracy": accuracy})
-    for other in best.glob("step-*"):
-        if other != weights:
-            shutil.rmtree(other)
+    return (folder.best / STOPPED).is_file()
 
 
 def read_best(folder: RunFolder) -> dict[str, Any] | None:
     """Step and accuracy of the adapter that is kept; None when there is none."""
     try:
-        kept = json.loads((best_folder(folder) / "best.json").read_text(encoding="utf-8"))
-        weights = best_folder(folder) / f"step-{kept['step']:05d}" / "adapter_model.safetensors"
-    except (OSError, ValueError, KeyError):
+        kept = read_json(folder.best / BEST)
+    except UserError:
         return None
-    return kept if weights.is_file() else None
+    return kept if _weights(folder, kept["step"]).is_file() else None
+
+
+def _weights(folder: RunFolder, step: int) -> Path:
+    return folder.best / f"step-{step:05d}" / "adapter_model.safetensors"
+
+
+def _keep(folder: RunFolder, model: Any, step: int, accuracy: float) -> None:
+    """Keep the adapter of `step` as the best; `best.json` is replaced last."""
+    weights = _weights(folder, step).parent
+    save_adapter(model, weights)
+    write_json(folder.best / BEST, {"step": step, "strict_accuracy": accuracy})
+    for other in folder.best.glob("step-*"):
+        if other != weights:
+            remove(other)
 
 
 def save_adapter(model: Any, target: Path, tokenizer: Any = None) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors`, then rename into place.
-
-    Args:
-        model: a peft model.
-        target: the folder to make; one that is there is replaced.
-        tokenizer: saved beside the weights when given.
-    """
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save_pretrained(partial, safe_serialization=True)
-    # peft writes a card that names local paths; `make push` writes ours
-    (partial / "README.md").unlink(missing_ok=True)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    """Write a peft model's settings and weights, with the tokenizer when given; whole or not."""
+    with replacing(target) as partial:
+        partial.mkdir()
+        model.save_pretrained(partial, safe_serialization=True)
+        # peft writes a card that names local paths; `make push` writes ours
+        (partial / "README.md").unlink(missing_ok=True)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(partial)
 
 
 def load_best(folder: RunFolder, model: Any) -> int | None:
@@ -179,6 +159,5 @@ def load_best(folder: RunFolder, model: Any) -> int | None:
     kept = read_best(folder)
     if kept is None:
         return None
-    weights = best_folder(folder) / f"step-{kept['step']:05d}" / "adapter_model.safetensors"
-    set_peft_model_state_dict(model, load_file(weights))
+    set_peft_model_state_dict(model, load_file(_weights(folder, kept["step"])))
     return int(kept["step"])

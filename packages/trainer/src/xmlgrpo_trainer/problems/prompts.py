@@ -13,14 +13,7 @@ Messages = list[dict[str, str]]
 
 
 def encode_prompts(tokenizer: Any, conversations: Sequence[Messages]) -> list[list[int]]:
-    """Tokenise conversations, each ready for the model's turn.
-
-    Args:
-        tokenizer: a transformers tokenizer with a chat template.
-        conversations: one list of messages a prompt.
-
-    Returns:
-        One list of token ids a prompt, unpadded.
+    """Tokenise conversations, each ready for the model's turn, into unpadded lists of ids.
 
     Raises:
         UserError: the tokenizer has no chat template, a prompt does not hold exactly one BOS, or it
@@ -40,19 +33,18 @@ def encode_prompts(tokenizer: Any, conversations: Sequence[Messages]) -> list[li
     bos = tokenizer.bos_token_id
     image = getattr(tokenizer, "image_token_id", None)  # Gemma's small models have no row for it
     for ids, conversation in zip(encoded, conversations, strict=True):
-        found = ids.count(bos)
-        if bos is not None and (found > 1 or (found == 1 and ids[0] != bos)):
-            question = conversation[-1]["content"]
+        prompt = f"the prompt for {conversation[-1]['content'][:80]!r}"
+        count = ids.count(bos)
+        if bos is not None and (count > 1 or (count == 1 and ids[0] != bos)):
             raise UserError(
-                f"the prompt for {question[:80]!r} holds {found} <bos> tokens, expected one, at "
-                "its start: the chat template repeats it, or the question contains the text "
+                f"{prompt} holds {count} <bos> tokens, expected one, at its start: the chat "
+                "template repeats it, or the question contains the text "
                 f"{tokenizer.bos_token!r}"
             )
         if image is not None and image in ids:
-            question = conversation[-1]["content"]
             raise UserError(
-                f"the prompt for {question[:80]!r} holds {tokenizer.image_token!r}, which stands "
-                "for an image, and no image comes with it; leave the question out"
+                f"{prompt} holds {tokenizer.image_token!r}, which stands for an image, and there "
+                "is no image with it; leave the question out"
             )
     return encoded
 
@@ -70,7 +62,6 @@ def ending_ids(configured: Any, tokenizer: Any) -> list[int]:
 
     Args:
         configured: `eos_token_id` of the generation configuration: one id, several, or None.
-        tokenizer: of the model.
     """
     ids = {tokenizer.eos_token_id}
     ids.update(configured if isinstance(configured, list) else [configured])

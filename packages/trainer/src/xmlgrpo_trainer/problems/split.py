@@ -24,10 +24,9 @@ class Problems:
     """What a run trains on and what it is measured on.
 
     Attributes:
-        train: problems the model practises on.
         validation: asked during training; chooses the checkpoint.
         report: asked before and after; chooses nothing.
-        source: where they came from, in words.
+        source: where they are from, in words.
         dropped_long: how many had a prompt over the limit and were left out.
         repeated: how many rows repeated an earlier question and were left out.
     """
@@ -63,9 +62,8 @@ def load_problems(
 
         splits = problem_splits(tiny_settings(tiny), seed, held_out, data.generated_rows)
         rest = _examples(task, _numbered(splits.holdout, "held-out"))
-        train = _examples(task, _numbered(splits.train, "generated"))[: data.limit]
         problems = Problems(
-            train=train,
+            train=_examples(task, _numbered(splits.train, "generated")),
             validation=rest[holdout.report_rows :],
             report=rest[: holdout.report_rows],
             source="problems generated on the spot",
@@ -76,11 +74,9 @@ def load_problems(
         if holdout.path is None:
             problems = cut(examples, holdout, seed, source)
         else:
-            held_out_examples = _examples(
-                task, read_jsonl(problems_file(holdout.path, "holdout.path"))
-            )
-            problems = beside(examples, held_out_examples, holdout, seed, source)
-        problems = replace(problems, train=problems.train[: data.limit])
+            others = read_jsonl(problems_file(holdout.path, "holdout.path"))
+            problems = beside(examples, _examples(task, others), holdout, seed, source)
+    problems = replace(problems, train=problems.train[: data.limit])
     if not problems.train:
         raise UserError(
             f"{problems.source}: no training problem is left after {held_out} were held out; "

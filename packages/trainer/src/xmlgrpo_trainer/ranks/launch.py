@@ -9,14 +9,15 @@ import logging
 import signal
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.screen.progress import Stage
-from xmlgrpo_trainer.screen.console import make_console
 
 STOP_S = 1800  # after a signal, so long may the ranks take to finish their step and save
 
 
-def launch(processes: int, words: Sequence[str]) -> int:
+def launch(processes: int, words: Sequence[str], console: Console) -> int:
     """Run `xmlgrpo-train` with `words` in `processes` processes; wait for their end.
 
     Returns:
@@ -25,7 +26,7 @@ def launch(processes: int, words: Sequence[str]) -> int:
     Raises:
         UserError: the system killed a process.
     """
-    with Stage(make_console(), "starting the processes"):
+    with Stage(console, "starting the processes"):
         from accelerate.commands.launch import launch_command, launch_command_parser
         from torch.distributed.elastic.multiprocessing.api import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -30,14 +30,7 @@ class EndedElsewhere(Exception):  # noqa: N818  # the error is another rank's
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process's place among those of the run.
-
-    Attributes:
-        index: its number among all, from 0.
-        local_index: its number on this machine, from 0; its GPU's too.
-        count: how many there are.
-        local_count: how many there are on this machine.
-    """
+    """This process's place among those of the run, and on its machine (`local`); from 0."""
 
     index: int = 0
     local_index: int = 0
@@ -64,10 +57,7 @@ class Ranks:
         self.gather(None)
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do `work` on every rank; a `UserError` of one ends all.
-
-        Args:
-            work: exchanges nothing itself: a rank that failed in the middle would be missed.
+        """Do `work` on every rank; it exchanges nothing itself, or a failed rank would be missed.
 
         Raises:
             UserError: on the first rank, what went wrong on any.
@@ -82,15 +72,15 @@ class Ranks:
         """Do `work` as `together` does, but for a rank that has to tidy up before it ends.
 
         Raises:
-            UserError: of this `kind`, on every rank, what went wrong on any; what is left to say is
-                said once with `everywhere`.
+            UserError: of this `kind`, on every rank, what went wrong on any; the rank that has
+                tidied up raises `everywhere` of it.
         """
         if self.count == 1:
             return work()
         result, error = _tried(work)
         # the words travel and not the error: one that takes more than its message does not pickle
-        said = self.gather(None if error is None else str(error))
-        first = next((words for words in said if words is not None), None)
+        messages = self.gather(None if error is None else str(error))
+        first = next((words for words in messages if words is not None), None)
         if first is not None:
             raise kind(first) from error
         return result  # type: ignore[return-value]  # without an error there is a result
@@ -139,11 +129,7 @@ def ranks_here() -> Ranks:
 
 @contextmanager
 def joined(device: str, timeout_s: float) -> Iterator[Ranks]:
-    """Meet the other ranks, each on its own GPU.
-
-    Args:
-        device: the configuration's `model.device`.
-        timeout_s: how long one rank waits for the others at most.
+    """Meet the other ranks, each on its own GPU; one waits `timeout_s` for another at most.
 
     Raises:
         UserError: more processes on this machine than GPUs.
@@ -218,10 +204,6 @@ def gpu_count(text: str) -> int:
 
 def check_gpus(processes: int, device: str) -> None:
     """Check that this machine has a GPU for each of its processes, if the run uses GPUs at all.
-
-    Args:
-        processes: on this machine.
-        device: the configuration's `model.device`.
 
     Raises:
         UserError: more processes than GPUs.

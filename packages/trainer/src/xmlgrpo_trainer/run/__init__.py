@@ -1,1 +1,1 @@
-"""The run folder while it is written: lock, checkpoints, stops, failures."""
+"""The run folder while it is written: opened, recorded, continued, stopped."""

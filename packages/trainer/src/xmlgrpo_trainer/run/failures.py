@@ -1,27 +1,44 @@
-"""Memory and disk: failures that reach us in many libraries' own ways, told in one sentence."""
+"""Memory and disk: looked at before, and one sentence when they run out all the same."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.disk import is_full, require_free
 
-FULL_BELOW_MIB = 16
+BYTES_PER_TRAINED_WEIGHT = 3 * 4  # the weight and AdamW's two moments, in float32
 FULL_WORDS = ("no space left", "os error 28", "disk quota", "file too large", "os error 27")
+
+
+def check_room(root: Path, arguments: Any, trained: int) -> None:
+    """Refuse to start what would fill the disk of the run folder.
+
+    Args:
+        arguments: trl's.
+        trained: weights of the adapter.
+
+    Raises:
+        UserError: the checkpoints would not fit where `root` is.
+    """
+    checkpoints = (arguments.save_total_limit or 10) + 1  # one is written before one is removed
+    require_free(
+        root,
+        trained * BYTES_PER_TRAINED_WEIGHT * checkpoints,
+        "a run with these checkpoints",
+        "lower grpo.save_total_limit, or put RUN on another disk",
+    )
 
 
 @contextmanager
 def failures_in_words(root: Path) -> Iterator[None]:
-    """Turn out-of-memory and a full disk into a `UserError`; everything else passes through.
+    """Turn out-of-memory and a full disk of the run folder into a `UserError`.
 
     safetensors and torch.save have errors of their own for a full disk, and not an `OSError`.
-
-    Args:
-        root: the run folder, for a look at its disk.
     """
+    import torch
+
     try:
         yield
     except UserError:
@@ -34,18 +51,12 @@ def failures_in_words(root: Path) -> Iterator[None]:
             "holdout.batch_size. make plan estimates what fits. Train with these as a new RUN"
         ) from error
     except Exception as error:
-        if not _is_disk_full(error, root):
+        text = str(error).lower()
+        # torch.save says only that a write failed
+        failed_write = isinstance(error, RuntimeError | OSError) and "write" in text
+        if not any(words in text for words in FULL_WORDS) and not (failed_write and is_full(root)):
             raise
         raise UserError(
             f"no space left on the disk of {root} ({str(error).splitlines()[0][:200]}); earlier "
             "checkpoints are kept. Free some space and run the same command again to continue"
         ) from error
-
-
-def _is_disk_full(error: Exception, root: Path) -> bool:
-    if any(words in str(error).lower() for words in FULL_WORDS):
-        return True
-    # torch.save says only that a write failed
-    return isinstance(error, RuntimeError | OSError) and (
-        "write" in str(error).lower() and shutil.disk_usage(root).free < FULL_BELOW_MIB * 2**20
-    )

@@ -1,15 +1,14 @@
-"""wandb: switched on by the configuration, told where to write, never given a token by us."""
+"""wandb: switched on by the configuration, shown where to write, never given a token by us."""
 
 import importlib.util
 import os
 import secrets
+import sys
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
-
-RUN_ID = "wandb-id"  # a file of the run folder
 
 
 def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
@@ -36,9 +35,8 @@ def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
                 "watch.wandb is 'online', but wandb has no login here: run `wandb login` or set "
                 "WANDB_API_KEY; watch.wandb=offline needs neither"
             )
-    root = folder.root.resolve()
     os.environ["WANDB_MODE"] = watch.wandb
-    os.environ["WANDB_DIR"] = str(root)
+    os.environ["WANDB_DIR"] = str(folder.root.resolve())
     os.environ["WANDB_PROJECT"] = watch.wandb_project
     os.environ["WANDB_RUN_ID"] = run_id(folder)
     os.environ["WANDB_RESUME"] = "allow"
@@ -48,7 +46,13 @@ def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
 
 def run_id(folder: RunFolder) -> str:
     """The id of this folder's wandb run, drawn at the first call."""
-    path = folder.root / RUN_ID
-    if not path.is_file():
-        write_text(path, secrets.token_hex(6) + "\n")
-    return path.read_text(encoding="utf-8").strip()
+    if not folder.wandb_id.is_file():
+        write_text(folder.wandb_id, secrets.token_hex(6) + "\n")
+    return folder.wandb_id.read_text(encoding="utf-8").strip()
+
+
+def log_to_wandb(step: int, values: dict[str, float]) -> None:
+    """Log what trl does not log itself, if wandb is switched on."""
+    wandb = sys.modules.get("wandb")  # the trainer has imported it where it is switched on
+    if wandb is not None and getattr(wandb, "run", None) is not None:
+        wandb.log({**values, "train/global_step": step})

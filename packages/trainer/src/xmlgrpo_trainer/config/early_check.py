@@ -1,0 +1,52 @@
+"""What can be refused from the configuration alone, before a library is imported."""
+
+import dataclasses
+from importlib.util import find_spec
+from typing import Any
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_trainer.config.batch import check_groups, shared
+from xmlgrpo_trainer.config.defaults import grpo_fields
+from xmlgrpo_trainer.config.library_fields import (
+    RESERVED_GRPO,
+    check_grpo,
+    check_lora,
+    tiny_settings,
+)
+from xmlgrpo_trainer.config.recorded_fields import library_schema
+from xmlgrpo_trainer.config.run_config import RunConfig
+
+
+def check_early(config: RunConfig, processes: int) -> None:
+    """Check the pass-through sections, and whether `processes` can share this run.
+
+    Raises:
+        UserError: no such task, no such field of `grpo:`, `lora:` or `model.tiny:`, the batch does
+            not hold whole groups or equal shares, or several processes were asked of Unsloth.
+    """
+    get_task(config.task)
+    tiny_settings(config.model.tiny)
+    check_grpo(_fields_of_trl(config))
+    check_lora(config.lora)
+    check_groups(config.grpo)
+    if processes > 1 and config.model.backend == "unsloth":
+        raise UserError(
+            f"model.backend is 'unsloth', which trains on one GPU, but {processes} processes were "
+            "asked for; set model.backend=plain, or leave GPUS out"
+        )
+    shared(grpo_fields(config), processes)
+
+
+def _fields_of_trl(config: RunConfig) -> dict[str, Any]:
+    """The fields of `grpo:` that can be checked here.
+
+    Unsloth's GRPOConfig has some of its own.  Where it may be taken, a name that trl does not know
+    is left to the library (`prepare.check_settings`).
+    """
+    if config.model.backend == "plain" or find_spec("unsloth") is None:
+        return config.grpo
+    known = {field.name for field in dataclasses.fields(library_schema("GRPOConfig"))}
+    return {
+        name: value for name, value in config.grpo.items() if name in known | RESERVED_GRPO.keys()
+    }

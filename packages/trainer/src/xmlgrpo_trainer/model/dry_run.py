@@ -1,0 +1,146 @@
+"""The settings tried on what costs nothing, before anything is read, built or loaded.
+
+Which values peft, torch and transformers take is theirs to say.  So the adapter is put on the model
+without its weights (on torch's `meta` device), and the optimiser and its schedule are made for one
+weight; what a library refuses there it would otherwise refuse minutes later.
+"""
+
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from torch.nn import Linear
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Trainer, get_scheduler
+from transformers.utils import is_liger_kernel_available
+from trl import GRPOConfig
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config.defaults import check_context
+from xmlgrpo_trainer.config.library_fields import TIED_MODULES, tiny_settings
+from xmlgrpo_trainer.config.run_config import TINY, ModelConfig, RunConfig
+from xmlgrpo_trainer.model.load import (
+    Placement,
+    check_model_folder,
+    load_failure,
+    lora_fields,
+    refusals,
+)
+from xmlgrpo_trainer.plan.gpus import GIB, machine_gib
+
+
+def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> None:
+    """Try the settings of a run.  With Unsloth, which attaches an adapter of its own, only trl's.
+
+    Raises:
+        UserError: a library refuses one, the model is missing, or texts do not fit into its
+            context.
+    """
+    _try_arguments(arguments)
+    _try_optimizer(arguments)
+    if placement.backend != "plain":
+        return
+    described = _model_config(config.model)
+    check_context(config, described.get_text_config().max_position_embeddings)
+    with suppress(NotImplementedError):  # without weights torch knows not every operation
+        with (
+            refusals("model: transformers", but=NotImplementedError),
+            torch.device("meta"),
+        ):
+            model = AutoModelForCausalLM.from_config(
+                described,
+                attn_implementation=config.model.attn_implementation,
+                dtype=getattr(torch, placement.dtype),
+            )
+        if not config.model.load_in_4bit:
+            _check_memory(model, placement.device)
+        _try_adapter(config.lora, model)
+
+
+def _model_config(model: ModelConfig) -> PretrainedConfig:
+    """The model's configuration, without its weights: a few kilobytes, from the Hub if need be."""
+    if model.name == TINY:
+        from xmlgrpo_trainer.tiny.model import text_config
+
+        return text_config(tiny_settings(model.tiny))
+    check_model_folder(model.name)
+    try:
+        return AutoConfig.from_pretrained(
+            model.name, revision=model.revision, trust_remote_code=False
+        )
+    except Exception as error:  # a broken folder fails in many libraries' own ways
+        raise UserError(load_failure(model.name, error)) from error
+
+
+def _check_memory(model: Any, device: str) -> None:
+    """See that the weights alone fit into the memory; what training needs more, a plan says."""
+    weights_gib = sum(p.numel() * p.element_size() for p in model.parameters()) / GIB
+    there_gib = machine_gib()
+    if device == "cuda":
+        there_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / GIB
+    if weights_gib > there_gib:
+        raise UserError(
+            f"the model's weights alone take {weights_gib:,.0f} GiB, and this "
+            f"{'GPU' if device == 'cuda' else 'machine'} has {there_gib:.0f} GiB; take a smaller "
+            "model (make plan says what fits)"
+        )
+
+
+def _try_adapter(lora: dict[str, Any], model: Any) -> None:
+    """Put the adapter on the model without weights."""
+    linear = sorted(
+        {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is Linear}
+        - set(TIED_MODULES)
+    )
+    with (
+        refusals("lora: peft", but=NotImplementedError),
+        warnings.catch_warnings(),
+        torch.device("meta"),
+    ):
+        warnings.simplefilter("ignore")
+        adapted = PeftModel(model, LoraConfig(**lora_fields(lora, model)))
+    targets = lora.get("target_modules")
+    names = adapted.base_model.targeted_module_names
+    listed = targets if isinstance(targets, list) else []
+    unmet = [word for word in listed if not any(f".{name}".endswith(f".{word}") for name in names)]
+    if unmet:  # peft is content when one of them is there
+        raise UserError(
+            f"lora.target_modules: no module of this model is named "
+            f"{' or '.join(map(repr, unmet))}; its linear modules are {', '.join(linear)}"
+        )
+
+
+def _try_arguments(arguments: GRPOConfig) -> None:
+    """Ask for what trl and transformers look at only when the model is there."""
+    if arguments.use_liger_kernel and not is_liger_kernel_available():
+        raise UserError(
+            "grpo.use_liger_kernel is true, but liger-kernel is not installed: "
+            ".venv/bin/pip install liger-kernel, or leave it out"
+        )
+    with refusals("grpo: trl"):
+        arguments.get_process_log_level()
+        if arguments.gradient_checkpointing:
+            options = {"use_reentrant": False, **(arguments.gradient_checkpointing_kwargs or {})}
+            checkpoint(torch.neg, torch.zeros(1, requires_grad=True), **options)
+
+
+def _try_optimizer(arguments: GRPOConfig) -> None:
+    """Make the optimiser and its schedule for one weight, unless it is made of the model."""
+    if arguments.optim_target_modules is not None:
+        return
+    one = Linear(1, 1, bias=False)
+    steps = max(arguments.max_steps, 1)
+    with refusals("grpo: the optimiser"):
+        kind, fields = Trainer.get_optimizer_cls_and_kwargs(arguments, one)
+        if "model" in fields:
+            return
+        optimizer = kind(one.parameters(), **fields)
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=arguments.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+        )

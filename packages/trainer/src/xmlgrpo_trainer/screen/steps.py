@@ -1,0 +1,203 @@
+"""What a person sees while the model trains, and what is kept of it.
+
+Every logged step becomes one line of `metrics.jsonl` and one line on the screen; every few steps a
+reply of the newest batch is shown, so that one can watch the format come first and the working
+after it.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+from transformers import TrainerCallback
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import printable
+from xmlgrpo_rewards.task import Task
+from xmlgrpo_rewards.worked import is_worked
+from xmlgrpo_run.files import write_text
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metric_names import words_of
+from xmlgrpo_run.metrics import append_row
+from xmlgrpo_run.screen.progress import Stage, clock
+from xmlgrpo_run.screen.say import say
+from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.grpo.lost_batches import LostBatchGuard, why_lost
+from xmlgrpo_trainer.grpo.rewards import ScoredBatch, whole
+from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
+
+
+class NotFiniteError(UserError):
+    """Loss, gradient or reward has become NaN or infinite."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Writes metrics and samples, and shows a line a step, a bar and sample replies.
+
+    Of several ranks the first one does, of what all have sampled.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        task: Task,
+        batch: ScoredBatch,
+        config: WatchConfig,
+        console: Console,
+        *,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.folder = folder
+        self.ranks = ranks
+        self.task = task
+        self.words = words_of(task.name)
+        self.batch = batch
+        self.config = config
+        self.console = console
+        self.stage = Stage(console, "training", unit="steps")
+        self._step_began = time.monotonic()
+        self._guard = LostBatchGuard()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock and the bar."""
+        if self.ranks.is_first:
+            self.stage.start()
+            self.stage.count_from(state.global_step, state.max_steps)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take the bar away."""
+        self.stage.stop()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note when the step began."""
+        self._step_began = time.monotonic()
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Keep and show one step.
+
+        Raises:
+            NotFiniteError: a value is NaN or infinite, on every rank: the values are those of the
+                whole batch.  trl filters NaN out of the loss it logs, so the gradient norm is
+                looked at too.
+            LostBatchesError: batches were lost again and again, on every rank.
+        """
+        if not logs or "grad_norm" not in logs:
+            return
+        lost = why_lost(logs)
+        batch = whole(self.ranks.gather(self.batch))
+        if self.ranks.is_first:
+            row = {name: _number(value) for name, value in logs.items()}
+            row |= sampled_shares(self.task, batch)
+            seconds = time.monotonic() - self._step_began
+            append_row(
+                self.folder.metrics,
+                {"step": state.global_step, "time": round(time.time(), 3), **row},
+            )
+            self._keep_samples(state.global_step, batch)
+            self._show(state, row, batch, seconds)
+            if lost:
+                say(self.console, lost, head="  [bold red]batch lost[/]: ")
+        for name in ("loss", "grad_norm", "reward"):
+            if not math.isfinite(float(logs.get(name) or 0.0)):
+                raise NotFiniteError(
+                    f"{name} is {logs[name]} at step {state.global_step}: the weights are no "
+                    "longer usable. Train again as a new RUN with a lower grpo.learning_rate, or "
+                    "with model.dtype=float32"
+                )
+        if lost and self.config.stop_on_lost_batches:
+            self._guard.note(state.global_step, lost)
+
+    def _keep_samples(self, step: int, batch: ScoredBatch) -> None:
+        kept = min(self.config.samples_kept, len(batch.texts))
+        rows = [
+            {
+                "step": step,
+                "question": batch.questions[i],
+                "gold": batch.golds[i],
+                "completion": batch.texts[i],
+                "scores": {name: scores[i] for name, scores in batch.scores.items()},
+            }
+            for i in range(kept)
+        ]
+        if rows:
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(self.folder.completions_of(step), text)
+
+    def _show(self, state: Any, row: dict[str, Any], batch: ScoredBatch, seconds: float) -> None:
+        step, last = state.global_step, state.max_steps
+        self.stage.update(step)
+        clipped = row.get("completions/clipped_ratio") or 0.0
+        fields = [
+            f"[bold]step {step:>{len(str(last))}}/{last}[/]",
+            f"reward [cyan]{row.get('reward') or 0:5.2f}[/]",
+            f"right [green]{row['sampled/lenient']:4.0%}[/]",
+            f"format {row['sampled/strict_format']:4.0%}",
+            *([f"worked {row['sampled/worked']:4.0%}"] if self.words.worked else []),
+            f"{row.get('completions/mean_length') or 0:3.0f} tokens",
+            *([f"[yellow]{clipped:.0%} cut[/]"] if clipped else []),
+            f"[dim]{seconds:.2f} s/step[/]",
+            f"[dim]left {clock(self.stage.left_s or 0)}[/]",
+            f"[dim]grad {row.get('grad_norm') or 0:.2f}[/]",
+        ]
+        self.console.print(what_fits(fields, self.console.width), highlight=False, soft_wrap=True)
+        self.stage.spoken()
+        if step == 1 or step % self.config.samples_every == 0:
+            self._show_sample(batch)
+
+    def _show_sample(self, batch: ScoredBatch) -> None:
+        if not batch.texts:
+            return
+        question, gold, text = batch.questions[0], batch.golds[0], batch.texts[0]
+        right = self.task.grade(text, gold).lenient_correct
+        mark = "[green]right[/]" if right else "[red]wrong[/]"
+        asked = f"{escape(_one_line(question, 100))} [dim](gold {escape(printable(gold))})[/]"
+        say(self.console, asked, head="  [dim]asked[/]   ")
+        say(self.console, f"{escape(_one_line(text, 160))} {mark}", head="  [dim]replied[/] ")
+
+
+def what_fits(fields: Iterable[str], columns: int) -> Text:
+    """As many fields as have room on one line, those that matter most first.
+
+    Args:
+        fields: of rich's markup, the most important ones first.
+        columns: of the line.
+    """
+    line = Text()
+    for field in fields:
+        part = Text.from_markup(f"  {field}" if line else field)
+        if line.cell_len + part.cell_len > columns:
+            break
+        line.append_text(part)
+    return line
+
+
+def sampled_shares(task: Task, batch: ScoredBatch) -> dict[str, float]:
+    """What the newest training batch looks like: shares of its sampled completions."""
+    grades = [task.grade(text, gold) for text, gold in zip(batch.texts, batch.golds, strict=True)]
+    total = max(1, len(grades))
+    return {
+        "sampled/strict_format": sum(g.strict_format for g in grades) / total,
+        "sampled/strict": sum(g.strict_correct for g in grades) / total,
+        "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
+        "sampled/worked": sum(map(is_worked, batch.texts)) / total,
+    }
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _one_line(text: str, width: int) -> str:
+    flat = printable(text).replace("\n", "⏎")
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -1,0 +1,305 @@
+"""Values that no run can have are refused before anything is read or built; fine ones are not."""
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_trainer.config.library_fields import GRPO_RULES
+from xmlgrpo_trainer.config.run_config import RunConfig, load_config
+from xmlgrpo_trainer.plan.make import make_plan
+from xmlgrpo_trainer.prepare import Settings, check_settings
+from xmlgrpo_trainer.ranks.processes import ALONE
+from xmlgrpo_trainer.train import refuse_early
+
+TINY = Path(__file__).parents[4] / "configs" / "tiny.yaml"
+
+# what was set on top of configs/tiny.yaml, with & between two | what the one line must say
+TOLD_WITHOUT_A_LIBRARY = [
+    ("grpo.max_step=3", "grpo.max_step is not a field of GRPOConfig; did you mean 'max_steps'?"),
+    ("grpo.max_steps=-5", "grpo.max_steps: expected 1 or more, or -1 for whole epochs, got -5"),
+    ("grpo.max_steps=0", "grpo.max_steps: expected 1 or more, or -1 for whole epochs, got 0"),
+    ("grpo.max_steps=1.5", "grpo.max_steps: input should be a valid integer"),
+    ("grpo.max_steps=ten", "grpo.max_steps: input should be a valid integer, got 'ten'"),
+    ("grpo.max_steps=null", "grpo.max_steps: input should be a valid integer, got None"),
+    ("grpo.max_steps=99999999999999999999", "grpo.max_steps: expected a number of at most"),
+    ("grpo.num_train_epochs=0", "grpo.num_train_epochs: expected a number above 0, got 0"),
+    ("grpo.max_completion_length=0", "grpo.max_completion_length: expected 1 or more, got 0"),
+    ("grpo.learning_rate=.nan", "grpo.learning_rate: expected a finite number, got nan"),
+    ("grpo.learning_rate=.inf", "grpo.learning_rate: expected a finite number, got inf"),
+    ("grpo.learning_rate=1e-5x", "grpo.learning_rate: input should be a valid number"),
+    ("grpo.learning_rate=[1e-5]", "grpo.learning_rate: input should be a valid number"),
+    ("grpo.lr_scheduler_kwargs={min_lr: .nan}", "grpo.lr_scheduler_kwargs.min_lr: expected a fin"),
+    ("grpo.loss_type=foo", "grpo.loss_type: expected one of grpo, bnpo, dr_grpo, dapo"),
+    ("grpo.scale_rewards=foo", "grpo.scale_rewards: expected one of group, batch, none"),
+    ("grpo.importance_sampling_level=word", "level: expected one of token, sequence, got 'word'"),
+    ("grpo.vllm_importance_sampling_mode=x", "expected one of token_truncate, token_mask"),
+    ("grpo.multi_objective_aggregation=x", "expected one of sum_then_normalize, normalize_then"),
+    ("grpo.optim=adamw_troch", "one of 41 names, got 'adamw_troch'; did you mean 'adamw_torch'?"),
+    (
+        "grpo.optim=foo",
+        "grpo.optim: expected one of 41 names, got 'foo'; known: adafactor, adagrad,",
+    ),
+    (
+        "grpo.lr_scheduler_type=cosin",
+        "expected one of 12 names, got 'cosin'; did you mean 'cosine'?",
+    ),
+    ("grpo.save_strategy=often", "grpo.save_strategy: input should be 'no', 'steps'"),
+    ("grpo.weight_decay=-0.1", "grpo.weight_decay: expected 0 or more"),
+    ("grpo.max_grad_norm=-1", "grpo.max_grad_norm: expected 0 or more"),
+    ("grpo.beta=-0.1", "grpo.beta: expected 0 or more"),
+    ("grpo.epsilon=-0.2", "grpo.epsilon: expected 0 or more"),
+    ("grpo.epsilon_high=-1", "grpo.epsilon_high: expected 0 or more"),
+    ("grpo.delta=0", "grpo.delta: expected a number above 0"),
+    ("grpo.num_iterations=0", "grpo.num_iterations: expected 1 or more, got 0"),
+    ("grpo.save_steps=0", "grpo.save_steps: expected 1 or more, got 0"),
+    ("grpo.save_steps=-1", "grpo.save_steps: expected 1 or more, got -1"),
+    ("grpo.save_steps=0.5", "grpo.save_steps: expected 1 or more, got 0.5"),
+    ("grpo.logging_steps=0", "grpo.logging_steps: expected a number above 0, got 0"),
+    ("grpo.dataloader_num_workers=-1", "grpo.dataloader_num_workers: expected 0 or more"),
+    ("grpo.top_entropy_quantile=2", "grpo.top_entropy_quantile: expected a number from 0 to 1"),
+    ("grpo.sapo_temperature_neg=0", "grpo.sapo_temperature_neg: expected a number above 0"),
+    ("grpo.vllm_gpu_memory_utilization=2", "expected a number above 0 and at most 1, got 2"),
+    ("grpo.num_generations=1", "grpo.num_generations: expected at least 2 completions per prompt"),
+    ("grpo.num_generations=null", "grpo.num_generations: expected a whole number, got None"),
+    ("grpo.num_generations=5", "is not a multiple of num_generations = 5"),
+    ("grpo.per_device_train_batch_size=60", "is not a multiple of num_generations = 8"),
+    ("grpo.gradient_accumulation_steps=0", "gradient_accumulation_steps: expected 1 or more"),
+    ("grpo.generation_batch_size=63", "a generation batch of 63 completions"),
+    ("grpo.seed=3", "grpo.seed cannot be set here: set the top-level seed"),
+    ("grpo.sync_ref_model=true", "grpo.sync_ref_model cannot be set here"),
+    ("grpo.remove_unused_columns=true", "grpo.remove_unused_columns cannot be set here"),
+    ("lora.r=0", "lora.r: expected 1 or more, got 0"),
+    ("lora.r=-3", "lora.r: expected 1 or more, got -3"),
+    ("lora.r=8.5", "lora.r: input should be a valid integer"),
+    ("lora.lora_alpha=0", "lora.lora_alpha: expected a number above 0, got 0"),
+    ("lora.lora_dropout=1", "lora.lora_dropout: expected a number from 0 to below 1, got 1"),
+    ("lora.lora_dropout=-0.1", "lora.lora_dropout: expected a number from 0 to below 1"),
+    ("lora.bias=some", "lora.bias: input should be 'none', 'all' or 'lora_only', got 'some'"),
+    ("lora.init_lora_weights=pisa", "lora.init_lora_weights: input should be 'gaussian', 'eva'"),
+    ("lora.target_modules=[lm_head]", "is one of Gemma 3's tied weights"),
+    ("lora.inference_mode=true", "an adapter in that mode is not trained"),
+    ("lora.peft_type=IA3", "lora.peft_type cannot be set here: always LORA"),
+    ("lora.trainable_token_indices=[1]", "does not merge into a tied model"),
+    ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
+    ("seed=4294967296", "seed: input should be less than or equal to 4294967295"),
+    ("seed=99999999999999999999999", "seed: input should be less than or equal to 4294967295"),
+    ("seed=1.5", "seed: input should be a valid integer, got 1.5"),
+    ("seed=true", "seed: input should be a valid integer, got True"),
+    ("data.limit=-1", "data.limit: input should be greater than or equal to 1, got -1"),
+    ("data.limit=0", "data.limit: input should be greater than or equal to 1, got 0"),
+    ("data.generated_rows=100000000000000", "data.generated_rows: input should be less than or"),
+    ("data.max_prompt_tokens=0", "data.max_prompt_tokens: input should be greater than"),
+    ("data.source=csv", "data.source: input should be 'generated', 'hub' or 'json', got 'csv'"),
+    ("holdout.report_rows=0", "holdout.report_rows: input should be greater than or equal to 1"),
+    ("holdout.validation_rows=-1", "holdout.validation_rows: input should be greater than"),
+    ("holdout.every=0", "holdout.every: input should be greater than or equal to 1"),
+    ("holdout.patience=0", "holdout.patience: input should be greater than or equal to 1"),
+    ("holdout.max_new_tokens=0", "holdout.max_new_tokens: input should be greater than"),
+    ("holdout.batch_size=0", "holdout.batch_size: input should be greater than or equal to 1"),
+    ("rewards={correctness_reward_func: .nan}", "rewards.correctness_reward_func: expected a fin"),
+    ("watch.samples_every=0", "watch.samples_every: input should be greater than or equal to 1"),
+    ("watch.wandb=maybe", "watch.wandb: input should be 'off', 'offline' or 'online'"),
+    ("model.dtype=float16", "model.dtype: input should be 'auto', 'float32' or 'bfloat16'"),
+    ("model.tiny={layers: 0}", "tiny.layers: expected a finite number above 0"),
+    ("model.tiny={layers: 1000000}", "tiny.layers: expected at most 256"),
+    ("model.tiny={vocab_size: 99999999}", "tiny.vocab_size: expected 384"),
+    ("model.tiny={warm_steps: 1000000000}", "tiny.warm_steps: expected at most 1,000,000 problems"),
+    ("model.tiny={layer: 2}", "model.tiny.layer is not a field of TinySettings"),
+    ("model.tiny={lyers: 2}", "did you mean 'layers'"),
+    ("model.tiny={head_dim: 31}", "tiny.head_dim: expected an even"),
+    ("rollout=fast", "rollout: input should be 'auto', 'generate', 'graph' or 'vllm'"),
+    ("task=sql9", "no task is named 'sql9'"),
+    ("grpo.max_completion_length=100000000", "do not fit into the model's context of 2048"),
+    ("holdout.max_new_tokens=2000", "do not fit into the model's context of 2048"),
+    ("data.max_prompt_tokens=2000", "do not fit into the model's context of 2048"),
+    ("model.tiny={max_positions: 300}", "do not fit into the model's context of 300"),
+]
+TOLD_BY_A_LIBRARY = [
+    ("model.tiny={hidden_size: 100000000}", "the model's weights alone take"),
+    ("grpo.temperature=0", "grpo.temperature: expected above 0, got 0"),
+    ("grpo.top_p=2", "grpo.top_p: expected above 0 and at most 1"),
+    ("grpo.top_p=0", "grpo.top_p: expected above 0 and at most 1"),
+    ("grpo.top_k=-5", "grpo.top_k: expected 0 (all tokens) or more"),
+    ("grpo.min_p=3", "grpo.min_p: expected from 0 to 1"),
+    ("grpo.learning_rate=-1", "grpo: the optimiser refuses these settings: Invalid learning rate"),
+    ("grpo.adam_beta1=1.5", "Invalid beta parameter at index 0: 1.5"),
+    ("grpo.adam_epsilon=-1", "Invalid epsilon value: -1"),
+    ("grpo.optim=adamw_bnb_8bit", "You need to install `bitsandbytes`"),
+    ("grpo.optim_args=foo", "grpo: the optimiser refuses these settings"),
+    (
+        "grpo.lr_scheduler_type=cosine & grpo.lr_scheduler_kwargs={foo: 1}",
+        "unexpected keyword argument 'foo'",
+    ),
+    ("grpo.lr_scheduler_type=cosine_with_min_lr", "min_lr or min_lr_rate should be set"),
+    ("grpo.lr_scheduler_type=reduce_lr_on_plateau", "requires an eval strategy"),
+    ("grpo.warmup_steps=-1", "warmup_steps must be"),
+    ("grpo.save_steps=7.5", "must be an integer if bigger than 1: 7.5"),
+    ("grpo.save_total_limit=1", "grpo.save_total_limit: expected 2 or more"),
+    ("grpo.generation_batch_size=96", "must be divisible by the global batch size"),
+    ("grpo.auto_find_batch_size=true", "auto_find_batch_size is not supported by GRPO"),
+    ("grpo.log_level=loud", "grpo: trl refuses these settings: KeyError 'loud'"),
+    ("grpo.debug=everything", "everything is not a valid DebugOption"),
+    ("grpo.fsdp=some", "Unknown `fsdp` option: some"),
+    ("grpo.parallelism_config={cp_size: 2}", "grpo: trl refuses these settings"),
+    ("grpo.accelerator_config=nofile.json", "No such file or directory: 'nofile.json'"),
+    ("grpo.use_liger_kernel=true", "liger-kernel is not installed"),
+    ("lora.target_modules=[nope]", "Target modules {'nope'} not found in the base model"),
+    ("lora.target_modules=all-liner", "Target modules all-liner not found in the base model"),
+    ("lora.target_modules=[q_proj,v_prj]", "no module of this model is named 'v_prj'; its linear"),
+    ("lora.target_modules=[]", "No `target_modules` passed"),
+    ("lora.exclude_modules='.*'", "All modules were excluded"),
+    ("lora.rank_pattern={q_proj: 0}", "`r` should be a positive integer value"),
+    ("lora.alpha_pattern={q_proj: x}", "lora: peft refuses these settings"),
+    ("lora.layers_to_transform=[0]", "cannot be used when `target_modules` is a str"),
+    ("lora.init_lora_weights=corda", "run `preprocess_corda` first"),
+    ("lora.r=100000000", "a run with these checkpoints needs about"),
+    ("model.attn_implementation=foo", 'Specified `attn_implementation="foo"` is not supported'),
+    ("model.name=./nowhere", "no model folder at './nowhere'"),
+    ("rewards={nope: 1}", "no reward is named 'nope'"),
+    ("rewards={correctness_reward_func: 0}", "a reward with a weight other than 0"),
+]
+FINE = [
+    "grpo.max_steps=-1",
+    "grpo.max_steps=1",
+    "grpo.learning_rate=0",
+    "grpo.learning_rate=1",
+    "grpo.weight_decay=0.1",
+    "grpo.max_grad_norm=0",
+    "grpo.warmup_steps=0.1",
+    "grpo.warmup_steps=1000",
+    "grpo.optim=adafactor",
+    "grpo.optim=sgd",
+    "grpo.optim=adamw_torch_fused",
+    "grpo.lr_scheduler_type=cosine",
+    "grpo.lr_scheduler_kwargs={}",
+    "grpo.loss_type=dr_grpo",
+    "grpo.scale_rewards=none",
+    "grpo.beta=0.04",
+    "grpo.epsilon_high=0.28",
+    "grpo.delta=1.5",
+    "grpo.num_iterations=2",
+    "grpo.temperature=0.01",
+    "grpo.top_p=1",
+    "grpo.top_k=50",
+    "grpo.min_p=null",
+    "grpo.max_completion_length=null",
+    "grpo.max_completion_length=768",
+    "grpo.save_strategy=epoch",
+    "grpo.save_total_limit=null",
+    "grpo.logging_steps=0.5",
+    "grpo.gradient_checkpointing=true",
+    "grpo.full_determinism=true",
+    "grpo.steps_per_generation=2",
+    "grpo.generation_batch_size=128",
+    "grpo.dataloader_num_workers=2",
+    "lora.r=1",
+    "lora.r=64",
+    "lora.lora_alpha=1",
+    "lora.lora_dropout=0.5",
+    "lora.target_modules=[q_proj,v_proj]",
+    "lora.target_modules=[layers.0.self_attn.q_proj]",
+    "lora.target_modules='.*(q|k)_proj'",
+    "lora.target_modules=null",
+    "lora.init_lora_weights=pissa",
+    "lora.use_dora=true",
+    "lora.use_rslora=true",
+    "lora.rank_pattern={q_proj: 4}",
+    "seed=4294967295",
+    "data.limit=1",
+    "data.max_prompt_tokens=944",
+    "holdout.validation_rows=0",
+    "holdout.max_new_tokens=768",
+    "rewards={correctness_reward_func: -1}",
+    "rewards={correctness_reward_func: 1000000}",
+    "watch.samples_kept=0",
+    "model.attn_implementation=eager",
+    "rollout=generate",
+]
+
+
+def check(root: Path, *settings: str) -> Settings:
+    """What `xmlgrpo-train` checks before it reads the data."""
+    config = checked_without_a_library(*settings)
+    return check_settings(config, RunFolder(root), ALONE)
+
+
+def checked_without_a_library(*settings: str) -> RunConfig:
+    config = load_config(TINY, list(settings))
+    refuse_early(config, 1)
+    return config
+
+
+def is_one_sentence(said: str, part: str) -> None:
+    assert part in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(("setting", "part"), TOLD_WITHOUT_A_LIBRARY)
+def test_what_needs_no_library_is_refused_first(setting: str, part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        checked_without_a_library(setting)
+    is_one_sentence(str(caught.value), part)
+
+
+@pytest.mark.parametrize(("setting", "part"), TOLD_BY_A_LIBRARY)
+def test_what_a_library_refuses_is_told_before_anything_is_built(
+    tmp_path: Path, setting: str, part: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        check(tmp_path, *setting.split(" & "))
+    is_one_sentence(str(caught.value), part)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("lora.r=0", "lora.r: expected 1 or more, got 0"),
+        ("grpo.max_steps=-5", "grpo.max_steps: expected 1 or more, or -1 for whole epochs"),
+        ("grpo.max_completion_length=100000000", "do not fit into the model's context of 2048"),
+        ("model.name=google/gemma-3-1b-it & data.max_prompt_tokens=32768", "context of 32768"),
+    ],
+)
+def test_a_plan_is_not_made_of_them(setting: str, part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_plan(load_config(TINY, setting.split(" & ")), None)
+    is_one_sentence(str(caught.value), part)
+
+
+@pytest.mark.parametrize("setting", FINE)
+def test_a_fine_value_stays_fine(tmp_path: Path, setting: str) -> None:
+    assert check(tmp_path, setting).placement.device == "cpu"
+
+
+def compared_with(name: str) -> set[str]:
+    """The texts that trl's trainer compares `self.<name>` with."""
+    from trl import GRPOTrainer
+
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(inspect.getsource(inspect.getmodule(GRPOTrainer)))):  # type: ignore[arg-type]  # the class has a module
+        if isinstance(node, ast.Compare) and ast.unparse(node.left) == f"self.{name}":
+            values: Any = ast.literal_eval(node.comparators[0])
+            found |= {values} if isinstance(values, str) else set(values)
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "loss_type",
+        "importance_sampling_level",
+        "scale_rewards",
+        "multi_objective_aggregation",
+        "vllm_importance_sampling_mode",
+    ],
+)
+def test_the_choices_are_those_that_trls_trainer_knows(name: str) -> None:
+    rule = GRPO_RULES[name]
+    assert rule.expected == "one of " + ", ".join(
+        sorted(compared_with(name), key=rule.expected.index)
+    )

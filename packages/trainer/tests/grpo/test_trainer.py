@@ -1,0 +1,67 @@
+"""What trl's rollout gets from our engines: each prompt asked once, whatever stands beside it."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_trainer.grpo.trainer import rollout_function
+
+SAMPLING = Sampling(max_new_tokens=4, temperature=1.0)
+
+
+class Letters:
+    """A tokenizer of one letter a token, as far as `encode_prompts` needs one."""
+
+    chat_template, bos_token_id = "{{ messages }}", None
+
+    def apply_chat_template(self, conversations: list[Any], **_: Any) -> list[str]:
+        return [conversation[-1]["content"] for conversation in conversations]
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
+class Numbering:
+    """An engine that answers a prompt with itself and the number of the sample."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.refreshed = 0
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[Completion]:
+        assert sampling == SAMPLING
+        self.calls.append(("".join(chr(token) for [token] in prompts), samples))
+        return [Completion([*prompt, n]) for prompt in prompts for n in range(samples)]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "asked", "samples"),
+    [
+        pytest.param("aaaabbbb", "ab", 4, id="two-groups"),
+        pytest.param("aaaaaaaabbbb", "aab", 4, id="equal-neighbours"),
+        pytest.param("aaaaaaaa", "aa", 4, id="all-equal"),
+        pytest.param("aa", "a", 2, id="half-a-group-of-two-processes"),
+        pytest.param("aaaabb", "aab", 2, id="a-group-and-a-half"),
+        pytest.param("bbcccc", "bcc", 2, id="the-other-half-and-a-group"),
+        pytest.param("abb", "abb", 1, id="a-process-whose-part-divides-nothing"),
+    ],
+)
+def test_a_group_is_one_prompt_with_its_samples(prompts: str, asked: str, samples: int) -> None:
+    engine: Any = Numbering()
+    rollout = rollout_function(engine, Letters(), SAMPLING, 4)
+    messages = [[{"role": "user", "content": letter}] for letter in prompts]
+    drawn = rollout(messages, SimpleNamespace(use_vllm=False))
+    assert engine.calls == [(asked, samples)]
+    assert engine.refreshed == 1
+    assert drawn["prompt_ids"] == [[ord(letter)] for letter in prompts]
+    assert [ids[:-1] for ids in drawn["completion_ids"]] == drawn["prompt_ids"]
+    assert drawn["logprobs"] is None

@@ -1,0 +1,131 @@
+"""Which checkpoint is continued from, and what a signal does."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from xmlgrpo_rewards.errors import interruption_code
+from xmlgrpo_trainer.ranks.processes import Ranks
+from xmlgrpo_trainer.run.callbacks import StepStart, StopAndSave
+from xmlgrpo_trainer.run.checkpoints import SEAL, Checkpoints, find_checkpoints, seal
+from xmlgrpo_trainer.run.stop_signals import StopSignals
+
+
+def write_checkpoint(root: Path, step: int) -> Path:
+    folder = root / f"checkpoint-{step}"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "sub" / "trainer_state.json").write_text("{}")
+    seal(folder)
+    return folder
+
+
+def test_the_newest_by_number_not_by_name(tmp_path: Path) -> None:
+    for step in (2, 10, 9):
+        write_checkpoint(tmp_path, step)
+    assert find_checkpoints(tmp_path).newest == tmp_path / "checkpoint-10"
+
+
+def truncate(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"wei")
+
+
+def lose(folder: Path) -> None:
+    (folder / "sub" / "trainer_state.json").unlink()
+
+
+def unseal(folder: Path) -> None:
+    (folder / SEAL).unlink()
+
+
+def half_seal(folder: Path) -> None:
+    (folder / SEAL).write_text('{"step": 10, "fi')
+
+
+def wrong_seal(folder: Path) -> None:
+    (folder / SEAL).write_text(json.dumps(["step", 10]))
+
+
+@pytest.mark.parametrize("damage", [truncate, lose, unseal, half_seal, wrong_seal])
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    good, broken = write_checkpoint(tmp_path, 8), write_checkpoint(tmp_path, 10)
+    assert find_checkpoints(tmp_path).newest == broken
+    damage(broken)
+    assert find_checkpoints(tmp_path) == Checkpoints(good, (broken,))
+    damage(good)
+    assert find_checkpoints(tmp_path) == Checkpoints(None, (broken, good))
+
+
+def test_nothing_to_continue_from(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-best").mkdir()
+    assert find_checkpoints(tmp_path).newest is None
+    assert find_checkpoints(tmp_path / "missing").newest is None
+
+
+def control() -> SimpleNamespace:
+    return SimpleNamespace(should_save=False, should_training_stop=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops_between_two_generation_batches(number: int) -> None:
+    stopper, before = StopAndSave(every=4), signal.getsignal(number)
+    stopper.on_train_begin(None, None, None)
+    try:
+        os.kill(os.getpid(), number)
+        inside, between = control(), control()
+        stopper.on_step_end(None, SimpleNamespace(global_step=6), inside)
+        stopper.on_step_end(None, SimpleNamespace(global_step=8), between)
+    finally:
+        stopper.release()
+    assert inside == SimpleNamespace(should_save=False, should_training_stop=False)
+    assert between == SimpleNamespace(should_save=True, should_training_stop=True)
+    assert stopper.received == number
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(number: int) -> None:
+    before = signal.getsignal(number)
+    with StopSignals() as signals:
+        os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            os.kill(os.getpid(), number)
+        assert signals.received == number
+    assert interruption_code(stopped.value) == 128 + number
+    assert stopped.value.args == ()  # the stage that it ends in has the words
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_reaches_one_of_several_processes_twice_is_one_wish() -> None:
+    stopper = StopAndSave(1, Ranks(count=2))
+    stopper.on_train_begin(None, None, None)
+    try:
+        for _ in range(2):  # once from the scheduler, once from the launcher
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        stopper.release()
+    assert stopper.signals.received == signal.SIGTERM
+
+
+def test_without_a_signal_nothing_is_asked_for() -> None:
+    stopper, asked = StopAndSave(), control()
+    stopper.on_step_end(None, SimpleNamespace(global_step=1), asked)
+    assert asked == control()
+
+
+def test_a_steps_start_comes_back() -> None:
+    state, start = SimpleNamespace(num_input_tokens_seen=100), StepStart()
+    start.on_step_begin(None, state, None)
+    first = torch.rand(3)
+    state.num_input_tokens_seen = 180
+    start.restore(state)
+    assert torch.equal(torch.rand(3), first)
+    assert state.num_input_tokens_seen == 100

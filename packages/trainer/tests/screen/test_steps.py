@@ -1,0 +1,160 @@
+"""The lines a person reads and the file a program reads."""
+
+import dataclasses
+import io
+import json
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_rewards.reply import render
+from xmlgrpo_rewards.task import Words, get_task
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.grpo.rewards import ScoredBatch
+from xmlgrpo_trainer.screen.result import draw_curves
+from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch, sampled_shares
+
+GSM8K = get_task("gsm8k")
+BATCH = ScoredBatch(
+    questions=["How many [bold]apples[/]?", "And pears?"],
+    golds=["4", "5"],
+    texts=[render("2+2 = 4", "4"), "#### 6"],
+    scores={"mine": [1.0, 0.0]},
+)
+LOGS = {"loss": 0.1, "grad_norm": 0.5, "reward": 1.25, "completions/mean_length": 12.0}
+
+
+def watch(root: Path, console: Console) -> Watch:
+    batch = dataclasses.replace(BATCH, texts=list(BATCH.texts))
+    made = Watch(
+        RunFolder(root), GSM8K, batch, WatchConfig(samples_every=2, samples_kept=1), console
+    )
+    made.on_train_begin(None, state(0), None)
+    return made
+
+
+def state(step: int) -> Any:
+    return SimpleNamespace(global_step=step, max_steps=40, is_world_process_zero=True)
+
+
+def log(made: Watch, step: int, **changes: Any) -> None:
+    made.on_step_begin(None, state(step), None)
+    made.on_log(None, state(step), None, logs={**LOGS, **changes})
+
+
+ALL = ["step  3/40", "reward  1.25", "right  50%", "format  50%", "worked  50%", "12 tokens"]
+
+
+def terminal(out: io.StringIO, width: int) -> Console:
+    return Console(
+        file=out, width=width, force_terminal=True, color_system=None, force_interactive=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "ends"),
+    [
+        pytest.param(118, [*ALL, "s/step", "left 0:00:00", "grad 0.50"], id="pipe"),
+        pytest.param(100, [*ALL, "s/step"], id="100"),
+        pytest.param(80, ALL, id="80"),
+        pytest.param(40, ALL[:3], id="40"),
+    ],
+)
+def test_a_step_is_one_line_of_what_fits_and_one_in_the_file(
+    tmp_path: Path, width: int, ends: list[str]
+) -> None:
+    out = io.StringIO()
+    made = watch(tmp_path, terminal(out, width))
+    log(made, 3, **{"completions/mean_length": 12.0})
+    made.on_train_end(None, state(3), None)
+    [line] = out.getvalue().splitlines()
+    assert len(line) <= width
+    places = [line.index(words) for words in ends]
+    assert places == sorted(places)
+    assert line.endswith(ends[-1])
+    [row] = read_log(tmp_path / "metrics.jsonl").rows.values()
+    assert (row["step"], row["loss"], row["sampled/lenient"]) == (3, 0.1, 0.5)
+
+
+def test_the_line_and_the_bar_say_the_same_time_left(tmp_path: Path) -> None:
+    out = io.StringIO()
+    made = watch(tmp_path, Console(file=out, width=118))
+    made.stage._began -= 30  # three steps took that long
+    log(made, 3)
+    made.on_train_end(None, state(3), None)
+    [left] = re.findall(r"left \d:\d\d:\d\d", out.getvalue())
+    assert left in made.stage.figures()
+    assert left != "left 0:00:00"
+
+
+def test_a_sample_is_shown_as_the_model_wrote_it(tmp_path: Path) -> None:
+    out = io.StringIO()
+    log(watch(tmp_path, Console(file=out, width=118)), 2)
+    shown = out.getvalue()
+    assert "How many [bold]apples[/]?" in shown  # markup in hostile text is text
+    assert "<reasoning>⏎2+2 = 4⏎</reasoning>⏎<answer>⏎4⏎</answer> right" in shown
+
+
+def test_a_sample_breaks_at_words_and_steers_no_terminal(tmp_path: Path) -> None:
+    out = io.StringIO()
+    made = watch(tmp_path, terminal(out, 60))
+    made.batch.texts[0] = "so \x1b[2J" + "three apples and four pears " * 4
+    log(made, 2)
+    lines = out.getvalue().splitlines()[1:]
+    assert max(map(len, lines)) <= 60
+    assert "\x1b" not in out.getvalue()
+    words = set(" ".join(lines).split())
+    assert {"three", "apples", "and", "four", "pears"} <= words
+    assert not words & {"thr", "app", "pea", "pe", "fo"}
+
+
+def test_samples_are_kept(tmp_path: Path) -> None:
+    log(watch(tmp_path, Console(quiet=True)), 5)
+    [line] = (tmp_path / "completions" / "step-00005.jsonl").read_text().splitlines()
+    kept = json.loads(line)
+    assert (kept["gold"], kept["scores"]) == ("4", {"mine": 1.0})
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "reward"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_ends_the_run_in_words(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    made = watch(tmp_path, Console(quiet=True))
+    with pytest.raises(NotFiniteError, match=f"{name} is (nan|inf) at step 4.*learning_rate"):
+        log(made, 4, **{name: value})
+    [row] = read_log(tmp_path / "metrics.jsonl").rows.values()
+    assert row[name] is None  # kept as valid JSON
+
+
+def test_shares_of_a_batch() -> None:
+    assert sampled_shares(GSM8K, BATCH) == {
+        "sampled/strict_format": 0.5,
+        "sampled/strict": 0.5,
+        "sampled/lenient": 0.5,
+        "sampled/worked": 0.5,
+    }
+    assert set(sampled_shares(GSM8K, ScoredBatch()).values()) == {0.0}
+
+
+def test_curves_are_drawn_from_gaps_and_nulls(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 0, "validation/strict_accuracy": 0.1},
+        {"step": 1, "reward": None, "rewards/mine/mean": 0.5},
+        {"step": 2, "reward": 1.0, "grad_norm": 0.2},
+    ]
+    draw_curves(rows, tmp_path / "curves.png", "a $title with _signs_", Words())
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_nothing_logged_draws_nothing(tmp_path: Path) -> None:
+    draw_curves([], tmp_path / "curves.png", "empty", Words())
+    assert not (tmp_path / "curves.png").exists()
