@@ -161,9 +161,8 @@ def _high_level(model: Path, tokens: int, count: int) -> Measured:
 
 
 def _engine(model: Path, tokens: int, count: int, *, slots: int) -> Measured:
-    from xmlgrpo_gguf.engine import engine_for
+    from xmlgrpo_gguf.engine import Prompt, engine_for
     from xmlgrpo_gguf.model import open_gguf
-    from xmlgrpo_gguf.requests import Prompt
 
     with open_gguf(model) as gguf:
         prompts = [Prompt(gguf.tokenize(text), tokens) for text in texts(count)]

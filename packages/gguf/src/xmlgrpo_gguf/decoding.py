@@ -1,19 +1,20 @@
 """llama.cpp's decoding context: the KV cache of every sequence, and one step over a batch."""
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmlgrpo_gguf.model import GgufModel
-from xmlgrpo_gguf.native_batch import NativeBatch
 from xmlgrpo_rewards.errors import UserError
 
 SHARED = 0
 """The sequence that holds what all others begin with; theirs are 1, 2, ... up to `slots`."""
+BATCH_TOKENS = 512
+_OUTPUTS = 64  # rows of logits a step where many are wanted: 64 MiB with Gemma's vocabulary
 _CELLS = 256  # llama.cpp gives a sequence a multiple of this
 
 
@@ -24,6 +25,48 @@ class Part:
     sequence: int
     tokens: Sequence[int]
     start: int = 0
+
+
+class Batch:
+    """The tokens of one step, a `llama_batch`.
+
+    Behind numpy views, since ctypes costs more than a small model's step.
+    """
+
+    def __init__(self, llama: Any, room: int) -> None:
+        self._llama, self.room, self.count = llama, room, 0
+        self.native = llama.llama_batch_init(room, 0, 1)
+
+        def view(pointer: Any, kind: Any) -> NDArray[Any]:
+            return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), shape=(room,))
+
+        self._token = view(self.native.token, ctypes.c_int32)
+        self._position = view(self.native.pos, ctypes.c_int32)
+        self._wanted = view(self.native.logits, ctypes.c_int8)
+        self._sequence = [
+            np.ctypeslib.as_array(self.native.seq_id[i], shape=(1,)) for i in range(room)
+        ]
+        view(self.native.n_seq_id, ctypes.c_int32)[:] = 1
+
+    @property
+    def full(self) -> bool:
+        """Whether no further token fits."""
+        return self.count >= self.room
+
+    def clear(self) -> None:
+        """Start an empty batch."""
+        self.count = 0
+
+    def add(self, token: int, position: int, sequence: int, *, wanted: bool) -> None:
+        """Append a token; `wanted` says whether the logits after it are computed."""
+        place = self.count
+        self._token[place], self._position[place] = token, position
+        self._wanted[place], self._sequence[place][0] = wanted, sequence
+        self.count += 1
+
+    def free(self) -> None:
+        """Give the memory back."""
+        self._llama.llama_batch_free(self.native)
 
 
 class DecodingContext:
@@ -40,8 +83,8 @@ class DecodingContext:
         slots: how many sequences there are beside the shared one.
         context: tokens that one sequence may hold, the shared ones included.
         threads: CPU threads.
-        step_tokens: most tokens in one step.
-        step_outputs: most rows of logits in one step; a row of Gemma's vocabulary is 1 MiB.
+        prompt_threads: the same for steps of many tokens; `threads` when None.
+        fused: let llama.cpp compute attention in one pass ("flash attention"), which rounds more.
         keep_window: keep every token of the sliding-window layers.  Needed when the shared prefix
             is longer than the window, whose cells could otherwise not be used again.
 
@@ -56,21 +99,23 @@ class DecodingContext:
         slots: int,
         context: int,
         threads: int,
-        step_tokens: int = 512,
-        step_outputs: int = 0,
+        prompt_threads: int | None = None,
+        fused: bool = True,
         keep_window: bool = False,
     ) -> None:
         self.model, self.llama, self.slots = model, model.llama, slots
         # llama.cpp wants room for one row of every sequence, the shared one included
-        self.outputs = max(slots + 1, step_outputs)
+        self.outputs = max(slots + 1, _OUTPUTS)
         settings = self.llama.llama_context_default_params()
         settings.n_seq_max = slots + 1
         settings.kv_unified = False
         settings.n_ctx = _CELLS * -(-context // _CELLS) * settings.n_seq_max
-        settings.n_batch = settings.n_ubatch = max(step_tokens, self.outputs)
+        settings.n_batch = settings.n_ubatch = max(BATCH_TOKENS, self.outputs)
         settings.n_outputs_max = self.outputs
-        settings.n_threads = settings.n_threads_batch = threads
+        settings.n_threads, settings.n_threads_batch = threads, prompt_threads or threads
         settings.swa_full = keep_window
+        if not fused:
+            settings.flash_attn_type = self.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.handle = self.llama.llama_init_from_model(model.handle, settings)
         if not self.handle:
             raise UserError(
@@ -78,18 +123,12 @@ class DecodingContext:
                 "little memory? Use a smaller --batch-size"
             )
         self._memory = self.llama.llama_get_memory(self.handle)
-        self.batch = NativeBatch(self.llama, max(step_tokens, self.outputs))
-        self.steps = 0
+        self.batch = Batch(self.llama, settings.n_batch)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_reason: object) -> None:
         self.batch.free()
         self.llama.llama_free(self.handle)
 
@@ -136,9 +175,23 @@ class DecodingContext:
         if code:
             reason = "no room left in the KV cache" if code == 1 else f"llama_decode gave {code}"
             raise RuntimeError(f"decoding {self.model.path} failed: {reason}")
-        self.steps += 1
 
     def rows(self, count: int) -> NDArray[np.float32]:
         """The wanted logits of the last step, `(count, vocabulary)`, in the batch's order."""
         pointer = self.llama.llama_get_logits(self.handle)
         return np.ctypeslib.as_array(pointer, shape=(count, self.model.vocab_size))
+
+    def logits_along(self, prompt: Sequence[int], reply: Sequence[int]) -> Iterator[Any]:
+        """Forget all, read a prompt and a reply; yields the logits that predict each reply token.
+
+        A yielded row, (vocabulary,), holds until the next step.
+        """
+        self.clear()
+        self.feed([Part(SHARED, prompt[:-1])])
+        read, first = [prompt[-1], *reply[:-1]], len(prompt) - 1
+        for start in range(0, len(read), self.outputs):
+            self.batch.clear()
+            for position, token in enumerate(read[start : start + self.outputs], first + start):
+                self.batch.add(token, position, SHARED, wanted=True)
+            self.decode()
+            yield from self.rows(self.batch.count)

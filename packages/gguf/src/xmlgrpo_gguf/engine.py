@@ -13,15 +13,88 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Part
 from xmlgrpo_gguf.model import GgufModel
-from xmlgrpo_gguf.requests import Finish, Prompt, Written, shared_prefix
-from xmlgrpo_gguf.samplers import make_sampler
 from xmlgrpo_rewards.errors import UserError
+
+Finish = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn.  The order is that of transformers: temperature first.
+
+    Temperature 0 is greedy decoding, whatever the other values are.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+    def chain(self, llama: Any) -> Any | None:
+        """llama.cpp's samplers, which the caller frees; None for greedy decoding."""
+        if self.temperature <= 0:
+            return None
+        chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        links = [llama.llama_sampler_init_temp(self.temperature)]
+        if self.top_k > 0:
+            links.append(llama.llama_sampler_init_top_k(self.top_k))
+        if self.top_p < 1:
+            links.append(llama.llama_sampler_init_top_p(self.top_p, 1))
+        if self.min_p > 0:
+            links.append(llama.llama_sampler_init_min_p(self.min_p, 1))
+        links.append(llama.llama_sampler_init_dist(self.seed & 0xFFFFFFFF))
+        for link in links:
+            llama.llama_sampler_chain_add(chain, link)
+        return chain
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request: token ids, and when to stop.
+
+    `max_new` is the most tokens to write; `stops` are byte strings that end the reply and are cut
+    off.
+    """
+
+    tokens: Sequence[int]
+    max_new: int
+    stops: Sequence[bytes] = ()
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written for one request.
+
+    Attributes:
+        text: decoded; bytes that are no UTF-8 become U+FFFD.
+        tokens: how many were written, the one that ended the reply included.
+        finish: `end` for the model's own end, `stop` for a stop string, `length` when cut off.
+    """
+
+    text: str
+    tokens: int
+    finish: Finish
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; the last token of each is never counted.
+
+    A single prompt shares nothing.
+    """
+    if len(prompts) < 2:
+        return 0
+    # in sorted order the two ends differ the earliest
+    low, high = min(map(tuple, prompts)), max(map(tuple, prompts))
+    limit = min(map(len, prompts)) - 1
+    return next((at for at in range(limit) if low[at] != high[at]), limit)
 
 
 @dataclass(slots=True)
@@ -46,13 +119,18 @@ class Engine:
         self._running: dict[int, _Running] = {}
 
     def write(
-        self, prompts: Sequence[Prompt], on_done: Callable[[int, Written], None] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        on_done: Callable[[int, Written], None] = lambda _index, _written: None,
+        on_token: Callable[[int, int], None] = lambda _index, _token: None,
     ) -> list[Written]:
         """Write a reply to every prompt.
 
         Args:
             prompts: the requests, started in this order.
             on_done: called with the index of a request as soon as its reply is finished.
+            on_token: called with the index of a request and each of its tokens, the one that ends
+                the reply included.
 
         Returns:
             The replies, in the order of `prompts`.
@@ -72,14 +150,12 @@ class Engine:
                     index = waiting.pop()
                     self._running[slot] = self._start(index, prompts[index])
                 self._read(fresh, shared)
-                for slot, finish in self._step():
+                for slot, finish in self._step(on_token):
                     request = self._release(slot)
                     free.add(slot)
-                    count = request.count + (finish == "end")
-                    reply = Written(request.text.decode(errors="replace"), count, finish)
-                    done[request.index] = reply
-                    if on_done:
-                        on_done(request.index, reply)
+                    text = request.text.decode(errors="replace")
+                    done[request.index] = Written(text, request.count, finish)
+                    on_done(request.index, done[request.index])
         finally:
             for slot in tuple(self._running):
                 self._release(slot)
@@ -98,7 +174,7 @@ class Engine:
             index,
             prompt,
             stop_tokens=self._stop_tokens(prompt.stops),
-            sampler=make_sampler(self._decoding.llama, prompt.sampling),
+            sampler=prompt.sampling.chain(self._decoding.llama),
             last=prompt.tokens[-1],
             position=len(prompt.tokens) - 1,
         )
@@ -123,7 +199,7 @@ class Engine:
         tokenized = [self._model.tokenize(stop.decode(), add_bos=False) for stop in stops]
         return frozenset(t[0] for t in tokenized if len(t) == 1 and self._model.is_control(t[0]))
 
-    def _step(self) -> list[tuple[int, Finish]]:
+    def _step(self, on_token: Callable[[int, int], None]) -> list[tuple[int, Finish]]:
         """Decode one token of every running sequence; returns who finished."""
         batch = self._decoding.batch
         batch.clear()
@@ -141,6 +217,7 @@ class Engine:
                 token = self._decoding.llama.llama_sampler_sample(
                     request.sampler, self._decoding.handle, place
                 )
+            on_token(request.index, token)
             finish = self._take(request, token)
             if finish:
                 finished.append((slot, finish))
@@ -158,10 +235,10 @@ class Engine:
 
     def _take(self, request: _Running, token: int) -> Finish | None:
         """Append a token to a reply; says why the reply is over, if it is."""
+        request.count += 1
         if self._model.ends_generation(token) or token in request.stop_tokens:
             return "end"
         request.last, request.position = token, request.position + 1
-        request.count += 1
         piece = self._model.piece(token)
         request.text += piece
         for stop in request.prompt.stops:
@@ -175,15 +252,21 @@ class Engine:
 
 @contextmanager
 def engine_for(
-    model: GgufModel, prompts: Sequence[Prompt], *, slots: int, threads: int
+    model: GgufModel,
+    prompts: Sequence[Prompt],
+    *,
+    slots: int,
+    threads: int,
+    prompt_threads: int | None = None,
 ) -> Iterator[Engine]:
-    """An engine just large enough for these prompts."""
+    """An engine just large enough for these prompts; the rest as `DecodingContext` takes it."""
     shared = shared_prefix([p.tokens for p in prompts])
     with DecodingContext(
         model,
         slots=max(1, min(slots, len(prompts))),
         context=max((len(p.tokens) + p.max_new for p in prompts), default=1),
         threads=threads,
+        prompt_threads=prompt_threads,
         keep_window=0 < model.sliding_window <= shared,
     ) as decoding:
         yield Engine(decoding)

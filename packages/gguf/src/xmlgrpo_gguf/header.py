@@ -11,7 +11,7 @@ one description a tensor, padding, the tensors' bytes.
 
 import struct
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,6 @@ from xmlgrpo_rewards.errors import UserError
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
-FIXED_BYTES = 24
 
 MAX_PAIRS = 1 << 16
 MAX_TENSORS = 1 << 20
@@ -32,19 +31,9 @@ MAX_DIMENSIONS = 4
 MAX_HEADER_BYTES = 64 << 20
 
 STRING, ARRAY = 8, 9
-SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
+SCALARS: dict[int, str] = dict(
+    zip((*range(8), *range(10, 13)), "BbHhIif?Qqd", strict=True)
+)  # struct's codes
 
 # ggml type -> (values a block, bytes a block); ggml.h, and GGML_QUANT_SIZES of gguf-py
 BLOCKS = {
@@ -116,6 +105,25 @@ class GgufHeader:
         return tokens if isinstance(tokens, list) else []
 
 
+def require_gguf(path: Path) -> None:
+    """See that a file begins as every GGUF does.
+
+    Raises:
+        BadGgufError: it does not, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+    except OSError as error:
+        raise BadGgufError(
+            f"cannot read the GGUF file {path}: {error.strerror} (make gguf RUN=... makes one)"
+        ) from None
+    if magic != MAGIC:
+        raise BadGgufError(
+            f"{path} is not a GGUF file: expected it to begin with {MAGIC!r}, got {magic!r}"
+        )
+
+
 def read_header(path: Path) -> GgufHeader:
     """Read and check the header of a GGUF file.
 
@@ -123,27 +131,20 @@ def read_header(path: Path) -> GgufHeader:
         BadGgufError: not a file, too short, a wrong magic or version, a size that the file cannot
             hold, a tensor that reaches past the end of the file (a truncated copy).
     """
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no file"
-        raise BadGgufError(f"expected a GGUF file, found {kind} at {path}")
-    length = path.stat().st_size
-    if length < FIXED_BYTES:
-        raise BadGgufError(f"{path} has {length} bytes; a GGUF has at least {FIXED_BYTES}")
+    require_gguf(path)
     with path.open("rb") as file:
-        return _Reader(file, path, length).header()
+        return _Reader(file, path).header()
 
 
 class _Reader:
     """A cursor over the file that knows how many bytes are left."""
 
-    def __init__(self, file: BinaryIO, path: Path, length: int) -> None:
-        self._file, self._path, self._length = file, path, length
-        self._left = min(length, MAX_HEADER_BYTES)
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path, self._length = file, path, path.stat().st_size
+        self._left = min(self._length, MAX_HEADER_BYTES)
 
     def header(self) -> GgufHeader:
-        magic = self._bytes(4, "magic")
-        if magic != MAGIC:
-            raise self._bad(f"it starts with {magic!r}, a GGUF starts with {MAGIC!r}")
+        self._bytes(len(MAGIC), "magic")  # `require_gguf` has looked at it
         version = self._number("I", "version")
         if version not in VERSIONS:
             raise self._bad(
@@ -180,15 +181,14 @@ class _Reader:
         return Tensor(name, shape, type_id, self._number("Q", name), size_bytes)
 
     def _placed(self, tensor: Tensor, start: int) -> Tensor:
-        end = start + tensor.start + tensor.size_bytes
+        placed = replace(tensor, start=start + tensor.start)
+        end = placed.start + placed.size_bytes
         if end > self._length:
             raise self._bad(
                 f"tensor {tensor.name!r} ends at byte {end}, the file at {self._length}: it is "
                 "truncated or its sizes are wrong"
             )
-        return Tensor(
-            tensor.name, tensor.shape, tensor.type_id, start + tensor.start, tensor.size_bytes
-        )
+        return placed
 
     def _value(self, kind: int, key: str) -> Any:
         if kind == STRING:

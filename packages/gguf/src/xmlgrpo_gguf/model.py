@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
 
-GGUF_MAGIC = b"GGUF"
 _PIECE_BYTES = 512  # more than the longest piece of the vocabularies in use
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
 
@@ -29,7 +29,8 @@ def require_llama_cpp() -> Any:
         import llama_cpp
     except ImportError:
         raise UserError(
-            "scoring a GGUF needs llama-cpp-python, which is not installed; run: make gguf-setup"
+            "a GGUF file needs llama-cpp-python, which is not installed; it is built once from "
+            "source: make gguf-setup"
         ) from None
     return llama_cpp
 
@@ -63,22 +64,28 @@ def _start_backend(llama: Any) -> _NativeLog:
 class GgufModel:
     """The weights and the vocabulary of one GGUF file.
 
+    Args:
+        path: the file; one from elsewhere has been through `tasks.probe`.
+        gpu_layers: layers on the GPU, where llama.cpp was built for one; -1 for all.
+        vocab_only: leave the weights out.
+
     Raises:
         UserError: llama-cpp-python is missing, there is no such file, or it cannot be loaded.
     """
 
-    def __init__(self, path: Path, *, gpu_layers: int = -1) -> None:
+    def __init__(self, path: Path, *, gpu_layers: int = -1, vocab_only: bool = False) -> None:
         self.llama = require_llama_cpp()
         self.path = path
-        _check_is_gguf(path)
+        require_gguf(path)
         log = _start_backend(self.llama)
         log.errors.clear()
         settings = self.llama.llama_model_default_params()
+        settings.vocab_only = vocab_only
         settings.n_gpu_layers = gpu_layers if self.llama.llama_supports_gpu_offload() else 0
         self.handle = self.llama.llama_model_load_from_file(os.fsencode(path), settings)
         if not self.handle:
             reason = "; ".join(log.errors) or "no reason given"
-            raise UserError(f"llama.cpp cannot load {path}: {reason}. Export the file again")
+            raise UserError(f"llama.cpp cannot load {path}: {reason}; export the file again")
         self.vocab = self.llama.llama_model_get_vocab(self.handle)
         self._pieces: dict[int, bytes] = {}
 
@@ -150,6 +157,21 @@ class GgufModel:
         return int(self.llama.llama_vocab_eos(self.vocab))
 
     @cached_property
+    def eot(self) -> int:
+        """Id of the token that ends a turn; -1 without one."""
+        return int(self.llama.llama_vocab_eot(self.vocab))
+
+    @cached_property
+    def bos_text(self) -> str:
+        """The BOS as it is written; empty without one."""
+        return self.token_text(self.bos)
+
+    @cached_property
+    def eos_text(self) -> str:
+        """The EOS as it is written; empty without one."""
+        return self.token_text(self.eos)
+
+    @cached_property
     def adds_bos(self) -> bool:
         """Whether the file asks for a BOS in front of plain text."""
         return bool(self.llama.llama_vocab_get_add_bos(self.vocab))
@@ -171,8 +193,7 @@ class GgufModel:
                 begins with the BOS already does not get a second one.
         """
         if add_bos is None:
-            written = self.token_text(self.bos) if self.bos >= 0 else ""
-            add_bos = self.adds_bos and not (written and text.startswith(written))
+            add_bos = self.adds_bos and not (self.bos_text and text.startswith(self.bos_text))
         raw = text.encode("utf-8", errors="replace")
         room = len(raw) + 16  # a token is at least one byte, plus BOS and a leading space
         buffer = (self.llama.llama_token * room)()
@@ -189,8 +210,8 @@ class GgufModel:
         return known
 
     def token_text(self, token: int) -> str:
-        """The token as it is written, markup included."""
-        return self._render(token, special=True).decode(errors="replace")
+        """The token as it is written, markup included; empty for -1, which is no token."""
+        return self._render(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     def _render(self, token: int, *, special: bool) -> bytes:
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
@@ -199,21 +220,10 @@ class GgufModel:
 
 
 @contextmanager
-def open_gguf(path: Path, *, gpu_layers: int = -1) -> Iterator[GgufModel]:
+def open_gguf(path: Path, *, gpu_layers: int = -1, vocab_only: bool = False) -> Iterator[GgufModel]:
     """Open a GGUF file and give its memory back at the end."""
-    model = GgufModel(path, gpu_layers=gpu_layers)
+    model = GgufModel(path, gpu_layers=gpu_layers, vocab_only=vocab_only)
     try:
         yield model
     finally:
         model.close()
-
-
-def _check_is_gguf(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"no GGUF file at {path}; make one with: make gguf RUN=<run>")
-    with path.open("rb") as file:
-        magic = file.read(len(GGUF_MAGIC))
-    if magic != GGUF_MAGIC:
-        raise UserError(
-            f"{path} is not a GGUF file: expected it to begin with {GGUF_MAGIC!r}, found {magic!r}"
-        )

@@ -1,11 +1,14 @@
-"""Run a piece of work in a child process with a time limit, a memory limit and news of progress.
+"""A child process for what reads foreign files: limits on memory and time, no tokens, no GPU.
 
-llama.cpp and its converter are C++ and other people's scripts: a crash, an abort or an endless loop
-there must cost us a child, not the command.
+llama.cpp and its converter are C++ and other people's scripts, and a chat template is a program: a
+crash, an endless loop or a full memory there must cost us a child, not the command.
+
+    python -m xmlgrpo_gguf.sandbox CPU_SECONDS BYTES ARGUMENTS...   # limits first, then Python
 """
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -13,15 +16,52 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 POLL_S = 0.2
 PIPE_BYTES = 1 << 16
 TAIL_CHARS = 2000
+OUT_OF_TIME = {signal.SIGKILL, signal.SIGXCPU}  # what the kernel ends a process with
 
-# Tokens must not reach a child that reads foreign files; a GPU build of llama.cpp reserves address
-# space for the devices that it sees, more than any sound memory limit.
+# Tokens must not reach a child that reads foreign files.
 DROPPED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "PYTHONPATH", "NO_LOCAL_GGUF")
-NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "GGML_VK_VISIBLE_DEVICES": ""}
+# A GPU build of llama.cpp reserves address space for the devices that it sees, more than any sound
+# memory limit; and where it fails it would start a debugger.
+SET = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "",
+    "GGML_VK_VISIBLE_DEVICES": "",
+    "GGML_NO_BACKTRACE": "1",
+}
+
+
+def start_child(
+    command: Sequence[str],
+    *,
+    cpu_s: int | None,
+    memory_bytes: int | None,
+    environment: Mapping[str, str] | None = None,
+    **streams: Any,
+) -> "subprocess.Popen[bytes]":
+    """Start Python under limits that the kernel keeps, even when this process is killed outright.
+
+    The child sets them before it runs a line of `command`.
+
+    Args:
+        command: arguments for the Python that runs us.
+        cpu_s: CPU seconds, of all its threads together; None for no limit.
+        memory_bytes: address space it may have (Linux only); None for no limit.
+        environment: variables added to ours.
+        streams: `stdin`, `stdout` and what else `subprocess.Popen` takes.
+    """
+    limits = [str(cpu_s or 0), str(memory_bytes or 0)]
+    inherited = {key: value for key, value in os.environ.items() if key not in DROPPED}
+    return subprocess.Popen(
+        [sys.executable, "-m", "xmlgrpo_gguf.sandbox", *limits, *command],
+        env={**inherited, **SET, **(environment or {})},
+        start_new_session=True,
+        **streams,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +69,20 @@ class Ended:
     """How a child ended.
 
     Attributes:
-        ok: it finished in time with exit code 0.
-        why: empty when ok; else "took longer than 60 s", "was killed by signal 11" and so on.
+        why: empty when it finished in time with exit code 0; else "took longer than 60 s", "was
+            killed by signal 11" and so on.
         log_tail: the end of what it wrote.
         seconds: how long it ran.
     """
 
-    ok: bool
     why: str
     log_tail: str
     seconds: float
+
+    @property
+    def last_line(self) -> str:
+        """The last thing that it wrote; empty when it wrote nothing."""
+        return "".join(self.log_tail.strip().splitlines()[-1:])
 
 
 def run_child(
@@ -46,6 +90,7 @@ def run_child(
     *,
     log: Path,
     timeout_s: float,
+    cpu_s: int | None = None,
     memory_bytes: int | None = None,
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
@@ -56,29 +101,28 @@ def run_child(
         command: arguments for the Python that runs us.
         log: receives everything the child writes.
         timeout_s: killed after this long.
+        cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
         memory_bytes: address space it may have (Linux only); None for no limit.
         environment: variables added to ours.
         on_line: told each line that the child writes into a pipe, whose number is then its last
             argument.
     """
-    inherited = {key: value for key, value in os.environ.items() if key not in DROPPED}
     started = time.monotonic()
     with ExitStack() as opened:
         output = opened.enter_context(log.open("wb"))
         news = opened.enter_context(_News(on_line)) if on_line else None
-        process = subprocess.Popen(
-            [sys.executable, *command, *([str(news.written)] if news else [])],
+        process = start_child(
+            [*command, *([str(news.written)] if news else [])],
+            cpu_s=cpu_s or int(timeout_s * (os.cpu_count() or 1)) + 1,
+            memory_bytes=memory_bytes,
+            environment=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**inherited, **NO_GPU, **(environment or {})},
             pass_fds=[news.written] if news else [],
-            start_new_session=True,
         )
         try:
-            if sys.platform == "linux":
-                _limit(process.pid, timeout_s, memory_bytes)
-            why = _wait(process, started + timeout_s, timeout_s, news)
+            why = _wait(process, timeout_s, news)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -86,7 +130,7 @@ def run_child(
     with log.open("rb") as written:
         written.seek(max(0, log.stat().st_size - TAIL_CHARS))
         tail = written.read().decode("utf-8", errors="replace")
-    return Ended(not why, why, tail, time.monotonic() - started)
+    return Ended(why, tail, time.monotonic() - started)
 
 
 class _News:
@@ -120,29 +164,39 @@ class _News:
                     self._on_line(line.decode())
 
 
-def _limit(pid: int, timeout_s: float, memory_bytes: int | None) -> None:
-    """Limits that the kernel keeps, even when this process is killed outright."""
-    cpu_s = int(timeout_s * (os.cpu_count() or 1)) + 1
-    resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    if memory_bytes is not None:
-        resource.prlimit(pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-
-
-def _wait(
-    process: "subprocess.Popen[bytes]",
-    deadline: float,
-    timeout_s: float,
-    news: _News | None,
-) -> str:
-    while True:
+def _wait(process: "subprocess.Popen[bytes]", timeout_s: float, news: _News | None) -> str:
+    """Why the child did not finish, in words; empty when it did."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
         try:
             code = process.wait(timeout=POLL_S)
         except subprocess.TimeoutExpired:
             if news is not None:
                 news.tell()
-            if time.monotonic() > deadline:
-                return f"took longer than {timeout_s:.0f} s"
             continue
+        if -code in OUT_OF_TIME:
+            return "took more CPU time or memory than a sound file needs"
         if code < 0:
             return f"was killed by signal {-code}"
         return f"ended with exit code {code}" if code else ""
+    return f"took longer than {timeout_s:.0f} s"
+
+
+def _limit(kind: int, most: int) -> None:
+    if not most:
+        return
+    _, allowed = resource.getrlimit(kind)
+    if allowed != resource.RLIM_INFINITY:  # what the user's own limits leave
+        most = min(most, allowed)
+    resource.setrlimit(kind, (most, most))
+
+
+def _main(cpu_s: int, memory_bytes: int, command: Sequence[str]) -> None:
+    _limit(resource.RLIMIT_CPU, cpu_s)
+    if sys.platform == "linux":
+        _limit(resource.RLIMIT_AS, memory_bytes)
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  # no shell is wanted
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

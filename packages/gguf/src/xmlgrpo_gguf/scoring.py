@@ -1,15 +1,21 @@
 """The log-probability of given continuations: what multiple-choice tasks and perplexity ask for."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Part
 from xmlgrpo_gguf.model import GgufModel
-from xmlgrpo_gguf.requests import Scored
 
-_STEP_OUTPUTS = 64  # rows of logits a step: 64 MiB with Gemma's vocabulary
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The log-probability of a continuation, and whether greedy decoding would write it."""
+
+    logprob: float
+    is_greedy: bool
 
 
 def score_pairs(
@@ -41,7 +47,6 @@ def score_pairs(
         slots=min(slots, max(map(len, by_context.values()))),
         context=longest + max(len(continuation) for _, continuation in pairs),
         threads=threads,
-        step_outputs=_STEP_OUTPUTS,
         keep_window=0 < model.sliding_window <= longest,
     ) as decoding:
         for context, indices in by_context.items():

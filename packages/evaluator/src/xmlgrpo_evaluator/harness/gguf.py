@@ -7,7 +7,8 @@ Importing this module registers the name.
 """
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,13 +20,11 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
 
-from xmlgrpo_evaluator.harness.gguf_prompts import PromptMaker
 from xmlgrpo_evaluator.harness.replies import CountedReply
-from xmlgrpo_gguf.engine import engine_for
+from xmlgrpo_gguf.engine import Prompt, Sampling, Written, engine_for
 from xmlgrpo_gguf.model import GgufModel
-from xmlgrpo_gguf.probe import probe
-from xmlgrpo_gguf.requests import Written
 from xmlgrpo_gguf.scoring import score_pairs
+from xmlgrpo_gguf.tasks import probe
 from xmlgrpo_gguf.template import ChatTemplate
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_rewards.errors import UserError
@@ -148,8 +147,7 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             UserError: a prompt leaves no room for a reply.
         """
         arguments = [request.args for request in requests]
-        maker = PromptMaker(self.gguf, self.max_length, self.max_gen_toks, self.seed)
-        prompts = maker.prompts(arguments)
+        prompts = self._prompts(arguments)
         # the longest first: the run then ends with short ones, and slots stay full to the end
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
         replies: dict[int, CountedReply] = {}
@@ -169,6 +167,39 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             engine.write(ordered, done)
         bar.close()
         return [replies[index] for index in range(len(prompts))]
+
+    def _prompts(self, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Prompt]:
+        """One prompt for each text with lm-eval's generation options."""
+        seen: Counter[str] = Counter()
+        prompts = []
+        for text, options in requests:
+            tokens = self.gguf.tokenize(text)
+            room = self.max_length - len(tokens)
+            if room < 1:
+                raise UserError(
+                    f"a prompt of {len(tokens)} tokens leaves no room for a reply in the model's "
+                    f"{self.max_length}; leave the item out or use fewer shots. It begins "
+                    f"{text[:80]!r}"
+                )
+            until = options.get("until") or []
+            limit = options.get("max_gen_toks") or options.get("max_new_tokens")
+            # of the prompt and its repetition, not of the place in the queue: a resumed run, or one
+            # with another batch size, draws the same numbers
+            seed = crc32(f"{self.seed}\0{seen[text]}\0{text}".encode())
+            seen[text] += 1
+            prompts.append(
+                Prompt(
+                    tokens,
+                    max_new=min(int(limit or self.max_gen_toks), room),
+                    stops=tuple(
+                        stop.encode()
+                        for stop in ([until] if isinstance(until, str) else until)
+                        if stop
+                    ),
+                    sampling=_sampling(options, seed),
+                )
+            )
+        return prompts
 
     def _loglikelihood_tokens(
         self,
@@ -226,6 +257,19 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         for request, total in zip(requests, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals
+
+
+def _sampling(options: Mapping[str, Any], seed: int) -> Sampling:
+    temperature = float(options.get("temperature") or 0.0)
+    if not options.get("do_sample", temperature > 0):
+        return Sampling()
+    return Sampling(
+        temperature=temperature or 1.0,
+        top_k=int(options.get("top_k") or 0),
+        top_p=float(options.get("top_p") or 1.0),
+        min_p=float(options.get("min_p") or 0.0),
+        seed=int(options.get("seed", seed)),
+    )
 
 
 def _slots(batch_size: int | str | None) -> int:

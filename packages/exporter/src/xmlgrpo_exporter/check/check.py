@@ -18,8 +18,8 @@ from xmlgrpo_exporter.check.exam import Bench
 from xmlgrpo_exporter.check.gate import Gate, all_passed
 from xmlgrpo_exporter.check.vocabulary import vocabulary_gates
 from xmlgrpo_exporter.convert.quants import GivenLimits, Limits, limits_for, quant_of
-from xmlgrpo_gguf.ask_llama import OnProgress, Told, ask_llama
 from xmlgrpo_gguf.header import BadGgufError, read_header
+from xmlgrpo_gguf.tasks import LOGITS, OnProgress, Outcome, run_task
 from xmlgrpo_run.fingerprint import hash_ahead
 from xmlgrpo_run.model_digest import file_sha256
 from xmlgrpo_run.screen.progress import Stage
@@ -107,7 +107,7 @@ def check_file(
         if read.result is not None:  # what hangs or crashes there is not given more time
             on_progress = _phases(stage, replies)
             measured = _measure(path, bench, timeout_s, Path(scratch), on_progress)
-            logits = Path(scratch) / "logits.f32"
+            logits = Path(scratch) / LOGITS
             limits = limits_for(quant, given)
             gates += answer_gates(
                 measured, bench, limits, timeout_s, logits, on_progress=on_progress
@@ -116,14 +116,14 @@ def check_file(
     return FileCheck(shown, quant, size, file_sha256(path), tuple(gates), answer)
 
 
-def _read_vocabulary(path: Path, size: int, bench: Bench, scratch: Path) -> Told:
+def _read_vocabulary(path: Path, size: int, bench: Bench, scratch: Path) -> Outcome:
     request = {
         "file": str(path.absolute()),
         "texts": bench.texts,
         "conversations": bench.chats,
         "stop_ids": list(bench.reference.stop_ids),
     }
-    return ask_llama(
+    return run_task(
         "read_vocabulary",
         request,
         scratch=scratch,
@@ -148,7 +148,7 @@ def _phases(stage: Stage, replies: int) -> OnProgress:
 
 def _measure(
     path: Path, bench: Bench, timeout_s: float, scratch: Path, on_progress: OnProgress
-) -> Told:
+) -> Outcome:
     request = {
         "file": str(path.absolute()),
         "prompts": bench.ids[: len(bench.replies)],
@@ -156,7 +156,7 @@ def _measure(
         "new_tokens": bench.new_tokens,
         "conversation": bench.chats[0] if bench.chats else None,
     }
-    return ask_llama(
+    return run_task(
         "measure",
         request,
         scratch=scratch,
@@ -167,7 +167,7 @@ def _measure(
 
 
 def answer_gates(
-    measured: Told,
+    measured: Outcome,
     bench: Bench,
     limits: Limits,
     timeout_s: float,

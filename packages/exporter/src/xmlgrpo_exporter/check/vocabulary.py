@@ -6,14 +6,14 @@ from typing import Any
 from xmlgrpo_exporter.check.exam import Bench
 from xmlgrpo_exporter.check.gate import Gate
 from xmlgrpo_exporter.check.reference import END_OF_TURN, end_of_turn_id
-from xmlgrpo_gguf.ask_llama import Told
 from xmlgrpo_gguf.header import GgufHeader
+from xmlgrpo_gguf.tasks import Outcome
 
 CONTROL_TOKEN = 3  # llama_token_type
 BLANK_SIGN = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
-def vocabulary_gates(header: GgufHeader, read: Told, bench: Bench) -> list[Gate]:
+def vocabulary_gates(header: GgufHeader, read: Outcome, bench: Bench) -> list[Gate]:
     """Tokens, BOS, template and stop ids."""
     if read.result is None:
         return [Gate("tokens", passed=False, why=f"the vocabulary cannot be read: {read.why}")]

@@ -167,11 +167,11 @@ def convert(
         environment={"HF_HUB_OFFLINE": "1"},
     )
     log.unlink(missing_ok=True)
-    if not ended.ok:
+    if ended.why:
         refuse_if_full(out.parent, outtype)
         out.unlink(missing_ok=True)
-        last = ended.log_tail.strip().splitlines()[-1:] or ["(it wrote nothing)"]
+        last = ended.last_line or "(it wrote nothing)"
         raise UserError(
-            f"the converter {ended.why}: {last[0]}. The model's architecture or tokenizer may be "
+            f"the converter {ended.why}: {last}. The model's architecture or tokenizer may be "
             "unknown to the pinned llama.cpp; LLAMA_CPP_DIR can name a newer checkout"
         )

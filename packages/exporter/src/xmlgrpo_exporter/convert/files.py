@@ -22,7 +22,7 @@ from xmlgrpo_exporter.convert.quants import (
 )
 from xmlgrpo_exporter.convert.staging import stage
 from xmlgrpo_exporter.merge.stored_weights import weights_of
-from xmlgrpo_gguf.ask_llama import ask_llama
+from xmlgrpo_gguf.tasks import run_task
 from xmlgrpo_gguf.threads import usable_cores
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.disk import refuse_if_full, require_free
@@ -221,7 +221,7 @@ def quantize(source: Path, out: Path, quant: str, imatrix: Path | None) -> None:
         UserError: llama.cpp refuses; its words are in the message.
     """
     with TemporaryDirectory(prefix="xmlgrpo-quantize-") as scratch:
-        told = ask_llama(
+        outcome = run_task(
             "quantize",
             {
                 "source": str(source.absolute()),
@@ -234,7 +234,7 @@ def quantize(source: Path, out: Path, quant: str, imatrix: Path | None) -> None:
             file_bytes=source.stat().st_size,
             timeout_s=QUANTIZE_TIMEOUT_S,
         )
-    if told.result is None:
+    if outcome.result is None:
         refuse_if_full(out.parent, quant)
         out.unlink(missing_ok=True)
-        raise UserError(f"{quant} could not be made: {told.why}")
+        raise UserError(f"{quant} could not be made: {outcome.why}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder, find_run
@@ -11,7 +12,6 @@ from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS, completion_limit
 from xmlgrpo_trainer.config.run_config import load_config
 
-GGUF_MAGIC = b"GGUF"
 DEFAULT_TASK = "gsm8k"
 DEFAULT_TOKENS: int = GRPO_DEFAULTS["max_completion_length"]
 
@@ -75,7 +75,7 @@ def of_model(name: str, task: str = DEFAULT_TASK) -> Source:
     """
     path = Path(name).expanduser()
     if path.suffix.lower() == ".gguf" or path.is_file():
-        _check_gguf(path)
+        require_gguf(path)
         return Source("gguf", str(path), task=task)
     if (path / "adapter_config.json").is_file():
         _check_adapter(path)
@@ -106,19 +106,6 @@ def _check_adapter(folder: Path) -> None:
             "or name another"
         )
     tensor_shapes(folder / "adapter_model.safetensors")
-
-
-def _check_gguf(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(GGUF_MAGIC))
-    except OSError as error:
-        raise UserError(f"cannot read the model {str(path)!r}: {error.strerror}") from None
-    if magic != GGUF_MAGIC:
-        raise UserError(
-            f"{str(path)!r} is not a GGUF file: expected it to begin with {GGUF_MAGIC!r}, found "
-            f"{magic!r}. A model of transformers is named by its folder"
-        )
 
 
 def _reply_limit(folder: RunFolder) -> int:

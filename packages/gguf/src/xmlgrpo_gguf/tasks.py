@@ -1,0 +1,342 @@
+"""What llama.cpp does in a child process under limits, and `run_task`, which starts it.
+
+Everything that it may do with a foreign file (crash, abort, eat memory, never return) happens
+there.  The request is a JSON file, the result one beside it; a pipe tells how far the task is.
+
+    python -m xmlgrpo_gguf.tasks TASK REQUEST PIPE
+"""
+
+import ctypes
+import json
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from xmlgrpo_gguf.header import require_gguf
+from xmlgrpo_gguf.model import open_gguf, require_llama_cpp
+from xmlgrpo_gguf.sandbox import run_child
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.disk import GIB
+
+RESULT = "result.json"
+LOGITS = "logits.f32"
+BASE_GIB = 6  # Python, numpy, llama.cpp's buffers and a 262,144 wide row of logits a token
+NEWS_S = 0.1
+PROBE_TOKENS = 8
+PROBE_TIMEOUT_S = 600.0  # a large file on a slow disk takes minutes to be read
+PROBE_CPU_S = 60
+PROBE_CPU_S_PER_GIB = 10  # mapping the weights and reading a few tokens with one core
+
+OnProgress = Callable[[str, float], None]
+
+
+# --- in the process that asks ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task ended: its result, or why there is none, and how long it took."""
+
+    result: dict[str, Any] | None
+    why: str
+    seconds: float
+
+
+def run_task(
+    task: str,
+    request: dict[str, Any],
+    *,
+    scratch: Path,
+    file_bytes: int,
+    timeout_s: float,
+    cpu_s: int | None = None,
+    on_progress: OnProgress = lambda _phase, _done: None,
+) -> Outcome:
+    """Run a task in a child process.
+
+    Args:
+        task: a name of `TASKS`.
+        request: its arguments.
+        scratch: an existing folder for the request, the result and the log.
+        file_bytes: size of the model file; the memory limit is twice that and 6 GiB.
+        timeout_s: killed after this long.
+        cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
+        on_progress: told the phase the task is in, in a word, and how many replies of it are done.
+    """
+
+    def on_line(line: str) -> None:
+        phase, done = line.split()
+        on_progress(phase, float(done))
+
+    asked, answered = scratch / "request.json", scratch / RESULT
+    answered.unlink(missing_ok=True)
+    asked.write_text(json.dumps(request), encoding="utf-8")
+    ended = run_child(
+        ["-m", "xmlgrpo_gguf.tasks", task, str(asked)],
+        log=scratch / f"{task}.log",
+        timeout_s=timeout_s,
+        cpu_s=cpu_s,
+        memory_bytes=2 * file_bytes + BASE_GIB * GIB,
+        on_line=on_line,
+    )
+    if ended.why or not answered.is_file():
+        last = re.sub(r"^\S*/", "", ended.last_line)  # without the folder that it was built in
+        why = f"llama.cpp {ended.why or 'gave no result'}: {last}".removesuffix(": ")
+        return Outcome(None, why, ended.seconds)
+    result = json.loads(answered.read_text(encoding="utf-8"))
+    if "error" in result:
+        return Outcome(None, result["error"], ended.seconds)
+    return Outcome(result, "", ended.seconds)
+
+
+def probe(path: Path) -> None:
+    """Load a file from anywhere in a child process, before it is loaded in this one.
+
+    llama.cpp ends the process at a header that contradicts itself (`GGML_ASSERT`).
+
+    Raises:
+        UserError: llama-cpp-python is missing, the file is no GGUF, or it cannot be loaded within
+            limits on time and memory.
+    """
+    require_llama_cpp()
+    require_gguf(path)
+    size = path.stat().st_size
+    with TemporaryDirectory(prefix="xmlgrpo-probe-") as scratch:
+        outcome = run_task(
+            "load",
+            {"file": str(path.absolute())},
+            scratch=Path(scratch),
+            file_bytes=size,
+            timeout_s=PROBE_TIMEOUT_S,
+            cpu_s=PROBE_CPU_S + ceil(PROBE_CPU_S_PER_GIB * size / GIB),
+        )
+    if outcome.result is None:
+        raise UserError(f"{path} cannot be opened ({outcome.why}); it may be damaged or hostile")
+
+
+# --- in the child ---------------------------------------------------------------------------------
+
+
+def load(request: dict[str, Any], _folder: Path, _tell: OnProgress) -> dict[str, Any]:
+    """Load the model of `file` and read a few tokens: what a broken file breaks, breaks here."""
+    from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Part
+
+    with open_gguf(Path(request["file"]), gpu_layers=0) as model:
+        tokens = range(min(PROBE_TOKENS, model.vocab_size))
+        with DecodingContext(model, slots=1, context=PROBE_TOKENS, threads=1) as decoding:
+            decoding.feed([Part(SHARED, tokens)])
+    return {}
+
+
+def read_vocabulary(request: dict[str, Any], _folder: Path, _tell: OnProgress) -> dict[str, Any]:
+    """Tokenize texts on every route a prompt takes into llama.cpp.
+
+    The request holds `file`, `texts` (rendered prompts), `conversations` (the same as messages, or
+    none) and `stop_ids`.  The result holds, a text each: `ids` (special tokens read, none added),
+    `chat_texts` and `chat_ids` (what a chat request makes of the messages with the file's own
+    template), `raw_ids` (the text without its BOS, special tokens added: llama-server and Ollama).
+    """
+    from xmlgrpo_gguf.template import Template, render
+
+    with open_gguf(Path(request["file"]), gpu_layers=0, vocab_only=True) as model:
+        texts, bos = request["texts"], model.bos_text
+        result: dict[str, Any] = {
+            "vocabulary": model.vocab_size,
+            "bos_id": model.bos,
+            "eos_id": model.eos,
+            "eot_id": model.eot,
+            "add_bos": model.adds_bos,
+            "ends_generation": {
+                str(token): 0 <= token < model.vocab_size and model.ends_generation(token)
+                for token in request["stop_ids"]
+            },
+            "ids": [model.tokenize(text, add_bos=False) for text in texts],
+            "raw_ids": [model.tokenize(text.removeprefix(bos), add_bos=True) for text in texts],
+            "chat_texts": [],
+            "chat_ids": [],
+            "template_error": "" if model.chat_template else "the file has no chat template",
+        }
+        if not model.chat_template:
+            return result
+        template = Template.of(model)
+        try:
+            for messages in request["conversations"]:
+                text = render(template, messages, add_generation_prompt=True)
+                result["chat_texts"].append(text)
+                result["chat_ids"].append(model.tokenize(text, add_bos=False))
+        except Exception as error:  # noqa: BLE001 - a template may raise whatever it likes
+            result["template_error"] = f"{type(error).__name__}: {error}"
+    return result
+
+
+def measure(request: dict[str, Any], folder: Path, tell: OnProgress) -> dict[str, Any]:
+    """Logits along given replies, greedy replies of its own, one answer in words.
+
+    The request holds `file`, `prompts` and `replies` (token ids), `new_tokens`, `conversation` (the
+    first prompt as messages; null for a model without a chat template).  The logits that predict
+    the replies go to `logits.f32`, float32 rows of the vocabulary's length, one reply after the
+    other.  A model whose logits are no numbers writes nothing.
+    """
+    import numpy as np
+
+    from xmlgrpo_gguf.decoding import BATCH_TOKENS, DecodingContext
+    from xmlgrpo_gguf.engine import Engine, Prompt
+    from xmlgrpo_gguf.threads import decoding_threads
+
+    prompts, replies, new_tokens = request["prompts"], request["replies"], request["new_tokens"]
+    longest = max(
+        len(prompt) + max(len(reply), new_tokens)
+        for prompt, reply in zip(prompts, replies, strict=True)
+    )
+    started = time.monotonic()
+    with open_gguf(Path(request["file"]), gpu_layers=0) as model:
+        threads = decoding_threads(model.parameters)
+        prompt_threads = decoding_threads(model.parameters, BATCH_TOKENS)
+        with DecodingContext(
+            model,
+            slots=1,
+            context=longest,
+            threads=threads,
+            prompt_threads=prompt_threads,
+            fused=False,  # its rounding would be counted as the file's distance
+        ) as decoding:
+            loaded = time.monotonic()
+            finite = True
+            with (folder / LOGITS).open("wb") as file:
+                for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+                    for count, row in enumerate(decoding.logits_along(prompt, reply), 1):
+                        file.write(row.tobytes())
+                        finite = finite and bool(np.isfinite(row).all())
+                        tell("scoring", i + count / len(reply))
+            scored = time.monotonic()
+            written: list[list[int]] = [[] for _ in prompts]
+
+            def on_token(index: int, token: int) -> None:
+                written[index].append(token)
+                tell("writing", index + len(written[index]) / new_tokens)
+
+            if finite:
+                asked = [Prompt(prompt, new_tokens) for prompt in prompts]
+                Engine(decoding).write(asked, on_token=on_token)
+            ended = time.monotonic()
+        vocabulary = model.vocab_size
+    answer, finish_reason = _answer(request, longest, threads, prompt_threads)
+    return {
+        "vocabulary": vocabulary,
+        "replies": written,
+        "answer": answer,
+        "finish_reason": finish_reason,
+        "threads": threads,
+        "load_s": round(loaded - started, 3),
+        "greedy_tokens_per_s": round(sum(map(len, written)) / max(ended - scored, 1e-9), 1),
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 3),
+    }
+
+
+def _answer(
+    request: dict[str, Any], context: int, threads: int, prompt_threads: int
+) -> tuple[str, str]:
+    """What a user of llama-cpp-python gets, and why it ended: "stop" or "length"."""
+    from llama_cpp import Llama
+
+    llama = Llama(
+        request["file"],
+        n_gpu_layers=0,
+        n_ctx=context + 8,
+        n_threads=threads,
+        n_threads_batch=prompt_threads,
+        verbose=False,
+    )
+    options = {
+        "temperature": 0.0,
+        "repeat_penalty": 1.0,  # llama-cpp-python's default is not 1
+        "max_tokens": request["new_tokens"],
+    }
+    if request["conversation"] is None:
+        choice = llama.create_completion(request["prompts"][0], **options)["choices"][0]
+        return choice["text"], choice["finish_reason"]
+    answer = llama.create_chat_completion(messages=request["conversation"], **options)
+    choice = answer["choices"][0]
+    return choice["message"]["content"] or "", choice["finish_reason"]
+
+
+def quantize(request: dict[str, Any], _folder: Path, _tell: OnProgress) -> dict[str, Any]:
+    """Quantize one GGUF to another type.
+
+    The request holds `source`, `out`, `file_type` (llama_ftype), `threads` and `imatrix` (an .npz
+    of one float32 row a tensor, or null).
+    """
+    import llama_cpp
+
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = request["file_type"]
+    options.nthread = request["threads"]
+    kept: list[Any] = []
+    if request["imatrix"]:
+        table = _imatrix(Path(request["imatrix"]), kept)
+        options.imatrix = ctypes.cast(table, type(options.imatrix))
+    code = llama_cpp.llama_model_quantize(
+        request["source"].encode(), request["out"].encode(), ctypes.byref(options)
+    )
+    if code:
+        raise RuntimeError(f"llama_model_quantize returned {code}")
+    return {}
+
+
+def _imatrix(path: Path, kept: list[Any]) -> Any:
+    """The C table of an importance matrix; `kept` holds what it points to."""
+    import llama_cpp
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as stored:
+        rows = {name: np.ascontiguousarray(stored[name], dtype=np.float32) for name in stored}
+    table = (llama_cpp.llama_model_imatrix_data * (len(rows) + 1))()  # the last one stays empty
+    for entry, (name, values) in zip(table, rows.items(), strict=False):
+        entry.name = name.encode()
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        entry.size = values.size
+    kept += [rows, table]
+    return table
+
+
+def teller(pipe: int) -> OnProgress:
+    """Says how far a task is into a pipe, a few times a second: `writing 3.25`."""
+    last = 0.0
+
+    def tell(phase: str, done: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= NEWS_S:
+            last = now
+            os.write(pipe, f"{phase} {done:.3f}\n".encode())
+
+    return tell
+
+
+TASKS: dict[str, Callable[[dict[str, Any], Path, OnProgress], dict[str, Any]]] = {
+    "load": load,
+    "read_vocabulary": read_vocabulary,
+    "measure": measure,
+    "quantize": quantize,
+}
+
+
+def _main(task: str, request: Path, tell: OnProgress) -> None:
+    try:
+        result = TASKS[task](json.loads(request.read_text(encoding="utf-8")), request.parent, tell)
+    except UserError as error:
+        result = {"error": str(error)}
+    # surrogates stand for the bytes of a broken vocabulary; ASCII escapes carry them
+    (request.parent / RESULT).write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], Path(sys.argv[2]), teller(int(sys.argv[3])))
