@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from xmlgrpo_gguf.tasks import probe, read_vocabulary, run_task, teller
+from xmlgrpo_gguf.probe import LOGITS, probe, run_task
+from xmlgrpo_gguf.tasks import read_vocabulary, teller
 from xmlgrpo_rewards.errors import UserError
 
 from .hand_made import CHAT, write_gguf
@@ -44,7 +45,7 @@ def test_a_hostile_file_is_one_message(tmp_path, change, message):
 )
 @pytest.mark.gguf
 def test_what_is_no_gguf_starts_no_child(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr("xmlgrpo_gguf.tasks.run_task", None)
+    monkeypatch.setattr("xmlgrpo_gguf.probe.run_task", None)
     path = tmp_path / "model.gguf"
     if content is not None:
         path.write_bytes(content)
@@ -88,7 +89,7 @@ def test_the_logits_along_a_reply_are_those_that_wrote_it(tmp_path):
 
     [reply] = measured([3])["replies"]
     again = measured(reply)
-    raw = (tmp_path / "logits.f32").read_bytes()
+    raw = (tmp_path / LOGITS).read_bytes()
     logits = struct.unpack(f"<{len(reply) * again['vocabulary']}f", raw)
     rows = [logits[i : i + again["vocabulary"]] for i in range(0, len(logits), 5)]
     assert [row.index(max(row)) for row in rows] == reply == again["replies"][0]

@@ -65,7 +65,7 @@ class GgufModel:
     """The weights and the vocabulary of one GGUF file.
 
     Args:
-        path: the file; one from elsewhere has been through `tasks.probe`.
+        path: the file; one from elsewhere has been through `probe.probe`.
         gpu_layers: layers on the GPU, where llama.cpp was built for one; -1 for all.
         vocab_only: leave the weights out.
 

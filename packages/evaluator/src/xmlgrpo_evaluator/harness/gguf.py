@@ -23,8 +23,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
 from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_gguf.engine import Prompt, Sampling, Written, engine_for
 from xmlgrpo_gguf.model import GgufModel
+from xmlgrpo_gguf.probe import probe
 from xmlgrpo_gguf.scoring import score_pairs
-from xmlgrpo_gguf.tasks import probe
 from xmlgrpo_gguf.template import ChatTemplate
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_rewards.errors import UserError

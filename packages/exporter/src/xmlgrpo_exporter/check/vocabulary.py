@@ -7,7 +7,7 @@ from xmlgrpo_exporter.check.exam import Bench
 from xmlgrpo_exporter.check.gate import Gate
 from xmlgrpo_exporter.check.reference import END_OF_TURN, end_of_turn_id
 from xmlgrpo_gguf.header import GgufHeader
-from xmlgrpo_gguf.tasks import Outcome
+from xmlgrpo_gguf.probe import Outcome
 
 CONTROL_TOKEN = 3  # llama_token_type
 BLANK_SIGN = "\N{LOWER ONE EIGHTH BLOCK}"

@@ -22,7 +22,7 @@ from xmlgrpo_exporter.convert.quants import (
 )
 from xmlgrpo_exporter.convert.staging import stage
 from xmlgrpo_exporter.merge.stored_weights import weights_of
-from xmlgrpo_gguf.tasks import run_task
+from xmlgrpo_gguf.probe import run_task
 from xmlgrpo_gguf.threads import usable_cores
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.disk import refuse_if_full, require_free

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xmlgrpo_gguf.engine import Prompt, Sampling, engine_for
 from xmlgrpo_gguf.model import GgufModel
-from xmlgrpo_gguf.tasks import probe
+from xmlgrpo_gguf.probe import probe
 from xmlgrpo_gguf.template import ChatTemplate
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_rewards.errors import UserError
