@@ -12,9 +12,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.cpu.engine import StaticEngine
+from xmlgrpo_rollout.cpu.engine import StaticEngine, stream
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
-from xmlgrpo_rollout.cpu.stream import stream
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.weights import Gemma3Weights, read_rope, read_weights
 

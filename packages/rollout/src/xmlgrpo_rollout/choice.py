@@ -9,8 +9,8 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.readable import has_packed_weights, why_not_read
 from xmlgrpo_rollout.vllm import check_vllm
+from xmlgrpo_rollout.weights import has_packed_weights, why_not_read
 
 EngineName = Literal["generate", "graph", "vllm"]
 ENGINE_NAMES = ("auto", "generate", "graph", "vllm")

@@ -1,6 +1,6 @@
-"""What every rollout engine does."""
+"""What every rollout engine does, and where a completion ends."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +22,16 @@ class Completion:
     logprobs: list[float] | None = None
 
 
+def cut_after_stop(tokens: Sequence[int], stop_ids: Collection[int]) -> list[int]:
+    """The tokens up to and with the first stop token; all of them where there is none."""
+    for place, token in enumerate(tokens):
+        if token in stop_ids:
+            return list(tokens[: place + 1])
+    return list(tokens)
+
+
 class Engine(Protocol):
-    """Completes prompts; implementations are in `static.py`, `graph.py` and `generate.py`."""
+    """Completes prompts: `cpu.engine`, `gpu.engine` and `generate` hold one each."""
 
     def refresh(self) -> None:
         """Take over the model's weights as they are now; call it after they have changed."""

@@ -7,9 +7,8 @@ import torch
 from transformers import GenerationConfig
 
 from xmlgrpo_rollout.attention import guard_transformers
-from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.engine import Completion, cut_after_stop
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_rollout.stops import cut_after_stop
 
 
 class GenerateEngine:

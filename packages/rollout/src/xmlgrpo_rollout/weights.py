@@ -2,7 +2,8 @@
 
 Reading is separate from computing: a LoRA adapter is merged here, in a copy, so that decoding
 costs the same with and without one and the trained model is never touched.  A base in 4 bits is
-unpacked on the way: the copy of its projections is in 16 bits.
+unpacked on the way: the copy of its projections is in 16 bits.  `why_not_read` says of which models
+the engines keep off.
 """
 
 from dataclasses import dataclass
@@ -11,9 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.readable import base_model, text_decoder, unpacked
-
+READABLE = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+ROPES = ("default", "linear")  # Gemma 3's own; others may change with the length
 SLIDING, FULL = "sliding_attention", "full_attention"
+
+# of `LayerWeights`: the modules of a layer whose weights lie below one another in one tensor ...
+JOINED = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention_out": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+NORMS = {  # ... and its norms
+    "query_norm": "self_attn.q_norm",
+    "key_norm": "self_attn.k_norm",
+    "before_attention": "input_layernorm",
+    "after_attention": "post_attention_layernorm",
+    "before_mlp": "pre_feedforward_layernorm",
+    "after_mlp": "post_feedforward_layernorm",
+}
 
 # for each kind of layer: cosine and sine for every position, (positions, head_dim)
 Rope = dict[str, tuple[Tensor, Tensor]]
@@ -127,15 +144,11 @@ def refresh_weights(weights: Gemma3Weights, model: nn.Module) -> None:
     norms, sources = [weights.final_norm], [decoder.norm.weight]
     scaled: list[Tensor] = []
     for kept, layer in zip(weights.layers, decoder.layers, strict=True):
-        for name, projections in _projections(layer).items():
-            place = 0
-            for projection in projections:
-                rows = projection.out_features
-                _write_merged(projection, getattr(kept, name)[place : place + rows])
-                place += rows
-        for name, norm in _norms(layer).items():
-            norms.append(getattr(kept, name))
-            sources.append(norm.weight)
+        for field, names in JOINED.items():
+            _write_joined(_modules(layer, names), getattr(kept, field))
+        for field, name in NORMS.items():
+            norms.append(getattr(kept, field))
+            sources.append(layer.get_submodule(name).weight)
         scaled.append(kept.query_norm)
     torch._foreach_copy_(norms, sources)
     torch._foreach_add_(norms, 1)
@@ -154,39 +167,18 @@ def read_rope(model: nn.Module, positions: int) -> Rope:
     return rope
 
 
-def _projections(layer: Any) -> dict[str, tuple[Any, ...]]:
-    """The linear modules whose weights lie below one another in one tensor of `LayerWeights`."""
-    attention, mlp = layer.self_attn, layer.mlp
-    return {
-        "qkv": (attention.q_proj, attention.k_proj, attention.v_proj),
-        "attention_out": (attention.o_proj,),
-        "gate_up": (mlp.gate_proj, mlp.up_proj),
-        "down": (mlp.down_proj,),
-    }
-
-
-def _norms(layer: Any) -> dict[str, Any]:
-    return {
-        "query_norm": layer.self_attn.q_norm,
-        "key_norm": layer.self_attn.k_norm,
-        "before_attention": layer.input_layernorm,
-        "after_attention": layer.post_attention_layernorm,
-        "before_mlp": layer.pre_feedforward_layernorm,
-        "after_mlp": layer.post_feedforward_layernorm,
-    }
-
-
 def _read_layer(layer: Any) -> LayerWeights:
-    norms = {name: _norm(norm) for name, norm in _norms(layer).items()}
+    norms = {field: _norm(layer.get_submodule(name)) for field, name in NORMS.items()}
     norms["query_norm"] *= layer.self_attn.scaling
-    return LayerWeights(
-        kind=layer.self_attn.layer_type,
-        **{name: _joined(modules) for name, modules in _projections(layer).items()},
-        **norms,
-    )
+    joined = {field: _joined(_modules(layer, names)) for field, names in JOINED.items()}
+    return LayerWeights(kind=layer.self_attn.layer_type, **joined, **norms)
 
 
-def _joined(projections: tuple[Any, ...]) -> Tensor:
+def _modules(layer: Any, names: tuple[str, ...]) -> list[Any]:
+    return [layer.get_submodule(name) for name in names]
+
+
+def _joined(projections: list[Any]) -> Tensor:
     """The merged weights, one below the other; of one bare projection the model's own tensor."""
     [first, *more] = projections
     if not more and not hasattr(first, "lora_A"):
@@ -194,11 +186,14 @@ def _joined(projections: tuple[Any, ...]) -> Tensor:
     like = unpacked(getattr(first, "base_layer", first).weight)
     rows = sum(projection.out_features for projection in projections)
     joined = like.new_empty(rows, like.shape[1])
-    place = 0
-    for projection in projections:
-        _write_merged(projection, joined[place : place + projection.out_features])
-        place += projection.out_features
+    _write_joined(projections, joined)
     return joined
+
+
+def _write_joined(projections: list[Any], target: Tensor) -> None:
+    parts = torch.split(target, [projection.out_features for projection in projections])
+    for projection, part in zip(projections, parts, strict=True):
+        _write_merged(projection, part)
 
 
 def _norm(norm: Any) -> Tensor:
@@ -226,3 +221,96 @@ def _write_merged(linear: Any, target: Tensor) -> None:
         weight = target
     if not adapters and not is_models_own:
         target.copy_(weight)
+
+
+# --- which models are read, and their parts ---
+
+
+def base_model(model: nn.Module) -> Any:
+    """The transformers model inside a peft one, or the model itself."""
+    unwrap = getattr(model, "get_base_model", None)
+    return model if unwrap is None else unwrap()
+
+
+def text_decoder(base: Any) -> Any:
+    """The layers that read and write text; Gemma 3 from 4B up has a vision tower beside them."""
+    return getattr(base.model, "language_model", base.model)
+
+
+def text_device(model: nn.Module) -> torch.device:
+    """Where the text model is."""
+    device: torch.device = text_decoder(base_model(model)).embed_tokens.weight.device
+    return device
+
+
+def why_not_read(model: nn.Module) -> str | None:
+    """Why `read_weights` cannot read this model, in words for the user; None when it can."""
+    base = base_model(model)
+    if type(base).__name__ not in READABLE:
+        return f"it reads {' and '.join(READABLE)}, not {type(base).__name__}"
+    config = base.config.get_text_config()
+    if config.attn_logit_softcapping or config.final_logit_softcapping or config.attention_bias:
+        return "it knows no soft-capping and no attention bias, which this model has"
+    if config.hidden_activation != "gelu_pytorch_tanh" or config.use_bidirectional_attention:
+        return "it knows only Gemma's own activation and causal attention"
+    if any(config.rope_parameters[kind]["rope_type"] not in ROPES for kind in config.layer_types):
+        return f"it knows only these rotary embeddings: {', '.join(ROPES)}"
+    return _why_no_adapter(model) or _first_reason(base)
+
+
+def _why_no_adapter(model: nn.Module) -> str | None:
+    """Why peft's own wrapper says no: not every kind of adapter lies in modules."""
+    configs: dict[str, Any] = getattr(model, "peft_config", {})
+    kinds = [config.peft_type.value for config in configs.values() if config.peft_type != "LORA"]
+    return f"it merges plain LoRA only, and this model has a {kinds[0]} adapter" if kinds else None
+
+
+def _first_reason(base: Any) -> str | None:
+    modules = {**dict(text_decoder(base).named_modules()), "lm_head": base.lm_head}
+    reasons = (_why_not_merged(name, module) for name, module in modules.items())
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _why_not_merged(name: str, module: Any) -> str | None:
+    if type(module).__name__ == "ModulesToSaveWrapper":
+        return f"{name} is trained in full beside the adapter (modules_to_save)"
+    linear = getattr(module, "base_layer", module)
+    if isinstance(linear, nn.Linear) and not _is_unpackable(linear.weight):
+        return f"{name} is quantized in a way it does not know"
+    if linear is module:
+        return None
+    if name == "lm_head":
+        return "lm_head has an adapter, which the embedding that it is tied to has not"
+    if is_plain_lora(module):
+        return None
+    return f"it merges plain LoRA only, and {name} has another adapter"
+
+
+def is_plain_lora(module: Any) -> bool:
+    """Whether a module is a projection whose adapters are W + s B A and no more."""
+    return (
+        isinstance(getattr(module, "base_layer", None), nn.Linear)
+        and hasattr(module, "lora_A")
+        and not module.lora_variant  # DoRA and its like
+        and not any(module.lora_bias.values())
+    )
+
+
+def has_packed_weights(model: nn.Module) -> bool:
+    """Whether the base was loaded in 4 bits."""
+    weights = (p for p in text_decoder(base_model(model)).parameters() if not p.requires_grad)
+    return any(hasattr(weight, "quant_state") for weight in weights)
+
+
+def _is_unpackable(weight: Tensor) -> bool:
+    return weight.is_floating_point() or hasattr(weight, "quant_state")
+
+
+def unpacked(weight: Tensor) -> Tensor:
+    """The weight itself, or what bitsandbytes' 4 bits stand for (QLoRA, arXiv 2305.14314)."""
+    if weight.is_floating_point():
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    full: Tensor = dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]  # bitsandbytes' Params4bit has it
+    return full

@@ -28,7 +28,7 @@ from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_evaluator.setup.engines import EngineUse
 from xmlgrpo_rollout.attention import guard_transformers
 from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured
-from xmlgrpo_rollout.readable import why_not_read
+from xmlgrpo_rollout.weights import why_not_read
 
 SLOTS_CPU, SLOTS_GPU = 64, 128
 """Replies that the engine writes at once: more save time, fewer are lost when it is interrupted."""

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.weights import Gemma3Weights, LayerWeights, Rope
+from xmlgrpo_rollout.weights import JOINED, NORMS, Gemma3Weights, LayerWeights, Rope
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
@@ -42,22 +42,6 @@ PLAIN_LORA = {
     "target_modules",
     "task_type",
     "use_rslora",
-}
-ATTENTION, MLP = "self_attn", "mlp"
-# of `LayerWeights`: the modules whose weights lie below one another in one tensor
-JOINED = {
-    "qkv": (f"{ATTENTION}.q_proj", f"{ATTENTION}.k_proj", f"{ATTENTION}.v_proj"),
-    "attention_out": (f"{ATTENTION}.o_proj",),
-    "gate_up": (f"{MLP}.gate_proj", f"{MLP}.up_proj"),
-    "down": (f"{MLP}.down_proj",),
-}
-NORMS = {
-    "query_norm": f"{ATTENTION}.q_norm",
-    "key_norm": f"{ATTENTION}.k_norm",
-    "before_attention": "input_layernorm",
-    "after_attention": "post_attention_layernorm",
-    "before_mlp": "pre_feedforward_layernorm",
-    "after_mlp": "post_feedforward_layernorm",
 }
 Shapes = dict[str, tuple[int, ...]]
 
@@ -233,15 +217,15 @@ def _shapes(config: Mapping[str, Any]) -> Shapes:
     query = config["num_attention_heads"] * head
     key = config["num_key_value_heads"] * head
     of_layer: Shapes = {f"{name}.weight": (hidden,) for name in NORMS.values()}
-    of_layer |= {f"{ATTENTION}.{name}_norm.weight": (head,) for name in ("q", "k")}
+    of_layer |= {f"self_attn.{name}_norm.weight": (head,) for name in ("q", "k")}
     of_layer |= {
-        f"{ATTENTION}.q_proj.weight": (query, hidden),
-        f"{ATTENTION}.k_proj.weight": (key, hidden),
-        f"{ATTENTION}.v_proj.weight": (key, hidden),
-        f"{ATTENTION}.o_proj.weight": (hidden, query),
-        f"{MLP}.gate_proj.weight": (mlp, hidden),
-        f"{MLP}.up_proj.weight": (mlp, hidden),
-        f"{MLP}.down_proj.weight": (hidden, mlp),
+        "self_attn.q_proj.weight": (query, hidden),
+        "self_attn.k_proj.weight": (key, hidden),
+        "self_attn.v_proj.weight": (key, hidden),
+        "self_attn.o_proj.weight": (hidden, query),
+        "mlp.gate_proj.weight": (mlp, hidden),
+        "mlp.up_proj.weight": (mlp, hidden),
+        "mlp.down_proj.weight": (hidden, mlp),
     }
     vocabulary = (config["vocab_size"], hidden)
     return {

@@ -12,18 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.engine import Completion
+from xmlgrpo_rollout.engine import Completion, cut_after_stop
+from xmlgrpo_rollout.gpu import MEMORY_SHARE, PREFILL_TOKENS, ROWS, SLOTS_MULTIPLE
 from xmlgrpo_rollout.gpu.decode import Decoder
 from xmlgrpo_rollout.gpu.prefill import read_prompts
-from xmlgrpo_rollout.readable import text_device
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_rollout.stops import cut_after_stop
-from xmlgrpo_rollout.weights import read_rope, read_weights, refresh_weights
+from xmlgrpo_rollout.weights import read_rope, read_weights, refresh_weights, text_device
 
-ROWS = 1024  # completions that grow side by side at most
-ROWS_MULTIPLE, SLOTS_MULTIPLE = 8, 128  # shapes are rounded up, so that few graphs serve all
-MEMORY_SHARE = 0.4  # of the memory that is free: the most that the cache may take
-PREFILL_TOKENS = 16_384  # read at once: longer batches of prompts are read in parts
+ROWS_MULTIPLE = 8  # rounded up, as the slots are
 DECODERS_KEPT = 2  # training's and the held-out questions'
 LOOK_EVERY = 16  # steps between two looks at whether every row is done
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.cpu.engine import stream
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
-from xmlgrpo_rollout.cpu.stream import stream
 from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_run.files import read_json
 from xmlgrpo_trainer.ask.characters import decoded, told_in_characters

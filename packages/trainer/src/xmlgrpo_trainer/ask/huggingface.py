@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.stops import cut_after_stop
+from xmlgrpo_rollout.engine import cut_after_stop
 from xmlgrpo_trainer.ask.characters import WholeCharacters, decoded, told_in_characters
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.readable import is_plain_lora
+from xmlgrpo_rollout.weights import is_plain_lora
 
 
 def serve_vllm(trainer: Any, stop_ids: Sequence[int]) -> None:

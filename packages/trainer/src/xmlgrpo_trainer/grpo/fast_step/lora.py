@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.readable import is_plain_lora, unpacked
+from xmlgrpo_rollout.weights import is_plain_lora, unpacked
 
 
 class LoraLinear(torch.autograd.Function):
