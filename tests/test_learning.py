@@ -12,6 +12,7 @@ from rich.console import Console
 
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.train import train
@@ -27,14 +28,10 @@ def test_the_embedded_default_still_learns_to_work_problems_out(tmp_path: Path) 
     assert train(config, tmp_path / "run", Console(quiet=True)) == 0
 
     folder = RunFolder(tmp_path / "run")
-    holdout = folder.read_manifest()["holdout"]
+    holdout = read_manifest(folder).holdout
     before, after = (
-        {
-            name: Share(**share).value
-            for name, share in holdout[when].items()
-            if name != "mean_tokens"
-        }
-        for when in ("before", "after")
+        {name: Share(**share).value for name, share in metrics.items() if name != "mean_tokens"}
+        for metrics in (holdout.before, holdout.after)
     )
     # it starts with a guessing habit, in no form ...
     assert before["strict_format"] < 0.1

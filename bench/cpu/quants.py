@@ -34,6 +34,7 @@ from xmlgrpo_exporter.convert.quants import CONVERTER_TYPES, GivenLimits, parse_
 from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
 
 if TYPE_CHECKING:
     from xmlgrpo_exporter.check.exam import Bench
@@ -89,7 +90,7 @@ def measure(
     from xmlgrpo_exporter.merge.stored_weights import weights_of
 
     console = Console(stderr=True)
-    questions = load_questions(arguments.data, model.parent)
+    questions = load_questions(arguments.data, RunFolder(model.parent))
     bench = prepare_bench(
         model,
         questions,

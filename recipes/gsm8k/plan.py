@@ -14,6 +14,7 @@ from scale import Scale
 from warm_start import DONE
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
 
 HERE = Path(__file__).resolve().parent
@@ -152,7 +153,7 @@ class Experiment:
                 for row in values
             ]
             folder = RunFolder(run.parent)
-            told["manifest"] = folder.read_manifest() if folder.manifest.exists() else None
+            told["manifest"] = read_manifest(folder).as_json() if folder.manifest.exists() else None
         return found
 
     def _arm(self, base: str, name: str, overrides: Sequence[str]) -> list[Stage]:

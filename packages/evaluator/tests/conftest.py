@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from finished_runs import finished
 
-from xmlgrpo_run.files import write_json
-from xmlgrpo_run.folder import MANIFEST_FORMAT, RunFolder
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import HeldOut, Manifest
 
 from .tiny_model import ITEMS, build_adapter, build_base, export_gguf, rows
 
@@ -32,28 +33,20 @@ def tiny(tmp_path_factory) -> Tiny:
     build_base(base)
     build_adapter(base, run.adapter)
     run.holdout.mkdir()
-    items = run.holdout / "items.jsonl"
+    items = run.holdout_items
     items.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
-    run.config.write_text("grpo: {max_completion_length: 48}\n", encoding="utf-8")
-    write_json(run.manifest, manifest(base))
+    finish(run, base)
     return Tiny(base, run.adapter, items, run)
 
 
-def manifest(base: Path) -> dict:
+def finish(run: RunFolder, base: Path, /, **changes) -> Manifest:
+    """Write the manifest of a run on the items, over a base."""
+
     def held_out(right: int) -> dict:
         return {"strict_accuracy": {"hits": right, "total": ITEMS}, "mean_tokens": 30.0}
 
-    return {
-        "format": MANIFEST_FORMAT,
-        "run": "sums",
-        "finished": "2026-01-01T00:00:00+00:00",
-        "task": "gsm8k",
-        "base": {"name": str(base), "revision": None, "dtype": "float32", "quantized_4bit": False},
-        "steps": 10,
-        "best_step": 10,
-        "data": {"source": "generated", "name": "sums"},
-        "holdout": {"rows": ITEMS, "before": held_out(3), "after": held_out(9)},
-    }
+    result = HeldOut(ITEMS, held_out(3), held_out(9))
+    return finished(run, base, **{"max_reply_tokens": 48, "holdout": result, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -188,7 +188,7 @@ def test_items_of_several_filters_are_one_item_each():
         pytest.param(None, "make eval", id="missing"),
         pytest.param("{", "is not JSON", id="torn"),
         pytest.param('{"format": 99}', "not an evaluation result of format 1", id="other-format"),
-        pytest.param("[]", "not an evaluation result of format 1", id="no-object"),
+        pytest.param("[]", "expected a JSON object, got list", id="no-object"),
         pytest.param('{"format": 1, "rungs": []}', "not an evaluation result", id="a-ladder"),
     ],
 )

@@ -20,11 +20,11 @@ from xmlgrpo_evaluator.results.ladder_view import cells, show
 from xmlgrpo_evaluator.setup.models import run_model
 from xmlgrpo_evaluator.setup.settings import Settings
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import digest, model_files
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.model_digest import content_digest, model_files
 
-from .conftest import manifest
+from .conftest import finish
 from .test_compare import result
 from .tiny_model import ITEMS
 
@@ -47,8 +47,9 @@ def evaluated(tmp_path, monkeypatch) -> RunFolder:
     """A run whose models have all been evaluated: climbing it asks nothing."""
     monkeypatch.delenv("GSM8K_DIR", raising=False)
     run = RunFolder(tmp_path / "sums")
-    write_json(run.manifest, manifest(tmp_path / "base"))
+    finish(run, tmp_path / "base")
     files = {
+        tmp_path / "base" / "config.json": 2,
         run.adapter / "adapter_config.json": 2,
         run.merged / "config.json": 2,
         run.merged / "model.safetensors": 4000,
@@ -70,7 +71,7 @@ def climbed(
 ) -> tuple[bool, dict, str]:
     out = io.StringIO()
     passed = climb(run, settings, tolerance, Console(file=out, width=160))
-    return passed, json.loads((run.root / "ladder.json").read_text()), out.getvalue()
+    return passed, json.loads((run.ladder).read_text()), out.getvalue()
 
 
 def test_rungs_go_from_the_base_to_the_smallest_file(evaluated):
@@ -84,7 +85,7 @@ def test_rungs_go_from_the_base_to_the_smallest_file(evaluated):
         ("sums-q4_k_m", "merged"),
     ]
     assert ladder["rungs"][4]["difference"]["value"] == pytest.approx(-0.02)
-    assert (evaluated.root / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    assert (evaluated.ladder_plot).read_bytes().startswith(b"\x89PNG")
     assert "the gate is passed" in shown
     assert "cannot be ruled out" in shown, "50 items cannot show that 2 points are kept"
 
@@ -97,8 +98,8 @@ def test_a_rung_names_the_bytes_that_it_was_measured_on(evaluated):
         ("merged", evaluated.merged),
         ("sums-q8_0", evaluated.gguf / "sums-q8_0.gguf"),
     ):
-        tokenizer = source if source.is_dir() else adapter
-        assert contents[label] == content_digest(model_files(source, tokenizer=tokenizer))
+        tokenizer = None if source.is_dir() else adapter
+        assert contents[label] == digest(model_files(source, tokenizer=tokenizer))
     assert len(set(contents.values())) == len(contents)
 
 
@@ -244,7 +245,7 @@ def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
     done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
     assert len(list(run.gguf.glob("*.gguf"))) == 2, f"{done.stdout}\n{done.stderr}"
     assert _main(["ladder", "--run", str(run.root), "--tolerance", "0.1"]) == 0
-    ladder = json.loads((run.root / "ladder.json").read_text())
+    ladder = json.loads((run.ladder).read_text())
     accuracy = {rung["label"]: rung["accuracy"]["hits"] for rung in ladder["rungs"]}
     assert len(accuracy) == 5
     assert accuracy["base"] == ITEMS

@@ -5,17 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+from finished_runs import data_of
 
 from xmlgrpo_evaluator.setup.models import any_model
 from xmlgrpo_evaluator.setup.of_run import own_items, own_task, result_place, settings_of
 from xmlgrpo_evaluator.setup.settings import Settings
 from xmlgrpo_evaluator.setup.tasks import find_tasks
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Data, Place
 
-from .conftest import SETTINGS, command, manifest
+from .conftest import SETTINGS, command, finish
 
 PAGE = Path(__file__).parents[3] / "docs" / "add-a-task.md"
 ROWS = [{"country": "Chad", "capital": "N'Djamena"}, {"country": "Peru", "capital": "Lima"}]
@@ -41,13 +41,14 @@ def capitals(tmp_path, monkeypatch) -> None:
 def run(tmp_path) -> RunFolder:
     """A finished run of that task on rows in a folder, with held-out rows of its own."""
     folder = RunFolder(tmp_path / "run")
-    trained = manifest(tmp_path / "base") | {"task": "capitals", "data": {"source": "json"}}
-    write_json(folder.manifest, trained)
-    data = tmp_path / "data"
-    data.mkdir()
-    folder.config.write_text(yaml.safe_dump({"data": {"path": str(data)}}), encoding="utf-8")
-    write_rows(folder.holdout / "items.jsonl", ROWS[:1])
+    rows = write_rows(tmp_path / "data" / "train.jsonl", ROWS)
+    finish(folder, tmp_path / "base", task="capitals", data=local(rows, folder))
+    write_rows(folder.holdout_items, ROWS[:1])
     return folder
+
+
+def local(rows: Path, folder: RunFolder) -> Data:
+    return data_of(source="json", name=rows.name, place=Place.of(rows, folder))
 
 
 def write_rows(path: Path, rows) -> Path:
@@ -72,7 +73,7 @@ def test_a_run_asks_its_own_task(run):
 
 @pytest.mark.usefixtures("capitals")
 def test_its_own_rows_in_their_order(run, tmp_path, monkeypatch):
-    held_out = run.holdout / "items.jsonl"
+    held_out = run.holdout_items
     assert own_items(run) == held_out
     monkeypatch.setenv("CAPITALS_DIR", str(tmp_path))
     assert own_items(run) is None  # the environment's
@@ -83,8 +84,26 @@ def test_its_own_rows_in_their_order(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("capitals")
+def test_a_run_and_its_rows_that_were_moved_stay_together(run, tmp_path):
+    test = write_rows(tmp_path / "data" / "test.jsonl", ROWS)
+    (tmp_path / "moved").mkdir()
+    for path in (run.root, test.parent):
+        path.rename(tmp_path / "moved" / path.name)
+    there = own_items(RunFolder(tmp_path / "moved" / "run"))
+    assert there is not None
+    assert there.samefile(tmp_path / "moved" / "data" / "test.jsonl")
+
+
+@pytest.mark.usefixtures("capitals")
+def test_replies_are_as_long_as_in_the_held_out_result_unless_asked_otherwise(run):
+    assert asked(run).max_new_tokens == 48
+    given = settings_of(run, Settings(max_new_tokens=99), task=False, reply_limit=True)
+    assert given.max_new_tokens == 99
+
+
+@pytest.mark.usefixtures("capitals")
 def test_a_run_without_rows_says_what_to_give(run):
-    (run.holdout / "items.jsonl").unlink()
+    (run.holdout_items).unlink()
     with pytest.raises(UserError, match=r"local rows without a test\.jsonl.*--data FILE\.jsonl"):
         own_items(run)
 
@@ -114,7 +133,7 @@ def test_an_installed_task_needs_no_definition_of_its_own(tmp_path, k):
 @pytest.mark.usefixtures("capitals")
 @pytest.mark.filterwarnings("default")
 def test_the_commands_follow_the_run(tiny, run, capsys):
-    write_json(run.manifest, run.read_manifest() | {"base": manifest(tiny.base)["base"]})
+    finish(run, tiny.base, task="capitals", data=data_of())
     run.adapter.symlink_to(tiny.adapter)
     assert command("run", "--run", run.root, "--what", "base", *SETTINGS) == 0
     result = json.loads((run.eval / "base.json").read_text(encoding="utf-8"))

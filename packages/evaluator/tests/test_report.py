@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_evaluator.results.compare import compare_results
-from xmlgrpo_evaluator.results.report import read_metrics, render, write_report
+from xmlgrpo_evaluator.results.report import render, write_report
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 
-from .conftest import manifest
+from .conftest import finish
 from .test_compare import result
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}"
@@ -36,7 +37,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def run(tmp_path):
     folder = RunFolder(tmp_path / "sums")
-    write_json(folder.manifest, manifest(tmp_path / HOSTILE.replace("/", "")))
+    finish(folder, tmp_path / HOSTILE.replace("/", ""))
     return folder
 
 
@@ -50,7 +51,7 @@ def test_a_run_with_training_results_only(run):
 
 def test_everything_hostile_is_text(run):
     run.config.write_text(f"name: {HOSTILE}")
-    completions = run.root / "completions"
+    completions = run.completions
     completions.mkdir()
     logged = [{"step": n, f"rewards/{HOSTILE}/mean": n, "reward": -n} for n in range(3)]
     run.metrics.write_text("".join(json.dumps(row) + "\n" for row in logged))
@@ -93,7 +94,6 @@ def test_the_curves_have_the_pages_colours_and_the_validation(run):
 
 
 def test_figures_have_readable_names_and_a_change(run):
-    write_json(run.manifest, run.read_manifest() | {"task": "gsm8k"})
     text = Page(render(run)).text
     assert "strict accuracy (form and number)" in text
     assert "+50.0 points" in text
@@ -102,12 +102,12 @@ def test_figures_have_readable_names_and_a_change(run):
 
 def test_a_base_in_a_folder_is_called_by_the_folders_name(run):
     header = Page(render(run)).text.partition("Before and after")[0]
-    assert Path(run.read_manifest()["base"]["name"]).name in header
+    assert Path(read_manifest(run).base.name).name in header
     assert str(run.root.parent) not in header
 
 
 def test_equal_replies_are_shown_once(run):
-    place = run.root / "completions"
+    place = run.completions
     place.mkdir()
     scores = {"correctness_reward_func": 2.0, "mine:fits": None}
     texts = ["same", "same", "other", "same"]
@@ -117,12 +117,6 @@ def test_equal_replies_are_shown_once(run):
     assert text.count("same") == 1
     assert text.count("other") == 1
     assert "drawn 3 times of 4; correctness 2, fits None" in text
-
-
-def test_after_a_resume_the_last_line_of_a_step_counts(run):
-    lines = ['{"step": 1, "reward": 1}', '{"step": 2, "reward": 2}', '{"step": 1, "reward": 9}']
-    run.metrics.write_text("\n".join([*lines, '{"step": 3, "rew']))
-    assert read_metrics(run.metrics) == [{"step": 1, "reward": 9}, {"step": 2, "reward": 2}]
 
 
 def test_an_unfinished_run_is_refused(tmp_path):

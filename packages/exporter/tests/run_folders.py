@@ -7,15 +7,18 @@ from pathlib import Path
 
 from xmlgrpo_exporter.upload.base_model import BaseModel
 from xmlgrpo_exporter.upload.contents import Contents
-from xmlgrpo_run.fingerprint import fingerprint
+from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import MANIFEST_FORMAT
 
 BASE = {
     "name": "google/gemma-3-1b-it",
     "revision": "dcc83ea841ab6100d6b47a070329e1ba4cf78752",
     "dtype": "bfloat16",
     "quantized_4bit": False,
-    "class": "Gemma3ForCausalLM",
+    "model_class": "Gemma3ForCausalLM",
+    "place": None,
+    "tiny": False,
 }
 
 
@@ -24,12 +27,16 @@ def share(hits: int, total: int) -> dict:
 
 
 MANIFEST = {
-    "format": 1,
+    "format": MANIFEST_FORMAT,
     "run": "gsm8k-1b",
     "finished": "2026-11-22T14:00:00Z",
     "task": "gsm8k",
     "format_version": 1,
     "base": BASE,
+    "adapter": "",  # set by `write_full_run`
+    "max_prompt_tokens": 256,
+    "max_completion_tokens": 512,
+    "max_reply_tokens": 512,
     "backend": "plain",
     "rollout": "graph",
     "seed": 7,
@@ -38,14 +45,25 @@ MANIFEST = {
     "data": {
         "source": "hub",
         "name": "openai/gsm8k",
+        "revision": None,
+        "place": None,
         "sha256": "9c0e" * 16,
         "train_rows": 7073,
+        "validation_rows": 200,
         "holdout_rows": 400,
         "dropped_long": 3,
+        "repeated": 0,
     },
     "rewards": {"correctness_reward_func": 2.0, "strict_format_reward_func": 0.5},
+    "config": {
+        "seed": 7,
+        "model": {"name": "google/gemma-3-1b-it"},
+        "grpo": {"learning_rate": 5.0e-06},
+        "lora": {"r": 16},
+    },
     "config_sha256": "ab12" * 16,
     "commit": "1e91dc6",
+    "dirty": False,
     "versions": {"torch": "2.13.0", "trl": "1.14.2"},
     "hardware": {"device": "NVIDIA H100", "cores": 16},
     "seconds": 1234.5,
@@ -71,15 +89,6 @@ MANIFEST = {
         },
     },
 }
-CONFIG = """\
-seed: 7
-model:
-  name: google/gemma-3-1b-it
-grpo:
-  learning_rate: 5.0e-06
-lora:
-  r: 16
-"""
 
 
 def write_json(path: Path, value) -> None:
@@ -167,13 +176,13 @@ def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
         }
         for path in ggufs
     }
-    merged = fingerprint(run / "merged")
+    merged = model_digest(run / "merged")
     model = {"folder": "merged", "fingerprint": merged}
     record = {"format": 1, "passed": check, "model": model, "files": files}
     write_json(run / "gguf" / "check.json", record)
     compared = {
         "format": 1,
-        "source": {"adapter": fingerprint(run / "adapter")},
+        "source": {"adapter": model_digest(run / "adapter")},
         "fingerprint": merged,
         "parity": gate(True, {"mean_kl": 3.4e-14, "top1": 1.0}, {"mean_kl": 1e-05, "top1": 0.995}),
     }
@@ -208,10 +217,10 @@ def write_litter(run: Path) -> None:
 
 def write_full_run(run: Path) -> Path:
     """A run with every artefact, gates passed."""
-    write_json(run / "manifest.json", MANIFEST)
-    (run / "config.yaml").write_text(CONFIG)
-    (run / "curves.png").write_bytes(b"\x89PNG\r\n\x1a\n curves")
     write_adapter(run / "adapter")
+    (run / "curves.png").write_bytes(b"\x89PNG\r\n\x1a\n curves")
+    (run / "config.yaml").write_text("seed: 7\n")
+    write_json(run / "manifest.json", MANIFEST | {"adapter": model_digest(run / "adapter")})
     write_merged(run / "merged")
     write_gguf(run / "gguf", "gsm8k-1b-q8_0.gguf", "gsm8k-1b-q4_k_m.gguf")
     write_gates(run)

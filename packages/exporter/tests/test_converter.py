@@ -7,7 +7,7 @@ import pytest
 
 from xmlgrpo_exporter.convert import converter
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.model_digest import file_sha256
+from xmlgrpo_run.digests import file_sha256
 
 from .exporting import QUIET
 

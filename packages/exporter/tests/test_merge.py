@@ -199,12 +199,6 @@ def test_quantized_base_is_refused_and_its_origin_named(tmp_path):
         pristine_base.check_base(base)
 
 
-@pytest.mark.parametrize("stored", [None, {}, {"name": "a/b"}, "a/b"])
-def test_manifest_that_does_not_say_what_was_trained(stored):
-    with pytest.raises(UserError, match="expected name and dtype"):
-        pristine_base.base_of({"base": stored}, None)
-
-
 def test_base_that_has_gone_is_named(tmp_path):
     base = pristine_base.Base(str(tmp_path / "gone"), None, "bfloat16", None, False)
     with pytest.raises(UserError, match=r"gone is not there any more; .* --base"):

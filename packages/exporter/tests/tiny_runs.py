@@ -8,7 +8,11 @@ import json
 import shutil
 from pathlib import Path
 
+from finished_runs import base_of, finished
+
 from xmlgrpo_rewards import reply
+from xmlgrpo_run.digests import model_digest
+from xmlgrpo_run.folder import RunFolder
 
 SPECIAL = ("<mask>", "<start_of_turn>", "<end_of_turn>")
 NAMES = ("Tom", "Ann", "Mia", "Ben", "Kim", "Sam")
@@ -142,15 +146,10 @@ def write_run(folder: Path, base: Path, class_name: str) -> None:
     for path in base.glob("*"):
         if path.name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             shutil.copy(path, folder / "adapter" / path.name)
-    manifest = {
-        "format": 1,
-        "run": folder.name,
-        "base": {
-            "name": str(base),
-            "revision": None,
-            "dtype": "float32",
-            "quantized_4bit": False,
-            "class": class_name,
-        },
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    run = RunFolder(folder)
+    finished(
+        run,
+        base,
+        base=base_of(run, base, model_class=class_name),
+        adapter=model_digest(run.adapter),
+    )

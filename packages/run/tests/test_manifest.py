@@ -43,6 +43,7 @@ def manifest(base: Base = HUB, place: Place | None = None) -> Manifest:
         max_reply_tokens=512,
         data=Data("json", "train.jsonl", None, place, "cd" * 32, 9, 3, 4, 0, 0),
         rewards={"correctness_reward_func": 1.0},
+        config={"seed": 0},
         config_sha256="ef" * 32,
         commit=None,
         dirty=False,

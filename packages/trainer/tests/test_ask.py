@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from finished_runs import base_of, finished
 from rich.console import Console
 from safetensors.torch import save_file
 
 from xmlgrpo_rewards.errors import Terminated, UserError
 from xmlgrpo_rewards.reply import parse, render
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.ask import command as ask_command
 from xmlgrpo_trainer.ask.answer import Asked, Form, answer_all, answer_typed
 from xmlgrpo_trainer.ask.questions import given_questions
@@ -318,10 +320,10 @@ def test_ctrl_c_ends_one_typed_question_and_not_the_talk(
     assert "error: too long" in printed.err
 
 
-def write_run(root: Path, base: object, *, adapter: bool = True, merged: bool = False) -> None:
-    root.mkdir(parents=True)
-    (root / "manifest.json").write_text(json.dumps({"format": 1, "task": "gsm8k", "base": base}))
-    (root / "config.yaml").write_text("grpo: {max_completion_length: 77}\n")
+def write_run(root: Path, *, adapter: bool = True, merged: bool = False) -> None:
+    run, name = RunFolder(root), "google/gemma-3-4b-it"
+    base = base_of(run, name, revision="abc", quantized_4bit=True)
+    finished(run, name, base=base, max_completion_tokens=77, max_reply_tokens=88)
     for name, wanted in (("adapter", adapter), ("merged", merged)):
         if wanted:
             (root / name).mkdir()
@@ -332,34 +334,31 @@ def write_run(root: Path, base: object, *, adapter: bool = True, merged: bool = 
 
 def test_a_run_is_its_adapter_over_its_base(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    base = {"name": "google/gemma-3-4b-it", "revision": "abc", "quantized_4bit": True}
-    write_run(root, base, merged=True)
+    write_run(root, merged=True)
     assert of_run(str(root), merged=False) == Source(
         "transformers",
         "google/gemma-3-4b-it",
         revision="abc",
         adapter=root / "adapter",
         quantized=True,
-        max_new_tokens=77,
+        max_new_tokens=88,
     )
     merged = of_run(str(root), merged=True)
     assert (merged.name, merged.adapter) == (str(root / "merged"), None)
 
 
 @pytest.mark.parametrize(
-    ("base", "adapter", "merged", "told"),
+    ("adapter", "merged", "words"),
     [
-        pytest.param({"name": "x/y"}, True, True, "make merge", id="not-merged-yet"),
-        pytest.param({"name": "x/y"}, False, False, "no adapter_config.json", id="no-adapter"),
-        pytest.param({}, True, False, "names no base model", id="no-base"),
-        pytest.param("x", True, False, "names no base model", id="odd-base"),
+        pytest.param(True, True, "make merge", id="not-merged-yet"),
+        pytest.param(False, False, "no adapter_config.json", id="no-adapter"),
     ],
 )
 def test_a_run_that_lacks_a_part_is_told(
-    tmp_path: Path, base: object, *, adapter: bool, merged: bool, told: str
+    tmp_path: Path, *, adapter: bool, merged: bool, words: str
 ) -> None:
-    write_run(tmp_path / "run", base, adapter=adapter)
-    with pytest.raises(UserError, match=told):
+    write_run(tmp_path / "run", adapter=adapter)
+    with pytest.raises(UserError, match=words):
         of_run(str(tmp_path / "run"), merged=merged)
 
 
@@ -406,7 +405,7 @@ def test_what_is_no_gguf_never_reaches_llama_cpp(
 
 
 def test_a_run_folder_given_as_a_model_is_pointed_to_run(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", {"name": "x/y"})
+    write_run(tmp_path / "run")
     with pytest.raises(UserError, match="ask it with --run"):
         of_model(str(tmp_path / "run"))
 

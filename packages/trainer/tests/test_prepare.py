@@ -104,7 +104,7 @@ def test_a_full_disk_is_found_before_the_model_is_built(
     tmp_path: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(free=2**20))
-    with pytest.raises(UserError, match=r"1 MiB are free"):
+    with pytest.raises(UserError, match="got 1 MiB; free some space"):
         check_settings(quick_config(), RunFolder(tmp_path), ALONE)
 
 

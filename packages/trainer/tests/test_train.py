@@ -17,7 +17,9 @@ import yaml
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.train import train
@@ -50,12 +52,14 @@ def finished(runs: Path, tiny_base: Path, quick_config: QuickConfig) -> Path:
 
 def test_a_run_leaves_what_the_other_packages_read(finished: Path, tiny_base: Path) -> None:
     folder = RunFolder(finished)
-    manifest = folder.read_manifest()
-    assert manifest["base"]["name"] == str(tiny_base)
-    assert (manifest["steps"], manifest["backend"], manifest["rollout"]) == (6, "plain", "graph")
-    assert manifest["holdout"]["rows"] == 24
-    assert manifest["holdout"]["after"]["strict_format"]["total"] == 24
-    assert set(manifest["rewards"]) == set(yaml.safe_load(folder.config.read_text())["rewards"])
+    manifest = read_manifest(folder)
+    assert manifest.base.name == str(tiny_base)
+    assert manifest.base.folder(folder) == tiny_base
+    assert manifest.adapter == model_digest(folder.adapter)
+    assert (manifest.steps, manifest.backend, manifest.rollout) == (6, "plain", "graph")
+    assert manifest.holdout.rows == 24
+    assert manifest.holdout.after["strict_format"]["total"] == 24
+    assert set(manifest.rewards) == set(yaml.safe_load(folder.config.read_text())["rewards"])
     assert {p.name for p in folder.adapter.iterdir()} == {
         *("adapter_config.json", "adapter_model.safetensors"),
         *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
@@ -126,7 +130,7 @@ def test_a_run_killed_after_its_last_checkpoint_trains_no_step_more(
     (root / "manifest.json").unlink()
     shutil.rmtree(root / "adapter")
     assert train(quick_config(), root, quiet()) == 0
-    assert RunFolder(root).read_manifest()["steps"] == 6
+    assert read_manifest(RunFolder(root)).steps == 6
     assert steps(root) == steps(finished)
     ours, theirs = (
         (where / "holdout" / "report-after.json").read_text() for where in (root, finished)

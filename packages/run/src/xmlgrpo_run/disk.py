@@ -34,8 +34,8 @@ def require_free(
     free = free_bytes(folder)
     if free < needed_bytes + SLACK_BYTES:
         raise UserError(
-            f"{what} needs about {_size(needed_bytes + SLACK_BYTES)} in {folder}, {_size(free)} "
-            f"are free; free some space or {instead}"
+            f"{what}: expected about {_size(needed_bytes + SLACK_BYTES)} free in {folder}, got "
+            f"{_size(free)}; free some space or {instead}"
         )
 
 

@@ -8,14 +8,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json
 from xmlgrpo_run.lock import LOCK
 
-MANIFEST_FORMAT = 1
 OUTPUTS = Path("outputs")
+MERGE_RECORD = "merge.json"  # in a merged folder: of what, and how it compared
+CHECK_RECORD = "check.json"  # beside GGUF files: what the gates found of them
 NAMED_RUNS = 10  # of those there are, in the error about one that is not
 RUN_NAME = re.compile(r"\w[\w.+=-]*")
 
@@ -60,6 +59,7 @@ class RunFolder:
     merged = _Entry("merged")  # the adapter in the 16-bit (or 32-bit) base, with tokenizer
     gguf = _Entry("gguf")  # the files, and what was checked of them
     ladder = _Entry("ladder.json")  # every form of the model on the same items
+    ladder_plot = _Entry("ladder.png")
     report = _Entry("report.html")
     hub = _Entry("hub")  # what is staged for the Hub
     pushed = _Entry("hub/pushed.json")
@@ -96,23 +96,6 @@ class RunFolder:
             return
         what = f"{self.root} is an empty folder, not a run" if empty else f"no run at {self.root}"
         raise UserError(f"{what}{_runs_there_are(self.root.name)}")
-
-    def read_manifest(self) -> dict[str, Any]:
-        """The manifest of a finished run."""
-        self.require_something()
-        if not self.manifest.is_file():
-            raise UserError(
-                f"{self.root} has no manifest.json, so its training has not finished; run the same "
-                "training command again to continue it"
-            )
-        manifest = read_json(self.manifest)
-        version = manifest.get("format")
-        if version != MANIFEST_FORMAT:
-            raise UserError(
-                f"{self.manifest}: expected format {MANIFEST_FORMAT}, got {version!r}; it was "
-                "written by another version of xmlgrpo"
-            )
-        return manifest
 
 
 def find_run(name: str) -> RunFolder:

@@ -71,7 +71,7 @@ class Base:
 
     def folder(self, run: RunFolder) -> Path | None:
         """Its folder as it lies now; None for a model of the Hub, and for one that is gone."""
-        return self.place and self.place.now(run)
+        return None if self.place is None else self.place.now(run)
 
     def source(self, run: RunFolder) -> str:
         """What it is loaded from: its Hub id, or its folder as it lies now.
@@ -150,7 +150,8 @@ class Manifest:
         max_reply_tokens: the longest reply to a held-out problem, and so in every evaluation.
         data: the problems.
         rewards: name -> weight.
-        config_sha256: of the configuration, with its defaults.
+        config: the configuration, with its defaults.
+        config_sha256: of the configuration.
         commit: of the code; None where it was not run from its own repository.
         dirty: whether the code differed from that commit.
         versions: of the libraries.
@@ -175,6 +176,7 @@ class Manifest:
     max_reply_tokens: int
     data: Data
     rewards: dict[str, float]
+    config: dict[str, Any]
     config_sha256: str
     commit: str | None
     dirty: bool

@@ -26,6 +26,7 @@ from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.files import read_json, replacing, write_json
 from xmlgrpo_run.folder import run_folder
+from xmlgrpo_run.manifest import read_manifest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,12 +97,12 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
         run = run_folder(f"controls-{config.seed}-{short}")
         if code := train(config.model_copy(update={"rewards": paid}), run.root, console):
             return code
-        manifest = run.read_manifest()
+        manifest = read_manifest(run)
         results |= {
-            "warm start": manifest["holdout"]["before"],
-            name: manifest["holdout"]["after"],
+            "warm start": manifest.holdout.before,
+            name: manifest.holdout.after,
         }
-    base = Path(manifest["base"]["name"])
+    base = Path(manifest.base.source(run))
     results |= _supervised(config, base, supervised_steps, console)
     console.print(table(results))
     return 0

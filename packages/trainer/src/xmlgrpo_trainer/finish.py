@@ -1,20 +1,21 @@
 """What a finished run leaves: the best adapter, the result after, curves, and last the manifest."""
 
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.checkout import code_of
-from xmlgrpo_run.files import write_json
-from xmlgrpo_run.folder import MANIFEST_FORMAT
+from xmlgrpo_run.digests import model_digest
+from xmlgrpo_run.manifest import Base, Data, HeldOut, Manifest, Place, write_manifest
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_trainer.config.defaults import completion_limit
 from xmlgrpo_trainer.config.run_config import TINY, config_sha256
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take_shown
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
+from xmlgrpo_trainer.problems.split import problems_file
 from xmlgrpo_trainer.run.record import hardware, now, versions
 from xmlgrpo_trainer.screen.result import draw_curves, show_end
 
@@ -37,69 +38,81 @@ def finish(run: Prepared, *, trainer: Any, exam: Exam, before: HoldoutResult, ro
         return
     save_result(folder.holdout_after, after)
     rows = list(read_log(folder.metrics).rows.values())
-    title = f"{folder.root.name}: GRPO on {run.task.name}, {steps} steps"
+    title = f"{folder.name}: GRPO on {run.task.name}, {steps} steps"
     with Stage(console, "drawing the curves"):
         draw_curves(rows, folder.curves, title, words_of(run.task.name))
-    manifest = describe(run, trainer.model, steps, kept, rollout)
-    manifest["seconds"] = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
-    manifest |= adapter_hashes(folder.adapter)
-    manifest["holdout"] = {
-        "rows": len(after.items),
-        "before": before.metrics(),
-        "after": after.metrics(),
-    }
-    write_json(folder.manifest, manifest)
+    seconds = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
+    result = HeldOut(len(after.items), before.metrics(), after.metrics())
+    manifest = describe(
+        run,
+        trainer.model,
+        steps=steps,
+        kept=kept,
+        rollout=rollout,
+        seconds=seconds,
+        holdout=result,
+    )
+    write_manifest(folder, manifest)
     show_end(console, manifest, folder, (before, after))
 
 
-def adapter_hashes(adapter: Path) -> dict[str, str]:
-    """SHA-256 of the adapter's weights and of its settings, whose scale changes it as much."""
-    files = {
-        "adapter_sha256": "adapter_model.safetensors",
-        "adapter_config_sha256": "adapter_config.json",
-    }
-    hashes = {}
-    for key, name in files.items():
-        with (adapter / name).open("rb") as file:
-            hashes[key] = file_digest(file, "sha256").hexdigest()
-    return hashes
-
-
-def describe(run: Prepared, model: Any, steps: int, kept: int, rollout: str) -> dict[str, Any]:
-    """What the result depends on, for the manifest."""
-    config, placement, problems = run.config, run.policy.placement, run.problems
-    return {
-        "format": MANIFEST_FORMAT,
-        "run": run.folder.root.name,
-        "finished": now(),
-        "task": run.task.name,
-        "format_version": FORMAT_VERSION,
-        "base": {
-            "name": run.base,
-            "revision": config.model.revision,
-            "dtype": placement.dtype,
-            "quantized_4bit": config.model.load_in_4bit,
-            "class": type(model.get_base_model()).__name__,
-            "tiny": config.model.name == TINY,
-        },
-        "backend": placement.backend,
-        "rollout": rollout,
-        "seed": config.seed,
-        "steps": steps,
-        "best_step": kept,
-        "data": {
-            "source": config.data.source,
-            "name": problems.source,
-            "sha256": problems.sha256(),
-            "train_rows": len(problems.train),
-            "validation_rows": len(problems.validation),
-            "holdout_rows": len(problems.report),
-            "dropped_long": problems.dropped_long,
-            "repeated": problems.repeated,
-        },
-        "rewards": dict(config.rewards),
-        "config_sha256": config_sha256(config),
-        "commit": code_of().commit,
-        "versions": versions(),
-        "hardware": {**hardware(placement.device), "processes": run.ranks.count},
-    }
+def describe(
+    run: Prepared,
+    model: Any,
+    *,
+    steps: int,
+    kept: int,
+    rollout: str,
+    seconds: float,
+    holdout: HeldOut,
+) -> Manifest:
+    """What the result depends on, and what later stages need to know."""
+    config, folder, problems = run.config, run.folder, run.problems
+    placement, code = run.policy.placement, code_of()
+    base, rows = Path(run.base).expanduser(), config.data.path
+    on_the_hub = config.data.source == "hub"
+    return Manifest(
+        run=folder.name,
+        finished=now(),
+        task=run.task.name,
+        format_version=FORMAT_VERSION,
+        base=Base(
+            name=run.base,
+            revision=config.model.revision,
+            place=Place.of(base, folder) if base.is_dir() else None,
+            dtype=placement.dtype,
+            quantized_4bit=config.model.load_in_4bit,
+            model_class=type(model.get_base_model()).__name__,
+            tiny=config.model.name == TINY,
+        ),
+        adapter=model_digest(folder.adapter) or "",
+        backend=placement.backend,
+        rollout=rollout,
+        seed=config.seed,
+        steps=steps,
+        best_step=kept,
+        seconds=seconds,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        max_completion_tokens=completion_limit(config),
+        max_reply_tokens=config.holdout.max_new_tokens or completion_limit(config),
+        data=Data(
+            source=config.data.source,
+            name=problems.source,
+            revision=config.data.revision or run.task.dataset_revision if on_the_hub else None,
+            place=Place.of(problems_file(rows, "data.path"), folder) if rows else None,
+            sha256=problems.sha256(),
+            train_rows=len(problems.train),
+            validation_rows=len(problems.validation),
+            holdout_rows=len(problems.report),
+            dropped_long=problems.dropped_long,
+            repeated=problems.repeated,
+        ),
+        rewards=dict(config.rewards),
+        config=config.model_dump(mode="json"),
+        config_sha256=config_sha256(config),
+        commit=code.commit,
+        dirty=code.dirty,
+        versions=versions(),
+        hardware={**hardware(placement.device), "processes": run.ranks.count},
+        holdout=holdout,
+    )

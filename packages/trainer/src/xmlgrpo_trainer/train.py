@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from xmlgrpo_rewards.errors import UserError, interruption_code, kept_on_interrupt
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.defaults import check_context
 from xmlgrpo_trainer.config.early_check import check_early
@@ -78,7 +79,7 @@ def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks)
                 console.print(
                     f"{escape(str(folder.root))} is finished; nothing to train.", highlight=False
                 )
-                show_end(console, folder.read_manifest(), folder)
+                show_end(console, read_manifest(folder), folder)
             return 0
         held.enter_context(kept_on_interrupt(lambda: what_is_kept(folder)))
         run = prepare(config, folder, console, ranks)

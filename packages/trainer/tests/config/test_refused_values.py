@@ -157,7 +157,7 @@ TOLD_BY_A_LIBRARY = [
     ("lora.alpha_pattern={q_proj: x}", "lora: peft refuses these settings"),
     ("lora.layers_to_transform=[0]", "cannot be used when `target_modules` is a str"),
     ("lora.init_lora_weights=corda", "run `preprocess_corda` first"),
-    ("lora.r=100000000", "a run with these checkpoints needs about"),
+    ("lora.r=100000000", "a run with these checkpoints: expected about"),
     ("model.attn_implementation=foo", 'Specified `attn_implementation="foo"` is not supported'),
     ("model.name=./nowhere", "no model folder at './nowhere'"),
     ("rewards={nope: 1}", "no reward is named 'nope'"),

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.train import train
@@ -134,9 +135,9 @@ def test_one_process_writes_and_speaks(two: Path) -> None:
     assert "2 share the configuration's batch: 8 completions x 1 backward pass" in screen
     for words in ("step 1/6", "baseline on", "validation at step 6", "run folder   "):
         assert screen.count(words) == 1
-    manifest = RunFolder(two).read_manifest()
-    assert manifest["hardware"]["processes"] == 2
-    assert manifest["steps"] == 6
+    manifest = read_manifest(RunFolder(two))
+    assert manifest.hardware["processes"] == 2
+    assert manifest.steps == 6
     written = (two / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(written) == 6 + 3  # steps and validations, each once
 

@@ -110,6 +110,6 @@ def test_a_run_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
     check_room(tmp_path, arguments, 0)
     with pytest.raises(
         UserError,
-        match=r"needs about 1\d{6}\.\d GiB in .*lower grpo.save_total",
+        match=r"expected about 1\d{6}\.\d GiB free in .*lower grpo.save_total",
     ):
         check_room(tmp_path, arguments, 30 * 2**40)  # 3 checkpoints x 12 bytes x 30 Ti weights

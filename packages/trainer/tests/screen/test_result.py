@@ -2,13 +2,16 @@
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_runs import base_of, data_of, finished
 from rich.console import Console
 
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import HeldOut, Manifest
 from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
 from xmlgrpo_trainer.screen.result import (
     DEMO_DID_NOT,
@@ -35,19 +38,20 @@ def metrics(form: int, strict: int, lenient: int, worked: int) -> dict[str, Any]
     }
 
 
-def manifest(
-    *, tiny: bool, source: str, form: int, lenient: int, worked: int = 400
-) -> dict[str, Any]:
-    return {
-        "task": "gsm8k",
-        "base": {"tiny": tiny},
-        "data": {"source": source},
-        "holdout": {
-            "rows": 400,
-            "before": metrics(0, 0, 140, 0),
-            "after": metrics(form, lenient, lenient, worked),
-        },
-    }
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[..., Manifest]:
+    def made(*, tiny: bool, source: str, form: int, lenient: int, worked: int = 400) -> Manifest:
+        run = RunFolder(tmp_path / "run")
+        after = metrics(form, lenient, lenient, worked)
+        return finished(
+            run,
+            "org/name",
+            base=base_of(run, "org/name", tiny=tiny),
+            data=data_of(source=source),
+            holdout=HeldOut(400, metrics(0, 0, 140, 0), after),
+        )
+
+    return made
 
 
 @pytest.mark.parametrize(
@@ -63,12 +67,12 @@ def manifest(
     ],
 )
 def test_the_verdict_follows_the_numbers(
-    *, tiny: bool, source: str, form: int, lenient: int, words: str
+    manifest, *, tiny: bool, source: str, form: int, lenient: int, words: str
 ) -> None:
     assert verdict(manifest(tiny=tiny, source=source, form=form, lenient=lenient)) == words
 
 
-def test_a_gain_without_working_is_not_what_the_demo_shows() -> None:
+def test_a_gain_without_working_is_not_what_the_demo_shows(manifest) -> None:
     guessed = manifest(tiny=True, source="generated", form=400, lenient=320, worked=40)
     assert verdict(guessed) == DEMO_DID_NOT
 
@@ -77,7 +81,7 @@ def item(reply: str, *, right: bool) -> Item:
     return Item("1", "How many?", "4", reply, 3, right, right, right, False, False, True)
 
 
-def test_the_table_has_intervals_and_examples_are_text(tmp_path: Path) -> None:
+def test_the_table_has_intervals_and_examples_are_text(manifest, tmp_path: Path) -> None:
     out = io.StringIO()
     before = HoldoutResult(0, (item("#### 5", right=False), item("#### 6", right=False)))
     after = HoldoutResult(9, (item("[red]4[/red]", right=True), item("7", right=False)))
@@ -93,7 +97,7 @@ def test_the_table_has_intervals_and_examples_are_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 @pytest.mark.parametrize("hits", [0, 140, 400])
-def test_the_end_fits_the_screen_and_tears_no_figure(tmp_path: Path, width: int, hits: int) -> None:
+def test_the_end_fits_the_screen_and_tears_no_figure(manifest, width: int, hits: int) -> None:
     out = io.StringIO()
     shown = manifest(tiny=True, source="generated", form=400, lenient=hits)
     console = Console(file=out, width=width, force_terminal=True, color_system=None)

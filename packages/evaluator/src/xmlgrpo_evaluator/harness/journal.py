@@ -5,9 +5,9 @@ is finished, and before the first of an HF model which engine writes them.  A li
 in the middle is dropped when the file is read again.
 """
 
-import fcntl
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_evaluator.results.identity import differences
 from xmlgrpo_evaluator.setup.engines import BEFORE_ENGINES
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.lock import one_writer
 
 Key = tuple[str, int]
 """A request: the digest of prompt and settings, and which repetition of it this is."""
@@ -47,35 +48,26 @@ class Journal:
         self.path = path
         self.engines: set[str] = set()
         self._replies: dict[Key, CountedReply] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        busy = f"another process is evaluating into {path}; wait for it, or name another --out"
+        self._closing = ExitStack()
+        self._closing.enter_context(one_writer(path, busy))
         try:
-            self._hold()
+            self._file = self._closing.enter_context(path.open("ab"))
             complete = self._read(subject)
             # cut a torn last line off, so that the next one begins on a line of its own
             self._file.truncate(complete)
             if not complete:
                 self._write({"subject": subject})
         except BaseException:
-            self._file.close()
+            self._closing.close()
             raise
         self.resumed = len(self._replies)
-
-    def _hold(self) -> None:
-        """Two that write into one file would cut and mix each other's lines."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is evaluating into {self.path}; wait for it, or name another "
-                "--out"
-            ) from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._file.close()
+        self._closing.close()
 
     def __len__(self) -> int:
         return len(self._replies)

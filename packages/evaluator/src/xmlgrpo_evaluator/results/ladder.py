@@ -70,7 +70,7 @@ def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Cons
         "rungs": rungs,
         "passed": _verdict(rungs),
     }
-    write_json(folder.root / "ladder.json", ladder)
+    write_json(folder.ladder, ladder)
     with Stage(console, "drawing"):
         plot(ladder, folder.root / "ladder.png")
     show(ladder, console)

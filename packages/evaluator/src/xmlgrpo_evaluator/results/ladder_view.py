@@ -12,6 +12,7 @@ from rich.text import Text
 
 from xmlgrpo_evaluator.results.compare import fits, format_p
 from xmlgrpo_evaluator.results.paired import Difference
+from xmlgrpo_run.files import replacing
 from xmlgrpo_run.screen.say import say
 
 COLUMNS = (
@@ -141,6 +142,5 @@ def plot(ladder: Mapping[str, Any], path: Path) -> None:
     axes.grid(visible=True, alpha=0.3)
     if rungs:  # a model of the Hub has no size here
         axes.legend(fontsize="small")
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=150)
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)

@@ -15,13 +15,15 @@ from typing import Any
 
 from rich.console import Console
 
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
+from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.task import Words
 from xmlgrpo_rewards.version import add_version
-from xmlgrpo_run.files import write_text
+from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.manifest import Base, HeldOut, read_manifest
 from xmlgrpo_run.metric_names import metric_names, words_of
+from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.curves import Ink, draw, panels, reward_name
 from xmlgrpo_run.screen.progress import Stage
 
@@ -70,45 +72,34 @@ def render(folder: RunFolder) -> str:
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
-    manifest = folder.read_manifest()
-    words = words_of(str(manifest.get("task")))
+    manifest = read_manifest(folder)
+    words = words_of(manifest.task)
     names = {key: name.full for key, name in metric_names(words).items()}
     environment = Environment(
         loader=PackageLoader("xmlgrpo_evaluator", "results"), autoescape=True, trim_blocks=True
     )
     return environment.get_template("report.html.j2").render(
-        run=folder.root.name,
+        run=folder.name,
         manifest=manifest,
-        manifest_text=json.dumps(manifest, indent=2, ensure_ascii=False),
+        manifest_text=json.dumps(manifest.as_json(), indent=2, ensure_ascii=False),
         config=folder.config.read_text(encoding="utf-8") if folder.config.is_file() else "",
-        base=_base_name(manifest),
-        held_out=_held_out(manifest, names),
+        base=_base_name(manifest.base),
+        held_out=_held_out(manifest.holdout, names),
         comparisons=[_comparison(c, names) for c in _json_files(folder.eval, "compare*.json")],
         results=list(_results(folder, names)),
-        ladder=_ladder(folder.root / "ladder.json", names),
-        curves=Markup(_curves(read_metrics(folder.metrics), words)),  # noqa: S704 - matplotlib's SVG, all text escaped by it
-        samples=_samples(folder.root / "completions"),
+        ladder=_ladder(folder.ladder, names),
+        curves=Markup(_curves(list(read_log(folder.metrics).rows.values()), words)),  # noqa: S704 - matplotlib's SVG, all text escaped by it
+        samples=_samples(folder.completions),
     )
 
 
-def _base_name(manifest: Mapping[str, Any]) -> str:
+def _base_name(base: Base) -> str:
     """The base model as a reader knows it: of a folder, its name."""
-    name = str((manifest.get("base") or {}).get("name", ""))
-    return Path(name).name if Path(name).is_absolute() else name
+    return base.name if base.place is None else Path(base.place.path).name
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The logged steps in order; the lines of one step are merged, a key's last value counts."""
-    by_step: dict[int, dict[str, Any]] = {}
-    for row in _json_lines(path):
-        if isinstance(row.get("step"), int):
-            by_step.setdefault(row["step"], {}).update(row)
-    return [by_step[step] for step in sorted(by_step)]
-
-
-def _held_out(manifest: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, str]]:
-    holdout = manifest.get("holdout") or {}
-    before, after = holdout.get("before") or {}, holdout.get("after") or {}
+def _held_out(holdout: HeldOut, names: Mapping[str, str]) -> list[dict[str, str]]:
+    before, after = holdout.before, holdout.after
     known = [name for name in names if name in before]
     rest = [name for name in before if name not in {*known, "worked"}]
     return [
@@ -186,7 +177,7 @@ def _ladder(path: Path, names: Mapping[str, str]) -> dict[str, Any] | None:
         return None
     from xmlgrpo_evaluator.results.ladder_view import cells
 
-    ladder = _read_json(path)
+    ladder = read_json(path)
     columns = ("label", "accuracy", "difference", "p", "mb", "bits", "speed", "memory", "gate")
     rungs = [
         {
@@ -265,14 +256,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _json_files(place: Path, pattern: str) -> list[dict[str, Any]]:
-    return [_read_json(path) for path in sorted(place.glob(pattern))]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); delete it and make it again") from None
+    return [read_json(path) for path in sorted(place.glob(pattern))]
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The result of one model: a JSON file with the numbers, every reply, and how it was done."""
 
-import json
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Z_95, Share
+from xmlgrpo_run.files import read_json
 
 RESULT_FORMAT = 1
 HEADLINE = "strict_accuracy"
@@ -91,14 +91,11 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or not one of ours.
     """
-    try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no result at {path}; make it with: make eval RUN=<run>") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not a result: it is not JSON ({error})") from None
+    if not path.is_file():
+        raise UserError(f"no result at {path}; make it with: make eval RUN=<run>")
+    result = read_json(path)
     # every file of a run has a format; only a result has these
-    is_result = isinstance(result, dict) and {"label", "subject", "tasks"} <= result.keys()
+    is_result = {"label", "subject", "tasks"} <= result.keys()
     if not is_result or result.get("format") != RESULT_FORMAT:
         raise UserError(f"{path} is not an evaluation result of format {RESULT_FORMAT}")
     return result

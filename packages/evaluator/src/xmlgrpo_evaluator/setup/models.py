@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import digest, model_files, weight_files
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.model_digest import content_digest, model_files
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.safetensors_header import tensor_shapes
-from xmlgrpo_run.weights_digest import weights_digest, weights_of
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
 
@@ -42,7 +42,7 @@ class Model:
             path
             for place in (self.source, self.adapter)
             if place
-            for path in weights_of(Path(place))
+            for path in weight_files(Path(place))
         ]
 
     def size_bytes(self) -> int | None:
@@ -56,17 +56,14 @@ class Model:
             "source": self.source,
             "adapter": self.adapter,
             "revision": self.revision,
-            "weights": weights_digest(self.files()),
-            "content": content_digest(self._content_files()),
+            "content": digest(self._content_files()),
         }
 
     def _content_files(self) -> list[Path]:
         """The files that what it says depends on."""
-        return model_files(
-            Path(self.source),
-            adapter=Path(self.adapter) if self.adapter else None,
-            tokenizer=Path(self.tokenizer or self.source),
-        )
+        places = [Path(place) for place in (self.source, self.adapter) if place]
+        tokenizer = None if self.tokenizer in (self.source, self.adapter) else self.tokenizer
+        return model_files(*places, tokenizer=Path(tokenizer) if tokenizer else None)
 
 
 def run_model(folder: RunFolder, what: str) -> Model:
@@ -80,11 +77,11 @@ def run_model(folder: RunFolder, what: str) -> Model:
     Raises:
         UserError: training has not finished, or that model has not been made.
     """
-    base = folder.read_manifest()["base"]
+    base = read_manifest(folder).base
     tokenizer = str(folder.adapter)
     if what in ("base", "tuned"):
-        options: dict[str, Any] = {"dtype": base.get("dtype") or "auto"}
-        if base.get("quantized_4bit"):
+        options: dict[str, Any] = {"dtype": base.dtype}
+        if base.quantized_4bit:
             options |= {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
         adapter = None
         if what == "tuned":
@@ -93,10 +90,10 @@ def run_model(folder: RunFolder, what: str) -> Model:
         return Model(
             what,
             "hf",
-            _beside(folder, base["name"]),
+            base.source(folder),
             adapter=adapter,
             tokenizer=tokenizer,
-            revision=base.get("revision"),
+            revision=base.revision,
             options=options,
         )
     if what == "merged":
@@ -160,12 +157,6 @@ def any_model(
     label = path.resolve().name if path.is_dir() else source.replace("/", "--")
     options = {"dtype": "auto"}
     return Model(label, chosen, source, adapter=adapter, tokenizer=tokenizer, options=options)
-
-
-def _beside(folder: RunFolder, name: str) -> str:
-    """The base model's place; a run that was moved as a whole still finds a base inside it."""
-    inside = folder.root / Path(name).name
-    return str(inside) if not Path(name).exists() and inside.is_dir() else name
 
 
 def _require(path: Path, remedy: str) -> None:

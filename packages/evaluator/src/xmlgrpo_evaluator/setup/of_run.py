@@ -3,15 +3,13 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from xmlgrpo_evaluator.setup.items import variable_of
 from xmlgrpo_evaluator.setup.settings import OWN_FORM, Settings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Manifest, read_manifest
 
 
 def own_task(folder: RunFolder) -> str:
@@ -20,7 +18,7 @@ def own_task(folder: RunFolder) -> str:
     Raises:
         UserError: training has not finished, or the task is not installed here.
     """
-    return f"{get_task(folder.read_manifest()['task']).name}{OWN_FORM}"
+    return f"{get_task(read_manifest(folder).task).name}{OWN_FORM}"
 
 
 def settings_of(folder: RunFolder, given: Settings, *, task: bool, reply_limit: bool) -> Settings:
@@ -40,9 +38,8 @@ def settings_of(folder: RunFolder, given: Settings, *, task: bool, reply_limit: 
         settings = replace(settings, tasks=(own,))
     if settings.data is None and settings.tasks == (own,):
         settings = replace(settings, data=own_items(folder))
-    limit = own_reply_limit(folder)
-    if limit and not reply_limit:
-        settings = replace(settings, max_new_tokens=limit)
+    if not reply_limit:  # as in its own held-out results, so that both are numbers of one kind
+        settings = replace(settings, max_new_tokens=read_manifest(folder).max_reply_tokens)
     return settings
 
 
@@ -60,17 +57,17 @@ def own_items(folder: RunFolder) -> Path | None:
     Raises:
         UserError: the held-out ones are wanted, and missing.
     """
-    manifest = folder.read_manifest()
-    source = manifest["data"]["source"]
+    manifest = read_manifest(folder)
+    source = manifest.data.source
     if source == "hub":
         return None
     if source == "json":
-        test = _beside_training_rows(folder)
+        test = _beside_training_rows(folder, manifest)
         if test.is_file():
             return test
-        if os.environ.get(variable_of(manifest["task"])):
+        if os.environ.get(variable_of(manifest.task)):
             return None
-    items = folder.holdout / "items.jsonl"
+    items = folder.holdout_items
     if not items.is_file():
         what = "generated problems" if source == "generated" else "local rows without a test.jsonl"
         raise UserError(
@@ -80,24 +77,6 @@ def own_items(folder: RunFolder) -> Path | None:
     return items
 
 
-def own_reply_limit(folder: RunFolder) -> int | None:
-    """The limit of a reply in the run's own held-out results; None when it names none.
-
-    The same limit here makes the numbers of both the same kind.
-    """
-    config = _config(folder)
-    limit = (config.get("holdout") or {}).get("max_new_tokens") or (config.get("grpo") or {}).get(
-        "max_completion_length"
-    )
-    return int(limit) if limit else None
-
-
-def _beside_training_rows(folder: RunFolder) -> Path:
-    path = Path((_config(folder).get("data") or {}).get("path") or "").expanduser()
-    return (path if path.is_dir() else path.parent) / "test.jsonl"
-
-
-def _config(folder: RunFolder) -> dict[str, Any]:
-    if not folder.config.is_file():
-        return {}
-    return yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
+def _beside_training_rows(folder: RunFolder, manifest: Manifest) -> Path:
+    place = manifest.data.place and manifest.data.place.now(folder)
+    return (place or Path(manifest.data.name)).with_name("test.jsonl")

@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from xmlgrpo_exporter.card.figures import ResultFile, escape_pointer, read_result
 from xmlgrpo_exporter.upload.texts import to_bytes, without_paths
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.folder import CHECK_RECORD, MERGE_RECORD, RunFolder
+from xmlgrpo_run.manifest import read_manifest
 
 OWN_LABELS = ("base", "tuned", "merged")  # the evaluator's for a run; a GGUF's is its name
 
@@ -70,21 +68,22 @@ def read_results(root: Path, gguf_folder: Path | None) -> RunResults:
     """
     run = RunFolder(root)
     evals, others = _read_evaluations(run, gguf_folder or run.gguf)
-    manifest = None
+    manifest = config = None
     if run.manifest.is_file() or run.metrics.is_file():  # its own training has begun: is it over?
-        manifest = ResultFile("results/manifest.json", without_paths(run.read_manifest()))
-        _check_manifest(manifest.content, run.manifest)
+        recorded = read_manifest(run).as_json()
+        config = ResultFile("results/config.json", without_paths(recorded.pop("config")))
+        manifest = ResultFile("results/manifest.json", without_paths(recorded))
     return RunResults(
         manifest,
-        _read_config(run.config) if run.config.is_file() else None,
-        _read_if_there(root / "resolved.json", "results/resolved.json"),
-        _read_if_there(run.merged / "merge.json", "results/merge.json"),
-        _read_if_there((gguf_folder or run.gguf) / "check.json", "results/gguf-check.json"),
+        config,
+        _read_if_there(run.resolved, "results/resolved.json"),
+        _read_if_there(run.merged / MERGE_RECORD, "results/merge.json"),
+        _read_if_there((gguf_folder or run.gguf) / CHECK_RECORD, "results/gguf-check.json"),
         _read_ladder(run),
         evals,
         others,
         run.curves if run.curves.is_file() else None,
-        plot if (plot := root / "ladder.png").is_file() else None,
+        run.ladder_plot if run.ladder_plot.is_file() else None,
     )
 
 
@@ -114,36 +113,15 @@ def published_bytes(file: ResultFile) -> bytes:
     return to_bytes(dict(file.content))
 
 
-def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
-    sections = ("base", "data", "rewards", "versions", "hardware", "holdout")
-    wrong = [key for key in sections if not isinstance(manifest.get(key) or {}, Mapping)]
-    base = {} if "base" in wrong else manifest.get("base") or {}
-    words = ("name", "revision", "class")
-    wrong += [f"base.{key}" for key in words if not isinstance(base.get(key) or "", str)]
-    if wrong:
-        raise UserError(f"{path}: {wrong[0]} is not what training writes there; restore the file")
-
-
 def _read_ladder(run: RunFolder) -> ResultFile | None:
-    path = run.root / "ladder.json"
-    ladder = _read_if_there(path, "results/ladder.json")
+    ladder = _read_if_there(run.ladder, "results/ladder.json")
     rungs = [] if ladder is None else ladder.at("/rungs")
     if not isinstance(rungs, list) or not all(isinstance(rung, Mapping) for rung in rungs):
         raise UserError(
-            f"{path} is no ladder; remove it and climb again: make ladder RUN={run.called}"
+            f"{run.ladder} is no ladder; remove it and climb again: make ladder RUN={run.called}"
         )
     return ladder
 
 
 def _read_if_there(path: Path, published: str) -> ResultFile | None:
     return read_result(path, published) if path.is_file() else None
-
-
-def _read_config(path: Path) -> ResultFile:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML ({error}); restore it") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
-    return ResultFile("results/config.json", without_paths(content))

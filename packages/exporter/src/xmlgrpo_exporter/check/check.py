@@ -20,8 +20,7 @@ from xmlgrpo_exporter.check.vocabulary import vocabulary_gates
 from xmlgrpo_exporter.convert.quants import GivenLimits, Limits, limits_for, quant_of
 from xmlgrpo_gguf.header import BadGgufError, read_header
 from xmlgrpo_gguf.probe import LOGITS, OnProgress, Outcome, run_task
-from xmlgrpo_run.fingerprint import hash_ahead
-from xmlgrpo_run.model_digest import file_sha256
+from xmlgrpo_run.digests import file_sha256, hash_ahead
 from xmlgrpo_run.screen.progress import Stage
 
 VOCABULARY_TIMEOUT_S = 120.0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
+from xmlgrpo_run.folder import RunFolder
 
 BUILT_IN = (
     "A box holds 12 pencils. A teacher buys 7 boxes and gives 30 pencils away. How many are left?",
@@ -53,19 +54,19 @@ class QuestionSet:
     texts: tuple[str, ...]
 
 
-def load_questions(data: Path | None, run: Path | None) -> QuestionSet:
+def load_questions(data: Path | None, run: RunFolder | None) -> QuestionSet:
     """Find questions; see the module's docstring for the order.
 
     Args:
         data: a JSONL file with a "question" in each row, or a folder with `test.jsonl`.
-        run: a run folder, whose held-out problems are used when there is no `data`.
+        run: a run, whose held-out problems are used when there is no `data`.
 
     Raises:
         UserError: `data` (or `GSM8K_DIR`) has no question.
     """
     if data is not None:
         return QuestionSet(data.name, _from_file(data))
-    if run is not None and (held_out := tuple(_held_out(run / "holdout"))):
+    if run is not None and (held_out := tuple(_held_out(run.holdout))):
         return QuestionSet("held-out problems of the run", held_out)
     if folder := os.environ.get("GSM8K_DIR"):
         return QuestionSet("GSM8K test", _from_file(Path(folder)))

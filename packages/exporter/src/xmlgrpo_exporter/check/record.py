@@ -12,14 +12,14 @@ from xmlgrpo_exporter.check.check import FileCheck
 from xmlgrpo_exporter.check.exam import Bench
 from xmlgrpo_exporter.convert.converter import PINNED
 from xmlgrpo_run.files import read_json, write_json
+from xmlgrpo_run.folder import CHECK_RECORD
 
-CHECK = "check.json"
 FORMAT = 1
 
 
 def read_check(folder: Path) -> dict[str, Any]:
     """The folder's record; empty when there is none or it is of another format."""
-    path = folder / CHECK
+    path = folder / CHECK_RECORD
     stored = read_json(path) if path.is_file() else {}
     return stored if stored.get("format") == FORMAT else {}
 
@@ -62,4 +62,4 @@ def write_check(
         "source": checked_source,
         "files": files,
     }
-    write_json(folder / CHECK, record)
+    write_json(folder / CHECK_RECORD, record)

@@ -16,6 +16,7 @@ from xmlgrpo_exporter.convert.quants import GivenLimits
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.say import say
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(arguments: argparse.Namespace) -> int:
     from xmlgrpo_exporter.check.record import write_check
     from xmlgrpo_exporter.convert.converter import require_runtime
     from xmlgrpo_exporter.merge.record import require_compared
-    from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
+    from xmlgrpo_run.digests import hash_ahead, model_digest, model_files
     from xmlgrpo_run.lock import LOCK, one_writer
 
     console = shared.console()
@@ -94,7 +95,7 @@ def command(arguments: argparse.Namespace) -> int:
                 for file, check in zip(files, checks, strict=True)
                 if arguments.out or file.parent == folder
             ]
-            write_check(folder, model, fingerprint(model), bench, here)
+            write_check(folder, model, model_digest(model) or "", bench, here)
             say(console, escape(f"wrote {folder / 'check.json'}"))
     return 0 if all(check.passed for check in checks) else EXIT_GATE_FAILED
 
@@ -148,14 +149,14 @@ def bench_of(
     from xmlgrpo_exporter.check.reference import choose_device
 
     shared.load_libraries(console)
-    questions = load_questions(arguments.data, run.root if run else None)
+    questions = load_questions(arguments.data, run)
     if calibrate:
         require_spare(questions, arguments.prompts)
     say(console, escape(f"replies of {model} to compare with ({questions.source})"))
     return prepare_bench(
         model,
         questions,
-        task=run.read_manifest().get("task") if run else None,
+        task=read_manifest(run).task if run else None,
         prompts=arguments.prompts,
         new_tokens=arguments.new_tokens,
         device=choose_device(arguments.device),

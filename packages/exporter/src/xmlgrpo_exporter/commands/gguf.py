@@ -16,6 +16,7 @@ from xmlgrpo_exporter.convert.quants import FILE_TYPES, parse_quants, require_im
 from xmlgrpo_rewards.errors import kept_on_interrupt
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.say import say
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def command(arguments: argparse.Namespace) -> int:
 def _source(arguments: argparse.Namespace) -> Source:
     if arguments.run:
         run = find_run(arguments.run)
-        run.read_manifest()  # an unfinished run is refused before anything is fetched
-        name = run.root.absolute().name
+        read_manifest(run)  # an unfinished run is refused before anything is fetched
+        name = run.name
         return Source(run, run.merged, arguments.out or run.gguf, name)
     model = shared.require_folder(arguments.model, "--model").absolute()
     out = arguments.out or model.with_name(f"{model.name}-gguf")
@@ -119,7 +120,7 @@ def _export(
 ) -> int:
     from xmlgrpo_exporter.convert.files import file_path, plan_export
     from xmlgrpo_exporter.convert.staging import check_model_folder
-    from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
+    from xmlgrpo_run.digests import hash_ahead, model_digest, model_files
 
     model = source.model
     config = check_model_folder(model)
@@ -130,7 +131,7 @@ def _export(
     hash_ahead([*model_files(model), *filter(Path.is_file, there)], console)
     plan = plan_export(
         model,
-        fingerprint(model),
+        model_digest(model) or "",
         out=source.out,
         name=source.name,
         quants=quants,

@@ -11,6 +11,7 @@ from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_rewards.errors import kept_on_interrupt
 from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.manifest import Manifest, read_manifest
 from xmlgrpo_run.screen.hub_log import quiet_retries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
@@ -57,7 +58,7 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
     """
     from xmlgrpo_run.lock import one_writer
 
-    manifest = run.read_manifest()
+    manifest = read_manifest(run)
     with (
         kept_on_interrupt("nothing was merged; the same command merges from the start"),
         one_writer(out.with_name(f".{out.name}.lock"), shared.BUSY.format(out.parent)),
@@ -67,7 +68,7 @@ def merge_run(run: RunFolder, out: Path, arguments: argparse.Namespace, console:
 
 def _merge_run(
     run: RunFolder,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     out: Path,
     arguments: argparse.Namespace,
     console: Console,
@@ -79,17 +80,18 @@ def _merge_run(
     from xmlgrpo_exporter.merge.adapter import read_adapter
     from xmlgrpo_exporter.merge.base import base_of, check_base, choose_dtype
     from xmlgrpo_exporter.merge.record import up_to_date
-    from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
+    from xmlgrpo_run.digests import hash_ahead, model_digest, model_files
+    from xmlgrpo_run.files import replacing
 
     adapter = read_adapter(run.adapter)
-    base = base_of(manifest, arguments.base)
+    base = base_of(run, manifest, arguments.base)
     quiet_retries()
     with Stage(console, "looking at the base model"):
         config = check_base(base)
     dtype = choose_dtype(arguments.dtype, base, str(config.get("model_type", "")))
     source = {
-        "adapter": fingerprint(run.adapter),
-        "base": base.name,
+        "adapter": model_digest(run.adapter),
+        "base": arguments.base or manifest.base.name,  # its name, wherever it lies now
         "revision": base.revision,
         "dtype": dtype,
     }
@@ -97,9 +99,10 @@ def _merge_run(
     if up_to_date(out, source, any_dtype=arguments.dtype == "auto"):
         say(console, escape(f"{out} is up to date"))
         return 0
-    asked = load_questions(arguments.data, run.root)
+    asked = load_questions(arguments.data, run)
     shared.load_libraries(console, "peft")
-    with merge.partial_folder(out) as partial:
+    with replacing(out) as partial:
+        partial.mkdir()
         gate = merge.merge(
             adapter=adapter,
             base=base,
@@ -107,7 +110,7 @@ def _merge_run(
             partial=partial,
             out=out,
             source=source,
-            conversations=conversations(asked.texts[: arguments.prompts], manifest.get("task")),
+            conversations=conversations(asked.texts[: arguments.prompts], manifest.task),
             asked_source=asked.source,
             new_tokens=arguments.new_tokens,
             device=choose_device(arguments.device),

@@ -88,10 +88,10 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     from xmlgrpo_exporter.upload.artefacts import parse_what
     from xmlgrpo_exporter.upload.base_model import check_base_id
     from xmlgrpo_exporter.upload.contents import Contents
-    from xmlgrpo_exporter.upload.evidence import cautions, evidence_problems, measured_labels
+    from xmlgrpo_exporter.upload.evidence import evidence_problems, measured_labels
     from xmlgrpo_exporter.upload.gates import gate_problems, published_labels
     from xmlgrpo_exporter.upload.secrets import secrets_at_hand
-    from xmlgrpo_run.fingerprint import hash_ahead
+    from xmlgrpo_run.digests import hash_ahead
 
     repo, revision = arguments.repo, arguments.revision
     check_names(repo, revision)
@@ -121,8 +121,6 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         *evidence_problems(run, prepared.base, results),
         *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
     )
-    for caution in cautions(run, prepared.base, results, files):
-        _say(console, f"caution: {caution}")
     prune = leftovers(found.remote, prepared.plan) if arguments.prune else ()
     if arguments.dry_run:
         return _show(console, f"{api.endpoint}/{repo} on {revision}", prepared, prune, found)
@@ -140,7 +138,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     who = "private" if wanted.private else "public"
     _say(console, f"{how}, compared and tagged {receipt.tag}, {who}:")
     _say(console, receipt.url)
-    write_json(run.hub / "pushed.json", _record(wanted, prepared, receipt))
+    write_json(run.pushed, _record(wanted, prepared, receipt))
     return 0
 
 

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from xmlgrpo_gguf.sandbox import run_child
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import file_sha256
 from xmlgrpo_run.disk import refuse_if_full
-from xmlgrpo_run.model_digest import file_sha256
 from xmlgrpo_run.screen.progress import Stage
 
 PINNED = "0.3.36"

@@ -25,8 +25,8 @@ from xmlgrpo_exporter.merge.stored_weights import weights_of
 from xmlgrpo_gguf.probe import run_task
 from xmlgrpo_gguf.threads import usable_cores
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import file_sha256
 from xmlgrpo_run.disk import refuse_if_full, require_free
-from xmlgrpo_run.model_digest import file_sha256
 from xmlgrpo_run.screen.growing_file import growing
 from xmlgrpo_run.screen.progress import Stage
 

@@ -25,8 +25,9 @@ from xmlgrpo_exporter.upload.subject import Subject
 from xmlgrpo_exporter.upload.texts import published_config, to_bytes
 from xmlgrpo_exporter.upload.weights_format import check_weights
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.fingerprint import byte_stage
+from xmlgrpo_run.digests import byte_stage
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 
 SMALL_JSON_BYTES = 2**20  # configs; a tokenizer.json is larger or holds no paths
 
@@ -90,12 +91,13 @@ def prepare(
     """
     found = find_artefacts(wanted.root, None)
     results = read_results(wanted.root, found["gguf"].folder if "gguf" in found else None)
-    manifest = RunFolder(wanted.root).read_manifest() if results.manifest else None
-    base = find_base(wanted.root, manifest, wanted.base_id)
+    run = RunFolder(wanted.root)
+    manifest = read_manifest(run) if results.manifest else None
+    base = find_base(run, manifest, wanted.base_id)
     found = find_artefacts(wanted.root, base.folder)
     licence = find_licence(base, look_up)
     with_base = base.hub_id is None and licence.id not in ("unknown", "gemma")
-    artefacts = choose(RunFolder(wanted.root), found, wanted.what, with_base=with_base)
+    artefacts = choose(run, found, wanted.what, with_base=with_base)
     files = sorted(
         [
             *_artefact_files(artefacts, base, secrets, console),

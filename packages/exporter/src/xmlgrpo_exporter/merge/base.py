@@ -7,6 +7,8 @@ from typing import Any
 from xmlgrpo_exporter.upload.base_model import HUB_ID
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Manifest
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -31,24 +33,19 @@ class Base:
     trained_in_4bit: bool
 
 
-def base_of(manifest: dict[str, Any], override: str | None) -> Base:
+def base_of(run: RunFolder, manifest: Manifest, override: str | None) -> Base:
     """The base that a run's manifest names, or the one given instead of it.
 
     Raises:
-        UserError: the manifest does not say what was trained.
+        UserError: its folder is gone.
     """
-    stored = manifest.get("base")
-    if not isinstance(stored, dict) or not {"name", "dtype"} <= stored.keys():
-        raise UserError(
-            f"the run's manifest.json says of its base model only {stored!r}; expected name and "
-            "dtype: restore the file, or train again"
-        )
+    stored = manifest.base
     return Base(
-        name=override or stored["name"],
-        revision=None if override else stored.get("revision"),
-        dtype=stored["dtype"],
-        model_class=stored.get("class"),
-        trained_in_4bit=bool(stored.get("quantized_4bit")),
+        name=override or stored.source(run),
+        revision=None if override else stored.revision,
+        dtype=stored.dtype,
+        model_class=stored.model_class,
+        trained_in_4bit=stored.quantized_4bit,
     )
 
 

@@ -6,9 +6,6 @@ then loaded again and compared with adapter-on-base on real prompts; a folder th
 gets its final name.
 """
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +23,13 @@ from xmlgrpo_exporter.check.reference import (
 from xmlgrpo_exporter.convert.quants import Limits
 from xmlgrpo_exporter.merge.adapter import Adapter
 from xmlgrpo_exporter.merge.base import BYTES_A_WEIGHT, Base
-from xmlgrpo_exporter.merge.record import RECORD
 from xmlgrpo_exporter.merge.stored_weights import weights_of
 from xmlgrpo_exporter.merge.tokenizer import copy_tokenizer
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import hash_ahead, model_digest, model_files
 from xmlgrpo_run.disk import require_free
-from xmlgrpo_run.files import write_json
-from xmlgrpo_run.fingerprint import fingerprint, hash_ahead, model_files
+from xmlgrpo_run.files import remove, write_json
+from xmlgrpo_run.folder import MERGE_RECORD
 from xmlgrpo_run.screen.growing_file import growing
 from xmlgrpo_run.screen.loading import loading_model
 from xmlgrpo_run.screen.progress import Stage
@@ -59,14 +56,14 @@ def merge(
     device: str,
     console: Console,
 ) -> Gate:
-    """Merge, save to a temporary folder, load again, compare, rename.
+    """Merge, save to a temporary folder, load again, compare.
 
     Args:
         adapter: what is merged.
         base: what it is merged into.
         dtype: of the saved weights.
         partial: an empty folder beside `out` to save to.
-        out: the folder's name in the end; must not exist.
+        out: the folder's name in the end, which the caller gives it (`replacing`).
         source: stored in `merge.json`, to know this merge again.
         conversations: the prompts that both sides answer.
         asked_source: where those came from, for the record.
@@ -123,7 +120,7 @@ def merge(
 
     hash_ahead(model_files(partial), console, "hashing the merged model")
     write_json(
-        partial / RECORD,
+        partial / MERGE_RECORD,
         {
             "format": 1,
             "source": source,
@@ -132,28 +129,17 @@ def merge(
             "dtype": dtype,
             "class": type(merged.model).__name__,
             "stop_ids": list(stops),
-            "fingerprint": fingerprint(partial),
+            "fingerprint": model_digest(partial),
             "questions": {"source": asked_source, "count": len(prompts)},
             "new_tokens": new_tokens,
             "parity": gate.as_json(),
         },
     )
     rejected = out.with_name(f"{out.name}.rejected")
-    _remove(rejected)
-    partial.rename(out if all_passed([gate]) else rejected)
+    remove(rejected)
+    if not all_passed([gate]):
+        partial.rename(rejected)
     return gate
-
-
-@contextmanager
-def partial_folder(out: Path) -> Iterator[Path]:
-    """An empty folder beside `out`, which is gone afterwards unless it was renamed."""
-    partial = out.with_name(f".{out.name}.partial")
-    _remove(partial)  # of a merge that was killed outright
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    finally:
-        _remove(partial)
 
 
 def parity_gate(distance: Distance, same: int, prompts: int, dtype: str) -> Gate:
@@ -210,8 +196,3 @@ def _save(wrapped: Any, out: Path, *, dtype: str, stops: tuple[int, ...]) -> Non
     merged = wrapped.merge_and_unload(safe_merge=True).to("cpu").to(getattr(torch, dtype))
     merged.generation_config.eos_token_id = list(stops)
     merged.save_pretrained(out)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.files import read_json
-from xmlgrpo_run.fingerprint import fingerprint
-from xmlgrpo_run.folder import RunFolder
-
-RECORD = "merge.json"
+from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 
 
 def up_to_date(out: Path, source: dict[str, Any], *, any_dtype: bool) -> bool:
@@ -24,7 +22,7 @@ def up_to_date(out: Path, source: dict[str, Any], *, any_dtype: bool) -> bool:
     """
     if not out.exists():
         return False
-    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+    record = read_json(out / MERGE_RECORD) if (out / MERGE_RECORD).is_file() else {}
     found = record.get("source", {})
     wanted = source | {"dtype": found.get("dtype")} if any_dtype else source
     if found == wanted:
@@ -44,9 +42,11 @@ def require_compared(merged: Path) -> None:
     Raises:
         UserError: it is missing, or something in it has changed.
     """
-    if not (merged / RECORD).is_file():
-        raise UserError(f"{merged} is no merged run: it has no {RECORD}; make it ({_how(merged)})")
-    if read_json(merged / RECORD).get("fingerprint") != fingerprint(merged):
+    if not (merged / MERGE_RECORD).is_file():
+        raise UserError(
+            f"{merged} is no merged run: it has no {MERGE_RECORD}; make it ({_how(merged)})"
+        )
+    if read_json(merged / MERGE_RECORD).get("fingerprint") != model_digest(merged):
         raise UserError(
             f"{merged} has changed since it was compared with the adapter (weights, configuration "
             f"or tokenizer); remove it and merge again ({_how(merged)})"

@@ -1,14 +1,15 @@
 """Which model was trained from: read from the run, never guessed."""
 
-import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from xmlgrpo_exporter.upload.weights_format import gguf_architecture
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import read_json
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Manifest
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -55,30 +56,33 @@ def check_base_id(given: str | None) -> None:
         )
 
 
-def find_base(root: Path, manifest: dict[str, Any] | None, given: str | None) -> BaseModel:
-    """Find the base of what is in `root`.
+def find_base(run: RunFolder, manifest: Manifest | None, given: str | None) -> BaseModel:
+    """Find the base of what is in a folder.
 
     Args:
-        root: the run folder, or a folder of files from elsewhere.
+        run: the run, or a folder of files from elsewhere.
         manifest: the run's manifest, if it has one.
         given: the Hub name that the user gave; it wins, since a folder may be a downloaded copy.
 
     Raises:
         UserError: a config is not JSON.
     """
-    recorded = (manifest or {}).get("base") or {}
-    name = recorded.get("name") or _first_of(root, "adapter_config.json", "base_model_name_or_path")
-    architecture = recorded.get("class") or _architecture(root)
-    revision = recorded.get("revision")
-    folder = _folder(root, name)
+    if manifest is None:
+        name = _first_of(run, "adapter_config.json", "base_model_name_or_path")
+        folder, revision, tiny = _folder(run.root, name), None, False
+        architecture = _architecture(run)
+    else:
+        base = manifest.base
+        name, folder, revision, tiny = base.name, base.folder(run), base.revision, base.tiny
+        architecture = base.model_class
     if given is not None:
         same = given == name
         return BaseModel(given, folder, given, revision if same else None, architecture)
     if not name:
         return BaseModel(architecture=architecture)
-    if folder is None and HUB_ID.fullmatch(name):
+    is_on_the_hub = manifest.base.hub_id is not None if manifest else folder is None
+    if is_on_the_hub and HUB_ID.fullmatch(name):
         return BaseModel(name, None, name, revision, architecture)
-    tiny = recorded.get("tiny") is True
     return BaseModel(None, folder, PurePath(name).name or name, None, architecture, tiny)
 
 
@@ -89,29 +93,19 @@ def _folder(root: Path, name: str | None) -> Path | None:
     return None
 
 
-def _architecture(root: Path) -> str | None:
-    architectures = _first_of(root, "config.json", "architectures")
+def _architecture(run: RunFolder) -> str | None:
+    architectures = _first_of(run, "config.json", "architectures")
     if architectures:
         return str(architectures[0])
-    for path in (*sorted(root.glob("gguf/*.gguf")), *sorted(root.glob("*.gguf"))):
+    for path in (*sorted(run.gguf.glob("*.gguf")), *sorted(run.root.glob("*.gguf"))):
         return gguf_architecture(path)
     return None
 
 
-def _first_of(root: Path, file: str, key: str) -> Any:
+def _first_of(run: RunFolder, file: str, key: str) -> Any:
     """The value of `key` in the first readable `file` of the folders that artefacts lie in."""
-    for content in _readable(folder / file for folder in (root / "adapter", root / "merged", root)):
-        if content.get(key):
-            return content[key]
+    for folder in (run.adapter, run.merged, run.root):
+        path = folder / file
+        if path.is_file() and (found := read_json(path).get(key)):
+            return found
     return None
-
-
-def _readable(paths: Iterable[Path]) -> Iterable[dict[str, Any]]:
-    for path in paths:
-        if path.is_file():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                raise UserError(f"{path} is not JSON; make the artefact again") from None
-            if isinstance(content, dict):
-                yield content

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmlgrpo_exporter.upload.base_model import BaseModel
+from xmlgrpo_run.digests import digest, model_files
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.model_digest import content_digest, model_files
-from xmlgrpo_run.weights_digest import weights_digest, weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +23,16 @@ class Contents:
 
     def content(self, label: str) -> str | None:
         """The digest of all files of a model; None where they cannot be named here."""
-        return content_digest(self.files([label]))
+        return digest(self.files([label]))
 
     def files(self, labels: Iterable[str]) -> list[Path]:
         """The files that models' replies depend on; none of a model that is not here."""
         found: list[Path] = []
         for label in labels:
             if (places := self._places(label)) is not None:
-                source, adapter = places
-                tokenizer = source if label == "merged" else self.run.adapter
-                found += model_files(source, adapter=adapter, tokenizer=tokenizer)
+                tokenizer = None if label in ("merged", "tuned") else self.run.adapter
+                found += model_files(*filter(None, places), tokenizer=tokenizer)
         return found
-
-    def weights(self, label: str) -> str | None:
-        """The digest of the ends of its weights, which is what older results hold."""
-        places = self._places(label)
-        if places is None:
-            return None
-        return weights_digest(path for place in places if place for path in weights_of(place))
 
     def _places(self, label: str) -> tuple[Path, Path | None] | None:
         """Where the weights and the adapter of a label lie."""

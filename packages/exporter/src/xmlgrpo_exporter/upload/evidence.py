@@ -6,19 +6,16 @@ hash of the folder that it compared with the adapter, the export's check a hash 
 must be those of the files that lie here now.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from xmlgrpo_exporter.card.figures import ResultFile
 from xmlgrpo_exporter.card.results import RunResults
-from xmlgrpo_exporter.merge.record import RECORD, require_compared
+from xmlgrpo_exporter.merge.record import require_compared
 from xmlgrpo_exporter.upload.base_model import BaseModel
 from xmlgrpo_exporter.upload.contents import Contents
-from xmlgrpo_exporter.upload.files import PlannedFile
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.fingerprint import fingerprint
-from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.model_digest import file_sha256
+from xmlgrpo_run.digests import model_digest
+from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 
 
 def evidence_problems(run: RunFolder, base: BaseModel, results: RunResults) -> list[str]:
@@ -36,42 +33,21 @@ def evidence_problems(run: RunFolder, base: BaseModel, results: RunResults) -> l
     ]
 
 
-def cautions(
-    run: RunFolder, base: BaseModel, results: RunResults, files: Iterable[PlannedFile]
-) -> list[str]:
-    """What stands against nothing that is published, but nothing proves either."""
-    published = any(Path(file.target).name == "adapter_model.safetensors" for file in files)
-    if not published or (results.manifest and results.manifest.at("/adapter_sha256")):
-        return []
-    contents = Contents(run, base)
-    tuned = [file for file in results.evals if file.at("/label") == "tuned"]
-    if any(_is_of_these(evaluation, contents) for evaluation in tuned):
-        return []
-    return ["which adapter the results are of: not recorded: cannot be proven"]
-
-
 def _training_problems(run: RunFolder, results: RunResults) -> list[str]:
     """The held-out result in the manifest is of the adapter that training left."""
-    left = (
-        ("adapter_model.safetensors", "adapter_sha256"),
-        ("adapter_config.json", "adapter_config_sha256"),
+    trained = results.manifest and results.manifest.at("/adapter")
+    if not trained or not run.adapter.is_dir() or trained == model_digest(run.adapter):
+        return []
+    problem = (
+        f"{run.adapter} is not the adapter that training left there, and the manifest's results "
+        "are that one's; put it back, or publish this one from a folder of its own"
     )
-    for name, key in left:
-        trained = results.manifest and results.manifest.at(f"/{key}")
-        path = run.adapter / name
-        if trained and path.is_file() and trained != file_sha256(path):
-            problem = (
-                f"{run.adapter} is not the adapter that training left there ({name} is another), "
-                "and the manifest's results are that one's; put it back, or publish this one from "
-                "a folder of its own"
-            )
-            return [problem]
-    return []
+    return [problem]
 
 
 def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
     """The chain from the adapter over the merged weights to the GGUF files."""
-    if results.merge is None or not (run.merged / RECORD).is_file():
+    if results.merge is None or not (run.merged / MERGE_RECORD).is_file():
         return []
     problems = []
     try:
@@ -79,7 +55,7 @@ def _merge_problems(run: RunFolder, results: RunResults) -> list[str]:
     except UserError as error:
         problems.append(str(error))
     merged_from = results.merge.at("/source/adapter")
-    if merged_from and run.adapter.is_dir() and merged_from != fingerprint(run.adapter):
+    if merged_from and run.adapter.is_dir() and merged_from != model_digest(run.adapter):
         problems.append(
             f"{run.merged} was merged from another adapter than {run.adapter}; remove it and merge "
             f"again: make merge RUN={run.called}"
@@ -112,10 +88,5 @@ def _evaluation_problems(run: RunFolder, base: BaseModel, results: RunResults) -
 def _is_of_these(evaluation: ResultFile, contents: Contents) -> bool | None:
     """Whether it was measured on the files that lie here; None where nobody can tell."""
     label = str(evaluation.at("/label"))
-    # older results hold no digest of all bytes, only one of the ends of the weights
-    for key, look in (("content", contents.content), ("weights", contents.weights)):
-        measured = evaluation.at(f"/subject/model/{key}")
-        if measured:
-            here = look(label)
-            return None if here is None else bool(measured == here)
-    return None
+    measured, here = evaluation.at("/subject/model/content"), contents.content(label)
+    return None if measured is None or here is None else bool(measured == here)

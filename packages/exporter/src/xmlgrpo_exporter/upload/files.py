@@ -12,7 +12,7 @@ from pathlib import Path
 from xmlgrpo_exporter.upload.artefacts import Artefact
 from xmlgrpo_exporter.upload.secrets import SecretSearch
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.model_digest import OnBytes
+from xmlgrpo_run.digests import OnBytes
 
 PIECE_BYTES = 8 * 2**20
 

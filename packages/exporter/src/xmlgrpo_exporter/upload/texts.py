@@ -12,12 +12,12 @@ ABSOLUTE = re.compile(r"(?:/[^/\n]+){2,}/?|[A-Za-z]:[\\/][^\n]*")
 
 
 def without_paths(value: Any) -> Any:
-    """A JSON value in which every string that is an absolute path is cut to its last name.
+    """A JSON value in which every absolute path, and every one out of the run, is its last name.
 
     A home folder names its owner, and a path of this machine means nothing elsewhere.
     """
     if isinstance(value, str):
-        is_path = ABSOLUTE.fullmatch(value) is not None
+        is_path = ABSOLUTE.fullmatch(value) or value.startswith("../")
         return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if is_path else value
     if isinstance(value, Mapping):
         return {key: without_paths(item) for key, item in value.items()}

@@ -8,9 +8,9 @@ from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.safetensors_header import tensor_shapes
-from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS, completion_limit
-from xmlgrpo_trainer.config.run_config import load_config
+from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 
 DEFAULT_TASK = "gsm8k"
 DEFAULT_TOKENS: int = GRPO_DEFAULTS["max_completion_length"]
@@ -46,11 +46,8 @@ def of_run(name: str, *, merged: bool) -> Source:
         UserError: no such run, not finished, or the part that is asked for is not there.
     """
     folder = find_run(name)
-    manifest = folder.read_manifest()
-    base, task = manifest.get("base"), str(manifest.get("task", DEFAULT_TASK))
-    if not isinstance(base, dict) or not isinstance(base.get("name"), str):
-        raise UserError(f"{folder.manifest} names no base model; restore it, or train again")
-    tokens = _reply_limit(folder)
+    manifest = read_manifest(folder)
+    task, tokens = manifest.task, manifest.max_reply_tokens
     if merged:
         if not (folder.merged / "config.json").is_file():
             raise UserError(f"{folder.root} has no merged model yet: make merge RUN={name}")
@@ -58,10 +55,10 @@ def of_run(name: str, *, merged: bool) -> Source:
     _check_adapter(folder.adapter)
     return Source(
         "transformers",
-        base["name"],
-        revision=base.get("revision"),
+        manifest.base.source(folder),
+        revision=manifest.base.revision,
         adapter=folder.adapter,
-        quantized=bool(base.get("quantized_4bit")),
+        quantized=manifest.base.quantized_4bit,
         task=task,
         max_new_tokens=tokens,
     )
@@ -89,7 +86,7 @@ def of_model(name: str, task: str = DEFAULT_TASK) -> Source:
             adapter=path,
             task=task,
         )
-    if (path / "manifest.json").is_file() and not (path / "config.json").is_file():
+    if RunFolder(path).manifest.is_file() and not (path / "config.json").is_file():
         raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
     return Source("transformers", str(path) if path.is_dir() else name, task=task)
 
@@ -106,10 +103,3 @@ def _check_adapter(folder: Path) -> None:
             "or name another"
         )
     tensor_shapes(folder / "adapter_model.safetensors")
-
-
-def _reply_limit(folder: RunFolder) -> int:
-    """As long as replies were in training; a run whose configuration is gone has the default."""
-    if not folder.config.is_file():
-        return DEFAULT_TOKENS
-    return completion_limit(load_config(folder.config))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +14,7 @@ from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import replacing
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import HeldOut, Manifest
 from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.curves import Ink, Rows, draw, panels
 from xmlgrpo_run.screen.say import say
@@ -76,13 +76,13 @@ def draw_curves(rows: Rows, path: Path, title: str, words: Words) -> None:
         figure.savefig(partial, format="png", dpi=110)
 
 
-def verdict(manifest: dict[str, Any]) -> str:
+def verdict(manifest: Manifest) -> str:
     """What the numbers of a tiny run do and do not show, in words; empty for other models."""
-    if not manifest["base"]["tiny"]:
+    if not manifest.base.tiny:
         return ""
-    if manifest["data"]["source"] != "generated":
+    if manifest.data.source != "generated":
         return TINY_ON_REAL
-    before, after = manifest["holdout"]["before"], manifest["holdout"]["after"]
+    before, after = manifest.holdout.before, manifest.holdout.after
 
     def gained(name: str) -> bool:
         return Share(**after[name]).value - Share(**before[name]).value >= SHOWN_GAIN
@@ -92,7 +92,7 @@ def verdict(manifest: dict[str, Any]) -> str:
     return DEMO_SHOWED if reached else DEMO_DID_NOT
 
 
-def holdout_table(holdout: dict[str, Any], words: Words, columns: int) -> Table:
+def holdout_table(holdout: HeldOut, words: Words, columns: int) -> Table:
     """The before/after table of a manifest's `holdout`, with 95 % intervals.
 
     Args:
@@ -100,7 +100,7 @@ def holdout_table(holdout: dict[str, Any], words: Words, columns: int) -> Table:
         columns: of the screen; no cell is broken from 80 on.
     """
     table = Table(
-        title=f"Held-out result on {holdout['rows']} problems, greedy, 95 % interval",
+        title=f"Held-out result on {holdout.rows} problems, greedy, 95 % interval",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -111,7 +111,7 @@ def holdout_table(holdout: dict[str, Any], words: Words, columns: int) -> Table:
     names = metric_names(words)
     for row in (row for row in ROWS if row in names):
         label = names[row].full if columns >= WIDE else names[row].label
-        before, after = (holdout[when][row] for when in ("before", "after"))
+        before, after = holdout.before[row], holdout.after[row]
         if row == "mean_tokens":
             table.add_row(label, f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f}")
             continue
@@ -140,7 +140,7 @@ def _show_pair(console: Console, label: str, before: Item, after: Item) -> None:
 
 def show_end(
     console: Console,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     folder: RunFolder,
     results: Sequence[HoldoutResult] = (),
 ) -> None:
@@ -151,8 +151,8 @@ def show_end(
     """
     if len(results) == 2:
         show_examples(console, *results)
-    words = words_of(manifest["task"])
-    console.print(holdout_table(manifest["holdout"], words, console.width))
+    words = words_of(manifest.task)
+    console.print(holdout_table(manifest.holdout, words, console.width))
     if meaning := verdict(manifest):
         say(console, Text(meaning, style="dim"))
     console.print()
