@@ -215,7 +215,7 @@ def test_a_reward_that_fails_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setitem(TOTAL.CLASSIC, "int_reward_func", fails_at_the_fourth)
         with pytest.raises(
-            UserError, match=r"'int_reward_func' at step 4 raised ZeroDivision"
+            UserError, match=r"at step 4 the reward 'int_reward_func' raised ZeroDivision"
         ) as e:
             train(quick_config(), root, quiet())
     assert "Step 3 is saved" in str(e.value)

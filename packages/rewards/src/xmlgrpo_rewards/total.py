@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import Any
 
 from xmlgrpo_rewards import scores
+from xmlgrpo_rewards.completions import completion_text
 from xmlgrpo_rewards.errors import UserError
 
 RewardFunction = Callable[..., Sequence[float | None]]
+SHOWN_CHARS = 200  # of a completion in an error
 
 CLASSIC: Mapping[str, Callable[..., list[float]]] = {
     function.__name__: function
@@ -87,7 +89,7 @@ def check_reward_names(names: Iterable[str]) -> None:
 def score(
     reward: WeightedReward, completions: Sequence[Any], prompts: object = None, **columns: object
 ) -> list[float | None]:
-    """Call one reward function and check what comes back, before its weight.
+    """Call one reward function and check what it returns, before its weight: the one checker.
 
     Args:
         reward: from `load_rewards`.
@@ -96,7 +98,8 @@ def score(
         columns: the other columns of the data set, such as `answer`.
 
     Raises:
-        UserError: the function raised, or did not return one finite number (or None) a completion.
+        UserError: the function raised, or did not return one finite number (or None) per
+            completion; names the function and the completion.
     """
     try:
         returned = reward.function(prompts=prompts, completions=completions, **columns)
@@ -105,15 +108,18 @@ def score(
     except Exception as error:
         raise UserError(
             f"the reward {reward.name!r} raised {type(error).__name__}: {error}; correct it or "
-            "take it out of `rewards`"
+            f"take it out of `rewards`. The first completion was {_shown(completions[0])}"
         ) from error
     if not isinstance(returned, Sequence) or len(returned) != len(completions):
-        came = f"{len(returned)}" if isinstance(returned, Sequence) else type(returned).__name__
+        got = f"{len(returned)}" if isinstance(returned, Sequence) else type(returned).__name__
         raise UserError(
-            f"the reward {reward.name!r} must return a list of {len(completions)} numbers, one a "
-            f"completion; got {came}"
+            f"the reward {reward.name!r} must return a list of {len(completions)} numbers, one per "
+            f"completion; got {got}"
         )
-    return [_checked(reward.name, i, value) for i, value in enumerate(returned)]
+    return [
+        _checked(reward.name, completion, value)
+        for completion, value in zip(completions, returned, strict=True)
+    ]
 
 
 def total(
@@ -140,14 +146,20 @@ def _weight(name: str, weight: object) -> float:
     return float(weight)
 
 
-def _checked(name: str, position: int, value: object) -> float | None:
-    if value is None:
+def _checked(name: str, completion: object, value: object) -> float | None:
+    if value is None:  # no opinion on this one
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(
-            f"the reward {name!r} must return finite numbers; completion {position} got {value!r}"
+            f"the reward {name!r} must return finite numbers; got {value!r} for the completion "
+            f"{_shown(completion)}"
         )
     return float(value)
+
+
+def _shown(completion: Any) -> str:
+    text = completion_text(completion)
+    return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…")
 
 
 def _find(name: str) -> RewardFunction:

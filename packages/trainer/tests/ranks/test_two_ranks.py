@@ -206,7 +206,7 @@ def failed(
 def test_a_reward_that_fails_on_one_ends_all_with_one_message(failed: Failed) -> None:
     assert failed.ended.returncode == 2
     [line] = failed.ended.stderr.splitlines()
-    assert line.startswith("error: reward function 'own_rewards:pays' at step 4 raised ZeroDivis")
+    assert line.startswith("error: at step 4 the reward 'own_rewards:pays' raised ZeroDivis")
     assert "Step 3 is saved" in line
     assert (failed.root / "checkpoints" / "checkpoint-3" / "complete.json").is_file()
 

@@ -6,17 +6,16 @@ the step and the completion, after the last finished step has been saved.  Of se
 stop when one's function fails.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from xmlgrpo_rewards.completions import completion_text
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.total import WeightedReward
+from xmlgrpo_rewards.total import WeightedReward, score
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
-SHOWN_CHARS = 200
+RewardForTrl = Callable[..., list[float | None]]
 
 
 class RewardError(UserError):
@@ -52,7 +51,7 @@ def whole(parts: Sequence[ScoredBatch]) -> ScoredBatch:
 
 def trl_rewards(
     rewards: Sequence[WeightedReward], batch: ScoredBatch, ranks: Ranks = ALONE
-) -> list[Callable[..., list[float | None]]]:
+) -> list[RewardForTrl]:
     """Wrap each reward function with the checks above; `batch` is filled as they are called.
 
     The wrapper keeps the function's name: trl's metrics and every plot go by it.
@@ -60,59 +59,23 @@ def trl_rewards(
     return [_guarded(reward, batch, ranks) for reward in rewards]
 
 
-def _guarded(
-    reward: WeightedReward, batch: ScoredBatch, ranks: Ranks
-) -> Callable[..., list[float | None]]:
-    def scored(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+def _guarded(reward: WeightedReward, batch: ScoredBatch, ranks: Ranks) -> RewardForTrl:
+    def guarded(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         state = columns.get("trainer_state")
         step = state.global_step + 1 if state is not None else 0
-        texts = [completion_text(completion) for completion in completions]
-        where = f"reward function {reward.name!r} at step {step}"
 
-        def called() -> list[float | None]:
+        def scored() -> list[float | None]:
             try:
-                raw = reward.function(prompts=prompts, completions=completions, **columns)
-            except Exception as error:  # whatever a user's function raises
-                raise RewardError(
-                    f"{where} raised {type(error).__name__}: {error}. "
-                    f"First completion of the batch: {_shown(texts[0])}"
-                ) from error
-            return _checked(raw, texts, where)
+                return score(reward, completions, prompts, **columns)
+            except UserError as error:
+                raise RewardError(f"at step {step} {error}") from error
 
-        scores = ranks.alike(called, RewardError)
-        batch.questions = [_question(prompt) for prompt in prompts]
-        batch.golds = [str(gold) for gold in columns.get("answer", [""] * len(texts))]
-        batch.texts = texts
+        scores = ranks.alike(scored, RewardError)
+        batch.questions = [prompt[-1]["content"] for prompt in prompts]
+        batch.golds = [str(gold) for gold in columns.get("answer", [""] * len(completions))]
+        batch.texts = [completion_text(completion) for completion in completions]
         batch.scores[reward.name] = scores
         return scores
 
-    scored.__name__ = reward.name
-    return scored
-
-
-def _checked(raw: Any, texts: list[str], where: str) -> list[float | None]:
-    if not isinstance(raw, Sequence) or len(raw) != len(texts):
-        came = f"{len(raw)} values" if isinstance(raw, Sequence) else type(raw).__name__
-        raise RewardError(
-            f"{where}: expected a list of {len(texts)} numbers, one a completion, got {came}"
-        )
-    scores: list[float | None] = []
-    for value, text in zip(raw, texts, strict=True):
-        if value is None:  # trl's way to say that the function has no opinion on this one
-            scores.append(None)
-            continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise RewardError(
-                f"{where}: expected a finite number, got {value!r} for the completion "
-                f"{_shown(text)}"
-            )
-        scores.append(float(value))
-    return scores
-
-
-def _question(prompt: Any) -> str:
-    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…")
+    guarded.__name__ = reward.name
+    return guarded
