@@ -30,12 +30,13 @@ LORA_DEFAULTS: dict[str, Any] = {
 
 def grpo_fields(config: RunConfig) -> dict[str, Any]:
     """The `grpo:` section over our defaults; what is in neither is trl's default."""
-    return {**GRPO_DEFAULTS, **config.grpo}
+    # a limit that is null is none that was set: trl would draw completions without end
+    return {**GRPO_DEFAULTS, **config.grpo, "max_completion_length": completion_limit(config)}
 
 
 def completion_limit(config: RunConfig) -> int:
-    """The longest completion in tokens; null is the default, as trl has no other limit."""
-    limit = grpo_fields(config)["max_completion_length"]
+    """The longest completion in tokens."""
+    limit = config.grpo.get("max_completion_length")
     return int(limit or GRPO_DEFAULTS["max_completion_length"])
 
 
