@@ -10,8 +10,8 @@ from xmlgrpo_trainer.config.batch import check_groups
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.gpus import find_gpu
+from xmlgrpo_trainer.plan.load import schedule
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
-from xmlgrpo_trainer.plan.sizing import schedule
 
 FOLDER = Path(__file__).parent.parent / "configs"
 PATHS = sorted(FOLDER.glob("*.yaml"))

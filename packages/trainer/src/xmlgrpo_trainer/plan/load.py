@@ -1,64 +1,78 @@
-"""What a run asks of one GPU: the numbers that its memory and its time are counted from."""
+"""Configuration -> how much a run does, and what one GPU has to hold for it."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
+from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.plan.gpus import Gpu
 from xmlgrpo_trainer.plan.shapes import ModelShape
+
+HUB_TRAIN_ROWS = {"openai/gsm8k": 7473}  # counted in openai/grade-school-math, train.jsonl
+NOT_FUSED = ("lora_dropout", "use_dora", "lora_bias")  # see grpo.fast_step.lora.fuse_lora
+OPTIMIZER_BYTES_8BIT = 2.0  # both moments, one byte each; without the blocks' small scales
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How much a run does."""
+
+    train_rows: int | None  # problems to train on; None: not known without a download
+    steps: int | None  # optimiser steps; None: not known without the rows
+    prompts: int  # distinct ones of a generation batch, over all GPUs
+    group: int  # completions per prompt
+    rows: int  # completions drawn at once on one GPU
+    micro_batch: int  # completions of a backward pass on one GPU
+    micro_batches: int  # backward passes per step
+    reuse: int  # optimiser steps that one generation batch serves
+    prompt_tokens: int  # the longest prompt
+    completion_tokens: int  # the longest completion
+    asked: int | None  # held-out problems in the whole run, before, during and after
+
+    @property
+    def rollouts(self) -> int | None:
+        """Completions drawn in all for training."""
+        if self.steps is None:
+            return None
+        return math.ceil(self.steps / self.reuse) * self.prompts * self.group
+
+    @property
+    def tokens_per_step(self) -> int:
+        """At most, prompts and completions, that one optimiser step learns from on one GPU."""
+        length = self.prompt_tokens + self.completion_tokens
+        return self.micro_batch * self.micro_batches * length
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a run asks of one GPU.
-
-    Attributes:
-        shape: of the model.
-        number_bytes: of a weight that is not 4-bit; 2 for bfloat16, 4 for float32.
-        quantized: linear layers in 4 bits.
-        lora_weights: trained weights.
-        optimizer_bytes: a trained weight's share of the optimiser's state, for both moments.
-        engine: draws the completions.
-        rows: completions drawn at once, if there is room.
-        group: completions of one prompt.
-        held_out_rows: completions drawn at once when held-out problems are asked.
-        micro_batch: completions in one forward and backward pass.
-        prompt_tokens, completion_tokens: the longest.
-        held_out_tokens: the longest completion to a held-out problem.
-        checkpointing: only each layer's input is kept for the backward pass.
-        liger: Liger's norms and GeGLU, and no whole logits.
-        ours: trl's training step with the operations of `xmlgrpo_trainer.grpo.fast_step`.
-        fused_lora: each adapted projection is one of those operations; not with dropout or DoRA.
-        ragged: prompts of unlike lengths, so that texts are padded and attention is masked ...
-        aligned: ... unless `grpo.fast_step.padding` puts the padding behind the text.
-        windowed: `grpo.fast_step.sliding_window` does without masks past a sliding window too.
-        second_pass: log-probabilities of a reference, of an old policy or of the policy that an
-            engine has rounded are needed too.
-        vllm_gib: what vLLM takes for itself.
-        room_gib: of the GPU; the graph engine fits its cache to what is free.  None: not known.
-    """
+    """What a run asks of one GPU: the numbers that its memory and its time are counted from."""
 
     shape: ModelShape
-    number_bytes: int
-    quantized: bool
-    lora_weights: int
-    optimizer_bytes: float
-    engine: Literal["generate", "graph", "vllm"]
-    rows: int
-    group: int
-    held_out_rows: int
-    micro_batch: int
-    prompt_tokens: int
-    completion_tokens: int
-    held_out_tokens: int
-    checkpointing: bool = True
-    liger: bool = False
-    ours: bool = False
-    fused_lora: bool = False
-    ragged: bool = True
-    aligned: bool = False
-    windowed: bool = False
-    second_pass: bool = False
-    vllm_gib: float = 0.0
-    room_gib: float | None = None
+    number_bytes: int  # of a weight that is not 4-bit; 2 for bfloat16, 4 for float32
+    quantized: bool  # linear layers in 4 bits
+    lora_weights: int  # trained weights
+    optimizer_bytes: float  # both moments of a trained weight
+    engine: Literal["generate", "graph", "vllm"]  # draws the completions
+    rows: int  # completions drawn at once, if there is room
+    group: int  # completions per prompt
+    held_out_rows: int  # completions drawn at once for held-out problems
+    micro_batch: int  # completions in one forward and backward pass
+    prompt_tokens: int  # the longest
+    completion_tokens: int  # the longest in training
+    held_out_tokens: int  # the longest to a held-out problem
+    checkpointing: bool = True  # only each layer's input is kept for the backward pass
+    liger: bool = False  # Liger's norms and GeGLU, and no whole logits
+    ours: bool = False  # trl's training step with the operations of grpo.fast_step
+    fused_lora: bool = False  # each adapted projection is one of those; not with dropout or DoRA
+    ragged: bool = True  # prompts of unlike lengths, so that texts are padded and masked ...
+    aligned: bool = False  # ... unless grpo.fast_step.padding puts the padding behind the text
+    windowed: bool = False  # grpo.fast_step.sliding_window needs no mask past the window either
+    second_pass: bool = False  # of a reference, an old policy or an engine that rounds
+    vllm_gib: float = 0.0  # what vLLM takes for itself
+    room_gib: float | None = None  # of the GPU, to which the graph engine fits its cache
 
     @property
     def adapter_bytes(self) -> int:
@@ -84,3 +98,141 @@ class Load:
         from xmlgrpo_trainer.grpo.fast_step.speed_up import rows_together
 
         return min(self.rows, rows_together(self.length, self.micro_batch))
+
+
+def schedule(config: RunConfig, fields: dict[str, Any], gpus: int) -> Schedule:
+    """Count the run.
+
+    Args:
+        config: the run's configuration.
+        fields: every field of `trl.GRPOConfig`, defaults filled in.
+        gpus: processes that share a generation batch.
+    """
+    group = fields["num_generations"]
+    micro, accumulate = fields["per_device_train_batch_size"], fields["gradient_accumulation_steps"]
+    batch = fields["generation_batch_size"]
+    if batch is None:
+        batch = micro * gpus * (fields["steps_per_generation"] or accumulate)
+    per_generation = max(1, batch // (micro * gpus))
+    reuse = max(1, per_generation * fields["num_iterations"] // accumulate)
+    rows = _train_rows(config)
+    steps: int | None = fields["max_steps"] if fields["max_steps"] > 0 else None
+    if steps is None and rows is not None:
+        generations = max(1, rows // max(1, batch // group)) * fields["num_train_epochs"]
+        steps = math.ceil(generations * reuse)
+    holdout, asked = config.holdout, None
+    if steps is not None:
+        times = 1 + math.ceil(steps / holdout.every)  # at step 0 and at the end too
+        asked = 2 * holdout.report_rows + holdout.validation_rows * times
+    return Schedule(
+        train_rows=rows,
+        steps=steps,
+        prompts=batch // group,
+        group=group,
+        rows=batch // gpus,
+        micro_batch=micro,
+        micro_batches=accumulate,
+        reuse=reuse,
+        prompt_tokens=config.data.max_prompt_tokens,
+        completion_tokens=fields["max_completion_length"],
+        asked=asked,
+    )
+
+
+def _train_rows(config: RunConfig) -> int | None:
+    """Problems to train on, before over-long ones are left out; None when not known here."""
+    data, holdout = config.data, config.holdout
+    if data.source == "generated":
+        rows: int | None = data.generated_rows
+    else:
+        is_file = data.source == "json"
+        dataset = get_task(config.task).dataset
+        rows = _lines(Path(data.path or "")) if is_file else HUB_TRAIN_ROWS.get(dataset)
+        if rows is not None and not holdout.path:
+            rows = max(0, rows - holdout.report_rows - holdout.validation_rows)
+    if data.limit is not None:
+        rows = data.limit if rows is None else min(rows, data.limit)
+    return rows
+
+
+def _lines(path: Path) -> int | None:
+    path = path / "train.jsonl" if path.is_dir() else path
+    try:
+        with path.open("rb") as lines:
+            return sum(1 for line in lines if line.strip())
+    except OSError:
+        return None
+
+
+def load_on_gpu(
+    config: RunConfig,
+    fields: dict[str, Any],
+    planned: Schedule,
+    shape: ModelShape,
+    gpu: Gpu | None,
+    *,
+    liger: bool,
+) -> Load:
+    """What one GPU, or the CPU when `gpu` is None, has to hold.
+
+    Args:
+        config: the run's configuration.
+        fields: every field of `trl.GRPOConfig`, defaults filled in.
+        planned: from `schedule`.
+        shape: of the model.
+        gpu: that it runs on.
+        liger: whether liger-kernel is there: then training on a GPU takes it by itself.
+    """
+    lora = {**LORA_DEFAULTS, **config.lora}
+    four_bit = config.model.load_in_4bit
+    number_bytes, engine = _number_bytes(config, gpu), _engine(config)
+    # several processes, too: training asks only for a GPU and the plain backend
+    ours = gpu is not None and config.model.backend != "unsloth"
+    aligned = ours and number_bytes < 4 and config.model.attn_implementation in {None, "sdpa"}
+    rounds = engine == "vllm" or (engine == "graph" and number_bytes < 4)
+    # of a batch that is used once, our loss corrects by what it computes anyway (mismatch.py)
+    uses = (fields["steps_per_generation"] or planned.micro_batches) * fields["num_iterations"]
+    is_late = ours and engine == "graph" and planned.micro_batches % uses == 0
+    corrected = rounds and fields["vllm_importance_sampling_correction"] and not is_late
+    most_asked = max(config.holdout.report_rows, config.holdout.validation_rows)
+    vllm_share = fields["vllm_gpu_memory_utilization"] if engine == "vllm" else 0.0
+    moments = OPTIMIZER_BYTES_8BIT if "8bit" in str(fields["optim"]) else 4.0 if four_bit else 8.0
+    return Load(
+        shape=shape,
+        number_bytes=number_bytes,
+        quantized=four_bit,
+        lora_weights=shape.lora_weights(lora["r"], lora["target_modules"]),
+        optimizer_bytes=moments,
+        engine=engine,
+        rows=planned.rows,
+        group=planned.group,
+        held_out_rows=min(config.holdout.batch_size, most_asked),
+        micro_batch=planned.micro_batch,
+        prompt_tokens=planned.prompt_tokens,
+        completion_tokens=planned.completion_tokens,
+        held_out_tokens=config.holdout.max_new_tokens or planned.completion_tokens,
+        checkpointing=bool(config.grpo.get("gradient_checkpointing", gpu is not None)),
+        liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
+        ours=ours,
+        aligned=aligned,
+        windowed=aligned and gpu is not None and gpu.bfloat16,
+        fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
+        second_pass=fields["beta"] > 0 or planned.reuse > 1 or corrected,
+        vllm_gib=vllm_share * gpu.memory_gib if gpu else 0.0,
+        room_gib=gpu.memory_gib if gpu else None,
+    )
+
+
+def _number_bytes(config: RunConfig, gpu: Gpu | None) -> int:
+    """2 for bfloat16, 4 for float32, as `model.dtype` and the GPU decide."""
+    dtype = config.model.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if gpu is not None and gpu.bfloat16 else "float32"
+    return 2 if dtype == "bfloat16" else 4
+
+
+def _engine(config: RunConfig) -> Literal["generate", "graph", "vllm"]:
+    """The engine that `rollout: auto` takes: `graph`, but for weights in 4 bits."""
+    if config.rollout != "auto":
+        return config.rollout
+    return "generate" if config.model.load_in_4bit else "graph"

@@ -5,45 +5,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_trainer.config.batch import shared
-from xmlgrpo_trainer.config.defaults import check_context, grpo_fields
+from xmlgrpo_trainer.config.defaults import check_context, completion_limit, grpo_fields
 from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import RunConfig
-from xmlgrpo_trainer.plan.advice import Change, changes_that_fit, gpus_that_fit
-from xmlgrpo_trainer.plan.gpus import Gpu, machine_gib
-from xmlgrpo_trainer.plan.load import Load
+from xmlgrpo_trainer.plan.advice import Change, changes_that_fit
+from xmlgrpo_trainer.plan.gpus import TABLE, Gpu, machine_gib
+from xmlgrpo_trainer.plan.load import Load, Schedule, load_on_gpu, schedule
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
-from xmlgrpo_trainer.plan.sizing import Schedule, load_on_gpu, schedule
 
 FAR_BELOW = 0.9  # of the peak: from there on the bound on prompts is worth a word
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do and need.
-
-    Attributes:
-        gpu: the GPU it is planned for; None for the CPU.
-        room_gib: that GPU's memory, or the machine's.
-        fits: whether the estimate is within it.
-        changes: what would make it fit, when it does not.
-        bigger: GPUs on which it fits as it is, when it does not.
-        notes: what else to know.
-    """
+    """What a run would do and need."""
 
     shape: ModelShape
-    gpu: Gpu | None
+    gpu: Gpu | None  # None for the CPU
     schedule: Schedule
     load: Load
     peak: Peak
-    room_gib: float
-    fits: bool
+    room_gib: float  # the GPU's memory, or the machine's
     pace: Pace | None
-    changes: tuple[Change, ...]
-    bigger: tuple[Gpu, ...]
-    notes: tuple[str, ...]
+    changes: list[Change]  # what would make it fit, where it does not
+    bigger: list[Gpu]  # GPUs on which it fits as it is, the smallest first
+    notes: list[str]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the estimate is within the room."""
+        return self.peak.total <= self.room_gib
 
 
 def make_plan(
@@ -64,33 +58,34 @@ def make_plan(
     shape = find_shape(config.model)
     check_context(config, shape.context)
 
-    def load_of(changed: RunConfig, on: Gpu | None) -> Load:
-        fields = shared(all_fields(changed), gpus)
-        planned = schedule(changed, fields, gpus)
-        return load_on_gpu(changed, fields, planned, shape, on, liger=has_liger)
+    def work(of: RunConfig, on: Gpu | None) -> tuple[Schedule, Load]:
+        fields = shared(all_fields(of), gpus)
+        planned = schedule(of, fields, gpus)
+        return planned, load_on_gpu(of, fields, planned, shape, on, liger=has_liger)
 
-    planned = schedule(config, shared(all_fields(config), gpus), gpus)
-    load = load_of(config, gpu)
-    peak = estimate(load)
-    room_gib = gpu.memory_gib if gpu else machine_gib()
-    fits = peak.total <= room_gib
-    changes: list[Change] = []
-    bigger: list[Gpu] = []
-    if not fits and gpu is not None:
-        changes = changes_that_fit(config, lambda c: estimate(load_of(c, gpu)), room_gib)
-        bigger = gpus_that_fit(lambda other: estimate(load_of(config, other)))
-    return Plan(
+    def peak_gib(of: RunConfig, on: Gpu | None) -> float:
+        return estimate(work(of, on)[1]).total
+
+    planned, load = work(config, gpu)
+    made = Plan(
         shape=shape,
         gpu=gpu,
         schedule=planned,
         load=load,
-        peak=peak,
-        room_gib=room_gib,
-        fits=fits,
+        peak=estimate(load),
+        room_gib=gpu.memory_gib if gpu else machine_gib(),
         pace=pace(planned, load, gpu),
-        changes=tuple(changes),
-        bigger=tuple(bigger),
-        notes=tuple(_notes(config, planned, load, gpu)),
+        changes=[],
+        bigger=[],
+        notes=_notes(config, planned, load, gpu),
+    )
+    if made.fits or gpu is None:
+        return made
+    bigger = [other for other in TABLE if peak_gib(config, other) <= other.memory_gib]
+    return dataclasses.replace(
+        made,
+        changes=changes_that_fit(config, lambda of: peak_gib(of, gpu), gpu.memory_gib),
+        bigger=sorted(bigger, key=lambda other: other.memory_gib),
     )
 
 
@@ -102,20 +97,17 @@ def all_fields(config: RunConfig) -> dict[str, Any]:
         if field.default is not dataclasses.MISSING
     }
     absent = {"generation_batch_size": None, "steps_per_generation": None}
-    return {**absent, **defaults, **grpo_fields(config)}
+    limit = {"max_completion_length": completion_limit(config)}
+    return {**absent, **defaults, **grpo_fields(config), **limit}
 
 
 def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) -> list[str]:
     notes = []
     if gpu is not None and not gpu.bfloat16:
-        notes.append(
-            f"{gpu.name} has no bfloat16, and Gemma 3 overflows in float16: "
-            + (
-                "model.dtype=bfloat16 would be emulated there, slowly"
-                if config.model.dtype == "bfloat16"
-                else "float32 is used, twice the memory and slower"
-            )
-        )
+        taken = "float32 is used, twice the memory and slower"
+        if config.model.dtype == "bfloat16":
+            taken = "model.dtype=bfloat16 would be emulated there, slowly"
+        notes.append(f"{gpu.name} has no bfloat16, and Gemma 3 overflows in float16: {taken}")
     if gpu is not None and config.model.backend != "plain":
         notes.append(
             "the estimate is for the plain backend; beside it Unsloth needed 0.7 to 1.3 GiB more "
@@ -132,12 +124,12 @@ def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) ->
             "liger-kernel is not installed here, so whole logits are counted; with it "
             f"(.venv/bin/pip install liger-kernel) the peak would be {chunked:.1f} GiB"
         )
-    shorter = estimate(dataclasses.replace(load, prompt_tokens=load.prompt_tokens // 2)).total
+    half = load.prompt_tokens // 2
+    shorter = estimate(dataclasses.replace(load, prompt_tokens=half)).total
     if gpu is not None and shorter < FAR_BELOW * estimate(load).total:
         notes.append(
-            f"every prompt is counted as {load.prompt_tokens} tokens (data.max_prompt_tokens); "
-            f"were the longest of a batch {load.prompt_tokens // 2}, the peak would be "
-            f"{shorter:.1f} GiB"
+            f"every prompt is counted as {load.prompt_tokens} tokens (data.max_prompt_tokens); if "
+            f"the longest of a batch had {half}, the peak would be {shorter:.1f} GiB"
         )
     if load.shape.vision:
         notes.append("the vision tower is loaded but not trained; text never passes through it")

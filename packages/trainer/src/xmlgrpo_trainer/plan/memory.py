@@ -1,25 +1,20 @@
-"""Peak GPU memory of a GRPO run, counted from shapes and checked against measured peaks.
+"""Peak GPU memory of a GRPO run, counted tensor by tensor and checked against measured peaks.
 
 What is there all the time (weights, adapter, optimiser) plus the larger of two phases: the rollout
 (keys and values, reading the prompts) and the update (one micro-batch forward and backward, or the
-pass without gradient before it).  The byte counts come from reading trl 1.14.2 and were fitted to
-peaks measured on an H100, which docs/configuration.md lists and a test repeats.  It is an estimate
-of the plain backend; Unsloth was not measured with this trl.
-
-Dimensions: V vocabulary, rows B of a micro-batch, T completion tokens.
+pass without gradient before it).  The byte counts are read from trl 1.14.2, transformers 5.17, peft
+0.21, liger-kernel 0.8.5 and `xmlgrpo_trainer.grpo.fast_step`; a test holds the count of a layer to
+what autograd saves of a small Gemma 3, another the whole to peaks measured on an H100, which
+docs/configuration.md lists.  It is an estimate of the plain backend; Unsloth is not counted.
 """
 
 from dataclasses import dataclass
 
-from xmlgrpo_trainer.plan.activations import (
-    kept_bytes,
-    passing_bytes,
-    reading_bytes,
-    scored_bytes,
-)
+from xmlgrpo_rollout.gpu import MEMORY_SHARE, PREFILL_TOKENS, ROWS, SLOTS_MULTIPLE
 from xmlgrpo_trainer.plan.load import Load
 
 GIB = 2**30
+FLOAT32 = 4
 
 # nf4 with double quantisation: 4 bits a weight, an 8-bit scale every 64, a 32-bit one every 256
 # of those (QLoRA, arXiv 2305.14314, section 3).
@@ -28,21 +23,24 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 WORKSPACE_GIB = 0.1
 # A CUDA context with cuBLAS and Triton modules: 0.60 GiB when fresh, 0.75 after a step (H100).
 CONTEXT_GIB = 0.75
-# Judgement: freed blocks of the wrong size.  With room to spare the allocator held far more than
-# was in use (docs/configuration.md says how much); when memory is short it gives blocks back first.
+# Judgement: freed blocks of the wrong size.  With room to spare the allocator held 3 to 91 % more
+# than was in use (docs/measured/peaks-h100.json); when memory is short it gives blocks back first.
 SLACK_SHARE = 0.08
 
+# Bytes per feed-forward number, for gradients on their way through one layer with peft's LoRA: what
+# is left of the peak that was measured with chunked logits (`1b-32x256-liger`) over the count.
+PEFT_IN_FLIGHT_BYTES = 7.1
+# Bytes that a token needs in one feed-forward part without gradient, over its width, beside the
+# copy that peft's LoRA makes in its own number type.
+READ_BYTES = 9
+MASK_MULTIPLE = 16  # memory-efficient attention reads masks whose rows are so many numbers
 # trl's loss from whole logits.  Training: float32 logits and their gradient.  The pass without
 # gradient (reference or old policy): float32 logits, a contiguous copy, and the model's own.
 TRAINED_LOGIT_BYTES = 8
 SCORED_LOGIT_BYTES = 8
 # Sampling: float32 logits, their probabilities, one copy; (rows, V).
 SAMPLED_LOGIT_BYTES = 12
-# The graph engine (xmlgrpo_rollout.gpu.engine) rounds its cache up to so many tokens, gives it at
-# most this share of what is free, and reads so many prompt tokens at once.
-SLOTS_MULTIPLE, ENGINE_ROWS, ENGINE_SHARE, PREFILL_TOKENS = 128, 1024, 0.4, 16_384
-# Logits that `xmlgrpo_trainer.grpo.fast_step.logprobs` holds: a part, and the one before it until
-# it is freed.
+# Logits that `grpo.fast_step.logprobs` holds: a part, and the one before it until it is freed.
 PART_BYTES = 2**30
 
 
@@ -61,8 +59,6 @@ class Peak:
     rollout: float
     activations: float
     logits: float
-    context: float
-    slack: float
 
     @property
     def update(self) -> float:
@@ -76,106 +72,84 @@ class Peak:
         return resident + max(self.cache + self.rollout, self.update)
 
     @property
+    def slack(self) -> float:
+        """Fragments."""
+        return SLACK_SHARE * self.allocated
+
+    @property
     def total(self) -> float:
         """What the GPU must have free."""
-        return self.allocated + self.context + self.slack
+        return self.allocated + CONTEXT_GIB + self.slack
 
 
 def estimate(load: Load) -> Peak:
     """Count the peak of `load`."""
-    weights = _weights(load) + WORKSPACE_GIB
+    shape = load.shape
+    packed = shape.linear_weights if load.quantized else 0
+    weights = (packed * NF4_BYTES + (shape.weights - packed) * load.number_bytes) / GIB
+    weights += WORKSPACE_GIB
     adapter = load.lora_weights * (2 * load.adapter_bytes + load.optimizer_bytes) / GIB
     cache, rollout, engine = _rollout(load, weights + adapter)
     activations, logits = _update(load)
-    inside = weights + adapter + engine + max(cache + rollout, activations + logits)
-    return Peak(
-        weights=weights,
-        adapter=adapter,
-        engine=engine,
-        cache=cache,
-        rollout=rollout,
-        activations=activations,
-        logits=logits,
-        context=CONTEXT_GIB,
-        slack=SLACK_SHARE * inside,
-    )
-
-
-def _weights(load: Load) -> float:
-    shape = load.shape
-    packed = shape.linear_weights if load.quantized else 0
-    return (packed * NF4_BYTES + (shape.weights - packed) * load.number_bytes) / GIB
+    return Peak(weights, adapter, engine, cache, rollout, activations, logits)
 
 
 def _rollout(load: Load, resident: float) -> tuple[float, float, float]:
     """Keys and values, what reading and sampling need, and what the engine keeps; GiB."""
+    held_out = load.held_out_rows, load.held_out_tokens
+    training = load.rows, load.completion_tokens
     if load.engine == "vllm":
-        held_out = _drawn(load, load.held_out_rows, load.held_out_tokens)
-        return held_out[0], held_out[1], load.vllm_gib
+        return *_generated(load, *held_out), load.vllm_gib
     if load.engine == "generate":
-        drawn = _drawn(load, load.rows, load.completion_tokens)
-        held_out = _drawn(load, load.held_out_rows, load.held_out_tokens)
-        cache, rollout = max(drawn, held_out, key=sum)
-        return cache, rollout, 0.0
+        return *max(_generated(load, *training), _generated(load, *held_out), key=sum), 0.0
     # merged copies of every projection; a captured graph knows its cache by address, so training's
     # and the held-out problems' are both kept
     engine = load.shape.projection_weights * load.number_bytes / GIB
-    rollout = 0.0
-    for rows, tokens in (
-        (load.held_out_rows, load.held_out_tokens),
-        (load.rows, load.completion_tokens),
-    ):
-        together = _rows_with_room(load, rows, tokens, resident + engine)
-        cache, passing = _drawn(load, together, tokens)
-        engine, rollout = engine + cache, max(rollout, passing)
-    return 0.0, rollout, engine
-
-
-def _rows_with_room(load: Load, rows: int, tokens: int, taken: float) -> int:
-    """How many completions the graph engine grows side by side when so many GiB are taken."""
-    rows = min(rows, ENGINE_ROWS)
-    if load.room_gib is None:
-        return rows
-    free = max(0.0, load.room_gib - CONTEXT_GIB - taken) * GIB
-    row_bytes = load.shape.cache_bytes(_slots(load, tokens), load.number_bytes)
-    return max(min(load.group, rows), min(rows, int(ENGINE_SHARE * free / row_bytes)))
-
-
-def _slots(load: Load, tokens: int) -> int:
-    """Keys of a text of the longest prompt and so many more tokens, summed over layers."""
-    longest = load.prompt_tokens + tokens
-    if load.engine == "graph":
-        longest = -(-longest // SLOTS_MULTIPLE) * SLOTS_MULTIPLE
-    return load.shape.cached_tokens(longest)
-
-
-def _drawn(load: Load, rows: int, tokens: int) -> tuple[float, float]:
-    shape = load.shape
-    cache = shape.cache_bytes(rows * _slots(load, tokens), load.number_bytes) / GIB
-    sampling = rows * shape.vocabulary * SAMPLED_LOGIT_BYTES / GIB
-    if load.engine == "graph":
+    passing = 0.0
+    for rows, tokens in (held_out, training):
+        longest = load.prompt_tokens + tokens
+        slots = load.shape.cached_tokens(-(-longest // SLOTS_MULTIPLE) * SLOTS_MULTIPLE)
+        row_gib = load.shape.cache_bytes(slots, load.number_bytes) / GIB
+        together = min(rows, ROWS)
+        if load.room_gib is not None:
+            free = max(0.0, load.room_gib - CONTEXT_GIB - resident - engine)
+            with_room = min(together, int(MEMORY_SHARE * free / row_gib))
+            together = max(min(load.group, together), with_room)
         # each distinct prompt is read once, into a cache that is there already
-        read = min(max(1, rows // load.group) * load.prompt_tokens, PREFILL_TOKENS)
-        reading = reading_bytes(load, read, lora_apart=False) / GIB
-        return cache, max(sampling, reading)
-    lora_apart = not load.fused_lora
-    reading = reading_bytes(load, rows * load.prompt_tokens, lora_apart=lora_apart) / GIB
-    first = shape.cache_bytes(rows * shape.cached_tokens(load.prompt_tokens), load.number_bytes)
-    if first / GIB + reading > cache + sampling:
-        return first / GIB, reading
-    return cache, sampling
+        read = min(max(1, together // load.group) * load.prompt_tokens, PREFILL_TOKENS)
+        reading = _reading_bytes(load, read, lora_apart=False) / GIB
+        engine += together * row_gib
+        passing = max(passing, reading, _sampling_gib(load, together))
+    return 0.0, passing, engine
+
+
+def _generated(load: Load, rows: int, tokens: int) -> tuple[float, float]:
+    """Keys and values, and what reading or sampling needs, of transformers' `generate`; GiB."""
+    shape, lora_apart = load.shape, not load.fused_lora
+
+    def cache_gib(length: int) -> float:
+        return shape.cache_bytes(rows * shape.cached_tokens(length), load.number_bytes) / GIB
+
+    first = cache_gib(load.prompt_tokens)
+    reading = _reading_bytes(load, rows * load.prompt_tokens, lora_apart=lora_apart) / GIB
+    last, sampling = cache_gib(load.prompt_tokens + tokens), _sampling_gib(load, rows)
+    return max((first, reading), (last, sampling), key=sum)
+
+
+def _sampling_gib(load: Load, rows: int) -> float:
+    return rows * load.shape.vocabulary * SAMPLED_LOGIT_BYTES / GIB
 
 
 def _update(load: Load) -> tuple[float, float]:
     """Activations and logits of one micro-batch, or of the pass before it; GiB."""
-    kept, passing = kept_bytes(load) / GIB, passing_bytes(load) / GIB
+    kept, passing = _kept_bytes(load) / GIB, _passing_bytes(load) / GIB
     numbers_B_T_V = load.micro_batch * (load.completion_tokens + 1) * load.shape.vocabulary
     if load.liger:
         trained = _logits_in_parts(load) if load.ours else 0.0
-        scored = scored_bytes(load) / GIB if load.second_pass else 0.0
+        scored = _scored_bytes(load) / GIB if load.second_pass else 0.0
     else:
         trained = numbers_B_T_V * TRAINED_LOGIT_BYTES / GIB
-        own = load.number_bytes if load.number_bytes < 4 else 0
+        own = load.number_bytes if load.number_bytes < FLOAT32 else 0
         scored = numbers_B_T_V * (SCORED_LOGIT_BYTES + own) / GIB if load.second_pass else 0.0
     # logits are gone when the gradient reaches a layer; the scoring pass keeps no activations
     if scored > kept + max(trained, passing):
@@ -184,8 +158,116 @@ def _update(load: Load) -> tuple[float, float]:
 
 
 def _logits_in_parts(load: Load) -> float:
-    """What `gpu.logprobs` holds: parts of the logits; hidden states and their gradient; GiB."""
+    """Parts of the logits; hidden states and their gradient; GiB."""
     tokens = load.micro_batch * load.completion_tokens
     logits = tokens * load.shape.vocabulary * load.number_bytes
     held = logits if logits <= PART_BYTES else 2 * PART_BYTES
     return (held + 2 * tokens * load.shape.hidden * load.number_bytes) / GIB
+
+
+def layer_bytes(load: Load, *, masked: bool) -> float:
+    """Bytes that a token leaves in one layer, but for the attention's mask if it has one."""
+    shape, number = load.shape, load.number_bytes
+    hidden, mlp = shape.hidden, shape.mlp
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    # Liger's norms keep what they are given, transformers' a float32 copy of it
+    normed = (4 * hidden + query + key) * (number if load.liger else FLOAT32)
+    # of each norm's and each query's sum one number
+    sums = (4 + 2 * shape.heads + shape.kv_heads) * FLOAT32
+    # with a mask each query gets a copy of its keys and values; one key head is only viewed
+    is_repeated = masked and 1 < shape.kv_heads < shape.heads
+    rotated = query + 2 * (query if is_repeated else key)
+    attended = query
+    # what projections read: queries, keys and values share theirs, so do gate and up
+    read = 2 * hidden + mlp
+    if not load.fused_lora and load.adapter_bytes != number:
+        read += 3 * hidden + query  # peft's copies, cast back and forth, are each one's own
+    # gate and up; transformers also keeps the activated gate
+    inside = (2 if load.liger else 3) * mlp
+    narrow = 7 * load.adapter_rank
+    return normed + sums + (rotated + attended + read + inside + narrow) * number
+
+
+def _kept_bytes(load: Load) -> float:
+    """Bytes that a micro-batch leaves for the backward pass."""
+    tokens, layers = load.micro_batch * load.length, load.shape.layers
+    if load.checkpointing:
+        kept = float(tokens * layers * load.shape.hidden * load.number_bytes)
+    else:
+        masked = masked_layers(load)
+        kept = tokens * masked * layer_bytes(load, masked=True)
+        kept += tokens * (layers - masked) * layer_bytes(load, masked=False)
+        kept += masked * mask_bytes(load, load.micro_batch)
+    return kept + _shared_mask_bytes(load, load.micro_batch)
+
+
+def _passing_bytes(load: Load) -> float:
+    """Bytes needed for a while in one layer of the backward pass, computed again or not."""
+    shape, number = load.shape, load.number_bytes
+    passing: float
+    if load.fused_lora:
+        # gradients of the feed-forward part's product, its input and output, and the residual
+        passing = (shape.mlp + 3 * shape.hidden) * number
+    else:
+        passing = shape.mlp * PEFT_IN_FLIGHT_BYTES * (number / 2)
+    masks = 0.0
+    if load.checkpointing:
+        passing += layer_bytes(load, masked=masked_layers(load) > 0)
+        masks = _passing_mask_bytes(load, load.micro_batch)
+    return load.micro_batch * load.length * passing + masks
+
+
+def _reading_bytes(load: Load, tokens: int, *, lora_apart: bool) -> float:
+    """Bytes that so many tokens need in one feed-forward part without gradient.
+
+    Args:
+        load: of the GPU.
+        tokens: read at once.
+        lora_apart: peft's own LoRA is applied, which makes copies.
+    """
+    shape, number = load.shape, load.number_bytes
+    if lora_apart:
+        return tokens * shape.mlp * (READ_BYTES + load.adapter_bytes) * (number / 2)
+    # gate, up and their product; the layer's input and the normed one
+    return float(tokens * (3 * shape.mlp + 2 * shape.hidden) * number)
+
+
+def _scored_bytes(load: Load) -> float:
+    """Bytes of the pass without gradient over a generation batch, where logits are in chunks."""
+    rows = load.scored_rows
+    masks = _shared_mask_bytes(load, rows) + _passing_mask_bytes(load, rows)
+    return masks + _reading_bytes(load, rows * load.length, lora_apart=not load.fused_lora)
+
+
+def masked_layers(load: Load) -> int:
+    """Layers whose attention gets a mask: without padding before it, it is causal instead."""
+    shape = load.shape
+    if load.ragged and not load.aligned:
+        return shape.layers
+    sees_all = shape.window is None or load.length <= shape.window
+    return 0 if sees_all or load.windowed else shape.sliding_layers
+
+
+def mask_bytes(load: Load, rows: int) -> float:
+    """Bytes of the mask that torch makes of the shared one in a layer, in its number type."""
+    padded = -(-load.length // MASK_MULTIPLE) * MASK_MULTIPLE
+    return float(_mask_rows(load, rows) * load.length * padded * load.number_bytes)
+
+
+def _passing_mask_bytes(load: Load, rows: int) -> float:
+    """Bytes of a layer's mask while it is computed: as it is, and lengthened to whole multiples."""
+    return 2 * mask_bytes(load, rows) if masked_layers(load) else 0.0
+
+
+def _shared_mask_bytes(load: Load, rows: int) -> float:
+    """Bytes of the masks that all layers share, a byte a number: one a kind of masked layer."""
+    masked = masked_layers(load)
+    if not masked:
+        return 0.0
+    kinds = 2 if masked == load.shape.layers and load.shape.window is not None else 1
+    return float(kinds * _mask_rows(load, rows) * load.length**2)
+
+
+def _mask_rows(load: Load, rows: int) -> int:
+    """Texts that begin at the left share one mask."""
+    return 1 if load.aligned else rows

@@ -1,7 +1,7 @@
-"""A rough time for a run, from the few step times that were measured.
+"""A rough time for a run, from the few step times of our engine and our step that were measured.
 
 A step of a small model on a fast GPU waits for Python, not for the GPU: each decoder layer costs a
-fixed time a token, and a micro-batch a fixed time a layer.  On slow GPUs arithmetic or memory
+fixed time per token, and a micro-batch a fixed time per layer.  On slow GPUs arithmetic or memory
 takes longer than that, so the larger of the two counts.  `bench/plan_error.py` sets the figures
 beside every measurement that is kept in docs/measured; on GPUs that nobody measured they are
 scaled by the data sheets' rates.
@@ -9,17 +9,14 @@ scaled by the data sheets' rates.
 
 from dataclasses import dataclass
 
-from xmlgrpo_trainer.plan.activations import masked_layers
-from xmlgrpo_trainer.plan.gpus import Gpu
-from xmlgrpo_trainer.plan.load import Load
-from xmlgrpo_trainer.plan.memory import estimate
-from xmlgrpo_trainer.plan.sizing import Schedule
+from xmlgrpo_trainer.plan.gpus import GIB, Gpu
+from xmlgrpo_trainer.plan.load import Load, Schedule
+from xmlgrpo_trainer.plan.memory import estimate, masked_layers
 
-# transformers' generate, one token for every row: 71 ms for 26 layers (H100; 74 on an H200), 100 ms
-# for 34 layers in 4 bits (H100).
-DECODE_LAYER_S = 0.0029
-# The same with our LoRA projection: 14.2 s a step of 256 tokens, less the update (H200).
-OURS_DECODE_LAYER_S = 0.00205
+# transformers' generate with our LoRA projection, one token for every row: 14.2 s a step of 256
+# tokens through 26 layers, less the update (H200); reading weights and cache at this share of the
+# data sheet's bandwidth where that takes longer (judgement).
+GENERATE_LAYER_S, GENERATE_REACHED = 0.00205, 0.35
 # The graph engine reads weights at this share of the data sheet's bandwidth, judged by the step of
 # 70 s of the 4B (docs/measured/limits-h200.json) ...
 GRAPH_WEIGHTS_REACHED = 0.6
@@ -30,49 +27,36 @@ GRAPH_CACHE_REACHED = 0.22
 # 4,096 tokens (the same file).
 GRAPH_LAYER_S = 64e-6
 
-# Our training step (`grpo.fast_step`), an H200's.  A pass without gradient took 0.117 s
-# (what the correction added in docs/measured/speed-h200.json) for 4.6e13 FLOP, texts being padded
-# to 143 + 256 tokens on average: that share of the data sheet's rate.
-OURS_REACHED = 0.39
+# Our training step (`grpo.fast_step`), an H200's.  A pass without gradient took 0.117 s (what the
+# correction added in docs/measured/speed-h200.json) for 4.6e13 FLOP, texts being padded to 143 +
+# 256 tokens on average: that share of the data sheet's rate.
+REACHED = 0.39
 # What is left of steps beside rollout and arithmetic (docs/measured/growth-h200.json): merging the
 # adapter, the optimiser and logs; and for each token of a completion: text, rewards, metrics.
-OURS_STEP_S = 0.08
-OURS_TOKEN_S = 3e-6
+STEP_S = 0.08
+TOKEN_S = 3e-6
 # Where a sliding layer sees less than the whole text and the window's kernel is not there, it needs
 # a mask, and torch's attention with a mask is slow: fitted to steps of 1,024 and 2,048 tokens with
 # masks, 3.52 and 7.85 s (docs/results.md).
 MASKED_REACHED = 0.05
 # Kernels of a layer and micro-batch are launched no faster, forwards and backwards (judgement: some
 # 120 launches); a third of it forwards.
-OURS_LAYER_S = 0.001
+LAYER_S = 0.001
 
-# trl's and peft's training step.  One micro-batch forward and backward with checkpointing: 2.66 s
-# for 8 of 26 layers (H100).
-UPDATE_LAYER_S = 0.0128
-# Share of a data sheet's rate that it, and generate, reach once arithmetic or memory is the limit
-# (judgement).
-REACHED = 0.35
-# Passes over the weights: forward, again for the checkpoint, backward for activations; 2 FLOP each.
-PASSES = 4
-
-# The tiny model: 64 completions of at most 80 tokens took 0.75 to 0.97 s a step on two cores.
+# The tiny model: 64 completions of at most 80 tokens took 0.75 to 0.97 s a step on two cores, of
+# which this share was rollout.
 TINY_S_PER_TOKEN = 0.9 / (64 * 80)
+TINY_ROLLOUT_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds, when every completion runs to its limit; shorter replies take less.
+    """Seconds, when every completion runs to its limit; shorter replies take less."""
 
-    Attributes:
-        rollout_s, update_s: of one optimiser step.
-        held_out_s: of all held-out problems of the run.
-        grounds: where the figures come from, in words.
-    """
-
-    rollout_s: float
-    update_s: float
-    held_out_s: float | None
-    grounds: str
+    rollout_s: float  # of one optimiser step
+    update_s: float  # of one optimiser step
+    held_out_s: float | None  # of all held-out problems of the run
+    grounds: str  # where the figures are from, in words
 
     def total_s(self, steps: int | None) -> float | None:
         """The whole run; None when the number of steps is not known."""
@@ -82,17 +66,23 @@ class Pace:
 
 
 def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
-    """Estimate the time; None where nothing was measured that would carry over."""
+    """Estimate the time; None where nothing was measured: another step or engine than ours."""
     if gpu is None:
         return _tiny(planned) if load.shape.name == "tiny" else None
-    if gpu.tflops is None or gpu.bandwidth_gb_s is None or load.engine == "vllm":
+    if gpu.tflops is None or gpu.bandwidth_gb_s is None or load.engine == "vllm" or not load.ours:
         return None
-    token_s = _token_s(load, gpu)
-    update_s = _our_update_s(planned, load, gpu) if load.ours else _trl_update_s(planned, load, gpu)
+    token_s = _token_s(load, gpu.bandwidth_gb_s * 1e9)
+    update_s = _update_s(planned, load, gpu.tflops * 1e12)
     held_out_s = None
     if planned.asked is not None:
         batches = -(-planned.asked // load.held_out_rows)
         held_out_s = batches * load.held_out_tokens * token_s
+    origin = "from steps that were timed on an H100 and an H200, docs/results.md says how near"
+    if not gpu.is_measured:
+        origin = (
+            f"nobody timed a step on {gpu.name}: scaled from an H100 and an H200 by the data "
+            "sheets' rates, so only the order of magnitude counts"
+        )
     return Pace(
         rollout_s=planned.completion_tokens * token_s / planned.reuse,
         update_s=update_s,
@@ -100,73 +90,50 @@ def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
         grounds=(
             f"{token_s * 1e3:.3g} ms a token through {load.engine}, "
             f"{update_s / planned.micro_batches:.2f} s a micro-batch; every reply as long as "
-            f"allowed and every prompt as the longest; {_origin(gpu)}"
+            f"allowed and every prompt as the longest; {origin}"
         ),
     )
 
 
-def _origin(gpu: Gpu) -> str:
-    if gpu.is_measured:
-        return "from steps that were timed on an H100 and an H200, docs/results.md says how near"
-    return (
-        f"nobody timed a step on {gpu.name}: scaled from an H100 and an H200 by the data sheets' "
-        "rates, so only the order of magnitude counts"
-    )
-
-
-def _token_s(load: Load, gpu: Gpu) -> float:
-    peak = estimate(load)
-    bandwidth = (gpu.bandwidth_gb_s or 0.0) * 1e9
+def _token_s(load: Load, bandwidth: float) -> float:
+    """Of one token of every completion; the memory's bandwidth in bytes per second."""
+    shape = load.shape
     if load.engine == "graph":
-        filled = load.shape.cached_tokens(load.prompt_tokens + load.completion_tokens // 2)
-        cache_bytes = load.shape.cache_bytes(load.rows * filled, load.number_bytes)
-        weight_bytes = load.shape.weights * load.number_bytes
-        read_s = weight_bytes / (bandwidth * GRAPH_WEIGHTS_REACHED)
+        filled = shape.cached_tokens(load.prompt_tokens + load.completion_tokens // 2)
+        cache_bytes = shape.cache_bytes(load.rows * filled, load.number_bytes)
+        read_s = shape.weights * load.number_bytes / (bandwidth * GRAPH_WEIGHTS_REACHED)
         read_s += cache_bytes / (bandwidth * GRAPH_CACHE_REACHED)
-        return max(load.shape.layers * GRAPH_LAYER_S, read_s)
-    read_bytes = (peak.weights + peak.cache) * 2**30
-    layer_s = OURS_DECODE_LAYER_S if load.fused_lora else DECODE_LAYER_S
-    return max(load.shape.layers * layer_s, read_bytes / (bandwidth * REACHED))
+        return max(shape.layers * GRAPH_LAYER_S, read_s)
+    peak = estimate(load)
+    read_s = (peak.weights + peak.cache) * GIB / (bandwidth * GENERATE_REACHED)
+    return max(shape.layers * GENERATE_LAYER_S, read_s)
 
 
-def _trl_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
-    """One step's passes as trl and peft make them."""
-    completions = planned.micro_batch * planned.micro_batches
-    flop = 2.0 * PASSES * planned.tokens_per_step * load.shape.projection_weights
-    flop += 2.0 * PASSES * completions * planned.completion_tokens * _head_weights(load)
-    return max(
-        planned.micro_batches * load.shape.layers * UPDATE_LAYER_S,
-        flop / ((gpu.tflops or 0.0) * 1e12 * REACHED),
-    )
-
-
-def _our_update_s(planned: Schedule, load: Load, gpu: Gpu) -> float:
-    """One step's passes with the operations of `grpo.fast_step`, and what is beside them."""
-    rate = (gpu.tflops or 0.0) * 1e12 * OURS_REACHED
-    layers, texts = load.shape.layers, planned.micro_batch * planned.micro_batches
+def _update_s(planned: Schedule, load: Load, tflops: float) -> float:
+    """One step's passes and what is beside them; the GPU's rate in FLOP per second."""
+    rate, layers = tflops * REACHED, load.shape.layers
+    texts = planned.micro_batch * planned.micro_batches
     # frozen weights get no gradient: forward, backward, and forward again for a checkpoint; of the
-    # head's three products one makes the chunked logits again
+    # head's three products one makes the chunked logits again; attention backwards is 2.5 forward
     again = int(load.checkpointing)
     flop = texts * _flop(load, passes=2 + again, head_passes=2 + int(load.liger), mixes=3.5 + again)
-    masked_flop = texts * (3.5 + again) * _masked_flop(load)
-    step_s = max(flop / rate, planned.micro_batches * layers * OURS_LAYER_S)
-    step_s += OURS_STEP_S + texts * load.completion_tokens * OURS_TOKEN_S
-    step_s += masked_flop / (rate * MASKED_REACHED / OURS_REACHED)
+    step_s = max(flop / rate, planned.micro_batches * layers * LAYER_S)
+    step_s += STEP_S + texts * load.completion_tokens * TOKEN_S
+    step_s += texts * (3.5 + again) * _masked_flop(load) / (tflops * MASKED_REACHED)
     if not load.second_pass:
         return step_s
     parts = -(-load.rows // (load.scored_rows if load.liger else load.micro_batch))
     scored_flop = load.rows * _flop(load, passes=1, head_passes=1, mixes=1)
-    scored_flop += load.rows * _masked_flop(load) * OURS_REACHED / MASKED_REACHED
-    scored_s = max(scored_flop / rate, parts * layers * OURS_LAYER_S / 3)
-    return step_s + scored_s / planned.reuse
+    scored_flop += load.rows * _masked_flop(load) * REACHED / MASKED_REACHED
+    return step_s + max(scored_flop / rate, parts * layers * LAYER_S / 3) / planned.reuse
 
 
 def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> float:
-    """Of one text, but for attention with a mask; attention backwards is 2.5 forward ones."""
+    """Of one text, but for attention with a mask."""
     shape = load.shape
     return (
         2.0 * passes * load.length * shape.projection_weights
-        + 2.0 * head_passes * load.completion_tokens * _head_weights(load)
+        + 2.0 * head_passes * load.completion_tokens * shape.vocabulary * shape.hidden
         + mixes * unmasked_flop(load)
     )
 
@@ -178,8 +145,7 @@ def unmasked_flop(load: Load) -> float:
     pairs = (shape.layers - masked) * length**2
     if not masked and shape.window is not None and length > shape.window:
         # what is further apart than the window, on both sides, as length**2 has both halves
-        sliding = shape.layers - shape.layers // shape.full_every
-        pairs -= sliding * (length - shape.window) ** 2
+        pairs -= shape.sliding_layers * (length - shape.window) ** 2
     return pairs * _pair_flop(load)
 
 
@@ -193,20 +159,16 @@ def _pair_flop(load: Load) -> float:
     return 4.0 * load.shape.heads * load.shape.head_dim
 
 
-def _head_weights(load: Load) -> int:
-    return load.shape.vocabulary * load.shape.hidden
-
-
 def _tiny(planned: Schedule) -> Pace:
-    tokens = planned.micro_batch * planned.micro_batches * planned.completion_tokens
-    step_s = tokens * TINY_S_PER_TOKEN
-    share = 0.3  # of a tiny step that is rollout
+    completions = planned.micro_batch * planned.micro_batches
+    step_s = completions * planned.completion_tokens * TINY_S_PER_TOKEN
     held_out_s = None
     if planned.asked is not None:
-        held_out_s = planned.asked * planned.completion_tokens * TINY_S_PER_TOKEN * share
+        tokens = planned.asked * planned.completion_tokens
+        held_out_s = tokens * TINY_S_PER_TOKEN * TINY_ROLLOUT_SHARE
     return Pace(
-        rollout_s=step_s * share,
-        update_s=step_s * (1 - share),
+        rollout_s=step_s * TINY_ROLLOUT_SHARE,
+        update_s=step_s * (1 - TINY_ROLLOUT_SHARE),
         held_out_s=held_out_s,
         grounds="0.9 s a step of 64 completions of 80 tokens on two CPU cores; the warm start "
         "(2 to 3 minutes, once) comes on top",

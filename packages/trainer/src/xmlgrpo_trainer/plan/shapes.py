@@ -1,11 +1,10 @@
 """The shape of a model, without its weights: what memory and time are estimated from.
 
-It comes from a folder's `config.json`, from the Hub cache, from the table of Gemma 3 sizes below,
+It is read from a folder's `config.json`, from the Hub cache, from the table of Gemma 3 sizes below,
 or from the settings of the tiny model.
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import read_json
 from xmlgrpo_trainer.config.run_config import TINY, ModelConfig
 
 # SigLIP's vision encoder as Gemma 3 carries it (4B and up), without the projection into the text
@@ -20,44 +20,27 @@ from xmlgrpo_trainer.config.run_config import TINY, ModelConfig
 VISION_WEIGHTS = 416_867_184
 VISION_LINEAR_WEIGHTS = 411_070_464
 VISION_HIDDEN = 1152
-# tokens, by Gemma 3's model card: 32K for the sizes without a vision tower, 128K for those with
-CONTEXT, CONTEXT_WITH_VISION = 32_768, 131_072
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Sizes of a decoder-only model.
-
-    Attributes:
-        name: for messages.
-        vocabulary: rows of the embedding.
-        hidden, layers, mlp: width, depth, width of the feed-forward part.
-        heads, kv_heads, head_dim: of the attention.
-        window: tokens that a sliding layer sees; None when every layer sees all.
-        full_every: each so-many-th layer is not sliding.
-        tied: the output head is the embedding.
-        vision: a vision tower is loaded too, though text never uses it.
-        context: the longest text, in tokens; None where the configuration does not say.
-    """
+    """Sizes of a decoder-only model."""
 
     name: str
-    vocabulary: int
-    hidden: int
-    layers: int
+    vocabulary: int  # rows of the embedding
+    hidden: int  # width
+    layers: int  # depth
     heads: int
     kv_heads: int
     head_dim: int
-    mlp: int
-    window: int | None = None
-    full_every: int = 6
-    tied: bool = True
-    vision: bool = False
-    context: int | None = None
-
-    @property
-    def embedding_weights(self) -> int:
-        """Weights of the embedding, and of the head where it is another matrix."""
-        return self.vocabulary * self.hidden * (1 if self.tied else 2)
+    mlp: int  # width of the feed-forward part
+    window: int | None = None  # tokens that a sliding layer sees; None when every layer sees all
+    full_every: int = 6  # each so-many-th layer is not sliding
+    tied: bool = True  # the output head is the embedding
+    vision: bool = False  # a vision tower is loaded too, though text never uses it
+    context: int | None = (
+        None  # the longest text, in tokens; None where the configuration does not say
+    )
 
     def projections(self) -> dict[str, tuple[int, int]]:
         """The linear layers of one decoder layer: name -> (inputs, outputs)."""
@@ -73,6 +56,11 @@ class ModelShape:
         }
 
     @property
+    def sliding_layers(self) -> int:
+        """Layers that see no more than the window."""
+        return 0 if self.window is None else self.layers - self.layers // self.full_every
+
+    @property
     def projection_weights(self) -> int:
         """Weights of all decoder layers' linear layers: what a pass multiplies with."""
         return self.layers * sum(i * o for i, o in self.projections().values())
@@ -85,14 +73,10 @@ class ModelShape:
     @property
     def weights(self) -> int:
         """All weights that are loaded."""
+        embedding = self.vocabulary * self.hidden * (1 if self.tied else 2)
         norms = self.layers * (4 * self.hidden + 2 * self.head_dim) + self.hidden
         vision = VISION_WEIGHTS + VISION_HIDDEN * self.hidden if self.vision else 0
-        return self.embedding_weights + self.projection_weights + norms + vision
-
-    @property
-    def layer_width(self) -> int:
-        """Numbers that one token leaves in one layer, once each: what activations scale with."""
-        return self.hidden + self.mlp + (self.heads + 2 * self.kv_heads) * self.head_dim
+        return embedding + self.projection_weights + norms + vision
 
     def lora_weights(self, rank: int, targets: Any) -> int:
         """Weights of a LoRA adapter; a target that names no projection counts as all of them."""
@@ -102,21 +86,19 @@ class ModelShape:
 
     def cached_tokens(self, tokens: int) -> int:
         """Keys that a text of so many tokens keeps, summed over layers: sliding layers forget."""
-        if self.window is None:
-            return self.layers * tokens
-        full = self.layers // self.full_every
-        return full * tokens + (self.layers - full) * min(tokens, self.window)
+        sliding = self.sliding_layers
+        return (self.layers - sliding) * tokens + sliding * min(tokens, self.window or tokens)
 
     def cache_bytes(self, cached: int, number_bytes: int) -> int:
         """Bytes of `cached` keys and their values."""
         return cached * 2 * self.kv_heads * self.head_dim * number_bytes
 
 
-def _gemma3(name: str, *sizes: int, window: int, vision: bool) -> ModelShape:
+def _gemma3(size: str, *sizes: int, vision: bool) -> ModelShape:
     hidden, layers, heads, kv_heads, head_dim, mlp = sizes
-    # transformers' multimodal checkpoints hold 64 more embedding rows than the text models
     return ModelShape(
-        name=f"gemma-3-{name}",
+        name=f"gemma-3-{size}",
+        # transformers' multimodal checkpoints hold 64 more embedding rows than the text models
         vocabulary=262_208 if vision else 262_144,
         hidden=hidden,
         layers=layers,
@@ -124,22 +106,21 @@ def _gemma3(name: str, *sizes: int, window: int, vision: bool) -> ModelShape:
         kv_heads=kv_heads,
         head_dim=head_dim,
         mlp=mlp,
-        window=window,
+        window=1024 if vision else 512,
         vision=vision,
-        context=CONTEXT_WITH_VISION if vision else CONTEXT,
+        context=131_072 if vision else 32_768,  # by the model card
     )
 
 
 # Sizes: NVIDIA-NeMo/NeMo nemo/collections/llm/gpt/model/gemma3.py (1b to 27b).  Their sums of
 # weights are those that keras-hub publishes (keras_hub/src/models/gemma3/gemma3_presets.py, 270m
-# too): 268,098,176, 999,885,952, 3,880,099,328, 11,765,788,416 and 27,009,002,240 for the text
-# part with 262,144 rows, 4,299,915,632, 12,187,079,280 and 27,432,062,576 with the vision tower.
+# too).  hidden, layers, heads, key heads, head dimension, feed-forward part:
 GEMMA_3 = {
-    "270m": _gemma3("270m", 640, 18, 4, 1, 256, 2048, window=512, vision=False),
-    "1b": _gemma3("1b", 1152, 26, 4, 1, 256, 6912, window=512, vision=False),
-    "4b": _gemma3("4b", 2560, 34, 8, 4, 256, 10240, window=1024, vision=True),
-    "12b": _gemma3("12b", 3840, 48, 16, 8, 256, 15360, window=1024, vision=True),
-    "27b": _gemma3("27b", 5376, 62, 32, 16, 128, 21504, window=1024, vision=True),
+    "270m": _gemma3("270m", 640, 18, 4, 1, 256, 2048, vision=False),
+    "1b": _gemma3("1b", 1152, 26, 4, 1, 256, 6912, vision=False),
+    "4b": _gemma3("4b", 2560, 34, 8, 4, 256, 10240, vision=True),
+    "12b": _gemma3("12b", 3840, 48, 16, 8, 256, 15360, vision=True),
+    "27b": _gemma3("27b", 5376, 62, 32, 16, 128, 21504, vision=True),
 }
 
 
@@ -174,44 +155,36 @@ def read_shape(path: Path) -> ModelShape:
     Raises:
         UserError: no such file, not JSON, or a size is missing or not a number above 0.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the model's {path}: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(config).__name__}")
+    config = read_json(path)
     text = config.get("text_config") or config
     if not isinstance(text, dict):
         raise UserError(f"{path}: text_config: expected an object, got {type(text).__name__}")
-    heads = _size(text, "num_attention_heads", path, 8)
-    hidden = _size(text, "hidden_size", path)
+
+    def size(key: str, default: int | None = None) -> int:
+        value = text.get(key)
+        value = default if value is None else value
+        if type(value) is not int or value <= 0:
+            raise UserError(f"{path}: {key}: expected a whole number above 0, got {value!r}")
+        return value
+
     gemma = str(config.get("model_type", "")).startswith("gemma3")
+    hidden, heads = size("hidden_size"), size("num_attention_heads", 8)
+    has_context = gemma or "max_position_embeddings" in text
     return ModelShape(
         name=path.parent.name or str(path),
-        vocabulary=_size(text, "vocab_size", path, 262_208),
+        vocabulary=size("vocab_size", 262_208),
         hidden=hidden,
-        layers=_size(text, "num_hidden_layers", path),
+        layers=size("num_hidden_layers"),
         heads=heads,
-        kv_heads=_size(text, "num_key_value_heads", path, 4 if gemma else heads),
-        head_dim=_size(text, "head_dim", path, 256 if gemma else hidden // heads),
-        mlp=_size(text, "intermediate_size", path),
-        window=_size(text, "sliding_window", path, 4096) if gemma else None,
-        full_every=_size(text, "sliding_window_pattern", path, 6),
+        kv_heads=size("num_key_value_heads", 4 if gemma else heads),
+        head_dim=size("head_dim", 256 if gemma else hidden // heads),
+        mlp=size("intermediate_size"),
+        window=size("sliding_window", 4096) if gemma else None,
+        full_every=size("sliding_window_pattern", 6),
         tied=bool(config.get("tie_word_embeddings", gemma)),
         vision="vision_config" in config,
-        context=_size(text, "max_position_embeddings", path, 131_072)
-        if gemma or "max_position_embeddings" in text
-        else None,
+        context=size("max_position_embeddings", 131_072) if has_context else None,
     )
-
-
-def _size(text: Mapping[str, Any], key: str, path: Path, default: int | None = None) -> int:
-    value = text.get(key)
-    if value is None:
-        value = default
-    if type(value) is not int or value <= 0:
-        raise UserError(f"{path}: {key}: expected a whole number above 0, got {value!r}")
-    return value
 
 
 def _cached_config(model: ModelConfig) -> Path | None:

@@ -1,5 +1,6 @@
 """Shapes, memory, schedule, advice and the `xmlgrpo-plan` command."""
 
+import ast
 import dataclasses
 import json
 from pathlib import Path
@@ -8,19 +9,21 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout import gpu as gpu_engine
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig, check_config
 from xmlgrpo_trainer.plan import command as plan_command
+from xmlgrpo_trainer.plan import memory
 from xmlgrpo_trainer.plan.advice import changed
-from xmlgrpo_trainer.plan.gpus import TABLE, find_gpu, has_driver
-from xmlgrpo_trainer.plan.load import Load
+from xmlgrpo_trainer.plan.command import MEASURED_ON_GPU
+from xmlgrpo_trainer.plan.gpus import find_gpu, has_driver, nearest_gpu
+from xmlgrpo_trainer.plan.load import Load, schedule
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace, unmasked_flop
-from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape, find_shape, read_shape
-from xmlgrpo_trainer.plan.sizing import schedule
-from xmlgrpo_trainer.plan.view import MEASURED_ON_GPU
+from xmlgrpo_trainer.plan.shapes import GEMMA_3, find_shape, read_shape
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+NULL: dict[str, object] = {"max_completion_length": None}
+DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 # What keras-hub publishes for the text models (keras_hub/src/models/gemma3/gemma3_presets.py).
 PUBLISHED_TEXT = {
@@ -54,7 +57,7 @@ def test_lora_weights_are_those_that_peft_reported() -> None:
     assert GEMMA_3["1b"].lora_weights(16, ["q_proj"]) == 26 * 16 * (1152 + 1024)
 
 
-def load(size: str = "1b", **changes: object) -> Load:
+def load(size: str = "1b", **changes: Any) -> Load:
     shape = GEMMA_3[size]
     rank = changes.pop("rank", 16)
     quantized = changes.pop("quantized", False)
@@ -122,99 +125,32 @@ def test_the_table_of_peaks_is_what_was_measured_and_is_estimated() -> None:
     assert len(expected) == 13
 
 
-def test_what_is_said_beside_the_table_is_what_was_measured() -> None:
+def test_what_is_said_of_unsloth_is_what_was_measured() -> None:
     text = " ".join((DOCS / "configuration.md").read_text(encoding="utf-8").split())
-    more = [100 * (one["reserved_gib"] / one["peak_gib"] - 1) for one in MEASURED]
-    assert f"held {min(more):.0f} to {max(more):.0f} % more than was in use" in text
-
     file = DOCS / "measured" / "end-to-end-h200.json"
     runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
     peaks = {name: run["train"]["memory"]["allocated_gib"] for name, run in runs.items()}
     forms = ("16-graph", "16-generate", "4-graph", "4-generate")
     unsloth = [peaks[f"unsloth-{form}"] - peaks[f"plain-{form}"] for form in forms]
-    said = f"Unsloth needed {min(unsloth):.1f} to {max(unsloth):.1f} GiB more"
-    assert said.removeprefix("Unsloth ") in text
+    more = f"{min(unsloth):.1f} to {max(unsloth):.1f} GiB more"
+    assert more in text
     either = gemma(model={"name": "google/gemma-3-1b-it"})
     [note] = [n for n in make_plan(either, find_gpu("H200")).notes if "Unsloth" in n]
-    assert said in note
+    assert more in note
 
 
-def paced(
-    size: str,
-    gpu: str,
-    *,
-    quantized: bool,
-    grpo: dict[str, object],
-    rollout: str = "auto",
-    ours: bool = True,
-) -> Pace:
-    config = check_config(
-        {
-            "model": {"name": f"google/gemma-3-{size}-it", "load_in_4bit": quantized},
-            "data": {"source": "hub", "max_prompt_tokens": 150},
-            "rollout": rollout,
-            "grpo": {"max_steps": 1, "max_completion_length": 256, **grpo},
-        },
-        "a test",
-    )
-    planned = make_plan(config, find_gpu(gpu))
-    asked = dataclasses.replace(planned.load, ours=ours, fused_lora=ours)
-    found = pace(planned.schedule, asked, planned.gpu)
+def paced(gpu: str, *, rollout: str = "auto", **grpo: Any) -> Pace:
+    data = {"source": "hub", "max_prompt_tokens": 150}
+    sizes = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8, "max_steps": 1}
+    fields = {"max_completion_length": 256, **sizes, **grpo}
+    found = make_plan(gemma(data=data, rollout=rollout, grpo=fields), find_gpu(gpu)).pace
     assert found is not None
     return found
 
 
-# Seconds of one step with trl's and peft's own training step.  H100: trl 1.14.2, alone (update) or
-# beside four other jobs (rollout, scaled from 96 and 48 tokens to 256).  H200: trl 1.15, alone;
-# forward and backward without the reference.
-@pytest.mark.parametrize(
-    ("size", "gpu", "quantized", "grpo", "rollout_s", "update_s"),
-    [
-        pytest.param(
-            "1b",
-            "H100",
-            False,
-            {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8},
-            18.2,
-            2.66,
-            id="1b-h100",
-        ),
-        pytest.param(
-            "4b",
-            "H100",
-            True,
-            {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 16},
-            25.7,
-            10.0,
-            id="4b-nf4-h100",
-        ),
-        pytest.param(
-            "1b",
-            "H200",
-            False,
-            {
-                "per_device_train_batch_size": 32,
-                "gradient_accumulation_steps": 2,
-                "use_liger_kernel": True,
-            },
-            17.4,
-            1.24,
-            id="1b-h200",
-        ),
-    ],
-)
-def test_the_time_is_within_a_factor_of_two_of_what_was_measured(
-    size: str,
-    gpu: str,
-    grpo: dict[str, object],
-    rollout_s: float,
-    update_s: float,
-    *,
-    quantized: bool,
-) -> None:
-    found = paced(size, gpu, quantized=quantized, grpo=grpo, rollout="generate", ours=False)
-    assert rollout_s / 2 < found.rollout_s < rollout_s * 2
-    assert update_s / 2 < found.update_s < update_s * 2
+def test_the_time_of_generate_is_near_what_was_measured() -> None:
+    # 14.2 s a step of 256 tokens on an H200, with an update of 0.8 s
+    assert paced("H200", rollout="generate").rollout_s == pytest.approx(13.4, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -222,8 +158,7 @@ def test_the_time_is_within_a_factor_of_two_of_what_was_measured(
     [pytest.param(8, 0.55, id="64-rows"), pytest.param(64, 1.33, id="512-rows")],
 )
 def test_the_graph_engines_time_is_near_what_was_measured(prompts: int, seconds: float) -> None:
-    grpo = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": prompts}
-    found = paced("1b", "H100", quantized=False, grpo=grpo, rollout="graph")
+    found = paced("H100", gradient_accumulation_steps=prompts)
     assert seconds / 1.5 < found.rollout_s < seconds * 1.5
 
 
@@ -236,13 +171,12 @@ def test_the_graph_engines_time_is_near_what_was_measured(prompts: int, seconds:
     ],
 )
 def test_a_time_says_where_it_comes_from(gpu: str, told: str) -> None:
-    assert told in paced("1b", gpu, quantized=False, grpo={}).grounds
+    assert told in paced(gpu).grounds
 
 
 def test_our_step_takes_longer_for_more_work_and_never_for_less() -> None:
-    def update_s(**grpo: object) -> float:
-        sizes = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8}
-        return paced("1b", "H100", quantized=False, grpo=sizes | grpo).update_s
+    def update_s(**grpo: Any) -> float:
+        return paced("H100", **grpo).update_s
 
     whole = {"gradient_checkpointing": False}
     uncorrected = {"vllm_importance_sampling_correction": False}
@@ -256,6 +190,8 @@ def test_our_step_takes_longer_for_more_work_and_never_for_less() -> None:
 
 
 def test_no_time_is_made_up_where_nothing_was_measured() -> None:
+    unsloth = {"name": "google/gemma-3-1b-it", "backend": "unsloth"}
+    assert make_plan(gemma(model=unsloth), find_gpu("H100")).pace is None
     assert make_plan(gemma(rollout="vllm"), find_gpu("H100")).pace is None
     on_cpu = check_config({"model": {"name": "google/gemma-3-1b-it", "device": "cpu"}}, "a test")
     assert make_plan(on_cpu, None).pace is None
@@ -278,6 +214,8 @@ def test_sliding_layers_forget_and_the_full_ones_do_not() -> None:
         ("a100-80", "A100-80"),
         ("A100_40", "A100-40"),
         ("h200", "H200"),
+        ("A10", "A10"),
+        ("a10g", "A10G"),
         ("Tesla T4", "T4"),
     ],
 )
@@ -289,8 +227,8 @@ def test_a_gpu_is_found_however_it_is_written(written: str, name: str) -> None:
     ("written", "told"),
     [
         pytest.param("A100", "one of several; name one: A100-40, A100-80", id="two-sizes"),
-        pytest.param("H1000", r"did you mean H100( or .*)?\? Known: P100", id="near-miss"),
-        pytest.param("abacus", "no GPU 'abacus' in the table; known: P100", id="unknown"),
+        pytest.param("H1000", r"did you mean H100( or .*)?\? Known: RTX 4060", id="near-miss"),
+        pytest.param("abacus", "no GPU 'abacus' in the table; known: RTX 4060", id="unknown"),
         pytest.param("", "no GPU ''", id="empty"),
     ],
 )
@@ -351,6 +289,26 @@ def test_several_gpus_share_the_batch_of_one() -> None:
     assert two.peak.total <= one.peak.total
 
 
+def test_a_limit_that_is_null_is_the_default() -> None:
+    null, default = (gemma(grpo={"max_steps": 1} | more) for more in (NULL, {}))
+    assert make_plan(null, find_gpu("L4")) == make_plan(default, find_gpu("L4"))
+
+
+def test_the_graph_engines_limits_are_the_engines_own() -> None:
+    # the engine itself cannot be imported without Triton
+    text = Path(gpu_engine.__file__).with_name("engine.py").read_text(encoding="utf-8")
+    imported = {
+        name.name
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ImportFrom) and node.module == "xmlgrpo_rollout.gpu"
+        for name in node.names
+    }
+    shared = {name for name in vars(gpu_engine) if name.isupper()}
+    assert imported == shared
+    for name in shared & set(vars(memory)):
+        assert getattr(memory, name) is getattr(gpu_engine, name)
+
+
 def test_epochs_of_a_local_file_are_counted_by_its_lines(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"question": "q"}\n' * 70 + "\n")
     config = check_config(
@@ -378,12 +336,12 @@ def test_epochs_of_a_local_file_are_counted_by_its_lines(tmp_path: Path) -> None
                 "max_completion_length": 2048,
                 "beta": 0.04,
             },
-            "RTX 2080 Ti",
+            "RTX 4060",
             id="several-knobs",
         ),
         pytest.param(
             {"per_device_train_batch_size": 8, "gradient_checkpointing": False},
-            "RTX 3060",
+            "RTX 4080",
             id="checkpointing-off",
         ),
     ],
@@ -398,7 +356,7 @@ def test_every_change_that_is_suggested_does_fit(grpo: dict[str, object], gpu: s
         parsed = {key: json.loads(value) for key, value in values.items()}
         again = make_plan(changed(config, parsed), find_gpu(gpu))
         assert again.fits
-        assert again.peak == change.peak
+        assert again.peak.total == change.peak_gib
     assert planned.bigger
     for bigger in planned.bigger:
         assert make_plan(config, bigger).fits
@@ -411,7 +369,7 @@ def test_what_cannot_fit_is_not_talked_up() -> None:
     )
     planned = make_plan(config, find_gpu("T4"))
     assert not planned.fits
-    assert planned.changes == ()
+    assert planned.changes == []
 
 
 def test_a_gpu_without_bfloat16_takes_float32_and_says_so() -> None:
@@ -529,7 +487,7 @@ def test_a_folder_gives_its_own_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        pytest.param("{", "cannot read", id="not-json"),
+        pytest.param("{", "is not JSON", id="not-json"),
         pytest.param("[]", "expected a JSON object", id="a-list"),
         pytest.param('{"text_config": 3}', "text_config: expected an object", id="odd-part"),
         pytest.param('{"hidden_size": 8}', "num_hidden_layers: expected a whole", id="missing"),
@@ -579,7 +537,7 @@ def test_the_command_prints_numbers_for_machines(tmp_path: Path, command: object
     assert read["fits"] is True
     assert read["schedule"]["steps"] == 7
     assert read["schedule"]["rollouts"] == 7 * 8
-    assert read["peak_gib"]["total"] < 4
+    assert read["peak"]["total"] < 4
 
 
 def test_the_command_says_what_to_change_and_fails(tmp_path: Path, command: object) -> None:
@@ -630,7 +588,7 @@ def test_a_gpu_that_is_asked_for_and_absent_can_be_named(tmp_path: Path, command
 
 
 def test_more_of_anything_never_needs_less() -> None:
-    def total(**changes: object) -> float:
+    def total(**changes: Any) -> float:
         peak: Peak = estimate(load(**changes))
         return peak.total
 
@@ -641,14 +599,26 @@ def test_more_of_anything_never_needs_less() -> None:
     assert total(rank=64) > total()
     assert total(second_pass=True) > total()
     assert total(engine="vllm", vllm_gib=8.0) > total() + 7.9
-    assert {gpu.name for gpu in TABLE if not gpu.bfloat16} == {
-        "P100",
-        "V100-16",
-        "V100-32",
-        "T4",
-        "RTX 2080 Ti",
-    }
-    assert isinstance(GEMMA_3["4b"], ModelShape)
+
+
+@pytest.mark.parametrize(
+    ("full_name", "memory_gib", "name"),
+    [
+        ("Tesla T4", 14.6, "T4"),
+        ("NVIDIA A100-SXM4-40GB", 39.4, "A100-40"),
+        ("NVIDIA A100-SXM4-80GB", 79.2, "A100-80"),
+        ("NVIDIA A10G", 22.0, "A10G"),
+        ("NVIDIA A10", 22.0, "A10"),
+        ("NVIDIA GeForce RTX 4090", 23.5, "RTX 4090"),
+        ("NVIDIA H100 80GB HBM3", 79.2, "H100"),
+        ("NVIDIA L40S", 44.4, None),
+    ],
+)
+def test_a_drivers_name_is_found_in_the_table(
+    full_name: str, memory_gib: float, name: str | None
+) -> None:
+    found = nearest_gpu(full_name, memory_gib)
+    assert (found and found.name) == name
 
 
 @pytest.mark.parametrize(

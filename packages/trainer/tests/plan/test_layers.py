@@ -14,12 +14,11 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.grpo.fast_step.lora import fuse_lora
 from xmlgrpo_trainer.grpo.fast_step.padding import align_left
-from xmlgrpo_trainer.plan.activations import layer_bytes, mask_bytes, masked_layers
 from xmlgrpo_trainer.plan.load import Load
-from xmlgrpo_trainer.plan.memory import estimate
+from xmlgrpo_trainer.plan.memory import estimate, layer_bytes, mask_bytes, masked_layers
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape
 
-MEASURED = Path(__file__).resolve().parents[3] / "docs" / "measured"
+MEASURED = Path(__file__).resolve().parents[4] / "docs" / "measured"
 ROWS, PADDING, RANK = 2, 5, 8
 GPU = pytest.mark.gpu
 
@@ -34,7 +33,7 @@ def _transformers_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(modeling_gemma3, name, value)
 
 
-def small(**changes: int) -> ModelShape:
+def small(**changes: Any) -> ModelShape:
     sizes = {"hidden": 96, "heads": 4, "kv_heads": 2, "head_dim": 32, "mlp": 160} | changes
     return ModelShape(name="small", vocabulary=64, layers=1, window=64, **sizes)
 
