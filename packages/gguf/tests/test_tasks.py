@@ -1,6 +1,5 @@
 """What llama.cpp does with a file from anywhere costs a child process at most."""
 
-import os
 import struct
 import time
 
@@ -96,16 +95,30 @@ def test_the_logits_along_a_reply_are_those_that_wrote_it(tmp_path):
     assert again["finish_reason"] in {"stop", "length"}
 
 
-def test_the_process_tells_a_few_times_a_second(monkeypatch):
-    now = [100.0]
+def test_the_process_tells_a_few_times_a_second(tmp_path, monkeypatch):
+    now, seen = [100.0], set()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    read, written = os.pipe()
-    tell = teller(written)
+    tell = teller(tmp_path / "progress")
     for done in range(1000):
         now[0] += 0.01
         tell("writing", done / 100)
-    os.close(written)
-    with os.fdopen(read) as pipe:
-        lines = pipe.read().splitlines()
-    assert lines[0] == "writing 0.000"
-    assert 90 <= len(lines) <= 110
+        seen.add((tmp_path / "progress").read_text())
+    assert "writing 0.000" in seen
+    assert 90 <= len(seen) <= 110
+
+
+@pytest.mark.gguf
+def test_whoever_asks_is_told_how_far_it_is(tmp_path, monkeypatch):
+    request = {"file": str(write_gguf(tmp_path / "m.gguf")), "new_tokens": 60, "replies": [[3]]}
+    request |= {"conversation": CHAT, "prompts": [[1, 3, 4]]}
+    monkeypatch.setattr("xmlgrpo_gguf.sandbox.POLL_S", 0.001)
+    told = set()
+    run_task(
+        "measure",
+        request,
+        scratch=tmp_path,
+        file_bytes=0,
+        timeout_s=60,
+        on_progress=lambda phase, _done: told.add(phase),
+    )
+    assert "scoring" in told

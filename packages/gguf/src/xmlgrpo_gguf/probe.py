@@ -1,8 +1,7 @@
 """Ask llama.cpp something about a file from anywhere: in a child process, under limits.
 
 Everything that it may do with such a file (crash, abort, eat memory, never return) happens there.
-The tasks themselves are in `tasks`: the request goes there as a JSON file, the result comes back
-as one, and a pipe tells how far it is.
+The tasks themselves are in `tasks`.  Request, result and how far a task is are files of one folder.
 """
 
 import json
@@ -20,7 +19,7 @@ from xmlgrpo_gguf.sandbox import run_child
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.disk import GIB
 
-RESULT, LOGITS = "result.json", "logits.f32"
+REQUEST, RESULT, PROGRESS, LOGITS = "request.json", "result.json", "progress", "logits.f32"
 BASE_GIB = 6  # Python, numpy, llama.cpp's buffers and a 262,144 wide row of logits a token
 PROBE_TIMEOUT_S = 600.0  # a large file on a slow disk takes minutes to be read
 PROBE_CPU_S = 60
@@ -53,27 +52,29 @@ def run_task(
     Args:
         task: a name of `tasks.TASKS`.
         request: its arguments.
-        scratch: an existing folder for the request, the result and the log.
+        scratch: an existing folder for the task's files, its log among them.
         file_bytes: size of the model file; the memory limit is twice that and 6 GiB.
         timeout_s: killed after this long.
         cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
         on_progress: told the phase the task is in, in a word, and how many replies of it are done.
     """
 
-    def on_line(line: str) -> None:
-        phase, done = line.split()
-        on_progress(phase, float(done))
+    def on_poll() -> None:
+        if progress.is_file():
+            phase, done = progress.read_text().split()
+            on_progress(phase, float(done))
 
-    asked, answered = scratch / "request.json", scratch / RESULT
-    answered.unlink(missing_ok=True)
-    asked.write_text(json.dumps(request), encoding="utf-8")
+    answered, progress = scratch / RESULT, scratch / PROGRESS
+    for left_over in (answered, progress):
+        left_over.unlink(missing_ok=True)
+    (scratch / REQUEST).write_text(json.dumps(request), encoding="utf-8")
     ended = run_child(
-        ["-m", "xmlgrpo_gguf.tasks", task, str(asked)],
+        ["-m", "xmlgrpo_gguf.tasks", task, str(scratch)],
         log=scratch / f"{task}.log",
         timeout_s=timeout_s,
         cpu_s=cpu_s,
         memory_bytes=2 * file_bytes + BASE_GIB * GIB,
-        on_line=on_line,
+        on_poll=on_poll,
     )
     if ended.why or not answered.is_file():
         last = re.sub(r"^\S*/", "", ended.last_line)  # without the folder that it was built in

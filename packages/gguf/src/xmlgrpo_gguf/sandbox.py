@@ -13,13 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 POLL_S = 0.2
-PIPE_BYTES = 1 << 16
 TAIL_CHARS = 2000
 OUT_OF_TIME = {signal.SIGKILL, signal.SIGXCPU}  # what the kernel ends a process with
 
@@ -93,7 +91,7 @@ def run_child(
     cpu_s: int | None = None,
     memory_bytes: int | None = None,
     environment: Mapping[str, str] | None = None,
-    on_line: Callable[[str], None] | None = None,
+    on_poll: Callable[[], None] = lambda: None,
 ) -> Ended:
     """Run a command to its end or to its limits; never raises for what the child does.
 
@@ -104,25 +102,21 @@ def run_child(
         cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
         memory_bytes: address space it may have (Linux only); None for no limit.
         environment: variables added to ours.
-        on_line: told each line that the child writes into a pipe, whose number is then its last
-            argument.
+        on_poll: called a few times a second while it runs.
     """
     started = time.monotonic()
-    with ExitStack() as opened:
-        output = opened.enter_context(log.open("wb"))
-        news = opened.enter_context(_News(on_line)) if on_line else None
+    with log.open("wb") as output:
         process = start_child(
-            [*command, *([str(news.written)] if news else [])],
+            command,
             cpu_s=cpu_s or int(timeout_s * (os.cpu_count() or 1)) + 1,
             memory_bytes=memory_bytes,
             environment=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            pass_fds=[news.written] if news else [],
         )
         try:
-            why = _wait(process, timeout_s, news)
+            why = _wait(process, timeout_s, on_poll)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -133,46 +127,14 @@ def run_child(
     return Ended(why, tail, time.monotonic() - started)
 
 
-class _News:
-    """The lines that a child writes into a pipe; a context manager that closes both ends.
-
-    Args:
-        on_line: told each whole line.
-
-    Attributes:
-        written: the file descriptor that the child writes to.
-    """
-
-    def __init__(self, on_line: Callable[[str], None]) -> None:
-        self._on_line, self._rest = on_line, b""
-        self._read, self.written = os.pipe()
-        os.set_blocking(self._read, False)
-
-    def __enter__(self) -> "_News":
-        return self
-
-    def __exit__(self, *_reason: object) -> None:
-        os.close(self._read)
-        os.close(self.written)
-
-    def tell(self) -> None:
-        """Hand on what has arrived."""
-        with suppress(BlockingIOError):
-            while piece := os.read(self._read, PIPE_BYTES):
-                *lines, self._rest = (self._rest + piece).split(b"\n")
-                for line in lines:
-                    self._on_line(line.decode())
-
-
-def _wait(process: "subprocess.Popen[bytes]", timeout_s: float, news: _News | None) -> str:
+def _wait(process: "subprocess.Popen[bytes]", timeout_s: float, on_poll: Callable[[], None]) -> str:
     """Why the child did not finish, in words; empty when it did."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
             code = process.wait(timeout=POLL_S)
         except subprocess.TimeoutExpired:
-            if news is not None:
-                news.tell()
+            on_poll()
             continue
         if -code in OUT_OF_TIME:
             return "took more CPU time or memory than a sound file needs"

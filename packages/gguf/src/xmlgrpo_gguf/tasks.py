@@ -1,11 +1,10 @@
 """What llama.cpp does in the child process that `probe.run_task` starts.
 
-python -m xmlgrpo_gguf.tasks TASK REQUEST PIPE
+python -m xmlgrpo_gguf.tasks TASK FOLDER
 """
 
 import ctypes
 import json
-import os
 import resource
 import sys
 import time
@@ -18,7 +17,7 @@ import numpy as np
 from xmlgrpo_gguf.decoding import BATCH_TOKENS, SHARED, DecodingContext, Part
 from xmlgrpo_gguf.engine import Engine, Prompt
 from xmlgrpo_gguf.model import open_gguf
-from xmlgrpo_gguf.probe import LOGITS, RESULT, OnProgress
+from xmlgrpo_gguf.probe import LOGITS, PROGRESS, REQUEST, RESULT, OnProgress
 from xmlgrpo_gguf.template import Template, render
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_rewards.errors import UserError
@@ -198,16 +197,17 @@ def _imatrix(path: Path, kept: list[Any]) -> Any:
     return table
 
 
-def teller(pipe: int) -> OnProgress:
-    """Says how far a task is into a pipe, a few times a second: `writing 3.25`."""
-    last = 0.0
+def teller(path: Path) -> OnProgress:
+    """Writes how far a task is into a file, a few times a second: `writing 3.25`."""
+    last, new = 0.0, path.with_suffix(".new")
 
     def tell(phase: str, done: float) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= NEWS_S:
             last = now
-            os.write(pipe, f"{phase} {done:.3f}\n".encode())
+            new.write_text(f"{phase} {done:.3f}")
+            new.replace(path)  # nobody reads half of it
 
     return tell
 
@@ -220,14 +220,15 @@ TASKS: dict[str, Callable[[dict[str, Any], Path, OnProgress], dict[str, Any]]] =
 }
 
 
-def _main(task: str, request: Path, tell: OnProgress) -> None:
+def _main(task: str, folder: Path) -> None:
+    request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     try:
-        result = TASKS[task](json.loads(request.read_text(encoding="utf-8")), request.parent, tell)
+        result = TASKS[task](request, folder, teller(folder / PROGRESS))
     except UserError as error:
         result = {"error": str(error)}
     # surrogates stand for the bytes of a broken vocabulary; ASCII escapes carry them
-    (request.parent / RESULT).write_text(json.dumps(result), encoding="utf-8")
+    (folder / RESULT).write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]), teller(int(sys.argv[3])))
+    _main(sys.argv[1], Path(sys.argv[2]))
