@@ -4,7 +4,7 @@ Its memory-efficient kernel on CUDA works on blocks of 32 queries (of 64 where a
 Where the last block has one query only, all heads share one key head as a view (stride 0), and no
 gradient is wanted, it takes the heads for queries, and reads the mask's first row in place of that
 query's: the last token then sees the first one and nothing else.  So every length that is 1 more
-than a multiple of 32 is struck in a model with one key head, as Gemma 3 270M and 1B, unless torch
+than a multiple of 32 is wrong in a model with one key head, as Gemma 3 270M and 1B, unless torch
 takes another kernel: cuDNN's in 16 bits on Hopper, where it is not switched off.
 
 pytorch issue 191937, mended by pull requests 191984 and 192138.  `kernel_forward.h`, which every
@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 FIRST_RIGHT = "2.14"  # torch's version type compares it as a version
-BLOCK = 32  # queries; the lengths that strike blocks of 64 are among those that strike these
+BLOCK = 32  # queries; the lengths that are wrong with 64 are among those that are wrong with 32
 
 
 def misreads(device: torch.device) -> bool:
@@ -106,7 +106,7 @@ class Guarded:
 def guard_transformers() -> None:
     """Have every model that computes by "sdpa" keep clear of the fault, in this whole process.
 
-    What stands there is wrapped: Unsloth has put its own before it.  It may be called again.
+    The present function is wrapped, Unsloth's own included.  It may be called again.
     """
     present = ALL_ATTENTION_FUNCTIONS["sdpa"]
     if not isinstance(present, Guarded):

@@ -15,7 +15,7 @@ class Sampling:
 
     Attributes:
         max_new_tokens: a completion is cut after so many tokens.
-        temperature: the logits are divided by it; 0 is greedy decoding, whatever the rest says.
+        temperature: the logits are divided by it; 0 is greedy decoding, and the rest is not used.
         top_k: only this many most probable tokens; 0 for all.
         top_p: only the most probable tokens that together reach this probability.
         min_p: only tokens at least this share as probable as the most probable one.

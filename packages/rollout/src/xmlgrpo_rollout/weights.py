@@ -2,8 +2,8 @@
 
 Reading is separate from computing: a LoRA adapter is merged here, in a copy, so that decoding
 costs the same with and without one and the trained model is never touched.  A base in 4 bits is
-unpacked on the way: the copy of its projections is in 16 bits.  `why_not_read` says of which models
-the engines keep off.
+unpacked on the way: the copy of its projections is in 16 bits.  `why_not_read` names the models
+that cannot be read so.
 """
 
 from dataclasses import dataclass
@@ -259,7 +259,7 @@ def why_not_read(model: nn.Module) -> str | None:
 
 
 def _why_no_adapter(model: nn.Module) -> str | None:
-    """Why peft's own wrapper says no: not every kind of adapter lies in modules."""
+    """Why the adapter cannot be merged, by its kind: not every kind changes the modules."""
     configs: dict[str, Any] = getattr(model, "peft_config", {})
     kinds = [config.peft_type.value for config in configs.values() if config.peft_type != "LORA"]
     return f"it merges plain LoRA only, and this model has a {kinds[0]} adapter" if kinds else None

@@ -56,7 +56,7 @@ class StaticEngine:
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
     ) -> list[Completion]:
         """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
-        # prompts of like length side by side: less padding
+        # prompts of similar length side by side: less padding
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         slots = max(map(len, prompts), default=0) + sampling.max_new_tokens
         rows = min(ROWS, CACHE_BYTES // (slots * self._weights.bytes_per_slot))

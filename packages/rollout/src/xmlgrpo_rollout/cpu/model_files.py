@@ -2,8 +2,8 @@
 
 The same `Gemma3Weights` as `weights.read_weights` gives, without transformers' model classes and
 peft: to import those takes several times as long as to answer a question with a small model.
-Folders that `save_pretrained` of the pinned transformers wrote are read, with plain LoRA; of all
-others `read_folder` says that they are not for it.
+Folders that `save_pretrained` of the pinned transformers wrote are read, with plain LoRA; for all
+others `read_folder` gives None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,6 @@ PLAIN_LORA = {
     "task_type",
     "use_rslora",
 }
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,8 @@ class FolderModel:
         powers_D /= self.weights.head_dim
         rope = {}
         for kind in sorted({layer.kind for layer in self.weights.layers}):
-            said = self.rope_parameters[kind]
-            turns_D = 1.0 / said["rope_theta"] ** powers_D / said.get("factor", 1.0)
+            rope_of = self.rope_parameters[kind]
+            turns_D = 1.0 / rope_of["rope_theta"] ** powers_D / rope_of.get("factor", 1.0)
             angles_T_D = torch.outer(places_T, turns_D).repeat(1, 2)
             dtype = self.weights.dtype
             rope[kind] = (angles_T_D.cos().to(dtype), angles_T_D.sin().to(dtype))
@@ -93,85 +92,104 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
     lora = {} if adapter is None else read_json(adapter / "adapter_config.json")
     if not _is_readable(config) or (adapter is not None and not _is_plain(lora)):
         return None
-    shapes = _shapes(config)
     base = _Tensors(sorted(folder.glob("*.safetensors")), f"the model in {folder}")
-    base.require(shapes)
     changes = None
     if adapter is not None:
         changes = _Tensors([adapter / "adapter_model.safetensors"], f"the adapter in {adapter}")
-        changes.require(_lora_shapes(shapes, lora), only=True)
+    hidden, head = config["hidden_size"], config["head_dim"]
+    shapes = _projection_shapes(config)
 
-    def matrix(name: str) -> Tensor:
-        weight = base.read(name, dtype)
-        down_name, up_name = _lora_names(name)
-        if changes is None or down_name not in changes.shapes:
+    def matrix(module: str) -> Tensor:
+        name = module.rpartition(".")[2]
+        rows, columns = shapes[name]
+        weight = base.read(f"{module}.weight", (rows, columns), dtype)
+        if changes is None or name not in lora["target_modules"]:
             return weight
-        down, up = changes.read(down_name, dtype), changes.read(up_name, dtype)
-        root = lora["r"] ** 0.5 if lora.get("use_rslora") else lora["r"]
+        place, rank = f"base_model.model.{module}", lora["r"]  # as peft calls it
+        down = changes.read(f"{place}.lora_A.weight", (rank, columns), dtype)
+        up = changes.read(f"{place}.lora_B.weight", (rows, rank), dtype)
+        root = rank**0.5 if lora.get("use_rslora") else rank
         return torch.addmm(weight, up, down, alpha=lora["lora_alpha"] / root)
 
-    def norm(name: str) -> Tensor:
-        return 1 + base.read(f"{name}.weight", torch.float32)
+    def norm(module: str) -> Tensor:
+        size = head if module.endswith(("q_norm", "k_norm")) else hidden
+        return 1 + base.read(f"{module}.weight", (size,), torch.float32)
 
     def layer(number: int) -> LayerWeights:
         place = f"model.layers.{number}"
         norms = {field: norm(f"{place}.{name}") for field, name in NORMS.items()}
         norms["query_norm"] *= config["query_pre_attn_scalar"] ** -0.5
         joined = {
-            field: torch.cat([matrix(f"{place}.{name}.weight") for name in names])
+            field: torch.cat([matrix(f"{place}.{name}") for name in names])
             for field, names in JOINED.items()
         }
         return LayerWeights(kind=config["layer_types"][number], **joined, **norms)
 
-    embedding = base.read("model.embed_tokens.weight", dtype)
+    table = (config["vocab_size"], hidden)
+    embedding = base.read("model.embed_tokens.weight", table, dtype)
     tied = config["tie_word_embeddings"]
     weights = Gemma3Weights(
         heads=config["num_attention_heads"],
         kv_heads=config["num_key_value_heads"],
-        head_dim=config["head_dim"],
+        head_dim=head,
         window=config["sliding_window"],
         eps=config["rms_norm_eps"],
         embedding=embedding,
-        embedding_scale=torch.tensor(config["hidden_size"] ** 0.5).to(dtype),
+        embedding_scale=torch.tensor(hidden**0.5).to(dtype),
         layers=tuple(map(layer, range(config["num_hidden_layers"]))),
         final_norm=norm("model.norm"),
-        head=embedding if tied else base.read("lm_head.weight", dtype),
+        head=embedding if tied else base.read("lm_head.weight", table, dtype),
     )
+    if changes is not None:
+        changes.require_all_read()
     return FolderModel(weights, config["rope_parameters"], config["max_position_embeddings"])
 
 
+def _projection_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    hidden, mlp, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    query, key = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    return {
+        "q_proj": (query, hidden),
+        "k_proj": (key, hidden),
+        "v_proj": (key, hidden),
+        "o_proj": (hidden, query),
+        "gate_proj": (mlp, hidden),
+        "up_proj": (mlp, hidden),
+        "down_proj": (hidden, mlp),
+    }
+
+
 class _Tensors:
-    """The tensors of some safetensors files, by name."""
+    """The tensors of some safetensors files, by name; `what` they are, for errors."""
 
     def __init__(self, paths: Sequence[Path], what: str) -> None:
-        self.what = what
-        self.shapes: Shapes = {}
+        self._misfit = f"{what} does not fit its configuration or its base"
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._files: dict[str, Any] = {}
         for path in paths:
-            found = tensor_shapes(path)
-            self.shapes |= found
-            self._files |= dict.fromkeys(found, safe_open(path, "pt"))
+            shapes = tensor_shapes(path)
+            self._shapes |= shapes
+            self._files |= dict.fromkeys(shapes, safe_open(path, "pt"))
 
-    def require(self, expected: Shapes, *, only: bool = False) -> None:
-        """See that all that are expected are there; with `only`, that no others are."""
-        for name, shape in expected.items():
-            found = self.shapes.get(name)
-            if found != shape:
-                said = "is missing" if found is None else f"has the shape {list(found)}"
-                raise UserError(
-                    f"{self.what} does not fit its configuration or its base: {name} {said}, "
-                    f"expected {list(shape)}; it is incomplete, or belongs to another model"
-                )
-        others = sorted(self.shapes.keys() - expected.keys()) if only else []
-        if others:
+    def read(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor that must be there, in this shape."""
+        got = self._shapes.pop(name, None)
+        if got != shape:
+            wrong = "is missing" if got is None else f"has the shape {list(got)}"
             raise UserError(
-                f"{self.what} does not fit its configuration or its base: {others[0]} is not "
-                f"expected, one of {len(others)} that are not; it belongs to another model"
+                f"{self._misfit}: {name} {wrong}, expected {list(shape)}; it is incomplete, or "
+                "belongs to another model"
             )
-
-    def read(self, name: str, dtype: torch.dtype) -> Tensor:
         tensor: Tensor = self._files[name].get_tensor(name)
         return tensor.to(dtype)
+
+    def require_all_read(self) -> None:
+        """See that there was nothing else."""
+        if others := sorted(self._shapes):
+            raise UserError(
+                f"{self._misfit}: {others[0]} is not expected, one of {len(others)} that are not; "
+                "it belongs to another model"
+            )
 
 
 def _is_readable(config: Mapping[str, Any]) -> bool:
@@ -194,8 +212,8 @@ def _is_readable(config: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_known_rope(said: object) -> bool:
-    return isinstance(said, dict) and said.keys() == ROPES.get(said.get("rope_type", ""))
+def _is_known_rope(rope: object) -> bool:
+    return isinstance(rope, dict) and rope.keys() == ROPES.get(rope.get("rope_type", ""))
 
 
 def _is_plain(lora: Mapping[str, Any]) -> bool:
@@ -209,48 +227,3 @@ def _is_plain(lora: Mapping[str, Any]) -> bool:
         and set(targets) <= names
         and not any(value for name, value in lora.items() if name not in PLAIN_LORA)
     )
-
-
-def _shapes(config: Mapping[str, Any]) -> Shapes:
-    """Every tensor of the model's files."""
-    hidden, mlp, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
-    query = config["num_attention_heads"] * head
-    key = config["num_key_value_heads"] * head
-    of_layer: Shapes = {f"{name}.weight": (hidden,) for name in NORMS.values()}
-    of_layer |= {f"self_attn.{name}_norm.weight": (head,) for name in ("q", "k")}
-    of_layer |= {
-        "self_attn.q_proj.weight": (query, hidden),
-        "self_attn.k_proj.weight": (key, hidden),
-        "self_attn.v_proj.weight": (key, hidden),
-        "self_attn.o_proj.weight": (hidden, query),
-        "mlp.gate_proj.weight": (mlp, hidden),
-        "mlp.up_proj.weight": (mlp, hidden),
-        "mlp.down_proj.weight": (hidden, mlp),
-    }
-    vocabulary = (config["vocab_size"], hidden)
-    return {
-        "model.embed_tokens.weight": vocabulary,
-        "model.norm.weight": (hidden,),
-        **({} if config["tie_word_embeddings"] else {"lm_head.weight": vocabulary}),
-        **{
-            f"model.layers.{number}.{name}": shape
-            for number in range(config["num_hidden_layers"])
-            for name, shape in of_layer.items()
-        },
-    }
-
-
-def _lora_names(weight: str) -> tuple[str, str]:
-    """What peft calls the two factors of a weight's change."""
-    module = f"base_model.model.{weight.removesuffix('.weight')}"
-    return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
-
-
-def _lora_shapes(shapes: Shapes, lora: Mapping[str, Any]) -> Shapes:
-    """Every tensor of the adapter's file."""
-    expected: Shapes = {}
-    for name, shape in shapes.items():
-        if name.split(".")[-2] in lora["target_modules"]:
-            down, up = _lora_names(name)
-            expected |= {down: (lora["r"], shape[1]), up: (shape[0], lora["r"])}
-    return expected

@@ -74,7 +74,7 @@ class GraphEngine:
             return []
         # the one number drawn from torch's generator: all else follows from it; greedy needs none
         seed = 0 if sampling.is_greedy else int(torch.randint(2**62, ()))
-        # prompts of like length side by side: less padding
+        # prompts of similar length side by side: less padding
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         longest = max(map(len, prompts))
         slots = _rounded(longest + sampling.max_new_tokens, SLOTS_MULTIPLE)
