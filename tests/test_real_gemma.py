@@ -145,9 +145,9 @@ def test_prompts_of_an_evaluation_are_those_of_training(run, questions, trained_
 
 def test_what_llama_cpp_reads_otherwise_is_still_just_that(run, tokenizer):
     """Should a new llama.cpp read them as transformers does, the note in docs/export.md goes."""
-    from xmlgrpo_gguf.model import open_gguf
+    from xmlgrpo_gguf.model import GgufModel
 
-    with open_gguf(run / "gguf" / "run-q8_0.gguf") as model:
+    with GgufModel(run / "gguf" / "run-q8_0.gguf") as model:
         for name, text in DIFFERENT_IN_LLAMA_CPP.items():
             ours = tokenizer(text, add_special_tokens=False)["input_ids"]
             theirs = model.tokenize(text, add_bos=False)

@@ -162,9 +162,9 @@ def _high_level(model: Path, tokens: int, count: int) -> Measured:
 
 def _engine(model: Path, tokens: int, count: int, *, slots: int) -> Measured:
     from xmlgrpo_gguf.engine import Prompt, engine_for
-    from xmlgrpo_gguf.model import open_gguf
+    from xmlgrpo_gguf.model import GgufModel
 
-    with open_gguf(model) as gguf:
+    with GgufModel(model) as gguf:
         prompts = [Prompt(gguf.tokenize(text), tokens) for text in texts(count)]
         with engine_for(gguf, prompts, slots=slots, threads=1) as engine:
             engine.write([Prompt(prompts[0].tokens, 2)])

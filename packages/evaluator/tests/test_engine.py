@@ -2,7 +2,7 @@ import pytest
 
 from xmlgrpo_gguf.decoding import DecodingContext
 from xmlgrpo_gguf.engine import Prompt, Sampling, engine_for, shared_prefix
-from xmlgrpo_gguf.model import open_gguf
+from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.scoring import score
 from xmlgrpo_rewards import reply
 
@@ -30,7 +30,7 @@ def test_shared_prefix(prompts, expected):
 
 @pytest.fixture(scope="module")
 def model(tiny_gguf):
-    with open_gguf(tiny_gguf) as model:
+    with GgufModel(tiny_gguf) as model:
         yield model
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_gguf.model import open_gguf
+from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.template import ChatTemplate
 from xmlgrpo_rewards.errors import UserError
 
@@ -21,7 +21,7 @@ def template_of(tmp_path):
 
     def make(template: str | None, cpu_s: int = 10) -> ChatTemplate:
         path = write_gguf(tmp_path / "m.gguf", template=template)
-        with open_gguf(path, vocab_only=True) as model:
+        with GgufModel(path, vocab_only=True) as model:
             renderer = ChatTemplate(model, cpu_s)
             model.bos_text, model.eos_text, model.chat_template  # noqa: B018  # read while open
         return renderer

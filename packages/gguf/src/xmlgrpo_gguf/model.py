@@ -6,11 +6,10 @@ at a time and adds a second BOS to a prompt that already has one.
 
 import ctypes
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from collections import deque
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
@@ -35,34 +34,26 @@ def require_llama_cpp() -> Any:
     return llama_cpp
 
 
-class _NativeLog:
-    """llama.cpp's own log: silent, but the last errors are kept for our messages."""
+@cache
+def _backend() -> tuple[Any, deque[str], Any]:
+    """llama.cpp, started once and silent; its last errors, for our messages; its log's callback.
 
-    def __init__(self, llama: Any) -> None:
-        self.errors: list[str] = []
+    llama.cpp keeps a pointer to the callback, so that must live as long.
+    """
+    llama, errors = require_llama_cpp(), deque[str](maxlen=8)
 
-        def keep(level: int, text: bytes, _user_data: Any) -> None:
-            if level == _ERROR_LEVEL:
-                self.errors.append(text.decode(errors="replace").strip())
-                del self.errors[:-8]
+    def keep(level: int, text: bytes, _user_data: Any) -> None:
+        if level == _ERROR_LEVEL:
+            errors.append(text.decode(errors="replace").strip())
 
-        self._callback = llama.llama_log_callback(keep)  # llama.cpp keeps the pointer: so do we
-        llama.llama_log_set(self._callback, None)
-
-
-_native_log: _NativeLog | None = None
-
-
-def _start_backend(llama: Any) -> _NativeLog:
-    global _native_log  # noqa: PLW0603  # llama.cpp's backend and log are global themselves
-    if _native_log is None:
-        _native_log = _NativeLog(llama)
-        llama.llama_backend_init()
-    return _native_log
+    callback = llama.llama_log_callback(keep)
+    llama.llama_log_set(callback, None)
+    llama.llama_backend_init()
+    return llama, errors, callback
 
 
 class GgufModel:
-    """The weights and the vocabulary of one GGUF file.
+    """The weights and the vocabulary of one GGUF file; as a context manager, until its end.
 
     Args:
         path: the file; one from elsewhere has been through `probe.probe`.
@@ -74,26 +65,26 @@ class GgufModel:
     """
 
     def __init__(self, path: Path, *, gpu_layers: int = -1, vocab_only: bool = False) -> None:
-        self.llama = require_llama_cpp()
+        self.llama, errors, _ = _backend()
         self.path = path
         require_gguf(path)
-        log = _start_backend(self.llama)
-        log.errors.clear()
+        errors.clear()
         settings = self.llama.llama_model_default_params()
         settings.vocab_only = vocab_only
         settings.n_gpu_layers = gpu_layers if self.llama.llama_supports_gpu_offload() else 0
         self.handle = self.llama.llama_model_load_from_file(os.fsencode(path), settings)
         if not self.handle:
-            reason = "; ".join(log.errors) or "no reason given"
+            reason = "; ".join(errors) or "no reason given"
             raise UserError(f"llama.cpp cannot load {path}: {reason}; export the file again")
         self.vocab = self.llama.llama_model_get_vocab(self.handle)
         self._pieces: dict[int, bytes] = {}
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
         """Give the weights back; the object cannot be used afterwards."""
-        if self.handle:
-            self.llama.llama_model_free(self.handle)
-            self.handle = None
+        self.llama.llama_model_free(self.handle)
 
     # what the file says
 
@@ -217,13 +208,3 @@ class GgufModel:
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         size = self.llama.llama_token_to_piece(self.vocab, token, buffer, _PIECE_BYTES, 0, special)
         return buffer.raw[: max(size, 0)]
-
-
-@contextmanager
-def open_gguf(path: Path, *, gpu_layers: int = -1, vocab_only: bool = False) -> Iterator[GgufModel]:
-    """Open a GGUF file and give its memory back at the end."""
-    model = GgufModel(path, gpu_layers=gpu_layers, vocab_only=vocab_only)
-    try:
-        yield model
-    finally:
-        model.close()

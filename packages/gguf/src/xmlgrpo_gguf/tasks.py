@@ -16,7 +16,7 @@ import numpy as np
 
 from xmlgrpo_gguf.decoding import BATCH_TOKENS, SHARED, DecodingContext, Part
 from xmlgrpo_gguf.engine import Engine, Prompt
-from xmlgrpo_gguf.model import open_gguf
+from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import LOGITS, PROGRESS, REQUEST, RESULT, OnProgress
 from xmlgrpo_gguf.template import Template, render
 from xmlgrpo_gguf.threads import decoding_threads
@@ -28,7 +28,7 @@ PROBE_TOKENS = 8
 
 def load(request: dict[str, Any], _folder: Path, _tell: OnProgress) -> dict[str, Any]:
     """Load the model of `file` and read a few tokens: what a broken file breaks, breaks here."""
-    with open_gguf(Path(request["file"]), gpu_layers=0) as model:
+    with GgufModel(Path(request["file"]), gpu_layers=0) as model:
         tokens = range(min(PROBE_TOKENS, model.vocab_size))
         with DecodingContext(model, slots=1, context=PROBE_TOKENS, threads=1) as decoding:
             decoding.feed([Part(SHARED, tokens)])
@@ -43,7 +43,7 @@ def read_vocabulary(request: dict[str, Any], _folder: Path, _tell: OnProgress) -
     `chat_texts` and `chat_ids` (what a chat request makes of the messages with the file's own
     template), `raw_ids` (the text without its BOS, special tokens added: llama-server and Ollama).
     """
-    with open_gguf(Path(request["file"]), gpu_layers=0, vocab_only=True) as model:
+    with GgufModel(Path(request["file"]), gpu_layers=0, vocab_only=True) as model:
         texts, bos = request["texts"], model.bos_text
         result: dict[str, Any] = {
             "vocabulary": model.vocab_size,
@@ -88,7 +88,7 @@ def measure(request: dict[str, Any], folder: Path, tell: OnProgress) -> dict[str
         for prompt, reply in zip(prompts, replies, strict=True)
     )
     started = time.monotonic()
-    with open_gguf(Path(request["file"]), gpu_layers=0) as model:
+    with GgufModel(Path(request["file"]), gpu_layers=0) as model:
         threads = decoding_threads(model.parameters)
         prompt_threads = decoding_threads(model.parameters, BATCH_TOKENS)
         with DecodingContext(
