@@ -56,7 +56,7 @@ def test_importing_rewards_loads_nothing_else() -> None:
 
 
 def test_the_progress_bar_and_what_publishes_load_no_torch() -> None:
-    publishing = "import xmlgrpo_exporter.commands.push, xmlgrpo_exporter.hub.publish"
+    publishing = "import xmlgrpo_exporter.commands.push, xmlgrpo_exporter.publish.upload"
     assert modules_after(f"import xmlgrpo_run.screen.progress\n{publishing}") & HEAVY == set()
 
 

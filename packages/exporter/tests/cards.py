@@ -5,7 +5,10 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from xmlgrpo_exporter.hub.prepare import Prepared, Wanted, prepare
+from xmlgrpo_exporter.card.card import with_card
+from xmlgrpo_exporter.publish.release import Release, prepare_release
+from xmlgrpo_exporter.publish.repository import Destination
+from xmlgrpo_run.folder import RunFolder
 
 from .run_folders import write_json
 
@@ -17,9 +20,23 @@ def no_card(hub_id):
     return None
 
 
-def prepared(run: Path, *what: str, base_id: str | None = None, look_up=no_card) -> Prepared:
-    wanted = Wanted(run, HUB, REPO, "main", what or None, private=True, base_id=base_id)
-    return prepare(wanted, (), look_up, Console(quiet=True))
+def prepared(run: Path, *what: str, base_id: str | None = None, look_up=no_card) -> Release:
+    to = Destination(HUB, REPO, "main", private=True)
+    given = {"look_up": look_up, "secrets": (), "console": Console(quiet=True)}
+    return prepare_release(RunFolder(run), to, what or None, base_id, **given)
+
+
+def with_its_card(run: Path, *what: str, **options) -> Release:
+    return with_card(prepared(run, *what, **options), ())
+
+
+def card_of(run: Path, *what: str) -> str:
+    return with_its_card(run, *what).card
+
+
+def published(run: Path, *what: str) -> dict[str, bytes]:
+    """What the repository would hold, by path."""
+    return {file.target: file.read() for file in with_its_card(run, *what).files}
 
 
 def metadata(card: str) -> dict:
@@ -55,8 +72,7 @@ def write_evaluation(run: Path, *, limit: int | None = None, data: dict | None =
                 "format": 1,
                 "label": label,
                 "subject": SUBJECT | {"limit": limit},
-                **({} if data is None else {"data": data}),
-                "tasks": {"gsm8k_xml": {"metrics": metrics, "items": [{"id": "1", "x": 4}]}},
+                "tasks": {"gsm8k_xml": {"data": data, "metrics": metrics, "items": [{"id": "1"}]}},
             },
         )
     compared = {

@@ -106,7 +106,7 @@ def hub(monkeypatch, tmp_path):
     from huggingface_hub import constants
     from huggingface_hub.utils import _http, disable_progress_bars, enable_progress_bars
 
-    from xmlgrpo_exporter.hub import calls as hub_calls
+    from xmlgrpo_exporter.publish import hub_calls
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

@@ -5,19 +5,16 @@ import json
 import struct
 from pathlib import Path
 
-from xmlgrpo_exporter.upload.base_model import BaseModel
-from xmlgrpo_exporter.upload.contents import Contents
-from xmlgrpo_run.digests import model_digest
-from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.digests import digest, model_digest, model_files
 from xmlgrpo_run.manifest import MANIFEST_FORMAT
 
 BASE = {
     "name": "google/gemma-3-1b-it",
     "revision": "dcc83ea841ab6100d6b47a070329e1ba4cf78752",
+    "place": None,
     "dtype": "bfloat16",
     "quantized_4bit": False,
     "model_class": "Gemma3ForCausalLM",
-    "place": None,
     "tiny": False,
 }
 
@@ -33,7 +30,7 @@ MANIFEST = {
     "task": "gsm8k",
     "format_version": 1,
     "base": BASE,
-    "adapter": "",  # set by `write_full_run`
+    "adapter": "",  # set by `write_gates`
     "max_prompt_tokens": 256,
     "max_completion_tokens": 512,
     "max_reply_tokens": 512,
@@ -135,9 +132,14 @@ def write_gguf(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(gguf(bytes([len(name)])))
 
 
-def content(run: Path, label: str) -> str | None:
-    """What an evaluation would record of a model of the run, whose base is on the Hub."""
-    return Contents(RunFolder(run), BaseModel(BASE["name"])).content(label)
+def content(run: Path, label: str, base: Path = Path(BASE["name"])) -> str | None:
+    """What an evaluation records of a model of the run, whose base is on the Hub."""
+    adapter = run / "adapter"
+    if label == "merged":
+        return model_digest(run / "merged")
+    if label == "tuned":
+        return digest(model_files(base, adapter))
+    return digest(model_files(run / "gguf" / f"{label}.gguf", tokenizer=adapter))
 
 
 def rung(
@@ -163,7 +165,10 @@ def gate(passed: bool, found: dict, limit: dict) -> dict:
 
 
 def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
-    """What the merge, the export's check and the ladder leave behind."""
+    """What training, the merge, the export's check and the ladder leave behind."""
+    adapter = model_digest(run / "adapter")
+    manifest = json.loads((run / "manifest.json").read_text())
+    write_json(run / "manifest.json", manifest | {"adapter": adapter})
     ggufs = sorted((run / "gguf").glob("*.gguf"))
     files = {
         path.name: {
@@ -182,7 +187,7 @@ def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
     write_json(run / "gguf" / "check.json", record)
     compared = {
         "format": 1,
-        "source": {"adapter": model_digest(run / "adapter")},
+        "source": {"adapter": adapter},
         "fingerprint": merged,
         "parity": gate(True, {"mean_kl": 3.4e-14, "top1": 1.0}, {"mean_kl": 1e-05, "top1": 0.995}),
     }
@@ -220,7 +225,7 @@ def write_full_run(run: Path) -> Path:
     write_adapter(run / "adapter")
     (run / "curves.png").write_bytes(b"\x89PNG\r\n\x1a\n curves")
     (run / "config.yaml").write_text("seed: 7\n")
-    write_json(run / "manifest.json", MANIFEST | {"adapter": model_digest(run / "adapter")})
+    write_json(run / "manifest.json", MANIFEST)
     write_merged(run / "merged")
     write_gguf(run / "gguf", "gsm8k-1b-q8_0.gguf", "gsm8k-1b-q4_k_m.gguf")
     write_gates(run)

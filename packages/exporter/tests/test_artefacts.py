@@ -4,14 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.upload.allow_list import sort_files
-from xmlgrpo_exporter.upload.artefacts import choose, find_artefacts, parse_what
-from xmlgrpo_exporter.upload.files import target_of
-from xmlgrpo_exporter.upload.weights_format import check_weights
+from xmlgrpo_exporter.publish.artefacts import choose_artefacts, find_artefacts, parse_what
+from xmlgrpo_exporter.publish.files import artefact_file
+from xmlgrpo_exporter.publish.release import target_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 
 from . import run_folders
+
+
+def find(folder: Path, base: Path | None = None):
+    return find_artefacts(RunFolder(folder), base)
+
+
+def choose(folder: Path, what, base: Path | None = None):
+    there = find(folder, base)
+    return choose_artefacts(RunFolder(folder), there, what, with_base=base is not None)
 
 
 @pytest.mark.parametrize(
@@ -41,27 +49,32 @@ from . import run_folders
     ],
 )
 def test_the_allow_list(tmp_path, artefact, name, goes):
-    (tmp_path / name).write_bytes(b"x")
-    found = sort_files(tmp_path, artefact)
-    assert (len(found.go), len(found.stay)) == ((1, 0) if goes else (0, 1))
+    mark = {"adapter": "adapter_config.json", "merged": "config.json", "gguf": "x.gguf"}[artefact]
+    for file in (mark, name):
+        (tmp_path / file).write_bytes(b"x")
+    found = find(tmp_path)[artefact]
+    assert (tmp_path / name in found.allowed) is goes
+    assert (tmp_path / name in found.stay) is not goes
 
 
 def test_folders_below_an_artefact_stay(tmp_path):
     (tmp_path / "checkpoint-40").mkdir()
-    (tmp_path / "checkpoint-40" / "adapter_config.json").write_text("{}")
-    assert sort_files(tmp_path, "adapter").go == ()
+    for folder in (tmp_path, tmp_path / "checkpoint-40"):
+        (folder / "adapter_config.json").write_text("{}")
+    assert find(tmp_path)["adapter"].allowed == (tmp_path / "adapter_config.json",)
 
 
 def test_a_link_that_leads_out_of_the_folder_stays(tmp_path):
     (tmp_path / "secret").write_text("secret")
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "tokenizer.json").symlink_to(tmp_path / "secret")
-    assert sort_files(tmp_path / "adapter", "adapter").go == ()
+    run_folders.write_adapter(tmp_path / "adapter")
+    (tmp_path / "adapter/tokenizer.json").unlink()
+    (tmp_path / "adapter/tokenizer.json").symlink_to(tmp_path / "secret")
+    assert tmp_path / "adapter/tokenizer.json" in find(tmp_path)["adapter"].stay
 
 
 def test_without_a_choice_everything_there_goes(tmp_path):
     run_folders.write_full_run(tmp_path)
-    chosen = choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)
+    chosen = choose(tmp_path, None)
     assert [artefact.name for artefact in chosen] == ["adapter", "merged", "gguf"]
 
 
@@ -81,16 +94,15 @@ def test_a_wrong_choice_is_refused(tmp_path, what, removed, expected):
         path = tmp_path / name
         path.rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=expected):
-        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), what, with_base=False)
+        choose(tmp_path, what)
 
 
 def test_a_base_does_not_go_alone(tmp_path):
     run_folders.write_full_run(tmp_path)
     run_folders.write_merged(tmp_path / "base")
-    found = find_artefacts(tmp_path, tmp_path / "base")
     with pytest.raises(UserError, match="goes along with an adapter"):
-        choose(RunFolder(tmp_path), found, ("base",), with_base=True)
-    assert len(choose(RunFolder(tmp_path), found, ("adapter", "base"), with_base=True)) == 2
+        choose(tmp_path, ("base",), tmp_path / "base")
+    assert len(choose(tmp_path, ("adapter", "base"), tmp_path / "base")) == 2
 
 
 def test_a_missing_shard_is_found(tmp_path):
@@ -99,12 +111,12 @@ def test_a_missing_shard_is_found(tmp_path):
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     run_folders.write_json(tmp_path / "model.safetensors.index.json", {"weight_map": shards})
     with pytest.raises(UserError, match=r"lacks model-00002-of-00002\.safetensors"):
-        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)
+        choose(tmp_path, None)
 
 
 def test_an_empty_folder_has_nothing_to_publish(tmp_path):
     with pytest.raises(UserError, match="nothing to publish"):
-        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)
+        choose(tmp_path, None)
 
 
 @pytest.mark.parametrize(
@@ -116,14 +128,13 @@ def test_an_empty_folder_has_nothing_to_publish(tmp_path):
         (("adapter", "base"), {"adapter": "x", "base": "base/x"}),
     ],
 )
-def test_an_adapter_never_lies_beside_merged_weights(tmp_path, names, expected):
-    run_folders.write_full_run(tmp_path)
-    run_folders.write_merged(tmp_path / "base")
-    found = find_artefacts(tmp_path, tmp_path / "base")
-    targets = {
-        name: target_of(found[name], Path("x"), alone="merged" not in names) for name in names
-    }
-    assert targets == expected
+def test_an_adapter_never_lies_beside_merged_weights(names, expected):
+    with_merged = "merged" in names
+    assert {name: target_of(name, "x", with_merged=with_merged) for name in names} == expected
+
+
+def planned(path: Path):
+    return artefact_file(path.name, path, None, (), lambda count: None)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +152,7 @@ def test_an_adapter_never_lies_beside_merged_weights(tmp_path, names, expected):
 def test_a_file_that_is_not_what_its_name_says(tmp_path, name, content, expected):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=expected):
-        check_weights(tmp_path / name)
+        planned(tmp_path / name)
 
 
 def test_whole_weights_pass(tmp_path):
@@ -150,7 +161,7 @@ def test_whole_weights_pass(tmp_path):
         ("w.gguf", run_folders.gguf()),
     ):
         (tmp_path / name).write_bytes(content)
-        check_weights(tmp_path / name)
+        assert planned(tmp_path / name).size == len(content)
 
 
 @pytest.mark.parametrize(
@@ -176,4 +187,4 @@ def test_another_word_is_refused(word):
 def test_a_name_that_no_command_line_could_hold_is_refused(tmp_path):
     run_folders.write_gguf(tmp_path, "m; rm -q8_0.gguf")
     with pytest.raises(UserError, match="expected file names of letters, digits"):
-        choose(RunFolder(tmp_path), find_artefacts(tmp_path, None), None, with_base=False)
+        choose(tmp_path, None)

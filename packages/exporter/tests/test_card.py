@@ -7,21 +7,12 @@ import shlex
 
 import pytest
 
-from xmlgrpo_exporter.card import number_format
-from xmlgrpo_exporter.card.card import QUESTION
-from xmlgrpo_exporter.card.figures import (
-    Figure,
-    Missing,
-    Name,
-    ResultFile,
-    UnsourcedNumberError,
-    Words,
-    markdown,
-    numbers_without_source,
-)
+from xmlgrpo_exporter.card.card import QUESTION, TEMPLATES, LooseNumberError
+from xmlgrpo_exporter.card.numbers import code, count, loose_numbers, number, setting
+from xmlgrpo_exporter.publish.results import ResultFile
 
 from . import run_folders
-from .cards import prepared, write_evaluation
+from .cards import card_of, published, write_evaluation
 from .run_folders import share, write_json
 from .tracing import linked_numbers, untraced
 
@@ -56,7 +47,7 @@ def test_the_card_asks_as_the_runs_task_does(run, monkeypatch, system):
     monkeypatch.setattr("xmlgrpo_rewards.task.get_task", lambda name: {"capitals": task}[name])
     manifest = json.loads((run / "manifest.json").read_text())
     write_json(run / "manifest.json", {**manifest, "task": "capitals"})
-    card = prepared(run).card
+    card = card_of(run)
     literals = re.findall(r"^chat = (\[.*?^\])$", card, re.DOTALL | re.MULTILINE)
     assert [ast.literal_eval(literal) for literal in literals] == 2 * [task.messages(QUESTION)]
     assert ("with this system prompt" in card) is bool(system)
@@ -66,10 +57,9 @@ def test_the_card_asks_as_the_runs_task_does(run, monkeypatch, system):
 
 def test_every_number_on_the_card_is_the_number_in_its_file(run):
     """Follows each link by hand: the published bytes, the pointer, the value, the rounding."""
-    result = prepared(run)
-    published = {file.target: file.read() for file in result.plan.files}
-    assert len(linked_numbers(result.card)) > 50
-    assert untraced(result.card, published) == []
+    card = card_of(run)
+    assert len(linked_numbers(card)) > 50
+    assert untraced(card, published(run)) == []
 
 
 @pytest.mark.parametrize(
@@ -82,29 +72,27 @@ def test_every_number_on_the_card_is_the_number_in_its_file(run):
         pytest.param("results/ladder.json#", "results/manifest.json#", id="another-file"),
         pytest.param("## Training\n", "## Training\n\nIt won 99 times.\n", id="a-loose-number"),
         pytest.param("`torch==2.13.0`", "`torch==2.14.0`", id="a-version"),
-        pytest.param("[977 B]", "[978 B]", id="a-size"),
+        pytest.param("[977 bytes]", "[978 bytes]", id="a-size"),
     ],
 )
 def test_the_reader_of_cards_sees_a_false_number(run, old, new):
-    result = prepared(run)
-    published = {file.target: file.read() for file in result.plan.files}
-    assert old in result.card
-    with_error = result.card.replace(old, new, 1)
-    assert len(untraced(with_error, published)) >= 1
+    card = card_of(run)
+    assert old in card
+    assert len(untraced(card.replace(old, new, 1), published(run))) >= 1
 
 
 def test_a_changed_result_changes_the_card(run):
-    assert "61.8% (56.9 to 66.4) of 400" in prepared(run).card  # 247 of 400
+    assert "61.8% (56.9 to 66.4) of 400" in card_of(run)  # 247 of 400
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["holdout"]["after"]["strict_accuracy"] = share(100, 400)
     write_json(run / "manifest.json", manifest)
-    card = prepared(run).card
+    card = card_of(run)
     assert "61.8%" not in card
     assert "25.0% (21.0 to 29.5) of 400" in card
 
 
 def test_the_paired_result_stands_on_the_card(run):
-    card = prepared(run).card
+    card = card_of(run)
     row = next(line for line in card.splitlines() if line.startswith("| `strict_accuracy` |"))
     texts = [text for text, _, _ in linked_numbers(row)]
     assert texts == [
@@ -118,13 +106,13 @@ def test_the_paired_result_stands_on_the_card(run):
 
 
 def test_the_ladder_and_the_gates_stand_on_the_card(run):
-    card = prepared(run).card
+    card = card_of(run)
     row = next(line for line in card.splitlines() if line.startswith("| `gsm8k-1b-q8_0` |"))
     assert [text for text, _, _ in linked_numbers(row)] == [
         "63.0% (53.2 to 71.8) of 100",
         "-1.0 (-5.0 to +3.0) points",
         "0.625",
-        "224 B",
+        "224 bytes",
         "8.5",
         "165.16",
         "724.9",
@@ -136,32 +124,19 @@ def test_the_ladder_and_the_gates_stand_on_the_card(run):
 
 def test_rungs_of_files_that_are_not_published_are_not_shown(run):
     (run / "ladder.png").write_bytes(b"\x89PNG\r\n\x1a\n ladder")
-    assert "ladder.png" in prepared(run).card.partition("## Files")[0]
+    assert "ladder.png" in card_of(run).partition("## Files")[0]
     (run / "gguf/gsm8k-1b-q4_k_m.gguf").unlink()
-    card = prepared(run).card.partition("## Files")[0]
+    card = card_of(run).partition("## Files")[0]
     assert "| `gsm8k-1b-q8_0` | `merged` | yes |" in card
     assert "| `gsm8k-1b-q4_k_m` |" not in card
     assert "ladder.png" not in card, "the plot would show it"
-    card = prepared(run, "gguf").card
+    card = card_of(run, "gguf")
     assert "| `merged` | `tuned` | no |" in card, "what the file was made of is its measure"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [0.618, 61, "61.8%", "sixty", True, None, {"hits": 1}, Figure],
-    ids=repr,
-)
-def test_a_value_without_a_file_cannot_be_printed(value):
-    with pytest.raises(UnsourcedNumberError):
-        markdown(value)
-
-
 @pytest.mark.parametrize("text", ["61", "0.618", "-3", "1,319", "5e-06"])
-def test_a_number_is_no_name_and_no_words(text):
-    with pytest.raises(UnsourcedNumberError):
-        Name(text)
-    with pytest.raises(UnsourcedNumberError):
-        Words(f"right: {text}")
+def test_a_name_that_is_all_digits_cannot_pass_for_a_result(text):
+    assert code(text) == f'`"{text}"`'
 
 
 @pytest.mark.parametrize(
@@ -179,29 +154,21 @@ def test_a_number_is_no_name_and_no_words(text):
     ],
 )
 def test_loose_numbers_are_found_in_the_finished_text(prose, loose):
-    assert numbers_without_source(prose) == loose
+    assert loose_numbers(prose) == loose
 
 
-def test_a_number_that_slips_through_stops_the_card(run, monkeypatch):
-    """As if somebody wrote a result into the template."""
-    from xmlgrpo_exporter.card import card as card_module
-
-    monkeypatch.setattr(card_module, "GEMMA_TERMS", "https://x.example) 61.8% right")
-    with pytest.raises(UnsourcedNumberError, match=r"61\.8"):
-        prepared(run)
+def test_a_number_typed_into_a_template_stops_the_card(run, monkeypatch):
+    monkeypatch.setitem(TEMPLATES.globals, "name", lambda *_, **__: "right 61.8% of the time")
+    with pytest.raises(LooseNumberError, match=r"61\.8"):
+        card_of(run)
 
 
-def test_a_figure_keeps_its_place():
+def test_a_number_is_a_link_to_its_place():
     file = ResultFile("results/a b.json", {"x/y": {"n (all)": 3}, "rows": [{"v": 0.5}]})
-    assert markdown(file.figure("/x~1y/n (all)", number_format.count)) == (
-        "[3](results/a%20b.json#/x~1y/n%20%28all%29)"
-    )
-    assert (
-        markdown(file.figure("/rows/0/v", number_format.plain))
-        == "[0.5](results/a%20b.json#/rows/0/v)"
-    )
-    assert file.figure("/rows/7/v", number_format.plain) == Missing()
+    assert number(file, count, "x/y", "n (all)") == "[3](results/a%20b.json#/x~1y/n%20%28all%29)"
+    assert number(file, setting, "rows", 0, "v") == "[0.5](results/a%20b.json#/rows/0/v)"
+    assert number(file, setting, "rows", 7, "v") == "*not recorded*"
 
 
 def test_the_same_run_makes_the_same_card(run):
-    assert prepared(run).plan.digest == prepared(run).plan.digest
+    assert card_of(run) == card_of(run)

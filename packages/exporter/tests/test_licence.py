@@ -2,10 +2,9 @@
 
 import pytest
 
-from xmlgrpo_exporter.upload.base_model import BaseModel
-from xmlgrpo_exporter.upload.licence import find_licence
+from xmlgrpo_exporter.publish.base_model import BaseModel, find_licence
 
-from .cards import metadata, no_card, prepared
+from .cards import card_of, metadata, no_card, prepared
 
 
 @pytest.mark.parametrize(
@@ -60,13 +59,13 @@ def test_the_licence_in_the_folder_of_the_base_comes_first(tmp_path):
 
 
 def test_gemma_terms_and_notice(run):
-    result = prepared(run)
-    notice = next(file for file in result.plan.files if file.target == "Notice")
+    notice = next(file for file in prepared(run).files if file.target == "Notice")
     sentence, _, modified = notice.read().decode().strip().split("\n")
     assert sentence == (
         "Gemma is provided under and subject to the Gemma Terms of Use found at "
         "ai.google.dev/gemma/terms"
     )
     assert "were modified" in modified
-    assert metadata(result.card)["license_link"] == "https://ai.google.dev/gemma/terms"
-    assert "These weights were modified: they derive from `google/gemma-3-1b-it`" in result.card
+    card = card_of(run)
+    assert metadata(card)["license_link"] == "https://ai.google.dev/gemma/terms"
+    assert "These weights were modified: they derive from `google/gemma-3-1b-it`" in card

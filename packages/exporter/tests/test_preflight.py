@@ -1,25 +1,23 @@
 """What is found before the first byte: tokens, names, visibility, room, gates."""
 
-import hashlib
 import json
 import shlex
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
-from xmlgrpo_exporter.card.results import read_results
 from xmlgrpo_exporter.cli import build_parser
-from xmlgrpo_exporter.hub.preflight import check_names
-from xmlgrpo_exporter.upload.files import PlannedFile
-from xmlgrpo_exporter.upload.gates import gate_problems
+from xmlgrpo_exporter.publish.gates import gate_problems, model_digests
+from xmlgrpo_exporter.publish.repository import check_names
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 
 from . import run_folders
+from .cards import prepared
+from .exporting import QUIET
 from .hub_server import Repo
 from .publishing import MARKS, READ, REPO, publish
 
@@ -67,17 +65,7 @@ def test_another_visibility_than_asked_for_stops_it(hub, run, private, options, 
     assert hub.writes() == []
 
 
-def test_a_full_disk_here_is_found_before_the_first_byte(hub, run, monkeypatch):
-    from xmlgrpo_exporter.hub import preflight
-
-    usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(UserError, match=r"0 MiB free; comparing the upload needs 64 MiB"):
-        publish(hub, run)
-    assert hub.writes() == []
-
-
-def test_several_problems_are_told_at_once(hub, run):
+def test_several_problems_are_named_at_once(hub, run):
     run_folders.write_gates(run, check=False, ladder=False)
     with pytest.raises(UserError, match=r"(?s)2 reasons:.*check did not pass.*ladder did not pass"):
         publish(hub, run)
@@ -114,22 +102,9 @@ def test_ordinary_names_pass(revision):
     check_names("me-2/gsm8k_1b.v2", revision)
 
 
-def planned(run: Path) -> list[PlannedFile]:
-    files = [
-        ("model.safetensors", run / "merged/model.safetensors"),
-        *((path.name, path) for path in sorted((run / "gguf").glob("*.gguf"))),
-    ]
-    return [
-        PlannedFile(target, "weights", path, 0, hashlib.sha256(path.read_bytes()).hexdigest())
-        for target, path in files
-    ]
-
-
-def gates(run: Path, *, ungated: bool = False) -> tuple[str, ...]:
-    content = partial(run_folders.content, run)
-    return gate_problems(
-        RunFolder(run), read_results(run, None), planned(run), content, ungated=ungated
-    )
+def gates(run: Path, *what: str, ungated: bool = False) -> list[str]:
+    release = prepared(run, *what)
+    return gate_problems(release, model_digests(release, QUIET), ungated=ungated)
 
 
 def assert_works_as_printed(problem: str, run: Path) -> None:
@@ -189,7 +164,7 @@ def test_a_file_that_the_ladder_never_saw_is_refused(tmp_path):
     (tmp_path / "ladder.json").write_bytes(ladder)
     problems = gates(tmp_path)
     expected = f"the ladder has not run on these files (late-q8_0). Run: make ladder RUN={tmp_path}"
-    assert problems == (expected,)
+    assert problems == [expected]
 
 
 def test_a_ladder_that_names_no_bytes_or_other_ones_is_none_of_these_files(tmp_path):
@@ -230,10 +205,7 @@ def test_an_adapter_with_a_ladder_of_another_one_is_refused(hub, run):
 
 def test_an_adapter_needs_no_gate(tmp_path):
     run_folders.write_adapter(tmp_path / "adapter")
-    results = read_results(tmp_path, None)
-    adapter = PlannedFile("adapter_model.safetensors", "weights", b"", 0, "")
-    here = RunFolder(tmp_path)
-    assert gate_problems(here, results, [adapter], lambda label: None, ungated=False) == ()
+    assert gates(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,6 @@ def test_only_what_the_allow_list_names_arrives(hub, run):
         "gsm8k-1b-q4_k_m.gguf",
         "gsm8k-1b-q8_0.gguf",
         "model.safetensors",
-        "results/config.json",
         "results/curves.png",
         "results/gguf-check.json",
         "results/ladder.json",

@@ -2,9 +2,8 @@
 
 import pytest
 
-from xmlgrpo_exporter.upload.files import plan_path
-from xmlgrpo_exporter.upload.secrets import SecretSearch, secrets_at_hand
-from xmlgrpo_exporter.upload.texts import without_paths
+from xmlgrpo_exporter.publish.files import artefact_file, secrets_at_hand
+from xmlgrpo_exporter.publish.results import without_paths
 from xmlgrpo_rewards.errors import UserError
 
 from . import run_folders
@@ -14,21 +13,13 @@ from .publishing import MARKS, WRITE, cli
 pytestmark = MARKS
 
 
-@pytest.mark.parametrize("cut", range(0, len(WRITE), 5))
-def test_a_secret_cut_by_the_end_of_a_piece_is_seen(cut):
-    search = SecretSearch((b"another-secret",))
-    search.feed(b"x" * 1000 + WRITE[:cut].encode())
-    search.feed(WRITE[cut:].encode() + b"x" * 1000)
-    assert search.found
-
-
 @pytest.mark.parametrize("value", [WRITE, "wandb-key-0123456789abcdef"])
 def test_a_file_with_a_secret_is_refused_and_the_secret_not_repeated(tmp_path, monkeypatch, value):
     monkeypatch.setenv("WANDB_API_KEY", "wandb-key-0123456789abcdef")
     path = tmp_path / "tokenizer_config.json"
     path.write_text(f'{{"note": "{value}"}}')
     with pytest.raises(UserError, match=r"tokenizer_config.json holds a token") as refusal:
-        plan_path("tokenizer_config.json", "tokenizer", path, secrets_at_hand(None))
+        artefact_file(path.name, path, None, secrets_at_hand(None), lambda count: None)
     assert value not in str(refusal.value)
 
 

@@ -59,10 +59,11 @@ class RunFolder:
     merged = _Entry("merged")  # the adapter in the 16-bit (or 32-bit) base, with tokenizer
     gguf = _Entry("gguf")  # the files, and what was checked of them
     ladder = _Entry("ladder.json")  # every form of the model on the same items
-    ladder_plot = _Entry("ladder.png")
+    ladder_plot = _Entry("ladder.png")  # accuracy over size
     report = _Entry("report.html")
-    hub = _Entry("hub")  # what is staged for the Hub
-    pushed = _Entry("hub/pushed.json")
+    hub = _Entry("hub")
+    hub_card = _Entry("hub/README.md")  # the card, as it went up
+    pushed = _Entry("hub/pushed.json")  # where to, and the hash of every file
 
     def validation(self, step: int) -> Path:
         """The result on the validation problems at one step."""

@@ -1,189 +1,175 @@
 """The model card: the template filled from result files, then read once more for loose numbers."""
 
 import json
-import re
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import PurePosixPath
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.filesize import decimal
 
-from xmlgrpo_exporter.card.figures import (
-    NUMBER,
-    Code,
-    Missing,
-    Name,
-    ResultFile,
-    Table,
-    UnsourcedNumberError,
-    Words,
-    markdown,
-    numbers_without_source,
-)
-from xmlgrpo_exporter.card.front_matter import front_matter
-from xmlgrpo_exporter.card.graded_on import GradedData, graded_data, made_of
-from xmlgrpo_exporter.card.result_tables import (
-    comparison_tables,
-    evaluation_tables,
-    gate_table,
-    holdout_table,
-    ladder_table,
-    shown_rungs,
-)
-from xmlgrpo_exporter.card.results import RunResults
-from xmlgrpo_exporter.card.run_tables import file_table, training_table
-from xmlgrpo_exporter.check.conversations import conversations
+from xmlgrpo_exporter.card import numbers
+from xmlgrpo_exporter.card.metadata import eval_results, front_matter
 from xmlgrpo_exporter.convert.modelfile import system_of
 from xmlgrpo_exporter.convert.quants import FILE_TYPES
-from xmlgrpo_exporter.hub.remote import DEFAULT_BRANCH
-from xmlgrpo_exporter.upload.gates import published_labels
-from xmlgrpo_exporter.upload.licence import GEMMA_POLICY, GEMMA_TERMS
-from xmlgrpo_exporter.upload.subject import Subject
+from xmlgrpo_exporter.publish.base_model import GEMMA_POLICY, GEMMA_TERMS
+from xmlgrpo_exporter.publish.files import made_file
+from xmlgrpo_exporter.publish.release import CARD, Release
+from xmlgrpo_exporter.publish.results import ResultFile
+from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.metric_names import metric_names, words_of
 
 QUESTION = "your question"
-REVISION = re.compile(r"[\w./-]+")  # what can stand in a line of code without saying more
+TEMPLATES = Environment(
+    loader=PackageLoader("xmlgrpo_exporter", "card"),
+    autoescape=False,  # noqa: S701  the card is Markdown; `code` neutralises what others wrote
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.globals |= vars(numbers) | {"size": decimal}
 
 
-@dataclass(frozen=True, slots=True)
-class _Gguf:
-    file: Code
-    stem: Code
-    type: Code | None
-    modelfile: Code | None
+class LooseNumberError(Exception):
+    """The card states a number that names no file: a bug, not a user's mistake."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Evaluation:
-    task: Name
-    what: Name | Words | Missing
-    data: GradedData | None
-    table: Table
-
-
-def render_card(subject: Subject, results: RunResults) -> str:
-    """The card as it is published, front matter included.
+def with_card(release: Release, secrets: Sequence[bytes]) -> Release:
+    """The release with its card, and with the results that the Hub's leaderboards read.
 
     Raises:
-        UnsourcedNumberError: a number on it names no file.
+        LooseNumberError: a number on the card names no file.
+        UserError: a result file holds what no command writes, or the card would hold a secret.
     """
-    environment = Environment(
-        loader=PackageLoader("xmlgrpo_exporter"),
-        autoescape=False,  # noqa: S701  the card is Markdown; values are neutralised in `figures`
-        undefined=StrictUndefined,
-        finalize=markdown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    body = environment.get_template("card.md.jinja").render(_context(subject, results))
-    loose = numbers_without_source(body)
-    if loose:
-        raise UnsourcedNumberError(f"numbers on the card without a file behind them: {loose}")
-    return f"---\n{front_matter(subject, results)}---\n\n{body.strip()}\n"
+    scores = eval_results(release)
+    if scores is not None:
+        release = release.plus(made_file(".eval_results/xmlgrpo.yaml", "result", scores, secrets))
+    body = TEMPLATES.get_template("card.md.jinja").render(_context(release))
+    if loose := numbers.loose_numbers(body):
+        raise LooseNumberError(f"numbers on the card without a file behind them: {loose}")
+    card = f"---\n{front_matter(release)}---\n\n{body.strip()}\n"
+    return release.plus(made_file(CARD, "card", card.encode(), secrets))
 
 
-def _context(subject: Subject, results: RunResults) -> dict[str, object]:
-    base, licence, manifest = subject.base, subject.licence, results.manifest
-    chat = _chat(manifest and manifest.at("/task"))
-    system = system_of(chat)
-    published = published_labels(file.target for file in subject.files if file.kind == "weights")
+def _context(release: Release) -> dict[str, Any]:
+    results = release.results
+    task_name = str(results.manifest.at("task")) if results.manifest else None
+    chat = _chat(task_name)
+    rungs = _shown_rungs(results.ladder, release.labels) if results.ladder else []
+    are_all = results.ladder is not None and len(rungs) == len(results.ladder.at("rungs"))
     return {
-        "title": _thing(PurePosixPath(subject.repo).name),
-        "repo": Code(subject.repo),
-        "revision": Code(subject.revision),
-        "on_main": subject.revision == DEFAULT_BRANCH,
-        "private": subject.private,
-        "base": _name(base.label),
-        "base_hub_id": Code(base.hub_id) if base.hub_id else None,
-        "base_revision": _revision(base.revision),
-        "tiny": base.tiny,
-        "base_in_repo": subject.holds("base/config.json"),
-        "adapter": subject.has_adapter,
-        "adapter_folder": subject.holds("adapter/adapter_config.json"),
-        "merged": subject.has_merged,
-        "ggufs": [_gguf(subject, file) for file in subject.ggufs],
-        "system_prompt": Code(system) if system else None,
-        "system_shell": Code(shlex.quote(system)),
-        "chat_literal": Code(json.dumps(chat, indent=4, ensure_ascii=False)),
-        "holdout": manifest and holdout_table(manifest),
-        "training": manifest and training_table(manifest, results.config),
-        "evals": _evaluations(results),
-        "ladder": results.ladder and ladder_table(results.ladder, published),
-        "ladder_data": results.ladder
-        and graded_data(results.ladder, str(results.ladder.at("/task")), results.evals),
-        "ladder_ran": results.ladder is not None,
-        "gates": gate_table(results),
-        "checked": results.check is not None,
-        "curves": results.curves is not None,
-        "ladder_plot": results.ladder_plot is not None
-        and results.ladder is not None
-        and len(shown_rungs(results.ladder, published)) == len(results.ladder.at("/rungs") or ()),
-        "files": file_table(subject.files),
-        "licence": {
-            "id": Name(licence.id),
-            "name": _name(licence.name),
-            "found_in": Words(licence.found_in),
-        },
-        "gemma_terms": Code(GEMMA_TERMS),
-        "gemma_policy": Code(GEMMA_POLICY),
+        "release": release,
+        "to": release.to,
+        "base": release.base,
+        "licence": release.licence,
+        "results": results,
+        "ggufs": [_gguf(release, file) for file in release.ggufs],
+        "system_prompt": _fenced(system_of(chat)),
+        "system_shell": _fenced(shlex.quote(system_of(chat))),
+        "chat_literal": _fenced(json.dumps(chat, indent=4, ensure_ascii=False)),
+        "known_metrics": metric_names(words_of(task_name or "")),  # no sums where none are asked
+        "compared": list(_tables(results.evaluations, compared=True)),
+        "alone": list(_tables(results.evaluations, compared=False)),
+        "graded_source": partial(_graded_source, evaluations=results.evaluations),
+        "rungs": rungs,
+        "shows_ladder_plot": are_all and release.holds("results/ladder.png"),
+        "gates": list(_gates(results.merge, results.check)),
+        "gemma_terms": GEMMA_TERMS,
+        "gemma_policy": GEMMA_POLICY,
     }
 
 
-def _chat(task: object) -> list[dict[str, str]]:
+def _chat(task_name: str | None) -> list[dict[str, str]]:
     """How the run's task asks; the plain reply format where it is not known or not installed."""
     try:
-        return conversations([QUESTION], str(task) if task else None)[0]
+        return (task.get_task(task_name) if task_name else reply).messages(QUESTION)
     except UserError:
-        return conversations([QUESTION], None)[0]
+        return reply.messages(QUESTION)
 
 
-def _evaluations(results: RunResults) -> list[_Evaluation]:
-    """The comparisons, and the evaluations of models that no comparison holds."""
-    compared = [file for file in results.evals if file.at("/first") is not None]
-    shown = [*compared, *(file for pair in compared for file in made_of(pair, results.evals))]
-    alone = [file for file in results.evals if file not in shown]
-    paired = Words("two models on the same problems")
-    tables: list[tuple[ResultFile, Name | Words | Missing, list[tuple[str, Table]]]]
-    tables = [(file, paired, comparison_tables(file)) for file in compared]
-    tables += [(file, file.name("/label"), evaluation_tables(file)) for file in alone]
-    return [
-        _Evaluation(_thing(task), what, graded_data(file, task, results.evals), table)
-        for file, what, titled in tables
-        for task, table in titled
-    ]
+def _fenced(text: str) -> str:
+    """Text for a code block, which it cannot end."""
+    return text.replace("```", '"""')
 
 
-def _thing(name: str) -> Name:
-    """What somebody called a thing; one that is all digits in quotes, so that it is no number."""
-    return Name(f'"{name}"' if NUMBER.fullmatch(name) else name)
-
-
-def _revision(text: str | None) -> Code | None:
-    return Code(text) if text and REVISION.fullmatch(text) else None
-
-
-def _name(text: str | None) -> Name | None:
-    return _thing(text) if text else None
-
-
-def _gguf(subject: Subject, file: str) -> _Gguf:
+def _gguf(release: Release, file: str) -> dict[str, str | None]:
+    """A GGUF file: its name, its Modelfile, and its quantization as Ollama wants it (`Q4_K_M`)."""
     stem = file.removesuffix(".gguf")
     modelfile = f"{stem}.Modelfile"
-    return _Gguf(
-        Code(file),
-        Code(stem),
-        _quant_type(file),
-        Code(modelfile) if subject.holds(modelfile) else None,
-    )
+    quants = [quant for quant in FILE_TYPES if stem.lower().endswith(quant)]
+    return {
+        "file": file,
+        "stem": stem,
+        "modelfile": modelfile if release.holds(modelfile) else None,
+        "quant": max(quants, key=len, default="").upper(),
+    }
 
 
-def _quant_type(file: str) -> Code | None:
-    """The quantization in a GGUF's name, as Ollama wants it: `gsm8k-q4_k_m.gguf` -> `Q4_K_M`."""
-    stem = file.removesuffix(".gguf").lower()
-    return _longest(name for name in FILE_TYPES if stem.endswith(("-" + name, "." + name, name)))
+def _tables(files: Sequence[ResultFile], *, compared: bool) -> Iterator[tuple[ResultFile, str]]:
+    """The comparisons, or the evaluations that no comparison holds, with each of their tasks."""
+    pairs = [file for file in files if file.at("first") is not None]
+    in_pairs = [file for pair in pairs for file in _made_of(pair, files)]
+    alone = (file for file in files if file not in pairs and file not in in_pairs)
+    for file in pairs if compared else alone:
+        for name in file.at("tasks"):
+            yield file, name
 
 
-def _longest(names: Iterable[str]) -> Code | None:
-    found = max(names, key=len, default=None)
-    return None if found is None else Code(found.upper())
+def _graded_source(
+    file: ResultFile, task_name: str, evaluations: Sequence[ResultFile]
+) -> ResultFile | None:
+    """The evaluation that says which problems a task's results in a file are of.
+
+    A comparison and the ladder have those of the evaluations that they were made of, when all of
+    these say the same; None where nobody recorded them.
+    """
+    sources = [file] if file.at("subject") is not None else _made_of(file, evaluations)
+    recorded = [source.at("tasks", task_name, "data") for source in sources]
+    is_known = bool(recorded) and recorded[0] and all(data == recorded[0] for data in recorded)
+    return sources[0] if is_known else None
+
+
+def _made_of(file: ResultFile, evaluations: Sequence[ResultFile]) -> list[ResultFile]:
+    """The evaluations that a comparison or the ladder was made of; none unless all are there."""
+    if file.at("rungs") is not None:
+        labels = {rung.get("label") for rung in file.at("rungs")}
+        settings = (file.at("settings") or {}).items()
+        found = [e for e in evaluations if all(e.at("subject", key) == it for key, it in settings)]
+    else:
+        labels = {file.at("first"), file.at("second")}
+        suffix = PurePosixPath(file.target).name.removeprefix("compare")
+        found = [e for e in evaluations if e.target.endswith(f"/{e.at('label')}{suffix}")]
+    found = [evaluation for evaluation in found if evaluation.at("label") in labels]
+    return found if {evaluation.at("label") for evaluation in found} == labels else []
+
+
+def _shown_rungs(ladder: ResultFile, published: Sequence[str]) -> list[ResultFile]:
+    """The rungs of what is published, of what that is made of, and of the base.
+
+    A file that nobody can have is none of them.
+    """
+    rungs = ladder.at("rungs")
+    shown = {"base", *published}
+    for rung in reversed(rungs):  # what a model is made of stands above it
+        if rung.get("label") in shown:
+            shown.add(str(rung.get("against")))
+    return [ladder.part("rungs", n) for n, rung in enumerate(rungs) if rung.get("label") in shown]
+
+
+def _gates(
+    merge: ResultFile | None, check: ResultFile | None
+) -> Iterator[tuple[str, str, ResultFile, list[str]]]:
+    """The gates of merge and export: the model, the gate's name, what it found, what it limits."""
+    gates = [] if merge is None else [("merged", "parity", merge.part("parity"))]
+    if check is not None:
+        gates += [
+            (model, name, check.part("files", model, "gates", name))
+            for model in check.at("files") or {}
+            for name in check.at("files", model, "gates") or {}
+        ]
+    for model, name, gate in gates:
+        limits = gate.at("limit") or {}
+        yield model, name, gate, [k for k in limits if isinstance(gate.at("found", k), int | float)]

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from rich.console import Console
 
-    from xmlgrpo_exporter.hub.preflight import Findings
-    from xmlgrpo_exporter.hub.prepare import Prepared, Wanted
-    from xmlgrpo_exporter.hub.publish import Receipt
+    from xmlgrpo_exporter.publish.release import Release
+    from xmlgrpo_exporter.publish.repository import Preflight
 
 PUBLIC_HUB = "https://huggingface.co"
 WIDE_COLUMNS = 140  # of a screen that shows a whole SHA-256 beside a file's name
@@ -81,71 +80,61 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     """
     from huggingface_hub import get_token
 
-    from xmlgrpo_exporter.hub.preflight import check_names, leftovers, look, plan_problems
-    from xmlgrpo_exporter.hub.prepare import Wanted, prepare
-    from xmlgrpo_exporter.hub.publish import Destination, publish
-    from xmlgrpo_exporter.hub.remote import card_lookup
-    from xmlgrpo_exporter.upload.artefacts import parse_what
-    from xmlgrpo_exporter.upload.base_model import check_base_id
-    from xmlgrpo_exporter.upload.contents import Contents
-    from xmlgrpo_exporter.upload.evidence import evidence_problems, measured_labels
-    from xmlgrpo_exporter.upload.gates import gate_problems, published_labels
-    from xmlgrpo_exporter.upload.secrets import secrets_at_hand
-    from xmlgrpo_run.digests import hash_ahead
+    from xmlgrpo_exporter.card.card import with_card
+    from xmlgrpo_exporter.publish.artefacts import parse_what
+    from xmlgrpo_exporter.publish.base_model import card_lookup, check_base_id
+    from xmlgrpo_exporter.publish.files import secrets_at_hand
+    from xmlgrpo_exporter.publish.gates import model_digests, weights_problems
+    from xmlgrpo_exporter.publish.release import prepare_release
+    from xmlgrpo_exporter.publish.repository import (
+        Destination,
+        check_names,
+        leftover_problems,
+        preflight,
+    )
+    from xmlgrpo_exporter.publish.upload import upload
 
-    repo, revision = arguments.repo, arguments.revision
-    check_names(repo, revision)
+    check_names(arguments.repo, arguments.revision)
     what = parse_what(arguments.what)
     check_base_id(arguments.base_id)
     run = find_run(arguments.run)
+    private = not arguments.public
+    to = Destination(api.endpoint, arguments.repo, arguments.revision, private)
     with Stage(console, "looking at the repository"):
-        found = look(api, repo, revision, public=arguments.public)
+        there = preflight(api, to)
     if not arguments.dry_run:
-        found.require_none()  # before gigabytes are hashed
-    wanted = Wanted(
-        run.root,
-        api.endpoint,
-        repo,
-        revision,
-        what,
-        private=not arguments.public,
-        base_id=arguments.base_id,
+        there.require_no_problem()  # before gigabytes are hashed
+    secrets = secrets_at_hand(get_token())
+    release = prepare_release(
+        run, to, what, arguments.base_id, look_up=card_lookup(api), secrets=secrets, console=console
     )
-    prepared = prepare(wanted, secrets_at_hand(get_token()), card_lookup(api), console)
-    results, files = prepared.results, prepared.plan.files
-    contents = Contents(run, prepared.base)
-    labels = {*measured_labels(results), *published_labels(file.target for file in files)}
-    hash_ahead(contents.files(labels), console, "comparing with the results")
-    found = found.also(
-        *gate_problems(run, results, files, contents.content, ungated=arguments.ungated),
-        *evidence_problems(run, prepared.base, results),
-        *plan_problems(prepared.plan, found.remote, repo, prune=arguments.prune),
-    )
-    prune = leftovers(found.remote, prepared.plan) if arguments.prune else ()
+    release = with_card(release, secrets)
+    digests = model_digests(release, console)
+    there = there.plus(*weights_problems(release, digests, ungated=arguments.ungated))
+    prune = there.leftovers(file.target for file in release.files)
+    if not arguments.prune:
+        there, prune = there.plus(*leftover_problems(prune, to.repo)), []
     if arguments.dry_run:
-        return _show(console, f"{api.endpoint}/{repo} on {revision}", prepared, prune, found)
-    remote = found.require_none()
-    _keep_card(run, prepared.card)
-    receipt = publish(
-        api,
-        prepared.plan,
-        Destination(repo, revision, wanted.private),
-        remote,
-        prune=prune,
-        console=console,
-    )
+        _show(console, release, prune, there)
+        return EXIT_USER_ERROR if there.problems else 0
+    repository = there.require_no_problem()
+    _keep_card(run, release)
+    receipt = upload(api, release, repository, prune, console)
     how = "was up to date" if receipt.unchanged else "published"
-    who = "private" if wanted.private else "public"
+    who = "private" if private else "public"
     _say(console, f"{how}, compared and tagged {receipt.tag}, {who}:")
-    _say(console, receipt.url)
-    write_json(run.pushed, _record(wanted, prepared, receipt))
+    _say(console, to.url)
+    record: dict[str, Any] = {"repo": to.repo, "revision": to.revision, "url": to.url}
+    record |= {"commit": receipt.commit, "tag": receipt.tag}
+    files = [{"target": f.target, "size": f.size, "sha256": f.sha256} for f in release.files]
+    write_json(run.pushed, record | {"files": files})
     return 0
 
 
-def _keep_card(run: RunFolder, card: str) -> None:
+def _keep_card(run: RunFolder, release: "Release") -> None:
     """Write the card where `pushed.json` will lie: before the upload, as that must work too."""
     try:
-        write_text(run.hub / "README.md", card)
+        write_text(run.hub_card, release.card)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -176,38 +165,29 @@ def _set_up_client(console: "Console") -> None:
         _say(console, f"{endpoint}: files go by LFS (HF_HUB_DISABLE_XET=0 for a hub with Xet)")
 
 
-def _show(
-    console: "Console",
-    where: str,
-    prepared: "Prepared",
-    prune: Sequence[str],
-    found: "Findings",
-) -> int:
-    """Print the dry run; exit code 2 when publishing would be refused.
+def _show(console: "Console", release: "Release", prune: Sequence[str], there: "Preflight") -> None:
+    """Print the dry run."""
+    from rich.filesize import decimal
 
-    A Hub that could not be asked is told, and refuses nothing: a dry run is for what lies here.
-    """
-    from xmlgrpo_exporter.card.number_format import size
-
-    plan = prepared.plan
     console.rule("README.md")
-    _say(console, prepared.card)
+    _say(console, release.card)
     digits = 64 if not console.is_terminal or console.width >= WIDE_COLUMNS else 12
     console.rule("sha256, size in bytes, kind, target")
-    for file in plan.files:
+    for file in release.files:
         line = f"{file.sha256[:digits]}  {file.size:>13,}  {file.kind:<9}  {file.target}"
         console.print(line, markup=False)
-    _say(console, f"{len(plan.files)} files, {size(plan.size)}, to {where}")
-    for words, names in (
+    where = f"{release.to.hub}/{release.to.repo} on {release.to.revision}"
+    _say(console, f"{len(release.files)} files, {decimal(release.size)}, to {where}")
+    for words, lines in (
         ("deleted there", prune),
-        ("stays here", plan.stay),
-        ("would be refused", found.problems),
-        ("the Hub was not asked", filter(None, [found.not_asked])),
+        ("stays here", map(str, release.stay)),
+        ("would be refused", there.problems),
+        # this refuses nothing: a dry run is for what lies here
+        ("the Hub was not asked", filter(None, [there.not_asked])),
     ):
-        for name in names:
-            _say(console, f"{words}: {name}")
+        for line in lines:
+            _say(console, f"{words}: {line}")
     console.print("dry run: nothing was written, here or there")
-    return EXIT_USER_ERROR if found.problems else 0
 
 
 def _say(console: "Console", words: str) -> None:
@@ -217,17 +197,3 @@ def _say(console: "Console", words: str) -> None:
     from xmlgrpo_run.screen.say import say
 
     say(console, Text(words))
-
-
-def _record(wanted: "Wanted", prepared: "Prepared", receipt: "Receipt") -> dict[str, Any]:
-    return {
-        "repo": wanted.repo,
-        "revision": wanted.revision,
-        "url": receipt.url,
-        "commit": receipt.commit,
-        "tag": receipt.tag,
-        "files": [
-            {"target": file.target, "size": file.size, "sha256": file.sha256}
-            for file in prepared.plan.files
-        ],
-    }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.upload.base_model import HUB_ID
+from xmlgrpo_exporter.publish.base_model import HUB_ID
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder

@@ -5,29 +5,24 @@ import shutil
 
 import pytest
 
-from xmlgrpo_exporter.card.results import read_results
-from xmlgrpo_exporter.upload.base_model import BaseModel
-from xmlgrpo_exporter.upload.contents import Contents
-from xmlgrpo_exporter.upload.evidence import evidence_problems
+from xmlgrpo_exporter.publish.gates import model_digests, result_problems
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import digest, model_files
-from xmlgrpo_run.folder import RunFolder
 
 from . import run_folders
-from .cards import write_evaluation
+from .cards import prepared, write_evaluation
+from .exporting import QUIET
 from .publishing import MARKS, publish
 
 pytestmark = MARKS
 
-ON_THE_HUB = BaseModel("google/gemma-3-1b-it")
 OTHER = run_folders.safetensors(900, b"\2")  # as large as the merged weights, and others
 
 
-def record(run, label: str, files) -> None:
-    """An evaluation of a model of these files, as the evaluator records it."""
+def record(run, label: str, **more) -> None:
+    """An evaluation of the model of that label, as the evaluator records it."""
     evaluation = json.loads((run / "eval/tuned.json").read_text())
     evaluation["label"] = label
-    evaluation["subject"]["model"] = {"content": digest(files)}
+    evaluation["subject"]["model"] = {"content": run_folders.content(run, label, **more)}
     run_folders.write_json(run / "eval" / f"{label}.json", evaluation)
 
 
@@ -35,15 +30,14 @@ def record(run, label: str, files) -> None:
 def run(run):
     """The run, every form of it evaluated on the weights that lie there."""
     write_evaluation(run)
-    record(run, "tuned", model_files(run / "adapter"))
-    record(run, "merged", model_files(run / "merged"))
-    gguf = run / "gguf/gsm8k-1b-q8_0.gguf"
-    record(run, "gsm8k-1b-q8_0", model_files(gguf, tokenizer=run / "adapter"))
+    for label in ("tuned", "merged", "gsm8k-1b-q8_0"):
+        record(run, label)
     return run
 
 
-def problems(run, base=ON_THE_HUB) -> list[str]:
-    return evidence_problems(RunFolder(run), base, read_results(run, None))
+def problems(run) -> list[str]:
+    release = prepared(run)
+    return result_problems(release, model_digests(release, QUIET))
 
 
 def test_the_weights_that_were_measured_may_go(hub, run):
@@ -105,7 +99,9 @@ def test_weights_replaced_since_are_refused(hub, run, file, content, expected):
     ],
 )
 def test_another_adapter_than_training_left_is_refused(hub, run, file, content):
-    (run / "eval/tuned.json").unlink()
+    for name in ("eval", "merged", "gguf"):
+        shutil.rmtree(run / name)
+    (run / "ladder.json").unlink()
     (run / "adapter" / file).write_bytes(content)
     with pytest.raises(UserError, match="adapter is not the adapter that training left there"):
         publish(hub, run, "--what", "adapter")
@@ -113,27 +109,36 @@ def test_another_adapter_than_training_left_is_refused(hub, run, file, content):
 
 
 @pytest.fixture
-def measured(run, tmp_path):
-    """The run over a local base of some size, its adapter evaluated as the evaluator does now."""
+def local_base(run, tmp_path):
+    """The run over a local base of some size, its adapter evaluated on it; the base's folder."""
     base = tmp_path / "base"
-    run_folders.write_merged(base, n_bytes=3000)
-    local = BaseModel(folder=base, label="base")
-    evaluation = json.loads((run / "eval/tuned.json").read_text())
-    contents = Contents(RunFolder(run), local)
-    evaluation["subject"]["model"] = {"content": contents.content("tuned")}
-    run_folders.write_json(run / "eval/tuned.json", evaluation)
-    shutil.rmtree(run / "merged")
-    return local
+    run_folders.write_merged(base, n_bytes=3_000_000)
+    manifest = json.loads((run / "manifest.json").read_text())
+    place = {"path": str(base), "from_run": "../base"}
+    manifest["base"] |= {"name": str(base), "place": place, "revision": None}
+    run_folders.write_json(run / "manifest.json", manifest)
+    (run / "ladder.json").unlink()
+    record(run, "tuned", base=base)
+    return base
 
 
-@pytest.mark.parametrize("file", ["base/model.safetensors", "gsm8k-1b/adapter/adapter_config.json"])
-def test_a_byte_in_the_middle_or_in_a_config_is_seen(run, measured, tmp_path, file):
-    assert problems(run, measured) == []
-    path = tmp_path / file
+def test_a_byte_in_the_middle_of_a_local_base_is_seen(run, local_base):
+    assert problems(run) == []
+    path = local_base / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert "tuned.json was measured on other weights" in problems(run, measured)[-1]
+    (problem,) = problems(run)
+    assert "tuned.json was measured on other weights" in problem
+    shutil.rmtree(local_base)  # where the base is gone nobody can tell, so nothing is claimed
+    assert problems(run) == []
+
+
+def test_a_run_that_was_moved_with_its_base_keeps_its_results(run, local_base, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    moved = [path.rename(tmp_path / "elsewhere" / path.name) for path in (run, local_base)]
+    assert problems(moved[0]) == []
+    assert prepared(moved[0]).base.folder.samefile(moved[1])
 
 
 def test_ggufs_of_another_merge_are_refused(run):
@@ -144,20 +149,10 @@ def test_ggufs_of_another_merge_are_refused(run):
     assert "the GGUF files were made from other merged weights" in problems(run)[0]
 
 
-def test_a_local_base_is_part_of_what_was_measured(run, tmp_path):
-    base = tmp_path / "base"
-    run_folders.write_merged(base)
-    record(run, "tuned", model_files(base, run / "adapter"))
-    local = BaseModel(folder=base, label="base")
-    assert problems(run, local) == []
-    run_folders.write_merged(base, n_bytes=901)
-    assert "tuned.json was measured on other weights" in problems(run, local)[0]
-    # where the base is gone nobody can tell, so nothing is claimed
-    assert problems(run, BaseModel(label="base")) == []
-
-
 def test_results_of_other_models_stay_at_home(hub, run):
-    record(run, "somebody-elses", model_files(run / "merged"))
+    run_folders.write_gguf(run / "gguf", "somebody-elses.gguf")
+    record(run, "somebody-elses")
+    (run / "gguf/somebody-elses.gguf").unlink()
     run_folders.write_json(run / "eval/notes.json", {"better": "99%"})
     _, printed = publish(hub, run, "--dry-run")
     assert "results/eval/tuned.json" in printed

@@ -1,0 +1,177 @@
+"""Which model was trained from, read from the run and never guessed; and its licence.
+
+What is published derives from the base's weights, and so is under its licence.  Our own tiny base
+is under ours, whatever its architecture: it holds nobody's weights.  Others say it in their card
+(in their folder, then on the Hub); else their name tells (Gemma up to 3n, whose terms are not one
+of the usual licences), or their architecture.  Where nothing does, the card says `unknown`, and
+that it must be settled before the repository is made public.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.repocard import metadata_load
+
+from xmlgrpo_exporter.publish.hub_calls import HUB_ERRORS
+from xmlgrpo_gguf.header import read_header
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import read_json
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Manifest
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
+GEMMA_POLICY = "https://ai.google.dev/gemma/prohibited_use_policy"
+GEMMA_NAMES = ("gemma-1", "gemma-2b", "gemma-7b", "gemma-2", "gemma-3", "gemma3", "gemma2")
+
+# Gemma Terms of Use (as of April 2026), section 3.1: a distribution comes with a text file "Notice"
+# that holds this sentence, and modified files say prominently that they were modified.
+GEMMA_NOTICE = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at "
+    "ai.google.dev/gemma/terms\n"
+    "\n"
+    "The model files here were modified: they derive from Gemma by further training.\n"
+)
+
+CardLookup = Callable[[str], Mapping[str, Any] | None]
+"""Gives the metadata of a Hub model's card; None when it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """The base of a run, as far as it is known."""
+
+    hub_id: str | None = None
+    folder: Path | None = None  # where it lies, when it is one of this machine
+    label: str | None = None  # its Hub id or the folder's last name: a path would name its owner
+    revision: str | None = None  # the commit on the Hub
+    architecture: str | None = None  # `Gemma3ForCausalLM`, or llama.cpp's name for it, `gemma3`
+    tiny: bool = False  # our own tiny model, made from scratch
+
+    @property
+    def is_gemma(self) -> bool:
+        """Whether it is built like a Gemma under Gemma's terms, which end with the third.
+
+        Its weights may still be somebody else's.
+        """
+        return re.search(r"gemma(?!4)", (self.architecture or "").lower()) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """A licence as the card states it."""
+
+    id: str  # the Hub's identifier
+    source: str  # where it is stated, in words
+    name: str | None = None  # its own, where the identifier is `other`
+    link: str | None = None  # its text
+    notice: str | None = None  # the content of the `Notice` file that must go along
+
+
+def check_base_id(given: str | None) -> None:
+    """Refuse a base model's name that could not be one on the Hub.
+
+    Raises:
+        UserError: it is no Hub id.
+    """
+    if given is not None and not HUB_ID.fullmatch(given):
+        raise UserError(
+            f"--base-id: expected a name on the Hub, such as google/gemma-3-1b-it, got {given!r}"
+        )
+
+
+def find_base(run: RunFolder, manifest: Manifest | None, given: str | None) -> BaseModel:
+    """The base of a run, or of a folder of files from elsewhere, which has no manifest.
+
+    `given`, the Hub id that the user gave, wins: a folder may be a downloaded copy.
+
+    Raises:
+        UserError: a config is not JSON.
+    """
+    base = _of_files(run) if manifest is None else _of_training(run, manifest)
+    if given is None:
+        return base
+    revision = base.revision if base.hub_id == given else None
+    return replace(base, hub_id=given, label=given, revision=revision, tiny=False)
+
+
+def find_licence(base: BaseModel, look_up: CardLookup) -> Licence:
+    """The licence of models derived from `base`."""
+    if base.tiny:
+        return Licence("mit", "the run's manifest: the base is this project's own tiny model")
+    card = base.folder / "README.md" if base.folder else None
+    if card and card.is_file() and (stated := metadata_load(card) or {}).get("license"):
+        return _from_card(stated, "the base model's own card")
+    if base.hub_id is not None:
+        metadata = look_up(base.hub_id)
+        if metadata and metadata.get("license"):
+            return _from_card(metadata, "the base model's card on the Hub")
+        if any(name in base.hub_id.lower() for name in GEMMA_NAMES):
+            return _gemma("the base model's name")
+    elif base.is_gemma:
+        return _gemma(
+            "the architecture; the base model is not named, so its weights are taken for Gemma's"
+        )
+    return Licence("unknown", "no card, name or licence file of the base model")
+
+
+def card_lookup(api: HfApi) -> CardLookup:
+    """Looks cards up on the Hub; None also where that cannot be asked."""
+
+    def look_up(hub_id: str) -> Mapping[str, Any] | None:
+        try:
+            card = api.model_info(hub_id).card_data
+        except HUB_ERRORS:  # OfflineModeIsEnabled is a ConnectionError
+            return None
+        return None if card is None else vars(card)
+
+    return look_up
+
+
+def _of_training(run: RunFolder, manifest: Manifest) -> BaseModel:
+    base = manifest.base
+    label = base.hub_id or Path(base.name).name
+    folder = base.folder(run)
+    return BaseModel(base.hub_id, folder, label, base.revision, base.model_class, base.tiny)
+
+
+def _of_files(run: RunFolder) -> BaseModel:
+    """What an adapter trained elsewhere, merged weights or GGUF files say of their base."""
+    name = next(_values(run, "adapter_config.json", "base_model_name_or_path"), None)
+    architectures = next(_values(run, "config.json", "architectures"), None)
+    ggufs = [*sorted(run.gguf.glob("*.gguf")), *sorted(run.root.glob("*.gguf"))]
+    architecture = None
+    if architectures:
+        architecture = str(architectures[0])
+    elif ggufs:
+        architecture = read_header(ggufs[0]).metadata.get("general.architecture")
+    if not name:
+        return BaseModel(architecture=architecture)
+    folder = next((p for p in (Path(name), run.root / name) if (p / "config.json").is_file()), None)
+    if folder is None and HUB_ID.fullmatch(name):
+        return BaseModel(name, None, name, None, architecture)
+    return BaseModel(None, folder, Path(name).name, None, architecture)
+
+
+def _values(run: RunFolder, file: str, key: str) -> Iterator[Any]:
+    """What the configs of that name say, in the folders that artefacts lie in."""
+    for folder in (run.adapter, run.merged, run.root):
+        if (folder / file).is_file() and (value := read_json(folder / file).get(key)):
+            yield value
+
+
+def _from_card(metadata: Mapping[str, Any], source: str) -> Licence:
+    licence = metadata["license"]
+    identifier = str(licence[0] if isinstance(licence, list) else licence)
+    if identifier == "gemma":
+        return _gemma(source)
+    return Licence(identifier, source, metadata.get("license_name"), metadata.get("license_link"))
+
+
+def _gemma(source: str) -> Licence:
+    return Licence("gemma", source, link=GEMMA_TERMS, notice=GEMMA_NOTICE)

@@ -1,0 +1,107 @@
+"""The files of an upload: each is read and hashed once, before a byte is sent.
+
+A token comes from `HF_TOKEN` or the Hub login, and goes nowhere but into the request header.  In a
+published file it would be public, so every file but weights is searched for one.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_exporter.merge.tokenizer import LOCAL_NOTES
+from xmlgrpo_exporter.publish.results import without_paths
+from xmlgrpo_gguf.header import read_header
+from xmlgrpo_rewards.errors import HUB_TOKEN, UserError
+from xmlgrpo_run.digests import OnBytes, file_sha256
+from xmlgrpo_run.files import read_json
+from xmlgrpo_run.safetensors_header import tensor_shapes
+
+SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+TOKEN = re.compile(HUB_TOKEN.pattern.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFile:
+    """One file of the upload."""
+
+    target: str  # its path in the repository
+    kind: str  # what it is, in a word: `weights`, `tokenizer`, `card`, ...
+    content: Path | bytes  # the weights on disk; of any other file, its bytes
+    size: int  # in bytes
+    sha256: str  # of the content, in hexadecimal
+
+    def read(self) -> bytes:
+        """The whole content; for small files."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+
+def artefact_file(
+    target: str, path: Path, base_name: str | None, secrets: Sequence[bytes], on_bytes: OnBytes
+) -> UploadFile:
+    """A file of an artefact: weights as they lie there, configs without this machine's paths.
+
+    Args:
+        target: its path in the repository.
+        path: the file.
+        base_name: what others know the base model by; None where nobody recorded it.
+        secrets: values that must not be in it.
+        on_bytes: called with how many more bytes have been read.
+
+    Raises:
+        UserError: weights are not what their name says, a config is no JSON, or a secret is in it.
+    """
+    if path.suffix in (".safetensors", ".gguf"):
+        # a pickle under such a name would run code where it is loaded carelessly
+        _ = tensor_shapes(path) if path.suffix == ".safetensors" else read_header(path)
+        sha256 = file_sha256(path, on_bytes)
+        return UploadFile(target, "weights", path, path.stat().st_size, sha256)
+    on_bytes(path.stat().st_size)
+    is_tokenizer = "token" in path.name or path.name.startswith("chat_template")
+    content = path.read_bytes()
+    if path.name.endswith("config.json"):
+        config = read_json(path)
+        published = _published_config(path.name, config, base_name)
+        content = content if published == config else json_bytes(published)
+    return made_file(target, "tokenizer" if is_tokenizer else "config", content, secrets)
+
+
+def made_file(target: str, kind: str, content: bytes, secrets: Sequence[bytes]) -> UploadFile:
+    """A file from its bytes.
+
+    Raises:
+        UserError: they hold one of `secrets`, or something of the form of a Hub token.
+    """
+    if TOKEN.search(content) or any(secret in content for secret in secrets):
+        raise UserError(
+            f"{target} holds a token or another secret of this machine, so nothing is published. "
+            "Revoke that token, find out what wrote it there, and make the file again"
+        )
+    return UploadFile(target, kind, content, len(content), hashlib.sha256(content).hexdigest())
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON value as a file's content."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def secrets_at_hand(hub_token: str | None) -> tuple[bytes, ...]:
+    """The secret values that this process can see: the Hub's token and those of `SECRET_VARIABLES`.
+
+    Values under eight characters are left out: they would be found everywhere by chance.
+    """
+    values = {hub_token or "", *(os.environ.get(name, "") for name in SECRET_VARIABLES)}
+    return tuple(sorted(value.encode() for value in values if len(value) >= 8))
+
+
+def _published_config(name: str, config: dict[str, Any], base_name: str | None) -> dict[str, Any]:
+    published: dict[str, Any] = without_paths(config)
+    if name == "adapter_config.json" and base_name is not None:
+        return {**published, "base_model_name_or_path": base_name}
+    if name == "tokenizer_config.json":
+        return {key: value for key, value in published.items() if key not in LOCAL_NOTES}
+    return published

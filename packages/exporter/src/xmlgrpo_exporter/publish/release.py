@@ -1,0 +1,160 @@
+"""What is published: one value, made once, that every later stage takes."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from xmlgrpo_exporter.publish.artefacts import Artefact, choose_artefacts, find_artefacts
+from xmlgrpo_exporter.publish.base_model import (
+    BaseModel,
+    CardLookup,
+    Licence,
+    find_base,
+    find_licence,
+)
+from xmlgrpo_exporter.publish.files import UploadFile, artefact_file, json_bytes, made_file
+from xmlgrpo_exporter.publish.repository import Destination
+from xmlgrpo_exporter.publish.results import Results, read_results
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import byte_stage
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
+
+CARD = "README.md"
+LABELS = {"adapter": "tuned", "merged": "merged", "base": "base"}  # the evaluator's
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is published, and where to."""
+
+    run: RunFolder  # or a folder of files from elsewhere
+    to: Destination
+    what: tuple[str, ...]  # the artefacts' names
+    base: BaseModel
+    licence: Licence
+    results: Results
+    files: tuple[UploadFile, ...]  # by target
+    stay: tuple[Path, ...]  # files beside them that stay at home
+
+    def plus(self, *files: UploadFile) -> "Release":
+        """The release with more files."""
+        return replace(self, files=(*self.files, *files))
+
+    def holds(self, target: str) -> bool:
+        """Whether a file of this target is published."""
+        return any(file.target == target for file in self.files)
+
+    @property
+    def card(self) -> str:
+        """The text of the card."""
+        return next(file.read().decode() for file in self.files if file.target == CARD)
+
+    @property
+    def ggufs(self) -> list[str]:
+        """The GGUF files' targets."""
+        return [file.target for file in self.files if file.target.endswith(".gguf")]
+
+    @property
+    def labels(self) -> list[str]:
+        """What the evaluator calls the models that are published."""
+        of_folders = [LABELS[name] for name in self.what if name in LABELS]
+        return [*of_folders, *(target.removesuffix(".gguf") for target in self.ggufs)]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """A hash of what the repository will hold: the targets and their contents."""
+        lines = "".join(f"{file.sha256}  {file.target}\n" for file in self.files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def prepare_release(
+    run: RunFolder,
+    to: Destination,
+    what: Sequence[str] | None,
+    base_id: str | None,
+    *,
+    look_up: CardLookup,
+    secrets: Sequence[bytes],
+    console: Console,
+) -> Release:
+    """Read the run, choose the files and hash them; nothing is changed or sent.
+
+    Args:
+        run: the run, or a folder of files.
+        to: where to.
+        what: the artefacts' names; None for all there are.
+        base_id: the base model's id on the Hub, where the run does not say.
+        look_up: gives the metadata of a Hub model's card.
+        secrets: values that must not be in any file.
+        console: shows how far it is.
+
+    Raises:
+        UserError: nothing to publish, an artefact is incomplete or damaged, a file holds a secret.
+    """
+    # a folder of files has no manifest; with metrics its own training has begun: is it over?
+    is_trained_here = run.manifest.is_file() or run.metrics.is_file()
+    manifest = read_manifest(run) if is_trained_here else None
+    base = find_base(run, manifest, base_id)
+    licence = find_licence(base, look_up)
+    there = find_artefacts(run, base.folder)
+    results = read_results(run, manifest, there["gguf"].folder if "gguf" in there else run.gguf)
+    with_base = base.hub_id is None and licence.id not in ("unknown", "gemma")
+    artefacts = choose_artefacts(run, there, what, with_base=with_base)
+    texts = {file.target: json_bytes(file.content) for file in results.files}
+    texts |= {f"results/{plot.name}": plot.read_bytes() for plot in results.plots}
+    files = _artefact_files(artefacts, base.label, secrets, console)
+    files += [made_file(target, "result", text, secrets) for target, text in texts.items()]
+    if licence.notice is not None:
+        files.append(made_file("Notice", "licence", licence.notice.encode(), secrets))
+    files.sort(key=lambda file: file.target)
+    _refuse_twice(files)
+    stay = (*(path for artefact in artefacts for path in artefact.stay), *results.others)
+    names = tuple(artefact.name for artefact in artefacts)
+    return Release(run, to, names, base, licence, results, tuple(files), stay)
+
+
+def target_of(artefact: str, name: str, *, with_merged: bool) -> str:
+    """Where a file goes: merged weights and GGUFs to the top, where their users look for them.
+
+    The adapter goes to the top only when it goes without merged weights: `transformers` takes an
+    `adapter_config.json` beside a `config.json` for the model's adapter and would apply it to
+    weights that already hold it.
+    """
+    if artefact in ("merged", "gguf") or (artefact == "adapter" and not with_merged):
+        return name
+    return f"{artefact}/{name}"
+
+
+def _artefact_files(
+    artefacts: Sequence[Artefact], base_name: str | None, secrets: Sequence[bytes], console: Console
+) -> list[UploadFile]:
+    with_merged = any(artefact.name == "merged" for artefact in artefacts)
+    chosen = [
+        (target_of(artefact.name, path.name, with_merged=with_merged), path)
+        for artefact in artefacts
+        for path in artefact.allowed
+    ]
+    total = sum(path.stat().st_size for _, path in chosen)
+    with byte_stage(console, "reading and hashing", total) as on_bytes:
+        return [
+            artefact_file(target, path, base_name, secrets, on_bytes) for target, path in chosen
+        ]
+
+
+def _refuse_twice(files: Iterable[UploadFile]) -> None:
+    targets = [file.target for file in files]
+    twice = sorted({target for target in targets if targets.count(target) > 1})
+    if twice:
+        raise UserError(
+            f"two files would be published as {twice[0]}: keep the artefacts in folders of their "
+            "own (adapter/, merged/, gguf/) or choose one with --what"
+        )
