@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types."""
-    run(session, "mypy", *SOURCES, "noxfile.py", "ci", "bench", "recipes")
+    run(session, "mypy", *SOURCES, "noxfile.py", "ci", "bench", "recipes", "eval_tasks")
 
 
 @nox.session

@@ -1,9 +1,8 @@
 """Where lm-eval meets xmlgrpo_rewards: rows in, metrics out.  What is right is decided there."""
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -16,8 +15,10 @@ from lm_eval.api.filter import Filter
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.numbers import parse_number
+from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.task import Grade, Task, get_task
 
+Rows = Iterable[Mapping[str, Any]]
 _task = cache(get_task)  # called for every reply; finding a task scans the installed packages
 SPLITS = ("train", "test")
 COLUMNS = ("id", "question", "gold", "solution", "task", "system_text", "user_text")
@@ -26,15 +27,12 @@ COLUMNS = ("id", "question", "gold", "solution", "task", "system_text", "user_te
 class _Counting:
     """How long replies are, for models that return plain text.
 
-    lm-eval tells a task neither, so the reply is tokenized again with the tokenizer named in the
+    lm-eval gives a task neither, so the reply is tokenized again with the tokenizer named in the
     model's arguments; the counts are then close, not exact.
     """
 
     tokenizer_name: str | None = None
     reply_limit: int = 0
-
-
-_counting = _Counting()
 
 
 def load(
@@ -58,14 +56,14 @@ def load(
         dataset: id on the Hub, for when there is no local data; the task's own if None.
         dataset_config: configuration of `dataset`.
         reply_limit: the task's max_gen_toks.
-        pretrained: the model, as lm-eval was told.
+        pretrained: the model, as it is named to lm-eval.
         tokenizer: its tokenizer, when that is elsewhere.
         _others: the rest of the model's arguments, which lm-eval passes too.
 
     Raises:
         UserError: no such data, or a row that is not a problem with one gold answer.
     """
-    _counting.tokenizer_name, _counting.reply_limit = tokenizer or pretrained, reply_limit
+    _Counting.tokenizer_name, _Counting.reply_limit = tokenizer or pretrained, reply_limit
     task = get_task(rewards_task)
     place = data or (os.environ.get(data_variable) if data_variable else None)
     if place:
@@ -78,43 +76,24 @@ def load(
     return items
 
 
-def _items(task: Task, rows: Iterable[Mapping[str, Any]], split: str) -> Dataset:
-    items = [_item(task, row, f"{split}-{n}") for n, row in enumerate(rows)]
-    columns = {column: [item[column] for item in items] for column in COLUMNS}
-    # the types are given, since an empty split (no train.jsonl) has none to infer
-    return Dataset.from_dict(columns, Features({column: Value("string") for column in COLUMNS}))
-
-
-def _local_rows(place: Path, data_variable: str | None) -> dict[str, Iterable[dict[str, Any]]]:
-    if place.is_file():
-        return {"test": _read_jsonl(place)}
-    test = place / "test.jsonl"
+def _local_rows(place: Path, data_variable: str | None) -> Mapping[str, Rows]:
+    test = place if place.is_file() else place / "test.jsonl"
     if not test.is_file():
         raise UserError(
-            f"expected {test} or a .jsonl file of test items, found neither; name the data with "
+            f"expected {test} or a .jsonl file of test items, got neither; name the data with "
             f"--data or {data_variable or 'the metadata key data'}"
         )
-    train = place / "train.jsonl"
-    return {"test": _read_jsonl(test)} | ({"train": _read_jsonl(train)} if train.is_file() else {})
-
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}, line {number}: expected JSON, {error}") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.80}")
-            yield row
+    files = {"test": test, "train": place / "train.jsonl"}
+    return {
+        split: [row.fields for row in read_jsonl(file)]
+        for split, file in files.items()
+        if file.is_file()
+    }
 
 
 def _hub_rows(
     task: Task, dataset: str | None, dataset_config: str | None, data_variable: str | None
-) -> Mapping[str, Iterable[dict[str, Any]]]:
+) -> Mapping[str, Rows]:
     name = dataset or task.dataset
     config = dataset_config if dataset else task.dataset_config
     revision = None if dataset else task.dataset_revision
@@ -127,6 +106,13 @@ def _hub_rows(
             f"cannot load the data set {name!r} from the Hub ({error}); name local files with "
             f"--data DIR (test.jsonl in it){stock}"
         ) from error
+
+
+def _items(task: Task, rows: Rows, split: str) -> Dataset:
+    items = [_item(task, row, f"{split}-{n}") for n, row in enumerate(rows)]
+    columns = {column: [item[column] for item in items] for column in COLUMNS}
+    # the types are given, since an empty split (no train.jsonl) has none to infer
+    return Dataset.from_dict(columns, Features({column: Value("string") for column in COLUMNS}))
 
 
 def _item(task: Task, row: Mapping[str, Any], row_id: str) -> dict[str, str]:
@@ -191,17 +177,14 @@ def _metrics(grade: Grade, text: str) -> dict[str, float]:
 
 def _length(text: str) -> dict[str, float]:
     """Tokens, and whether the reply was cut off; nothing where neither can be known."""
-    tokens = getattr(text, "tokens", None)  # our models count; stock models return plain text
-    if tokens is not None:
-        return {"reply_tokens": float(tokens), "truncated": float(text.truncated)}  # type: ignore[attr-defined]  # set beside tokens
-    tokenizer = _tokenizer(_counting.tokenizer_name) if _counting.tokenizer_name else None
-    if tokenizer is None:
-        return {}
-    count = len(tokenizer.encode(text, add_special_tokens=False))
-    return {
-        "reply_tokens": float(count),
-        "truncated": float(0 < _counting.reply_limit <= count),
-    }
+    count, truncated = getattr(text, "tokens", None), getattr(text, "truncated", False)
+    if count is None:  # our models count; stock models return plain text
+        tokenizer = _tokenizer(_Counting.tokenizer_name) if _Counting.tokenizer_name else None
+        if tokenizer is None:
+            return {}
+        count = len(tokenizer.encode(text, add_special_tokens=False))
+        truncated = 0 < _Counting.reply_limit <= count
+    return {"reply_tokens": float(count), "truncated": float(truncated)}
 
 
 @cache

@@ -32,9 +32,7 @@ def tiny(tmp_path_factory) -> Tiny:
     base, run = root / "base", RunFolder(root / "outputs" / "sums")
     build_base(base)
     build_adapter(base, run.adapter)
-    run.holdout.mkdir()
-    items = run.holdout_items
-    items.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
+    items = write_rows(run.holdout_items, rows())
     finish(run, base)
     return Tiny(base, run.adapter, items, run)
 
@@ -47,6 +45,12 @@ def finish(run: RunFolder, base: Path, /, **changes) -> Manifest:
 
     result = HeldOut(ITEMS, held_out(3), held_out(9))
     return finished(run, base, **{"max_reply_tokens": 48, "holdout": result, **changes})
+
+
+def write_rows(path: Path, lines: list[dict[str, str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def test_the_stock_tool_gives_the_same_numbers(base_result, tiny, tmp_path):
-    from xmlgrpo_evaluator.setup.tasks import task_folder
+    from xmlgrpo_evaluator.tasks import task_folder
 
     words = ["run", "--include_path", task_folder(), "--tasks", "gsm8k_xml", "--model", "hf"]
     words += ["--model_args", f"pretrained={tiny.base},dtype=float32", "--device", "cpu"]
@@ -45,7 +45,7 @@ def test_the_stock_tool_gives_the_same_numbers(base_result, tiny, tmp_path):
 
 
 def test_the_stock_tool_validates_our_tasks():
-    from xmlgrpo_evaluator.setup.tasks import task_folder
+    from xmlgrpo_evaluator.tasks import task_folder
 
     names = "gsm8k_xml,gsm8k_xml_k,gsm8k_xml_platinum"
     done = subprocess.run(

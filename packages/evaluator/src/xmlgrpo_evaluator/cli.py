@@ -1,12 +1,25 @@
 """`xmlgrpo-eval`: evaluate models, compare two results, hold a run's exports to a gate."""
 
 import argparse
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+
+from xmlgrpo_evaluator.models import any_model, check_weights, run_model
+from xmlgrpo_evaluator.settings import Evaluation, Settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
 from xmlgrpo_rewards.version import add_version
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import OUTPUTS, find_run
+from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.screen.say import say
 
 EPILOG = """\
 examples:
@@ -17,6 +30,7 @@ examples:
   xmlgrpo-eval ladder --run tiny                  all models of a run; a gate
   xmlgrpo-eval harness ls tasks                   lm-eval itself, with llama-cpp
 """
+PIPE_COLUMNS = 140
 BATCH_HELP = "replies at once (graph: 64, on a GPU 128; generate: 16; GGUF: 32)"
 
 
@@ -36,13 +50,9 @@ def _main(arguments: list[str]) -> int | None:
         return 0
     if rest and options.command != "run":
         raise UserError(f"unknown argument {rest[0]!r}; see: xmlgrpo-eval {options.command} --help")
+    command = {"run": _run, "compare": _compare, "ladder": _ladder}[options.command]
     with kept_on_interrupt("nothing new was finished; the same command begins again"):
-        from xmlgrpo_evaluator import commands
-
-        if options.command == "run":
-            return commands.run(options, rest)
-        command = commands.compare if options.command == "compare" else commands.ladder
-        return command(options)
+        return command(options, rest)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tokenizer", metavar="DIR", help="training tokenizer, to check prompts with")
     run.add_argument("--backend", choices=("hf", "vllm"), help="what runs --model (default: hf)")
     run.add_argument("--out", type=Path, metavar="FILE", help="the result file, for --model")
-    run.add_argument("--quiet", action="store_true", help="no line an item")
+    run.add_argument("--quiet", action="store_true", help="no line per item")
     _add_settings(run)
     compare = commands.add_parser("compare", help="compare two results on the same items")
     compare.add_argument("first", type=Path, metavar="A.json")
@@ -96,13 +106,109 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--task", "--tasks", default=None, metavar="LIST", help="lm-eval tasks (gsm8k_xml)")
     add("--limit", type=int, metavar="N", help="the first N items only")
     add("--seed", type=int, default=0, metavar="N", help="of sampled replies (default: 0)")
-    add("--k", type=int, default=1, metavar="K", help="K sampled replies an item: pass@k, maj@k")
+    add("--k", type=int, default=1, metavar="K", help="K sampled replies per item: pass@k, maj@k")
     add("--batch-size", "--batch_size", metavar="N", help=BATCH_HELP)
     add("--engine", default="auto", metavar="NAME", help="of HF models: auto, generate or graph")
     add("--max-new-tokens", type=int, metavar="N", help="the limit of a reply")
     add("--data", type=Path, metavar="PATH", help="items: a folder with test.jsonl, or a .jsonl")
     add("--no-chat-template", action="store_true", help="ask without a chat template")
     add("--check-batch", type=int, default=4, metavar="N", help="items asked again alone (4)")
+
+
+def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Evaluate a run's models, or one model; two models are compared."""
+    console = command_console()
+    given = _given(options, rest)
+    if options.run:
+        for name in ("adapter", "tokenizer", "backend", "out"):
+            if getattr(options, name):
+                raise UserError(f"--{name} goes with --model, not with --run")
+        run = find_run(options.run)
+        manifest = read_manifest(run)
+        settings = run_settings(run, manifest, given)
+        models = [run_model(run, manifest, name) for name in options.what.split(",")]
+        outs = [settings.result_file(run.eval, model.label) for model in models]
+    else:
+        settings = Settings(**given)
+        model = any_model(
+            options.model,
+            adapter=options.adapter,
+            tokenizer=options.tokenizer,
+            backend=options.backend,
+        )
+        default = settings.result_file(OUTPUTS / "eval", model.label)
+        models, outs = [model], [options.out or default]
+    if settings.engine != "auto" and all(model.backend != "hf" for model in models):
+        raise UserError(
+            f"--engine {settings.engine} is for models that transformers reads; "
+            f"{models[0].source} is run by {models[0].backend}"
+        )
+    if settings.engine == "graph":
+        from xmlgrpo_evaluator.harness.hf_options import check_options
+
+        check_options(settings.harness.get("gen_kwargs", {}))
+    pairs = zip(models, outs, strict=True)
+    evaluations = [Evaluation(model, settings, out) for model, out in pairs]
+    _evaluate_all(evaluations, console, quiet=options.quiet)
+    if len(outs) != 2:
+        say(console, escape(f"result: {outs[-1]}"))
+        return 0
+    from xmlgrpo_evaluator.results.compare import compare_results, show
+    from xmlgrpo_evaluator.results.result import read_result
+
+    compared = compare_results(*map(read_result, outs))
+    write_json(settings.result_file(run.eval, "compare"), compared)
+    show(compared, console)
+    say(console, escape(f"results: {run.eval}"))
+    return 0
+
+
+def _compare(options: argparse.Namespace, _rest: Sequence[str]) -> int:
+    """Compare two result files."""
+    from xmlgrpo_evaluator.results.compare import compare_results, show
+    from xmlgrpo_evaluator.results.result import read_result
+
+    compared = compare_results(read_result(options.first), read_result(options.second))
+    show(compared, command_console(), examples=options.examples)
+    return 0
+
+
+def _ladder(options: argparse.Namespace, _rest: Sequence[str]) -> int:
+    """Put all models of a run into one table; exit code 1 when the gate is not passed."""
+    from xmlgrpo_evaluator.results.ladder import climb
+
+    run = find_run(options.run)
+    manifest = read_manifest(run)
+    settings = run_settings(run, manifest, _given(options, ()))
+    console, tolerance = command_console(), options.tolerance
+    passed = climb(run, manifest, settings, tolerance, console, evaluate=evaluate_quietly)
+    return 0 if passed else 1
+
+
+def evaluate_quietly(evaluation: Evaluation) -> None:
+    """Evaluate a model as a process's whole work, and end the process."""
+    run_command(lambda: _evaluate_all([evaluation], command_console(), quiet=True))
+
+
+def _evaluate_all(evaluations: Sequence[Evaluation], console: Console, *, quiet: bool) -> None:
+    check_weights(each.model for each in evaluations if not each.out.exists())
+    os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is shown instead
+    with Stage(console, "loading lm-eval"):
+        from xmlgrpo_evaluator.evaluate import evaluate, quiet_libraries
+
+        quiet_libraries()
+    for number, evaluation in enumerate(evaluations):
+        before = [done.model.label for done in evaluations[:number]]
+        kept = f"the result of {' and '.join(before)} is kept" if before else "nothing was asked"
+        label = evaluation.model.label
+        with kept_on_interrupt(f"{kept}; the same command goes on with {label}"):
+            evaluate(evaluation, console, quiet=quiet)
+
+
+def command_console() -> Console:
+    """Where a command prints: rich takes 80 columns for a pipe, too few for a table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS)
 
 
 def _harness(arguments: list[str]) -> int:
@@ -115,6 +221,70 @@ def _harness(arguments: list[str]) -> int:
     cli = HarnessCLI()
     cli.execute(cli.parse_args())
     return 0
+
+
+# from arguments to settings
+
+
+def _given(options: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
+    """The settings that the command line names."""
+    passed: dict[str, Any] = {}
+    if rest:
+        with Stage(command_console(), "reading lm-eval's options"):
+            passed = _lm_eval_options(rest)
+    include, size = passed.pop("include_path", None), options.batch_size
+    named = {
+        "tasks": tuple(options.task.split(",")) if options.task else None,
+        "limit": options.limit,
+        "seed": options.seed,
+        "k": options.k,
+        "max_new_tokens": options.max_new_tokens,
+        "batch_size": int(size) if size and size.isdigit() else size,
+        "engine": options.engine,
+        "chat_template": not options.no_chat_template,
+        "check_batch": options.check_batch,
+        "data": options.data,
+        "include_path": (Path(include),) if include else (),
+        "model_args": passed.pop("model_args", None) or {},
+        "harness": passed,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _lm_eval_options(rest: Sequence[str]) -> dict[str, Any]:
+    """Read arguments that we do not know with lm-eval's own parser."""
+    from inspect import signature
+
+    import lm_eval
+    from lm_eval._cli.run import Run
+
+    parser = argparse.ArgumentParser(prog="lm-eval")
+    subparsers = parser.add_subparsers()
+    Run.create(subparsers)
+    given = {arg.split("=")[0].lstrip("-") for arg in rest if arg.startswith("-")}
+    try:
+        parsed = vars(subparsers.choices["run"].parse_args(list(rest)))
+    except SystemExit:
+        raise UserError(
+            f"lm-eval does not take {' '.join(rest)!r}; see: xmlgrpo-eval harness run --help"
+        ) from None
+    taken = {*signature(lm_eval.simple_evaluate).parameters, "include_path"}
+    chosen = {key: value for key, value in parsed.items() if key in given or value}
+    chosen.pop("func", None)
+    unusable = sorted(set(chosen) - taken)
+    _check_numbers(chosen.get("gen_kwargs") or {})
+    if unusable:
+        raise UserError(
+            f"--{unusable[0]} belongs to lm-eval's own command line; use: xmlgrpo-eval harness run"
+        )
+    return chosen
+
+
+def _check_numbers(generation: Mapping[str, Any]) -> None:
+    for name in ("temperature", "top_p", "top_k", "min_p"):
+        value = generation.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"--gen_kwargs: expected a number as {name}, got {value!r}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """lm-eval's `hf` model, answered by an engine of xmlgrpo_rollout where one can.
 
-Scoring, tokenizing, the cutting of long prompts and devices are lm-eval's.  Replies come from
+Scoring, tokenizing, the cutting of long prompts and devices are lm-eval's.  Replies are written by
 the `graph` engine where it knows the model and what is asked, in batches of prompts of like length;
-else from lm-eval's own call of transformers' `generate`.  Either way every reply has its length.
+else by lm-eval's own call of transformers' `generate`.  Either way every reply has its length.
 
-One thing is mended: with an adapter, lm-eval resizes the embedding table to the length of the
+One thing differs from lm-eval: with an adapter, it resizes the embedding table to the length of the
 tokenizer, which for Gemma 3 differs from the table's by the image tokens, and so evaluates another
 model.
 """
@@ -20,18 +20,21 @@ from lm_eval.models.huggingface import HFLM
 
 from xmlgrpo_evaluator.harness.hf_options import (
     EngineRequest,
-    NotServed,
+    NotServedError,
     cannot_answer,
     read_options,
 )
-from xmlgrpo_evaluator.harness.replies import CountedReply
-from xmlgrpo_evaluator.setup.engines import EngineUse
+from xmlgrpo_evaluator.harness.replies import CountedReply, EngineUse
 from xmlgrpo_rollout.attention import guard_transformers
 from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured
 from xmlgrpo_rollout.weights import why_not_read
 
 SLOTS_CPU, SLOTS_GPU = 64, 128
 """Replies that the engine writes at once: more save time, fewer are lost when it is interrupted."""
+LM_EVAL_ONLY = (
+    *("think_end_token", "mixed_precision_dtype", "parallelize", "device_map", "tp_plan"),
+)
+"""Arguments of `HFLM` that only its own call of `generate` knows."""
 
 
 class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
@@ -40,7 +43,7 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     Args:
         engine: `graph`, `generate`, or `auto` for `graph` where it can serve.
         slots: replies that the engine writes at once; None for 64 on a CPU, 128 on a GPU.
-        on_engine: is told what answers, before the first reply of each kind of request.
+        on_engine: gets what answers, before the first reply of each kind of request.
         options: of `HFLM`.
     """
 
@@ -49,14 +52,14 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         *,
         engine: str = "auto",
         slots: int | None = None,
-        on_engine: Callable[[EngineUse], None] | None = None,
+        on_engine: Callable[[EngineUse], None] = lambda _use: None,
         **options: Any,
     ) -> None:
         self._lengths: deque[tuple[int, bool]] = deque()
         self._asked_engine, self._on_engine = engine, on_engine
         self._choice: EngineChoice | None = None
         self._choice_stops: tuple[int, ...] = ()
-        self._keeps_lm_eval = _why_lm_eval(options)
+        self._lm_eval_only = next((name for name in LM_EVAL_ONLY if options.get(name)), None)
         guard_transformers()
         super().__init__(**options)
         self.slots = slots or (SLOTS_GPU if self.device.type == "cuda" else SLOTS_CPU)
@@ -81,37 +84,43 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             if isinstance(served, EngineRequest):
                 written: Sequence[str] = self._by_engine(group, served)
             else:
-                self._tell(EngineUse("generate", served.reason, self.batch_size))
+                self._on_engine(EngineUse("generate", served, self.batch_size))
                 written = super().generate_until(group, disable_tqdm=disable_tqdm)
             replies.update(zip(numbers, written, strict=True))
         return [replies[number] for number in range(len(requests))]
 
-    def _served(self, options: dict[str, Any]) -> EngineRequest | NotServed:
+    def _served(self, options: Mapping[str, Any]) -> EngineRequest | str:
         """What an engine is asked, or why none is."""
+        try:
+            return self._engine_request(options)
+        except NotServedError as reason:
+            if self._asked_engine == "graph":
+                raise cannot_answer(reason) from None
+            return str(reason)
+
+    def _engine_request(self, options: Mapping[str, Any]) -> EngineRequest:
         if self._asked_engine == "generate":
-            return NotServed("asked for")
-        obstacle = self._keeps_lm_eval or why_not_read(self.model)
+            raise NotServedError("asked for")
+        if self._lm_eval_only is not None:
+            raise NotServedError(f"{self._lm_eval_only} is lm-eval's own")
+        obstacle = why_not_read(self.model)
         if obstacle is None and self.device.type == "cuda":
             obstacle = why_not_captured()
-        served: EngineRequest | NotServed
         if obstacle is not None:
-            served = NotServed(obstacle)
-        else:
-            served = read_options(
-                options, self.model.generation_config, self.tokenizer, self.max_gen_toks
-            )
-        if isinstance(served, EngineRequest) and self._room(served) < 1:
-            served = NotServed("a reply may be as long as the model's context")
-        if isinstance(served, EngineRequest):
-            choice = self._chosen(served.stop_ids)
-            served = served if choice.name == "graph" else NotServed(choice.reason)
-        if isinstance(served, NotServed) and self._asked_engine == "graph":
-            raise cannot_answer(served)
-        return served
+            raise NotServedError(obstacle)
+        request = read_options(
+            options, self.model.generation_config, self.tokenizer, self.max_gen_toks
+        )
+        if self._room(request) < 1:
+            raise NotServedError("a reply may be as long as the model's context")
+        choice = self._chosen(request.stop_ids)
+        if choice.name != "graph":
+            raise NotServedError(choice.reason)
+        return request
 
-    def _room(self, served: EngineRequest) -> int:
+    def _room(self, request: EngineRequest) -> int:
         """Tokens that a prompt may have."""
-        return int(self.max_length) - served.sampling.max_new_tokens
+        return int(self.max_length) - request.sampling.max_new_tokens
 
     def _chosen(self, stop_ids: tuple[int, ...]) -> EngineChoice:
         """The engine with these stop tokens; one is kept, since it may hold a copy of the model."""
@@ -121,19 +130,19 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             self._choice_stops = stop_ids
         return self._choice
 
-    def _by_engine(self, requests: Sequence[Instance], served: EngineRequest) -> list[str]:
-        choice = self._chosen(served.stop_ids)
-        self._tell(EngineUse("graph", choice.reason, self.slots))
+    def _by_engine(self, requests: Sequence[Instance], asked: EngineRequest) -> list[str]:
+        choice = self._chosen(asked.stop_ids)
+        self._on_engine(EngineUse("graph", choice.reason, self.slots))
         texts = [request.args[0] for request in requests]
         # the longest first, as lm-eval does: the caches made for them fit all others
         order = sorted(range(len(texts)), key=lambda n: (-len(self.tok_encode(texts[n])), texts[n]))
         replies: dict[int, CountedReply] = {}
         for start in range(0, len(order), self.slots):
             numbers = order[start : start + self.slots]
-            prompts = self._prompts([texts[number] for number in numbers], self._room(served))
-            written = choice.engine(prompts, 1, served.sampling)
+            prompts = self._prompts([texts[number] for number in numbers], self._room(asked))
+            written = choice.engine(prompts, 1, asked.sampling)
             for number, completion in zip(numbers, written, strict=True):
-                replies[number] = served.reply(completion.tokens, self.tokenizer)
+                replies[number] = asked.reply(completion.tokens, self.tokenizer)
                 self.cache_hook.add_partial(
                     "generate_until", requests[number].args, replies[number]
                 )
@@ -141,7 +150,7 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
 
     @property
     def unreported(self) -> int:
-        """Replies of the batch that is being written which are finished, but not told yet."""
+        """Replies of the batch that is being written which are finished, but not handed on yet."""
         return getattr(self._choice.engine, "finished", 0) if self._choice else 0
 
     def _prompts(self, texts: list[str], room: int) -> list[list[int]]:
@@ -150,10 +159,6 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             texts, left_truncate_len=room, truncation=self.truncation
         )
         return [ids[seen.bool()].tolist() for ids, seen in zip(ids_B_T, seen_B_T, strict=True)]
-
-    def _tell(self, use: EngineUse) -> None:
-        if self._on_engine is not None:
-            self._on_engine(use)
 
     def _create_model(self, *args: Any, peft: str | None = None, **options: Any) -> None:
         super()._create_model(*args, **options)
@@ -194,13 +199,6 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     def _holds_stop(self, row: list[int], stop: list[str]) -> bool:
         text = self.tokenizer.decode(row)
         return any(string and string in text for string in stop)
-
-
-def _why_lm_eval(options: Mapping[str, Any]) -> str | None:
-    """What lm-eval's own call alone does, of the arguments of `HFLM`; None for nothing."""
-    only = ("think_end_token", "mixed_precision_dtype", "parallelize", "device_map", "tp_plan")
-    given = [name for name in only if options.get(name)]
-    return f"{given[0]} is lm-eval's own" if given else None
 
 
 class _CountingHook:

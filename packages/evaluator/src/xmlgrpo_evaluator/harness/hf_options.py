@@ -1,10 +1,9 @@
 """From lm-eval's generation options to what an engine of xmlgrpo_rollout takes.
 
-What is not in the options comes from the model's generation config and then from transformers'
-defaults, as in the call that lm-eval's `hf` makes.  An engine stops at tokens.  So a stop string
-that is one token ends a reply there; any other is cut off afterwards, as lm-eval cuts its own
-batches, whose replies also grow on until the last one has ended.  The text is that of lm-eval with
-one reply at a time.
+What is not in the options is the model's generation config's and then transformers' default, as in
+the call that lm-eval's `hf` makes.  An engine stops at tokens.  So a stop string that is one token
+ends a reply there; any other is cut off afterwards, as lm-eval cuts its own batches, whose replies
+also grow on until the last one has ended.  The text is that of lm-eval with one reply at a time.
 """
 
 from bisect import bisect_left
@@ -33,6 +32,10 @@ DECIDES_NO_TOKEN = frozenset(
 """Fields of a model's generation config that change no reply, or that are read apart."""
 
 
+class NotServedError(Exception):
+    """Why lm-eval's own call answers; in words that go behind a colon."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """What one set of generation options asks of an engine.
@@ -53,27 +56,21 @@ class EngineRequest:
         def text_of(count: int) -> str:
             return str(tokenizer.decode(tokens[:count], skip_special_tokens=True))
 
-        whole = text_of(len(tokens))
-        if not _holds(whole, self.until):
+        def is_stopped(count: int) -> bool:
+            text = text_of(count)
+            return any(string and string in text for string in self.until)
+
+        if not is_stopped(len(tokens)):
             ended = bool(tokens) and tokens[-1] in self.stop_ids
-            return CountedReply(whole, tokens=len(tokens), truncated=not ended)
-        count = bisect_left(
-            range(len(tokens)), x=True, key=lambda count: _holds(text_of(count), self.until)
-        )
+            return CountedReply(text_of(len(tokens)), tokens=len(tokens), truncated=not ended)
+        count = bisect_left(range(len(tokens)), x=True, key=is_stopped)
         text = postprocess_generated_text(text_of(count), list(self.until), think_end_token=None)
         return CountedReply(text, tokens=count, truncated=False)
 
 
-@dataclass(frozen=True, slots=True)
-class NotServed:
-    """Why lm-eval's own call answers; in words that go behind a colon."""
-
-    reason: str
-
-
 def read_options(
     options: Mapping[str, Any], model_config: GenerationConfig, tokenizer: Any, default_limit: int
-) -> EngineRequest | NotServed:
+) -> EngineRequest:
     """Read lm-eval's generation options.
 
     Args:
@@ -81,22 +78,27 @@ def read_options(
         model_config: the model's own; fills what the options leave open.
         tokenizer: of the model.
         default_limit: tokens of a reply, where the options name none.
+
+    Raises:
+        NotServedError: the engine cannot do this.
     """
     asked = _normalized(options, default_limit)
     end = tokenizer.decode(tokenizer.eos_token_id, skip_special_tokens=False)
     until = handle_stop_sequences(asked.pop("until"), eos=end)
     limit = asked.pop("max_gen_toks")
-    config = {**_defaults(), **_filled(model_config.to_dict()), **asked}
+    # a name that transformers does not know decides nothing in a model's config
+    known = GenerationConfig().to_dict()
+    own = {n: v for n, v in model_config.to_dict().items() if v is not None and n in known}
+    config = {**_defaults(), **own, **asked}
     sampling = _sampling(config, asked, limit)
-    if isinstance(sampling, NotServed):
-        return sampling
-    stops = _configured_ends(config["eos_token_id"])
+    ends = config["eos_token_id"]
+    stops = {ends} if isinstance(ends, int) else set(ends or ())
     for string in filter(None, until):
         ids = tokenizer.encode(string, add_special_tokens=False)
         if len(ids) == 1 and string in tokenizer.decode(ids):
             stops.add(ids[0])
         elif any(token in string for token in tokenizer.all_special_tokens):
-            return NotServed(f"the stop string {string!r} joins a special token with others")
+            raise NotServedError(f"the stop string {string!r} joins a special token with others")
     return EngineRequest(sampling, tuple(sorted(stops)), tuple(until))
 
 
@@ -112,16 +114,15 @@ def check_options(options: Mapping[str, Any]) -> None:
     asked = _normalized(options, default_limit=1)
     limit = asked.pop("max_gen_toks")
     del asked["until"]  # a matter of the tokenizer
-    sampling = _sampling({**_defaults(), **asked}, asked, limit)
-    if isinstance(sampling, NotServed):
-        raise cannot_answer(sampling)
+    try:
+        _sampling({**_defaults(), **asked}, asked, limit)
+    except NotServedError as reason:
+        raise cannot_answer(reason) from None
 
 
-def cannot_answer(request: NotServed) -> UserError:
+def cannot_answer(reason: NotServedError) -> UserError:
     """The error where `--engine graph` was asked for."""
-    return UserError(
-        f"--engine graph cannot answer: {request.reason}; use --engine auto or generate"
-    )
+    return UserError(f"--engine graph cannot answer: {reason}; use --engine auto or generate")
 
 
 def _normalized(options: Mapping[str, Any], default_limit: int) -> dict[str, Any]:
@@ -138,31 +139,22 @@ def _defaults() -> dict[str, Any]:
     return {**GenerationConfig().to_dict(), **default}
 
 
-def _filled(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config sets; a name that transformers does not know decides nothing there."""
-    known = GenerationConfig().to_dict()
-    return {name: value for name, value in fields.items() if value is not None and name in known}
-
-
-def _is_served(name: str, value: Any, asked: Mapping[str, Any]) -> bool:
-    if name in SAMPLING or (name in DECIDES_NO_TOKEN and name not in asked):
-        return True
-    defaults = _defaults()
-    return name in defaults and bool(value == defaults[name])
-
-
-def _sampling(
-    config: Mapping[str, Any], asked: Mapping[str, Any], limit: int
-) -> Sampling | NotServed:
+def _sampling(config: Mapping[str, Any], asked: Mapping[str, Any], limit: int) -> Sampling:
     """How tokens are chosen by a whole config, of which a request gave what is `asked`."""
-    foreign = sorted(name for name in config if not _is_served(name, config[name], asked))
+    defaults, missing = _defaults(), object()
+    foreign = [
+        f"{name}={value!r}"
+        for name, value in sorted(config.items())
+        if name not in SAMPLING
+        and (name not in DECIDES_NO_TOKEN or name in asked)
+        and value != defaults.get(name, missing)
+    ]
     if foreign:
-        given = ", ".join(f"{name}={config[name]!r}" for name in foreign)
-        return NotServed(f"the graph engine does not know {given}")
+        raise NotServedError(f"the graph engine does not know {', '.join(foreign)}")
     if not config["do_sample"]:
         return Sampling(limit, temperature=0.0)
     if not config["temperature"]:
-        return NotServed("it samples at temperature 0")
+        raise NotServedError("it samples at temperature 0")
     try:
         return Sampling(
             limit,
@@ -172,14 +164,4 @@ def _sampling(
             min_p=float(config["min_p"] or 0.0),
         )
     except UserError as error:  # lm-eval and transformers say what they make of it
-        return NotServed(str(error))
-
-
-def _configured_ends(ids: int | Sequence[int] | None) -> set[int]:
-    if ids is None:
-        return set()
-    return {ids} if isinstance(ids, int) else set(ids)
-
-
-def _holds(text: str, strings: Sequence[str]) -> bool:
-    return any(string and string in text for string in strings)
+        raise NotServedError(str(error)) from None

@@ -1,11 +1,30 @@
-"""A reply that knows how long it was.
+"""Replies: how long each was, and the journal that keeps them, so that nothing is asked twice.
 
 lm-eval passes replies on as plain text, so a task cannot see how many tokens one took or whether
-it was cut off.  A `CountedReply` is that text with the two facts on it: our models return it, and
-lm-eval hands it to the task unchanged.
+it was cut off.  A `CountedReply` is that text with the two facts on it, and lm-eval hands it to the
+task unchanged.
+
+The journal is a file of JSON lines: first what is evaluated, then one reply per line, written as
+soon as it is finished, and before the first reply of an HF model which engine writes them.  In
+float32 the `graph` engine and lm-eval's own call of `generate` write the same greedy replies.  In
+16 bits each rounds in its own places, and `graph` adds an adapter to the weights first, so that a
+near tie between two tokens may fall to the other one.
 """
 
-from typing import Self
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+from xmlgrpo_evaluator.results.result import differences
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.lock import one_writer
+
+Key = tuple[str, int]
+"""A request: the digest of prompt and options, and which repetition of it this is."""
 
 
 class CountedReply(str):
@@ -25,3 +44,137 @@ class CountedReply(str):
         reply = super().__new__(cls, text)
         reply.tokens, reply.truncated = tokens, truncated
         return reply
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUse:
+    """What answers some requests to an HF model.
+
+    Attributes:
+        name: `graph`, or `generate` for lm-eval's own call.
+        reason: why, in a few words.
+        at_once: replies written side by side; `auto` where lm-eval tries it out.
+    """
+
+    name: Literal["graph", "generate"]
+    reason: str
+    at_once: int | str
+
+    def __str__(self) -> str:
+        whose = "lm-eval's own generate" if self.name == "generate" else f"the {self.name} engine"
+        return f"replies by {whose}, {self.at_once} at once: {self.reason}"
+
+
+def request_digest(prompt: str, options: Mapping[str, Any]) -> str:
+    """Equal for equal prompts and options."""
+    text = json.dumps([prompt, options], sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """The replies of one evaluation and the engines that wrote them, kept in an open file."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self._file = path, file
+        self.uses: list[EngineUse] = []
+        self.resumed = 0
+        """How many replies were there at the start."""
+        self._replies: dict[Key, CountedReply] = {}
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    def get(self, key: Key) -> CountedReply | None:
+        """The reply to a request, if there is one."""
+        return self._replies.get(key)
+
+    @property
+    def engines(self) -> set[str]:
+        """The names of those that wrote replies."""
+        return {use.name for use in self.uses}
+
+    def note_engine(self, use: EngineUse) -> bool:
+        """Keep which engine writes the replies that follow; false where that is known already."""
+        known = any((use.name, use.reason) == (each.name, each.reason) for each in self.uses)
+        if not known:
+            self.uses.append(use)
+            self._write({"engine": asdict(use)})
+        return not known
+
+    def add(self, key: Key, reply: CountedReply) -> None:
+        """Keep a reply; it is in the file when this returns."""
+        self._replies[key] = reply
+        counts = {"tokens": reply.tokens, "truncated": reply.truncated}
+        self._write({"key": key[0], "nth": key[1], **counts, "reply": str(reply)})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        # ASCII, because a reply may hold lone surrogates, which UTF-8 cannot write
+        self._file.write(json.dumps(line).encode("ascii") + b"\n")
+        self._file.flush()
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Take in the replies that are there, if they are of this same evaluation.
+
+        Raises:
+            UserError: they are of another one.
+        """
+        lines, complete = _complete_lines(self.path)
+        if lines and "subject" not in lines[0]:
+            raise self._foreign(["file"])
+        for line in lines[1:]:
+            if "engine" in line:
+                self.uses.append(EngineUse(**line["engine"]))
+                continue
+            self._replies[line["key"], line["nth"]] = CountedReply(
+                line["reply"], tokens=line["tokens"], truncated=line["truncated"]
+            )
+        self.resumed = len(self._replies)
+        if not self.resumed:  # nothing was answered, so there is nothing to protect
+            self.uses.clear()
+            self._file.truncate(0)
+            self._write({"subject": identity})
+        elif differing := differences(lines[0]["subject"], identity, self.engines):
+            raise self._foreign(differing)
+        else:  # a torn last line is cut off, so that the next one begins on a line of its own
+            self._file.truncate(complete)
+
+    def _foreign(self, differing: Sequence[str]) -> UserError:
+        return UserError(
+            f"{self.path} holds replies of another evaluation (another {', '.join(differing)}); "
+            "delete it to start again, or name another --out"
+        )
+
+
+@contextmanager
+def open_journal(path: Path, identity: Mapping[str, Any]) -> Iterator[Journal]:
+    """Be the only one that writes replies into this file; continues what is there.
+
+    Args:
+        path: created, or continued when it has the same identity.
+        identity: what is evaluated and how; JSON values.
+
+    Raises:
+        UserError: the file belongs to another evaluation, or another process writes into it.
+    """
+    refusal = f"another process is evaluating into {path}; wait for it, or name another --out"
+    with one_writer(path, refusal), path.open("ab") as file:
+        journal = Journal(path, file)
+        journal.begin(identity)
+        yield journal
+
+
+def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines up to the first that a kill left unfinished, and their length in bytes."""
+    found: list[dict[str, Any]] = []
+    length = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                break
+            if not isinstance(row, dict):
+                break
+            found.append(row)
+            length += len(line)
+    return found, length

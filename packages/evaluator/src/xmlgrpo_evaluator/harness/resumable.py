@@ -1,93 +1,79 @@
-"""Any lm-eval model, with a journal and a listener in front of it.
+"""Any lm-eval model, with the journal in front of it.
 
 The model is asked only what the journal does not hold; every finished reply goes to the journal
-and to the listener at once.  lm-eval's own response cache does not do: it leaves sampled replies
+and to the screen at once.  lm-eval's own response cache does not do: it leaves sampled replies
 out, does not know the model, and forgets lengths.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 from zlib import crc32
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from xmlgrpo_evaluator.harness.journal import Journal, Key, request_digest
-from xmlgrpo_evaluator.harness.replies import CountedReply
-
-
-class Listener(Protocol):
-    """Is told of every reply, whether new or from the journal."""
-
-    def __call__(self, request: Instance, reply: CountedReply, *, new: bool) -> None:
-        """Take note of a reply."""
+from xmlgrpo_evaluator.harness.replies import CountedReply, Journal, Key, request_digest
+from xmlgrpo_evaluator.progress import Screen
 
 
 class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
-    """An lm-eval model in front of another one.
+    """An lm-eval model in front of another one; one process, so rank and devices are lm-eval's own.
 
     Args:
         inner: the model that answers.
         journal: keeps its replies.
+        screen: shows each reply, the ones from the journal first.
+        check: called with all requests before the first is asked.
         seed: of sampled replies.
         seeds_requests: whether `inner` takes a seed with each request; without that, the global
-            generator is seeded anew when a run is continued.
-        before: called with all requests before the first is asked; checks belong here.
-        on_reply: called with each request and its reply, the ones from the journal first.
-        before_scoring: called with all texts that are to be scored, not answered.
-        on_score: called after each of them.
+            generator is seeded anew when an evaluation is continued.
     """
 
     def __init__(
         self,
         inner: LM,
         journal: Journal,
+        screen: Screen,
         *,
+        check: Callable[[Sequence[Instance]], None],
         seed: int,
         seeds_requests: bool,
-        before: Callable[[Sequence[Instance]], None],
-        on_reply: Listener,
-        before_scoring: Callable[[Sequence[Instance]], None] = lambda _requests: None,
-        on_score: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
-        self.inner, self.journal = inner, journal
+        self.inner, self.journal, self._screen, self._check = inner, journal, screen, check
         self._seed, self._seeds_requests = seed, seeds_requests
-        self._before, self._on_reply = before, on_reply
-        self._before_scoring, self._on_score = before_scoring, on_score
         self._waiting: dict[str, list[tuple[Key, Instance]]] = {}
 
     def generate_until(self, requests: list[Instance]) -> list[CountedReply]:
-        """Answer the requests that the journal does not hold; return the replies of all."""
-        self._before(requests)
-        keys = self._keys(requests)
-        open_requests: list[Instance] = []
+        """Answer the requests that the journal does not hold; return the replies of all.
+
+        Raises:
+            RuntimeError: the model left requests without a reply.
+        """
+        self._check(requests)
+        self._screen.begin(requests, lambda: getattr(self.inner, "unreported", 0))
+        keys = _keys(requests)
+        rest: list[Instance] = []
         self._waiting = defaultdict(list)
         for key, request in zip(keys, requests, strict=True):
             reply = self.journal.get(key)
             if reply is not None:
-                self._on_reply(request, reply, new=False)
+                self._screen.reply(request, reply, new=False)
                 continue
             asked = self._with_seed(request, key)
-            open_requests.append(asked)
+            rest.append(asked)
             self._waiting[request_digest(*asked.args)].append((key, request))
-        if open_requests:
+        if rest:
             self._seed_anew()
             self.inner.set_cache_hook(Hook("generate_until", self._answered))
-            self.inner.generate_until(open_requests, disable_tqdm=True)
+            self.inner.generate_until(rest, disable_tqdm=True)
         replies = [self.journal.get(key) for key in keys]
-        return [reply for reply in replies if reply is not None]
-
-    def _keys(self, requests: Sequence[Instance]) -> list[Key]:
-        seen: Counter[str] = Counter()
-        keys = []
-        for request in requests:
-            digest = request_digest(*request.args)
-            keys.append((digest, seen[digest]))
-            seen[digest] += 1
-        return keys
+        answered = [reply for reply in replies if reply is not None]
+        if len(answered) < len(keys):  # lm-eval would pair the others with the wrong items
+            raise RuntimeError(f"the model gave {len(answered)} replies to {len(keys)} requests")
+        return answered
 
     def _with_seed(self, request: Instance, key: Key) -> Instance:
         prompt, options = request.args
@@ -100,7 +86,7 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         if self.journal.resumed and not self._seeds_requests:
             import torch
 
-            # the same seed as at the start would repeat the first samples of the run
+            # the same seed as at the start would repeat the first samples of the evaluation
             torch.manual_seed(self._seed + self.journal.resumed)
 
     def _answered(self, arguments: Any, reply: str) -> None:
@@ -108,7 +94,7 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         key, request = self._waiting[request_digest(prompt, options)].pop(0)
         counted = reply if isinstance(reply, CountedReply) else self._count(reply, options)
         self.journal.add(key, counted)
-        self._on_reply(request, counted, new=True)
+        self._screen.reply(request, counted, new=True)
 
     def _count(self, reply: str, options: Any) -> CountedReply:
         """Count a plain reply by tokenizing it again: close, not exact."""
@@ -116,21 +102,21 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         limit = options.get("max_gen_toks", 0)
         return CountedReply(reply, tokens=tokens, truncated=0 < limit <= tokens)
 
-    # the rest is the inner model's
-
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Score continuations; quick, so not kept in the journal."""
-        self._watch_scores("loglikelihood", requests)
-        return list(self.inner.loglikelihood(requests))
+        return list(self._scoring("loglikelihood", requests)(requests))
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Score texts; quick, so not kept in the journal."""
-        self._watch_scores("loglikelihood_rolling", requests)
-        return list(self.inner.loglikelihood_rolling(requests))
+        return list(self._scoring("loglikelihood_rolling", requests)(requests))
 
-    def _watch_scores(self, kind: str, requests: Sequence[Instance]) -> None:
-        self._before_scoring(requests)
-        self.inner.set_cache_hook(Hook(kind, lambda *_: self._on_score()))
+    def _scoring(self, kind: str, requests: Sequence[Instance]) -> Callable[[Any], Any]:
+        self._screen.begin(requests)
+        self.inner.set_cache_hook(Hook(kind, lambda *_: self._screen.scored()))
+        scoring: Callable[[Any], Any] = getattr(self.inner, kind)
+        return scoring
+
+    # of prompts the inner model knows
 
     def apply_chat_template(
         self,
@@ -149,41 +135,20 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         template: str | None = self.inner.chat_template(chat_template)
         return template
 
-    def get_model_info(self) -> dict[str, Any]:
-        """What the model says of itself."""
-        return dict(self.inner.get_model_info()) if hasattr(self.inner, "get_model_info") else {}
-
     @property
     def tokenizer_name(self) -> str:
         """The model's."""
         return str(self.inner.tokenizer_name)
 
-    @property
-    def rank(self) -> int:
-        """The model's."""
-        return int(self.inner.rank)
 
-    @property
-    def world_size(self) -> int:
-        """The model's."""
-        return int(self.inner.world_size)
-
-    @property
-    def device(self) -> Any:
-        """The model's."""
-        return self.inner.device
-
-    def all_gather(self, tensor: Any) -> Any:
-        """The model's."""
-        return self.inner.all_gather(tensor)
-
-    def gather_object(self, obj: Any, dst: int = 0) -> Any:
-        """The model's."""
-        return self.inner.gather_object(obj, dst)
-
-    def barrier(self) -> None:
-        """The model's."""
-        self.inner.barrier()
+def _keys(requests: Sequence[Instance]) -> list[Key]:
+    seen: Counter[str] = Counter()
+    keys = []
+    for request in requests:
+        digest = request_digest(*request.args)
+        keys.append((digest, seen[digest]))
+        seen[digest] += 1
+    return keys
 
 
 class Hook:

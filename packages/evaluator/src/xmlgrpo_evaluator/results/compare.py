@@ -10,20 +10,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from xmlgrpo_evaluator.results.identity import plain
 from xmlgrpo_evaluator.results.paired import Difference, mean_difference, pair
-from xmlgrpo_evaluator.results.result import COUNTS, HEADLINE
-from xmlgrpo_evaluator.setup.engines import engine_caution
+from xmlgrpo_evaluator.results.result import COUNTS, engines_of, main_metric, plain
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run.screen.say import say
 
 COMPARISON_FORMAT = 1
-_EXAMPLE_COLUMNS = 400
-NOT_OF_THE_MODEL = (
+SETTINGS = (
     *("limit", "seed", "k", "max_new_tokens", "chat_template", "data", "format_version"),
     "harness",
 )
+"""What two evaluations of different models should have in common, by its name in `subject`."""
+_EXAMPLE_COLUMNS = 400
 
 
 def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,16 +46,16 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
             f"the two results have no task in common: {', '.join(first['tasks'])} and "
             f"{', '.join(second['tasks'])}"
         )
+    tasks = {
+        name: _compare_task(name, first["tasks"][name], second["tasks"][name]) for name in common
+    }
     compared: dict[str, Any] = plain(
         {
             "format": COMPARISON_FORMAT,
             "first": first["label"],
             "second": second["label"],
             "cautions": _cautions(first, second),
-            "tasks": {
-                name: _compare_task(name, first["tasks"][name], second["tasks"][name])
-                for name in common
-            },
+            "tasks": tasks,
         }
     )
     return compared
@@ -69,72 +68,43 @@ def _compare_task(name: str, first: Mapping[str, Any], second: Mapping[str, Any]
             f"{name}: the two results are not of the same items ({len(before)} and {len(after)}); "
             "evaluate both with the same --data and --limit"
         )
-    metrics = {
-        metric: _compare_metric(
-            [item["scores"][metric] for item in before],
-            [item["scores"][metric] for item in after],
-            first["metrics"][metric],
-            second["metrics"][metric],
-        )
-        for metric in first["metrics"]
-        if metric in second["metrics"]
-    }
-    judged = HEADLINE if HEADLINE in metrics else next(iter(metrics), None)
-    return {
-        "items": len(before),
-        "judged_by": judged,
-        "metrics": metrics,
-        "gained": _flips(before, after, judged, up=True),
-        "lost": _flips(before, after, judged, up=False),
-    }
+    metrics = {}
+    for metric, value in first["metrics"].items():
+        if metric in second["metrics"]:
+            scores = [[item["scores"][metric] for item in items] for items in (before, after)]
+            metrics[metric] = _compare_metric(scores, value, second["metrics"][metric])
+    judged, _ = main_metric({"metrics": metrics}) or (None, None)
+    flips: dict[str, list[dict[str, Any]]] = {"gained": [], "lost": []}
+    for one, other in zip(before, after, strict=True) if judged else ():
+        change = other["scores"][judged] - one["scores"][judged]
+        if change:
+            flips["gained" if change > 0 else "lost"].append(_flip(one, other))
+    return {"items": len(before), "judged_by": judged, "metrics": metrics, **flips}
 
 
 def _compare_metric(
-    before: Sequence[float],
-    after: Sequence[float],
-    first: Mapping[str, Any],
-    second: Mapping[str, Any],
+    scores: Sequence[Sequence[float]], first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> dict[str, Any]:
-    compared: dict[str, Any] = {"first": first, "second": second}
+    both: dict[str, Any] = {"first": first, "second": second}
     if "hits" in first and "hits" in second:
-        table = pair([value == 1 for value in before], [value == 1 for value in after])
-        return compared | {
-            "difference": asdict(table.difference),
-            "p": table.p_value,
-            "table": asdict(table),
-        }
-    return compared | {"difference": asdict(mean_difference(before, after)), "p": None}
+        table = pair(*([score == 1 for score in values] for values in scores))
+        difference, p = asdict(table.difference), table.p_value
+        return both | {"difference": difference, "p": p, "table": asdict(table)}
+    return both | {"difference": asdict(mean_difference(*scores)), "p": None}
 
 
-def _flips(
-    before: Sequence[Mapping[str, Any]],
-    after: Sequence[Mapping[str, Any]],
-    metric: str | None,
-    *,
-    up: bool,
-) -> list[dict[str, Any]]:
-    """The items that one of the two got right and the other did not, with both replies."""
-    if metric is None:
-        return []
-    return [
-        {
-            "id": a["id"],
-            "question": a["question"],
-            "gold": a["gold"],
-            "first": a["replies"][0] if a["replies"] else "",
-            "second": b["replies"][0] if b["replies"] else "",
-        }
-        for a, b in zip(before, after, strict=True)
-        if (b["scores"][metric] - a["scores"][metric] > 0) == up
-        and b["scores"][metric] != a["scores"][metric]
-    ]
+def _flip(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """An item that one of the two got right and the other did not, with both replies."""
+    item = {key: first[key] for key in ("id", "question", "gold")}
+    replies = {"first": first["replies"][:1], "second": second["replies"][:1]}
+    return item | {name: "".join(reply) for name, reply in replies.items()}
 
 
 def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """What makes the two less than comparable."""
     found = []
     one, other = first["subject"], second["subject"]
-    differing = [key for key in NOT_OF_THE_MODEL if one.get(key) != other.get(key)]
+    differing = [key for key in SETTINGS if one.get(key) != other.get(key)]
     if differing:
         found.append(f"the two were evaluated with another {', '.join(differing)}")
     digests = [(r["prompts"] or {}).get("digest") for r in (first, second)]
@@ -149,6 +119,19 @@ def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     return found if mixed is None else [*found, mixed]
 
 
+def engine_caution(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
+    """The caution where two results of HF models mix engines; None where they do not."""
+    engines = [engines_of(first), engines_of(second)]
+    types = {str((r.get("model") or {}).get("model_dtype")) for r in (first, second)}
+    if not all(engines) or engines[0] == engines[1] or types == {"torch.float32"}:
+        return None
+    names = [" and ".join(sorted(names)) for names in engines]
+    return (
+        f"{first['label']} by {names[0]}, {second['label']} by {names[1]}: two engines round "
+        "differently in 16 bits, and near ties may turn; evaluate both with the same --engine"
+    )
+
+
 # on the screen
 
 
@@ -160,9 +143,15 @@ def show(compared: Mapping[str, Any], console: Console, *, examples: int = 2) ->
         if not fits(table, console):
             table = _table(task, compared, with_intervals=False)
         console.print(table)
-        _show_verdict(task, compared, console)
-        for way, flips in (("gained", task["gained"]), ("lost", task["lost"])):
-            for flip in flips[:examples]:
+        row = task["metrics"].get(task["judged_by"])
+        if row is not None and "table" in row:
+            say(
+                console,
+                f"{escape(compared['second'])} gained {row['table']['only_second']} items and lost "
+                f"{row['table']['only_first']}; {verdict(row)}",
+            )
+        for way in ("gained", "lost"):
+            for flip in task[way][:examples]:
                 _show_flip(way, flip, compared, console)
     for caution in compared["cautions"]:
         say(console, escape(caution), head="[bold red]caution[/] ")
@@ -190,7 +179,7 @@ def _table(task: Mapping[str, Any], compared: Mapping[str, Any], *, with_interva
 
 
 def table_rows(task: Mapping[str, Any], *, with_intervals: bool = True) -> list[list[str]]:
-    """A compared task as text: metric, both values, difference and p, a row each metric."""
+    """A compared task as text: metric, both values, difference and p, a row per metric."""
     rows = []
     for metric, row in task["metrics"].items():
         means = [row["first"]["mean"], row["second"]["mean"]]
@@ -205,18 +194,6 @@ def table_rows(task: Mapping[str, Any], *, with_intervals: bool = True) -> list[
             ]
         )
     return rows
-
-
-def _show_verdict(task: Mapping[str, Any], compared: Mapping[str, Any], console: Console) -> None:
-    row = task["metrics"].get(task["judged_by"])
-    if row is None or "table" not in row:
-        return
-    counts = row["table"]
-    say(
-        console,
-        f"{escape(compared['second'])} gained {counts['only_second']} items and lost "
-        f"{counts['only_first']}; {verdict(row)}",
-    )
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -238,28 +215,25 @@ def _value(summary: Mapping[str, Any], *, is_rate: bool, with_interval: bool) ->
         return ""
     if not is_rate:
         return f"{summary['mean']:.1f}"
-    if not with_interval:
-        return f"{summary['mean']:.1%}"
-    return f"{summary['mean']:.1%} [{summary['low']:.1%}, {summary['high']:.1%}]"
+    interval = f" [{summary['low']:.1%}, {summary['high']:.1%}]" if with_interval else ""
+    return f"{summary['mean']:.1%}{interval}"
 
 
 def _gap(gap: Mapping[str, Any], *, is_rate: bool) -> str:
     if is_rate:
         return str(Difference(**gap))
-    if gap["low"] is None:
-        return f"{gap['value']:+.1f}"
-    return f"{gap['value']:+.1f} [{gap['low']:+.1f}, {gap['high']:+.1f}]"
+    interval = "" if gap["low"] is None else f" [{gap['low']:+.1f}, {gap['high']:+.1f}]"
+    return f"{gap['value']:+.1f}{interval}"
 
 
 def _show_flip(
     way: str, flip: Mapping[str, Any], compared: Mapping[str, Any], console: Console
 ) -> None:
+    def shown(text: str) -> str:
+        return escape(one_line(text, _EXAMPLE_COLUMNS))
+
     console.print()
-    say(console, f"[bold]{way}[/] {escape(flip['id'])}: {escape(_shown(flip['question']))}")
-    say(console, escape(_shown(flip["gold"])), head="  gold: ")
-    for label, reply in ((compared["first"], flip["first"]), (compared["second"], flip["second"])):
-        say(console, escape(_shown(reply)), head=f"  {escape(label)}: ")
-
-
-def _shown(text: str) -> str:
-    return one_line(text, _EXAMPLE_COLUMNS)
+    say(console, f"[bold]{way}[/] {escape(flip['id'])}: {shown(flip['question'])}")
+    say(console, shown(flip["gold"]), head="  gold: ")
+    for which in ("first", "second"):
+        say(console, shown(flip[which]), head=f"  {escape(compared[which])}: ")

@@ -8,44 +8,65 @@ each GGUF with the merged model.  It fails where accuracy drops by more than the
 where the prompts are not those of training.
 """
 
+import os
 import signal
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
-from xmlgrpo_evaluator.results.compare import compare_results
-from xmlgrpo_evaluator.results.identity import read_result_of, subject_of
-from xmlgrpo_evaluator.results.ladder_view import plot, show
-from xmlgrpo_evaluator.results.result import headline
-from xmlgrpo_evaluator.setup.engines import engine_caution
-from xmlgrpo_evaluator.setup.models import Model, check_weights, run_ladder
-from xmlgrpo_evaluator.setup.of_run import result_place
-from xmlgrpo_evaluator.setup.settings import Settings
+from xmlgrpo_evaluator.models import Model, check_weights, run_ladder
+from xmlgrpo_evaluator.results.compare import compare_results, engine_caution, fits, format_p
+from xmlgrpo_evaluator.results.paired import Difference
+from xmlgrpo_evaluator.results.result import main_metric, read_result
+from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError, interruption_code, kept_on_interrupt
-from xmlgrpo_run.files import write_json
+from xmlgrpo_run.files import replacing, write_json
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 
 LADDER_FORMAT = 1
 OWN_END_S = 2
 """How long a model's process may take to end by itself after Ctrl-C."""
+COLUMNS = (
+    *("model", "accuracy, 95%", "difference, 95%", "p"),
+    *("MB", "bits", "tok/s", "MiB", "gate"),
+)
+NARROW = (("model", "accuracy, 95%", "difference, 95%", "gate"), ("model", *COLUMNS[3:-1]))
+"""The columns of the two tables that a screen of 80 columns gets."""
 
 
-def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Console) -> bool:
+def climb(
+    run: RunFolder,
+    manifest: Manifest,
+    settings: Settings,
+    tolerance: float,
+    console: Console,
+    *,
+    evaluate: Callable[[Evaluation], None],
+) -> bool:
     """Evaluate every model of a run that is not evaluated yet, and hold the exports to the gate.
 
     Writes `ladder.json` and `ladder.png` into the run's folder.
 
     Args:
-        folder: the run.
+        run: its folder.
+        manifest: its record.
         settings: how each rung is evaluated.
         tolerance: largest drop of accuracy that passes, as a share of 1.
         console: where the table goes.
+        evaluate: evaluates a model; called in a process of its own, which must find it by its name.
 
     Returns:
         Whether no export fails; true too where there is no export to fail.
@@ -56,143 +77,107 @@ def climb(folder: RunFolder, settings: Settings, tolerance: float, console: Cons
     """
     if not 0 <= tolerance < 1:
         raise UserError(f"--tolerance: expected a share from 0 to below 1, got {tolerance}")
-    models = run_ladder(folder)
-    results = _results(folder, models, settings, console)
-    task = _common_task(results)
+    models = run_ladder(run, manifest)
+    evaluations = [
+        Evaluation(model, settings, settings.result_file(run.eval, model.label)) for model in models
+    ]
+    results = _results(evaluations, console, evaluate)
+    first = next(iter(results.values()))
+    task = next(iter(first["tasks"]))
+    top = main_metric(first["tasks"][task])
+    if top is None:
+        raise UserError(f"{task} has no metric that could be compared; name another --task")
     rungs = [_rung(model, results, task, tolerance) for model in models]
+    verdicts = [rung["passed"] for rung in rungs if rung["passed"] is not None]
     ladder = {
         "format": LADDER_FORMAT,
         "task": task,
-        "metric": _headline_name(results, task),
-        "items": len(next(iter(results.values()))["tasks"][task]["items"]),
+        "metric": top[0],
+        "items": len(first["tasks"][task]["items"]),
         "tolerance": tolerance,
-        "settings": _settings_of(results),
+        "settings": {key: value for key, value in first["subject"].items() if key != "model"},
         "rungs": rungs,
-        "passed": _verdict(rungs),
+        "passed": all(verdicts) if verdicts else None,
     }
-    write_json(folder.ladder, ladder)
+    write_json(run.ladder, ladder)
     with Stage(console, "drawing"):
-        plot(ladder, folder.root / "ladder.png")
+        plot(ladder, run.ladder_plot)
     show(ladder, console)
     return ladder["passed"] is not False
 
 
 def _results(
-    folder: RunFolder, models: Sequence[Model], settings: Settings, console: Console
+    evaluations: Sequence[Evaluation], console: Console, evaluate: Callable[[Evaluation], None]
 ) -> dict[str, dict[str, Any]]:
     """The result of every model, evaluated where there is none; a foreign one is refused first."""
-    places = {m.label: result_place(folder, m.label, settings) for m in models}
     with Stage(console, "finding task, items and models"):
-        from xmlgrpo_evaluator.setup.tasks import find_tasks
+        from xmlgrpo_evaluator.tasks import find_tasks
 
-        with find_tasks(models[0], settings) as found:
-            subjects = {m.label: subject_of(m, settings, found.data_digest) for m in models}
-    for label, place in places.items():
-        if place.is_file():
-            read_result_of(place, subjects[label])
-    check_weights(model for model in models if not places[model.label].is_file())
-    for number, model in enumerate(models, start=1):
-        done = [label for label, place in places.items() if place.is_file()]
-        if model.label in done:
+        with find_tasks(evaluations[0]) as tasks:
+            identities = [each.identity(tasks.data_digest) for each in evaluations]
+    done = [each.model.label for each in evaluations if each.out.is_file()]
+    for each, identity in zip(evaluations, identities, strict=True):
+        if each.model.label in done:
+            read_result(each.out, identity)
+    check_weights(each.model for each in evaluations if each.model.label not in done)
+    for number, each in enumerate(evaluations, start=1):
+        label = each.model.label
+        if label in done:
             continue
-        say(console, f"model {number} of {len(models)}")
+        say(console, f"model {number} of {len(evaluations)}")
         kept = f"finished and kept: {', '.join(done)}" if done else "no model was finished"
-        with kept_on_interrupt(f"{kept}; the same command goes on with {model.label}"):
-            _evaluate_alone(folder, model, settings)
-    return {label: read_result_of(place, subjects[label]) for label, place in places.items()}
+        with kept_on_interrupt(f"{kept}; the same command goes on with {label}"):
+            _evaluate_alone(each, evaluate)
+        done.append(label)
+    pairs = zip(evaluations, identities, strict=True)
+    return {each.model.label: read_result(each.out, identity) for each, identity in pairs}
 
 
-def _settings_of(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """How the rungs were evaluated, which is the same for all of them."""
-    subject = next(iter(results.values()))["subject"]
-    return {key: value for key, value in subject.items() if key != "model"}
-
-
-def _verdict(rungs: Sequence[Mapping[str, Any]]) -> bool | None:
-    """Whether every export passes; None without one."""
-    verdicts = [rung["passed"] for rung in rungs if rung["passed"] is not None]
-    return all(verdicts) if verdicts else None
-
-
-def _evaluate_alone(folder: RunFolder, model: Model, settings: Settings) -> None:
-    command = [sys.executable, "-m", "xmlgrpo_evaluator.cli", "run", "--run", str(folder.root)]
-    command += ["--what", model.label, "--quiet", *_arguments(settings)]
-    command += ["--engine", settings.engine] if model.backend == "hf" else []
-    code = _run(command)
+def _evaluate_alone(evaluation: Evaluation, evaluate: Callable[[Evaluation], None]) -> None:
+    process = get_context("spawn").Process(target=evaluate, args=(evaluation,))
+    process.start()
+    code = exit_code(process)
     if code in (128 + signal.SIGINT, -signal.SIGINT):
-        sys.exit(128 + signal.SIGINT)  # it has said what is kept
+        sys.exit(128 + signal.SIGINT)  # it has printed what is kept
     if code:
         raise UserError(
-            f"{model.label} could not be evaluated (exit code {code}, its message is above); the "
-            "other models' results are kept"
+            f"{evaluation.model.label} could not be evaluated (exit code {code}, its message is "
+            "above); the other models' results are kept"
         )
 
 
-def _run(command: Sequence[str]) -> int:
-    """Run a command to its end; on Ctrl-C let it end by itself, since it says what it keeps."""
-    with subprocess.Popen(command) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt as stopped:
-            # a terminal's Ctrl-C went to both; a signal to this process alone did not
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(OWN_END_S)
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-            if process.wait():
-                sys.exit(interruption_code(stopped))  # it has said what is kept
-            raise  # it was just finished
-
-
-def _arguments(settings: Settings) -> list[str]:
-    """The command line that gives these settings again."""
-    arguments = ["--task", ",".join(settings.tasks), "--seed", str(settings.seed)]
-    arguments += ["--k", str(settings.k)]
-    arguments += ["--max-new-tokens", str(settings.max_new_tokens)]
-    arguments += ["--check-batch", str(settings.check_batch)]
-    arguments += ["--batch-size", str(settings.batch_size)] if settings.batch_size else []
-    arguments += ["--limit", str(settings.limit)] if settings.limit else []
-    arguments += ["--data", str(settings.data)] if settings.data else []
-    arguments += [] if settings.chat_template else ["--no-chat-template"]
-    return arguments
-
-
-def _common_task(results: Mapping[str, Mapping[str, Any]]) -> str:
-    return str(next(iter(next(iter(results.values()))["tasks"])))
-
-
-def _headline_name(results: Mapping[str, Mapping[str, Any]], task: str) -> str | None:
-    top = headline(next(iter(results.values()))["tasks"][task])
-    return top[0] if top else None
-
-
-def _made_from(label: str, labels: Sequence[str]) -> str | None:
-    """What an export is held against; None for what is no export."""
-    if label in ("base", "tuned"):
-        return None
-    return "tuned" if label == "merged" or "merged" not in labels else "merged"
+def exit_code(process: BaseProcess) -> int | None:
+    """Wait for a process; on Ctrl-C let it end by itself, since it prints what it keeps."""
+    try:
+        process.join()
+    except KeyboardInterrupt as stopped:
+        process.join(OWN_END_S)  # a terminal's Ctrl-C went to both
+        if process.is_alive() and process.pid:
+            os.kill(process.pid, signal.SIGINT)  # a signal to this process alone did not
+        process.join()
+        if process.exitcode:
+            sys.exit(interruption_code(stopped))
+        raise  # it was just finished
+    return process.exitcode
 
 
 def _rung(
     model: Model, results: Mapping[str, Mapping[str, Any]], task: str, tolerance: float
 ) -> dict[str, Any]:
     result = results[model.label]
-    top = headline(result["tasks"][task])
-    if top is None:
-        raise UserError(f"{task} has no metric that could be compared; name another --task")
-    metric, accuracy = top
+    top = main_metric(result["tasks"][task])
     rung: dict[str, Any] = {
         "label": model.label,
         "backend": model.backend,
         "content": result["subject"]["model"]["content"],
-        "accuracy": accuracy,
+        "accuracy": top and top[1],
         "size_bytes": model.size_bytes(),
-        "bits_per_weight": _bits_per_weight(result),
+        "bits_per_weight": _bits_per_weight(result["model"]),
         "engines": (result.get("engines") or {}).get("answered"),
         "tokens_per_s": result["speed"]["tokens_per_s"],
         "peak_mib": result["speed"]["peak_mib"],
         "prompts_as_in_training": (result["prompts"] or {}).get("passed"),
-        "against": _made_from(model.label, list(results)),
+        "against": _made_from(model.label, results),
         "difference": None,
         "caution": None,
         "p": None,
@@ -201,19 +186,143 @@ def _rung(
     if rung["against"] is None:
         return rung
     original = results[rung["against"]]
-    compared = compare_results(original, result)["tasks"][task]["metrics"][metric]
-    kept = compared["difference"]["value"] >= -tolerance
+    compared = compare_results(original, result)["tasks"][task]["metrics"][top and top[0]]
+    is_near = compared["difference"]["value"] >= -tolerance
     return rung | {
         "difference": compared["difference"],
         "caution": engine_caution(original, result),
         "p": compared["p"],
-        "passed": kept and rung["prompts_as_in_training"] is not False,
+        "passed": is_near and rung["prompts_as_in_training"] is not False,
     }
 
 
-def _bits_per_weight(result: Mapping[str, Any]) -> float | None:
-    model = result["model"]
+def _made_from(label: str, results: Mapping[str, Any]) -> str | None:
+    """The model that an export is compared with; None for what is no export."""
+    if label in ("base", "tuned"):
+        return None
+    return "tuned" if label == "merged" or "merged" not in results else "merged"
+
+
+def _bits_per_weight(model: Mapping[str, Any]) -> float | None:
     if "bits_per_weight" in model:
         return float(model["bits_per_weight"])
     size, weights = model.get("size_bytes"), model.get("model_num_parameters")
     return round(8 * size / weights, 3) if size and weights else None
+
+
+# on the screen and on paper
+
+
+def show(ladder: Mapping[str, Any], console: Console) -> None:
+    """Print the table and the gate's verdict."""
+    _show_tables(ladder, console)
+    rungs, tolerance = ladder["rungs"], ladder["tolerance"]
+    for rung in rungs:
+        if rung["passed"] is False:
+            say(console, escape(_reason(rung, tolerance)), head="[bold red]fails[/] ")
+    for rung in rungs:
+        if rung["caution"]:
+            say(console, escape(rung["caution"]), head="[bold red]caution[/] ")
+    if ladder["passed"] is None:
+        say(console, "there is no export to hold to the gate; make one with: make gguf")
+    if not ladder["passed"]:
+        return
+    say(console, f"[green]the gate is passed[/]: no export loses more than {tolerance:.1%}")
+    worst = min(rung["difference"]["low"] for rung in rungs if rung["difference"])
+    if worst < -tolerance:
+        say(
+            console,
+            f"with {ladder['items']} items a loss of up to {-worst:.1%} cannot be ruled out; "
+            "use more items for a sharper gate",
+        )
+
+
+def _show_tables(ladder: Mapping[str, Any], console: Console) -> None:
+    """One table, or on a narrow screen two and what the first has no room for."""
+    title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
+    say(console, Text(title, style="bold"))
+    whole = _table(ladder, COLUMNS)
+    if fits(whole, console):
+        console.print(whole)
+        return
+    for part in NARROW:
+        console.print(_table(ladder, part, names_original=False))
+    exports = defaultdict(list)
+    for rung in ladder["rungs"]:
+        if rung["against"]:
+            exports[rung["against"]].append(rung["label"])
+    for against, labels in exports.items():
+        say(console, escape(f"the difference of {', '.join(labels)} is to {against}"))
+
+
+def _table(
+    ladder: Mapping[str, Any], columns: Sequence[str], *, names_original: bool = True
+) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for name in columns:
+        if name == "model":
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="left" if name == "gate" else "right", no_wrap=True)
+    for rung in ladder["rungs"]:
+        row = cells(rung, names_original=names_original)
+        style = "red" if rung["passed"] is False else ""
+        table.add_row(*(escape(row[name]) for name in columns), style=style)
+    return table
+
+
+def cells(rung: Mapping[str, Any], *, names_original: bool = True) -> dict[str, str]:
+    """A rung as text, by the column of the table."""
+    accuracy, gap, size = rung["accuracy"], rung["difference"], rung["size_bytes"]
+    original = f" to {rung['against']}" if rung["against"] and names_original else ""
+    texts = (
+        rung["label"],
+        f"{accuracy['mean']:.1%} [{accuracy['low']:.1%}, {accuracy['high']:.1%}]",
+        f"{Difference(**gap)}{original}" if gap else "",
+        format_p(rung["p"]) if rung["p"] is not None else "",
+        f"{size / 1e6:.1f}" if size else "",
+        f"{rung['bits_per_weight']:.2f}" if rung["bits_per_weight"] else "",
+        f"{rung['tokens_per_s']:.0f}" if rung["tokens_per_s"] else "",
+        f"{rung['peak_mib']:.0f}" if rung["peak_mib"] else "",
+        {True: "pass", False: "FAIL", None: ""}[rung["passed"]],
+    )
+    return dict(zip(COLUMNS, texts, strict=True))
+
+
+def _reason(rung: Mapping[str, Any], tolerance: float) -> str:
+    if rung["prompts_as_in_training"] is False:
+        return f"{rung['label']}: its prompts are not token-identical to training's"
+    return (
+        f"{rung['label']}: {-rung['difference']['value']:.1%} below {rung['against']}, more than "
+        f"the {tolerance:.1%} allowed"
+    )
+
+
+def plot(ladder: Mapping[str, Any], path: Path) -> None:
+    """Draw accuracy with its interval over size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rungs = [rung for rung in ladder["rungs"] if rung["size_bytes"]]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for rung in rungs:
+        accuracy, size = rung["accuracy"], rung["size_bytes"] / 1e6
+        axes.errorbar(
+            size,
+            accuracy["mean"],
+            yerr=[[accuracy["mean"] - accuracy["low"]], [accuracy["high"] - accuracy["mean"]]],
+            marker="o" if rung["passed"] is not False else "x",
+            capsize=3,
+            label=rung["label"],
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("size of the weights, MB")
+    axes.set_ylabel(f"{ladder['metric']}, 95% interval")
+    axes.set_title(f"{ladder['task']}, {ladder['items']} items")
+    axes.grid(visible=True, alpha=0.3)
+    if rungs:  # a model of the Hub has no size here
+        axes.legend(fontsize="small")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)

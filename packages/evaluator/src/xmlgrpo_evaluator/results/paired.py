@@ -28,14 +28,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The two-by-two table of two models on the same items.
-
-    Attributes:
-        both: items both got right.
-        only_first: items only the first model got right (lost by the second).
-        only_second: items only the second model got right (gained by it).
-        neither: items neither got right.
-    """
+    """How many items both, only the first, only the second and neither of two models got right."""
 
     both: int
     only_first: int
@@ -49,8 +42,19 @@ class Paired:
 
     @property
     def p_value(self) -> float:
-        """Two-sided exact McNemar p; 1 when no item flipped."""
-        return mcnemar_exact(self.only_first, self.only_second)
+        """Two-sided exact McNemar p; 1 when no item flipped.
+
+        Given that an item flipped, either direction is as likely as the other if the models are
+        equally good: p = 2 * P(X <= min(b, c)) for X ~ Binomial(b + c, 1/2), at most 1.
+        (McNemar 1947, "Note on the sampling error of the difference between correlated proportions
+        or percentages", Psychometrika 12, p. 153; the exact form is the sign test.)
+        """
+        flips = self.only_first + self.only_second
+        ways = at_most = 1  # of choosing i of the flips, and up to i; whole numbers are exact
+        for i in range(min(self.only_first, self.only_second)):
+            ways = ways * (flips - i) // (i + 1)
+            at_most += ways
+        return min(1.0, float(Fraction(2 * at_most, 2**flips)))
 
     @property
     def difference(self) -> Difference:
@@ -86,28 +90,10 @@ def pair(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     )
 
 
-def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """The two-sided exact p of McNemar's test.
-
-    Given that an item flipped, either direction is as likely as the other if the models are
-    equally good: p = 2 * P(X <= min(b, c)) for X ~ Binomial(b + c, 1/2), at most 1.
-    (McNemar 1947, "Note on the sampling error of the difference between correlated proportions
-    or percentages", Psychometrika 12, p. 153; the exact form is the sign test.)
-    """
-    flips = only_first + only_second
-    ways = tail = (
-        1  # of choosing i of the flips, and of choosing at most i; whole numbers are exact
-    )
-    for i in range(min(only_first, only_second)):
-        ways = ways * (flips - i) // (i + 1)
-        tail += ways
-    return min(1.0, float(Fraction(2 * tail, 2**flips)))
-
-
 def mean_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Mean of the paired differences with a normal interval, for scores of any size.
 
-    For pass@1 over several samples an item, where McNemar's test does not apply, and for lengths.
+    For pass@1 over several samples per item, where McNemar's test does not apply, and for lengths.
     Not for a handful of items: the interval is the large-sample one.  Differences of shares end at
     -1 and 1; of one item nothing is known, which for other scores is no interval at all.
 
@@ -115,14 +101,10 @@ def mean_difference(first: Sequence[float], second: Sequence[float]) -> Differen
         ValueError: the lists differ in length.
     """
     gaps = [b - a for a, b in zip(first, second, strict=True)]
-    most = 1.0 if are_shares(first, second) else float("inf")
+    are_shares = all(0 <= score <= 1 for score in (*first, *second))
+    most = 1.0 if are_shares else float("inf")
     value = fmean(gaps) if gaps else float("nan")
     if len(gaps) < 2:
         return Difference(value, -most, most)
     half = Z_95 * stdev(gaps) / sqrt(len(gaps))
     return Difference(value, max(-most, value - half), min(most, value + half))
-
-
-def are_shares(*scores: Sequence[float]) -> bool:
-    """Whether all scores lie from 0 to 1, so that they may be told in per cent."""
-    return all(0 <= score <= 1 for values in scores for score in values)

@@ -1,4 +1,4 @@
-"""`xmlgrpo-report`: one HTML file about a run, which needs nothing beside it.
+"""`xmlgrpo-report`: one HTML file about a finished run, which needs nothing beside it.
 
 Completions are hostile text: the template escapes every value, and the page's content security
 policy allows no script at all.
@@ -15,13 +15,17 @@ from typing import Any
 
 from rich.console import Console
 
+from xmlgrpo_evaluator.results.compare import table_rows
+from xmlgrpo_evaluator.results.ladder import cells
+from xmlgrpo_evaluator.results.result import RESULT_FORMAT, main_metric
 from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.task import Words
 from xmlgrpo_rewards.version import add_version
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
-from xmlgrpo_run.manifest import Base, HeldOut, read_manifest
+from xmlgrpo_run.manifest import HeldOut, read_manifest
 from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.curves import Ink, draw, panels, reward_name
@@ -32,7 +36,7 @@ _TEXT, _GRID = "#010101", "#020202"
 _LINES = {f"#0{n}0{n}0{n}": f"line-{n}" for n in range(3, 9)}
 _FLIPS_SHOWN = 5
 _STEPS_SHOWN = 12
-_SAMPLES_A_STEP = 3
+_COMPLETIONS_PER_STEP = 3
 
 
 def main() -> None:
@@ -48,146 +52,118 @@ def _main(arguments: list[str]) -> None:
     parser.add_argument(
         "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
     )
-    options = parser.parse_args(arguments)
-    folder = find_run(options.run)
+    run = find_run(parser.parse_args(arguments).run)
     with (
         kept_on_interrupt("no report was written; the same command writes it"),
         Stage(Console(stderr=True), "writing the report"),
     ):
-        write_report(folder)
-    print(folder.report)
+        write_report(run)
+    print(run.report)
 
 
-def write_report(folder: RunFolder) -> None:
-    """Write `report.html` into a run's folder, from whatever the run has so far.
+def write_report(run: RunFolder) -> None:
+    """Write `report.html` into a run's folder: training, and whatever was evaluated since.
 
     Raises:
         UserError: training has not finished, or a file of the run cannot be read.
     """
-    write_text(folder.report, render(folder))
+    write_text(run.report, render(run))
 
 
-def render(folder: RunFolder) -> str:
+def render(run: RunFolder) -> str:
     """The report as HTML."""
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
-    manifest = read_manifest(folder)
+    manifest = read_manifest(run)
     words = words_of(manifest.task)
     names = {key: name.full for key, name in metric_names(words).items()}
     environment = Environment(
         loader=PackageLoader("xmlgrpo_evaluator", "results"), autoescape=True, trim_blocks=True
     )
+    environment.filters["called"] = lambda metric: names.get(metric, metric)
+    files = {path.name: read_json(path) for path in sorted(run.eval.glob("*.json"))}
+    base = manifest.base
     return environment.get_template("report.html.j2").render(
-        run=folder.name,
+        run=run.name,
         manifest=manifest,
         manifest_text=json.dumps(manifest.as_json(), indent=2, ensure_ascii=False),
-        config=folder.config.read_text(encoding="utf-8") if folder.config.is_file() else "",
-        base=_base_name(manifest.base),
-        held_out=_held_out(manifest.holdout, names),
-        comparisons=[_comparison(c, names) for c in _json_files(folder.eval, "compare*.json")],
-        results=list(_results(folder, names)),
-        ladder=_ladder(folder.ladder, names),
-        curves=Markup(_curves(list(read_log(folder.metrics).rows.values()), words)),  # noqa: S704 - matplotlib's SVG, all text escaped by it
-        samples=_samples(folder.completions),
+        config=run.config.read_text(encoding="utf-8") if run.config.is_file() else "",
+        base=base.hub_id or Path(base.name).name,
+        held_out=list(_held_out(manifest.holdout, list(names))),
+        comparisons=[_comparison(file) for file in files.values() if "first" in file],
+        results=[row for file in files.values() for row in _result_rows(file)],
+        ladder=_ladder(run.ladder),
+        curves=Markup(_curves(list(read_log(run.metrics).rows.values()), words)),  # noqa: S704 - matplotlib's SVG, all text escaped by it
+        steps=_steps(run.completions),
     )
 
 
-def _base_name(base: Base) -> str:
-    """The base model as a reader knows it: of a folder, its name."""
-    return base.name if base.place is None else Path(base.place.path).name
+def _held_out(holdout: HeldOut, order: Sequence[str]) -> Iterator[dict[str, str]]:
+    """A row per metric: those with a name of their own first, in its order."""
+    both = [name for name in holdout.before if name in holdout.after]
+    named = [name for name in order if name in both]
+    for name in [*named, *(n for n in both if n not in {*named, "worked"})]:
+        before, after = holdout.before[name], holdout.after[name]
+        if isinstance(before, dict):
+            before, after = Share(**before), Share(**after)
+            change = f"{100 * (after.value - before.value):+.1f} points"
+            yield {"name": name, "before": str(before), "after": str(after), "change": change}
+        else:
+            change = f"{after - before:+.1f}"
+            yield {
+                "name": name,
+                "before": f"{before:.1f}",
+                "after": f"{after:.1f}",
+                "change": change,
+            }
 
 
-def _held_out(holdout: HeldOut, names: Mapping[str, str]) -> list[dict[str, str]]:
-    before, after = holdout.before, holdout.after
-    known = [name for name in names if name in before]
-    rest = [name for name in before if name not in {*known, "worked"}]
-    return [
-        {
-            "name": names.get(name, name),
-            "before": _held_out_value(before[name]),
-            "after": _held_out_value(after[name]),
-            "change": _change(before[name], after[name]),
-        }
-        for name in (*known, *rest)
-        if name in after
-    ]
-
-
-def _held_out_value(value: Any) -> str:
-    return str(Share(**value)) if isinstance(value, dict) else f"{value:.1f}"
-
-
-def _change(before: Any, after: Any) -> str:
-    if isinstance(before, dict):
-        points = 100 * (Share(**after).value - Share(**before).value)
-        return f"{points:+.1f} points"
-    return f"{after - before:+.1f}"
-
-
-def _comparison(compared: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    from xmlgrpo_evaluator.results.compare import table_rows
-
+def _comparison(compared: Mapping[str, Any]) -> dict[str, Any]:
     tasks = [
         {
             "name": name,
             "n_items": task["items"],
-            "rows": [[names.get(row[0], row[0]), *row[1:]] for row in table_rows(task)],
-            **{
-                way: {"count": len(task[way]), "shown": task[way][:_FLIPS_SHOWN]}
-                for way in ("gained", "lost")
-            },
+            "rows": table_rows(task),
+            "flips": {way: task[way] for way in ("gained", "lost") if task[way]},
         }
         for name, task in compared["tasks"].items()
     ]
-    return {**compared, "tasks": tasks}
+    return {**compared, "tasks": tasks, "flips_shown": _FLIPS_SHOWN}
 
 
-def _results(folder: RunFolder, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    from xmlgrpo_evaluator.results.result import RESULT_FORMAT, headline
+def _result_rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row per task of a result; none of another file."""
+    if result.get("format") != RESULT_FORMAT or "subject" not in result:
+        return
+    for name, task in result["tasks"].items():
+        metric, value = main_metric(task) or ("", {"mean": None})
+        yield {
+            "label": result["label"],
+            "task": name,
+            "n": len(task["items"]),
+            "metric": metric,
+            "value": ""
+            if value["mean"] is None
+            else f"{value['mean']:.1%} [{value['low']:.1%}, {value['high']:.1%}]",
+            "prompts": _part(result["prompts"], "identical", "compared"),
+            "batch": _part(result["batch_check"], "identical", "items"),
+        }
 
-    for result in _json_files(folder.eval, "*.json"):
-        if result.get("format") != RESULT_FORMAT or "subject" not in result:
-            continue
-        for name, task in result["tasks"].items():
-            metric, value = headline(task) or ("", {"mean": None})
-            yield {
-                "label": result["label"],
-                "task": name,
-                "n": len(task["items"]),
-                "metric": names.get(metric, metric),
-                "value": _with_interval(value),
-                "prompts": _of(result["prompts"], "identical", "compared"),
-                "batch": _of(result["batch_check"], "identical", "items"),
-            }
 
-
-def _of(check: Mapping[str, Any] | None, part: str, whole: str) -> str:
+def _part(check: Mapping[str, Any] | None, part: str, whole: str) -> str:
     return f"{check[part]} of {check[whole]}" if check and check[whole] else "not compared"
 
 
-def _with_interval(value: Mapping[str, Any]) -> str:
-    if value["mean"] is None:
-        return ""
-    return f"{value['mean']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
-
-
-def _ladder(path: Path, names: Mapping[str, str]) -> dict[str, Any] | None:
+def _ladder(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    from xmlgrpo_evaluator.results.ladder_view import cells
-
     ladder = read_json(path)
-    columns = ("label", "accuracy", "difference", "p", "mb", "bits", "speed", "memory", "gate")
     rungs = [
-        {
-            **dict(zip(columns, cells(rung, says_against=False), strict=True)),
-            "against": rung["against"],
-        }
+        {**cells(rung, names_original=False), "against": rung["against"]}
         for rung in ladder["rungs"]
     ]
-    metric = str(ladder["metric"])
-    return {**ladder, "rungs": rungs, "metric": names.get(metric, metric)}
+    return {**ladder, "rungs": rungs}
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], words: Words) -> str:
@@ -213,17 +189,16 @@ def _curves(rows: Sequence[Mapping[str, Any]], words: Words) -> str:
     return svg
 
 
-def _samples(place: Path) -> list[dict[str, Any]]:
+def _steps(place: Path) -> list[dict[str, Any]]:
     """A few different completions of steps spread over the training."""
     files = sorted(place.glob("step-*.jsonl"))
     stride = max(1, -(-len(files) // _STEPS_SHOWN))
-    chosen = [*files[:-1:stride], *files[-1:]]
     return [
         {
-            "step": file.stem.removeprefix("step-").lstrip("0") or "0",
-            "rows": _different(list(_json_lines(file))),
+            "step": int(file.stem.removeprefix("step-")),
+            "completions": _different([row.fields for row in read_jsonl(file)]),
         }
-        for file in chosen
+        for file in [*files[:-1:stride], *files[-1:]]
     ]
 
 
@@ -231,46 +206,19 @@ def _different(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The first few that differ, each with how often it was drawn."""
     drawn: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        key = (str(row.get("question", "")), str(row.get("completion", "")))
-        drawn.setdefault(key, []).append(row)
+        drawn.setdefault((row["question"], row["completion"]), []).append(row)
     return [
         {
-            "question": question,
-            "gold": str(same[0].get("gold", "")),
-            "completion": completion,
+            **same[0],
             "times": len(same),
             "of": len(rows),
             "scores": ", ".join(
-                f"{reward_name(name)} {score:g}"
-                if _is_number(score)
-                else f"{reward_name(name)} {score}"
-                for name, score in (same[0].get("scores") or {}).items()
+                f"{reward_name(name)} {f'{score:g}' if isinstance(score, float) else score}"
+                for name, score in same[0]["scores"].items()
             ),
         }
-        for (question, completion), same in list(drawn.items())[:_SAMPLES_A_STEP]
+        for same in list(drawn.values())[:_COMPLETIONS_PER_STEP]
     ]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _json_files(place: Path, pattern: str) -> list[dict[str, Any]]:
-    return [read_json(path) for path in sorted(place.glob(pattern))]
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The complete lines of a file; one that was cut off by a kill is left out."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
 
 
 if __name__ == "__main__":

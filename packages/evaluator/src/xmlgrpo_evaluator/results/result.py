@@ -1,6 +1,7 @@
 """The result of one model: a JSON file with the numbers, every reply, and how it was done."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -11,39 +12,69 @@ from xmlgrpo_rewards.interval import Z_95, Share
 from xmlgrpo_run.files import read_json
 
 RESULT_FORMAT = 1
-HEADLINE = "strict_accuracy"
+MAIN_METRIC = "strict_accuracy"
 """The metric that is called accuracy: the right answer in the form that was asked for."""
-
-
 COUNTS = frozenset({"reply_tokens"})
 """Metrics that count something: never a share, even where every count is 0 or 1."""
 
 
-def summarize(values: Sequence[float], *, is_count: bool = False) -> dict[str, Any]:
-    """A metric over items, with its 95 % interval.
+def read_result(path: Path, identity: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read a result file.
 
-    Right-or-wrong values become a share with Wilson's interval; others a mean with the normal one.
+    Args:
+        identity: of the evaluation that it must be the result of; None takes any.
+
+    Raises:
+        UserError: it is missing, not one of ours, or of another model, settings or items.
     """
-    if not values:
-        return {"mean": None, "n": 0}
-    if not is_count and all(value in (0, 1) for value in values):
-        share = Share(int(sum(values)), len(values))
-        return {
-            "mean": share.value,
-            "low": share.low,
-            "high": share.high,
-            "hits": share.hits,
-            "n": share.total,
-        }
-    mean, error = fmean(values), 0.0
-    if len(values) > 1:
-        error = stdev(values) / sqrt(len(values))
-    half = Z_95 * error
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+    if not path.is_file():
+        raise UserError(f"no result at {path}; make it with: make eval RUN=<run>")
+    result = read_json(path)
+    # every file of a run has a format; only a result has these
+    is_result = {"label", "subject", "tasks"} <= result.keys()
+    if not is_result or result.get("format") != RESULT_FORMAT:
+        raise UserError(f"{path} is not an evaluation result of format {RESULT_FORMAT}")
+    differing = identity and differences(result["subject"], identity, engines_of(result))
+    if differing:
+        raise UserError(
+            f"{path} is the result of another evaluation (another {', '.join(differing)}); delete "
+            "it, or have this one written elsewhere (--model with --out)"
+        )
+    return result
+
+
+def differences(
+    there: Mapping[str, Any], identity: Mapping[str, Any], engines: Collection[str]
+) -> list[str]:
+    """The names of what is not the same in two evaluations.
+
+    A model with files is the same wherever they lie: a run that was moved keeps its results.  Of
+    engines it counts which ones answered, not which was asked for; `auto` takes any.
+
+    Args:
+        there: the identity in a file.
+        identity: of the evaluation that is asked for.
+        engines: those that answered what is in the file.
+    """
+
+    def is_same(key: str) -> bool:
+        got, expected = there.get(key), identity[key]
+        if key == "model" and expected.get("content") is not None:
+            return bool(got and got.get("content") == expected["content"])
+        if key == "engine":
+            return expected == "auto" or set(engines) <= {expected}
+        return bool(got == expected)
+
+    return [key for key in identity if not is_same(key)]
+
+
+def engines_of(result: Mapping[str, Any]) -> set[str]:
+    """What answered, of an HF model's result; empty for other backends and without a reply."""
+    return set((result.get("engines") or {}).get("answered", ()))
 
 
 def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One entry an item of lm-eval's samples, which have one an item and filter."""
+    """The items of lm-eval's samples, which are one per item and filter."""
     filters = {sample["filter"] for sample in samples}
     items: dict[Any, dict[str, Any]] = {}
     for sample in samples:
@@ -66,6 +97,10 @@ def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [items[key] for key in sorted(items)]
 
 
+def _flat(replies: Any) -> list[Any]:
+    return list(replies) if isinstance(replies, (list, tuple)) else [replies]
+
+
 def metrics_of(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The summary of every score that all items have."""
     names = list(items[0]["scores"]) if items else []
@@ -76,30 +111,32 @@ def metrics_of(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def headline(task: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def summarize(values: Sequence[float], *, is_count: bool = False) -> dict[str, Any]:
+    """A metric over items, with its 95 % interval.
+
+    Right-or-wrong values become a share with Wilson's interval; others a mean with the normal one.
+    """
+    if not values:
+        return {"mean": None, "n": 0}
+    if not is_count and all(value in (0, 1) for value in values):
+        share = Share(int(sum(values)), len(values))
+        interval = {"mean": share.value, "low": share.low, "high": share.high}
+        return {**interval, "hits": share.hits, "n": share.total}
+    mean = fmean(values)
+    half = Z_95 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+
+
+def main_metric(task: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """The metric that stands for a task: ours if it has it, else its first one."""
     metrics = task["metrics"]
     if not metrics:
         return None
-    name = HEADLINE if HEADLINE in metrics else next(iter(metrics))
+    name = MAIN_METRIC if MAIN_METRIC in metrics else next(iter(metrics))
     return name, metrics[name]
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """Read a result file.
-
-    Raises:
-        UserError: it is missing or not one of ours.
-    """
-    if not path.is_file():
-        raise UserError(f"no result at {path}; make it with: make eval RUN=<run>")
-    result = read_json(path)
-    # every file of a run has a format; only a result has these
-    is_result = {"label", "subject", "tasks"} <= result.keys()
-    if not is_result or result.get("format") != RESULT_FORMAT:
-        raise UserError(f"{path} is not an evaluation result of format {RESULT_FORMAT}")
-    return result
-
-
-def _flat(replies: Any) -> list[Any]:
-    return list(replies) if isinstance(replies, (list, tuple)) else [replies]
+def plain(value: Any) -> Any:
+    """JSON values only: lm-eval's records hold functions, dtypes and NaN."""
+    text = json.dumps(value, default=lambda v: str(getattr(v, "__name__", v)), allow_nan=True)
+    return json.loads(text, parse_constant=lambda _constant: None)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from xmlgrpo_evaluator.harness.replies import CountedReply
-from xmlgrpo_evaluator.setup.tasks import task_folder
+from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
@@ -133,17 +133,24 @@ def test_a_shot_is_shown_in_the_form_that_is_asked_for(glue, doc):
         pytest.param('{"question": "q"}', r"row test-0: expected a field 'answer'", id="no-answer"),
         pytest.param('{"question": "q", "answer": "5"}', r"row test-0.*####", id="no-gold"),
         pytest.param('{"id": "x9", "question": 1, "answer": "#### 1"}', "row x9", id="not-a-text"),
-        pytest.param("{", r"line 1: expected JSON", id="not-json"),
-        pytest.param("[1]", r"line 1: expected a JSON object", id="not-an-object"),
-        pytest.param("[" * 100_000, r"line 1: expected JSON", id="nested-without-end"),
-        pytest.param("", r"there is no test item in .*items\.jsonl", id="nothing"),
+        pytest.param("{", r"items.jsonl:1: expected one JSON object", id="not-json"),
+        pytest.param("[1]", r"items.jsonl:1: expected a JSON object", id="not-an-object"),
+        pytest.param("[" * 100_000, r"items.jsonl:1: expected one", id="nested"),
+        pytest.param("\udcff", r"items.jsonl:1: expected UTF-8", id="no-text"),
+        pytest.param("", r"at least one row in .*items\.jsonl", id="nothing"),
     ],
 )
 def test_a_bad_row_is_named(glue, tmp_path, line, message):
     path = tmp_path / "items.jsonl"
-    path.write_text(line + "\n", encoding="utf-8")
+    path.write_bytes((line + "\n").encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=message):
         glue.load(data=str(path))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(glue, tmp_path):
+    path = tmp_path / "items.jsonl"
+    path.write_text(json.dumps(rows(1)[0]), encoding="utf-8-sig")
+    assert glue.load(data=str(path))["test"]["id"] == ["sum-0"]
 
 
 def test_a_folder_without_items_is_named(glue, tmp_path):

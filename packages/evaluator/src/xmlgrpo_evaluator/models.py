@@ -8,7 +8,7 @@ from typing import Any, Literal
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import digest, model_files, weight_files
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
@@ -36,93 +36,73 @@ class Model:
     revision: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def files(self) -> list[Path]:
+    def __str__(self) -> str:
+        return f"{self.source} with adapter {self.adapter}" if self.adapter else self.source
+
+    @property
+    def places(self) -> list[Path]:
+        """Where its weights are; for a Hub id, no file is there."""
+        return [Path(place) for place in (self.source, self.adapter) if place]
+
+    def weights(self) -> list[Path]:
         """The files that hold its weights; none for a Hub id."""
-        return [
-            path
-            for place in (self.source, self.adapter)
-            if place
-            for path in weight_files(Path(place))
-        ]
+        return [path for place in self.places for path in weight_files(place)]
 
     def size_bytes(self) -> int | None:
         """Size of the weights on disk; None for a Hub id."""
-        files = self.files()
-        return sum(path.stat().st_size for path in files) if files else None
+        return sum(path.stat().st_size for path in self.weights()) or None
 
     def identity(self) -> dict[str, Any]:
         """What tells this model from another one under the same name; JSON values."""
+        elsewhere = self.tokenizer not in (None, self.source, self.adapter)
+        tokenizer = Path(self.tokenizer or "") if elsewhere else None
         return {
             "source": self.source,
             "adapter": self.adapter,
             "revision": self.revision,
-            "content": digest(self._content_files()),
+            "content": digest(model_files(*self.places, tokenizer=tokenizer)),
         }
 
-    def _content_files(self) -> list[Path]:
-        """The files that what it says depends on."""
-        places = [Path(place) for place in (self.source, self.adapter) if place]
-        tokenizer = None if self.tokenizer in (self.source, self.adapter) else self.tokenizer
-        return model_files(*places, tokenizer=Path(tokenizer) if tokenizer else None)
 
-
-def run_model(folder: RunFolder, what: str) -> Model:
+def run_model(run: RunFolder, manifest: Manifest, what: str) -> Model:
     """One of a run's models.
 
     Args:
-        folder: the run.
+        run: its folder.
+        manifest: its record.
         what: `base`, `tuned` (base and adapter), `merged`, or a file name under `gguf/`, with or
             without its `.gguf`.
 
     Raises:
-        UserError: training has not finished, or that model has not been made.
+        UserError: that model has not been made, or the base is gone.
     """
-    base = read_manifest(folder).base
-    tokenizer = str(folder.adapter)
+    tokenizer = str(run.adapter)
     if what in ("base", "tuned"):
+        base = manifest.base
         options: dict[str, Any] = {"dtype": base.dtype}
         if base.quantized_4bit:
             options |= {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
         adapter = None
         if what == "tuned":
-            _require(folder.adapter / "adapter_config.json", "make train")
-            adapter = str(folder.adapter)
-        return Model(
-            what,
-            "hf",
-            base.source(folder),
-            adapter=adapter,
-            tokenizer=tokenizer,
-            revision=base.revision,
-            options=options,
-        )
+            _require(run.adapter / "adapter_config.json", "make train")
+            adapter = str(run.adapter)
+        source = base.source(run)
+        return Model(what, "hf", source, adapter, tokenizer, base.revision, options)
     if what == "merged":
-        _require(folder.merged / "config.json", "make gguf (or xmlgrpo-export merge)")
-        return Model(what, "hf", str(folder.merged), options={"dtype": "auto"})
-    path = folder.gguf / (what if what.endswith(".gguf") else f"{what}.gguf")
+        _require(run.merged / "config.json", "make gguf (or xmlgrpo-export merge)")
+        return Model(what, "hf", str(run.merged), options={"dtype": "auto"})
+    path = run.gguf / (what if what.endswith(".gguf") else f"{what}.gguf")
     _require(path, "make gguf")
     return Model(path.stem, "llama-cpp", str(path), tokenizer=tokenizer)
 
 
-def run_ladder(folder: RunFolder) -> list[Model]:
+def run_ladder(run: RunFolder, manifest: Manifest) -> list[Model]:
     """All models of a run that exist, from the base to the smallest file."""
-    models = [run_model(folder, "base"), run_model(folder, "tuned")]
-    if (folder.merged / "config.json").is_file():
-        models.append(run_model(folder, "merged"))
-    files = sorted(folder.gguf.glob("*.gguf"), key=lambda path: -path.stat().st_size)
-    return models + [run_model(folder, path.name) for path in files]
-
-
-def check_weights(models: Iterable[Model]) -> None:
-    """Look at the header of every safetensors file: a broken one costs no loading, no evaluation.
-
-    Raises:
-        UserError: a file is empty, cut short, or no safetensors file.
-    """
-    for model in models:
-        for path in model.files():
-            if path.suffix == ".safetensors":
-                tensor_shapes(path)
+    names = ["base", "tuned"]
+    if (run.merged / "config.json").is_file():
+        names.append("merged")
+    files = sorted(run.gguf.glob("*.gguf"), key=lambda path: -path.stat().st_size)
+    return [run_model(run, manifest, name) for name in (*names, *(path.name for path in files))]
 
 
 def any_model(
@@ -151,12 +131,21 @@ def any_model(
         raise UserError(
             f"no model at {source!r}: expected a folder, a .gguf file or a Hub id (org/name)"
         )
-    if backend not in (None, "hf", "vllm"):
-        raise UserError(f"backend: expected 'hf' or 'vllm', got {backend!r}")
-    chosen: Backend = "vllm" if backend == "vllm" else "hf"
     label = path.resolve().name if path.is_dir() else source.replace("/", "--")
-    options = {"dtype": "auto"}
-    return Model(label, chosen, source, adapter=adapter, tokenizer=tokenizer, options=options)
+    run_by: Backend = "vllm" if backend == "vllm" else "hf"
+    return Model(label, run_by, source, adapter, tokenizer, options={"dtype": "auto"})
+
+
+def check_weights(models: Iterable[Model]) -> None:
+    """Look at the header of every safetensors file: a broken one costs no loading, no evaluation.
+
+    Raises:
+        UserError: a file is empty, cut short, or no safetensors file.
+    """
+    for model in models:
+        for path in model.weights():
+            if path.suffix == ".safetensors":
+                tensor_shapes(path)
 
 
 def _require(path: Path, remedy: str) -> None:

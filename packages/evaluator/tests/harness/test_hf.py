@@ -6,7 +6,7 @@ from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
-from .tiny_model import rows
+from ..tiny_model import rows
 
 pytestmark = [
     pytest.mark.slow,

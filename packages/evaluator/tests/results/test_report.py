@@ -12,7 +12,7 @@ from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 
-from .conftest import finish
+from ..conftest import finish
 from .test_compare import result
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}"
@@ -51,7 +51,7 @@ def test_a_run_with_training_results_only(run):
 
 def test_everything_hostile_is_text(run):
     run.config.write_text(f"name: {HOSTILE}")
-    completions = run.completions
+    completions = run.root / "completions"
     completions.mkdir()
     logged = [{"step": n, f"rewards/{HOSTILE}/mean": n, "reward": -n} for n in range(3)]
     run.metrics.write_text("".join(json.dumps(row) + "\n" for row in logged))
@@ -107,7 +107,7 @@ def test_a_base_in_a_folder_is_called_by_the_folders_name(run):
 
 
 def test_equal_replies_are_shown_once(run):
-    place = run.completions
+    place = run.root / "completions"
     place.mkdir()
     scores = {"correctness_reward_func": 2.0, "mine:fits": None}
     texts = ["same", "same", "other", "same"]
@@ -117,6 +117,14 @@ def test_equal_replies_are_shown_once(run):
     assert text.count("same") == 1
     assert text.count("other") == 1
     assert "drawn 3 times of 4; correctness 2, fits None" in text
+
+
+def test_after_a_resume_the_last_line_of_a_step_counts(run):
+    lines = ['{"step": 1, "reward": 1}', '{"step": 2, "reward": 2}', '{"step": 1, "reward": 9}']
+    run.metrics.write_text("\n".join([*lines[1:], '{"step": 3, "rew']))
+    once = render(run)
+    run.metrics.write_text("\n".join([*lines, '{"step": 3, "rew']))
+    assert render(run) == once
 
 
 def test_an_unfinished_run_is_refused(tmp_path):

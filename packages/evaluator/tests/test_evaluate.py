@@ -226,32 +226,41 @@ def test_the_result_says_which_engine_answered_and_both_answer_alike(base_result
         command("run", *words, "--engine", "graph")
 
 
-def test_a_result_from_before_engines_were_named_is_read(base_result, tiny, tmp_path, capsys):
-    old = read_result(base_result)
-    del old["engines"], old["subject"]["engine"]
-    out = tmp_path / "old.json"
-    out.write_text(json.dumps(old), encoding="utf-8")
-    words = ("--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
-    command("run", *words)
-    assert "already evaluated" in capsys.readouterr().out
-    with pytest.raises(UserError, match="another engine"):
-        command("run", *words, "--engine", "graph")
-
-
 def test_an_evaluation_that_generate_began_is_finished_by_it(base_result, tiny, tmp_path, capsys):
-    """The journal is one from before engines were named: its subject and its lines have none."""
-    kept = base_result.with_name("base.replies.jsonl").read_text(encoding="utf-8").splitlines()
-    header = json.loads(kept[0])
-    del header["subject"]["engine"]
-    lines = [json.dumps(header), *(line for line in kept[1:] if '"key"' in line)][:4]
-    out = tmp_path / "old.json"
-    journal = tmp_path / "old.replies.jsonl"
+    kept = base_result.with_name("base.replies.jsonl").read_text(encoding="utf-8")
+    lines = kept.replace('"name": "graph"', '"name": "generate"').splitlines()[:5]
+    out = tmp_path / "begun.json"
+    journal = tmp_path / "begun.replies.jsonl"
     journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     command("run", "--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
-    assert "generate, 16 at once: it wrote the replies that are kept" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "generate, 16 at once: it wrote the replies that are kept" in shown
     result = read_result(out)
     assert result["speed"]["resumed_replies"] == 3
     assert result["engines"]["answered"] == ["generate"]
     assert replies(out) == replies(base_result)
+
+
+ROLLING = """\
+task: perplexity_of_questions
+dataset_path: json
+dataset_name: null
+dataset_kwargs: {{data_files: {{test: {items}}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{question}}}}"
+metric_list: [{{metric: word_perplexity}}]
+"""
+
+
+def test_a_task_that_is_scored_goes_with_one_that_is_answered(tiny, base_result, tmp_path):
+    (tmp_path / "rolling.yaml").write_text(ROLLING.format(items=tiny.items))
+    out = tmp_path / "mixed.json"
+    words = ("--model", tiny.base, "--data", tiny.items, "--out", out, "--include_path", tmp_path)
+    command("run", *words, "--task", "gsm8k_xml,perplexity_of_questions", *SETTINGS)
+    mixed = read_result(out)
+    assert set(mixed["tasks"]) == {"gsm8k_xml", "perplexity_of_questions"}
+    ours = mixed["tasks"]["gsm8k_xml"]
+    assert ours["items"] == read_result(base_result)["tasks"]["gsm8k_xml"]["items"]
+    assert mixed["batch_check"] == {"items": 4, "identical": 4}

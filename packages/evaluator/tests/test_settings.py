@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 from finished_runs import data_of
 
-from xmlgrpo_evaluator.setup.models import any_model
-from xmlgrpo_evaluator.setup.of_run import own_items, own_task, result_place, settings_of
-from xmlgrpo_evaluator.setup.settings import Settings
-from xmlgrpo_evaluator.setup.tasks import find_tasks
+from xmlgrpo_evaluator.models import any_model
+from xmlgrpo_evaluator.settings import Evaluation, Settings, own_items, run_settings
+from xmlgrpo_evaluator.tasks import find_tasks
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import Data, Place
+from xmlgrpo_run.manifest import Place, read_manifest
 
-from .conftest import SETTINGS, command, finish
+from .conftest import SETTINGS, command, finish, write_rows
 
 PAGE = Path(__file__).parents[3] / "docs" / "add-a-task.md"
 ROWS = [{"country": "Chad", "capital": "N'Djamena"}, {"country": "Peru", "capital": "Lima"}]
@@ -39,78 +38,64 @@ def capitals(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def run(tmp_path) -> RunFolder:
-    """A finished run of that task on rows in a folder, with held-out rows of its own."""
+    """A finished run of that task on a file of rows, with held-out rows of its own."""
     folder = RunFolder(tmp_path / "run")
-    rows = write_rows(tmp_path / "data" / "train.jsonl", ROWS)
-    finish(folder, tmp_path / "base", task="capitals", data=local(rows, folder))
+    trained_on = write_rows(tmp_path / "data" / "train.jsonl", ROWS)
+    data = data_of(source="json", name=trained_on.name, place=Place.of(trained_on, folder))
+    finish(folder, tmp_path / "base", task="capitals", data=data)
     write_rows(folder.holdout_items, ROWS[:1])
     return folder
 
 
-def local(rows: Path, folder: RunFolder) -> Data:
-    return data_of(source="json", name=rows.name, place=Place.of(rows, folder))
+def asked(run: RunFolder, **given) -> Settings:
+    return run_settings(run, read_manifest(run), given)
 
 
-def write_rows(path: Path, rows) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def asked(folder: RunFolder, given: Settings | None = None, *, task: bool = False) -> Settings:
-    return settings_of(folder, given or Settings(), task=task, reply_limit=False)
+def items(run: RunFolder) -> Path | None:
+    return own_items(run, read_manifest(run))
 
 
 @pytest.mark.usefixtures("capitals")
 def test_a_run_asks_its_own_task(run):
-    assert own_task(run) == "capitals_xml"
-    assert asked(run).tasks == ("capitals_xml",)
-    assert result_place(run, "tuned", asked(run)) == run.eval / "tuned.json"
-    other = asked(run, Settings(tasks=("gsm8k_xml",)), task=True)
-    assert (other.tasks, other.data) == (("gsm8k_xml",), None)
-    assert result_place(run, "tuned", other) == run.eval / "tuned-gsm8k_xml.json"
+    own = asked(run)
+    assert (own.tasks, own.max_new_tokens) == (("capitals_xml",), 48)
+    assert own.result_file(run.eval, "tuned") == run.eval / "tuned.json"
+    other = asked(run, tasks=("gsm8k_xml",), limit=9, k=2, seed=3, max_new_tokens=7)
+    assert (other.data, other.max_new_tokens) == (None, 7)
+    assert other.result_file(run.eval, "tuned").name == "tuned-gsm8k_xml-n9-k2-s3.json"
 
 
 @pytest.mark.usefixtures("capitals")
 def test_its_own_rows_in_their_order(run, tmp_path, monkeypatch):
     held_out = run.holdout_items
-    assert own_items(run) == held_out
+    assert items(run) == held_out
     monkeypatch.setenv("CAPITALS_DIR", str(tmp_path))
-    assert own_items(run) is None  # the environment's
+    assert items(run) is None  # the environment's
     test = write_rows(tmp_path / "data" / "test.jsonl", ROWS)
-    assert own_items(run) == test
+    assert items(run) == test
     mine = write_rows(tmp_path / "mine.jsonl", ROWS)
-    assert asked(run, Settings(data=mine)).data == mine
+    assert asked(run, data=mine).data == mine
 
 
-@pytest.mark.usefixtures("capitals")
 def test_a_run_and_its_rows_that_were_moved_stay_together(run, tmp_path):
     test = write_rows(tmp_path / "data" / "test.jsonl", ROWS)
     (tmp_path / "moved").mkdir()
     for path in (run.root, test.parent):
         path.rename(tmp_path / "moved" / path.name)
-    there = own_items(RunFolder(tmp_path / "moved" / "run"))
-    assert there is not None
+    there = items(RunFolder(tmp_path / "moved" / "run"))
     assert there.samefile(tmp_path / "moved" / "data" / "test.jsonl")
 
 
 @pytest.mark.usefixtures("capitals")
-def test_replies_are_as_long_as_in_the_held_out_result_unless_asked_otherwise(run):
-    assert asked(run).max_new_tokens == 48
-    given = settings_of(run, Settings(max_new_tokens=99), task=False, reply_limit=True)
-    assert given.max_new_tokens == 99
-
-
-@pytest.mark.usefixtures("capitals")
 def test_a_run_without_rows_says_what_to_give(run):
-    (run.holdout_items).unlink()
+    run.holdout_items.unlink()
     with pytest.raises(UserError, match=r"local rows without a test\.jsonl.*--data FILE\.jsonl"):
-        own_items(run)
+        items(run)
 
 
 def test_a_task_that_is_not_installed_is_named(run):
     with pytest.raises(UserError, match=r"no task is named 'capitals'; installed tasks: .*gsm8k"):
-        own_task(run)
+        asked(run)
 
 
 @pytest.mark.usefixtures("capitals")
@@ -119,7 +104,8 @@ def test_a_task_that_is_not_installed_is_named(run):
 def test_an_installed_task_needs_no_definition_of_its_own(tmp_path, k):
     model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
     data = write_rows(tmp_path / "rows.jsonl", ROWS)
-    with find_tasks(model, Settings(tasks=("capitals_xml",), data=data, k=k)) as found:
+    settings = Settings(tasks=("capitals_xml",), data=data, k=k)
+    with find_tasks(Evaluation(model, settings, tmp_path / "r.json")) as found:
         [task] = found.load()
         docs = list(task.test_docs())
     assert [(doc["question"], doc["gold"], doc["task"]) for doc in docs] == [

@@ -1,12 +1,13 @@
+"""The journal of replies: torn, continued, foreign, and written by one process only."""
+
 import json
 
 import pytest
 
-from xmlgrpo_evaluator.harness.journal import Journal, request_digest
-from xmlgrpo_evaluator.harness.replies import CountedReply
+from xmlgrpo_evaluator.harness.replies import CountedReply, open_journal, request_digest
 from xmlgrpo_rewards.errors import UserError
 
-SUBJECT = {"model": {"source": "a"}, "limit": 3}
+IDENTITY = {"model": {"source": "a"}, "limit": 3}
 
 
 def reply(text: str, tokens: int = 2, *, truncated: bool = False) -> CountedReply:
@@ -29,45 +30,57 @@ def path(tmp_path):
     ],
 )
 def test_a_reply_is_read_back_as_it_was(path, text):
-    with Journal(path, SUBJECT) as journal:
+    with open_journal(path, IDENTITY) as journal:
         journal.add(("k", 0), reply(text, 5, truncated=True))
-    with Journal(path, SUBJECT) as journal:
-        found = journal.get(("k", 0))
+    with open_journal(path, IDENTITY) as journal:
+        kept = journal.get(("k", 0))
         assert journal.resumed == 1
-    assert found == text
-    assert (found.tokens, found.truncated) == (5, True)
+    assert kept == text
+    assert (kept.tokens, kept.truncated) == (5, True)
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40], ids=lambda cut: f"{cut}-bytes-short")
 def test_a_torn_last_line_is_dropped_and_the_rest_kept(path, cut):
-    with Journal(path, SUBJECT) as journal:
+    with open_journal(path, IDENTITY) as journal:
         journal.add(("a", 0), reply("first"))
         journal.add(("b", 0), reply("second"))
     path.write_bytes(path.read_bytes()[:-cut])
-    with Journal(path, SUBJECT) as journal:
+    with open_journal(path, IDENTITY) as journal:
         assert journal.get(("a", 0)) == "first"
         assert journal.get(("b", 0)) is None
         journal.add(("b", 0), reply("second again"))
-    with Journal(path, SUBJECT) as journal:
+    with open_journal(path, IDENTITY) as journal:
         assert journal.get(("b", 0)) == "second again"
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_replies_of_another_evaluation_are_refused_by_name(path):
-    with Journal(path, SUBJECT) as journal:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, r"another limit.*delete it", id="another-limit"),
+        pytest.param(
+            b'{"question": "mine"}\n{"question": "and mine"}\n', "another file", id="rows"
+        ),
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_stays(path, content, message):
+    with open_journal(path, IDENTITY) as journal:
         journal.add(("a", 0), reply("first"))
-    with pytest.raises(UserError, match=r"another limit.*delete it"):
-        Journal(path, {**SUBJECT, "limit": 4})
-    assert b"first" in path.read_bytes()
+    if content:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=message), open_journal(path, {**IDENTITY, "limit": 4}):
+        pass
+    assert path.read_bytes() == before
 
 
 def test_a_journal_without_replies_protects_nothing(path):
-    with Journal(path, SUBJECT):
+    with open_journal(path, IDENTITY):
         pass
-    with Journal(path, {**SUBJECT, "limit": 4}) as journal:
-        journal.add(("a", 0), reply("first"))
-    with Journal(path, {**SUBJECT, "limit": 4}) as journal:
-        assert len(journal) == 1
+    for _ in range(2):
+        with open_journal(path, {**IDENTITY, "limit": 4}) as journal:
+            journal.add(("a", 0), reply("first"))
+            assert len(journal) == 1
 
 
 def test_the_digest_tells_requests_apart():
@@ -78,10 +91,11 @@ def test_the_digest_tells_requests_apart():
 
 
 def test_two_at_once_are_refused_and_nothing_is_lost(path):
-    with Journal(path, SUBJECT) as journal:
+    with open_journal(path, IDENTITY) as journal:
         journal.add(("a", 0), reply("first"))
-        with pytest.raises(UserError, match="another process is evaluating into"):
-            Journal(path, SUBJECT)
+        refused = pytest.raises(UserError, match="another process is evaluating into")
+        with refused, open_journal(path, IDENTITY):
+            pass
         journal.add(("b", 0), reply("second"))
-    with Journal(path, SUBJECT) as journal:
+    with open_journal(path, IDENTITY) as journal:
         assert journal.resumed == 2

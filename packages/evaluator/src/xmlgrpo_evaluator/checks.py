@@ -1,12 +1,7 @@
-"""Are the prompts of an evaluation those of training, token for token?
-
-A BOS too many, a system message that goes elsewhere or a tokenizer that a conversion has changed
-lowers a score without any error.  So every prompt is tokenized twice before the first is asked:
-by the model that is evaluated, and by the training tokenizer from the chat that training uses.
-"""
+"""What is checked in every evaluation: prompts, their room, and that batches change no answer."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -14,6 +9,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from xmlgrpo_evaluator.harness.resumable import Hook
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 
@@ -24,7 +20,7 @@ _CONTEXT = 5  # tokens shown on either side of a difference
 
 @dataclass(frozen=True, slots=True)
 class PromptCheck:
-    """What was compared.
+    """How the prompts of an evaluation compare with those of training.
 
     Attributes:
         prompts: distinct prompts.
@@ -59,6 +55,10 @@ def check_prompts(
 ) -> PromptCheck:
     """Tokenize every prompt both ways and compare.
 
+    A BOS too many, a system message that goes elsewhere or a tokenizer that a conversion has
+    changed lowers a score without any error.  So each prompt is tokenized by the model as it will
+    see it, and by the training tokenizer from the chat that training uses.
+
     Args:
         requests: lm-eval's requests.
         model: the lm-eval model, which tokenizes as it will when asked.
@@ -72,7 +72,7 @@ def check_prompts(
     compared = identical = 0
     first_difference = None
     for done, (text, doc) in enumerate(docs.items(), start=1):
-        all_ids[text] = model_tokens(model, text)
+        all_ids[text] = _model_tokens(model, text)
         on_prompt(done)
         expected = _training_tokens(tokenizer, doc)
         if expected is None:
@@ -81,7 +81,7 @@ def check_prompts(
         if all_ids[text] == expected:
             identical += 1
         elif first_difference is None:
-            first_difference = _describe(doc["id"], all_ids[text], expected)
+            first_difference = _difference(doc["id"], all_ids[text], expected)
     return PromptCheck(
         prompts=len(docs),
         compared=compared,
@@ -93,24 +93,62 @@ def check_prompts(
     )
 
 
-def check_room(requests: Sequence[Instance], model: Any, check: PromptCheck) -> None:
-    """Refuse, before anything is asked, a run in which a prompt would have to be cut.
+def check_room(requests: Sequence[Instance], model: Any, longest: int) -> None:
+    """Refuse, before anything is asked, an evaluation in which a prompt would have to be cut.
+
+    Args:
+        longest: tokens of the longest prompt.
 
     Raises:
         UserError: the longest prompt and the longest reply do not fit the model together.
     """
     limits = [request.args[1].get("max_gen_toks", 0) for request in requests]
     limit, room = max(limits, default=0), getattr(model, "max_length", None)
-    if room and check.longest + limit > room:
-        left = room - check.longest
+    if room and longest + limit > room:
+        left = room - longest
         remedy = f"use --max-new-tokens {left} or fewer, or leave" if left > 0 else "leave"
         raise UserError(
-            f"the longest prompt has {check.longest} tokens and a reply may have {limit}, together "
+            f"the longest prompt has {longest} tokens and a reply may have {limit}, together "
             f"more than the model's {room}; {remedy} the longest items out"
         )
 
 
-def model_tokens(model: Any, text: str) -> list[int]:
+def check_batching(
+    model: Any,
+    samples: Mapping[str, list[dict[str, Any]]],
+    items: int,
+    on_reply: Callable[[], None] = lambda: None,
+) -> dict[str, Any] | None:
+    """Ask the first items of greedy tasks one at a time and compare the replies.
+
+    With a fault in the padding the same weights answer otherwise in a batch than alone.  Equal
+    weights and greedy decoding give equal replies up to rounding, which can turn a near tie
+    between two tokens.
+
+    Args:
+        model: the lm-eval model, still loaded.
+        samples: lm-eval's samples, by task, with the replies that were given in batches.
+        items: how many to ask again.
+        on_reply: called after each.
+
+    Returns:
+        How many were asked and how many replies are identical; None where nothing was answered
+        greedily.
+    """
+    greedy = {s["arguments"][0][0]: s for rows in samples.values() for s in rows if _is_greedy(s)}
+    chosen = list(greedy.values())[:items]
+    if not chosen:
+        return None
+    model.set_cache_hook(Hook("generate_until", lambda *_: on_reply()))
+    identical = 0
+    for number, sample in enumerate(chosen):
+        request = Instance("generate_until", {}, tuple(sample["arguments"][0]), number)
+        [alone] = model.generate_until([request], disable_tqdm=True)
+        identical += alone == str(sample["resps"][0][0])
+    return {"items": len(chosen), "identical": identical}
+
+
+def _model_tokens(model: Any, text: str) -> list[int]:
     """The ids that the model will see for a prompt."""
     if hasattr(model, "tok_batch_encode"):  # `hf` generates from this one, not from tok_encode
         ids, _ = model.tok_batch_encode([text])
@@ -136,13 +174,18 @@ def _leading(ids: Sequence[int], bos: int | None) -> int:
     return count
 
 
-def _describe(item: str, got: Sequence[int], expected: Sequence[int]) -> str:
-    place = next(
-        (i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b),
-        min(len(got), len(expected)),
-    )
+def _difference(item: str, got: Sequence[int], expected: Sequence[int]) -> str:
+    pairs = zip(got, expected, strict=False)
+    place = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(got), len(expected)))
     around = slice(max(0, place - _CONTEXT), place + _CONTEXT)
     return (
         f"item {item}, token {place}: expected ...{list(expected[around])}..., "
         f"got ...{list(got[around])}..."
     )
+
+
+def _is_greedy(sample: Mapping[str, Any]) -> bool:
+    """Whether a sample is a reply without drawing: scored ones have other arguments."""
+    arguments = sample["arguments"][0]
+    is_generation = len(arguments) == 2 and isinstance(arguments[1], dict)
+    return is_generation and not arguments[1].get("do_sample")

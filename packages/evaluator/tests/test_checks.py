@@ -1,11 +1,11 @@
-"""The prompt check, with tokenizers that err in the ways that are known."""
+"""The checks of every evaluation, over tokenizers and models that err in known ways."""
 
 from types import SimpleNamespace
 
 import pytest
 from lm_eval.api.instance import Instance
 
-from xmlgrpo_evaluator.setup.prompts import check_prompts, check_room
+from xmlgrpo_evaluator.checks import check_batching, check_prompts, check_room
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
@@ -82,4 +82,67 @@ def test_a_prompt_that_would_have_to_be_cut_is_refused_before_the_start():
     asked = requests(limit=400)
     check = check_prompts(asked, model(right), None, BOS)
     with pytest.raises(UserError, match=r"reply may have 400.*more than the model's 400"):
-        check_room(asked, model(right), check)
+        check_room(asked, model(right), check.longest)
+
+
+GREEDY, SAMPLED = {"do_sample": False}, {"do_sample": True}
+
+
+class Writer:
+    """Answers alone as its table says."""
+
+    def __init__(self, alone: dict[str, str]) -> None:
+        self.alone, self.asked = alone, []
+
+    def set_cache_hook(self, hook) -> None:
+        self.hook = hook
+
+    def generate_until(self, requests, disable_tqdm=False):
+        [request] = requests
+        self.asked.append(request.args[0])
+        return [self.alone[request.args[0]]]
+
+
+def samples(replies: dict[str, str], options=GREEDY):
+    rows = [{"arguments": [(p, options)], "resps": [[reply]]} for p, reply in replies.items()]
+    return {"t": rows}
+
+
+SCORED = {"arguments": [("a", " b")], "resps": [[(-1.0, True)]]}
+ROLLING = {"arguments": [("a whole text",)], "resps": [[-12.5]]}
+
+
+@pytest.mark.parametrize(
+    ("alone", "identical"),
+    [
+        pytest.param({"a": "1", "b": "2", "c": "3"}, 3, id="all-the-same"),
+        pytest.param({"a": "1", "b": "9", "c": "3"}, 2, id="one-differs"),
+        pytest.param({"a": "", "b": "", "c": ""}, 0, id="all-differ"),
+    ],
+)
+def test_replies_alone_are_compared_with_those_in_batches(alone, identical):
+    asked = samples({"a": "1", "b": "2", "c": "3"})
+    assert check_batching(Writer(alone), asked, 3) == {"items": 3, "identical": identical}
+
+
+def test_only_the_first_items_are_asked_again():
+    writer = Writer({"a": "1", "b": "2"})
+    assert check_batching(writer, samples({"a": "1", "b": "2"}), 1) == {"items": 1, "identical": 1}
+    assert writer.asked == ["a"]
+
+
+def test_tasks_that_are_scored_stand_beside_one_that_is_answered():
+    mixed = {"choice": [SCORED], "perplexity": [ROLLING], **samples({"a": "1"})}
+    assert check_batching(Writer({"a": "1"}), mixed, 4) == {"items": 1, "identical": 1}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(samples({"a": "1"}, SAMPLED), id="sampled"),
+        pytest.param({"t": [ROLLING, SCORED]}, id="scored"),
+        pytest.param({"t": []}, id="nothing-asked"),
+    ],
+)
+def test_where_nothing_can_be_compared_nothing_is_claimed(given):
+    assert check_batching(Writer({}), given, 4) is None

@@ -1,13 +1,13 @@
 """A result says which items it is of."""
 
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
-from xmlgrpo_evaluator.setup.items import digest_of, graded_data
-from xmlgrpo_evaluator.setup.models import any_model
-from xmlgrpo_evaluator.setup.settings import Settings
-from xmlgrpo_evaluator.setup.tasks import find_tasks
+from xmlgrpo_evaluator.models import any_model
+from xmlgrpo_evaluator.settings import Evaluation, Settings
+from xmlgrpo_evaluator.tasks import find_tasks, items_of_task
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.tasks.gsm8k import TASK
 
@@ -33,9 +33,8 @@ def no_data_in_the_environment(monkeypatch):
     ],
 )
 def test_without_local_items_it_is_the_hub(config, name, revision):
-    data = graded_data(config, None)
+    data = items_of_task(config, None)
     assert (data.source, data.name, data.revision, data.sha256) == ("hub", name, revision, None)
-    assert digest_of([data]) is None
 
 
 @pytest.mark.parametrize("config", [OURS, STOCK], ids=["ours", "stock-gsm8k"])
@@ -46,33 +45,37 @@ def test_local_items_are_named_by_file_and_digest(config, way, tmp_path, monkeyp
     if way == "environment":
         monkeypatch.setenv("SOME_DIR", str(tmp_path))
         monkeypatch.setenv("GSM8K_DIR", str(tmp_path))
-    data = graded_data(config, named)
+    data = items_of_task(config, named)
     assert (data.source, data.name, data.revision) == ("files", "test.jsonl", None)
-    assert data.sha256 == sha256(ROW.encode()).hexdigest() == digest_of([data, data])
+    assert data.sha256 == sha256(ROW.encode()).hexdigest()
 
 
 def test_what_the_user_names_wins_over_the_environment(tmp_path, monkeypatch):
     mine = tmp_path / "mine.jsonl"
     mine.write_text(ROW, encoding="utf-8")
     monkeypatch.setenv("SOME_DIR", str(tmp_path / "nowhere"))
-    assert graded_data(OURS, mine).name == "mine.jsonl"
+    assert items_of_task(OURS, mine).name == "mine.jsonl"
 
 
 def test_a_variable_with_nothing_behind_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("SOME_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"SOME_DIR=.*nowhere.*test\.jsonl"):
-        graded_data(OURS, None)
+        items_of_task(OURS, None)
+
+
+def found(*tasks: str):
+    model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
+    return find_tasks(Evaluation(model, Settings(tasks=tasks), Path("r.json")))
 
 
 def test_other_items_in_the_environment_are_another_evaluation(tmp_path, monkeypatch):
-    model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
     digests = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "test.jsonl").write_text(ROW.replace("q", name, 1), encoding="utf-8")
         monkeypatch.setenv("GSM8K_DIR", str(tmp_path / name))
-        with find_tasks(model, Settings()) as found:
-            digests.append(found.data_digest)
+        with found("gsm8k_xml") as tasks:
+            digests.append(tasks.data_digest)
     assert None not in digests
     assert len(set(digests)) == 2
 
@@ -80,8 +83,7 @@ def test_other_items_in_the_environment_are_another_evaluation(tmp_path, monkeyp
 def test_platinum_has_a_folder_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "test.jsonl").write_text(ROW, encoding="utf-8")
     monkeypatch.setenv("GSM8K_PLATINUM_DIR", str(tmp_path))
-    model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
-    tasks = ("gsm8k_xml", "gsm8k_xml_platinum")
-    with find_tasks(model, Settings(tasks=tasks)) as found:
-        assert found.data["gsm8k_xml"].source == "hub"
-        assert found.data["gsm8k_xml_platinum"].sha256 == sha256(ROW.encode()).hexdigest()
+    with found("gsm8k_xml", "gsm8k_xml_platinum") as tasks:
+        assert tasks.items["gsm8k_xml"].source == "hub"
+        digest = sha256(ROW.encode()).hexdigest()
+        assert tasks.items["gsm8k_xml_platinum"].sha256 == tasks.data_digest == digest

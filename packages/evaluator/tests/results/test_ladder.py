@@ -6,27 +6,27 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from xmlgrpo_evaluator.cli import _main
+from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.results import ladder as ladder_module
-from xmlgrpo_evaluator.results.identity import subject_of
-from xmlgrpo_evaluator.results.ladder import climb
-from xmlgrpo_evaluator.results.ladder_view import cells, show
-from xmlgrpo_evaluator.setup.models import run_model
-from xmlgrpo_evaluator.setup.settings import Settings
+from xmlgrpo_evaluator.results.ladder import cells, climb, exit_code, show
+from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import digest, model_files
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 
-from .conftest import finish
+from ..conftest import command, finish
+from ..tiny_model import ITEMS
 from .test_compare import result
-from .tiny_model import ITEMS
 
 TOTAL = 50
 SETTINGS = Settings()
@@ -38,8 +38,14 @@ def put(run: RunFolder, label: str, right: int, **prompts) -> None:
     content["model"] = {"size_bytes": 1000, "model_num_parameters": 500}
     content["speed"] = {"tokens_per_s": 10.0, "peak_mib": 20.0}
     content["prompts"] |= prompts
-    content["subject"] = subject_of(run_model(run, label), SETTINGS, data_digest=None)
-    write_json(run.eval / f"{label}.json", content)
+    model = run_model(run, read_manifest(run), label)
+    out = SETTINGS.result_file(run.eval, label)
+    content["subject"] = Evaluation(model, SETTINGS, out).identity(None)
+    write_json(out, content)
+
+
+def no_model(evaluation: Evaluation) -> None:
+    pytest.fail(f"asked {evaluation.model}")
 
 
 @pytest.fixture
@@ -47,9 +53,8 @@ def evaluated(tmp_path, monkeypatch) -> RunFolder:
     """A run whose models have all been evaluated: climbing it asks nothing."""
     monkeypatch.delenv("GSM8K_DIR", raising=False)
     run = RunFolder(tmp_path / "sums")
-    finish(run, tmp_path / "base")
     files = {
-        tmp_path / "base" / "config.json": 2,
+        run.root / "base" / "config.json": 2,
         run.adapter / "adapter_config.json": 2,
         run.merged / "config.json": 2,
         run.merged / "model.safetensors": 4000,
@@ -59,6 +64,7 @@ def evaluated(tmp_path, monkeypatch) -> RunFolder:
     for path, size in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * size)
+    finish(run, run.root / "base")
     put(run, "base", 10)
     for label in ("tuned", "merged", "sums-q8_0"):
         put(run, label, 40)
@@ -70,8 +76,10 @@ def climbed(
     run: RunFolder, tolerance: float = 0.02, settings: Settings = SETTINGS
 ) -> tuple[bool, dict, str]:
     out = io.StringIO()
-    passed = climb(run, settings, tolerance, Console(file=out, width=160))
-    return passed, json.loads((run.ladder).read_text()), out.getvalue()
+    console = Console(file=out, width=160)
+    manifest = read_manifest(run)
+    passed = climb(run, manifest, settings, tolerance, console, evaluate=no_model)
+    return passed, json.loads(run.ladder.read_text()), out.getvalue()
 
 
 def test_rungs_go_from_the_base_to_the_smallest_file(evaluated):
@@ -85,7 +93,7 @@ def test_rungs_go_from_the_base_to_the_smallest_file(evaluated):
         ("sums-q4_k_m", "merged"),
     ]
     assert ladder["rungs"][4]["difference"]["value"] == pytest.approx(-0.02)
-    assert (evaluated.ladder_plot).read_bytes().startswith(b"\x89PNG")
+    assert evaluated.ladder_plot.read_bytes().startswith(b"\x89PNG")
     assert "the gate is passed" in shown
     assert "cannot be ruled out" in shown, "50 items cannot show that 2 points are kept"
 
@@ -112,7 +120,7 @@ def test_a_screen_of_80_columns_gets_two_tables_and_every_figure(evaluated):
     shown = "\n".join(lines)
     assert "…" not in shown
     for rung in ladder["rungs"]:
-        for figure in cells(rung, says_against=False):
+        for figure in cells(rung, names_original=False).values():
             assert figure in shown
     assert "the difference of merged is to tuned" in shown
 
@@ -176,14 +184,13 @@ def test_the_result_of_a_model_that_changed_since_is_not_taken(evaluated, file, 
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"{label}\.json is the result .*\(another model\)"):
         climbed(evaluated)
-    assert not (evaluated.root / "ladder.json").exists()
+    assert not evaluated.ladder.exists()
 
 
-def test_a_broken_adapter_is_told_before_any_model_is_asked(evaluated, monkeypatch):
+def test_a_broken_adapter_is_named_before_any_model_is_asked(evaluated):
     (evaluated.eval / "base.json").unlink()
     (evaluated.eval / "tuned.json").unlink()
     (evaluated.adapter / "adapter_model.safetensors").write_bytes(b"half a file")
-    monkeypatch.setattr(ladder_module, "_evaluate_alone", lambda *_: pytest.fail("asked a model"))
     with pytest.raises(UserError, match=r"adapter_model\.safetensors: expected a safetensors file"):
         climbed(evaluated)
 
@@ -244,8 +251,8 @@ def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
     words = ["gguf", "--run", run.root, "--quants", "f32", "q8_0"]
     done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
     assert len(list(run.gguf.glob("*.gguf"))) == 2, f"{done.stdout}\n{done.stderr}"
-    assert _main(["ladder", "--run", str(run.root), "--tolerance", "0.1"]) == 0
-    ladder = json.loads((run.ladder).read_text())
+    assert command("ladder", "--run", run.root, "--tolerance", "0.1") == 0
+    ladder = json.loads(run.ladder.read_text())
     accuracy = {rung["label"]: rung["accuracy"]["hits"] for rung in ladder["rungs"]}
     assert len(accuracy) == 5
     assert accuracy["base"] == ITEMS
@@ -264,8 +271,10 @@ def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
 )
 def test_ctrl_c_ends_the_ladder_however_the_model_s_process_ends(monkeypatch, patience_s, ended):
     monkeypatch.setattr(ladder_module, "OWN_END_S", patience_s)
+    process = get_context("spawn").Process(target=time.sleep, args=(3,))
+    process.start()
     main = threading.main_thread().ident
-    threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
-    with pytest.raises(ended) as left:
-        ladder_module._run([sys.executable, "-c", "import time; time.sleep(2)"])
-    assert ended is KeyboardInterrupt or left.value.code == 128 + signal.SIGINT
+    threading.Timer(1, signal.pthread_kill, [main, signal.SIGINT]).start()
+    with pytest.raises(ended) as stopped:
+        exit_code(process)
+    assert ended is KeyboardInterrupt or stopped.value.code == 128 + signal.SIGINT

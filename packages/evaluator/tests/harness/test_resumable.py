@@ -1,11 +1,10 @@
-"""The front that keeps replies: over a model that is an lm-eval model, but writes from a table."""
+"""The front that keeps replies: over an lm-eval model that writes from a table."""
 
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from xmlgrpo_evaluator.harness.journal import Journal
-from xmlgrpo_evaluator.harness.replies import CountedReply
+from xmlgrpo_evaluator.harness.replies import CountedReply, open_journal
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
 
 GREEDY = {"until": ["x"], "do_sample": False, "max_gen_toks": 3}
@@ -45,22 +44,36 @@ def requests(prompts, options=GREEDY):
     ]
 
 
+class Heard:
+    """A screen that only listens."""
+
+    def __init__(self):
+        self.replies, self.scores = [], 0
+
+    def begin(self, requests, unreported=None):
+        pass
+
+    def reply(self, request, reply, *, new):
+        self.replies.append((request.args[0], reply, new))
+
+    def scored(self):
+        self.scores += 1
+
+
 @pytest.fixture
 def ask(tmp_path):
-    heard = []
-
-    def run(inner, asked, seeds_requests=True, seed=0):
-        heard.clear()
-        with Journal(tmp_path / f"replies-{seed}.jsonl", {"s": 1}) as journal:
+    def run(inner, asked, seeds_requests=True, seed=0, kind="generate_until"):
+        heard = Heard()
+        with open_journal(tmp_path / f"replies-{seed}.jsonl", {"s": 1}) as journal:
             front = ResumableLM(
                 inner,
                 journal,
+                heard,
+                check=lambda _requests: None,
                 seed=seed,
                 seeds_requests=seeds_requests,
-                before=lambda _requests: None,
-                on_reply=lambda request, reply, new: heard.append((request.args[0], reply, new)),
             )
-            return front.generate_until(asked), list(heard)
+            return getattr(front, kind)(asked), heard.replies
 
     return run
 
@@ -118,15 +131,15 @@ def test_plain_replies_are_counted_by_tokenizing_them_again(ask):
     assert [(r.tokens, r.truncated) for r in replies] == [(2, False), (3, True)]
 
 
-def test_scoring_goes_straight_through(ask, tmp_path):
-    with Journal(tmp_path / "j.jsonl", {}) as journal:
-        front = ResumableLM(
-            Parrot(),
-            journal,
-            seed=0,
-            seeds_requests=True,
-            before=lambda _r: None,
-            on_reply=lambda *_, **__: None,
-        )
-        assert front.loglikelihood(requests(["a"])) == [(-1.0, True)]
-        assert front.loglikelihood_rolling(requests(["a"])) == [-1.0]
+def test_a_request_without_a_reply_is_no_shorter_list(ask):
+    class Silent(Parrot):
+        def generate_until(self, requests, disable_tqdm=False):
+            return super().generate_until(requests[1:])
+
+    with pytest.raises(RuntimeError, match="gave 2 replies to 3 requests"):
+        ask(Silent(), requests(["a", "b", "c"]))
+
+
+def test_scoring_goes_straight_through(ask):
+    assert ask(Parrot(), requests(["a"]), kind="loglikelihood")[0] == [(-1.0, True)]
+    assert ask(Parrot(), requests(["a"]), kind="loglikelihood_rolling")[0] == [-1.0]

@@ -1,0 +1,184 @@
+"""What one sees while a model is evaluated, a line per item among it; its speed and its memory."""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from rich.cells import cell_len
+from rich.console import Console
+
+from xmlgrpo_evaluator.harness.replies import CountedReply
+from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.prose import one_line
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_run.screen.progress import Stage
+
+_task = cache(get_task)  # finding a task scans the installed packages
+
+_SHOWN_CHARS = 40  # of an answer, which may be anything a model wrote
+_FEWEST_CHARS = 6
+_PROCESS_STATUS = Path("/proc/self/status")
+_CLEAR_PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): sets the peak to the present size
+
+
+class Screen:
+    """One stage after another of one model's evaluation; the one in which it answers has an end.
+
+    Items of tasks that xmlgrpo_rewards does not grade move the bar only.
+
+    Args:
+        console: where to.
+        label: which model.
+        quiet: no line per item.
+    """
+
+    def __init__(self, console: Console, label: str, *, quiet: bool) -> None:
+        self.console, self._label, self._quiet = console, label, quiet
+        self.shown: Stage | None = None
+        self._done = self._total = self._graded = self._correct = 0
+        self._tokens, self._began, self._cpu_began = 0, 0.0, 0.0
+
+    def stage(
+        self,
+        words: str,
+        *,
+        total: float | None = None,
+        unit: str = "",
+        poll: Callable[[], float] | None = None,
+    ) -> Stage:
+        """End the stage that is shown and show the next; the arguments are `Stage`'s."""
+        self.close()
+        title = f"{self._label}: {words}" if words else self._label
+        self.shown = Stage(self.console, title, total=total, unit=unit, poll=poll)
+        self.shown.start()
+        return self.shown
+
+    def close(self) -> None:
+        """End the stage that is shown, if any."""
+        if self.shown is not None:
+            self.shown.stop()
+            self.shown = None
+
+    def begin(
+        self, requests: Sequence[Instance], unreported: Callable[[], int] = lambda: 0
+    ) -> None:
+        """These are answered, or scored, from now on.
+
+        Args:
+            requests: lm-eval's.
+            unreported: how many replies are finished that `reply` has not got: an engine hands
+                them on when its whole batch is finished.
+        """
+        self._total += len(requests)
+        stage = self.stage("", unit="items", poll=lambda: self._done + unreported())
+        stage.count_from(self._done, self._total)
+        if not self._began:
+            self._began, self._cpu_began = time.perf_counter(), time.process_time()
+
+    def reply(self, request: Instance, reply: CountedReply, *, new: bool = True) -> None:
+        """Show one reply; one that is not new says nothing about the pace."""
+        self._count(new=new)
+        self._tokens += reply.tokens if new else 0
+        doc = request.doc
+        if not {"task", "gold", "user_text"} <= doc.keys():
+            return
+        grade = _task(doc["task"]).grade(reply, doc["gold"])
+        self._graded += 1
+        self._correct += grade.strict_correct
+        if self._quiet:
+            return
+        line = live_line(
+            self._done,
+            self._total,
+            Share(self._correct, self._graded),
+            grade.answer,
+            doc["gold"],
+            columns=self.console.width,
+        )
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if self.shown is not None:
+            self.shown.spoken()
+
+    def scored(self) -> None:
+        """Count an item that was scored, not answered."""
+        self._count(new=True)
+
+    def _count(self, *, new: bool) -> None:
+        self._done += 1
+        if self.shown is None:
+            return
+        if new:
+            self.shown.update(self._done)
+        else:
+            self.shown.count_from(self._done, self._total)
+
+    def speed(self) -> dict[str, Any]:
+        """Time and tokens since the first item was asked, without loading; JSON values."""
+        seconds = time.perf_counter() - self._began if self._began else 0.0
+        cpu_seconds = time.process_time() - self._cpu_began if self._began else 0.0
+        return {
+            "reply_tokens": self._tokens,
+            "seconds": round(seconds, 3),
+            "cpu_seconds": round(cpu_seconds, 3),
+            "tokens_per_s": round(self._tokens / seconds, 2) if self._tokens else None,
+        }
+
+
+def live_line(
+    done: int, total: int, right: Share, answer: str | None, gold: str, *, columns: int = 200
+) -> str:
+    """One item's line: `[001/100] ✅=1 | Acc=100.00% | Pred: 27 | GT: 27`.
+
+    Args:
+        done: replies so far, this one included.
+        total: replies in all.
+        right: the right ones among those graded so far.
+        answer: what was read of the reply; None when no answer could be read.
+        gold: the right answer.
+        columns: how wide the line may be; long answers are cut to fit.
+    """
+    width = max(3, len(str(total)))
+    start = f"[{done:0{width}d}/{total:0{width}d}] ✅={right.hits} | Acc={right.value:.2%} | Pred: "
+    between = " | GT: "
+    room = columns - cell_len(start) - cell_len(between)
+    most = max(_FEWEST_CHARS, min(_SHOWN_CHARS, room // 2))
+    shown = "none" if answer is None else one_line(answer, most)
+    return f"{start}{shown}{between}{one_line(gold, most)}"
+
+
+def final_line(share: Share) -> str:
+    """The result: `Final accuracy: 88.00% (88/100), 95% interval 80.2% to 93.0%`."""
+    return (
+        f"Final accuracy: {share.value:.2%} ({share.hits}/{share.total}), "
+        f"95% interval {share.low:.1%} to {share.high:.1%}"
+    )
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory_mib` count from now on; outside Linux it counts from the process's start."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        path, value = _CLEAR_PEAK
+        path.write_text(value, encoding="ascii")
+
+
+def peak_memory_mib() -> float:
+    """Peak memory of the GPU where it was used, else of the process with Python and libraries."""
+    import torch
+
+    if torch.cuda.is_available() and (on_gpu := torch.cuda.max_memory_allocated()):
+        return round(on_gpu / 2**20, 1)
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if _PROCESS_STATUS.exists():
+        for line in _PROCESS_STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                kib = int(line.split()[1])
+    return round(kib / 1024, 1)

@@ -1,0 +1,182 @@
+"""One evaluation: which model, asked how, where the result goes; and what of it a run decides."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from xmlgrpo_evaluator.models import Model
+from xmlgrpo_evaluator.results.result import plain
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Manifest
+
+ENGINES = ("auto", "generate", "graph")
+OWN_FORM = "_xml"  # gsm8k, a task of xmlgrpo_rewards -> gsm8k_xml, lm-eval's name of it
+REPEATED = "_k"  # gsm8k_xml -> gsm8k_xml_k: the form of a task with several replies per item
+DEFAULT_TASK = f"gsm8k{OWN_FORM}"
+DEFAULT_MAX_NEW_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is asked, and how.
+
+    Attributes:
+        tasks: names of lm-eval tasks.
+        own_task: the one that is asked where none is named: a run's own; results are named by it.
+        limit: only the first items of each task; None for all.
+        seed: of sampled replies and of shots.
+        k: replies per item; 1 is greedy, more are sampled.
+        max_new_tokens: the limit of a reply.
+        batch_size: replies written at once; a number, `auto`, or None for the backend's default.
+        engine: what writes the replies of an HF model: `graph`, `generate` (lm-eval's own call), or
+            `auto` for `graph` where it can serve.
+        chat_template: ask through the model's chat template.
+        check_batch: how many items are asked again alone, to see that batching changes nothing.
+        data: local items instead of the Hub's: a folder with test.jsonl, or a .jsonl file.
+        include_path: folders with further lm-eval tasks.
+        harness: further arguments of lm-eval's `simple_evaluate`.
+        model_args: further arguments of the lm-eval model.
+    """
+
+    tasks: tuple[str, ...] = (DEFAULT_TASK,)
+    own_task: str = DEFAULT_TASK
+    limit: int | None = None
+    seed: int = 0
+    k: int = 1
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    batch_size: int | str | None = None
+    engine: str = "auto"
+    chat_template: bool = True
+    check_batch: int = 4
+    data: Path | None = None
+    include_path: tuple[Path, ...] = ()
+    harness: Mapping[str, Any] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        counts = {"limit": self.limit, "k": self.k, "max-new-tokens": self.max_new_tokens}
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise UserError(f"--{name}: expected a whole number above 0, got {value}")
+        if self.check_batch < 0:
+            raise UserError(f"--check-batch: expected 0 or more items, got {self.check_batch}")
+        if self.engine not in ENGINES:
+            raise UserError(f"--engine: expected one of {', '.join(ENGINES)}, got {self.engine!r}")
+        if "engine" in self.model_args:
+            raise UserError("the engine is chosen with --engine, not with --model_args engine=")
+        size = "auto" if self.batch_size is None else str(self.batch_size)
+        if not size.startswith("auto") and not (size.isdigit() and int(size) > 0):
+            raise UserError(
+                f"--batch-size: expected a whole number above 0 or 'auto', got {self.batch_size!r}"
+            )
+        if self.data and not self.data.exists():
+            raise UserError(f"--data: nothing at {self.data}; name a folder or a .jsonl file")
+
+    def result_file(self, folder: Path, label: str) -> Path:
+        """The file of a result: `tuned.json` with default settings, else the name has them."""
+        parts = [label]
+        parts += self.tasks if self.tasks != (self.own_task,) else []
+        parts += [f"n{self.limit}"] if self.limit else []
+        parts += [f"k{self.k}"] if self.k > 1 else []
+        parts += [f"s{self.seed}"] if self.seed else []
+        return folder / f"{'-'.join(parts)}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model, how it is asked, and the file of the result."""
+
+    model: Model
+    settings: Settings
+    out: Path
+
+    @property
+    def journal(self) -> Path:
+        """Where the replies are kept as soon as they are written."""
+        return self.out.with_name(f"{self.out.stem}.replies.jsonl")
+
+    def identity(self, data_digest: str | None) -> dict[str, Any]:
+        """Which model is asked what and how: another evaluation differs in it; JSON values.
+
+        The batch size is not part of it: it must not matter, and an evaluation that ran out of
+        memory is continued with a smaller one.
+
+        Args:
+            data_digest: of the local items, whether `data` or the environment named them.
+        """
+        asked = self.settings
+        identity = {
+            "model": self.model.identity(),
+            "engine": asked.engine,
+            "tasks": asked.tasks,
+            "limit": asked.limit,
+            "seed": asked.seed,
+            "k": asked.k,
+            "max_new_tokens": asked.max_new_tokens,
+            "chat_template": asked.chat_template,
+            "data": data_digest,
+            "format_version": FORMAT_VERSION,
+            "harness": asked.harness,
+            "model_args": asked.model_args,
+        }
+        if self.model.backend != "hf":
+            del identity["engine"]
+        return dict(plain(identity))
+
+
+def run_settings(run: RunFolder, manifest: Manifest, given: Mapping[str, Any]) -> Settings:
+    """Settings in which the run decides what nobody has named.
+
+    Replies may be as long as in the run's own held-out test, so that both numbers are of one kind.
+
+    Args:
+        run: its folder.
+        manifest: its record.
+        given: the fields that somebody has named.
+
+    Raises:
+        UserError: the run's task is not installed here, or its own items are missing.
+    """
+    own = f"{get_task(manifest.task).name}{OWN_FORM}"
+    decided = {"tasks": (own,), "own_task": own, "max_new_tokens": manifest.max_reply_tokens}
+    settings = Settings(**{**decided, **given})
+    if settings.data is None and settings.tasks == (own,):
+        return replace(settings, data=own_items(run, manifest))
+    return settings
+
+
+def own_items(run: RunFolder, manifest: Manifest) -> Path | None:
+    """The items that a run is asked; None where the environment or the Hub has them.
+
+    A run on generated problems is asked its held-out ones.  A run on local rows is asked the
+    `test.jsonl` beside them; without one, what the environment names; else its held-out ones too.
+
+    Raises:
+        UserError: the held-out ones are wanted, and missing.
+    """
+    source, place = manifest.data.source, manifest.data.place
+    if source == "hub":
+        return None
+    if source == "json":
+        rows = place and place.now(run)
+        if rows and rows.with_name("test.jsonl").is_file():
+            return rows.with_name("test.jsonl")
+        if os.environ.get(data_variable(manifest.task)):
+            return None
+    if not run.holdout_items.is_file():
+        what = "generated problems" if source == "generated" else "local rows without a test.jsonl"
+        raise UserError(
+            f"{run.root} was trained on {what}, and its held-out problems ({run.holdout_items}) "
+            "are missing; name rows to ask with --data FILE.jsonl"
+        )
+    return run.holdout_items
+
+
+def data_variable(task: str) -> str:
+    """The environment variable that names a folder of a task's rows: `GSM8K_DIR`."""
+    return f"{task.upper().replace('-', '_')}_DIR"

@@ -1,0 +1,271 @@
+"""lm-eval's tasks: found and loaded, with our errors for the user's mistakes; which items they ask.
+
+Items are a file, named by its digest, or a data set of the Hub, by its commit.  Without that a
+result does not say what it is a result on, and two results under one name could be of different
+items.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, Settings, data_variable
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import get_task, task_names
+from xmlgrpo_run.digests import file_sha256
+
+GSM8K_IDS = ("gsm8k", "openai/gsm8k")
+"""Names under which stock tasks ask the Hub for GSM8K."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items of a task.
+
+    Attributes:
+        source: whether they are of the Hub or in a file.
+        name: the data set's id, or the file's name.
+        revision: the data set's commit; None where the task names none.
+        sha256: of the file.
+        rows: how many there are, of which `--limit` may have asked the first ones only; None
+            before they are loaded.
+    """
+
+    source: Literal["hub", "files"]
+    name: str
+    revision: str | None = None
+    sha256: str | None = None
+    rows: int | None = None
+
+    def record(self, rows: int) -> dict[str, Any]:
+        """For the result; JSON values."""
+        return asdict(replace(self, rows=rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Tasks that exist, not loaded yet.
+
+    Attributes:
+        names: as lm-eval knows them.
+        manager: lm-eval's.
+        items: what each asks; nothing for a group of tasks.
+        repeats: replies per item, for tasks in the form with several.
+    """
+
+    names: tuple[str, ...]
+    manager: TaskManager
+    items: Mapping[str, Items]
+    repeats: int
+
+    @property
+    def data_digest(self) -> str | None:
+        """One digest for all tasks' files; None when all ask the Hub."""
+        digests = sorted({one.sha256 for one in self.items.values() if one.sha256})
+        if len(digests) < 2:
+            return digests[0] if digests else None
+        return sha256("\n".join(digests).encode()).hexdigest()
+
+    def load(self) -> list[Any]:
+        """Load the items; gives the tasks as `simple_evaluate` wants them.
+
+        Raises:
+            UserError: they cannot be had.
+        """
+        try:
+            loaded = self.manager.load(list(self.names))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"cannot load the task {', '.join(self.names)}: {error}") from error
+        for name, task in loaded["tasks"].items():
+            if name.endswith(REPEATED) and self.repeats > 1:
+                task.set_config("repeats", self.repeats)
+        found = {**loaded["tasks"], **loaded.get("groups", {})}
+        return [found.get(name, name) for name in self.names]
+
+
+@contextmanager
+def find_tasks(evaluation: Evaluation) -> Iterator[Tasks]:
+    """Find the tasks of an evaluation by their names; they can be loaded until the context ends.
+
+    Raises:
+        UserError: no task has that name, or local data is named that is not there.
+    """
+    model, settings = evaluation.model, evaluation.settings
+    names = tuple(_form(name, settings.k) for name in settings.tasks)
+    metadata: dict[str, Any] = {
+        "pretrained": model.tokenizer or model.source,
+        "reply_limit": settings.max_new_tokens,
+    }
+    if settings.data:
+        metadata["data"] = str(settings.data)
+    with TemporaryDirectory(prefix="xmlgrpo-tasks-") as folder:
+        made = Path(folder)
+        paths = [task_folder(), *settings.include_path, made]
+
+        def managed() -> TaskManager:
+            """Knows all these tasks; lm-eval's own, thousands of files, are read only for them."""
+            own = TaskManager(include_path=paths, include_defaults=False, metadata=metadata)
+            if set(names) <= set(own.all_tasks):
+                return own
+            return TaskManager(include_path=paths, include_defaults=True, metadata=metadata)
+
+        ours = TaskManager(include_path=paths, include_defaults=False)
+        _define_installed(names, ours.all_tasks, made)
+        manager = managed()
+        _check_names(names, manager)
+        configs = _configs(names, manager)
+        if _redirect_gsm8k(configs, manager, settings, made):
+            manager = managed()
+        items = {name: items_of_task(config, settings.data) for name, config in configs.items()}
+        yield Tasks(names, manager, items, settings.k)
+
+
+def task_folder() -> Path:
+    """The folder with our task definitions: beside the package when installed, or the checkout's.
+
+    Raises:
+        UserError: it is in neither place.
+    """
+    package = Path(__file__).resolve().parent
+    places = [package / "eval_tasks", *(p / "eval_tasks" for p in package.parents[2:4])]
+    for place in places:
+        if (place / "gsm8k_xml").is_dir():
+            return place
+    raise UserError(
+        "the folder eval_tasks is missing from this installation; run from a checkout, or name it "
+        "with --include_path"
+    )
+
+
+def _form(name: str, k: int) -> str:
+    return f"{name}{REPEATED}" if k > 1 and not name.endswith(REPEATED) else name
+
+
+def _define_installed(names: Sequence[str], defined: Sequence[str], made: Path) -> None:
+    """Make a definition for every installed task of xmlgrpo_rewards that is named and has none."""
+    for task in task_names():
+        for form, template in ((OWN_FORM, "gsm8k_xml"), (OWN_FORM + REPEATED, "gsm8k_xml_k")):
+            name = f"{task}{form}"
+            if name not in names or name in defined:
+                continue
+            metadata = {"version": 1.0, "rewards_task": task, "data_variable": data_variable(task)}
+            definition = {
+                "include": str(task_folder() / "gsm8k_xml" / f"{template}.yaml"),
+                "task": name,
+                "metadata": metadata,
+            }
+            text = json.dumps(definition)  # which is YAML too
+            (made / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def _check_names(names: Sequence[str], manager: TaskManager) -> None:
+    for name in names:
+        if name in manager.all_tasks:
+            continue
+        near = get_close_matches(name, manager.all_tasks, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "list them with: lm_eval ls tasks"
+        if name.endswith(REPEATED):
+            hint = f"{name.removesuffix(REPEATED)} has no form with several replies; leave --k out"
+        raise UserError(f"lm-eval knows no task named {name!r}; {hint}")
+
+
+def _configs(names: Sequence[str], manager: TaskManager) -> dict[str, Mapping[str, Any]]:
+    """The YAML of every task, what it includes read in; nothing for a group."""
+    found = {}
+    for name in names:
+        path = manager.task_index[name].yaml_path
+        config = load_yaml(path, resolve_func=False, recursive=True) if path else {}
+        if isinstance(config.get("task"), str):
+            found[name] = config
+    return found
+
+
+def items_of_task(config: Mapping[str, Any], data: Path | None) -> Items:
+    """What a task asks, as far as its YAML says.
+
+    Args:
+        config: the task's YAML.
+        data: the items that the user named, if any.
+
+    Raises:
+        UserError: there is nothing where the user, or the environment, says that items are.
+    """
+    file = _local_items(config, data)
+    if file is not None:
+        return Items("files", file.name, sha256=file_sha256(file))
+    metadata = config.get("metadata") or {}
+    if "rewards_task" not in metadata:
+        kwargs = config.get("dataset_kwargs") or {}
+        return Items("hub", str(config.get("dataset_path")), revision=kwargs.get("revision"))
+    if metadata.get("dataset"):
+        return Items("hub", metadata["dataset"])
+    task = get_task(metadata["rewards_task"])
+    return Items("hub", task.dataset, revision=task.dataset_revision)
+
+
+def _local_items(config: Mapping[str, Any], data: Path | None) -> Path | None:
+    """The file that a task reads; None when it asks the Hub."""
+    if config.get("dataset_path") == "json":
+        files = (config.get("dataset_kwargs") or {}).get("data_files")
+        test = files.get(config.get("test_split")) if isinstance(files, Mapping) else files
+        return Path(test) if isinstance(test, str) and Path(test).is_file() else None
+    variable = (config.get("metadata") or {}).get("data_variable")
+    if config.get("dataset_path") in GSM8K_IDS:
+        variable = data_variable("gsm8k")
+    if variable is None:
+        return None
+    named = os.environ.get(variable)
+    place = data or (Path(named) if named else None)
+    if place is None:
+        return None
+    file = place if place.is_file() else place / "test.jsonl"
+    if not file.is_file():
+        asked = f"--data {data}" if data else f"{variable}={named}"
+        raise UserError(f"{asked}: expected {file} or a .jsonl file of test items, got neither")
+    return file
+
+
+def _redirect_gsm8k(
+    configs: Mapping[str, Mapping[str, Any]], manager: TaskManager, settings: Settings, made: Path
+) -> bool:
+    """Let stock GSM8K tasks read the local items too, so that all tasks ask the same ones."""
+    redirected = False
+    for name, config in configs.items():
+        if config.get("dataset_path") not in GSM8K_IDS:
+            continue
+        test = _local_items(config, settings.data)
+        if test is None:
+            continue
+        train = test.parent / "train.jsonl"
+        files, splits = {"test": str(test)}, "training_split: null\nfewshot_split: null\n"
+        if train.is_file():
+            files, splits = {**files, "train": str(train)}, ""
+        elif _draws_shots(config, settings):
+            raise UserError(
+                f"{name} shows solved problems of the training split, and there is no {train}; put "
+                "it there, or ask without shots: --num_fewshot 0"
+            )
+        (made / f"{name}.yaml").write_text(
+            f"include: {manager.task_index[name].yaml_path}\ntask: {name}\ndataset_path: json\n"
+            f"dataset_name: null\n{splits}dataset_kwargs: {{data_files: {files}}}\n",
+            encoding="utf-8",
+        )
+        redirected = True
+    return redirected
+
+
+def _draws_shots(config: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a task shows solved problems, and not ones that are written in its YAML."""
+    asked = settings.harness.get("num_fewshot")
+    shots = config.get("num_fewshot") if asked is None else asked
+    return bool(shots) and not (config.get("fewshot_config") or {}).get("samples")
