@@ -116,6 +116,13 @@ def test_a_part_of_the_test_split_is_no_benchmark_result(run):
     assert {entry["dataset"]["split"] for entry in index} == {"train"}
 
 
+def test_a_part_evaluated_beside_the_whole_takes_nothing_away(run):
+    part = json.loads((run / "eval/tuned.json").read_text())
+    part["subject"]["limit"] = 40
+    run_folders.write_json(run / "eval/tuned-n40.json", part)
+    assert BENCHMARK in published(run)
+
+
 def test_quantized_files_alone_do_not_carry_the_trained_models_numbers(run):
     """The numbers of the weights that they were made of are on the card, as those weights'."""
     assert "model-index" not in metadata(card_of(run, "gguf"))

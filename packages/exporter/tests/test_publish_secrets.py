@@ -2,8 +2,8 @@
 
 import pytest
 
+from xmlgrpo_exporter.machine_traces import without_paths
 from xmlgrpo_exporter.publish.files import artefact_file, secrets_at_hand
-from xmlgrpo_exporter.publish.results import without_paths
 from xmlgrpo_rewards.errors import UserError
 
 from . import run_folders
@@ -31,6 +31,7 @@ def test_a_file_with_a_secret_is_refused_and_the_secret_not_repeated(tmp_path, m
         (r"C:\Users\ann\base", "base"),
         ("google/gemma-3-1b-it", "google/gemma-3-1b-it"),
         ("/answer", "/answer"),
+        ("../bases/mine", "mine"),
         ({"a": ["/home/ann/x", 1, None]}, {"a": ["x", 1, None]}),
     ],
 )

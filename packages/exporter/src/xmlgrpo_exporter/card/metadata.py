@@ -20,18 +20,13 @@ from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_rewards.task import task_names
 
-TRAINED = ("merged", "tuned")  # the labels of the trained model
 TAGS = ("grpo", "reasoning", "xmlgrpo")
 METRICS = {
     "strict_accuracy": "right and in the reply format",
     "lenient_accuracy": "right in any format",
 }
-AS_TRAINED: Mapping[str, object] = {
-    "limit": None,
-    "k": 1,
-    "chat_template": True,
-    "harness": {},
-}  # all rows, each once
+# all rows, each asked once and as in training
+AS_TRAINED: Mapping[str, Any] = {"limit": None, "k": 1, "chat_template": True, "harness": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +40,11 @@ class Score:
     task: str
     target: str  # the published result file
 
-    @property
-    def is_on_the_hub(self) -> bool:
-        """Whether the problems are a data set of the Hub."""
-        return self.data.get("source") == "hub"
-
 
 def front_matter(release: Release) -> str:
     """The YAML between the card's two lines of dashes."""
     scores = scores_of(release)
+    on_the_hub = {score.data["name"] for score in scores if score.data["source"] == "hub"}
     licence, base = release.licence, release.base
     if "merged" in release.what:
         relation, library = "finetune", "transformers"
@@ -70,7 +61,7 @@ def front_matter(release: Release) -> str:
         library_name=library,
         pipeline_tag="text-generation",
         tags=list(TAGS),
-        datasets=sorted({score.data["name"] for score in scores if score.is_on_the_hub}) or None,
+        datasets=sorted(on_the_hub) or None,
         model_name=release.to.repo.partition("/")[2] if scores else None,
         eval_results=[_index_entry(release, score) for score in scores] or None,
     )
@@ -93,7 +84,7 @@ def eval_results(release: Release) -> bytes | None:
             notes=score.metric,
         )
         for score in scores_of(release)
-        if score.is_on_the_hub and score.split == "test"
+        if score.data["source"] == "hub" and score.split == "test"
     ]
     if not entries:
         return None
@@ -106,33 +97,33 @@ def scores_of(release: Release) -> list[Score]:
     Merged weights and the adapter are the trained model, under one label of the two; a quantized
     file answers for itself alone.
     """
-    by_label = {
-        file.at("label"): list(_evaluated(file, named=file.at("label") not in TRAINED))
-        for file in release.results.evaluations
-    }
+    results = release.results
+
+    def of(label: str) -> list[Score]:
+        files = (file for file in results.evaluations if file.at("label") == label)
+        return [score for file in files for score in _evaluated(file)]
+
     if not {"adapter", "merged"} & set(release.what):
-        return [score for label in release.labels for score in by_label.get(label, ())]
-    labels = TRAINED if "merged" in release.what else TRAINED[1:]
-    scores = next((found for label in labels if (found := by_label.get(label))), [])
-    manifest = release.results.manifest
-    return scores if manifest is None else [*scores, *_held_out(manifest)]
+        return [score for label in release.labels for score in of(label)]
+    trained = (of("merged") if "merged" in release.what else []) or of("tuned")
+    return trained + (list(_held_out(results.manifest)) if results.manifest else [])
 
 
-def _evaluated(file: ResultFile, *, named: bool) -> Iterator[Score]:
-    """The results of all problems of a known task; `named` says in words which model they are of.
+def _evaluated(file: ResultFile) -> Iterator[Score]:
+    """The results of all problems of a known task.
 
     A part of the problems (`--limit`), or ones asked in another way, are on the card, but are
     nobody's benchmark; nor is a result whose file does not say which problems were graded.
     """
     if any(file.at("subject", key) != usual for key, usual in AS_TRAINED.items()):
         return
+    of_model = "" if file.at("label") in ("merged", "tuned") else f", {file.at('label')}"
     for task in (f"{name}_xml" for name in task_names()):
         part = file.part("tasks", task)
         for metric, words in METRICS.items():
             mean, n = part.at("metrics", metric, "mean"), part.at("metrics", metric, "n")
             if mean is not None and n == part.at("data", "rows"):
-                called = f"{words}, {file.at('label')}" if named else words
-                yield Score(mean, called, part.at("data"), "test", task, file.target)
+                yield Score(mean, words + of_model, part.at("data"), "test", task, file.target)
 
 
 def _held_out(manifest: ResultFile) -> Iterator[Score]:

@@ -32,13 +32,7 @@ def number(
     *steps: str,
     missing: str = NOT_RECORDED,
 ) -> str:
-    """The number at a place in a file, as a link to it (a JSON pointer, RFC 6901, section 6).
-
-    Args:
-        file: the result file.
-        show: prints the value.
-        steps: the keys that lead to it.
-        missing: what stands on the card where the file has no such value.
+    """The number at a place in a file, printed by `show`, as a link to the place (RFC 6901, 6).
 
     Raises:
         UserError: what stands there is not of the kind that `show` prints.

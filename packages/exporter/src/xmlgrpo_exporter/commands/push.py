@@ -84,7 +84,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     from xmlgrpo_exporter.publish.artefacts import parse_what
     from xmlgrpo_exporter.publish.base_model import card_lookup, check_base_id
     from xmlgrpo_exporter.publish.files import secrets_at_hand
-    from xmlgrpo_exporter.publish.gates import model_digests, weights_problems
+    from xmlgrpo_exporter.publish.gates import gate_problems, model_digests, result_problems
     from xmlgrpo_exporter.publish.release import prepare_release
     from xmlgrpo_exporter.publish.repository import (
         Destination,
@@ -110,7 +110,10 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     )
     release = with_card(release, secrets)
     digests = model_digests(release, console)
-    there = there.plus(*weights_problems(release, digests, ungated=arguments.ungated))
+    there = there.plus(
+        *gate_problems(release, digests, ungated=arguments.ungated),
+        *result_problems(release, digests),
+    )
     prune = there.leftovers(file.target for file in release.files)
     if not arguments.prune:
         there, prune = there.plus(*leftover_problems(prune, to.repo)), []

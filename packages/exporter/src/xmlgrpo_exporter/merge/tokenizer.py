@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
+from xmlgrpo_exporter.machine_traces import without_notes
 from xmlgrpo_exporter.merge.base import Base
 from xmlgrpo_run.files import read_json, write_json
 
-LOCAL_NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -26,8 +26,7 @@ def copy_tokenizer(adapter: Path, base: Base, out: Path) -> None:
         AutoTokenizer.from_pretrained(base.name, revision=base.revision).save_pretrained(out)
     settings = out / "tokenizer_config.json"
     if settings.is_file():
-        kept = {key: value for key, value in read_json(settings).items() if key not in LOCAL_NOTES}
-        write_json(settings, kept)
+        write_json(settings, without_notes(read_json(settings)))
     for name in ("tokenizer.model", *PROCESSOR_FILES):
         found = None if (out / name).exists() else _base_file(base, name)
         if found is not None:

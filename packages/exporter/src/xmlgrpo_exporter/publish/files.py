@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.merge.tokenizer import LOCAL_NOTES
-from xmlgrpo_exporter.publish.results import without_paths
+from xmlgrpo_exporter.machine_traces import without_notes, without_paths
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import HUB_TOKEN, UserError
 from xmlgrpo_run.digests import OnBytes, file_sha256
@@ -43,17 +42,13 @@ class UploadFile:
 def artefact_file(
     target: str, path: Path, base_name: str | None, secrets: Sequence[bytes], on_bytes: OnBytes
 ) -> UploadFile:
-    """A file of an artefact: weights as they lie there, configs without this machine's paths.
+    """A file of an artefact: weights as they lie there, configs without this machine's traces.
 
-    Args:
-        target: its path in the repository.
-        path: the file.
-        base_name: what others know the base model by; None where nobody recorded it.
-        secrets: values that must not be in it.
-        on_bytes: called with how many more bytes have been read.
+    In an adapter's config the base gets `base_name`, what others know it by.
 
     Raises:
-        UserError: weights are not what their name says, a config is no JSON, or a secret is in it.
+        UserError: weights are not what their name says, a config is no JSON, or one of `secrets`
+            is in it.
     """
     if path.suffix in (".safetensors", ".gguf"):
         # a pickle under such a name would run code where it is loaded carelessly
@@ -99,9 +94,9 @@ def secrets_at_hand(hub_token: str | None) -> tuple[bytes, ...]:
 
 
 def _published_config(name: str, config: dict[str, Any], base_name: str | None) -> dict[str, Any]:
-    published: dict[str, Any] = without_paths(config)
     if name == "adapter_config.json" and base_name is not None:
-        return {**published, "base_model_name_or_path": base_name}
+        config = {**config, "base_model_name_or_path": base_name}
     if name == "tokenizer_config.json":
-        return {key: value for key, value in published.items() if key not in LOCAL_NOTES}
+        config = without_notes(config)
+    published: dict[str, Any] = without_paths(config)
     return published

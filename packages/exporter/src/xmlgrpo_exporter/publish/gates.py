@@ -33,16 +33,8 @@ def model_digests(release: Release, console: Console) -> Digests:
     return {label: digest(found) for label, found in files.items()}
 
 
-def weights_problems(release: Release, digests: Digests, *, ungated: bool) -> list[str]:
-    """Why these weights must not be published, each reason with what to do."""
-    return [
-        *gate_problems(release, digests, ungated=ungated),
-        *result_problems(release, digests),
-    ]
-
-
 def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> list[str]:
-    """Why the gates forbid these files.
+    """Why the gates forbid these files, each reason with what to do.
 
     GGUF files need the export's check and the ladder, merged weights the merge's comparison with
     the adapter and the ladder; an adapter is what training wrote and needs none.  A ladder
@@ -87,7 +79,7 @@ def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> list[
 
 
 def result_problems(release: Release, digests: Digests) -> list[str]:
-    """Why the run's results say nothing of the weights that lie in it."""
+    """Why the run's results say nothing of the weights in it, each with what to do."""
     run, results = release.run, release.results
     adapter = model_digest(run.adapter)
     trained = results.manifest and results.manifest.at("adapter")

@@ -93,7 +93,7 @@ def prepare_release(
         to: where to.
         what: the artefacts' names; None for all there are.
         base_id: the base model's id on the Hub, where the run does not say.
-        look_up: gives the metadata of a Hub model's card.
+        look_up: reads cards on the Hub.
         secrets: values that must not be in any file.
         console: shows how far it is.
 

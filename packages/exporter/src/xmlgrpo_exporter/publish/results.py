@@ -1,20 +1,17 @@
 """The results of a run, read once, as they are published: every value, none of our paths."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_exporter.machine_traces import without_paths
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import CHECK_RECORD, MERGE_RECORD, RunFolder
 from xmlgrpo_run.manifest import Manifest
 
 OWN_LABELS = ("base", "tuned", "merged")  # the evaluator's for a run; a GGUF's is its name
-
-# two names at least: a lone `/answer` in a text is no path
-ABSOLUTE = re.compile(r"(?:/[^/\n]+){2,}/?|[A-Za-z]:[\\/][^\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +60,7 @@ class Results:
 def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Results:
     """Read the results of a run; of a folder of files from elsewhere, those that are there.
 
-    Args:
-        run: the run, or the folder.
-        manifest: the run's.
-        ggufs: the folder of the GGUF files, whose evaluations are results of this run.
+    `ggufs` is the folder of its GGUF files: their evaluations are results of this run.
 
     Raises:
         UserError: a file is there but not readable.
@@ -87,21 +81,6 @@ def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Resu
         tuple(plot for plot in (run.curves, run.ladder_plot) if plot.is_file()),
         tuple(path for path in in_eval if path not in own),
     )
-
-
-def without_paths(value: Any) -> Any:
-    """A JSON value in which every absolute path, and every one out of the run, is its last name.
-
-    A home folder names its owner, and a path of this machine means nothing elsewhere.
-    """
-    if isinstance(value, str):
-        is_path = ABSOLUTE.fullmatch(value) or value.startswith("../")
-        return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if is_path else value
-    if isinstance(value, Mapping):
-        return {key: without_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_paths(item) for item in value]
-    return value
 
 
 def _read(path: Path, target: str) -> ResultFile:
