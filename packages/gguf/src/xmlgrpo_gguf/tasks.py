@@ -98,6 +98,7 @@ def measure(request: dict[str, Any], folder: Path, tell: OnProgress) -> dict[str
             threads=threads,
             prompt_threads=prompt_threads,
             fused=False,  # its rounding would be counted as the file's distance
+            keep_window=True,
         ) as decoding:
             loaded = time.monotonic()
             finite = True

@@ -1,6 +1,6 @@
 """What every rollout engine does, and where a completion ends."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,42 @@ def cut_after_stop(tokens: Sequence[int], stop_ids: Collection[int]) -> list[int
         if token in stop_ids:
             return list(tokens[: place + 1])
     return list(tokens)
+
+
+def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[list[list[int]], list[int]]:
+    """Prompts of one length, and how much padding is before each."""
+    length = max(map(len, prompts))
+    padding = [length - len(prompt) for prompt in prompts]
+    padded = [[pad_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+    return padded, padding
+
+
+def in_parts(
+    prompts: Sequence[Sequence[int]],
+    samples: int,
+    together: int,
+    complete: Callable[[list[Sequence[int]], int], list[Completion]],
+) -> list[Completion]:
+    """Complete `together` prompts at a time, those of similar length side by side: less padding.
+
+    Args:
+        prompts: token ids.
+        samples: completions a prompt.
+        together: most prompts at a time.
+        complete: given some prompts and the number of their first completion, gives back
+            `samples` completions for each.
+
+    Returns:
+        All completions of the first prompt first, in the order of `prompts`.
+    """
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    completions: list[list[Completion]] = [[] for _ in prompts]
+    for start in range(0, len(order), together):
+        numbers = order[start : start + together]
+        grown = complete([prompts[number] for number in numbers], start * samples)
+        for place, number in enumerate(numbers):
+            completions[number] = grown[place * samples : (place + 1) * samples]
+    return [completion for group in completions for completion in group]
 
 
 class Engine(Protocol):

@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig
 
 from xmlgrpo_rollout.attention import guard_transformers
-from xmlgrpo_rollout.engine import Completion, cut_after_stop
+from xmlgrpo_rollout.engine import Completion, cut_after_stop, left_padded
 from xmlgrpo_rollout.sampling import Sampling
 
 
@@ -35,9 +35,9 @@ class GenerateEngine:
         """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
         if not prompts:
             return []
-        length = max(map(len, prompts))
-        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
-        seen = [[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        padded, padding = left_padded(prompts, self.pad_id)
+        length = len(padded[0])
+        seen = [[0] * pad + [1] * (length - pad) for pad in padding]
         was_training = self.model.training
         self.model.eval()
         try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xmlgrpo_rollout.cpu.cache import KeyValueCache, prefill
 from xmlgrpo_rollout.cpu.forward import last_logits
-from xmlgrpo_rollout.engine import Completion, cut_after_stop
+from xmlgrpo_rollout.engine import Completion, cut_after_stop, in_parts, left_padded
 from xmlgrpo_rollout.sampling import Sampling, next_tokens
 from xmlgrpo_rollout.weights import Gemma3Weights, Rope, read_rope, read_weights
 
@@ -56,25 +56,21 @@ class StaticEngine:
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
     ) -> list[Completion]:
         """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
-        # prompts of similar length side by side: less padding
-        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         slots = max(map(len, prompts), default=0) + sampling.max_new_tokens
         rows = min(ROWS, CACHE_BYTES // (slots * self._weights.bytes_per_slot))
-        together = max(1, rows // samples)
         self.finished = 0
-        completions: list[list[list[int]]] = [[] for _ in prompts]
-        for start in range(0, len(order), together):
-            numbers = order[start : start + together]
-            with torch.no_grad(), fitting_threads(self._weights):
-                grown = self._complete([prompts[number] for number in numbers], samples, sampling)
-            for place, number in enumerate(numbers):
-                completions[number] = grown[place * samples : (place + 1) * samples]
+
+        def complete(part: list[Sequence[int]], _first_row: int) -> list[Completion]:
+            return self._complete(part, samples, sampling)
+
+        with torch.no_grad(), fitting_threads(self._weights):
+            completions = in_parts(prompts, samples, max(1, rows // samples), complete)
         self.finished = 0
-        return [Completion(tokens) for group in completions for tokens in group]
+        return completions
 
     def _complete(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
-    ) -> list[list[int]]:
+    ) -> list[Completion]:
         """Read each prompt once, then grow all completions side by side."""
         slots = max(map(len, prompts)) + sampling.max_new_tokens
         rope = read_rope(self.model, slots)
@@ -87,16 +83,15 @@ class StaticEngine:
             padding_P[repeated_R],
             sampling,
         )
-        return [cut_after_stop(row, self.stop_ids) for row in written_R_T.tolist()]
+        return [Completion(cut_after_stop(row, self.stop_ids)) for row in written_R_T.tolist()]
 
     def _read(
         self, prompts: Sequence[Sequence[int]], rope: Rope
     ) -> tuple[KeyValueCache, Tensor, Tensor]:
         """The filled cache, the logits after each prompt, and the padding before it."""
         device = self._weights.embedding.device
-        length = max(map(len, prompts))
-        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
-        padding_P = torch.tensor([length - len(prompt) for prompt in prompts], device=device)
+        padded, padding = left_padded(prompts, self.pad_id)
+        length, padding_P = len(padded[0]), torch.tensor(padding, device=device)
         places_P_T = (torch.arange(length, device=device) - padding_P[:, None]).clamp(min=0)
         cache, attend = prefill(padding_P, length, self._weights.window)
         tokens_P_T = torch.tensor(padded, device=device)

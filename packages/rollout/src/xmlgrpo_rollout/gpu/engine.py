@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.engine import Completion, cut_after_stop
+from xmlgrpo_rollout.engine import Completion, cut_after_stop, in_parts, left_padded
 from xmlgrpo_rollout.gpu import MEMORY_SHARE, PREFILL_TOKENS, ROWS, SLOTS_MULTIPLE
 from xmlgrpo_rollout.gpu.decode import Decoder
 from xmlgrpo_rollout.gpu.prefill import read_prompts
@@ -74,23 +74,19 @@ class GraphEngine:
             return []
         # the one number drawn from torch's generator: all else follows from it; greedy needs none
         seed = 0 if sampling.is_greedy else int(torch.randint(2**62, ()))
-        # prompts of similar length side by side: less padding
-        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         longest = max(map(len, prompts))
         slots = _rounded(longest + sampling.max_new_tokens, SLOTS_MULTIPLE)
-        completions: list[list[Completion]] = [[] for _ in prompts]
         with torch.no_grad(), self._on_its_gpu():
             decoder = self._decoder(len(prompts) * samples, samples, slots, sampling)
-            together = decoder.rows // samples
-            for start in range(0, len(order), together):
-                numbers = order[start : start + together]
-                asked = [prompts[number] for number in numbers]
-                grown = self._complete(decoder, asked, samples, seed, start * samples)
-                for place, number in enumerate(numbers):
-                    completions[number] = grown[place * samples : (place + 1) * samples]
-                self.finished = (start + len(numbers)) * samples
+
+            def complete(part: list[Sequence[int]], first_row: int) -> list[Completion]:
+                grown = self._complete(decoder, part, samples, seed, first_row)
+                self.finished = first_row + len(grown)
+                return grown
+
+            completions = in_parts(prompts, samples, decoder.rows // samples, complete)
         self.finished = 0
-        return [completion for group in completions for completion in group]
+        return completions
 
     def _on_its_gpu(self) -> AbstractContextManager[object]:
         """Streams, graphs and Triton's kernels go to the current GPU, wherever the model is."""
@@ -165,9 +161,8 @@ class GraphEngine:
         """Fill the cache with every prompt, `samples` times; the logits after each, (P, V)."""
         weights, device = self._weights, decoder.padding_R.device
         rope = read_rope(self.model, length)
-        padded = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]
+        padded, padding = left_padded(prompts, self.pad_id)
         tokens_P_T = torch.tensor(padded, device=device)
-        padding = [length - len(prompt) for prompt in prompts]
         padding_P = torch.tensor(padding, dtype=torch.int32, device=device)
         decoder.padding_R.zero_()  # a row that is not in use still looks up its place
         decoder.padding_R[: len(prompts) * samples] = padding_P.repeat_interleave(samples)
