@@ -12,7 +12,8 @@ from xmlgrpo_rewards.task import Example, Grade, get_task
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.sampling import Sampling
-from xmlgrpo_trainer.problems.prompts import encode_prompts, stop_ids
+from xmlgrpo_rollout.stop_tokens import stop_ids
+from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 ROWS_AT_ONCE = 2048  # replies; the engine itself grows fewer side by side
 

@@ -64,7 +64,8 @@ def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adap
 
     from xmlgrpo_rollout.generate import GenerateEngine
     from xmlgrpo_rollout.sampling import Sampling
-    from xmlgrpo_trainer.problems.prompts import encode_prompts, stop_ids
+    from xmlgrpo_rollout.stop_tokens import stop_ids
+    from xmlgrpo_trainer.problems.prompts import encode_prompts
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_base, padding_side="left")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), adapted)

@@ -93,7 +93,8 @@ def test_the_adapter_answers_on_its_base_as_it_did_in_training(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from xmlgrpo_rewards.task import get_task
-    from xmlgrpo_trainer.problems.prompts import encode_prompts, stop_ids
+    from xmlgrpo_rollout.stop_tokens import stop_ids
+    from xmlgrpo_trainer.problems.prompts import encode_prompts
 
     base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, finished / "adapter").eval()

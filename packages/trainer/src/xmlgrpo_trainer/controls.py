@@ -214,9 +214,9 @@ def _examined(folder: Path, config: "RunConfig", problems: Any) -> Mapping[str, 
     from xmlgrpo_rewards.task import get_task
     from xmlgrpo_rollout.choice import choose_engine
     from xmlgrpo_rollout.sampling import Sampling
+    from xmlgrpo_rollout.stop_tokens import stop_ids
     from xmlgrpo_trainer.config.defaults import completion_limit
     from xmlgrpo_trainer.problems.exam import Exam, take
-    from xmlgrpo_trainer.problems.prompts import stop_ids
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)

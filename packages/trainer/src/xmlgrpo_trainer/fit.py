@@ -12,6 +12,7 @@ from transformers import set_seed
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
@@ -37,7 +38,6 @@ from xmlgrpo_trainer.problems.exam import (
     take_shown,
 )
 from xmlgrpo_trainer.problems.keep_best import KeepBest, stopped_early
-from xmlgrpo_trainer.problems.prompts import stop_ids
 from xmlgrpo_trainer.run.callbacks import SealCheckpoints, StepStart, StopAndSave
 from xmlgrpo_trainer.run.checkpoints import checkpoint_of, find_checkpoints, is_last, take_over
 from xmlgrpo_trainer.run.failures import check_room

@@ -114,6 +114,7 @@ def trained(
 
     from xmlgrpo_rewards.task import Example, get_task
     from xmlgrpo_rewards.total import WeightedReward
+    from xmlgrpo_rollout.stop_tokens import stop_ids
     from xmlgrpo_trainer.config.run_config import check_config
     from xmlgrpo_trainer.grpo.rewards import ScoredBatch, trl_rewards
     from xmlgrpo_trainer.grpo.trainer import (
@@ -123,7 +124,6 @@ def trained(
         training_rows,
     )
     from xmlgrpo_trainer.model.load import choose_placement, load_policy
-    from xmlgrpo_trainer.problems.prompts import stop_ids
 
     def length(completions: Sequence[Any], **_: Any) -> list[float]:
         return [float(len(said[0]["content"])) for said in completions]

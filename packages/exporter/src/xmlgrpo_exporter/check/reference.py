@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.stop_tokens import stop_ids
 
 Messages = list[dict[str, str]]
 OnProgress = Callable[[float], None]
-END_OF_TURN = "<end_of_turn>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def load_reference(folder: Path, device: str) -> Reference:
     """
     tokenizer = load_tokenizer(folder)
     model = load_model(str(folder), revision=None, model_class=None)
-    return Reference(model.to(device).eval(), tokenizer, stop_ids(model, tokenizer))
+    return Reference(model.to(device).eval(), tokenizer, tuple(stop_ids(model, tokenizer)))
 
 
 def load_model(name: str, *, revision: str | None, model_class: str | None) -> Any:
@@ -201,25 +201,6 @@ def load_model(name: str, *, revision: str | None, model_class: str | None) -> A
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot load the model {name!r}: {_line(error)}") from None
-
-
-def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The ids that end a reply: the tokenizer's, the generation config's, `<end_of_turn>`.
-
-    Gemma 3 ends its turns with `<end_of_turn>` while its tokenizer's EOS is `<eos>`; a model that
-    stops at one of them only runs on to the limit.
-    """
-    configured = model.generation_config.eos_token_id
-    ids = {tokenizer.eos_token_id}
-    ids.update(configured if isinstance(configured, list) else [configured])
-    ids.add(end_of_turn_id(tokenizer))
-    return tuple(sorted(token for token in ids if token is not None))
-
-
-def end_of_turn_id(tokenizer: Any) -> int | None:
-    """The id of `<end_of_turn>`; None when the vocabulary has no such token."""
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    return vocabulary.get(END_OF_TURN)
 
 
 def choose_device(asked: str) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 from xmlgrpo_exporter.check.exam import Bench
 from xmlgrpo_exporter.check.gate import Gate
-from xmlgrpo_exporter.check.reference import END_OF_TURN, end_of_turn_id
 from xmlgrpo_gguf.header import GgufHeader
 from xmlgrpo_gguf.probe import Outcome
+from xmlgrpo_rollout.stop_tokens import END_OF_TURN, end_of_turn_id
 
 CONTROL_TOKEN = 3  # llama_token_type
 BLANK_SIGN = "\N{LOWER ONE EIGHTH BLOCK}"

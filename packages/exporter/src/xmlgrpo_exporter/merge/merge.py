@@ -18,7 +18,6 @@ from xmlgrpo_exporter.check.reference import (
     load_model,
     load_reference,
     load_tokenizer,
-    stop_ids,
 )
 from xmlgrpo_exporter.convert.quants import Limits
 from xmlgrpo_exporter.merge.adapter import Adapter
@@ -26,6 +25,7 @@ from xmlgrpo_exporter.merge.base import BYTES_A_WEIGHT, Base
 from xmlgrpo_exporter.merge.stored_weights import weights_of
 from xmlgrpo_exporter.merge.tokenizer import copy_tokenizer
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import hash_ahead, model_digest, model_files
 from xmlgrpo_run.disk import require_free
 from xmlgrpo_run.files import remove, write_json
@@ -88,7 +88,7 @@ def merge(
     with Stage(console, "adding tokenizer and adapter"):
         copy_tokenizer(adapter.folder, base, partial)
         tokenizer = load_tokenizer(partial)
-        stops = stop_ids(model, tokenizer)
+        stops = tuple(stop_ids(model, tokenizer))
         wrapped = _with_adapter(model, adapter).to(device).eval()
     trained = Reference(wrapped, tokenizer, stops)
     _, prompts = trained.encode(conversations)

@@ -12,11 +12,12 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import stream
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
 from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.files import read_json
 from xmlgrpo_trainer.ask.characters import decoded, told_in_characters
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, Speaker, check_room
-from xmlgrpo_trainer.problems.prompts import encode_prompts, ending_ids
+from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 TOKENIZER = "GemmaTokenizer"
 
@@ -54,7 +55,7 @@ class FolderSpeaker:
         except Exception as error:  # a broken file fails in many ways
             raise UserError(f"cannot read the tokenizer in {folder}: {error}") from error
         self.model = model
-        self._stops = ending_ids(_configured_ends(folder), self.tokenizer)
+        self._stops = stop_ids(_configured_ends(folder), self.tokenizer)
 
     def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Said:
         """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask.speaker`."""

@@ -9,12 +9,13 @@ from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import cut_after_stop
+from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_trainer.ask.characters import WholeCharacters, decoded, told_in_characters
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
 from xmlgrpo_trainer.config.run_config import ModelConfig
 from xmlgrpo_trainer.model.load import choose_placement, load_policy
-from xmlgrpo_trainer.problems.prompts import encode_prompts, stop_ids
+from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 
 class TransformersSpeaker:

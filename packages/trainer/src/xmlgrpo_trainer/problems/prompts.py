@@ -47,25 +47,3 @@ def encode_prompts(tokenizer: Any, conversations: Sequence[Messages]) -> list[li
                 "is no image with it; leave the question out"
             )
     return encoded
-
-
-def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """The ids that end a reply of a transformers model; see `ending_ids`."""
-    return ending_ids(model.generation_config.eos_token_id, tokenizer)
-
-
-def ending_ids(configured: Any, tokenizer: Any) -> list[int]:
-    """The ids that end a reply: the tokenizer's EOS, the generation config's, `<end_of_turn>`.
-
-    Gemma 3 ends its turns with `<end_of_turn>` while `tokenizer.eos_token_id` is `<eos>`; a model
-    that stops at only one of them runs to the length limit.
-
-    Args:
-        configured: `eos_token_id` of the generation configuration: one id, several, or None.
-    """
-    ids = {tokenizer.eos_token_id}
-    ids.update(configured if isinstance(configured, list) else [configured])
-    end_of_turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
-    if end_of_turn != tokenizer.unk_token_id:
-        ids.add(end_of_turn)
-    return sorted(token for token in ids if token is not None)
