@@ -55,6 +55,11 @@ def test_importing_rewards_loads_nothing_else() -> None:
     }
 
 
+def test_looking_at_a_gguf_and_counting_for_the_gpu_engine_load_no_engine() -> None:
+    looking = "import xmlgrpo_gguf.header, xmlgrpo_gguf.probe, xmlgrpo_rollout.gpu"
+    assert modules_after(looking) & (HEAVY | {"llama_cpp", "numpy"}) == set()
+
+
 def test_the_progress_bar_and_what_publishes_load_no_torch() -> None:
     publishing = "import xmlgrpo_exporter.commands.push, xmlgrpo_exporter.publish.upload"
     assert modules_after(f"import xmlgrpo_run.screen.progress\n{publishing}") & HEAVY == set()
