@@ -20,24 +20,14 @@ _CONTEXT = 5  # tokens shown on either side of a difference
 
 @dataclass(frozen=True, slots=True)
 class PromptCheck:
-    """How the prompts of an evaluation compare with those of training.
-
-    Attributes:
-        prompts: distinct prompts.
-        compared: those with a counterpart in training; none with shots or a stock task.
-        identical: of these, how many are equal token for token.
-        begins_with: how many prompts begin with that many BOS tokens.
-        longest: tokens of the longest prompt.
-        digest: of all prompts' token ids; equal digests mean equal prompts.
-        first_difference: where the first unequal pair parts; None without one.
-    """
+    """How the distinct prompts of an evaluation compare with those of training."""
 
     prompts: int
-    compared: int
-    identical: int
-    begins_with: dict[str, int]
-    longest: int
-    digest: str
+    compared: int  # those with a counterpart in training; none with shots or a stock task
+    identical: int  # of these, equal token for token
+    begins_with: dict[str, int]  # number of BOS tokens -> how many prompts begin with them
+    longest: int  # tokens
+    digest: str  # of all prompts' token ids; equal digests mean equal prompts
     first_difference: str | None
 
     @property
@@ -96,9 +86,6 @@ def check_prompts(
 def check_room(requests: Sequence[Instance], model: Any, longest: int) -> None:
     """Refuse, before anything is asked, an evaluation in which a prompt would have to be cut.
 
-    Args:
-        longest: tokens of the longest prompt.
-
     Raises:
         UserError: the longest prompt and the longest reply do not fit the model together.
     """
@@ -126,8 +113,8 @@ def check_batching(
     between two tokens.
 
     Args:
-        model: the lm-eval model, still loaded.
-        samples: lm-eval's samples, by task, with the replies that were given in batches.
+        model: the lm-eval model.
+        samples: lm-eval's, by task, with the replies that were given in batches.
         items: how many to ask again.
         on_reply: called after each.
 

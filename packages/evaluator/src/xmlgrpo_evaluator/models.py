@@ -16,25 +16,15 @@ Backend = Literal["hf", "vllm", "llama-cpp"]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model to evaluate.
+    """A model to evaluate."""
 
-    Attributes:
-        label: what it is called in tables and file names.
-        backend: which lm-eval model runs it.
-        source: folder, file or Hub id of the weights.
-        adapter: folder or Hub id of a LoRA adapter on top; None without one.
-        tokenizer: where its tokenizer is, when not with the weights.
-        revision: commit of `source` on the Hub.
-        options: further arguments of the lm-eval model.
-    """
-
-    label: str
-    backend: Backend
-    source: str
-    adapter: str | None = None
-    tokenizer: str | None = None
-    revision: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str  # in tables and file names
+    backend: Backend  # which lm-eval model runs it
+    source: str  # folder, file or Hub id of the weights
+    adapter: str | None = None  # folder or Hub id of a LoRA adapter on top
+    tokenizer: str | None = None  # where it is, when not with the weights
+    revision: str | None = None  # commit of `source` on the Hub
+    options: Mapping[str, Any] = field(default_factory=dict)  # for the lm-eval model
 
     def __str__(self) -> str:
         return f"{self.source} with adapter {self.adapter}" if self.adapter else self.source

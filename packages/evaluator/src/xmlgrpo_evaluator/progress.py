@@ -43,18 +43,11 @@ class Screen:
         self._done = self._total = self._graded = self._correct = 0
         self._tokens, self._began, self._cpu_began = 0, 0.0, 0.0
 
-    def stage(
-        self,
-        words: str,
-        *,
-        total: float | None = None,
-        unit: str = "",
-        poll: Callable[[], float] | None = None,
-    ) -> Stage:
-        """End the stage that is shown and show the next; the arguments are `Stage`'s."""
+    def stage(self, words: str, **options: Any) -> Stage:
+        """End the stage that is shown and show the next; the options are `Stage`'s."""
         self.close()
         title = f"{self._label}: {words}" if words else self._label
-        self.shown = Stage(self.console, title, total=total, unit=unit, poll=poll)
+        self.shown = Stage(self.console, title, **options)
         self.shown.start()
         return self.shown
 
@@ -69,10 +62,8 @@ class Screen:
     ) -> None:
         """These are answered, or scored, from now on.
 
-        Args:
-            requests: lm-eval's.
-            unreported: how many replies are finished that `reply` has not got: an engine hands
-                them on when its whole batch is finished.
+        `unreported` is how many replies are finished that `reply` has not got: an engine hands them
+        on when its whole batch is finished.
         """
         self._total += len(requests)
         stage = self.stage("", unit="items", poll=lambda: self._done + unreported())
@@ -134,13 +125,8 @@ def live_line(
 ) -> str:
     """One item's line: `[001/100] ✅=1 | Acc=100.00% | Pred: 27 | GT: 27`.
 
-    Args:
-        done: replies so far, this one included.
-        total: replies in all.
-        right: the right ones among those graded so far.
-        answer: what was read of the reply; None when no answer could be read.
-        gold: the right answer.
-        columns: how wide the line may be; long answers are cut to fit.
+    `right` is of the replies graded so far, `answer` None when none could be read; long answers are
+    cut to fit the columns.
     """
     width = max(3, len(str(total)))
     start = f"[{done:0{width}d}/{total:0{width}d}] ✅={right.hits} | Acc={right.value:.2%} | Pred: "

@@ -18,45 +18,26 @@ ENGINES = ("auto", "generate", "graph")
 OWN_FORM = "_xml"  # gsm8k, a task of xmlgrpo_rewards -> gsm8k_xml, lm-eval's name of it
 REPEATED = "_k"  # gsm8k_xml -> gsm8k_xml_k: the form of a task with several replies per item
 DEFAULT_TASK = f"gsm8k{OWN_FORM}"
-DEFAULT_MAX_NEW_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is asked, and how.
+    """What is asked, and how."""
 
-    Attributes:
-        tasks: names of lm-eval tasks.
-        own_task: the one that is asked where none is named: a run's own; results are named by it.
-        limit: only the first items of each task; None for all.
-        seed: of sampled replies and of shots.
-        k: replies per item; 1 is greedy, more are sampled.
-        max_new_tokens: the limit of a reply.
-        batch_size: replies written at once; a number, `auto`, or None for the backend's default.
-        engine: what writes the replies of an HF model: `graph`, `generate` (lm-eval's own call), or
-            `auto` for `graph` where it can serve.
-        chat_template: ask through the model's chat template.
-        check_batch: how many items are asked again alone, to see that batching changes nothing.
-        data: local items instead of the Hub's: a folder with test.jsonl, or a .jsonl file.
-        include_path: folders with further lm-eval tasks.
-        harness: further arguments of lm-eval's `simple_evaluate`.
-        model_args: further arguments of the lm-eval model.
-    """
-
-    tasks: tuple[str, ...] = (DEFAULT_TASK,)
-    own_task: str = DEFAULT_TASK
-    limit: int | None = None
-    seed: int = 0
-    k: int = 1
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    batch_size: int | str | None = None
-    engine: str = "auto"
+    tasks: tuple[str, ...] = (DEFAULT_TASK,)  # lm-eval's names
+    own_task: str = DEFAULT_TASK  # asked where none is named, and left out of results' names
+    limit: int | None = None  # only the first items of each task
+    seed: int = 0  # of sampled replies and of shots
+    k: int = 1  # replies per item; 1 is greedy, more are sampled
+    max_new_tokens: int = 1024  # of a reply
+    batch_size: int | str | None = None  # a number, `auto`, or None for the backend's default
+    engine: str = "auto"  # of an HF model; `generate` is lm-eval's own call
     chat_template: bool = True
-    check_batch: int = 4
-    data: Path | None = None
-    include_path: tuple[Path, ...] = ()
-    harness: Mapping[str, Any] = field(default_factory=dict)
-    model_args: Mapping[str, Any] = field(default_factory=dict)
+    check_batch: int = 4  # items asked again alone, to see that batching changes nothing
+    data: Path | None = None  # items: a folder with test.jsonl, or a .jsonl file
+    include_path: tuple[Path, ...] = ()  # folders with further lm-eval tasks
+    harness: Mapping[str, Any] = field(default_factory=dict)  # for lm-eval's `simple_evaluate`
+    model_args: Mapping[str, Any] = field(default_factory=dict)  # for the lm-eval model
 
     def __post_init__(self) -> None:
         counts = {"limit": self.limit, "k": self.k, "max-new-tokens": self.max_new_tokens}

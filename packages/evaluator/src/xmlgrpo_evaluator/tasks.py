@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
@@ -30,43 +30,26 @@ GSM8K_IDS = ("gsm8k", "openai/gsm8k")
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The items of a task.
-
-    Attributes:
-        source: whether they are of the Hub or in a file.
-        name: the data set's id, or the file's name.
-        revision: the data set's commit; None where the task names none.
-        sha256: of the file.
-        rows: how many there are, of which `--limit` may have asked the first ones only; None
-            before they are loaded.
-    """
+    """The items of a task."""
 
     source: Literal["hub", "files"]
-    name: str
-    revision: str | None = None
-    sha256: str | None = None
-    rows: int | None = None
+    name: str  # the data set's id, or the file's name
+    revision: str | None = None  # the data set's commit, where the task names one
+    sha256: str | None = None  # of the file
 
     def record(self, rows: int) -> dict[str, Any]:
-        """For the result; JSON values."""
-        return asdict(replace(self, rows=rows))
+        """For the result, with how many there are; `--limit` may have asked the first ones only."""
+        return {**asdict(self), "rows": rows}
 
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """Tasks that exist, not loaded yet.
+    """Tasks that exist, not loaded yet."""
 
-    Attributes:
-        names: as lm-eval knows them.
-        manager: lm-eval's.
-        items: what each asks; nothing for a group of tasks.
-        repeats: replies per item, for tasks in the form with several.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # as lm-eval knows them
     manager: TaskManager
-    items: Mapping[str, Items]
-    repeats: int
+    items: Mapping[str, Items]  # by task; nothing for a group of tasks
+    repeats: int  # replies per item, for tasks in the form with several
 
     @property
     def data_digest(self) -> str | None:
@@ -191,11 +174,7 @@ def _configs(names: Sequence[str], manager: TaskManager) -> dict[str, Mapping[st
 
 
 def items_of_task(config: Mapping[str, Any], data: Path | None) -> Items:
-    """What a task asks, as far as its YAML says.
-
-    Args:
-        config: the task's YAML.
-        data: the items that the user named, if any.
+    """What a task asks, as far as its YAML says; `data` is what the user named, if anything.
 
     Raises:
         UserError: there is nothing where the user, or the environment, says that items are.

@@ -38,17 +38,11 @@ class NotServedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """What one set of generation options asks of an engine.
-
-    Attributes:
-        sampling: how tokens are chosen, and how many.
-        stop_ids: the tokens that end a reply.
-        until: the strings that are cut off a reply's text, with what follows.
-    """
+    """What one set of generation options asks of an engine."""
 
     sampling: Sampling
-    stop_ids: tuple[int, ...]
-    until: tuple[str, ...]
+    stop_ids: tuple[int, ...]  # the tokens that end a reply
+    until: tuple[str, ...]  # the strings that are cut off a reply's text, with what follows
 
     def reply(self, tokens: Sequence[int], tokenizer: Any) -> CountedReply:
         """The reply that these tokens are; one that a stop string ended is as long as up to it."""
@@ -104,9 +98,6 @@ def read_options(
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuse what the engine can serve with no model, before one is loaded.
-
-    Args:
-        options: generation options of the command line.
 
     Raises:
         UserError: they choose tokens in a way that the engine does not know.

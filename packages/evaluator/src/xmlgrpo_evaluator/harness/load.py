@@ -36,13 +36,9 @@ def loaded(
     if model.backend == "llama-cpp":
         from xmlgrpo_evaluator.harness.gguf import LlamaCppLM
 
-        gguf = LlamaCppLM(
-            model.source, batch_size=settings.batch_size, seed=settings.seed, **options
-        )
-        try:
-            yield gguf
-        finally:
-            gguf.gguf.close()
+        lm = LlamaCppLM(model.source, batch_size=settings.batch_size, seed=settings.seed, **options)
+        with lm.gguf:
+            yield lm
         return
     try:
         if model.backend == "vllm":

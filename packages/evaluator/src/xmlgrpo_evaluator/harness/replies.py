@@ -48,17 +48,11 @@ class CountedReply(str):
 
 @dataclass(frozen=True, slots=True)
 class EngineUse:
-    """What answers some requests to an HF model.
+    """What answers some requests to an HF model, and why."""
 
-    Attributes:
-        name: `graph`, or `generate` for lm-eval's own call.
-        reason: why, in a few words.
-        at_once: replies written side by side; `auto` where lm-eval tries it out.
-    """
-
-    name: Literal["graph", "generate"]
+    name: Literal["graph", "generate"]  # the latter is lm-eval's own call
     reason: str
-    at_once: int | str
+    at_once: int | str  # replies written side by side; `auto` where lm-eval tries it out
 
     def __str__(self) -> str:
         whose = "lm-eval's own generate" if self.name == "generate" else f"the {self.name} engine"
@@ -77,8 +71,7 @@ class Journal:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self._file = path, file
         self.uses: list[EngineUse] = []
-        self.resumed = 0
-        """How many replies were there at the start."""
+        self.resumed = 0  # replies that were there at the start
         self._replies: dict[Key, CountedReply] = {}
 
     def __len__(self) -> int:
@@ -148,10 +141,6 @@ class Journal:
 @contextmanager
 def open_journal(path: Path, identity: Mapping[str, Any]) -> Iterator[Journal]:
     """Be the only one that writes replies into this file; continues what is there.
-
-    Args:
-        path: created, or continued when it has the same identity.
-        identity: what is evaluated and how; JSON values.
 
     Raises:
         UserError: the file belongs to another evaluation, or another process writes into it.

@@ -26,11 +26,7 @@ _EXAMPLE_COLUMNS = 400
 
 
 def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare two results, task by task and item by item.
-
-    Args:
-        first: the result to start from, as `read_result` gives it.
-        second: the result to judge.
+    """Compare two results, task by task and item by item: second minus first.
 
     Returns:
         For every task and metric both values, their paired difference with interval, and for
