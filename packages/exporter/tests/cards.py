@@ -90,8 +90,7 @@ def write_evaluation(run: Path, *, limit: int | None = None, data: dict | None =
             "p": None,
         },
     }
-    task = {"items": 1319, "judged_by": "strict_accuracy", "metrics": compared}
-    write_json(
-        run / "eval" / "compare.json",
-        {"format": 1, "first": "base", "second": "tuned", "tasks": {"gsm8k_xml": task}},
-    )
+    task = {"data": data, "items": 1319, "judged_by": "strict_accuracy", "metrics": compared}
+    names = {"format": 1, "first": "base", "second": "tuned"}
+    settings = {"settings": SUBJECT | {"limit": limit}}
+    write_json(run / "eval/compare.json", names | settings | {"tasks": {"gsm8k_xml": task}})

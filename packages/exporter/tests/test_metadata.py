@@ -9,7 +9,7 @@ from . import run_folders
 from .cards import GSM8K, HUB, REPO, card_of, metadata, published, write_evaluation
 
 BENCHMARK = ".eval_results/xmlgrpo.yaml"
-ROWS = "[1,319](results/eval/base.json#/tasks/gsm8k_xml/data/rows)"
+ROWS = "[1,319](results/eval/compare.json#/tasks/gsm8k_xml/data/rows)"
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ FILE = {"source": "files", "name": "test.jsonl", "revision": None, "sha256": "ab
             "Graded on `openai/gsm8k`, a data set on the Hub at revision "
             f"`{GSM8K['revision']}` of {ROWS} problems, "
             f"sha256 `{GSM8K['sha256']}`; replies of at most "
-            "[1,024](results/eval/base.json#/subject/max_new_tokens) tokens.",
+            "[1,024](results/eval/compare.json#/settings/max_new_tokens) tokens.",
             id="hub",
         ),
         pytest.param(
@@ -88,17 +88,8 @@ def test_a_result_of_two_tasks_says_it_with_each(run):
         run_folders.write_json(path, result | {"tasks": tasks})
     section = card_of(run).split("### `gsm8k_xml`")[1].split("|")[0]
     assert "Graded on `openai/gsm8k`, a data set on the Hub" in section
-    assert "results/eval/base.json#/tasks/gsm8k_xml/data/rows" in section
+    assert "results/eval/compare.json#/tasks/gsm8k_xml/data/rows" in section
     assert BENCHMARK in published(run)
-
-
-def test_two_evaluations_of_different_problems_name_none(run):
-    write_evaluation(run)
-    tuned = json.loads((run / "eval/tuned.json").read_text())
-    tuned["tasks"]["gsm8k_xml"]["data"] = FILE
-    run_folders.write_json(run / "eval/tuned.json", tuned)
-    section = card_of(run).split("### `gsm8k_xml`")[1].split("|")[0]
-    assert "Which problems these were was not recorded." in section
 
 
 @pytest.mark.parametrize("changed", [{"k": 4}, {"harness": {"num_fewshot": 5}}])

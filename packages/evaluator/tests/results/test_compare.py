@@ -61,6 +61,19 @@ def test_results_without_a_common_task_are_refused():
         compare_results(result("a", [True]), other)
 
 
+def test_a_comparison_records_the_problems_and_settings_that_both_have():
+    data = {"source": "hub", "name": "openai/gsm8k", "rows": 1}
+    first, second = result("a", [True], limit=1), result("b", [True], limit=1)
+    first["tasks"]["t"]["data"] = data
+    assert compare_results(first, second)["tasks"]["t"]["data"] is None
+    second["tasks"]["t"]["data"] = dict(data)
+    assert compare_results(first, second)["tasks"]["t"]["data"] == data
+    second["subject"]["seed"] = 1
+    settings = compare_results(first, second)["settings"]
+    assert settings["limit"] == 1
+    assert "seed" not in settings
+
+
 def prompts_differ(other):
     other["prompts"]["digest"] = "e"
 

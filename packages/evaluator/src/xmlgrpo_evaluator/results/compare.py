@@ -29,9 +29,9 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
     """Compare two results, task by task and item by item: second minus first.
 
     Returns:
-        For every task and metric both values, their paired difference with interval, and for
-        right-or-wrong metrics the exact McNemar p; and the items whose accuracy changed.  JSON
-        values.
+        The settings and problems that both have; for every task and metric both values, their
+        paired difference with interval, and for right-or-wrong metrics the exact McNemar p; and
+        the items whose accuracy changed.  JSON values.
 
     Raises:
         UserError: they have no task in common, or not the same items.
@@ -45,11 +45,15 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
     tasks = {
         name: _compare_task(name, first["tasks"][name], second["tasks"][name]) for name in common
     }
+    asked, also = first["subject"], second["subject"]
     compared: dict[str, Any] = plain(
         {
             "format": COMPARISON_FORMAT,
             "first": first["label"],
             "second": second["label"],
+            "settings": {
+                key: asked.get(key) for key in SETTINGS if asked.get(key) == also.get(key)
+            },
             "cautions": _cautions(first, second),
             "tasks": tasks,
         }
@@ -75,7 +79,8 @@ def _compare_task(name: str, first: Mapping[str, Any], second: Mapping[str, Any]
         change = other["scores"][judged] - one["scores"][judged]
         if change:
             flips["gained" if change > 0 else "lost"].append(_flip(one, other))
-    return {"items": len(before), "judged_by": judged, "metrics": metrics, **flips}
+    data = first.get("data") if first.get("data") == second.get("data") else None
+    return {"data": data, "items": len(before), "judged_by": judged, "metrics": metrics, **flips}
 
 
 def _compare_metric(

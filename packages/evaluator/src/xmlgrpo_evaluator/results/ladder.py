@@ -92,6 +92,7 @@ def climb(
     ladder = {
         "format": LADDER_FORMAT,
         "task": task,
+        "data": first["tasks"][task].get("data"),
         "metric": top[0],
         "items": len(first["tasks"][task]["items"]),
         "tolerance": tolerance,

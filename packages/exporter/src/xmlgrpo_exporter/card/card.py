@@ -3,8 +3,6 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -73,7 +71,6 @@ def _context(release: Release) -> dict[str, Any]:
         "known_metrics": metric_names(words_of(task_name or "")),  # no sums where none are asked
         "compared": list(_tables(results.evaluations, compared=True)),
         "alone": list(_tables(results.evaluations, compared=False)),
-        "graded_source": partial(_graded_source, evaluations=results.evaluations),
         "rungs": rungs,
         "shows_ladder_plot": are_all and release.holds("results/ladder.png"),
         "gates": list(_gates(results.merge, results.check)),
@@ -111,39 +108,15 @@ def _gguf(release: Release, file: str) -> dict[str, str | None]:
 def _tables(files: Sequence[ResultFile], *, compared: bool) -> Iterator[tuple[ResultFile, str]]:
     """The comparisons, or the evaluations that no comparison holds, with each of their tasks."""
     pairs = [file for file in files if file.at("first") is not None]
-    in_pairs = [file for pair in pairs for file in _made_of(pair, files)]
-    alone = (file for file in files if file not in pairs and file not in in_pairs)
+    in_pairs = {
+        pair.target.replace("/compare", f"/{pair.at(key)}")
+        for pair in pairs
+        for key in ("first", "second")
+    }
+    alone = (file for file in files if file not in pairs and file.target not in in_pairs)
     for file in pairs if compared else alone:
         for name in file.at("tasks"):
             yield file, name
-
-
-def _graded_source(
-    file: ResultFile, task_name: str, evaluations: Sequence[ResultFile]
-) -> ResultFile | None:
-    """The evaluation that says which problems a task's results in a file are of.
-
-    A comparison and the ladder have those of the evaluations that they were made of, when all of
-    these say the same; None where nobody recorded them.
-    """
-    sources = [file] if file.at("subject") is not None else _made_of(file, evaluations)
-    recorded = [source.at("tasks", task_name, "data") for source in sources]
-    is_known = bool(recorded) and recorded[0] and all(data == recorded[0] for data in recorded)
-    return sources[0] if is_known else None
-
-
-def _made_of(file: ResultFile, evaluations: Sequence[ResultFile]) -> list[ResultFile]:
-    """The evaluations that a comparison or the ladder was made of; none unless all are there."""
-    if file.at("rungs") is not None:
-        labels = {rung.get("label") for rung in file.at("rungs")}
-        settings = (file.at("settings") or {}).items()
-        found = [e for e in evaluations if all(e.at("subject", key) == it for key, it in settings)]
-    else:
-        labels = {file.at("first"), file.at("second")}
-        suffix = PurePosixPath(file.target).name.removeprefix("compare")
-        found = [e for e in evaluations if e.target.endswith(f"/{e.at('label')}{suffix}")]
-    found = [evaluation for evaluation in found if evaluation.at("label") in labels]
-    return found if {evaluation.at("label") for evaluation in found} == labels else []
 
 
 def _shown_rungs(ladder: ResultFile, published: Sequence[str]) -> list[ResultFile]:
