@@ -13,7 +13,7 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer import prepare as prepare_module
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.model.load import Placement
-from xmlgrpo_trainer.prepare import adapter_weights, check_settings, prepare
+from xmlgrpo_trainer.prepare import adapter_weights, check_settings, refuse_early
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 from xmlgrpo_trainer.train import train
 
@@ -24,7 +24,7 @@ QuickConfig = Callable[..., RunConfig]
     ("changes", "words"),
     [
         pytest.param({"grpo__learnin_rate": 1.0}, "did you mean 'learning_rate'", id="field"),
-        pytest.param({"grpo__optim": "no_such"}, "trl refuses these settings", id="trl-refuses"),
+        pytest.param({"grpo__warmup_steps": -1}, "trl refuses these settings", id="trl-refuses"),
         pytest.param({"grpo__temperature": 0.0}, "expected above 0", id="greedy"),
         pytest.param({"grpo__top_p": 2.0}, "top_p: expected above 0", id="top-p"),
         pytest.param({"grpo__save_total_limit": 1}, "expected 2 or more", id="one-checkpoint"),
@@ -47,7 +47,7 @@ def test_a_setting_is_refused_before_anything_is_read_or_built(
     monkeypatch.setattr(prepare_module, "load_problems", too_late)
     monkeypatch.setattr(prepare_module, "base_model", too_late)
     with pytest.raises(UserError, match=words):
-        prepare(quick_config(**changes), RunFolder(tmp_path), Console(quiet=True), ALONE)
+        train(quick_config(**changes), tmp_path / "run", Console(quiet=True))
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,10 @@ def test_a_run_that_is_refused_leaves_no_folder(
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused_before_the_libraries_are_read(
-    changes: dict[str, Any],
-    words: str,
-    tmp_path: Path,
-    quick_config: QuickConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any], words: str, quick_config: QuickConfig
 ) -> None:
-    def too_late(*_: Any) -> None:
-        pytest.fail("the libraries were read before the name was looked up")
-
-    monkeypatch.setattr(prepare_module, "reading_libraries", too_late)
     with pytest.raises(UserError, match=words):
-        prepare(quick_config(**changes), RunFolder(tmp_path), Console(quiet=True), ALONE)
+        refuse_early(quick_config(**changes), 1)
 
 
 def test_a_full_disk_is_found_before_the_model_is_built(

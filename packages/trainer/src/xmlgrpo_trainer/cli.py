@@ -43,8 +43,9 @@ def run() -> int:
     arguments = parser().parse_intermixed_args()
     # heavy imports after parsing: --help answers at once
     from xmlgrpo_trainer.config.run_config import load_config
+    from xmlgrpo_trainer.prepare import refuse_early
     from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
-    from xmlgrpo_trainer.train import refuse_early, train
+    from xmlgrpo_trainer.train import train
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:

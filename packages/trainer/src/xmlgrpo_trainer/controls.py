@@ -139,7 +139,7 @@ def _supervised(
                 exclude=held_out,
                 on_progress=warm_start_shown(stage),
             )
-        results[name] = _examined(folder, config, problems.report)
+        results[name] = _examined(folder, config, problems.report, console)
     return results
 
 
@@ -207,7 +207,9 @@ def train_further(
     return folder
 
 
-def _examined(folder: Path, config: "RunConfig", problems: Any) -> Mapping[str, Any]:
+def _examined(
+    folder: Path, config: "RunConfig", problems: Any, console: "Console"
+) -> Mapping[str, Any]:
     """Held-out shares of a model folder, asked as a training run asks them."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -229,8 +231,9 @@ def _examined(folder: Path, config: "RunConfig", problems: Any) -> Mapping[str, 
         sampling=Sampling(limit, temperature=0.0),
         stops=stops,
         batch_size=config.holdout.batch_size,
+        console=console,
     )
-    return take(exam, problems, step=0).metrics()
+    return take(exam, "held-out problems", problems, step=0).metrics()
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> "Table":

@@ -13,7 +13,7 @@ from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.config.defaults import completion_limit
 from xmlgrpo_trainer.config.run_config import TINY, config_sha256
 from xmlgrpo_trainer.prepare import Prepared
-from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take_shown
+from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
 from xmlgrpo_trainer.problems.split import problems_file
 from xmlgrpo_trainer.run.record import hardware, now, versions
@@ -33,7 +33,7 @@ def finish(run: Prepared, *, trainer: Any, exam: Exam, before: HoldoutResult, ro
     best = load_best(folder, trainer.model)
     kept = steps if best is None else best
     ranks.on_first(lambda: save_adapter(trainer.model, folder.adapter, run.policy.tokenizer))
-    after = take_shown(console, "final exam", exam, run.problems.report, kept)
+    after = take(exam, "final exam", run.problems.report, kept)
     if not ranks.is_first:
         return
     save_result(folder.holdout_after, after)

@@ -35,7 +35,7 @@ from xmlgrpo_trainer.problems.exam import (
     read_result,
     save_items,
     save_result,
-    take_shown,
+    take,
 )
 from xmlgrpo_trainer.problems.keep_best import KeepBest, stopped_early
 from xmlgrpo_trainer.run.callbacks import SealCheckpoints, StepStart, StopAndSave
@@ -46,21 +46,13 @@ from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
 
 
 class Trained(NamedTuple):
-    """What training leaves for the end of the run.
+    """What training leaves for the end of the run."""
 
-    Attributes:
-        trainer: trl's, with the adapter after the last step.
-        exam: asks the report problems as it did before training.
-        before: the report problems before training.
-        rollout: the name of the engine that drew the completions.
-        stopped_by: the signal that stopped the run before its end; None at the end.
-    """
-
-    trainer: Any
-    exam: Exam
-    before: HoldoutResult
-    rollout: str
-    stopped_by: int | None
+    trainer: Any  # trl's, with the adapter after the last step
+    exam: Exam  # asks the report problems as it did before training
+    before: HoldoutResult  # the report problems before training
+    rollout: str  # the engine that drew the completions
+    stopped_by: int | None  # the signal that stopped the run; None at its end
 
 
 def fit(run: Prepared) -> Trained:
@@ -94,6 +86,7 @@ def fit(run: Prepared) -> Trained:
         sampling=Sampling(max_new_tokens=limit, temperature=0.0),
         stops=stops,
         batch_size=config.holdout.batch_size * ranks.count,
+        console=run.console,
         ranks=ranks,
     )
     trained_weights = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
@@ -171,12 +164,12 @@ def _baseline(run: Prepared, exam: Exam) -> HoldoutResult:
     if earlier is not None:
         return earlier
     problems = run.problems.report
-    before = take_shown(run.console, "baseline", exam, problems, 0)
+    before = take(exam, "baseline", problems, 0)
     ranks.on_first(lambda: save_result(path, before))
     say(
         run.console,
         f"[bold magenta]baseline[/] on {len(problems)} held-out problems, greedy: "
-        f"strict {before.share('strict_correct')}  lenient {before.share('lenient_correct')}  "
+        f"strict {before.share('strict_accuracy')}  lenient {before.share('lenient_accuracy')}  "
         f"format {before.share('strict_format').value:.1%}"
         + (
             f"  worked {before.share('worked').value:.1%}" if words_of(run.task.name).worked else ""
@@ -191,7 +184,7 @@ def _train(run: Prepared, trainer: Any, batch: ScoredBatch, exam: Exam) -> int |
     validation = run.problems.validation
 
     def validate(step: int) -> HoldoutResult:
-        return take_shown(console, "validation", exam, validation, step)
+        return take(exam, "validation", validation, step)
 
     keeper = KeepBest(
         validate if validation else None,

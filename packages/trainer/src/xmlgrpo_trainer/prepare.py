@@ -17,8 +17,14 @@ from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
-from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, completion_limit, reply_limit
-from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora, tiny_settings
+from xmlgrpo_trainer.config.defaults import (
+    LORA_DEFAULTS,
+    check_context,
+    completion_limit,
+    reply_limit,
+)
+from xmlgrpo_trainer.config.early_check import check_early
+from xmlgrpo_trainer.config.library_fields import check_grpo, tiny_settings
 from xmlgrpo_trainer.config.recorded_fields import library_class
 from xmlgrpo_trainer.config.run_config import TINY, RunConfig
 from xmlgrpo_trainer.model.load import (
@@ -29,7 +35,7 @@ from xmlgrpo_trainer.model.load import (
     load_policy,
 )
 from xmlgrpo_trainer.model.unsloth import check_shared_vllm, import_unsloth
-from xmlgrpo_trainer.plan.shapes import find_shape
+from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
 from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, problems_file
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.failures import check_room, failures_in_words
@@ -85,7 +91,6 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     Raises:
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
-    ranks.together(lambda: check_names(config))
     with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
     ranks.on_first(lambda: prepare_wandb(config.watch, folder))
@@ -115,18 +120,30 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     return Prepared(config, folder, console, ranks, settings, kept, base, policy)
 
 
-def check_names(config: RunConfig) -> None:
-    """Refuse what is not there, before the libraries are read: that alone takes seconds.
+def refuse_early(config: RunConfig, processes: int) -> None:
+    """Refuse what can be refused in an instant: before a folder is made or a library imported.
 
     Raises:
-        UserError: no such reward, no file of problems, no model folder.
+        UserError: as `check_early`; no such reward, file of problems or model folder; texts that do
+            not fit into a model whose shape is known here.
     """
+    check_early(config, processes)
     check_reward_names(config.rewards)
     for key, name in (("data.path", config.data.path), ("holdout.path", config.holdout.path)):
         if name is not None:
             problems_file(name, key)
     if config.model.name != TINY:
         check_model_folder(config.model.name)
+    shape = _known_shape(config)
+    if shape is not None:
+        check_context(config, shape.context)
+
+
+def _known_shape(config: RunConfig) -> ModelShape | None:
+    try:
+        return find_shape(config.model)
+    except UserError:
+        return None  # loading the model says what is wrong with it, if anything is
 
 
 def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settings:
@@ -143,9 +160,8 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         # because a user's reward module may import any of them
         import_unsloth(folder.unsloth)
     rewards = load_rewards(config.rewards)
-    # check_early has checked them by what is recorded; the libraries themselves have the last word
+    # once more, with the class itself: Unsloth's has fields that are not recorded
     check_grpo(config.grpo, library_class("GRPOConfig"))
-    check_lora(config.lora, library_class("LoraConfig"))
     from xmlgrpo_trainer.grpo.trainer import build_arguments, rollout_sampling
     from xmlgrpo_trainer.model.dry_run import dry_run
 
@@ -169,12 +185,8 @@ def vllm_share(config: RunConfig, arguments: "GRPOConfig") -> float | None:
 
 def adapter_weights(config: RunConfig) -> int:
     """Weights of the adapter by the model's shape; 0 where the shape is not known yet."""
-    try:
-        shape = find_shape(config.model)
-    except UserError:
-        return 0  # loading the model says what is wrong with it, if anything is
-    lora = {**LORA_DEFAULTS, **config.lora}
-    return shape.lora_weights(lora["r"], lora["target_modules"])
+    shape, lora = _known_shape(config), {**LORA_DEFAULTS, **config.lora}
+    return shape.lora_weights(lora["r"], lora["target_modules"]) if shape else 0
 
 
 def base_model(config: RunConfig, runs: Path, console: Console) -> str:

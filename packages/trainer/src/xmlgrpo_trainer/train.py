@@ -11,15 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_rewards.errors import UserError, interruption_code, kept_on_interrupt
+from xmlgrpo_rewards.errors import interruption_code, kept_on_interrupt
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_trainer.config.defaults import check_context
-from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.run_config import RunConfig
-from xmlgrpo_trainer.plan.shapes import find_shape
-from xmlgrpo_trainer.prepare import prepare
+from xmlgrpo_trainer.prepare import prepare, refuse_early
 from xmlgrpo_trainer.ranks.processes import EndedElsewhere, Ranks, joined, ranks_here
 from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
 from xmlgrpo_trainer.run.failures import failures_in_words
@@ -52,20 +49,6 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
             raise
         raise SystemExit(interruption_code(stopped)) from None  # the first process says it
     return code if ranks.is_first else 0
-
-
-def refuse_early(config: RunConfig, processes: int) -> None:
-    """Refuse what the configuration alone says, before a folder is made or a library imported.
-
-    Raises:
-        UserError: as `check_early`, or texts do not fit into a model whose shape is known here.
-    """
-    check_early(config, processes)
-    try:
-        context = find_shape(config.model).context
-    except UserError:
-        return  # loading the model says what is wrong with it, if anything is
-    check_context(config, context)
 
 
 def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks) -> int:

@@ -12,9 +12,8 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.library_fields import GRPO_RULES
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.make import make_plan
-from xmlgrpo_trainer.prepare import Settings, check_settings
+from xmlgrpo_trainer.prepare import Settings, check_settings, refuse_early
 from xmlgrpo_trainer.ranks.processes import ALONE
-from xmlgrpo_trainer.train import refuse_early
 
 TINY = Path(__file__).parents[4] / "configs" / "tiny.yaml"
 

@@ -25,6 +25,8 @@ from xmlgrpo_trainer.problems.exam import (
     take,
 )
 
+QUIET = Console(quiet=True)
+
 
 class Letters:
     """A tokenizer of one letter a token, as far as `take` and `encode_prompts` need one."""
@@ -74,12 +76,10 @@ REPLIES = {
 
 def result() -> HoldoutResult:
     engine = Recorded(REPLIES, cut="cut")
-    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(99, temperature=0.0), [0], 2)
+    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(99, temperature=0.0), [0], 2, QUIET)
     problems = [Example(str(i), question, "4", "") for i, question in enumerate(REPLIES)]
-    done: list[int] = []
-    taken = take(exam, problems, step=7, on_progress=done.append)
+    taken = take(exam, "an exam", problems, step=7)
     assert engine.batches == [0, 2, 2, 1]  # refreshed first, then in batches
-    assert done == [2, 4, 5]
     return taken
 
 
@@ -167,9 +167,9 @@ def test_the_stage_moves_within_a_batch_where_the_engine_tells(
         return engine.stage
 
     monkeypatch.setattr(holdout, "Stage", watched)
-    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(9, temperature=0.0), [0], 2)
+    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(9, temperature=0.0), [0], 2, QUIET)
     problems = [Example(name, name, "1", "") for name in "abc"]
-    taken = holdout.take_shown(Console(quiet=True), "exam", exam, problems, 3)
+    taken = take(exam, "an exam", problems, 3)
     assert (taken.step, len(taken.items)) == (3, 3)
     counts = [figures.split(" problems")[0] for figures in engine.seen]
     assert counts == ["1/3", "3/3"]  # one of the first two, then they and one of the last
@@ -206,8 +206,9 @@ def test_each_rank_answers_its_share_and_has_every_reply_in_order(number: int, c
             Sampling(9, temperature=0.0),
             [0],
             9,
+            QUIET,
             wired,  # type: ignore[arg-type]  # a stand-in
         )
-        taken = take(exam, problems, step=1)
+        taken = take(exam, "an exam", problems, step=1)
         assert [item.reply for item in taken.items] == list(replies.values())
         assert sum(engine.batches) == len(parts[rank])

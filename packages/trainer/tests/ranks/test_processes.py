@@ -179,5 +179,5 @@ def test_what_one_of_two_processes_finds_both_know(
 
 
 def test_the_messages_of_a_lost_process_name_no_build_path() -> None:
-    said = str(ranks_module._alone(Ranks(index=0, local_index=0, count=2, local_count=2)))
+    said = str(ranks_module._left_alone(Ranks(index=0, local_index=0, count=2, local_count=2)))
     assert "process 0 of 2 has lost another one" in said

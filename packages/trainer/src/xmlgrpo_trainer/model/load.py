@@ -32,18 +32,11 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The loaded model.
+    """The loaded model."""
 
-    Attributes:
-        model: a transformers model; a peft model already when the backend attached the adapter.
-        tokenizer: with the chat template, padding on the left.
-        peft_config: the adapter still to be attached by the trainer, or None.
-        placement: where and how it runs.
-    """
-
-    model: Any
-    tokenizer: Any
-    peft_config: Any
+    model: Any  # of transformers; of peft already when the backend attached the adapter
+    tokenizer: Any  # with the chat template, padding on the left
+    peft_config: Any  # the adapter still to be attached by the trainer, or None
     placement: Placement
 
 

@@ -7,7 +7,7 @@ only; lenient accuracy cannot be lifted by format.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,16 @@ class Item:
     answered: bool
 
 
+# a share of the items -> the field that is counted
+SHARES = {
+    "strict_format": "strict_format",
+    "strict_accuracy": "strict_correct",
+    "lenient_accuracy": "lenient_correct",
+    "worked": "worked",
+    "truncated": "truncated",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class HoldoutResult:
     """The replies to a set of held-out problems at one step, and their shares."""
@@ -50,24 +60,16 @@ class HoldoutResult:
     items: tuple[Item, ...]
 
     def share(self, name: str) -> Share:
-        """The share of items whose boolean field `name` is true."""
-        return Share(sum(getattr(item, name) for item in self.items), len(self.items))
+        """One of `SHARES`."""
+        return Share(sum(getattr(item, SHARES[name]) for item in self.items), len(self.items))
 
     def metrics(self) -> dict[str, Any]:
         """The shares as hits and totals, and the mean reply length in tokens."""
-        shares = {
-            "strict_format": self.share("strict_format"),
-            "strict_accuracy": self.share("strict_correct"),
-            "lenient_accuracy": self.share("lenient_correct"),
-            "worked": self.share("worked"),
-            "truncated": self.share("truncated"),
-            "no_answer": Share(sum(not item.answered for item in self.items), len(self.items)),
-        }
-        mean = sum(item.tokens for item in self.items) / max(1, len(self.items))
-        return {
-            **{name: {"hits": s.hits, "total": s.total} for name, s in shares.items()},
-            "mean_tokens": round(mean, 2),
-        }
+        total = len(self.items)
+        shares = {name: self.share(name) for name in SHARES}
+        shares["no_answer"] = Share(sum(not item.answered for item in self.items), total)
+        mean = round(sum(item.tokens for item in self.items) / max(1, total), 2)
+        return {**{name: asdict(share) for name, share in shares.items()}, "mean_tokens": mean}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,30 +90,30 @@ class Exam:
     sampling: Sampling
     stops: Sequence[int]
     batch_size: int
+    console: Console
     ranks: Ranks = ALONE
 
 
-def take(
-    exam: Exam,
-    problems: Sequence[Example],
-    step: int,
-    on_progress: Callable[[int], None] = lambda _done: None,
-) -> HoldoutResult:
+def take(exam: Exam, words: str, problems: Sequence[Example], step: int) -> HoldoutResult:
     """Ask every problem once and grade the replies; every rank calls it and gets all of them.
 
     Args:
+        words: what the stage on the screen is called.
         step: the training step, for the record.
-        on_progress: called with the number of problems answered so far.
     """
     exam.engine.refresh()
     prompts = encode_prompts(exam.tokenizer, [exam.task.messages(p.question) for p in problems])
-    completions: list[list[int]] = []
-    for start in range(0, len(prompts), exam.batch_size):
-        completions += _replies(exam, prompts[start : start + exam.batch_size])
-        on_progress(len(completions))
-    texts = exam.tokenizer.batch_decode(completions, skip_special_tokens=True)
+    replies: list[list[int]] = []
+
+    def answered() -> int:
+        return len(replies) + getattr(exam.engine, "finished", 0)  # within a batch
+
+    with Stage(exam.console, words, total=len(problems), unit="problems", poll=answered):
+        for start in range(0, len(prompts), exam.batch_size):
+            replies += _replies(exam, prompts[start : start + exam.batch_size])
+    texts = exam.tokenizer.batch_decode(replies, skip_special_tokens=True)
     items = []
-    for problem, ids, text in zip(problems, completions, texts, strict=True):
+    for problem, ids, text in zip(problems, replies, texts, strict=True):
         grade = exam.task.grade(text, problem.gold)
         items.append(
             Item(
@@ -140,23 +142,6 @@ def _replies(exam: Exam, prompts: list[list[int]]) -> list[list[int]]:
     for rank, part in enumerate(exam.ranks.gather(tokens)):
         replies[rank::count] = part
     return replies
-
-
-def take_shown(
-    console: Console, words: str, exam: Exam, problems: Sequence[Example], step: int
-) -> HoldoutResult:
-    """`take`, with a stage on the console; it moves within a batch where the engine counts."""
-    answered = 0
-
-    def on_progress(done: int) -> None:
-        nonlocal answered
-        answered = done
-
-    def finished() -> int:
-        return answered + getattr(exam.engine, "finished", 0)
-
-    with Stage(console, words, total=len(problems), unit="problems", poll=finished):
-        return take(exam, problems, step, on_progress)
 
 
 def save_result(path: Path, result: HoldoutResult) -> None:

@@ -91,16 +91,9 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         """Write a result down and show it; its strict accuracy."""
         step = result.step
         save_result(self.folder.validation(step), result)
-        strict, lenient, form, worked = (
-            result.share(name).value
-            for name in ("strict_correct", "lenient_correct", "strict_format", "worked")
-        )
-        shares = {
-            "validation/strict_accuracy": strict,
-            "validation/lenient_accuracy": lenient,
-            "validation/strict_format": form,
-            "validation/worked": worked,
-        }
+        names = ("strict_accuracy", "lenient_accuracy", "strict_format", "worked")
+        strict, lenient, form, worked = values = [result.share(name).value for name in names]
+        shares = {f"validation/{name}": value for name, value in zip(names, values, strict=True)}
         append_row(self.folder.metrics, {"step": step, **shares})
         log_to_wandb(step, shares)
         say(

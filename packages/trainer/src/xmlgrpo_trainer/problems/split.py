@@ -21,22 +21,14 @@ from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """What a run trains on and what it is measured on.
-
-    Attributes:
-        validation: asked during training; chooses the checkpoint.
-        report: asked before and after; chooses nothing.
-        source: where they are from, in words.
-        dropped_long: how many had a prompt over the limit and were left out.
-        repeated: how many rows repeated an earlier question and were left out.
-    """
+    """What a run trains on and what it is measured on."""
 
     train: list[Example]
-    validation: list[Example]
-    report: list[Example]
-    source: str
-    dropped_long: int = 0
-    repeated: int = 0
+    validation: list[Example]  # asked during training; chooses the checkpoint
+    report: list[Example]  # asked before and after; chooses nothing
+    source: str  # in words
+    dropped_long: int = 0  # prompts over the limit, left out
+    repeated: int = 0  # rows with an earlier row's question, left out
 
     def sha256(self) -> str:
         """A hash of every question and gold answer, in order."""
@@ -69,7 +61,11 @@ def load_problems(
             source="problems generated on the spot",
         )
     else:
-        source, rows = _hub_rows(data, task) if data.source == "hub" else _json_rows(data)
+        if data.source == "hub":
+            source, rows = _hub_rows(data, task)
+        else:
+            path = problems_file(data.path or "", "data.path")
+            source, rows = path.name, read_jsonl(path)
         examples = _examples(task, rows)
         if holdout.path is None:
             problems = cut(examples, holdout, seed, source)
@@ -105,26 +101,18 @@ def cut(examples: list[Example], holdout: HoldoutConfig, seed: int, source: str)
 
 
 def beside(
-    examples: list[Example],
-    held_out: list[Example],
-    holdout: HoldoutConfig,
-    seed: int,
-    source: str,
+    examples: list[Example], others: list[Example], holdout: HoldoutConfig, seed: int, source: str
 ) -> Problems:
-    """Train on one list and hold out problems of another, chosen by a hash of the question.
-
-    Raises:
-        UserError: a question is in both, or there are fewer held-out problems than asked for.
-    """
+    """Train on one list and hold out problems of another; no question may be in both."""
     training = {example.question: example for example in reversed(examples)}
-    asked = cut(held_out, holdout, seed, source)
-    wanted, got = holdout.report_rows + holdout.validation_rows, len(held_out) - asked.repeated
+    asked = cut(others, holdout, seed, source)
+    wanted, got = holdout.report_rows + holdout.validation_rows, len(others) - asked.repeated
     if got < wanted:
         raise UserError(
             f"holdout.path: expected {wanted} different problems (holdout.report_rows and "
             f"holdout.validation_rows), got {got}; lower these or give more"
         )
-    both = [example.question for example in held_out if example.question in training]
+    both = [example.question for example in others if example.question in training]
     if both:
         raise UserError(
             f"holdout.path: {len(both)} of its questions are trained on as well, such as "
@@ -143,25 +131,20 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
     Raises:
         UserError: no training or no held-out problem is left.
     """
-    dropped = 0
+    parts = {"train": problems.train, "validation": problems.validation, "report": problems.report}
     kept: dict[str, list[Example]] = {}
-    for name in ("train", "validation", "report"):
-        part: list[Example] = getattr(problems, name)
+    for name, part in parts.items():
         prompts = encode_prompts(tokenizer, [task.messages(example.question) for example in part])
         kept[name] = [e for e, ids in zip(part, prompts, strict=True) if len(ids) <= max_tokens]
-        dropped += len(part) - len(kept[name])
-    if not kept["train"] or not kept["report"]:
-        which = "training" if not kept["train"] else "held-out"
-        raise UserError(
-            f"no {which} problem is left: all prompts are over data.max_prompt_tokens = "
-            f"{max_tokens} tokens; raise it"
-        )
-    return replace(
-        problems,
-        train=kept["train"],
-        validation=kept["validation"],
-        report=kept["report"],
-        dropped_long=dropped,
+    for name, words in (("train", "training"), ("report", "held-out")):
+        if not kept[name]:
+            raise UserError(
+                f"no {words} problem is left: all prompts are over data.max_prompt_tokens = "
+                f"{max_tokens} tokens; raise it"
+            )
+    dropped = sum(map(len, parts.values())) - sum(map(len, kept.values()))
+    return Problems(
+        **kept, source=problems.source, dropped_long=dropped, repeated=problems.repeated
     )
 
 
@@ -171,11 +154,6 @@ def _examples(task: Task, rows: Iterable[Row]) -> list[Example]:
 
 def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterable[Row]:
     return (Row(f"{source}:{number}", row) for number, row in enumerate(rows, start=1))
-
-
-def _json_rows(data: DataConfig) -> tuple[str, Iterable[Row]]:
-    path = problems_file(data.path or "", "data.path")
-    return path.name, read_jsonl(path)
 
 
 def problems_file(name: str, key: str) -> Path:

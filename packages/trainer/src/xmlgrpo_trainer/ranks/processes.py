@@ -43,7 +43,7 @@ class Ranks:
         return self.index == 0
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, in the order of the ranks, on every rank."""
+        """Every rank's value, in the order of the ranks, on every rank; waits for all."""
         if self.count == 1:
             return [value]
         import torch.distributed as dist
@@ -51,10 +51,6 @@ class Ranks:
         values: list[Any] = [None] * self.count
         dist.all_gather_object(values, value)
         return values
-
-    def wait(self) -> None:
-        """Wait until every rank is here."""
-        self.gather(None)
 
     def together(self, work: Callable[[], T]) -> T:
         """Do `work` on every rank; it exchanges nothing itself, or a failed rank would be missed.
@@ -80,9 +76,9 @@ class Ranks:
         result, error = _tried(work)
         # the words travel and not the error: one that takes more than its message does not pickle
         messages = self.gather(None if error is None else str(error))
-        first = next((words for words in messages if words is not None), None)
-        if first is not None:
-            raise kind(first) from error
+        for message in messages:
+            if message is not None:
+                raise kind(message) from error
         return result  # type: ignore[return-value]  # without an error there is a result
 
     def on_first(self, work: Callable[[], T]) -> T:
@@ -121,10 +117,9 @@ def _tried(work: Callable[[], T]) -> tuple[T | None, UserError | None]:
 def ranks_here() -> Ranks:
     """This process's place, from the environment that `accelerate launch` and torchrun set."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-    index, local_index, count, local_count = (
-        int(os.environ.get(name, default)) for name, default in zip(names, "0011", strict=True)
+    return Ranks(
+        *(int(os.environ.get(name, place)) for name, place in zip(names, "0011", strict=True))
     )
-    return Ranks(index, local_index, count, local_count)
 
 
 @contextmanager
@@ -166,17 +161,17 @@ def joined(device: str, timeout_s: float) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise _alone(ranks) from error
+        raise _left_alone(ranks) from error
     dist.destroy_process_group()  # after an error there may be no one left to take leave of
 
 
-def _alone(ranks: Ranks) -> BaseException:
+def _left_alone(ranks: Ranks) -> BaseException:
     """What a rank raises that waits for one which has gone; one of each machine speaks."""
     if ranks.local_index > 0:
         return SystemExit(EXIT_USER_ERROR)
     return UserError(
         f"process {ranks.index} of {ranks.count} has lost another one, which ended or cannot be "
-        "reached; what that one said, if anything, is the reason. Run the same command again to "
+        "reached; its own message, if there is one, is the reason. Run the same command again to "
         "continue"
     )
 
@@ -211,9 +206,9 @@ def check_gpus(processes: int, device: str) -> None:
     import torch
 
     gpus = torch.cuda.device_count()
-    if device == "cpu" or not gpus or processes <= gpus:
-        return
-    raise UserError(
-        f"{processes} processes were asked for, but torch finds {gpus} GPU"
-        f"{'s' if gpus > 1 else ''} on this machine, and each process needs its own: GPUS={gpus}"
-    )
+    if device != "cpu" and 0 < gpus < processes:
+        raise UserError(
+            f"{processes} processes were asked for, but torch finds {gpus} GPU"
+            f"{'s' if gpus > 1 else ''} on this machine, and each process needs its own: "
+            f"GPUS={gpus}"
+        )

@@ -22,7 +22,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal the checkpoint that has just been written."""
-        self.ranks.wait()
+        self.ranks.gather(None)  # until every rank is here
         if self.ranks.is_first:
             seal(checkpoint_of(Path(args.output_dir), state.global_step))
 

@@ -40,15 +40,10 @@ def seal(folder: Path) -> None:
 
 
 class Checkpoints(NamedTuple):
-    """What there is to continue from.
+    """What there is to continue from."""
 
-    Attributes:
-        newest: the newest checkpoint whose files are all there in full; None without one.
-        damaged: newer ones, the newest first, which a killed process or a full disk has left.
-    """
-
-    newest: Path | None
-    damaged: tuple[Path, ...]
+    newest: Path | None  # the newest whose files are all there in full
+    damaged: tuple[Path, ...]  # newer ones, which a killed process or a full disk has left
 
 
 def find_checkpoints(checkpoints: Path) -> Checkpoints:

@@ -1,4 +1,4 @@
-"""What a person sees while the model trains, and what is kept of it.
+"""What a person sees of each step while the model trains, and what is kept of it.
 
 Every logged step becomes one line of `metrics.jsonl` and one line on the screen; every few steps a
 reply of the newest batch is shown, so that one can watch the format come first and the working
@@ -37,7 +37,7 @@ class NotFiniteError(UserError):
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Writes metrics and samples, and shows a line a step, a bar and sample replies.
+    """Writes metrics and samples, and shows a line per step, a bar and sample replies.
 
     Of several ranks the first one does, of what all have sampled.
     """
@@ -55,7 +55,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.folder = folder
         self.ranks = ranks
         self.task = task
-        self.words = words_of(task.name)
         self.batch = batch
         self.config = config
         self.console = console
@@ -90,32 +89,30 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         """
         if not logs or "grad_norm" not in logs:
             return
-        lost = why_lost(logs)
+        step, lost = state.global_step, why_lost(logs)
         batch = whole(self.ranks.gather(self.batch))
         if self.ranks.is_first:
             row = {name: _number(value) for name, value in logs.items()}
             row |= sampled_shares(self.task, batch)
             seconds = time.monotonic() - self._step_began
-            append_row(
-                self.folder.metrics,
-                {"step": state.global_step, "time": round(time.time(), 3), **row},
-            )
-            self._keep_samples(state.global_step, batch)
-            self._show(state, row, batch, seconds)
+            append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
+            self._keep_samples(step, batch)
+            self._show_step(step, state.max_steps, row, seconds)
+            if step == 1 or step % self.config.samples_every == 0:
+                self._show_sample(batch)
             if lost:
                 say(self.console, lost, head="  [bold red]batch lost[/]: ")
         for name in ("loss", "grad_norm", "reward"):
             if not math.isfinite(float(logs.get(name) or 0.0)):
                 raise NotFiniteError(
-                    f"{name} is {logs[name]} at step {state.global_step}: the weights are no "
-                    "longer usable. Train again as a new RUN with a lower grpo.learning_rate, or "
-                    "with model.dtype=float32"
+                    f"{name} is {logs[name]} at step {step}: the weights are no longer usable. "
+                    "Train again as a new RUN with a lower grpo.learning_rate, or with "
+                    "model.dtype=float32"
                 )
         if lost and self.config.stop_on_lost_batches:
-            self._guard.note(state.global_step, lost)
+            self._guard.note(step, lost)
 
     def _keep_samples(self, step: int, batch: ScoredBatch) -> None:
-        kept = min(self.config.samples_kept, len(batch.texts))
         rows = [
             {
                 "step": step,
@@ -124,22 +121,22 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
                 "completion": batch.texts[i],
                 "scores": {name: scores[i] for name, scores in batch.scores.items()},
             }
-            for i in range(kept)
+            for i in range(min(self.config.samples_kept, len(batch.texts)))
         ]
         if rows:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(self.folder.completions_of(step), text)
 
-    def _show(self, state: Any, row: dict[str, Any], batch: ScoredBatch, seconds: float) -> None:
-        step, last = state.global_step, state.max_steps
+    def _show_step(self, step: int, last: int, row: dict[str, Any], seconds: float) -> None:
         self.stage.update(step)
         clipped = row.get("completions/clipped_ratio") or 0.0
+        has_worked = words_of(self.task.name).worked
         fields = [
             f"[bold]step {step:>{len(str(last))}}/{last}[/]",
             f"reward [cyan]{row.get('reward') or 0:5.2f}[/]",
             f"right [green]{row['sampled/lenient']:4.0%}[/]",
             f"format {row['sampled/strict_format']:4.0%}",
-            *([f"worked {row['sampled/worked']:4.0%}"] if self.words.worked else []),
+            *([f"worked {row['sampled/worked']:4.0%}"] if has_worked else []),
             f"{row.get('completions/mean_length') or 0:3.0f} tokens",
             *([f"[yellow]{clipped:.0%} cut[/]"] if clipped else []),
             f"[dim]{seconds:.2f} s/step[/]",
@@ -148,8 +145,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         ]
         self.console.print(what_fits(fields, self.console.width), highlight=False, soft_wrap=True)
         self.stage.spoken()
-        if step == 1 or step % self.config.samples_every == 0:
-            self._show_sample(batch)
 
     def _show_sample(self, batch: ScoredBatch) -> None:
         if not batch.texts:
@@ -163,12 +158,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
 
 
 def what_fits(fields: Iterable[str], columns: int) -> Text:
-    """As many fields as have room on one line, those that matter most first.
-
-    Args:
-        fields: of rich's markup, the most important ones first.
-        columns: of the line.
-    """
+    """As many fields of rich's markup as one line has room for, the most important ones first."""
     line = Text()
     for field in fields:
         part = Text.from_markup(f"  {field}" if line else field)
