@@ -46,15 +46,8 @@ def in_parts(
 ) -> list[Completion]:
     """Complete `together` prompts at a time, those of similar length side by side: less padding.
 
-    Args:
-        prompts: token ids.
-        samples: completions a prompt.
-        together: most prompts at a time.
-        complete: given some prompts and the number of their first completion, gives back
-            `samples` completions for each.
-
-    Returns:
-        All completions of the first prompt first, in the order of `prompts`.
+    `complete` gets some prompts and the number of their first completion, and gives back `samples`
+    completions for each, as this does for all.
     """
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     completions: list[list[Completion]] = [[] for _ in prompts]

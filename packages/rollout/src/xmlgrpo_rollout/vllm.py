@@ -1,6 +1,5 @@
 """Whether vLLM can draw the completions here; trl itself runs it."""
 
-import importlib.util
 import re
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,20 +21,13 @@ def check_vllm(device: str) -> None:
         raise UserError(
             f"rollout 'vllm' needs a GPU, and the model is on {device!r}; set rollout to 'auto'"
         )
-    if importlib.util.find_spec("vllm") is None:
+    try:
+        check_version(version("vllm"))
+    except PackageNotFoundError:
         raise UserError(
             "rollout 'vllm' needs the vllm package, which is not installed; install a version "
             "that fits this torch, or set rollout to 'auto'"
-        )
-    check_version(installed_version())
-
-
-def installed_version() -> str:
-    """The version of the vLLM here; "unknown" for one that is not a package."""
-    try:
-        return version("vllm")
-    except PackageNotFoundError:
-        return "unknown"
+        ) from None
 
 
 def check_version(found: str) -> None:
@@ -45,13 +37,13 @@ def check_version(found: str) -> None:
         found: such as "0.24.0" or "0.24.0+cu130".
 
     Raises:
-        UserError: it is older or newer than what trl takes, or no version.
+        UserError: it is older or newer than what trl takes.
     """
     number = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", found)
     parts = tuple(int(part or 0) for part in number.groups()) if number else ()
     if not OLDEST <= parts <= NEWEST:
         oldest, newest = (".".join(map(str, parts)) for parts in (OLDEST, NEWEST))
         raise UserError(
-            f"rollout 'vllm': expected vLLM {oldest} to {newest}, which trl works with, found "
+            f"rollout 'vllm': expected vLLM {oldest} to {newest}, which trl works with, got "
             f"{found}; install one of those, or set rollout to 'auto'"
         )
