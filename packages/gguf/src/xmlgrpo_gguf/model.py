@@ -83,9 +83,6 @@ class GgufModel:
         return self
 
     def __exit__(self, *_reason: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Give the weights back; the object cannot be used afterwards."""
         self.llama.llama_model_free(self.handle)
 

@@ -1,6 +1,6 @@
-"""What every rollout engine does, and where a completion ends."""
+"""What every rollout engine does."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,14 +20,6 @@ class Completion:
 
     tokens: list[int]
     logprobs: list[float] | None = None
-
-
-def cut_after_stop(tokens: Sequence[int], stop_ids: Collection[int]) -> list[int]:
-    """The tokens up to and with the first stop token; all of them where there is none."""
-    for place, token in enumerate(tokens):
-        if token in stop_ids:
-            return list(tokens[: place + 1])
-    return list(tokens)
 
 
 def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[list[list[int]], list[int]]:

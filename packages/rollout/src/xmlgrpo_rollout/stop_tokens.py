@@ -1,5 +1,6 @@
-"""Which tokens end a reply; without torch, since a tokenizer alone says it."""
+"""Which tokens end a reply, and where it ends; without torch: a tokenizer is enough."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 END_OF_TURN = "<end_of_turn>"
@@ -26,3 +27,11 @@ def end_of_turn_id(tokenizer: Any) -> int | None:
     """The id of `<end_of_turn>`; None when the vocabulary has no such token."""
     token: int | None = tokenizer.convert_tokens_to_ids(END_OF_TURN)
     return None if token == tokenizer.unk_token_id else token
+
+
+def cut_after_stop(tokens: Sequence[int], stop_ids: Collection[int]) -> list[int]:
+    """The tokens up to and with the first stop token; all of them where there is none."""
+    for place, token in enumerate(tokens):
+        if token in stop_ids:
+            return list(tokens[: place + 1])
+    return list(tokens)

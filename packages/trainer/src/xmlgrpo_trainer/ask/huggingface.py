@@ -8,8 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.engine import cut_after_stop
-from xmlgrpo_rollout.stop_tokens import stop_ids
+from xmlgrpo_rollout.stop_tokens import cut_after_stop, stop_ids
 from xmlgrpo_trainer.ask.characters import WholeCharacters, decoded, told_in_characters
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
