@@ -56,7 +56,7 @@ def ask(doing: str, call: Callable[[], T], *, sent: bool = False, attempts: int 
         doing: what is being done, for the error: `creating the repository`.
         call: the request or requests; safe to repeat.
         sent: something has been sent there by now, and is kept.
-        attempts: how often it is asked.
+        attempts: how often it may be asked.
 
     Raises:
         NotAskedError: there is no token, or the Hub cannot be reached.

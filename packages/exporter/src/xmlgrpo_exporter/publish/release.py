@@ -1,8 +1,9 @@
 """What is published: one value, made once, that every later stage takes."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -116,7 +117,12 @@ def prepare_release(
     if licence.notice is not None:
         files.append(made_file("Notice", "licence", licence.notice.encode(), secrets))
     files.sort(key=lambda file: file.target)
-    _refuse_twice(files)
+    for one, other in pairwise(files):
+        if one.target == other.target:
+            raise UserError(
+                f"two files would be published as {one.target}: keep the artefacts in folders of "
+                "their own (adapter/, merged/, gguf/) or choose one with --what"
+            )
     stay = (*(path for artefact in artefacts for path in artefact.stay), *results.others)
     names = tuple(artefact.name for artefact in artefacts)
     return Release(run, to, names, base, licence, results, tuple(files), stay)
@@ -148,13 +154,3 @@ def _artefact_files(
         return [
             artefact_file(target, path, base_name, secrets, on_bytes) for target, path in chosen
         ]
-
-
-def _refuse_twice(files: Iterable[UploadFile]) -> None:
-    targets = [file.target for file in files]
-    twice = sorted({target for target in targets if targets.count(target) > 1})
-    if twice:
-        raise UserError(
-            f"two files would be published as {twice[0]}: keep the artefacts in folders of their "
-            "own (adapter/, merged/, gguf/) or choose one with --what"
-        )

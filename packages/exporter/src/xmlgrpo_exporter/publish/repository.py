@@ -44,13 +44,15 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The repository as it is now, as far as this token can see."""
+    """The repository as it is now, as far as this token can see.
+
+    `files` are those of the branch; where there is none yet, of the default one, where it starts.
+    """
 
     exists: bool
     private: bool | None = None  # None when the Hub does not say
     head: str | None = None  # the commit that the branch stands at; None without such a branch
-    files: Mapping[str, RepoFile] = field(default_factory=dict)  # of the branch, or of the default
-    # one, where a new branch starts
+    files: Mapping[str, RepoFile] = field(default_factory=dict)  # by path
 
 
 @dataclass(frozen=True, slots=True)

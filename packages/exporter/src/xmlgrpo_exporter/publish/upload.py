@@ -124,20 +124,17 @@ def _require_visibility(api: HfApi, to: Destination) -> None:
 
 
 def _commit(api: HfApi, release: Release, parent: str | None, prune: Sequence[str]) -> CommitInfo:
+    added = [CommitOperationAdd(file.target, file.content) for file in release.files]
+    for file, addition in zip(release.files, added, strict=True):
+        addition.upload_info.sha256 = bytes.fromhex(file.sha256)  # it would be hashed once more
     return api.create_commit(
         release.to.repo,
-        [*(CommitOperationDelete(path) for path in prune), *map(_addition, release.files)],
+        [*(CommitOperationDelete(path) for path in prune), *added],
         commit_message="Publish with xmlgrpo",
         commit_description=f"{len(release.files)} files, digest {release.digest}",
         revision=release.to.revision,
         parent_commit=parent,
     )
-
-
-def _addition(file: UploadFile) -> CommitOperationAdd:
-    addition = CommitOperationAdd(file.target, file.content)
-    addition.upload_info.sha256 = bytes.fromhex(file.sha256)  # it would be hashed once more
-    return addition
 
 
 def _compare(api: HfApi, release: Release, commit: str) -> None:

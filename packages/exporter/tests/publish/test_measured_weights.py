@@ -8,10 +8,10 @@ import pytest
 from xmlgrpo_exporter.publish.gates import model_digests, result_problems
 from xmlgrpo_rewards.errors import UserError
 
-from . import run_folders
-from .cards import prepared, write_evaluation
-from .exporting import QUIET
-from .publishing import MARKS, publish
+from .. import run_folders
+from ..cards import prepared, write_evaluation
+from ..exporting import QUIET
+from ..publishing import MARKS, publish
 
 pytestmark = MARKS
 

@@ -15,14 +15,14 @@ from xmlgrpo_exporter.publish.repository import check_names
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 
-from . import run_folders
-from .cards import prepared
-from .exporting import QUIET
-from .hub_server import Repo
-from .publishing import MARKS, READ, REPO, publish
+from .. import run_folders
+from ..cards import prepared
+from ..exporting import QUIET
+from ..hub_server import Repo
+from ..publishing import MARKS, READ, REPO, publish
 
 pytestmark = MARKS
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize(

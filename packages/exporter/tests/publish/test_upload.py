@@ -7,9 +7,9 @@ import pytest
 
 from xmlgrpo_rewards.errors import UserError
 
-from . import run_folders
-from .hub_server import Failure, Repo
-from .publishing import MARKS, REPO, publish, puts
+from .. import run_folders
+from ..hub_server import Failure, Repo
+from ..publishing import MARKS, REPO, publish, puts
 
 pytestmark = MARKS
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from . import run_folders
-from .hub_server import Failure, Hub, serve
-from .publishing import MARKS, REPO, WRITE, cli, command, user_environment
+from .. import run_folders
+from ..hub_server import Failure, Hub, serve
+from ..publishing import MARKS, REPO, WRITE, cli, command, user_environment
 
 pytestmark = MARKS
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from . import run_folders
-from .cards import GSM8K, HUB, REPO, card_of, metadata, published, write_evaluation
+from .. import run_folders
+from ..cards import GSM8K, HUB, REPO, card_of, metadata, published, write_evaluation
 
 BENCHMARK = ".eval_results/xmlgrpo.yaml"
 ROWS = "[1,319](results/eval/compare.json#/tasks/gsm8k_xml/data/rows)"

@@ -4,7 +4,7 @@ import pytest
 
 from xmlgrpo_exporter.publish.base_model import BaseModel, find_licence
 
-from .cards import card_of, metadata, no_card, prepared
+from ..cards import card_of, metadata, no_card, prepared
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from xmlgrpo_exporter.publish.release import target_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 
-from . import run_folders
+from .. import run_folders
 
 
 def find(folder: Path, base: Path | None = None):
