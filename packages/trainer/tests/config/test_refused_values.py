@@ -113,6 +113,8 @@ TOLD_WITHOUT_A_LIBRARY = [
     ("model.tiny={head_dim: 31}", "tiny.head_dim: expected an even"),
     ("rollout=fast", "rollout: input should be 'auto', 'generate', 'graph' or 'vllm'"),
     ("task=sql9", "no task is named 'sql9'"),
+    ("model.name=./nowhere", "no model folder at './nowhere'"),
+    ("rewards={nope: 1}", "no reward is named 'nope'"),
     ("grpo.max_completion_length=100000000", "do not fit into the model's context of 2048"),
     ("holdout.max_new_tokens=2000", "do not fit into the model's context of 2048"),
     ("data.max_prompt_tokens=2000", "do not fit into the model's context of 2048"),
@@ -158,8 +160,10 @@ TOLD_BY_A_LIBRARY = [
     ("lora.init_lora_weights=corda", "run `preprocess_corda` first"),
     ("lora.r=100000000", "a run with these checkpoints: expected about"),
     ("model.attn_implementation=foo", 'Specified `attn_implementation="foo"` is not supported'),
-    ("model.name=./nowhere", "no model folder at './nowhere'"),
-    ("rewards={nope: 1}", "no reward is named 'nope'"),
+    ("model.device=cuda", "finds no CUDA GPU"),
+    ("model.backend=unsloth & model.device=auto", "needs a CUDA GPU"),
+    ("model.load_in_4bit=true", "needs a CUDA GPU"),
+    ("rollout=vllm", "needs a GPU"),
     ("rewards={correctness_reward_func: 0}", "a reward with a weight other than 0"),
 ]
 FINE = [

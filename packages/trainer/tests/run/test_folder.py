@@ -9,7 +9,7 @@ from typing import IO
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.folder import RunFolder, run_folder
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.run.folder import open_run
 from xmlgrpo_trainer.run.record import write_record
@@ -152,57 +152,3 @@ def test_a_config_that_was_damaged_is_named(tmp_path: Path) -> None:
         open_run(RunFolder(tmp_path / "run"), RunConfig()),
     ):
         pass
-
-
-@pytest.mark.parametrize(
-    ("name", "root"),
-    [
-        pytest.param("tiny", "outputs/tiny", id="name"),
-        pytest.param("outputs/tiny", "outputs/tiny", id="folder"),
-        pytest.param("/data/run", "/data/run", id="absolute"),
-        pytest.param("./run", "run", id="dot-slash"),
-        pytest.param("gemma-3.1b_lr=1e-5+", "outputs/gemma-3.1b_lr=1e-5+", id="signs"),
-        pytest.param("数学", "outputs/数学", id="chinese"),
-        pytest.param("/my data/run", "/my data/run", id="a-space-further-up"),
-        pytest.param("/data/../run", "/data/../run", id="out-by-the-full-path"),
-    ],
-)
-def test_a_run_is_named_or_a_folder(name: str, root: str) -> None:
-    assert run_folder(name).root == Path(root)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        pytest.param("  ", "expected a name or a folder", id="empty"),
-        pytest.param("sp ace", "letters, digits", id="space"),
-        pytest.param("outputs/sp ace", "letters, digits", id="space-in-a-path"),
-        pytest.param("a\nb", "letters, digits", id="line-break"),
-        pytest.param("a" * 300, "File name too long", id="too-long"),
-        pytest.param("~no-such-user/run", "home directory", id="nobodys-home"),
-        pytest.param("a;rm", "letters, digits", id="shell"),
-        pytest.param("-x", "letters, digits", id="an-option"),
-        pytest.param(".hidden", "letters, digits", id="hidden"),
-        pytest.param(".", "letters, digits", id="dot"),
-        pytest.param("/", "letters, digits", id="root"),
-        pytest.param("..", "leads out", id="two-dots"),
-        pytest.param("../../escape", "full path '/.*/escape'", id="outside"),
-        pytest.param("outputs/../../escape", "leads out", id="outside-in-the-middle"),
-    ],
-)
-def test_what_could_not_be_a_new_runs_name_is_refused(
-    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a" / "b" / "outputs").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "a" / "b")
-    with pytest.raises(UserError, match=words):
-        run_folder(name)
-
-
-def test_a_run_that_is_there_is_found_whatever_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "here" / "outputs" / "sp ace").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "here")
-    assert run_folder("sp ace").root == Path("outputs/sp ace")
-    assert run_folder("../here/outputs/sp ace").root == Path("../here/outputs/sp ace")

@@ -12,6 +12,7 @@ used for one update only, the loss computes the same numbers a moment later, fro
 then the ratios are made there (`LateRatios`), and that pass, a tenth of a step, is not done.
 """
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,8 +29,6 @@ from xmlgrpo_trainer.grpo.lost_batches import (
     NO_WEIGHT,
     RATIO,
 )
-
-MASKS, TRUNCATES = ("sequence_mask", "token_mask"), ("sequence_truncate", "token_truncate")
 
 
 def correct_mismatch(trainer: Any, engine: Engine, *, is_trls_own: bool) -> None:
@@ -102,10 +101,10 @@ class LateRatios:
                 (len(input_ids), logits_to_keep), torch.nan, dtype=torch.float32
             )
             return unknown, None, None
-        found = self._logprobs(model, input_ids, *arguments, **named)
+        computed = self._logprobs(model, input_ids, *arguments, **named)
         if self._inputs is not None:
-            self._correct(self._inputs, found[0].detach())
-        return found
+            self._correct(self._inputs, computed[0].detach())
+        return computed
 
     def _learnt(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._inputs = inputs
@@ -138,13 +137,13 @@ class LateRatios:
 
     def _note(self, distances: Tensor, ratios: Tensor, shares: Tensor) -> None:
         """Log what a micro-batch's tokens say, and those of the other processes."""
-        found = distances.new_zeros(7)
+        own = distances.new_zeros(7)  # four means, then three bounds
         if len(distances):
-            found[0], found[4] = distances.mean(), distances.max()
+            own[0], own[4] = distances.mean(), distances.max()
         if len(ratios):
-            found[1], found[5], found[6] = ratios.mean(), ratios.max(), -ratios.min()
-        found[2:4] = shares
-        of_all = self._trainer.accelerator.gather(found[None])
+            own[1], own[5], own[6] = ratios.mean(), ratios.max(), -ratios.min()
+        own[2:4] = shares
+        of_all = self._trainer.accelerator.gather(own[None])
         means = of_all[:, :4].mean(dim=0).tolist()
         farthest, highest, lowest = of_all[:, 4:].amax(dim=0).tolist()
         metrics = self._metrics()
@@ -202,11 +201,5 @@ def importance_ratio(
     if mode.startswith("sequence"):
         logs = logs.sum(dim=-1, keepdim=True)
     ratio = logs.exp()
-    if mode in TRUNCATES:
-        return ratio.clamp(min=clip_min, max=clip_max)
-    outside = torch.zeros_like(ratio, dtype=torch.bool)
-    if clip_min is not None:
-        outside |= ratio < clip_min
-    if clip_max is not None:
-        outside |= ratio > clip_max
-    return ratio.masked_fill(outside, 0.0)
+    inside = ratio.clamp(clip_min or 0.0, math.inf if clip_max is None else clip_max)
+    return inside if mode.endswith("truncate") else ratio.masked_fill(ratio != inside, 0.0)
