@@ -41,11 +41,10 @@ def build_model(scratch: Path, texts: Sequence[str], outtype: str) -> Path:
     folder.mkdir()
     silent = _build_tokenizer(folder, texts)
     _build_weights(folder, silent)
-    (scratch / "staged").mkdir()
     out = scratch / f"random-270m-{outtype}.gguf"
     tree = find_converter(Console(stderr=True))
-    staged = stage(folder, scratch / "staged", prompts_bring_bos=True)
-    convert(tree, staged, out, outtype=outtype, name="random")
+    staged = stage(folder, scratch / "staged", prompts_have_bos=True)
+    convert(tree, staged, out, outtype, "random")
     return out
 
 

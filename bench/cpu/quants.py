@@ -23,21 +23,24 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from xmlgrpo_exporter.check.check import FileCheck, check_file
-from xmlgrpo_exporter.check.questions import load_questions
-from xmlgrpo_exporter.convert.quants import CONVERTER_TYPES, GivenLimits, parse_quants
+from xmlgrpo_exporter.check.check import check_file
+from xmlgrpo_exporter.check.questions import Comparison, load_questions
+from xmlgrpo_exporter.check.reference import Reference, answer_questions
+from xmlgrpo_exporter.check.verdict import FileCheck
+from xmlgrpo_exporter.convert.converter import convert, find_converter
+from xmlgrpo_exporter.convert.files import quantize
+from xmlgrpo_exporter.convert.staging import stage
+from xmlgrpo_exporter.model import hash_model, stored_weights
+from xmlgrpo_exporter.quants import CONVERTER_TYPES, parse_quants
 from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
 from xmlgrpo_rewards.errors import UserError, run_command
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
-
-if TYPE_CHECKING:
-    from xmlgrpo_exporter.check.exam import Bench
 
 TYPES = "f16 bf16 q8_0 q6_k q5_k_m q5_0 q4_k_m q4_0 iq4_xs q3_k_m q2_k"
 TIMEOUT_S = 3600
@@ -83,26 +86,20 @@ def measure(
     model: Path, types: tuple[str, ...], arguments: argparse.Namespace, scratch: Path
 ) -> None:
     """Print one line a file."""
-    from xmlgrpo_exporter.check.exam import prepare_bench
-    from xmlgrpo_exporter.convert.converter import convert, find_converter
-    from xmlgrpo_exporter.convert.files import quantize
-    from xmlgrpo_exporter.convert.staging import stage
-    from xmlgrpo_exporter.merge.stored_weights import weights_of
-
     console = Console(stderr=True)
     questions = load_questions(arguments.data, RunFolder(model.parent))
-    bench = prepare_bench(
-        model,
+    comparison = Comparison(
         questions,
-        task=None,
+        console,
         prompts=arguments.prompts,
         new_tokens=arguments.new_tokens,
         device="cpu",
-        console=console,
+        timeout_s=TIMEOUT_S,
     )
-    weights, _ = weights_of(model)
-    nats = float(np.mean([entropy(bench, i) for i in range(len(bench.replies))]))
-    print(f"{weights:,} weights, entropy {nats:.2f} nats, {bench.source}")
+    reference = answer_questions(hash_model(model, console), comparison)
+    weights, _ = stored_weights(model)
+    nats = float(np.mean([entropy(reference, i) for i in range(len(reference.replies))]))
+    print(f"{weights:,} weights, entropy {nats:.2f} nats, {questions.source}")
     print(ROW.format("file", "bits", "mean KL", "worst KL", "top-1", "identical", "gates"))
 
     told: dict[str, Any] = {
@@ -110,32 +107,29 @@ def measure(
         "command": " ".join(["python", *sys.argv]),
         "weights": weights,
         "entropy_nats": nats,
-        "questions": bench.source,
+        "questions": questions.source,
         "files": {},
     }
 
     def judge(label: str, path: Path) -> None:
-        found = check_file(path, bench, console, given=GivenLimits(), timeout_s=TIMEOUT_S)
+        found = check_file(path, reference)
         bits = f"{8 * path.stat().st_size / weights:.2f}"
         print(ROW.format(label, bits, *numbers(found)), flush=True)
         told["files"][label] = found.as_json()
         if arguments.out:
             write_json(arguments.out, told)
 
-    (scratch / "staged").mkdir()
-    staged, tree = (
-        stage(model, scratch / "staged", prompts_bring_bos=bench.brings_bos),
-        find_converter(console),
-    )
+    tree = find_converter(console)
+    staged = stage(model, scratch / "staged", prompts_have_bos=reference.prompts_have_bos)
     exact = scratch / "exact.gguf"
     for outtype, path in (("f32", exact), ("f16", scratch / "f16.gguf")):
-        convert(tree, staged, path, outtype=outtype, name="m")
+        convert(tree, staged, path, outtype, "m")
     for quant in types:
         path = scratch / f"{quant}.gguf"
         if quant not in CONVERTER_TYPES:
             quantize(exact, path, quant, None)
         elif not path.is_file():
-            convert(tree, staged, path, outtype=quant, name="m")
+            convert(tree, staged, path, quant, "m")
         judge(quant, path)
         if quant != "f16":
             path.unlink()
@@ -160,9 +154,9 @@ def numbers(found: FileCheck) -> tuple[str, ...]:
     )
 
 
-def entropy(bench: "Bench", i: int) -> float:
+def entropy(reference: Reference, i: int) -> float:
     """Mean entropy of the model's own distributions along its i-th reply, in nats."""
-    logits = bench.reference.logits(bench.ids[i], bench.replies[i]).astype(np.float64)
+    logits = reference.model.logits(reference.ids[i], reference.replies[i]).astype(np.float64)
     return float(_entropy_t(logits).mean())
 
 

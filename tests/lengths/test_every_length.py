@@ -134,10 +134,10 @@ def opened_for_evaluation(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> Non
 
 
 def opened_for_export(_monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    from xmlgrpo_exporter.check.reference import load_model
+    from xmlgrpo_exporter.model import load_weights
 
     make_model(Case("forward", "tiny-1", "float32", window=24)).save_pretrained(folder)
-    load_model(str(folder), revision=None, model_class=None)
+    load_weights(str(folder))
 
 
 @pytest.mark.filterwarnings("default")  # lm-eval uses what newer libraries deprecate

@@ -82,22 +82,16 @@ def exported(tiny_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bench(exported):
+def reference(exported):
     """The merged model and its replies."""
-    from xmlgrpo_exporter.check.exam import prepare_bench
-    from xmlgrpo_exporter.check.questions import QuestionSet
+    from xmlgrpo_exporter.check.questions import Comparison, Questions
+    from xmlgrpo_exporter.check.reference import answer_questions
+    from xmlgrpo_exporter.model import hash_model
 
     questions = tuple(question for question, _ in tiny_runs.problems(4))
-    asked = QuestionSet("the fixture's problems", questions)
-    return prepare_bench(
-        exported / "merged",
-        asked,
-        task=None,
-        prompts=4,
-        new_tokens=24,
-        device="cpu",
-        console=QUIET,
-    )
+    asked = Questions("the fixture's problems", questions)
+    comparison = Comparison(asked, QUIET, prompts=4, new_tokens=24, device="cpu", timeout_s=300)
+    return answer_questions(hash_model(exported / "merged", QUIET), comparison)
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from xmlgrpo_exporter.check.check import check_file
-from xmlgrpo_exporter.check.exam import Bench
+from xmlgrpo_exporter.check.reference import Reference
 from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.convert import converter
-from xmlgrpo_exporter.convert.quants import GivenLimits
 from xmlgrpo_exporter.convert.staging import stage
 
 QUIET = Console(quiet=True)
@@ -22,9 +21,9 @@ def run_cli(*words) -> int:
     return arguments.command(arguments)
 
 
-def failed_gates(path: Path, bench: Bench) -> set[str]:
+def failed_gates(path: Path, reference: Reference) -> set[str]:
     """The gates that refuse a file; each of those says why, and the others do not."""
-    check = check_file(path, bench, QUIET, given=GivenLimits(), timeout_s=300)
+    check = check_file(path, reference)
     json.dumps(check.as_json(), allow_nan=False)
     for gate in check.gates:
         assert bool(gate.why) is not gate.passed
@@ -35,9 +34,8 @@ def to_f16(model: Path, home: Path, *, staged: bool = True) -> Path:
     """Convert a model folder into `home`, staged as the export does it or as it is."""
     source = model
     if staged:
-        (home / "staged").mkdir()
-        source = stage(model, home / "staged", prompts_bring_bos=True)
+        source = stage(model, home / "staged", prompts_have_bos=True)
     out = home / "model-f16.gguf"
     tree = converter.find_converter(QUIET)
-    converter.convert(tree, source, out, outtype="f16", name="defect")
+    converter.convert(tree, source, out, "f16", "defect")
     return out

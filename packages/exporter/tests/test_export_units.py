@@ -3,11 +3,11 @@
 import pytest
 from safetensors.numpy import save_file
 
-from xmlgrpo_exporter.merge.stored_weights import weights_of
+from xmlgrpo_exporter.model import stored_weights
 from xmlgrpo_rewards.errors import UserError
 
 
 def test_folder_without_a_weight_is_refused(tmp_path):
     save_file({}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="there is no weight"):
-        weights_of(tmp_path)
+        stored_weights(tmp_path)

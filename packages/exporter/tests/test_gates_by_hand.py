@@ -5,13 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from xmlgrpo_exporter.check.check import answers_gate, distance_gate, greedy_gate
 from xmlgrpo_exporter.check.distance import Distance
-from xmlgrpo_exporter.check.exam import Bench
+from xmlgrpo_exporter.check.gates import (
+    answers_gate,
+    bos_gate,
+    distance_gate,
+    greedy_gate,
+    stop_gate,
+    template_gate,
+    tokens_gate,
+)
+from xmlgrpo_exporter.check.questions import Comparison, Questions
 from xmlgrpo_exporter.check.reference import Reference
-from xmlgrpo_exporter.check.vocabulary import bos_gate, stop_gate, template_gate, tokens_gate
-from xmlgrpo_exporter.convert.quants import Limits
+from xmlgrpo_exporter.model import LoadedModel, SourceModel
+from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_gguf.header import GgufHeader
+
+from .exporting import QUIET
 
 LIMITS = Limits(mean_kl=0.01, top1=0.97, greedy_identical=0.5)
 PIECES = ["<unk>", "<bos>", "<eos>", "<end_of_turn>", "one", "two"]
@@ -23,8 +33,8 @@ NAMES = {
 NORMAL, CONTROL = 1, 3
 
 
-@pytest.fixture(scope="module")
-def bench():
+@pytest.fixture
+def reference(tmp_path):
     """Two prompts of one word, asked as a chat that only puts BOS in front."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
@@ -35,10 +45,11 @@ def bench():
         **NAMES["special"],
         chat_template="{{ bos_token }}{{ messages[0]['content'] }}",
     )
-    reference = Reference(None, tokenizer, (EOS, TURN_END))
     chats = [[{"role": "user", "content": word}] for word in ("one", "two")]
     texts, ids = ["<bos>one", "<bos>two"], [[BOS, ONE], [BOS, TWO]]
-    return Bench(reference, "by hand", chats, texts, ids, [[TWO, EOS]], 8)
+    source, model = SourceModel(tmp_path, ""), LoadedModel(None, tokenizer, (EOS, TURN_END))
+    asked = Comparison(Questions("by hand", ("one", "two")), QUIET, prompts=1, new_tokens=8)
+    return Reference(source, model, asked, chats, texts, ids, [[TWO, EOS]])
 
 
 def judged(gate) -> bool:
@@ -95,22 +106,22 @@ def test_answers(answer, silent, passed):
         pytest.param([[BOS, ONE], [BOS]], False, id="shorter"),
     ],
 )
-def test_tokens(bench, ids, passed):
-    gate = tokens_gate({"ids": ids}, bench)
+def test_tokens(reference, ids, passed):
+    gate = tokens_gate({"ids": ids}, reference)
     assert judged(gate) is passed
     assert gate.found["mismatches"] == (0 if passed else 1)
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "expected"),
     [
         pytest.param(["one", "two ▁▂▃"], "leave these questions out", id="all-that-differ"),
         pytest.param(["one ▁", "two"], "convert it again", id="another"),
     ],
 )
-def test_the_sign_for_a_blank_is_named_where_it_is_the_reason(bench, texts, told):
+def test_the_sign_for_a_blank_is_named_where_it_is_the_reason(reference, texts, expected):
     ids = [[BOS, ONE], [BOS, ONE, ONE]]
-    assert told in tokens_gate({"ids": ids}, replace(bench, texts=texts)).why
+    assert expected in tokens_gate({"ids": ids}, replace(reference, texts=texts)).why
 
 
 RIGHT = [[BOS, ONE], [BOS, TWO]]
@@ -126,8 +137,8 @@ RIGHT = [[BOS, ONE], [BOS, TWO]]
         pytest.param(RIGHT[:1], RIGHT, False, id="a-chat-not-rendered"),
     ],
 )
-def test_one_bos(bench, chat, raw, passed):
-    assert judged(bos_gate({"chat_ids": chat, "raw_ids": raw}, bench)) is passed
+def test_one_bos(reference, chat, raw, passed):
+    assert judged(bos_gate({"chat_ids": chat, "raw_ids": raw}, reference)) is passed
 
 
 @pytest.mark.parametrize(
@@ -139,11 +150,11 @@ def test_one_bos(bench, chat, raw, passed):
         pytest.param("same", [], "no such filter", False, id="does-not-work"),
     ],
 )
-def test_template(bench, template, rendered, error, passed):
-    text = bench.template if template == "same" else "{{ 1 }}"
+def test_template(reference, template, rendered, error, passed):
+    text = reference.template if template == "same" else "{{ 1 }}"
     header = GgufHeader(3, {"tokenizer.chat_template": text}, ())
     read = {"chat_texts": rendered, "template_error": error}
-    assert judged(template_gate(header, read, bench)) is passed
+    assert judged(template_gate(header, read, reference)) is passed
 
 
 @pytest.mark.parametrize(
@@ -155,7 +166,7 @@ def test_template(bench, template, rendered, error, passed):
         pytest.param({EOS: True, TURN_END: True}, "<end_of_turn>", NORMAL, False, id="plain-text"),
     ],
 )
-def test_stop(bench, ends, piece, kind, passed):
+def test_stop(reference, ends, piece, kind, passed):
     pieces = [piece if i == TURN_END else text for i, text in enumerate(PIECES)]
     kinds = [kind] * len(PIECES)
     metadata = {"tokenizer.ggml.tokens": pieces, "tokenizer.ggml.token_type": kinds}
@@ -164,10 +175,10 @@ def test_stop(bench, ends, piece, kind, passed):
         "eos_id": EOS,
         "eot_id": TURN_END,
     }
-    assert judged(stop_gate(GgufHeader(3, metadata, ()), read, bench)) is passed
+    assert judged(stop_gate(GgufHeader(3, metadata, ()), read, reference)) is passed
 
 
-def test_token_types_that_are_no_list_do_not_end_the_check(bench):
+def test_token_types_that_are_no_list_do_not_end_the_check(reference):
     metadata = {"tokenizer.ggml.tokens": PIECES, "tokenizer.ggml.token_type": 3}
     read = {"ends_generation": {"2": True, "3": True}, "eos_id": EOS, "eot_id": TURN_END}
-    assert not judged(stop_gate(GgufHeader(3, metadata, ()), read, bench))
+    assert not judged(stop_gate(GgufHeader(3, metadata, ()), read, reference))

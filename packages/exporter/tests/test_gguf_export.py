@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
 from xmlgrpo_exporter.check.questions import AWKWARD
+from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED
+from xmlgrpo_exporter.commands import arguments as shared
+from xmlgrpo_exporter.commands import gguf
 from xmlgrpo_exporter.convert.converter import find_converter
+from xmlgrpo_exporter.merge import merge
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.lock import LOCK, one_writer
@@ -47,10 +50,17 @@ def test_one_command_exports_and_checks(exported, capsys):
     }
 
 
-def test_what_is_there_is_left_alone(exported, capsys):
+def test_what_is_there_is_left_alone_and_read_once(exported, capsys, monkeypatch):
+    calls = []
+    readers = ((shared, "load_questions"), (merge, "hash_model"), (gguf, "hash_model"))
+    for module, name in readers:
+        function = getattr(module, name)
+        counted = lambda *given, name=name, f=function: calls.append(name) or f(*given)  # noqa: E731
+        monkeypatch.setattr(module, name, counted)
     before = {path: path.stat().st_mtime_ns for path in (exported / "gguf").iterdir()}
     assert run_cli("gguf", "--run", exported, "--quants", "q8_0", "f16", *FEW) == 0
     assert "is up to date" in capsys.readouterr().out
+    assert sorted(calls) == ["hash_model", "load_questions"]
     assert before == {path: path.stat().st_mtime_ns for path in (exported / "gguf").iterdir()}
 
 
@@ -95,8 +105,8 @@ def test_second_export_into_the_same_folder_is_refused(exported, tmp_path):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        pytest.param("none.gguf", "found nothing", id="missing"),
-        pytest.param("folder.gguf", "found a folder", id="folder"),
+        pytest.param("none.gguf", "got nothing", id="missing"),
+        pytest.param("folder.gguf", "got a folder", id="folder"),
     ],
 )
 def test_check_of_what_is_no_file_writes_nothing(exported, tmp_path, name, expected):

@@ -2,21 +2,22 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from finished_runs import base_of
 from safetensors.torch import load_file, save_file
 
 from xmlgrpo_exporter.check.distance import Distance
-from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
-from xmlgrpo_exporter.merge import base as pristine_base
+from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED
 from xmlgrpo_exporter.merge import merge
 from xmlgrpo_exporter.merge.adapter import read_adapter
+from xmlgrpo_exporter.merge.base import pristine_base
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.folder import RunFolder
 
 from .exporting import run_cli
-
-BASE = pristine_base.Base("google/gemma-3-1b-it", None, "bfloat16", "Gemma3ForCausalLM", False)
 
 
 @pytest.mark.slow
@@ -156,7 +157,7 @@ def test_adapters_that_cannot_be_merged_soundly(tmp_path, name, expected):
         ),
         pytest.param(
             {"adapter_config.json": '{"peft_type": "LORA"}', "adapter_model.safetensors": "x"},
-            "not a whole safetensors",
+            "expected a safetensors file",
             id="broken-weights",
         ),
     ],
@@ -168,6 +169,15 @@ def test_broken_adapter_folders(tmp_path, files, expected):
         read_adapter(tmp_path)
 
 
+def pristine(home, config: dict, *, trained: str = "base", named=None, dtype: str = "auto"):
+    """The base that a run in bfloat16 is merged into, which has this configuration."""
+    run, folder = RunFolder(home / "run"), home / trained
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    base = base_of(run, folder, dtype="bfloat16")
+    return pristine_base(run, base, named, dtype)
+
+
 @pytest.mark.parametrize(
     ("asked", "model_type", "expected"),
     [
@@ -176,33 +186,48 @@ def test_broken_adapter_folders(tmp_path, files, expected):
         pytest.param("float16", "qwen3", "float16", id="float16-elsewhere"),
     ],
 )
-def test_choose_dtype(asked, model_type, expected):
-    assert pristine_base.choose_dtype(asked, BASE, model_type) == expected
+def test_number_type(tmp_path, asked, model_type, expected):
+    assert pristine(tmp_path, {"model_type": model_type}, dtype=asked).dtype == expected
 
 
 @pytest.mark.parametrize("model_type", ["gemma3", "gemma3_text"])
-def test_float16_gemma_is_refused(model_type):
+def test_float16_gemma_is_refused(tmp_path, model_type):
     with pytest.raises(UserError, match="overflows in float16"):
-        pristine_base.choose_dtype("float16", BASE, model_type)
+        pristine(tmp_path, {"model_type": model_type}, dtype="float16")
 
 
 def test_quantized_base_is_refused_and_its_origin_named(tmp_path):
-    folder = tmp_path / "gemma-3-1b-it-unsloth-bnb-4bit"
-    folder.mkdir()
     config = {
         "model_type": "gemma3_text",
         "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
     }
-    (folder / "config.json").write_text(json.dumps(config))
-    base = pristine_base.Base(str(folder), None, "bfloat16", None, True)
     with pytest.raises(UserError, match=r"--base \S*gemma-3-1b-it\Z"):
-        pristine_base.check_base(base)
+        pristine(tmp_path, config, trained="gemma-3-1b-it-unsloth-bnb-4bit")
 
 
-def test_base_that_has_gone_is_named(tmp_path):
-    base = pristine_base.Base(str(tmp_path / "gone"), None, "bfloat16", None, False)
-    with pytest.raises(UserError, match=r"gone is not there any more; .* --base"):
-        pristine_base.check_base(base)
+def test_base_that_has_moved_with_its_run_is_the_same_base(tmp_path):
+    before = tmp_path / "before"
+    (before / "run").mkdir(parents=True)
+    (before / "base").mkdir()
+    (before / "base" / "config.json").write_text("{}")
+    trained = base_of(RunFolder(before / "run"), before / "base")
+    before.rename(tmp_path / "after")
+    base = pristine_base(RunFolder(tmp_path / "after" / "run"), trained, None, "auto")
+    assert base.name == str(before / "base")  # as merge.json has it, so nothing is merged twice
+    assert Path(base.source).samefile(tmp_path / "after" / "base")
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        pytest.param(None, r"gone is not there any more; .* --base", id="as-trained"),
+        pytest.param("neither/one/nor-the-other", "Give a folder with --base", id="no-hub-id"),
+    ],
+)
+def test_base_that_is_not_there_is_named(tmp_path, named, expected):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match=expected):
+        pristine_base(run, base_of(run, tmp_path / "gone"), named, "auto")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +242,7 @@ def test_base_that_has_gone_is_named(tmp_path):
     ],
 )
 def test_parity_gate(distance, same, passed):
-    gate = merge.parity_gate(distance, same, 4, "float32")
+    gate = merge.parity_gate(distance, same, 4, merge.LIMITS["float32"])
     assert gate.passed is passed
     assert bool(gate.why) is not passed
     json.dumps(gate.as_json(), allow_nan=False)

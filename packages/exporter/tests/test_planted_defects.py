@@ -2,16 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from xmlgrpo_exporter.check import check
 from xmlgrpo_exporter.convert.files import quantize
-from xmlgrpo_exporter.convert.quants import GivenLimits
 from xmlgrpo_gguf.header import read_header
 
-from .exporting import QUIET, failed_gates, to_f16
+from .exporting import failed_gates, to_f16
 
 pytestmark = [pytest.mark.gguf, pytest.mark.slow]
 
@@ -20,17 +20,17 @@ def copy_of(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "model"))
 
 
-def test_sound_file_passes(exported, bench):
-    assert failed_gates(exported / "gguf" / "tiny-f16.gguf", bench) == set()
+def test_sound_file_passes(exported, reference):
+    assert failed_gates(exported / "gguf" / "tiny-f16.gguf", reference) == set()
 
 
-def test_missing_added_tokens(exported, bench, tmp_path):
+def test_missing_added_tokens(exported, reference, tmp_path):
     # what everybody does: tokenizer.model copied beside what transformers 5 saves
     model = copy_of(exported / "merged", tmp_path)
     settings = json.loads((model / "tokenizer_config.json").read_text())
     settings.pop("added_tokens_decoder", None)
     (model / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert failed_gates(to_f16(model, tmp_path, staged=False), bench) == {"tokens", "stop"}
+    assert failed_gates(to_f16(model, tmp_path, staged=False), reference) == {"tokens", "stop"}
 
 
 def edited(exported: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
@@ -67,30 +67,30 @@ def with_template(exported: Path, tmp_path: Path, template: str) -> Path:
         pytest.param("{{ ''.__class__.__mro__ }}", UNUSABLE, id="escapes-sandbox"),
     ],
 )
-def test_wrong_template(exported, bench, tmp_path, template, expected):
-    assert failed_gates(with_template(exported, tmp_path, template), bench) == expected
+def test_wrong_template(exported, reference, tmp_path, template, expected):
+    assert failed_gates(with_template(exported, tmp_path, template), reference) == expected
 
 
-def test_template_that_never_ends_costs_the_time_limit_once(exported, bench, tmp_path, monkeypatch):
+def test_template_that_never_ends_costs_the_time_limit_once(
+    exported, reference, tmp_path, monkeypatch
+):
     # a range above 100,000 is refused by the sandbox, two of them inside each other are not
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     monkeypatch.setattr(check, "VOCABULARY_TIMEOUT_S", 5)
-    found = check.check_file(
-        with_template(exported, tmp_path, loop), bench, QUIET, given=GivenLimits(), timeout_s=300
-    )
+    found = check.check_file(with_template(exported, tmp_path, loop), reference)
     assert [gate.name for gate in found.gates] == ["file", "tokens"]
     assert "took longer than 5 s" in found.gates[1].why
 
 
-def test_template_lost(exported, bench, tmp_path):
+def test_template_lost(exported, reference, tmp_path):
     path = edited(exported, tmp_path, b"tokenizer.chat_template", b"tokenizer.chat_temqlate")
-    assert failed_gates(path, bench) == {"one_bos", "template"}
+    assert failed_gates(path, reference) == {"one_bos", "template"}
 
 
-def test_bos_not_added_to_raw_text(exported, bench, tmp_path):
+def test_bos_not_added_to_raw_text(exported, reference, tmp_path):
     key, boolean = b"tokenizer.ggml.add_bos_token", b"\x07\x00\x00\x00"
     path = edited(exported, tmp_path, key + boolean + b"\x01", key + boolean + b"\x00")
-    assert failed_gates(path, bench) == {"one_bos"}
+    assert failed_gates(path, reference) == {"one_bos"}
 
 
 def overwrite(path: Path, tmp_path: Path, tensor: str, content: bytes) -> Path:
@@ -110,18 +110,18 @@ def overwrite(path: Path, tmp_path: Path, tensor: str, content: bytes) -> Path:
         pytest.param("blk.0.attn_q.weight", b"\x00", id="zeroed"),
     ],
 )
-def test_corrupted_tensor(exported, bench, tmp_path, tensor, content):
+def test_corrupted_tensor(exported, reference, tmp_path, tensor, content):
     damaged = overwrite(exported / "gguf" / "tiny-f16.gguf", tmp_path, tensor, content)
-    assert failed_gates(damaged, bench) == {"distance", "greedy"}
+    assert failed_gates(damaged, reference) == {"distance", "greedy"}
 
 
-def test_weights_that_are_not_numbers(exported, bench, tmp_path):
+def test_weights_that_are_not_numbers(exported, reference, tmp_path):
     source = exported / "gguf" / "tiny-f16.gguf"
     damaged = overwrite(source, tmp_path, "token_embd.weight", b"\x00\x7e")
-    assert failed_gates(damaged, bench) == {"answers", "distance", "greedy"}
+    assert failed_gates(damaged, reference) == {"answers", "distance", "greedy"}
 
 
-def test_two_tensors_in_each_other_s_place(exported, bench, tmp_path):
+def test_two_tensors_in_each_other_s_place(exported, reference, tmp_path):
     source = exported / "gguf" / "tiny-f16.gguf"
     gate, up = (
         next(t for t in read_header(source).tensors if t.name == f"blk.1.ffn_{name}.weight")
@@ -134,38 +134,37 @@ def test_two_tensors_in_each_other_s_place(exported, bench, tmp_path):
     path = tmp_path / "swapped.gguf"
     path.write_bytes(swapped)
     # half of the four replies survive it; the distributions do not
-    assert "distance" in failed_gates(path, bench)
+    assert "distance" in failed_gates(path, reference)
 
 
-def test_renamed_end_of_turn(exported, bench, tmp_path):
+def test_renamed_end_of_turn(exported, reference, tmp_path):
     # the first occurrence is the vocabulary's, the later ones are the chat template's
     path = edited(exported, tmp_path, b"<end_of_turn>", b"<fin_of_turn>")
-    assert failed_gates(path, bench) == {"tokens", "stop", "greedy"}
+    assert failed_gates(path, reference) == {"tokens", "stop", "greedy"}
 
 
-def test_quantized_too_far(exported, bench, tmp_path):
+def test_quantized_too_far(exported, reference, tmp_path):
     out = tmp_path / "tq1_0.gguf"
     quantize(to_f16(exported / "merged", tmp_path), out, "tq1_0", None)
-    assert failed_gates(out, bench) == {"distance"}
+    assert failed_gates(out, reference) == {"distance"}
 
 
 @pytest.mark.parametrize("share", [0.3, 0.99], ids=["a-third", "all-but-a-little"])
-def test_truncated_file(exported, bench, tmp_path, share):
+def test_truncated_file(exported, reference, tmp_path, share):
     whole = (exported / "gguf" / "tiny-f16.gguf").read_bytes()
     path = tmp_path / "cut.gguf"
     path.write_bytes(whole[: int(len(whole) * share)])
-    assert failed_gates(path, bench) == {"file"}
+    assert failed_gates(path, reference) == {"file"}
 
 
-def test_whole_header_with_a_model_that_cannot_be_loaded(exported, bench, tmp_path):
+def test_whole_header_with_a_model_that_cannot_be_loaded(exported, reference, tmp_path):
     path = edited(exported, tmp_path, b"blk.0.attn_q.weight", b"blk.0.attn_z.weight")
-    assert failed_gates(path, bench) == {"answers"}
+    assert failed_gates(path, reference) == {"answers"}
 
 
-def test_slow_file_is_stopped(exported, bench):
-    found = check.check_file(
-        exported / "gguf" / "tiny-f16.gguf", bench, QUIET, given=GivenLimits(), timeout_s=0.01
-    )
+def test_slow_file_is_stopped(exported, reference):
+    hurried = replace(reference, comparison=replace(reference.comparison, timeout_s=0.01))
+    found = check.check_file(exported / "gguf" / "tiny-f16.gguf", hurried)
     gate = next(gate for gate in found.gates if gate.name == "answers")
     assert not gate.passed
     assert "took longer" in gate.why

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from xmlgrpo_exporter.convert.quants import (
+from xmlgrpo_exporter.quants import (
     FILE_TYPES,
-    GivenLimits,
     estimated_bytes,
     limits_for,
     parse_quants,
@@ -35,6 +34,7 @@ def test_parse_quants(words, expected):
         pytest.param(["q5_k"], "Did you mean q5_k_", id="typo"),
         pytest.param(["int8"], "Known: f32, f16", id="unknown"),
         pytest.param([" "], "got none", id="nothing"),
+        pytest.param(["q8_0 iq2_xs"], "iq2_xs: .* add --imatrix", id="too-few-bits"),
     ],
 )
 def test_wrong_quants(words, expected):
@@ -57,12 +57,12 @@ def test_file_types_are_the_library_s():
 
 
 def test_given_limits_count_and_the_others_stay():
-    own = limits_for("q8_0", GivenLimits())
-    mixed = limits_for("q8_0", GivenLimits(mean_kl=0.5))
+    own = limits_for("q8_0", {})
+    mixed = limits_for("q8_0", {"mean_kl": 0.5})
     assert (mixed.mean_kl, mixed.top1) == (0.5, own.top1)
-    assert limits_for("f16", GivenLimits()).mean_kl < own.mean_kl
+    assert limits_for("f16", {}).mean_kl < own.mean_kl
     falling = ("f16", "q8_0", "q6_k", "q5_0", "q4_k_m", "unknown")
-    allowed = [limits_for(quant, GivenLimits()).mean_kl for quant in falling]
+    allowed = [limits_for(quant, {}).mean_kl for quant in falling]
     assert allowed == sorted(allowed)
 
 

@@ -2,8 +2,11 @@
 
 import pytest
 
-from xmlgrpo_exporter.convert.sentencepiece_file import is_gemma_form
-from xmlgrpo_exporter.convert.staging import check_model_folder, complete_settings
+from xmlgrpo_exporter.convert.staging import (
+    check_model_folder,
+    complete_settings,
+    is_gemma_form,
+)
 from xmlgrpo_rewards.errors import UserError
 
 

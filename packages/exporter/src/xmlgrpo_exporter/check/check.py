@@ -1,134 +1,124 @@
-"""The gates of a GGUF file: is it the model that was trained, and will it be asked as it was?
+"""Put a GGUF file through the eight gates.
 
-Eight gates, each with its numbers: the file is whole; its token ids are the tokenizer's; a prompt
-holds one BOS on every route; its template is the one trained with; the ids that end a reply end it
-in llama.cpp; it loads and answers within limits; its distributions are near the merged model's; its
-greedy replies are the same.
+The file is whole; its token ids are the tokenizer's; a prompt holds one BOS on every route; its
+template is the one trained with; the ids that end a reply end it in llama.cpp; it loads and answers
+within limits; its distributions are near the model's; its greedy replies are the same.
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
-from xmlgrpo_exporter.check.exam import Bench
-from xmlgrpo_exporter.check.gate import Gate, all_passed
-from xmlgrpo_exporter.check.vocabulary import vocabulary_gates
-from xmlgrpo_exporter.convert.quants import GivenLimits, Limits, limits_for, quant_of
-from xmlgrpo_gguf.header import BadGgufError, read_header
-from xmlgrpo_gguf.probe import LOGITS, OnProgress, Outcome, run_task
+from xmlgrpo_exporter.check.gates import (
+    answers_gate,
+    bos_gate,
+    distance_gate,
+    greedy_gate,
+    stop_gate,
+    template_gate,
+    tokens_gate,
+)
+from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_exporter.check.verdict import FileCheck, Gate
+from xmlgrpo_exporter.quants import limits_for, quant_of
+from xmlgrpo_gguf.header import BadGgufError, GgufHeader, read_header
+from xmlgrpo_gguf.probe import LOGITS, OnProgress, run_task
 from xmlgrpo_run.digests import file_sha256, hash_ahead
 from xmlgrpo_run.screen.progress import Stage
 
 VOCABULARY_TIMEOUT_S = 120.0
+SOURCE_REPLIES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class FileCheck:
-    """What was found of one file.
+def check_source(path: Path, reference: Reference) -> FileCheck:
+    """Put the file that others are quantized from through the gates: few replies, own limits.
 
-    Attributes:
-        file: its name.
-        quant: its type.
-        size_bytes: its size.
-        sha256: its hash.
-        gates: every gate that was asked.
-        answer: what it said to the first question; empty when it did not come to that.
+    A wrong conversion shows here at a distance that would pass for a small type's rounding.
     """
-
-    file: str
-    quant: str
-    size_bytes: int
-    sha256: str
-    gates: tuple[Gate, ...]
-    answer: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every gate let it through."""
-        return all_passed(self.gates)
-
-    def as_json(self) -> dict[str, Any]:
-        """For check.json; the file's name is the key there."""
-        return {
-            "passed": self.passed,
-            "quant": self.quant,
-            "bytes": self.size_bytes,
-            "sha256": self.sha256,
-            "gates": {gate.name: gate.as_json() for gate in self.gates},
-            "answer": self.answer,
-        }
+    own_limits = replace(reference.comparison, limits={})
+    replies = reference.replies[:SOURCE_REPLIES]
+    return check_file(path, replace(reference, comparison=own_limits, replies=replies))
 
 
-def check_file(
-    path: Path,
-    bench: Bench,
-    console: Console,
-    *,
-    given: GivenLimits,
-    timeout_s: float,
-    name: str | None = None,
-) -> FileCheck:
-    """Put one file through the gates.
-
-    Args:
-        path: the GGUF file, which need not be ours.
-        bench: what it is held against.
-        console: shows how far it is.
-        given: limits that count instead of those of the file's type, where they are not None.
-        timeout_s: longest time it may take to load and answer.
-        name: to report it under; its own when None.
-    """
-    shown = name or path.name
+def check_file(path: Path, reference: Reference) -> FileCheck:
+    """Put one file, which need not be ours, through the gates."""
+    size = path.stat().st_size
     try:
         header = read_header(path)
     except BadGgufError as error:
-        size = path.stat().st_size if path.is_file() else 0
         gate = Gate("file", passed=False, found={"bytes": size}, why=str(error))
-        return FileCheck(shown, "unknown", size, file_sha256(path) if size else "", (gate,))
+        return FileCheck(path.name, "unknown", size, file_sha256(path), (gate,))
     quant = quant_of(header.metadata.get("general.file_type"))
+    hash_ahead([path], reference.comparison.console, f"hashing {quant}")
+    whole = Gate("file", passed=True, found={"bytes": size, "tensors": len(header.tensors)})
+    gates, answer = _ask_file(path, header, quant, reference)
+    return FileCheck(path.name, quant, size, file_sha256(path), (whole, *gates), answer)
+
+
+def _ask_file(
+    path: Path, header: GgufHeader, quant: str, reference: Reference
+) -> tuple[list[Gate], str]:
+    """The gates that need llama.cpp, and the file's answer to the first question."""
+    comparison, replies = reference.comparison, reference.replies
     size = path.stat().st_size
-    gates = [
-        Gate("file", passed=True, found={"bytes": size, "tensors": len(header.tensors)}),
-    ]
-    hash_ahead([path], console, f"hashing {quant}")
-    replies = len(bench.replies)
     with (
-        tempfile.TemporaryDirectory(prefix="xmlgrpo-check-") as scratch,
-        Stage(console, f"gates of {quant}", total=replies, unit="replies") as stage,
+        tempfile.TemporaryDirectory(prefix="xmlgrpo-check-") as scratch_name,
+        Stage(comparison.console, f"gates of {quant}", total=len(replies), unit="replies") as stage,
     ):
-        read = _read_vocabulary(path, size, bench, Path(scratch))
-        gates += vocabulary_gates(header, read, bench)
-        answer = ""
-        if read.result is not None:  # what hangs or crashes there is not given more time
-            on_progress = _phases(stage, replies)
-            measured = _measure(path, bench, timeout_s, Path(scratch), on_progress)
-            logits = Path(scratch) / LOGITS
-            limits = limits_for(quant, given)
-            gates += answer_gates(
-                measured, bench, limits, timeout_s, logits, on_progress=on_progress
-            )
-            answer = measured.result["answer"] if measured.result else ""
-    return FileCheck(shown, quant, size, file_sha256(path), tuple(gates), answer)
-
-
-def _read_vocabulary(path: Path, size: int, bench: Bench, scratch: Path) -> Outcome:
-    request = {
-        "file": str(path.absolute()),
-        "texts": bench.texts,
-        "conversations": bench.chats,
-        "stop_ids": list(bench.reference.stop_ids),
-    }
-    return run_task(
-        "read_vocabulary",
-        request,
-        scratch=scratch,
-        file_bytes=size,
-        timeout_s=VOCABULARY_TIMEOUT_S,
-    )
+        scratch = Path(scratch_name)
+        vocabulary = run_task(
+            "read_vocabulary",
+            {
+                "file": str(path.absolute()),
+                "texts": reference.texts,
+                "conversations": reference.chats,
+                "stop_ids": list(reference.model.stop_ids),
+            },
+            scratch=scratch,
+            file_bytes=size,
+            timeout_s=VOCABULARY_TIMEOUT_S,
+        )
+        if vocabulary.result is None:  # what hangs or crashes here is not given more time
+            why = f"the vocabulary cannot be read: {vocabulary.why}"
+            return [Gate("tokens", passed=False, why=why)], ""
+        gates = [
+            tokens_gate(vocabulary.result, reference),
+            bos_gate(vocabulary.result, reference),
+            template_gate(header, vocabulary.result, reference),
+            stop_gate(header, vocabulary.result, reference),
+        ]
+        on_progress = _phases(stage, len(replies))
+        measured = run_task(
+            "measure",
+            {
+                "file": str(path.absolute()),
+                "prompts": reference.ids[: len(replies)],
+                "replies": replies,
+                "new_tokens": comparison.new_tokens,
+                "conversation": reference.chats[0] if reference.chats else None,
+            },
+            scratch=scratch,
+            file_bytes=size,
+            timeout_s=comparison.timeout_s,
+            on_progress=on_progress,
+        )
+        result, seconds, timeout_s = measured.result, measured.seconds, comparison.timeout_s
+        if result is None:
+            why = f"it does not load and answer: {measured.why}"
+            found, limit = {"seconds": round(seconds, 1)}, {"seconds": timeout_s}
+            return [*gates, Gate("answers", passed=False, found=found, limit=limit, why=why)], ""
+        limits = limits_for(quant, comparison.limits)
+        rows = _logits(scratch / LOGITS, result["vocabulary"])
+        distance = _distance(rows, reference, on_progress)
+        same = identical(replies, result["replies"])
+        gates += [
+            answers_gate(result, seconds, timeout_s, silent=reference.is_silent),
+            distance_gate(distance, limits),
+            greedy_gate(same, len(replies), limits),
+        ]
+        return gates, result["answer"]
 
 
 def _phases(stage: Stage, replies: int) -> OnProgress:
@@ -145,120 +135,17 @@ def _phases(stage: Stage, replies: int) -> OnProgress:
     return on_progress
 
 
-def _measure(
-    path: Path, bench: Bench, timeout_s: float, scratch: Path, on_progress: OnProgress
-) -> Outcome:
-    request = {
-        "file": str(path.absolute()),
-        "prompts": bench.ids[: len(bench.replies)],
-        "replies": bench.replies,
-        "new_tokens": bench.new_tokens,
-        "conversation": bench.chats[0] if bench.chats else None,
-    }
-    return run_task(
-        "measure",
-        request,
-        scratch=scratch,
-        file_bytes=path.stat().st_size,
-        timeout_s=timeout_s,
-        on_progress=on_progress,
-    )
-
-
-def answer_gates(
-    measured: Outcome,
-    bench: Bench,
-    limits: Limits,
-    timeout_s: float,
-    logits: Path,
-    *,
-    on_progress: OnProgress,
-) -> list[Gate]:
-    """Loads and answers, distance, greedy replies."""
-    if measured.result is None:
-        why = f"it does not load and answer: {measured.why}"
-        found = {"seconds": round(measured.seconds, 1)}
-        return [Gate("answers", passed=False, found=found, limit={"seconds": timeout_s}, why=why)]
-    result = measured.result
-    return [
-        answers_gate(result, measured.seconds, timeout_s, silent=_is_silent(bench)),
-        distance_gate(_distance(result, bench, logits, on_progress), limits),
-        greedy_gate(identical(bench.replies, result["replies"]), len(bench.replies), limits),
-    ]
-
-
-def answers_gate(
-    result: dict[str, Any], seconds: float, timeout_s: float, *, silent: bool = False
-) -> Gate:
-    """A request through llama-cpp-python came back, in time and with words.
-
-    Words are not asked for where the merged model is `silent` itself.
-    """
-    said = silent or bool(result["answer"].strip())
-    return Gate(
-        "answers",
-        said,
-        found={
-            "seconds": round(seconds, 1),
-            "load_s": result["load_s"],
-            "peak_gib": result["peak_gib"],
-            "greedy_tokens_per_s": result["greedy_tokens_per_s"],
-            "threads": result["threads"],
-            "finish_reason": result["finish_reason"],
-        },
-        limit={"seconds": timeout_s},
-        why="" if said else "asked the first question, it said nothing",
-    )
-
-
-def _is_silent(bench: Bench) -> bool:
-    return set(bench.replies[0]) <= set(bench.reference.stop_ids)
-
-
-def distance_gate(distance: Distance, limits: Limits) -> Gate:
-    """The distributions along the merged model's own replies are near enough."""
-    passed = distance.mean_kl <= limits.mean_kl and distance.top1 >= limits.top1
-    why = ""
-    if not passed:
-        kl = f"{distance.mean_kl:.3g}" if distance.finite else "not a number"
-        why = (
-            f"mean KL {kl} (at most {limits.mean_kl:g}), same first token "
-            f"{distance.top1:.1%} (at least {limits.top1:.0%}): quantized too far, or the file is "
-            "damaged. Take more bits"
-        )
-    return Gate(
-        "distance",
-        passed,
-        found=dict(distance.as_json()),
-        limit={"mean_kl": limits.mean_kl, "top1": limits.top1},
-        why=why,
-    )
-
-
-def greedy_gate(same: int, prompts: int, limits: Limits) -> Gate:
-    """Enough greedy replies are the merged model's, token for token."""
-    share = same / prompts
-    passed = share >= limits.greedy_identical
-    why = "" if passed else f"{same} of {prompts} greedy replies are the merged model's"
-    return Gate(
-        "greedy",
-        passed,
-        found={"identical": same, "prompts": prompts, "share": share},
-        limit={"share": limits.greedy_identical},
-        why=why,
-    )
-
-
-def _distance(
-    result: dict[str, Any], bench: Bench, logits: Path, on_progress: OnProgress
-) -> Distance:
+def _logits(file: Path, vocabulary: int) -> Any:
     import numpy as np
 
-    rows = np.memmap(logits, dtype=np.float32, mode="r").reshape(-1, result["vocabulary"])
+    return np.memmap(file, dtype=np.float32, mode="r").reshape(-1, vocabulary)
+
+
+def _distance(rows: Any, reference: Reference, on_progress: OnProgress) -> Distance:
     distance, start = Distance(), 0
-    for done, (prompt, reply) in enumerate(zip(bench.ids, bench.replies, strict=False)):
+    for done, (prompt, reply) in enumerate(zip(reference.ids, reference.replies, strict=False)):
         on_progress("comparing", done)
-        ours = bench.reference.logits(prompt, reply)
+        ours = reference.model.logits(prompt, reply)
         distance += compare_logits(ours, rows[start : start + len(reply)])
         start += len(reply)
     return distance

@@ -1,4 +1,4 @@
-"""How far two models are apart: distributions position by position, and whole greedy replies.
+"""How far two models are apart, and may be: distributions at each position, and greedy replies.
 
 Axes, as suffixes of names: t positions, v vocabulary.
 """
@@ -7,34 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xmlgrpo_exporter.quants import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """Sums over positions, so that distances of several prompts can be added.
-
-    Attributes:
-        positions: how many positions were compared.
-        kl_sum: sum over the positions of KL(reference || other), in nats.
-        kl_worst: the largest of them.
-        top1_same: positions where both put the same token first.
-        finite: no NaN or infinity was among the other's logits.
-    """
+    """Sums over positions, so that distances of several prompts can be added."""
 
     positions: int = 0
-    kl_sum: float = 0.0
+    kl_sum: float = 0.0  # of KL(reference || other), in nats
     kl_worst: float = 0.0
-    top1_same: int = 0
-    finite: bool = True
+    top1_same: int = 0  # positions where both put the same token first
+    finite: bool = True  # no NaN or infinity was among the other's logits
 
     @property
     def mean_kl(self) -> float:
-        """Mean KL a position; infinite when nothing was compared or a logit was not finite."""
+        """Mean KL per position; infinite when nothing was compared or a logit was not finite."""
         return self.kl_sum / self.positions if self.positions and self.finite else float("inf")
 
     @property
     def top1(self) -> float:
         """Share of positions with the same first token; 0 when nothing was compared."""
         return self.top1_same / self.positions if self.positions else 0.0
+
+    def within(self, limits: Limits) -> bool:
+        """Whether the distributions are near enough."""
+        return self.mean_kl <= limits.mean_kl and self.top1 >= limits.top1
 
     def as_json(self) -> dict[str, float | int | None]:
         """For a result file; the KL is None when it is not a number."""

@@ -1,19 +1,25 @@
-"""Real questions to check with, and where they came from.
+"""Real questions to compare models by, where they are from, and how many of them are answered.
 
 In this order: what the user names, the run's own held-out problems (what the model was judged on),
 `GSM8K_DIR`, a short built-in list.  The source stands in every result, because numbers measured on
 other questions are other numbers.
 """
 
-import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+
+from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json
+from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_run.folder import RunFolder
+
+ANSWER_TIMEOUT_S = 1800
+
+Chat = list[dict[str, str]]
 
 BUILT_IN = (
     "A box holds 12 pencils. A teacher buys 7 boxes and gives 30 pencils away. How many are left?",
@@ -47,66 +53,77 @@ AWKWARD = (
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionSet:
-    """Questions, and the words that say where they came from."""
+class Questions:
+    """Questions, and the words that say where they are from."""
 
     source: str
     texts: tuple[str, ...]
 
 
-def load_questions(data: Path | None, run: RunFolder | None) -> QuestionSet:
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two forms of a model are compared, as the command line says it; read once, passed on."""
+
+    questions: Questions  # all of them are tokenized
+    console: Console
+    prompts: int  # how many questions are answered, at most
+    new_tokens: int  # of the longest reply
+    task: str | None = None  # whose prompt puts the questions; None for the plain reply format
+    device: str = "auto"
+    limits: Mapping[str, float] = field(default_factory=dict)  # instead of a file type's `Limits`
+    timeout_s: float = ANSWER_TIMEOUT_S  # for a file to answer
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The questions that both sides answer."""
+        return self.questions.texts[: self.prompts]
+
+    def chats(self, questions: Iterable[str]) -> list[Chat]:
+        """Questions as the chats that training used."""
+        return conversations(questions, self.task)
+
+
+def conversations(questions: Iterable[str], task: str | None) -> list[Chat]:
+    """One chat per question, in the words of the task; of the plain reply format without one.
+
+    Raises:
+        UserError: the task is not installed.
+    """
+    if task is None:
+        return [reply.messages(question) for question in questions]
+    from xmlgrpo_rewards.task import get_task
+
+    messages = get_task(task).messages
+    return [messages(question) for question in questions]
+
+
+def system_of(chat: Chat) -> str:
+    """The system message of a chat; empty when it has none."""
+    return next((message["content"] for message in chat if message["role"] == "system"), "")
+
+
+def load_questions(data: Path | None, run: RunFolder | None) -> Questions:
     """Find questions; see the module's docstring for the order.
 
     Args:
         data: a JSONL file with a "question" in each row, or a folder with `test.jsonl`.
-        run: a run, whose held-out problems are used when there is no `data`.
-
-    Raises:
-        UserError: `data` (or `GSM8K_DIR`) has no question.
+        run: whose held-out problems to take.
     """
+    held_out = run and run.holdout_items
     if data is not None:
-        return QuestionSet(data.name, _from_file(data))
-    if run is not None and (held_out := tuple(_held_out(run.holdout))):
-        return QuestionSet("held-out problems of the run", held_out)
+        return Questions(data.name, _read(data))
+    if held_out and held_out.is_file():
+        return Questions("held-out problems of the run", _read(held_out))
     if folder := os.environ.get("GSM8K_DIR"):
-        return QuestionSet("GSM8K test", _from_file(Path(folder)))
-    return QuestionSet("built-in list", BUILT_IN)
+        return Questions("GSM8K test", _read(Path(folder)))
+    return Questions("built-in list", BUILT_IN)
 
 
-def _from_file(path: Path) -> tuple[str, ...]:
-    file = path / "test.jsonl" if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(
-            f"expected a JSONL file of questions or a folder with test.jsonl, found none at {file}"
-        )
+def _read(path: Path) -> tuple[str, ...]:
     questions = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}, line {number}: not JSON ({error})") from None
-        if not isinstance(row, dict) or not isinstance(row.get("question"), str):
-            raise UserError(f'{file}, line {number}: expected an object with a text "question"')
-        questions.append(row["question"])
-    if not questions:
-        raise UserError(f"{file} is empty; expected a question in every line")
+    for row in read_jsonl(path / "test.jsonl" if path.is_dir() else path):
+        question = row.fields.get("question")
+        if not isinstance(question, str):
+            raise UserError(f'{row.id}: expected a "question" that is text, got {question!r}')
+        questions.append(question)
     return tuple(questions)
-
-
-def _held_out(folder: Path) -> Iterator[str]:
-    """The questions of the first result in the run's `holdout/`; every result has the same.
-
-    Raises:
-        UserError: the result is not one.
-    """
-    for file in sorted(folder.glob("*.json")):
-        items = read_json(file).get("items", [])
-        try:
-            questions = [str(item["question"]) for item in items]
-        except (TypeError, KeyError):
-            raise UserError(
-                f"{file}: expected items with a question; restore it, or give --data"
-            ) from None
-        if questions:
-            yield from questions
-            return

@@ -1,216 +1,81 @@
-"""The model that was trained, as transformers runs it: what everything else is compared with.
+"""What every GGUF of a model is compared with: prompts, their ids, the model's own replies."""
 
-Always float32 arithmetic, whatever the weights are stored in: rounding inside the reference would
-be counted as distance of the other side.
-"""
-
-from collections.abc import Callable, Sequence
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.stop_tokens import stop_ids
+from rich.markup import escape
 
-Messages = list[dict[str, str]]
-OnProgress = Callable[[float], None]
+from xmlgrpo_exporter.check.questions import AWKWARD, Chat, Comparison
+from xmlgrpo_exporter.model import LoadedModel, SourceModel, load_folder, load_libraries
+from xmlgrpo_run.disk import require_free
+from xmlgrpo_run.screen.say import say
+
+CALIBRATION_PROMPTS = 128
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A loaded model with its tokenizer.
+    """Prompts, every question and then the awkward texts, and what the model makes of them."""
 
-    Attributes:
-        model: a transformers (or peft) model in evaluation mode.
-        tokenizer: its tokenizer, with a chat template.
-        stop_ids: the ids that end a reply.
-    """
-
-    model: Any
-    tokenizer: Any
-    stop_ids: tuple[int, ...]
-
-    def encode(self, conversations: Sequence[Messages]) -> tuple[list[str], list[list[int]]]:
-        """Texts and token ids of conversations that are ready for the model's turn.
-
-        The template writes the text, which is tokenized without adding special tokens, as in
-        training: the template brings its own BOS.
-        """
-        return encode(self.tokenizer, conversations)
-
-    def encode_plain(self, texts: Sequence[str]) -> tuple[list[str], list[list[int]]]:
-        """The same for a model without a chat template, which continues a text as it is.
-
-        BOS stands in front where the tokenizer puts it there itself.
-        """
-        bos = self.tokenizer.bos_token_id
-        brings_bos = bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
-        whole = [(self.tokenizer.bos_token if brings_bos else "") + text for text in texts]
-        return whole, self.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    source: SourceModel
+    model: LoadedModel
+    comparison: Comparison
+    chats: list[Chat]  # the prompts as messages; empty for a model without a chat template
+    texts: list[str]  # the same as the model's template renders them; without one, as they are
+    ids: list[list[int]]  # the same as token ids
+    replies: list[list[int]]  # greedy, to the first `len(replies)` prompts, stop id included
 
     @property
-    def vocabulary(self) -> int:
-        """Length of a row of logits."""
-        length: int = self.model.config.get_text_config().vocab_size
-        return length
+    def template(self) -> str | None:
+        """The chat template the model was trained with; None for one that continues plain text."""
+        template: str | None = self.model.tokenizer.chat_template
+        return template
 
-    def greedy(
-        self,
-        prompts: Sequence[list[int]],
-        new_tokens: int,
-        on_progress: OnProgress = lambda _done: None,
-    ) -> list[list[int]]:
-        """The greedy reply to each prompt: at most `new_tokens` ids, the stop id included.
+    @property
+    def prompts_have_bos(self) -> bool:
+        """Whether the prompts start with BOS."""
+        bos = self.model.tokenizer.bos_token_id
+        return bos is not None and self.ids[0][:1] == [bos]
 
-        Args:
-            prompts: token ids.
-            new_tokens: longest reply.
-            on_progress: told after each token how many replies are done; the last one in part.
-        """
-        import torch
+    @property
+    def is_silent(self) -> bool:
+        """Whether the model itself says nothing to the first question."""
+        return set(self.replies[0]) <= set(self.model.stop_ids)
 
-        replies = []
-        for done, prompt in enumerate(prompts):
-            ids = torch.tensor([prompt], device=self.model.device)
-            with torch.inference_mode():
-                out = self.model.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    max_new_tokens=new_tokens,
-                    do_sample=False,
-                    temperature=None,
-                    top_k=None,
-                    top_p=None,
-                    eos_token_id=list(self.stop_ids),
-                    pad_token_id=self.stop_ids[0],
-                    streamer=_TokenCount(on_progress, done, new_tokens),
-                )
-            replies.append(out[0, len(prompt) :].tolist())
-        return replies
+    @property
+    def example(self) -> str:
+        """The shortest of what was asked, for a command that is to be pasted."""
+        return min(self.comparison.answered, key=len)
 
-    def logits(self, prompt: list[int], reply: list[int]) -> Any:
-        """Logits at the positions that predict the reply: float32, (len(reply), vocabulary)."""
-        import torch
-
-        ids = torch.tensor([prompt + reply], device=self.model.device)
-        with torch.inference_mode():
-            logits = self.model(input_ids=ids, logits_to_keep=len(reply) + 1).logits
-        return logits[0, :-1].float().cpu().numpy()
+    @property
+    def calibration(self) -> list[list[int]]:
+        """Prompts that no gate looks at, to calibrate with."""
+        return self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]
 
 
-class _TokenCount:
-    """Counts the tokens that `generate` hands to its streamer, the prompt first.
-
-    Args:
-        on_progress: told how many replies are done.
-        done: how many were before this one.
-        new_tokens: tokens of a whole one.
-    """
-
-    def __init__(self, on_progress: OnProgress, done: int, new_tokens: int) -> None:
-        self._on_progress, self._done, self._new_tokens = on_progress, done, new_tokens
-        self._count = -1
-
-    def put(self, _ids: Any) -> None:
-        """One more token; the first call brings the prompt."""
-        self._count += 1
-        self._on_progress(self._done + self._count / self._new_tokens)
-
-    def end(self) -> None:
-        """Nothing is kept that would have to be finished."""
-
-
-def encode(tokenizer: Any, conversations: Sequence[Messages]) -> tuple[list[str], list[list[int]]]:
-    """Texts and token ids of conversations that are ready for the model's turn.
+def answer_questions(source: SourceModel, comparison: Comparison) -> Reference:
+    """Load a model folder and let it answer.
 
     Raises:
-        UserError: the tokenizer has no chat template, or one that refuses these messages.
+        UserError: the folder is no model, its chat template refuses our messages, or the temporary
+            folder is too full for the logits that a file's are compared by.
     """
-    from jinja2 import TemplateError
-
-    if not getattr(tokenizer, "chat_template", None):
-        raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; give a model "
-            "folder that has chat_template.jinja (or chat_template in tokenizer_config.json)"
-        )
-    try:
-        texts = [
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            for messages in conversations
-        ]
-    except TemplateError as error:
-        raise UserError(
-            f"the chat template of {tokenizer.name_or_path!r} refuses a system and a user message "
-            f"({_line(error)}); it cannot be asked as training asks"
-        ) from None
-    return texts, tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder.
-
-    Raises:
-        UserError: there is none that transformers reads.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no tokenizer that can be read ({_line(error)})") from None
-
-
-def load_reference(folder: Path, device: str) -> Reference:
-    """Load a model folder in float32.
-
-    Raises:
-        UserError: the folder is not a whole model.
-    """
-    tokenizer = load_tokenizer(folder)
-    model = load_model(str(folder), revision=None, model_class=None)
-    return Reference(model.to(device).eval(), tokenizer, tuple(stop_ids(model, tokenizer)))
-
-
-def load_model(name: str, *, revision: str | None, model_class: str | None) -> Any:
-    """Load a causal language model in float32, safetensors only.
-
-    Args:
-        name: a folder or a Hub id.
-        revision: commit, tag or branch on the Hub.
-        model_class: the class of transformers it was trained as; the configuration's own when None.
-
-    Raises:
-        UserError: missing, incomplete, quantized, or of a class that transformers has not.
-    """
-    import torch
-    import transformers
-
-    from xmlgrpo_rollout.attention import guard_transformers
-
-    guard_transformers()
-    auto: Any = transformers.AutoModelForCausalLM
-    loader = getattr(transformers, model_class, None) if model_class else auto
-    if loader is None:
-        raise UserError(
-            f"transformers {transformers.__version__} has no class {model_class!r}, which the run "
-            "was trained as; install the version in the run's manifest.json"
-        )
-    try:
-        return loader.from_pretrained(
-            name, revision=revision, dtype=torch.float32, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot load the model {name!r}: {_line(error)}") from None
-
-
-def choose_device(asked: str) -> str:
-    """`auto` is the GPU when there is one, else the CPU."""
-    if asked != "auto":
-        return asked
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    console, questions = comparison.console, comparison.questions
+    load_libraries(console)
+    say(console, escape(f"replies of {source.folder} to compare with ({questions.source})"))
+    model = load_folder(source.folder, comparison.device, console)
+    require_free(
+        Path(tempfile.gettempdir()),
+        comparison.prompts * comparison.new_tokens * model.vocabulary * FLOAT32_BYTES,
+        "the comparison of logits",
+        "set TMPDIR to a folder on another disk, or compare fewer (--prompts)",
+    )
+    asked = (*questions.texts, *AWKWARD)
+    chats = comparison.chats(asked) if model.tokenizer.chat_template else []
+    texts = model.render(chats) if chats else model.with_bos(asked)
+    ids = model.token_ids(texts)
+    answered = ids[: len(comparison.answered)]
+    replies = model.greedy(answered, comparison.new_tokens, console, "replies to compare with")
+    return Reference(source, model, comparison, chats, texts, ids, replies)

@@ -1,20 +1,37 @@
-"""Arguments that several subcommands share, and the console they write to."""
+"""Arguments that several subcommands share, what is read of them, and the console."""
 
 import argparse
-from importlib import import_module
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from xmlgrpo_exporter.check.questions import ANSWER_TIMEOUT_S, Comparison, load_questions
+from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.screen.hub_log import quiet_retries
-from xmlgrpo_run.screen.loading import reading_libraries
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import Manifest
 
-DEFAULT_PROMPTS = 16
-DEFAULT_NEW_TOKENS = 64
-LIBRARY_MODULES = 4100  # about: what torch, transformers and peft consist of, as locked
-BUSY = "another export is writing into {}; wait for it, or give another --out"
 RUN_HELP = "the run: its name under outputs/, or its folder"
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add what is exported: a run, or a model folder from elsewhere."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", help=RUN_HELP)
+    source.add_argument("--model", type=Path, help="a folder with safetensors and tokenizer.json")
+
+
+def add_merge_options(parser: argparse.ArgumentParser) -> None:
+    """Add how to merge; `gguf` merges too when that has not been done."""
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the merged weights (default: what the run was trained in)",
+    )
+    parser.add_argument("--base", help="use this base model instead of the manifest's")
 
 
 def add_comparison(parser: argparse.ArgumentParser) -> None:
@@ -29,18 +46,57 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts",
         type=positive,
-        default=DEFAULT_PROMPTS,
+        default=16,
         metavar="N",
         help="questions that both sides answer (default: %(default)s)",
     )
     parser.add_argument(
         "--new-tokens",
         type=positive,
-        default=DEFAULT_NEW_TOKENS,
+        default=64,
         metavar="N",
         help="longest reply that is compared, in tokens (default: %(default)s)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the limits of the gates; each is named as a field of `Limits`."""
+    limits = parser.add_argument_group("limits, instead of those of the file's type")
+    limits.add_argument("--max-kl", dest="mean_kl", type=float, metavar="NATS")
+    limits.add_argument("--min-top1", dest="top1", type=float, metavar="SHARE")
+    limits.add_argument("--min-identical", dest="greedy_identical", type=float, metavar="SHARE")
+    limits.add_argument(
+        "--timeout-s",
+        type=positive,
+        default=ANSWER_TIMEOUT_S,
+        help="longest time a file may take to answer (default: %(default)s)",
+    )
+
+
+def read_comparison(
+    arguments: argparse.Namespace,
+    console: Console,
+    run: RunFolder | None = None,
+    manifest: Manifest | None = None,
+) -> Comparison:
+    """What is asked, and how, by the arguments; of a run, its own problems in its task's words.
+
+    Raises:
+        UserError: there is no question where the arguments say.
+    """
+    given: dict[str, Any] = vars(arguments)
+    limits = {field.name: given.get(field.name) for field in fields(Limits)}
+    return Comparison(
+        load_questions(arguments.data, run),
+        console,
+        prompts=arguments.prompts,
+        new_tokens=arguments.new_tokens,
+        task=manifest.task if manifest else None,
+        device=arguments.device,
+        limits={name: limit for name, limit in limits.items() if limit is not None},
+        timeout_s=given.get("timeout_s", ANSWER_TIMEOUT_S),
+    )
 
 
 def positive(text: str) -> int:
@@ -58,21 +114,10 @@ def require_folder(path: Path, option: str) -> Path:
         UserError: there is none.
     """
     if not path.is_dir():
-        raise UserError(f"{option}: expected a folder, found none at {path}")
+        raise UserError(f"{option}: expected a folder, got none at {path}")
     return path
 
 
 def console() -> Console:
     """Colour on a terminal, plain text in a pipe; long lines stay whole."""
     return Console(highlight=False, soft_wrap=True)
-
-
-def load_libraries(console: Console, *needed: str) -> None:
-    """Import what takes long to import, and take transformers' bars away: a stage has one, ours."""
-    quiet_retries()
-    with reading_libraries(console, LIBRARY_MODULES):
-        for name in ("transformers.models.auto.modeling_auto", *needed):
-            import_module(name)
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()

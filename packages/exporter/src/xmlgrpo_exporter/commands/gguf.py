@@ -1,27 +1,36 @@
 """`xmlgrpo-export gguf`: merge if need be, convert, quantize, check."""
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_exporter.check.gate import EXIT_GATE_FAILED
+from xmlgrpo_exporter.check.check import check_file, check_source
+from xmlgrpo_exporter.check.questions import system_of
+from xmlgrpo_exporter.check.reference import Reference, answer_questions
+from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED, show_check, write_check
 from xmlgrpo_exporter.commands import arguments as shared
-from xmlgrpo_exporter.commands import check as check_command
-from xmlgrpo_exporter.commands import merge as merge_command
-from xmlgrpo_exporter.convert.quants import FILE_TYPES, parse_quants, require_imatrix_for
+from xmlgrpo_exporter.commands.merge import read_merge
+from xmlgrpo_exporter.convert.converter import convert, find_converter, require_runtime
+from xmlgrpo_exporter.convert.files import Export, Plan, plan_export, quantize, working_folder
+from xmlgrpo_exporter.convert.imatrix import require_calibration, write_imatrix
+from xmlgrpo_exporter.convert.modelfile import llama_cpp_line, modelfile, ollama_line
+from xmlgrpo_exporter.convert.staging import check_model_folder, stage
+from xmlgrpo_exporter.merge.merge import BUSY, Merge, merge_run
+from xmlgrpo_exporter.model import SourceModel, hash_model
+from xmlgrpo_exporter.quants import (
+    CONVERTER_TYPES,
+    FILE_TYPES,
+    estimated_bytes,
+    parse_quants,
+)
 from xmlgrpo_rewards.errors import kept_on_interrupt
-from xmlgrpo_run.files import write_text
-from xmlgrpo_run.folder import RunFolder, find_run
-from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.files import read_json, write_text
+from xmlgrpo_run.lock import LOCK, one_writer
+from xmlgrpo_run.screen.growing_file import growing
 from xmlgrpo_run.screen.say import say
-
-if TYPE_CHECKING:
-    from xmlgrpo_exporter.check.exam import Bench
-    from xmlgrpo_exporter.convert.files import ExportPlan
 
 TEXT_ONLY = (
     "this model reads images too; the GGUF holds its language model only. The image projector "
@@ -35,23 +44,6 @@ NO_TEMPLATE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is exported, and under which name.
-
-    Attributes:
-        run: the run it comes from; None for a model folder from elsewhere.
-        model: the folder that is converted; a run's is made first.
-        out: where the files go.
-        name: their names start with it.
-    """
-
-    run: RunFolder | None
-    model: Path
-    out: Path
-    name: str
-
-
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
@@ -60,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
         description="Write GGUF files of a run (or of a model folder) and put each through the "
         "gates. A file that fails is kept as NAME.gguf.rejected, and the exit code is 3.",
     )
-    check_command.add_model(parser)
+    shared.add_source(parser)
     parser.add_argument(
         "--quants",
         nargs="+",
@@ -75,125 +67,108 @@ def add_parser(subparsers: Any) -> None:
         help="weigh the rounding by which inputs matter in this model's own replies; the files "
         "are named NAME-imat-TYPE.gguf",
     )
-    merge_command.add_merge_options(parser)
-    check_command.add_gate_options(parser)
+    shared.add_merge_options(parser)
+    shared.add_comparison(parser)
+    shared.add_limits(parser)
     parser.set_defaults(command=command)
 
 
 @kept_on_interrupt(f"what is finished is kept; {GO_ON}")
 def command(arguments: argparse.Namespace) -> int:
     """Export what the arguments name."""
-    from xmlgrpo_exporter.convert.converter import find_converter, require_runtime
-    from xmlgrpo_run.lock import LOCK, one_writer
-
     console = shared.console()
-    quants = parse_quants(arguments.quants)
-    require_imatrix_for(quants, with_imatrix=arguments.imatrix)
-    source = _source(arguments)
+    origin, export = _read(arguments, console)
     require_runtime()
     tree = find_converter(console)
-    if source.run:
-        code = merge_command.merge_run(source.run, source.model, arguments, console)
-        if code:
-            return code
-    with one_writer(source.out / LOCK, shared.BUSY.format(source.out)):
-        return _export(source, quants, tree, arguments, console)
+    model = merge_run(origin) if isinstance(origin, Merge) else hash_model(origin, console)
+    if model is None:
+        return EXIT_GATE_FAILED
+    with one_writer(export.out / LOCK, BUSY.format(export.out)):
+        return _export(export, model, tree)
 
 
-def _source(arguments: argparse.Namespace) -> Source:
+def _read(arguments: argparse.Namespace, console: Console) -> tuple[Merge | Path, Export]:
+    """Where the model is from, a merge or a folder, and the export that is asked for."""
+    quants = parse_quants(arguments.quants, with_imatrix=arguments.imatrix)
+    origin: Merge | Path
     if arguments.run:
-        run = find_run(arguments.run)
-        read_manifest(run)  # an unfinished run is refused before anything is fetched
-        name = run.name
-        return Source(run, run.merged, arguments.out or run.gguf, name)
-    model = shared.require_folder(arguments.model, "--model").absolute()
-    out = arguments.out or model.with_name(f"{model.name}-gguf")
-    return Source(None, model, out, model.name)
+        origin = read_merge(arguments, None, console)
+        name, out, comparison = origin.run.name, origin.run.gguf, origin.comparison
+    else:
+        origin = shared.require_folder(arguments.model, "--model").absolute()
+        check_model_folder(origin)
+        name, out = origin.name, origin.with_name(f"{origin.name}-gguf")
+        comparison = shared.read_comparison(arguments, console)
+    if arguments.imatrix:
+        require_calibration(comparison)
+    return origin, Export(arguments.out or out, name, quants, arguments.imatrix, comparison)
 
 
-def _export(
-    source: Source,
-    quants: tuple[str, ...],
-    tree: Path,
-    arguments: argparse.Namespace,
-    console: Console,
-) -> int:
-    from xmlgrpo_exporter.convert.files import file_path, plan_export
-    from xmlgrpo_exporter.convert.staging import check_model_folder
-    from xmlgrpo_run.digests import hash_ahead, model_digest, model_files
-
-    model = source.model
-    config = check_model_folder(model)
-    with_imatrix = arguments.imatrix
-    there = [
-        file_path(source.out, source.name, quant, with_imatrix=with_imatrix) for quant in quants
-    ]
-    hash_ahead([*model_files(model), *filter(Path.is_file, there)], console)
-    plan = plan_export(
-        model,
-        model_digest(model) or "",
-        out=source.out,
-        name=source.name,
-        quants=quants,
-        with_imatrix=with_imatrix,
-    )
-    for quant in plan.done:
-        verdict = "failed its last check" if quant in plan.failed else "is up to date"
-        say(console, escape(f"{plan.path(quant)} {verdict}"))
-    code = EXIT_GATE_FAILED if plan.failed else 0
+def _export(export: Export, model: SourceModel, tree: Path) -> int:
+    """Make and check what is missing; the exit code."""
+    console = export.comparison.console
+    plan = plan_export(export, model)
+    for quant, passed in plan.there.items():
+        verdict = "is up to date" if passed else "failed its last check"
+        say(console, escape(f"{export.path(quant)} {verdict}"))
+    code = 0 if all(plan.there.values()) else EXIT_GATE_FAILED
     if not plan.todo:
         return code
     with kept_on_interrupt(f"no file was made; {GO_ON}"):
-        bench = check_command.bench_of(
-            model, source.run, arguments, console, calibrate=with_imatrix
-        )
-    if "vision_config" in config:
+        reference = answer_questions(model, export.comparison)
+    if "vision_config" in read_json(model.folder / "config.json"):
         say(console, TEXT_ONLY)
-    if not bench.chats:
-        say(console, escape(NO_TEMPLATE.format(model=model)))
-    return _make(plan, bench, tree, arguments, console) or code
+    if not reference.chats:
+        say(console, escape(NO_TEMPLATE.format(model=model.folder)))
+    with working_folder(export.out) as work:
+        return _make_files(export, plan, reference, tree, work) or code
 
 
-def _make(
-    plan: "ExportPlan", bench: "Bench", tree: Path, arguments: argparse.Namespace, console: Console
-) -> int:
-    from xmlgrpo_exporter.check.record import write_check
-    from xmlgrpo_exporter.convert.files import file_maker
-    from xmlgrpo_exporter.convert.modelfile import llama_cpp_line, modelfile, ollama_line, system_of
+def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, work: Path) -> int:
+    """Make each file, check it, and give it its name: its own, or that of a rejected one."""
+    console, bos = export.comparison.console, reference.prompts_have_bos
+    imatrix = _imatrix(export, reference) if export.with_imatrix and plan.quantized else None
+    staged = stage(reference.source.folder, work / "staged", prompts_have_bos=bos)
+    exact = work / "exact.gguf"
 
-    system = system_of(bench.chats[0]) if bench.chats else ""
-    tokenizer, stops = bench.reference.tokenizer, bench.reference.stop_ids
+    def make(quant: str, path: Path) -> Path:
+        by_converter = quant in CONVERTER_TYPES
+        words = f"{'converting' if by_converter else 'quantizing'} to {quant}"
+        with growing(console, words, estimated_bytes(quant, plan.weights), lambda: [path]):
+            if by_converter:
+                convert(tree, staged, path, quant, export.name)
+            else:
+                quantize(exact, path, quant, imatrix)
+        return path
+
+    if plan.quantized:
+        with kept_on_interrupt(f"no file was made; {GO_ON}"):
+            source = check_source(make(plan.exact, exact), reference)
+        write_check(export.out, reference, (), source=source)
+        verdict = "passes every gate" if source.passed else "is not the model: nothing is made"
+        say(console, f"{plan.exact}, which the others are quantized from, {verdict}")
+        if not source.passed:
+            show_check(source, console)
+            return EXIT_GATE_FAILED
+    system = system_of(reference.chats[0]) if reference.chats else ""
     checks = []
-    imatrix = _imatrix(plan, bench, arguments, console) if arguments.imatrix else None
-    brings_bos = bench.brings_bos
-    with file_maker(plan, tree, imatrix, console, prompts_bring_bos=brings_bos) as maker:
-        if plan.quantized:
-            with kept_on_interrupt(f"no file was made; {GO_ON}"):
-                source = check_command.check_source(maker.lossless(), bench, arguments, console)
-            write_check(plan.out, plan.model, plan.fingerprint, bench, (), source=source)
-            verdict = "passes every gate" if source.passed else "is not the model: nothing is made"
-            say(console, f"{plan.exact}, which the others are quantized from, {verdict}")
-            if not source.passed:
-                check_command.show(source, console)
-                return EXIT_GATE_FAILED
-        for count, quant in enumerate(plan.todo):
-            with kept_on_interrupt(f"{count} of {len(plan.todo)} files are made and kept; {GO_ON}"):
-                made = maker.write(quant)
-                name = plan.path(quant).name
-                check = check_command.check_one(made, bench, arguments, console, name)
-                checks.append(check)
-                # before the rename: a file under its final name always has its entry
-                write_check(plan.out, plan.model, plan.fingerprint, bench, checks)
-                text = modelfile(name, tokenizer, stops, system)
-                kept_as = _keep(made, plan.path(quant), text, passed=check.passed)
-            say(console, f"[bold]{escape(str(kept_as))}[/]")
-            check_command.show(check, console)
-    good = [check.file for check in checks if check.passed]
-    if good:
-        asked = bench.example
-        line = llama_cpp_line(str(plan.out / good[0]), system, asked, chat=bool(bench.chats))
+    for count, quant in enumerate(plan.todo):
+        final = export.path(quant)
+        with kept_on_interrupt(f"{count} of {len(plan.todo)} files are made and kept; {GO_ON}"):
+            made = make(quant, work / final.name)
+            check = check_file(made, reference)
+            checks.append(check)
+            # before the rename: a file under its final name always has its entry
+            write_check(export.out, reference, checks)
+            text = modelfile(final.name, reference.model, system)
+            kept_as = _keep(made, final, text, passed=check.passed)
+        say(console, f"[bold]{escape(str(kept_as))}[/]")
+        show_check(check, console)
+    if good := [check.file for check in checks if check.passed]:
+        asked, chat = reference.example, bool(reference.chats)
+        line = llama_cpp_line(str(export.out / good[0]), system, asked, chat=chat)
         console.print(f"\nwith llama.cpp:\n{line}", markup=False)
-        console.print(f"with Ollama:\n{ollama_line(plan.out, good[0], asked)}", markup=False)
+        console.print(f"with Ollama:\n{ollama_line(export.out, good[0], asked)}", markup=False)
     return 0 if len(good) == len(checks) else EXIT_GATE_FAILED
 
 
@@ -207,15 +182,12 @@ def _keep(made: Path, final: Path, text: str, *, passed: bool) -> Path:
     return made.rename(final)
 
 
-def _imatrix(
-    plan: "ExportPlan", bench: "Bench", arguments: argparse.Namespace, console: Console
-) -> Path | None:
-    from xmlgrpo_exporter.convert.imatrix import write_imatrix
-
-    if not plan.quantized:
-        return None
-    path = plan.out / f"{plan.name}.imatrix.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tokens = write_imatrix(bench.reference, bench.spare(), arguments.new_tokens, path, console)
-    say(console, escape(f"importance matrix from {tokens} tokens of {bench.source}: {path}"))
+def _imatrix(export: Export, reference: Reference) -> Path:
+    comparison, path = export.comparison, export.out / f"{export.name}.imatrix.npz"
+    prompts = reference.calibration
+    tokens = write_imatrix(
+        reference.model, prompts, comparison.new_tokens, path, comparison.console
+    )
+    source = comparison.questions.source
+    say(comparison.console, escape(f"importance matrix from {tokens} tokens of {source}: {path}"))
     return path

@@ -1,9 +1,9 @@
 """The converter: the one of the very llama.cpp that the pinned llama-cpp-python is built from.
 
 A converter of another commit writes what the runtime may read differently, and a moving one has
-broken exports before.  It comes out of llama-cpp-python's source distribution: fetched by pip, held
-against its SHA-256, unpacked file by file into a cache.  `LLAMA_CPP_DIR` names a llama.cpp checkout
-to use instead; then its fitting the runtime is the user's business.
+broken exports before.  It is part of llama-cpp-python's source distribution: fetched by pip, which
+checks its SHA-256, and unpacked file by file into a cache.  `LLAMA_CPP_DIR` names a llama.cpp
+checkout to use instead; whether that fits the runtime is then the user's business.
 """
 
 import importlib.util
@@ -17,13 +17,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from xmlgrpo_exporter.quants import PINNED
 from xmlgrpo_gguf.sandbox import run_child
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import file_sha256
 from xmlgrpo_run.disk import refuse_if_full
 from xmlgrpo_run.screen.progress import Stage
 
-PINNED = "0.3.36"
 SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 SDIST_MB = 77
 SCRIPT = "convert_hf_to_gguf.py"
@@ -33,21 +32,17 @@ TIMEOUT_S = 4 * 3600
 
 
 def require_runtime() -> None:
-    """See that llama-cpp-python is there, in the version that the converter belongs to.
-
-    Raises:
-        UserError: it is missing or another version.
-    """
+    """See that llama-cpp-python is there, in the version that the converter belongs to."""
     try:
-        found = version("llama-cpp-python")
+        installed = version("llama-cpp-python")
     except PackageNotFoundError:
         raise UserError(
             "llama-cpp-python is not installed; it is built once from source (about 3 minutes on "
             "two cores, needs a C++ compiler and about 1 GiB of disk): make gguf-setup"
         ) from None
-    if found != PINNED and "LLAMA_CPP_DIR" not in os.environ:
+    if installed != PINNED and "LLAMA_CPP_DIR" not in os.environ:
         raise UserError(
-            f"expected llama-cpp-python {PINNED}, found {found}; install the pinned one (make "
+            f"expected llama-cpp-python {PINNED}, got {installed}; install the pinned one (make "
             "gguf-setup), or name the llama.cpp checkout that yours is built from in LLAMA_CPP_DIR"
         )
 
@@ -63,11 +58,7 @@ def cache_folder() -> Path:
 
 
 def find_converter(console: Console) -> Path:
-    """The folder with `convert_hf_to_gguf.py` and its own gguf-py; fetched when not cached.
-
-    Raises:
-        UserError: LLAMA_CPP_DIR is no such folder, or the download fails or has another hash.
-    """
+    """The folder with `convert_hf_to_gguf.py` and its own gguf-py; fetched when not cached."""
     if named := os.environ.get("LLAMA_CPP_DIR"):
         tree = Path(named)
         if not (tree / SCRIPT).is_file() or not (tree / "gguf-py").is_dir():
@@ -80,17 +71,12 @@ def find_converter(console: Console) -> Path:
             tempfile.TemporaryDirectory(dir=tree.parent, prefix=".fetch-") as scratch,
             Stage(console, f"fetching llama.cpp's converter ({SDIST_MB} MB, once)"),
         ):
-            unpacked = unpack(download(Path(scratch)), Path(scratch) / "tree")
-            unpacked.rename(tree)
+            unpack(_download(Path(scratch)), Path(scratch) / "tree").rename(tree)
     return tree
 
 
-def download(folder: Path) -> Path:
-    """Fetch the source distribution with pip, which checks its hash; nothing is built.
-
-    Raises:
-        UserError: pip is missing, fails, or the file is not the one we know.
-    """
+def _download(folder: Path) -> Path:
+    """Fetch the source distribution with pip, which checks its hash; nothing is built."""
     if importlib.util.find_spec("pip") is None:
         raise UserError(
             f"{sys.executable} has no pip to fetch the converter with; install pip, or name a "
@@ -101,28 +87,18 @@ def download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--no-binary", ":all:", "--dest", str(folder), "--requirement", str(requirement)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = list(folder.glob("llama_cpp_python-*.tar.gz"))
-    if done.returncode or len(found) != 1:
+    archives = list(folder.glob("llama_cpp_python-*.tar.gz"))
+    if done.returncode or len(archives) != 1:
         reason = " ".join(done.stderr.split())[-400:]
         raise UserError(
             f"pip could not fetch llama-cpp-python {PINNED}: {reason}. Check the network or the "
             "index, or name a llama.cpp checkout in LLAMA_CPP_DIR"
         )
-    return found[0]
+    return archives[0]
 
 
 def unpack(archive: Path, out: Path) -> Path:
-    """Take the converter's files out of the archive: plain files under known names, no links.
-
-    Raises:
-        UserError: another file than the one we know, or one without a converter.
-    """
-    found = file_sha256(archive)
-    if found != SDIST_SHA256:
-        raise UserError(
-            f"{archive.name}: expected SHA-256 {SDIST_SHA256}, found {found}; it is not the "
-            "published file, so nothing of it was run"
-        )
+    """Take the converter's files out of the archive: plain files under known names, no links."""
     out.mkdir()
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -130,38 +106,23 @@ def unpack(archive: Path, out: Path) -> Path:
             if name != member.name and name.startswith(WANTED) and member.isfile():
                 member.name = name
                 tar.extract(member, out, filter="data")
-    if not (out / SCRIPT).is_file():
-        raise UserError(f"{archive.name} holds no {SCRIPT}")
     return out
 
 
-def convert(
-    tree: Path,
-    staged: Path,
-    out: Path,
-    *,
-    outtype: str,
-    name: str,
-) -> None:
-    """Run the converter on a staged folder.
+def convert(tree: Path, staged: Path, out: Path, outtype: str, name: str) -> None:
+    """Run the converter of `tree` on the folder that `staging.stage` made.
 
     Args:
-        tree: what `find_converter` gave.
-        staged: what `staging.stage` made.
+        tree: the folder that `find_converter` gave.
+        staged: the model as the converter reads it.
         out: the file to write.
         outtype: "f32", "f16" or "bf16".
         name: the model's name in the file.
-
-    Raises:
-        UserError: it failed; the end of its words is in the message.
     """
     log = out.with_name(f"{out.name}.log")
+    options = ["--outtype", outtype, "--outfile", str(out), "--model-name", name]
     ended = run_child(
-        [
-            str(tree / SCRIPT),
-            str(staged),
-            *("--outtype", outtype, "--outfile", str(out), "--model-name", name),
-        ],
+        [str(tree / SCRIPT), str(staged), *options],
         log=log,
         timeout_s=TIMEOUT_S,
         environment={"HF_HUB_OFFLINE": "1"},

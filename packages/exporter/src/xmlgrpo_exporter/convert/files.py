@@ -1,4 +1,4 @@
-"""What is to be made of a model, and making it: convert, then quantize.
+"""Which GGUF files a call makes, and making one: by the converter, or by llama.cpp's quantizer.
 
 A type that is there already, checked and made from this very model, is left alone; a file made
 from another model is never overwritten.
@@ -11,24 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
-from xmlgrpo_exporter.check.record import read_check
-from xmlgrpo_exporter.convert.converter import convert
-from xmlgrpo_exporter.convert.quants import (
-    CONVERTER_TYPES,
-    FILE_TYPES,
-    estimated_bytes,
-)
-from xmlgrpo_exporter.convert.staging import stage
-from xmlgrpo_exporter.merge.stored_weights import weights_of
+from xmlgrpo_exporter.check.questions import Comparison
+from xmlgrpo_exporter.check.verdict import read_check
+from xmlgrpo_exporter.model import SourceModel, stored_weights
+from xmlgrpo_exporter.quants import CONVERTER_TYPES, FILE_TYPES, estimated_bytes
 from xmlgrpo_gguf.probe import run_task
 from xmlgrpo_gguf.threads import usable_cores
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import file_sha256
+from xmlgrpo_run.digests import file_sha256, hash_ahead
 from xmlgrpo_run.disk import refuse_if_full, require_free
-from xmlgrpo_run.screen.growing_file import growing
-from xmlgrpo_run.screen.progress import Stage
 
 QUANTIZE_TIMEOUT_S = 6 * 3600
 WORK = ".work-"
@@ -36,72 +27,50 @@ EXACT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 @dataclass(frozen=True, slots=True)
-class ExportPlan:
-    """What will be written.
+class Export:
+    """One call of `gguf`, as the command line says it: which files, and how they are checked."""
 
-    Attributes:
-        model: the folder that is converted.
-        fingerprint: of that folder.
-        out: where the files go.
-        name: their names start with it.
-        todo: types still to be made.
-        done: types whose file is there, made from this very model.
-        failed: those of them that a later check found wanting.
-        exact: the type that holds the weights without loss; others are quantized from it.
-        parameters: number of weights.
-        with_imatrix: quantized by an importance matrix.
-    """
-
-    model: Path
-    fingerprint: str
     out: Path
-    name: str
-    todo: tuple[str, ...]
-    done: tuple[str, ...]
-    failed: tuple[str, ...]
-    exact: str
-    parameters: int
+    name: str  # the files' names start with it
+    quants: tuple[str, ...]
     with_imatrix: bool
+    comparison: Comparison
+
+    def path(self, quant: str) -> Path:
+        """The file of a type; whatever changes its bytes is part of its name."""
+        mark = "-imat" if self.with_imatrix and quant not in CONVERTER_TYPES else ""
+        return self.out / f"{self.name}{mark}-{quant}.gguf"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an export has to make."""
+
+    there: dict[str, bool]  # types made from this very model: whether each passed its last check
+    todo: tuple[str, ...]
+    exact: str  # the type that holds the weights without loss; others are quantized from it
+    weights: int
 
     @property
     def quantized(self) -> tuple[str, ...]:
         """What is to be made by the quantizer."""
         return tuple(quant for quant in self.todo if quant not in CONVERTER_TYPES)
 
-    def path(self, quant: str) -> Path:
-        """The file of a type."""
-        return file_path(self.out, self.name, quant, with_imatrix=self.with_imatrix)
 
-
-def file_path(out: Path, name: str, quant: str, *, with_imatrix: bool) -> Path:
-    """The file of a type; whatever changes its bytes is part of its name."""
-    mark = "-imat" if with_imatrix and quant not in CONVERTER_TYPES else ""
-    return out / f"{name}{mark}-{quant}.gguf"
-
-
-def plan_export(
-    model: Path,
-    fingerprint: str,
-    *,
-    out: Path,
-    name: str,
-    quants: tuple[str, ...],
-    with_imatrix: bool,
-) -> ExportPlan:
+def plan_export(export: Export, source: SourceModel) -> Plan:
     """Decide what is to be made, and whether it can be.
 
     Raises:
         UserError: a file of another model has the name, one was changed after its check, or the
             disk is too full.
     """
-    checked = read_check(out)
-    same_model = checked.get("model", {}).get("fingerprint") == fingerprint
-    done, failed = [], []
-    for quant in quants:
-        path = file_path(out, name, quant, with_imatrix=with_imatrix)
-        if not path.exists():
-            continue
-        entry = checked.get("files", {}).get(path.name)
+    stored = read_check(export.out)
+    same_model = stored.get("model", {}).get("fingerprint") == source.fingerprint
+    files = {quant: path for quant in export.quants if (path := export.path(quant)).exists()}
+    hash_ahead(files.values(), export.comparison.console)
+    there = {}
+    for quant, path in files.items():
+        entry = stored.get("files", {}).get(path.name)
         if not same_model or not entry:
             raise UserError(
                 f"{path} was made from another model (or by other means) and is not overwritten; "
@@ -109,113 +78,28 @@ def plan_export(
             )
         if file_sha256(path) != entry["sha256"]:
             raise UserError(f"{path} has changed since it was checked; remove it, or restore it")
-        done.append(quant)
-        if not entry["passed"]:
-            failed.append(quant)
-    parameters, dtype = weights_of(model)
-    todo = tuple(quant for quant in quants if quant not in done)
+        there[quant] = bool(entry["passed"])
+    weights, dtype = stored_weights(source.folder)
+    todo = tuple(quant for quant in export.quants if quant not in there)
     exact = EXACT.get(dtype, "f32")
     if todo:
-        needed = sum(estimated_bytes(quant, parameters) for quant in {*todo, exact})
-        require_free(out, needed, f"GGUF ({', '.join(todo)})")
-    return ExportPlan(
-        model=model,
-        fingerprint=fingerprint,
-        out=out,
-        name=name,
-        todo=todo,
-        done=tuple(done),
-        failed=tuple(failed),
-        exact=exact,
-        parameters=parameters,
-        with_imatrix=with_imatrix,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class FileMaker:
-    """Writes files of a plan into a working folder; `file_maker` makes one and cleans up after it.
-
-    Attributes:
-        plan: what is made.
-        tree: the converter's folder.
-        staged: the model as the converter reads it.
-        work: the working folder, on the same disk as the plan's.
-        imatrix: an importance matrix, if there is one.
-        console: shows how far a file is.
-    """
-
-    plan: ExportPlan
-    tree: Path
-    staged: Path
-    work: Path
-    imatrix: Path | None
-    console: Console
-
-    def lossless(self) -> Path:
-        """The file that others are quantized from, made once."""
-        path = self.work / "lossless.gguf"
-        if not path.exists():
-            self._convert(self.plan.exact, path)
-        return path
-
-    def write(self, quant: str) -> Path:
-        """The file of a type: by the converter, or by llama.cpp's quantizer from the lossless."""
-        path = self.work / f"{quant}.gguf"
-        if quant in CONVERTER_TYPES:
-            self._convert(quant, path)
-            return path
-        source = self.lossless()
-        with self._growing(f"quantizing to {quant}", path, quant):
-            quantize(source, path, quant, self.imatrix)
-        return path
-
-    def _convert(self, quant: str, path: Path) -> None:
-        with self._growing(f"converting to {quant}", path, quant):
-            convert(self.tree, self.staged, path, outtype=quant, name=self.plan.name)
-
-    def _growing(self, words: str, path: Path, quant: str) -> Stage:
-        expected = estimated_bytes(quant, self.plan.parameters)
-        return growing(self.console, words, expected, lambda: [path])
+        needed = sum(estimated_bytes(quant, weights) for quant in {*todo, exact})
+        require_free(export.out, needed, f"GGUF ({', '.join(todo)})")
+    return Plan(there, todo, exact, weights)
 
 
 @contextmanager
-def file_maker(
-    plan: ExportPlan,
-    tree: Path,
-    imatrix: Path | None,
-    console: Console,
-    *,
-    prompts_bring_bos: bool,
-) -> Iterator[FileMaker]:
-    """What is needed to make files, cleaned away at the end.
-
-    Args:
-        plan: what is made; its folder is ours alone (`hold`).
-        tree: the converter's folder.
-        imatrix: an importance matrix, if there is one.
-        console: shows how far a file is.
-        prompts_bring_bos: see `stage`.
-    """
-    plan.out.mkdir(parents=True, exist_ok=True)
-    for left_over in plan.out.glob(f"{WORK}*"):  # of a run that was killed outright
+def working_folder(out: Path) -> Iterator[Path]:
+    """A folder for files that are not finished, on the disk of `out`, which is locked for us."""
+    out.mkdir(parents=True, exist_ok=True)
+    for left_over in out.glob(f"{WORK}*"):  # of an export that was killed outright
         shutil.rmtree(left_over)
-    with TemporaryDirectory(dir=plan.out, prefix=WORK) as work_name:
-        work = Path(work_name)
-        (work / "staged").mkdir()
-        with Stage(console, "completing the tokenizer"):
-            staged = stage(plan.model, work / "staged", prompts_bring_bos=prompts_bring_bos)
-        yield FileMaker(plan, tree, staged, work, imatrix, console)
+    with TemporaryDirectory(dir=out, prefix=WORK) as work:
+        yield Path(work)
 
 
 def quantize(source: Path, out: Path, quant: str, imatrix: Path | None) -> None:
-    """Quantize a lossless GGUF.
-
-    Args:
-        source: f32, f16 or bf16.
-        out: the file to write.
-        quant: a name of `FILE_TYPES`.
-        imatrix: an importance matrix, as `imatrix.py` writes it.
+    """Quantize a GGUF of 16 or 32 bits, with the importance matrix in `imatrix` if there is one.
 
     Raises:
         UserError: llama.cpp refuses; its words are in the message.

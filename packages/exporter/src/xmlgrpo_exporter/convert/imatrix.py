@@ -14,10 +14,12 @@ from typing import Any
 
 from rich.console import Console
 
-from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_exporter.check.questions import Comparison
+from xmlgrpo_exporter.model import LoadedModel
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.screen.progress import Stage
 
+LEAST_PROMPTS = 8
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)$")
 GGUF_NAMES = {
     "q_proj": "attn_q",
@@ -28,6 +30,17 @@ GGUF_NAMES = {
     "up_proj": "ffn_up",
     "down_proj": "ffn_down",
 }
+
+
+def require_calibration(comparison: Comparison) -> None:
+    """See that enough questions are left to calibrate with."""
+    questions, checked = comparison.questions, len(comparison.answered)
+    left = len(questions.texts) - checked
+    if left < LEAST_PROMPTS:
+        raise UserError(
+            f"an importance matrix needs {LEAST_PROMPTS} questions besides the {checked} of "
+            f"the check, {left} are left ({questions.source}); give more with --data"
+        )
 
 
 def gguf_name(module: str) -> str | None:
@@ -42,22 +55,19 @@ def gguf_name(module: str) -> str | None:
 
 
 def write_imatrix(
-    reference: Reference, prompts: list[list[int]], new_tokens: int, out: Path, console: Console
+    model: LoadedModel, prompts: list[list[int]], new_tokens: int, out: Path, console: Console
 ) -> int:
-    """Measure an importance matrix and write it as an .npz, one float32 row a tensor.
+    """Measure an importance matrix and write it as an .npz, one float32 row per tensor.
 
     Args:
-        reference: the merged model.
+        model: the merged model.
         prompts: token ids, other ones than the check's.
         new_tokens: longest reply that is read too.
         out: the file to write.
-        console: shows how far it is.
+        console: where the bars are drawn.
 
     Returns:
         How many tokens were read.
-
-    Raises:
-        UserError: no layer of the model has a known name.
     """
     import numpy as np
     import torch
@@ -73,21 +83,19 @@ def write_imatrix(
 
         return add
 
-    with Stage(console, "replies to calibrate by", total=len(prompts), unit="replies") as stage:
-        replies = reference.greedy(prompts, new_tokens, stage.update)
+    replies = model.greedy(prompts, new_tokens, console, "replies to calibrate by")
     hooks = [
         module.register_forward_pre_hook(watch(name))
-        for path, module in reference.model.named_modules()
+        for path, module in model.model.named_modules()
         if isinstance(module, torch.nn.Linear) and (name := gguf_name(path))
     ]
     if not hooks:
         raise UserError("no layer of this model has a name known to --imatrix; leave it out")
-    shown = Stage(console, "importance matrix", total=len(prompts), unit="replies")
+    read = list(zip(prompts, replies, strict=True))
     try:
-        with shown as stage:
-            for done, (prompt, reply) in enumerate(zip(prompts, replies, strict=True), 1):
-                reference.logits(prompt, reply)
-                stage.update(done)
+        with Stage(console, "importance matrix", unit="replies") as stage:
+            for prompt, reply in stage.through(read):
+                model.logits(prompt, reply)
     finally:
         for hook in hooks:
             hook.remove()

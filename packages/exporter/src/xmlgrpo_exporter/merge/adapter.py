@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
+from xmlgrpo_run.safetensors_header import tensor_shapes
 
 VISION_PARTS = ("vision_tower", "multi_modal_projector", "vision_model")
 TABLES = ("embed_tokens", "lm_head")
@@ -13,43 +13,29 @@ TABLES = ("embed_tokens", "lm_head")
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter on disk.
-
-    Attributes:
-        folder: where it is.
-        tensors: the names in `adapter_model.safetensors`.
-        config: `adapter_config.json`.
-    """
+    """A LoRA adapter's folder, and the names of the tensors in it."""
 
     folder: Path
     tensors: frozenset[str]
-    config: dict[str, Any]
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter's names and configuration.
+    """Read an adapter's settings and names.
 
     Raises:
         UserError: missing files, not LoRA, or tensors that cannot be merged soundly: the vision
             tower, or tables that the model uses twice.
     """
-    config = read_json(folder / "adapter_config.json")
+    kind = read_json(folder / "adapter_config.json").get("peft_type")
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise UserError(
-            f"expected {weights}, found none. Pickled adapters (.bin) are not read; train the run "
+            f"expected {weights}, got none. Pickled adapters (.bin) are not read; train the run "
             "to its end (make train) or name another --run"
         )
-    kind = config.get("peft_type")
     if kind != "LORA":
-        raise UserError(f"{folder}: expected a LoRA adapter, found peft_type {kind!r}")
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(weights, framework="np") as file:
-            tensors = frozenset(file.keys())
-    except SafetensorError as error:
-        raise UserError(f"{weights} is not a whole safetensors file ({error})") from None
+        raise UserError(f"{folder}: expected a LoRA adapter, got peft_type {kind!r}")
+    tensors = frozenset(tensor_shapes(weights))
     _refuse(
         tensors,
         VISION_PARTS,
@@ -65,10 +51,10 @@ def read_adapter(folder: Path) -> Adapter:
         "converter drops a separate lm_head without a word; keep both out of "
         "lora.target_modules and modules_to_save and train again",
     )
-    return Adapter(folder, tensors, config)
+    return Adapter(folder, tensors)
 
 
 def _refuse(tensors: frozenset[str], parts: tuple[str, ...], what: str, advice: str) -> None:
-    found = sorted(name for name in tensors if any(part in name for part in parts))
-    if found:
-        raise UserError(f"{what} ({len(found)} tensors, such as {found[0]}). {advice}")
+    changed = sorted(name for name in tensors if any(part in name for part in parts))
+    if changed:
+        raise UserError(f"{what} ({len(changed)} tensors, such as {changed[0]}). {advice}")

@@ -6,33 +6,44 @@ then loaded again and compared with adapter-on-base on real prompts; a folder th
 gets its final name.
 """
 
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.markup import escape
 
 from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
-from xmlgrpo_exporter.check.gate import Gate, all_passed
-from xmlgrpo_exporter.check.reference import (
-    Reference,
-    load_model,
-    load_reference,
-    load_tokenizer,
-)
-from xmlgrpo_exporter.convert.quants import Limits
-from xmlgrpo_exporter.merge.adapter import Adapter
-from xmlgrpo_exporter.merge.base import BYTES_A_WEIGHT, Base
-from xmlgrpo_exporter.merge.stored_weights import weights_of
+from xmlgrpo_exporter.check.questions import Comparison
+from xmlgrpo_exporter.check.verdict import Gate
+from xmlgrpo_exporter.merge.adapter import Adapter, read_adapter
+from xmlgrpo_exporter.merge.base import WEIGHT_BYTES, Base, base_file, pristine_base
 from xmlgrpo_exporter.merge.tokenizer import copy_tokenizer
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_exporter.model import (
+    LoadedModel,
+    SourceModel,
+    choose_device,
+    hash_model,
+    load_folder,
+    load_libraries,
+    load_tokenizer,
+    load_weights,
+    stored_weights,
+)
+from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rollout.stop_tokens import stop_ids
-from xmlgrpo_run.digests import hash_ahead, model_digest, model_files
+from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.disk import require_free
-from xmlgrpo_run.files import remove, write_json
-from xmlgrpo_run.folder import MERGE_RECORD
+from xmlgrpo_run.files import read_json, remove, replacing, write_json
+from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
+from xmlgrpo_run.lock import one_writer
+from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.growing_file import growing
+from xmlgrpo_run.screen.hub_log import quiet_retries
 from xmlgrpo_run.screen.loading import loading_model
 from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.screen.say import say
 
 # Rounding is all that may differ.  In float32 that is the last bit of a sum.
 LIMITS = {
@@ -40,139 +51,176 @@ LIMITS = {
     "bfloat16": Limits(mean_kl=5e-3, top1=0.98, greedy_identical=0.6),
     "float16": Limits(mean_kl=1e-3, top1=0.99, greedy_identical=0.75),
 }
+BUSY = "another export is writing into {}; wait for it, or give another --out"
 
 
-def merge(
-    *,
-    adapter: Adapter,
-    base: Base,
-    dtype: str,
-    partial: Path,
-    out: Path,
-    source: dict[str, Any],
-    conversations: list[list[dict[str, str]]],
-    asked_source: str,
-    new_tokens: int,
-    device: str,
-    console: Console,
-) -> Gate:
-    """Merge, save to a temporary folder, load again, compare.
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One merge, as the command line says it."""
 
-    Args:
-        adapter: what is merged.
-        base: what it is merged into.
-        dtype: of the saved weights.
-        partial: an empty folder beside `out` to save to.
-        out: the folder's name in the end, which the caller gives it (`replacing`).
-        source: stored in `merge.json`, to know this merge again.
-        conversations: the prompts that both sides answer.
-        asked_source: where those came from, for the record.
-        new_tokens: longest reply that is compared.
-        device: "cpu" or "cuda".
-        console: shows how far it is.
+    run: RunFolder
+    manifest: Manifest
+    out: Path
+    base: str | None  # instead of the manifest's
+    dtype: str  # of the merged weights; "auto" for the one trained in
+    comparison: Comparison
+
+
+def merge_run(job: Merge) -> SourceModel | None:
+    """Merge a run, unless that is done.
 
     Returns:
-        The parity gate.  When it failed, the folder is beside `out`, named `.rejected`.
+        The merged model; None when it does not answer as the adapter does: then it is kept beside
+        `job.out`, named `.rejected`.
 
     Raises:
-        UserError: the adapter does not fit the base, or the disk is too full.
+        UserError: the base or adapter cannot be used, they do not fit each other, `job.out` holds
+            something else, the disk is too full, or another process is merging into it.
     """
-    width = BYTES_A_WEIGHT[dtype]
-    if Path(base.name).is_dir():
-        parameters, _ = weights_of(Path(base.name))
-        require_free(out.parent, parameters * width, "the merged model")
-    with loading_model(console, base.name, base.revision):
-        model = load_model(base.name, revision=base.revision, model_class=base.model_class)
-    parameters = sum(weight.numel() for weight in model.parameters())
-    require_free(out.parent, parameters * width, "the merged model")
+    out, console = job.out, job.comparison.console
+    with (
+        kept_on_interrupt("nothing was merged; the same command merges from the start"),
+        one_writer(out.with_name(f".{out.name}.lock"), BUSY.format(out.parent)),
+    ):
+        adapter = read_adapter(job.run.adapter)
+        quiet_retries()
+        with Stage(console, "looking at the base model"):
+            base = pristine_base(job.run, job.manifest.base, job.base, job.dtype)
+        source = {
+            "adapter": model_digest(adapter.folder),
+            "base": base.name,
+            "revision": base.revision,
+            "dtype": base.dtype,
+        }
+        if out.exists():
+            there = hash_model(out, console)
+            _require_same(there, source, any_dtype=job.dtype == "auto")
+            say(console, escape(f"{out} is up to date"))
+            return there
+        load_libraries(console, "peft")
+        with replacing(out) as folder:
+            folder.mkdir()
+            answers = _merge(job, adapter, base, folder)
+            merged = load_folder(folder, job.comparison.device, console)
+            gate = _compare(merged, answers, job.comparison, LIMITS[base.dtype])
+            fingerprint = hash_model(folder, console).fingerprint
+            record = {
+                "format": 1,
+                "source": source,
+                "base": {"name": base.name, "revision": base.revision},
+                "trained_in_4bit": base.trained_in_4bit,
+                "dtype": base.dtype,
+                "class": type(merged.model).__name__,
+                "stop_ids": list(merged.stop_ids),
+                "fingerprint": fingerprint,
+                "questions": {
+                    "source": job.comparison.questions.source,
+                    "count": len(answers.prompts),
+                },
+                "new_tokens": job.comparison.new_tokens,
+                "parity": gate.as_json(),
+            }
+            write_json(folder / MERGE_RECORD, record)
+            rejected = out.with_name(f"{out.name}.rejected")
+            remove(rejected)
+            if not gate.passed:
+                folder.rename(rejected)
+        _report(job, base, gate)
+        return SourceModel(out, fingerprint) if gate.passed else None
+
+
+def _require_same(there: SourceModel, source: dict[str, Any], *, any_dtype: bool) -> None:
+    """See that a folder holds the merge of this source, as it was compared with the adapter."""
+    path = there.folder / MERGE_RECORD
+    stored = read_json(path).get("source", {}) if path.is_file() else {}
+    # with `any_dtype` a merge in another number type counts too: nobody asked for one
+    if stored != (source | {"dtype": stored.get("dtype")} if any_dtype else source):
+        raise UserError(
+            f"{there.folder} holds another merge (of another adapter, base or --dtype) or another "
+            "model, which is not overwritten; remove it or give --out"
+        )
+    require_compared(there)
+
+
+def require_compared(merged: SourceModel) -> None:
+    """See that a merged folder is, to the byte, the one that was compared with the adapter.
+
+    Everything that is exported is compared with this folder, so it must be the trained model.
+
+    Raises:
+        UserError: it was not made by a merge, or something in it has changed.
+    """
+    folder = merged.folder
+    how = f"make merge RUN={RunFolder(folder.parent).called}"
+    if not (folder / MERGE_RECORD).is_file():
+        raise UserError(f"{folder} is no merged run: it has no {MERGE_RECORD}; make it ({how})")
+    if read_json(folder / MERGE_RECORD).get("fingerprint") != merged.fingerprint:
+        raise UserError(
+            f"{folder} has changed since it was compared with the adapter (weights, configuration "
+            f"or tokenizer); remove it and merge again ({how})"
+        )
+
+
+def _merge(job: Merge, adapter: Adapter, base: Base, folder: Path) -> "Answers":
+    """Save the merged model into an empty folder; how the adapter on its base answers."""
+    comparison, console = job.comparison, job.comparison.console
+    width = WEIGHT_BYTES[base.dtype]
+    if Path(base.source).is_dir():
+        count, _ = stored_weights(Path(base.source))
+        require_free(folder.parent, count * width, "the merged model")
+    with loading_model(console, base.source, base.revision):
+        weights = load_weights(base.source, base.revision, base.model_class)
+    size = sum(weight.numel() for weight in weights.parameters()) * width
+    require_free(folder.parent, size, "the merged model")
     with Stage(console, "adding tokenizer and adapter"):
-        copy_tokenizer(adapter.folder, base, partial)
-        tokenizer = load_tokenizer(partial)
-        stops = tuple(stop_ids(model, tokenizer))
-        wrapped = _with_adapter(model, adapter).to(device).eval()
-    trained = Reference(wrapped, tokenizer, stops)
-    _, prompts = trained.encode(conversations)
-    count = len(prompts)
-    with Stage(console, "replies of the adapter", total=count, unit="replies") as stage:
-        trained_replies = trained.greedy(prompts, new_tokens, stage.update)
-    trained_logits = []
-    with Stage(console, "its distributions to compare", total=count, unit="replies") as stage:
-        for prompt, reply in zip(prompts, trained_replies, strict=True):
-            trained_logits.append(trained.logits(prompt, reply))
-            stage.update(len(trained_logits))
+        copy_tokenizer(adapter.folder, folder, partial(base_file, base))
+        tokenizer = load_tokenizer(folder)
+        stops = tuple(stop_ids(weights, tokenizer))
+        wrapped = _with_adapter(weights, adapter).to(choose_device(comparison.device)).eval()
+    trained = LoadedModel(wrapped, tokenizer, stops)
+    prompts = trained.token_ids(trained.render(comparison.chats(comparison.answered)))
+    replies = trained.greedy(prompts, comparison.new_tokens, console, "replies of the adapter")
+    with Stage(console, "its distributions to compare", unit="replies") as stage:
+        asked = stage.through(list(zip(prompts, replies, strict=True)))
+        logits = [trained.logits(prompt, reply) for prompt, reply in asked]
+    words = f"merging and saving as {base.dtype}"
+    with growing(console, words, size, lambda: folder.glob("*.safetensors")):
+        _save(wrapped, folder, base.dtype, stops)
+    return Answers(prompts, replies, logits)
 
-    words, expected = f"merging and saving as {dtype}", parameters * width
-    with growing(console, words, expected, lambda: partial.glob("*.safetensors")):
-        _save(wrapped, partial, dtype=dtype, stops=stops)
-    del wrapped, model, trained
 
-    with loading_model(console, str(partial), None):
-        merged = load_reference(partial, device)
-    with Stage(console, "replies of the merged model", total=count, unit="replies") as stage:
-        merged_replies = merged.greedy(prompts, new_tokens, stage.update)
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Prompts, greedy replies to them, and the logits that predict these: (tokens, vocabulary)."""
+
+    prompts: list[list[int]]
+    replies: list[list[int]]
+    logits: list[Any]
+
+
+def _compare(merged: LoadedModel, before: Answers, comparison: Comparison, limits: Limits) -> Gate:
+    console, prompts = comparison.console, before.prompts
+    words = "replies of the merged model"
+    replies = merged.greedy(prompts, comparison.new_tokens, console, words)
     distance = Distance()
-    compared = zip(prompts, trained_replies, trained_logits, strict=True)
-    with Stage(console, "comparing both", total=count, unit="replies") as stage:
-        for done, (prompt, reply, logits) in enumerate(compared, 1):
+    rows = list(zip(prompts, before.replies, before.logits, strict=True))
+    with Stage(console, "comparing both", unit="replies") as stage:
+        for prompt, reply, logits in stage.through(rows):
             distance += compare_logits(logits, merged.logits(prompt, reply))
-            stage.update(done)
-    gate = parity_gate(distance, identical(trained_replies, merged_replies), len(prompts), dtype)
-
-    hash_ahead(model_files(partial), console, "hashing the merged model")
-    write_json(
-        partial / MERGE_RECORD,
-        {
-            "format": 1,
-            "source": source,
-            "base": {"name": base.name, "revision": base.revision},
-            "trained_in_4bit": base.trained_in_4bit,
-            "dtype": dtype,
-            "class": type(merged.model).__name__,
-            "stop_ids": list(stops),
-            "fingerprint": model_digest(partial),
-            "questions": {"source": asked_source, "count": len(prompts)},
-            "new_tokens": new_tokens,
-            "parity": gate.as_json(),
-        },
-    )
-    rejected = out.with_name(f"{out.name}.rejected")
-    remove(rejected)
-    if not all_passed([gate]):
-        partial.rename(rejected)
-    return gate
+    return parity_gate(distance, identical(before.replies, replies), len(prompts), limits)
 
 
-def parity_gate(distance: Distance, same: int, prompts: int, dtype: str) -> Gate:
+def parity_gate(distance: Distance, same: int, prompts: int, limits: Limits) -> Gate:
     """Hold the distance between adapter-on-base and the merged folder against its limits."""
-    limits = LIMITS[dtype]
     share = same / prompts
-    passed = (
-        distance.mean_kl <= limits.mean_kl
-        and distance.top1 >= limits.top1
-        and share >= limits.greedy_identical
-    )
+    passed = distance.within(limits) and share >= limits.greedy_identical
+    replies = {"greedy_identical": share, "identical_replies": same, "prompts": prompts}
     why = (
-        ""
-        if passed
-        else "the merged folder does not answer as the adapter on its base does; nothing was "
-        "exported. Check that adapter and base belong together, or try --dtype float32"
+        "the merged folder does not answer as the adapter on its base does; nothing was exported. "
+        "Check that adapter and base belong together, or try --dtype float32"
     )
-    return Gate(
-        "parity",
-        passed,
-        found={
-            **distance.as_json(),
-            "greedy_identical": share,
-            "identical_replies": same,
-            "prompts": prompts,
-        },
-        limit={
-            "mean_kl": limits.mean_kl,
-            "top1": limits.top1,
-            "greedy_identical": limits.greedy_identical,
-        },
-        why=why,
-    )
+    found, limit = {**distance.as_json(), **replies}, asdict(limits)
+    return Gate("parity", passed, found, limit, "" if passed else why)
 
 
 def _with_adapter(model: Any, adapter: Adapter) -> Any:
@@ -190,9 +238,25 @@ def _with_adapter(model: Any, adapter: Adapter) -> Any:
     return wrapped
 
 
-def _save(wrapped: Any, out: Path, *, dtype: str, stops: tuple[int, ...]) -> None:
+def _save(wrapped: Any, out: Path, dtype: str, stops: tuple[int, ...]) -> None:
     import torch
 
     merged = wrapped.merge_and_unload(safe_merge=True).to("cpu").to(getattr(torch, dtype))
     merged.generation_config.eos_token_id = list(stops)
     merged.save_pretrained(out)
+
+
+def _report(job: Merge, base: Base, gate: Gate) -> None:
+    console, source = job.comparison.console, job.comparison.questions.source
+    say(console, escape(f"adapter against merged, {source}: {gate.numbers()}"))
+    if base.trained_in_4bit:
+        say(
+            console,
+            "trained on 4-bit weights: the adapter never saw this 16-bit base, so measure the "
+            f"merged model as well: make ladder RUN={escape(job.run.called)}",
+        )
+    if gate.passed:
+        say(console, escape(f"wrote {job.out}"))
+    else:
+        why = escape(f"{gate.why} (kept as {job.out}.rejected)")
+        say(console, why, head="[bold red]refused[/]: ")

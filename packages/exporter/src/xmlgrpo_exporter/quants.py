@@ -4,13 +4,14 @@ Names are those of `llama-quantize`, in lower case: q8_0, q5_k_m, q4_k_m, iq4_xs
 """
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from xmlgrpo_rewards.errors import UserError
 
-# llama_ftype of llama.h (llama-cpp-python 0.3.36).  The mixture-of-experts and NVFP4 types are left
-# out: they do not apply to a dense model.
+PINNED = "0.3.36"  # of llama-cpp-python, whose llama.cpp converts, quantizes and checks
+
+# llama_ftype of its llama.h, without the types of mixture-of-experts models and NVFP4
 FILE_TYPES = {
     "f32": 0,
     "f16": 1,
@@ -57,10 +58,10 @@ NEEDS_IMATRIX = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a file may be from the merged model, over the positions of the replies.
+    """How far another form of a model may be from it, over the positions of the replies.
 
     Attributes:
-        mean_kl: largest mean Kullback-Leibler divergence, merged model to file, in nats a token.
+        mean_kl: largest mean Kullback-Leibler divergence, model to other form, in nats per token.
         top1: smallest share of positions where both would say the same token.
         greedy_identical: smallest share of greedy replies that are the same, token for token.
     """
@@ -70,61 +71,37 @@ class Limits:
     greedy_identical: float
 
 
-@dataclass(frozen=True, slots=True)
-class GivenLimits:
-    """Limits that a user sets; None keeps the type's own."""
-
-    mean_kl: float | None = None
-    top1: float | None = None
-    greedy_identical: float | None = None
-
-
 # Set by what a fine-tuned Gemma 3 270M showed (docs/export.md has the table): mean KL 0.00002 for
 # bf16, 0.002 for q8_0, 0.006 for q6_k, 0.025 for q5_k_m, 0.040 for q4_k_m.  A 16-bit file is a
 # copy: what differs is rounding.  Two long greedy replies part at the first close call, for a right
 # q8_0 about once in 80 tokens: few of them need be identical, and below eight bits none.
 COPY = Limits(mean_kl=0.0005, top1=0.99, greedy_identical=0.75)
-EIGHT_BITS = Limits(mean_kl=0.01, top1=0.96, greedy_identical=0.125)
-SIX_BITS = Limits(mean_kl=0.03, top1=0.92, greedy_identical=0.0)
 FIVE_BITS = Limits(mean_kl=0.08, top1=0.86, greedy_identical=0.0)
 FEWER_BITS = Limits(mean_kl=0.12, top1=0.84, greedy_identical=0.0)
 OWN_LIMITS = {
     **dict.fromkeys(CONVERTER_TYPES, COPY),
-    "q8_0": EIGHT_BITS,
-    "q6_k": SIX_BITS,
+    "q8_0": Limits(mean_kl=0.01, top1=0.96, greedy_identical=0.125),
+    "q6_k": Limits(mean_kl=0.03, top1=0.92, greedy_identical=0.0),
     **dict.fromkeys(("q5_k_m", "q5_k_s", "q5_1", "q5_0"), FIVE_BITS),
 }
 
 
-def require_imatrix_for(quants: Iterable[str], *, with_imatrix: bool) -> None:
-    """See that types of very few bits come with an importance matrix.
+def limits_for(quant: str, given: Mapping[str, float]) -> Limits:
+    """The limits of a type (of the smallest ones when its name is not known), but for those given.
 
-    Raises:
-        UserError: some need one and none is asked for.
+    Args:
+        quant: the type's name.
+        given: fields of `Limits` that a user sets.
     """
-    blind = [quant for quant in quants if quant in NEEDS_IMATRIX and not with_imatrix]
-    if blind:
-        raise UserError(
-            f"{', '.join(blind)}: llama.cpp does not quantize to so few bits without an importance "
-            "matrix; add --imatrix, or take q3_k_m or more"
-        )
+    return replace(OWN_LIMITS.get(quant, FEWER_BITS), **given)
 
 
-def limits_for(quant: str, given: GivenLimits) -> Limits:
-    """The limits of a type (of the smallest ones when its name is not known) or those given."""
-    own = OWN_LIMITS.get(quant, FEWER_BITS)
-    return Limits(
-        own.mean_kl if given.mean_kl is None else given.mean_kl,
-        own.top1 if given.top1 is None else given.top1,
-        own.greedy_identical if given.greedy_identical is None else given.greedy_identical,
-    )
-
-
-def parse_quants(words: Iterable[str]) -> tuple[str, ...]:
+def parse_quants(words: Iterable[str], *, with_imatrix: bool = False) -> tuple[str, ...]:
     """Read names of types, separated by spaces or commas, in any case; duplicates count once.
 
     Raises:
-        UserError: no name at all, or one that is not known.
+        UserError: no name at all, one that is not known, or one of so few bits that it needs an
+            importance matrix, and none is made.
     """
     names = [name.lower() for word in words for name in word.replace(",", " ").split()]
     if not names:
@@ -136,6 +113,11 @@ def parse_quants(words: Iterable[str]) -> tuple[str, ...]:
             raise UserError(
                 f"unknown quantization type {name!r}.{hint} Known: {', '.join(FILE_TYPES)}"
             )
+    if not with_imatrix and (blind := NEEDS_IMATRIX.intersection(names)):
+        raise UserError(
+            f"{', '.join(sorted(blind))}: llama.cpp does not quantize to so few bits without an "
+            "importance matrix; add --imatrix, or take q3_k_m or more"
+        )
     return tuple(dict.fromkeys(names))
 
 
@@ -148,7 +130,7 @@ def estimated_bytes(quant: str, parameters: int) -> int:
     """Bytes of a file of this type, on the high side.
 
     Every type below 16 bits counts as 8.5 bits: rows that are no multiple of 256 fall back to q8_0
-    (measured: "q4_k_m" of the 270M shape is 7.4 bits a weight).
+    (measured: "q4_k_m" of the 270M shape is 7.4 bits per weight).
     """
     bits = {"f32": 32.0, "f16": 16.0, "bf16": 16.0}.get(quant, 8.5)
     return int(parameters * bits / 8)

@@ -1,0 +1,168 @@
+"""The gates of a GGUF file: is it the model that was trained, and is it asked as the model was?
+
+The file's header is read in Python, its vocabulary and its answers by llama.cpp; each gate compares
+what they say with the reference.  The gate "file", that the header is whole, is in `check`.
+"""
+
+from collections import Counter
+from typing import Any
+
+from xmlgrpo_exporter.check.distance import Distance
+from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_exporter.check.verdict import Gate
+from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_gguf.header import GgufHeader
+from xmlgrpo_rollout.stop_tokens import END_OF_TURN, end_of_turn_id
+
+CONTROL_TOKEN = 3  # llama_token_type
+BLANK_SIGN = "\N{LOWER ONE EIGHTH BLOCK}"
+
+
+def tokens_gate(vocabulary: dict[str, Any], reference: Reference) -> Gate:
+    """The file's ids of every prompt are the tokenizer's."""
+    ids = reference.ids
+    wrong = [i for i, ours in enumerate(ids) if vocabulary["ids"][i] != ours]
+    why = ""
+    if wrong:
+        ours, theirs = ids[wrong[0]], vocabulary["ids"][wrong[0]]
+        at = next(
+            (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+            min(len(ours), len(theirs)),
+        )
+        why = (
+            f"{len(wrong)} of {len(ids)} prompts are split otherwise, the first at token "
+            f"{at}: {ours[at : at + 4]} became {theirs[at : at + 4]}. "
+        )
+        if all(BLANK_SIGN in reference.texts[i] for i in wrong):
+            why += (
+                f"All of them hold {BLANK_SIGN!r}, SentencePiece's sign for a blank, of which "
+                "llama.cpp does not make what transformers does; leave these questions out (--data)"
+            )
+        else:
+            why += (
+                "The tokenizer files were incomplete when it was converted; convert it again with "
+                "xmlgrpo-export gguf"
+            )
+    source = reference.comparison.questions.source
+    found = {"mismatches": len(wrong), "prompts": len(ids), "source": source}
+    return Gate("tokens", not wrong, found, {"mismatches": 0}, why)
+
+
+def bos_gate(vocabulary: dict[str, Any], reference: Reference) -> Gate:
+    """A prompt holds one BOS at its start, through chat requests and through added specials.
+
+    A model without a chat template is asked by the second route only.  A model whose own prompts
+    have no BOS (some other families) must get none.
+    """
+    bos = reference.model.tokenizer.bos_token_id
+    expected = int(reference.prompts_have_bos)
+    found: dict[str, Any] = {}
+    wrong = len(reference.chats) - len(vocabulary["chat_ids"])  # chats that were not rendered
+    for route in ("chat", "raw") if reference.chats else ("raw",):
+        counts = Counter(_bos_count(ids, bos) for ids in vocabulary[f"{route}_ids"])
+        found[route] = {str(count): prompts for count, prompts in counts.items()}
+        wrong += sum(prompts for count, prompts in counts.items() if count != expected)
+    why = ""
+    if wrong:
+        why = (
+            f"expected {expected} BOS at the start of every prompt, got another number in {wrong} "
+            f"cases ({found}): the template's BOS and add_bos_token do not fit"
+        )
+    return Gate("one_bos", not why, found, {"bos": expected}, why)
+
+
+def _bos_count(ids: list[int], bos: int | None) -> int:
+    """BOS ids at the start; one that stands further on counts as a hundred, being always wrong."""
+    leading = 0
+    while leading < len(ids) and ids[leading] == bos:
+        leading += 1
+    return leading + 100 * ids[leading:].count(bos if bos is not None else -1)
+
+
+def template_gate(header: GgufHeader, vocabulary: dict[str, Any], reference: Reference) -> Gate:
+    """The file's template is the model's, and renders every prompt alike."""
+    in_file = header.metadata.get("tokenizer.chat_template")
+    if reference.template is None:
+        has = in_file is not None
+        why = "the file has a chat template, the model it is compared with has none" if has else ""
+        return Gate("template", not has, {"in_file": has}, {"in_file": False}, why)
+    same_text, texts = in_file == reference.template, reference.texts
+    rendered = vocabulary["chat_texts"]
+    differing = len(texts) - sum(a == b for a, b in zip(texts, rendered, strict=False))
+    why = ""
+    if vocabulary["template_error"]:
+        why = f"the file's chat template does not work: {vocabulary['template_error']}"
+    elif differing or not same_text:
+        why = (
+            f"the file's chat template is not the one trained with; {differing} of "
+            f"{len(texts)} prompts are rendered otherwise, so the model is asked in a form it "
+            "was not trained on"
+        )
+    found = {"same_text": same_text, "differing": differing, "prompts": len(texts)}
+    return Gate("template", not why, found, {"same_text": True, "differing": 0}, why)
+
+
+def stop_gate(header: GgufHeader, vocabulary: dict[str, Any], reference: Reference) -> Gate:
+    """Every id that ended a reply in training ends it in llama.cpp, and is a control token."""
+    tokenizer = reference.model.tokenizer
+    ends = vocabulary["ends_generation"]
+    found: dict[str, Any] = {
+        "ends_generation": ends,
+        "eos_id": vocabulary["eos_id"],
+        "eot_id": vocabulary["eot_id"],
+    }
+    why = ""
+    if not_ending := [int(token) for token, does in ends.items() if not does]:
+        names = [tokenizer.convert_ids_to_tokens(token) for token in not_ending]
+        why = f"{names} end a reply in training, but not in this file: replies would run on"
+    turn_end = end_of_turn_id(tokenizer)
+    if turn_end is not None:
+        text = header.tokens[turn_end] if turn_end < len(header.tokens) else None
+        kinds = header.metadata.get("tokenizer.ggml.token_type")
+        kind = kinds[turn_end] if isinstance(kinds, list) and turn_end < len(kinds) else None
+        found[END_OF_TURN] = {"id": turn_end, "text": text, "type": kind}
+        if text != END_OF_TURN or kind != CONTROL_TOKEN:
+            why = why or (
+                f"token {turn_end} should be the control token {END_OF_TURN}, the file has "
+                f"{text!r} of type {kind}"
+            )
+    return Gate("stop", not why, found, {"all_end_generation": True}, why)
+
+
+def answers_gate(
+    measured: dict[str, Any], seconds: float, timeout_s: float, *, silent: bool
+) -> Gate:
+    """A request through llama-cpp-python is answered in time, with words.
+
+    Words are not asked for where the model itself is `silent`.
+    """
+    answers = silent or bool(measured["answer"].strip())
+    shown = ("load_s", "peak_gib", "greedy_tokens_per_s", "threads", "finish_reason")
+    return Gate(
+        "answers",
+        answers,
+        found={"seconds": round(seconds, 1), **{name: measured[name] for name in shown}},
+        limit={"seconds": timeout_s},
+        why="" if answers else "the answer to the first question is empty",
+    )
+
+
+def distance_gate(distance: Distance, limits: Limits) -> Gate:
+    """The distributions along the reference's own replies are near enough."""
+    passed = distance.within(limits)
+    kl = f"{distance.mean_kl:.3g}" if distance.finite else "not a number"
+    why = (
+        f"mean KL {kl} (at most {limits.mean_kl:g}), same first token {distance.top1:.1%} (at "
+        f"least {limits.top1:.0%}): quantized too far, or the file is damaged. Take more bits"
+    )
+    limit = {"mean_kl": limits.mean_kl, "top1": limits.top1}
+    return Gate("distance", passed, distance.as_json(), limit, "" if passed else why)
+
+
+def greedy_gate(same: int, prompts: int, limits: Limits) -> Gate:
+    """Enough greedy replies are the reference's, token for token."""
+    share = same / prompts
+    passed = share >= limits.greedy_identical
+    why = "" if passed else f"{same} of {prompts} greedy replies are the merged model's"
+    found = {"identical": same, "prompts": prompts, "share": share}
+    return Gate("greedy", passed, found, {"share": limits.greedy_identical}, why)

@@ -1,0 +1,132 @@
+"""Verdicts: of one gate, of one file, and `check.json`, which keeps those of a folder's files.
+
+Its `passed` speaks for all of them, and `files.NAME.sha256` says which bytes were checked.  A file
+that is gone takes its entry along.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_exporter.quants import PINNED
+from xmlgrpo_rewards.prose import one_line
+from xmlgrpo_run.files import read_json, write_json
+from xmlgrpo_run.folder import CHECK_RECORD
+from xmlgrpo_run.screen.say import say
+
+EXIT_GATE_FAILED = 3
+FORMAT = 1
+ANSWER_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One check with its numbers, its limits, and a sentence when it fails."""
+
+    name: str
+    passed: bool
+    found: dict[str, Any] = field(default_factory=dict)  # the numbers measured
+    limit: dict[str, Any] = field(default_factory=dict)  # what they may be
+    why: str = ""  # what is wrong and what to do; empty when passed
+
+    def as_json(self) -> dict[str, Any]:
+        """For check.json; the name is the key there."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
+    def numbers(self) -> str:
+        """What was measured, in one line: `mean_kl=1.2e-07, top1=0.999`."""
+        return ", ".join(f"{key}={_shown(value)}" for key, value in self.found.items())
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """One file's verdict."""
+
+    file: str  # its name
+    quant: str
+    size_bytes: int
+    sha256: str
+    gates: tuple[Gate, ...]  # those that were asked
+    answer: str = ""  # to the first question; empty when it was not asked
+
+    @property
+    def passed(self) -> bool:
+        """Whether there were gates, and each let it through."""
+        return bool(self.gates) and all(gate.passed for gate in self.gates)
+
+    def as_json(self) -> dict[str, Any]:
+        """For check.json; the file's name is the key there."""
+        return {
+            "passed": self.passed,
+            "quant": self.quant,
+            "bytes": self.size_bytes,
+            "sha256": self.sha256,
+            "gates": {gate.name: gate.as_json() for gate in self.gates},
+            "answer": self.answer,
+        }
+
+
+def read_check(folder: Path) -> dict[str, Any]:
+    """The folder's record; empty when there is none or it is of another format."""
+    path = folder / CHECK_RECORD
+    stored = read_json(path) if path.is_file() else {}
+    return stored if stored.get("format") == FORMAT else {}
+
+
+def write_check(
+    folder: Path,
+    reference: Reference,
+    checks: Sequence[FileCheck],
+    *,
+    source: FileCheck | None = None,
+) -> Path:
+    """Add verdicts to the folder's record, which is the file that is returned.
+
+    Args:
+        folder: with the files.
+        reference: what they were compared with; entries of another model are dropped.
+        checks: the verdicts; a rejected file's entry stands until the next record.
+        source: of the file that others are quantized from, which is not kept; the last one stands.
+    """
+    stored = read_check(folder)
+    model, comparison = reference.source, reference.comparison
+    kept = {}
+    checked_source = source.as_json() if source else None
+    if stored.get("model", {}).get("fingerprint") == model.fingerprint:
+        checked_source = checked_source or stored.get("source")
+        kept = {name: old for name, old in stored["files"].items() if (folder / name).is_file()}
+    files = {**kept, **{check.file: check.as_json() for check in checks}}
+    sources = [checked_source] if checked_source else []
+    record = {
+        "format": FORMAT,
+        "passed": bool(files) and all(entry["passed"] for entry in (*files.values(), *sources)),
+        "model": {"folder": model.folder.name, "fingerprint": model.fingerprint},
+        "questions": {"source": comparison.questions.source, "tokenized": len(reference.ids)},
+        "replies": {"count": len(reference.replies), "new_tokens": comparison.new_tokens},
+        "llama_cpp_python": PINNED,
+        "source": checked_source,
+        "files": files,
+    }
+    write_json(folder / CHECK_RECORD, record)
+    return folder / CHECK_RECORD
+
+
+def show_check(check: FileCheck, console: Console) -> None:
+    """A line per gate, and the file's answer to the first question."""
+    for gate in check.gates:
+        verdict = "[green]pass[/]" if gate.passed else "[bold red]FAIL[/]"
+        words = Text(gate.numbers() if gate.passed else gate.why)
+        say(console, words, head=f"  {verdict} {gate.name:9} ")
+    if check.answer:
+        say(console, Text(one_line(check.answer, ANSWER_CHARS)), head="  answer: ")

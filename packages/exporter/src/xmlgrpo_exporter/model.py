@@ -1,0 +1,229 @@
+"""A model as transformers runs it: what was trained, and what everything else is compared with.
+
+Always float32 arithmetic, whatever the weights are stored in: rounding here would be counted as
+distance of the other side.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from rich.console import Console
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.stop_tokens import stop_ids
+from xmlgrpo_run.digests import digest, hash_ahead, model_files
+from xmlgrpo_run.screen.hub_log import quiet_retries
+from xmlgrpo_run.screen.loading import loading_model, reading_libraries
+from xmlgrpo_run.screen.progress import Stage
+
+LIBRARY_MODULES = 4100  # about: what torch, transformers and peft consist of, as locked
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of safetensors, of torch
+
+Chat = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceModel:
+    """A model folder, and the hash over its weights, configuration and tokenizer, taken once."""
+
+    folder: Path
+    fingerprint: str
+
+
+def hash_model(folder: Path, console: Console) -> SourceModel:
+    """Hash a model folder behind a bar."""
+    files = model_files(folder)
+    hash_ahead(files, console, "hashing the model")
+    return SourceModel(folder, digest(files) or "")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A transformers (or peft) model, its tokenizer, and the ids that end a reply."""
+
+    model: Any
+    tokenizer: Any
+    stop_ids: tuple[int, ...]
+
+    @property
+    def vocabulary(self) -> int:
+        """Length of a row of logits."""
+        length: int = self.model.config.get_text_config().vocab_size
+        return length
+
+    def render(self, chats: Sequence[Chat]) -> list[str]:
+        """Chats as texts that are ready for the model's turn; the template brings its own BOS."""
+        from jinja2 import TemplateError
+
+        try:
+            return [
+                self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+                for chat in chats
+            ]
+        except (TemplateError, ValueError) as error:  # it refuses the messages; there is none
+            raise UserError(
+                f"the chat template of {self.tokenizer.name_or_path!r} cannot render a system and "
+                f"a user message ({_line(error)}), so the model cannot be asked as training asks"
+            ) from None
+
+    def with_bos(self, texts: Sequence[str]) -> list[str]:
+        """Plain texts for a model that continues them, with BOS where its tokenizer puts one."""
+        bos = self.tokenizer.bos_token_id
+        adds_bos = bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
+        return [(self.tokenizer.bos_token if adds_bos else "") + text for text in texts]
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered texts, without special tokens added: as in training."""
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def greedy(
+        self, prompts: Sequence[list[int]], new_tokens: int, console: Console, words: str
+    ) -> list[list[int]]:
+        """The greedy reply to each prompt: at most `new_tokens` ids, the stop id included.
+
+        A bar over the replies says in `words` what they are for.
+        """
+        import torch
+
+        replies: list[list[int]] = []
+        with Stage(console, words, total=len(prompts), unit="replies") as stage:
+            for prompt in prompts:
+                ids = torch.tensor([prompt], device=self.model.device)
+                with torch.inference_mode():
+                    out = self.model.generate(
+                        input_ids=ids,
+                        attention_mask=torch.ones_like(ids),
+                        max_new_tokens=new_tokens,
+                        do_sample=False,
+                        temperature=None,
+                        top_k=None,
+                        top_p=None,
+                        eos_token_id=list(self.stop_ids),
+                        pad_token_id=self.stop_ids[0],
+                        streamer=_token_counter(stage.update, len(replies), new_tokens),
+                    )
+                replies.append(out[0, len(prompt) :].tolist())
+        return replies
+
+    def logits(self, prompt: list[int], reply: list[int]) -> Any:
+        """Logits at the positions that predict the reply: float32, (len(reply), vocabulary)."""
+        import torch
+
+        ids = torch.tensor([prompt + reply], device=self.model.device)
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids, logits_to_keep=len(reply) + 1).logits
+        return logits[0, :-1].float().cpu().numpy()
+
+
+def _token_counter(update: Callable[[float], None], before: int, new_tokens: int) -> Any:
+    """A streamer for `generate`, which gives it the prompt first; counts replies, this in part."""
+    count = -1
+
+    def put(_ids: Any) -> None:
+        nonlocal count
+        count += 1
+        update(before + count / new_tokens)
+
+    return SimpleNamespace(put=put, end=lambda: None)
+
+
+def load_libraries(console: Console, *needed: str) -> None:
+    """Import what takes long to import, and take transformers' bars away: a stage has one, ours."""
+    quiet_retries()
+    with reading_libraries(console, LIBRARY_MODULES):
+        for name in ("transformers.models.auto.modeling_auto", *needed):
+            import_module(name)
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no tokenizer that can be read ({_line(error)})") from None
+
+
+def load_folder(folder: Path, device: str, console: Console) -> LoadedModel:
+    """Load a model folder with its tokenizer, in float32.
+
+    Raises:
+        UserError: the folder is not a whole model.
+    """
+    with loading_model(console, str(folder), None):
+        tokenizer = load_tokenizer(folder)
+        model = load_weights(str(folder)).to(choose_device(device)).eval()
+    return LoadedModel(model, tokenizer, tuple(stop_ids(model, tokenizer)))
+
+
+def load_weights(name: str, revision: str | None = None, model_class: str | None = None) -> Any:
+    """Load a causal language model in float32, safetensors only.
+
+    Args:
+        name: a folder or a Hub id.
+        revision: commit, tag or branch on the Hub.
+        model_class: the class of transformers it was trained as; the configuration's own when None.
+
+    Raises:
+        UserError: missing, incomplete, quantized, or of a class that transformers has not.
+    """
+    import torch
+    import transformers
+
+    from xmlgrpo_rollout.attention import guard_transformers
+
+    guard_transformers()
+    auto: Any = transformers.AutoModelForCausalLM
+    loader = getattr(transformers, model_class, None) if model_class else auto
+    if loader is None:
+        raise UserError(
+            f"transformers {transformers.__version__} has no class {model_class!r}, which the run "
+            "was trained as; install the version in the run's manifest.json"
+        )
+    try:
+        return loader.from_pretrained(
+            name, revision=revision, dtype=torch.float32, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot load the model {name!r}: {_line(error)}") from None
+
+
+def choose_device(asked: str) -> str:
+    """`auto` is the GPU when there is one, else the CPU."""
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def stored_weights(folder: Path) -> tuple[int, str]:
+    """Number of weights, and the number type most of them have, from the files' headers alone.
+
+    Raises:
+        UserError: a header cannot be read, or there is no weight in any.
+    """
+    from huggingface_hub import get_local_safetensors_metadata
+    from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
+
+    try:
+        counts = get_local_safetensors_metadata(folder).parameter_count
+    except (OSError, ValueError, NotASafetensorsRepoError, SafetensorsParsingError) as error:
+        raise UserError(f"cannot read the weights in {folder}: {_line(error)}") from None
+    if not sum(counts.values()):
+        raise UserError(f"{folder}: there is no weight in its .safetensors files")
+    most = max(counts, key=lambda kind: counts[kind])
+    return sum(counts.values()), DTYPES.get(most, most)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
