@@ -37,7 +37,7 @@ def run(run):
 
 def problems(run) -> list[str]:
     release = prepared(run)
-    return result_problems(release, model_digests(release, QUIET))
+    return list(result_problems(release, model_digests(release, QUIET)))
 
 
 def test_the_weights_that_were_measured_may_go(hub, run):

@@ -104,7 +104,7 @@ def test_ordinary_names_pass(revision):
 
 def gates(run: Path, *what: str, ungated: bool = False) -> list[str]:
     release = prepared(run, *what)
-    return gate_problems(release, model_digests(release, QUIET), ungated=ungated)
+    return list(gate_problems(release, model_digests(release, QUIET), ungated=ungated))
 
 
 def assert_works_as_printed(problem: str, run: Path) -> None:

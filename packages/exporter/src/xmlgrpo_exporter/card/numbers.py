@@ -17,9 +17,8 @@ from xmlgrpo_rewards.interval import Share
 NOT_RECORDED = "*not recorded*"
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,.]*(?:e[-+]?\d+)?(?![\w.])", re.IGNORECASE)
 
-# What is not read as a statement: front matter, code (commands and names), links.
+# What is not read as a statement: code (commands and names), links.
 _NOT_PROSE = (
-    re.compile(r"\A---\n.*?\n---\n", re.DOTALL),
     re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE),
     re.compile(r"`[^`\n]*`"),
     re.compile(r"!?\[[^\[\]]*\]\([^()\s]*\)"),

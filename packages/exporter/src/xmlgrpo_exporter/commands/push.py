@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from xmlgrpo_exporter.commands.arguments import RUN_HELP
 from xmlgrpo_exporter.commands.arguments import console as make_console
 from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError, kept_on_interrupt
 from xmlgrpo_run.files import write_json, write_text
@@ -35,18 +36,10 @@ def add_parser(subparsers: Any) -> None:
         description="Publish a run with a card whose every number names its file. The token comes "
         "from HF_TOKEN or `hf auth login`; HF_ENDPOINT names another hub than huggingface.co.",
     )
-    parser.add_argument(
-        "--run",
-        required=True,
-        help="a run, or a folder of files: its name under outputs/ or its path",
-    )
+    parser.add_argument("--run", required=True, help=f"{RUN_HELP}; or a folder of files")
     parser.add_argument("--repo", required=True, help="owner/name")
-    parser.add_argument(
-        "--what",
-        nargs="+",
-        metavar="ARTEFACT",
-        help="adapter, merged, gguf, base; default: what there is",
-    )
+    what = "adapter, merged, gguf, base; default: what there is"
+    parser.add_argument("--what", nargs="+", metavar="ARTEFACT", help=what)
     parser.add_argument("--revision", default="main", help="branch to publish to (default: main)")
     parser.add_argument("--public", action="store_true", help="everybody may see it")
     parser.add_argument("--dry-run", action="store_true", help="show what would go; write nothing")
@@ -98,8 +91,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     what = parse_what(arguments.what)
     check_base_id(arguments.base_id)
     run = find_run(arguments.run)
-    private = not arguments.public
-    to = Destination(api.endpoint, arguments.repo, arguments.revision, private)
+    to = Destination(api.endpoint, arguments.repo, arguments.revision, not arguments.public)
     with Stage(console, "looking at the repository"):
         there = preflight(api, to)
     if not arguments.dry_run:
@@ -124,7 +116,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     _keep_card(run, release)
     receipt = upload(api, release, repository, prune, console)
     how = "was up to date" if receipt.unchanged else "published"
-    who = "private" if private else "public"
+    who = "private" if to.private else "public"
     _say(console, f"{how}, compared and tagged {receipt.tag}, {who}:")
     _say(console, to.url)
     record: dict[str, Any] = {"repo": to.repo, "revision": to.revision, "url": to.url}

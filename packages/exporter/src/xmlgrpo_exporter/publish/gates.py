@@ -8,7 +8,7 @@ name may have been replaced since.  So a result holds the digest of what it was 
 that must be the digest of the files that lie here now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.console import Console
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_rewards.errors import this_command
 from xmlgrpo_run.digests import digest, hash_ahead, model_digest, model_files
+from xmlgrpo_run.folder import RunFolder
 
 Digests = Mapping[str, str | None]
 
@@ -33,7 +34,7 @@ def model_digests(release: Release, console: Console) -> Digests:
     return {label: digest(found) for label, found in files.items()}
 
 
-def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> list[str]:
+def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> Iterator[str]:
     """Why the gates forbid these files, each reason with what to do.
 
     GGUF files need the export's check and the ladder, merged weights the merge's comparison with
@@ -41,82 +42,77 @@ def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> list[
     counts for the files whose digest its rungs name, the adapter's too, and for no others.
     """
     run, results = release.run, release.results
-    check = this_command("check", "--run", run.called)
-    ladder = f"make ladder RUN={run.called}"
-    problems = []
-    merge = results.merge and results.merge.part("parity")
+    merge, check, ladder = results.merge, results.check, results.ladder
+    check_again = this_command("check", "--run", run.called)
+    climb = f"make ladder RUN={run.called}"
+    is_merged, has_ggufs = "merged" in release.what, bool(release.ggufs)
     for needed, gate, what, how in (
-        ("merged" in release.what, merge, "the merge's comparison", f"make merge RUN={run.called}"),
-        (release.ggufs, results.check, "the export's check", check),
-        ("merged" in release.what or release.ggufs, results.ladder, "the ladder", ladder),
+        (is_merged, merge and merge.part("parity"), "merge's comparison", _merge_again(run)),
+        (has_ggufs, check, "export's check", check_again),
+        (is_merged or has_ggufs, ladder, "ladder", climb),
     ):
         if needed and gate is None and not ungated:
-            problems.append(
-                f"{what} has not run on these files. Run: {how}; or say --ungated to publish "
+            yield (
+                f"the {what} has not run on these files. Run: {how}; or say --ungated to publish "
                 "with a card that says so"
             )
         elif needed and gate is not None and gate.at("passed") is not True:
-            problems.append(
-                f"{what} did not pass ({PurePosixPath(gate.target).name}), and a model that "
+            yield (
+                f"the {what} did not pass ({PurePosixPath(gate.target).name}), and a model that "
                 f"failed is not published. Correct it, then run: {how}"
             )
-    if results.check is not None:
-        problems += [
-            f"{file.target} has changed since the export's check. Run: {check}"
-            for file in release.files
-            if file.target in release.ggufs
-            and results.check.at("files", file.target, "sha256") != file.sha256
-        ]
-    if results.ladder is not None:
-        measured = {rung.get("label"): rung.get("content") for rung in results.ladder.at("rungs")}
-        problems += [
-            f"the ladder has not run on these files ({label}). Run: {ladder}"
-            for label in sorted(release.labels)
+    if check is not None:
+        checked = {name: check.at("files", name, "sha256") for name in release.ggufs}
+        for file in release.files:
+            if checked.get(file.target, file.sha256) != file.sha256:
+                yield f"{file.target} has changed since the export's check. Run: {check_again}"
+    if ladder is not None:
+        measured = {rung.get("label"): rung.get("content") for rung in ladder.at("rungs")}
+        for label in sorted(release.labels):
             # the files of a base that is gone prove nothing, nor do they prove the contrary
-            if not measured.get(label) or digests[label] not in (None, measured[label])
-        ]
-    return problems
+            if not measured.get(label) or digests[label] not in (None, measured[label]):
+                yield f"the ladder has not run on these files ({label}). Run: {climb}"
 
 
-def result_problems(release: Release, digests: Digests) -> list[str]:
+def result_problems(release: Release, digests: Digests) -> Iterator[str]:
     """Why the run's results say nothing of the weights in it, each with what to do."""
     run, results = release.run, release.results
     adapter = model_digest(run.adapter)
     trained = results.manifest and results.manifest.at("adapter")
-    problems = []
     if trained and adapter not in (None, trained):
-        problems.append(
+        yield (
             f"{run.adapter} is not the adapter that training left there, and the manifest's "
             "results are that one's; put it back, or publish this one from a folder of its own"
         )
     if results.merge is not None:
-        merge = f"make merge RUN={run.called}"
-        if results.merge.at("fingerprint") != digests["merged"]:
-            problems.append(
+        compared = results.merge.at("fingerprint")
+        if compared != digests["merged"]:
+            yield (
                 f"{run.merged} has changed since it was compared with the adapter (weights, "
-                f"configuration or tokenizer); remove it and merge again: {merge}"
+                f"configuration or tokenizer); remove it and merge again: {_merge_again(run)}"
             )
         if adapter not in (None, results.merge.at("source", "adapter")):
-            problems.append(
+            yield (
                 f"{run.merged} was merged from another adapter than {run.adapter}; remove it and "
-                f"merge again: {merge}"
+                f"merge again: {_merge_again(run)}"
             )
-        checked = results.check and results.check.at("model", "fingerprint")
-        if checked and checked != results.merge.at("fingerprint"):
-            problems.append(
+        if results.check and results.check.at("model", "fingerprint") not in (None, compared):
+            yield (
                 f"the GGUF files were made from other merged weights than {run.merged}; make them "
                 f"again: make gguf RUN={run.called}"
             )
-    problems += [
-        f"{run.eval / PurePosixPath(evaluation.target).name} was measured on other weights of "
-        f"{label} than those here; remove it and evaluate again: make eval RUN={run.called}, or "
-        f"make ladder RUN={run.called}"
-        for evaluation in results.evaluations
-        if (label := evaluation.at("label"))
-        and (measured := evaluation.at("subject", "model", "content"))
-        and digests[label] not in (None, measured)
-    ]
-    return problems
+    for evaluation in results.evaluations:
+        label, measured = evaluation.at("label"), evaluation.at("subject", "model", "content")
+        if label and measured and digests[label] not in (None, measured):
+            yield (
+                f"{run.eval / PurePosixPath(evaluation.target).name} was measured on other weights "
+                f"of {label} than those here; remove it and evaluate again: "
+                f"make eval RUN={run.called}, or make ladder RUN={run.called}"
+            )
+
+
+def _merge_again(run: RunFolder) -> str:
+    return f"make merge RUN={run.called}"
 
 
 def _files_of(label: str, release: Release) -> list[Path]:

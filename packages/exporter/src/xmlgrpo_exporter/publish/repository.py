@@ -15,6 +15,7 @@ from xmlgrpo_rewards.errors import UserError
 DEFAULT_BRANCH = "main"
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 BRANCH = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)*", re.ASCII)
+NO_BRANCH = re.compile(r"\.\.|(\.lock|\.)$|^refs/|^[0-9a-f]{40}$")
 MAX_REPO_NAME = 96  # the Hub's limit for owner and name together
 HEADER_VALUE = re.compile(r"[!-~]+")
 
@@ -97,13 +98,11 @@ def check_names(repo: str, revision: str) -> None:
         raise UserError(
             f"--repo: expected owner/name in letters, digits, '-', '_' and '.', got {repo!r}"
         )
-    if not BRANCH.fullmatch(revision) or ".." in revision or revision.endswith((".lock", ".", "/")):
+    if not BRANCH.fullmatch(revision) or NO_BRANCH.search(revision):
         raise UserError(
-            f"--revision: expected a branch's name, such as {DEFAULT_BRANCH} or q4, got "
-            f"{revision!r}"
+            f"--revision: expected a branch's name, such as {DEFAULT_BRANCH} or q4, and no commit "
+            f"or ref, got {revision!r}"
         )
-    if re.fullmatch(r"[0-9a-f]{40}|refs/.*", revision):
-        raise UserError(f"--revision: expected a branch's name, got a commit or ref, {revision!r}")
 
 
 def preflight(api: HfApi, to: Destination) -> Preflight:

@@ -23,12 +23,7 @@ from rich.markup import escape
 from xmlgrpo_exporter.publish.files import UploadFile
 from xmlgrpo_exporter.publish.hub_calls import ask
 from xmlgrpo_exporter.publish.release import Release
-from xmlgrpo_exporter.publish.repository import (
-    DEFAULT_BRANCH,
-    Destination,
-    Repository,
-    list_files,
-)
+from xmlgrpo_exporter.publish.repository import DEFAULT_BRANCH, Repository, list_files
 from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, tell
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
@@ -63,7 +58,12 @@ def upload(
             "creating the repository",
             lambda: api.create_repo(to.repo, private=to.private, exist_ok=True),
         )
-    _require_visibility(api, to)
+    private = ask("checking the visibility", lambda: api.model_info(to.repo)).private
+    if to.private and private is not True:
+        raise UserError(
+            f"{to.repo} was to be private, but the Hub says it is not; nothing was uploaded. Make "
+            "it private in its settings and run the command again, or say --public"
+        )
     if to.revision != DEFAULT_BRANCH and repository.head is None:
         say(console, escape(f"creating the branch {to.revision}"))
         ask(
@@ -112,15 +112,6 @@ def leave_on_interrupt(kept: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _require_visibility(api: HfApi, to: Destination) -> None:
-    private = ask("checking the visibility", lambda: api.model_info(to.repo)).private
-    if to.private and private is not True:
-        raise UserError(
-            f"{to.repo} was to be private, but the Hub says it is not; nothing was uploaded. Make "
-            "it private in its settings and run the command again, or say --public"
-        )
 
 
 def _commit(api: HfApi, release: Release, parent: str | None, prune: Sequence[str]) -> CommitInfo:
