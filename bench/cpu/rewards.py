@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from xmlgrpo_rewards.hostile import hostile_texts
+from xmlgrpo_rewards.hacks import hostile_texts
 from xmlgrpo_rewards.numbers import last_number
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.total import CLASSIC

@@ -38,8 +38,7 @@ def _module_name(path: str) -> str:
 
 
 def test_the_readme_counts_what_there_is() -> None:
-    from xmlgrpo_rewards.hacks import HACKS
-    from xmlgrpo_rewards.hostile import hostile_texts
+    from xmlgrpo_rewards.hacks import HACKS, hostile_texts
 
     text = DOCUMENTS[0].read_text(encoding="utf-8").replace("\n", " ")
     assert f"{len(HACKS)} known hacks" in text

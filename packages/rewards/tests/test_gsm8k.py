@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards import BadRow, Example, Task, messages, parse, parse_number, render
-from xmlgrpo_rewards.hostile import hostile_texts
+from xmlgrpo_rewards.hacks import hostile_texts
 from xmlgrpo_rewards.rows import read_jsonl
 
 QUESTION = "How many?"

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from xmlgrpo_rewards.hostile import hostile_texts
+from xmlgrpo_rewards.hacks import hostile_texts
 from xmlgrpo_rewards.numbers import MAX_NUMBER_CHARS, last_number, parse_number
 from xmlgrpo_rewards.reply import render
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.hostile import hostile_texts
+from xmlgrpo_rewards.hacks import hostile_texts
 from xmlgrpo_rewards.reply import MAX_UNSEEN, SYSTEM, TAGS, Reply, messages, parse, render
 
 GOOD = "<reasoning>\n16 - 3 = 13\n</reasoning>\n<answer>\n13\n</answer>"

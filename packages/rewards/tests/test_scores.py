@@ -14,10 +14,9 @@ from xmlgrpo_rewards import (
     strict_format_reward_func,
     xmlcount_reward_func,
 )
-from xmlgrpo_rewards.completions import completion_text
-from xmlgrpo_rewards.hacks import RIGHT
-from xmlgrpo_rewards.hostile import hostile_texts
+from xmlgrpo_rewards.hacks import RIGHT, hostile_texts
 from xmlgrpo_rewards.reply import TAGS, parse
+from xmlgrpo_rewards.scores import completion_text
 from xmlgrpo_rewards.total import CLASSIC
 
 OPEN, CLOSE, ANSWER, END = TAGS

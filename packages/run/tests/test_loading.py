@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_run.screen import loading
-from xmlgrpo_run.screen.download import Download
 from xmlgrpo_run.screen.progress import Stage
 
 
@@ -51,13 +50,12 @@ def test_a_download_is_counted_by_what_lies_in_the_cache(
 ) -> None:
     asked = []
 
-    def ask(self: Download) -> int:
-        self.is_asked = True
-        asked.append(self.name)
+    def ask(name: str, _revision: str | None) -> int:
+        asked.append(name)
         return 40_000_000
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(Download, "ask_total", ask)  # the network's edge
+    monkeypatch.setattr(loading, "_total_bytes", ask)  # the network's edge
     blobs = tmp_path / "models--google--gemma-3-1b-it" / "blobs"
     blobs.mkdir(parents=True)
     (blobs / "config").write_bytes(b"0" * 1000)  # was there before

@@ -4,12 +4,13 @@ import io
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from xmlgrpo_run.screen import progress
-from xmlgrpo_run.screen.progress import EDGE_COLUMNS, Stage, clock, counted, rate
+from xmlgrpo_run.screen.progress import EDGE_COLUMNS, Stage, clock, counted, growing, rate
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -162,3 +163,22 @@ def test_a_quiet_console_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stage(Console(file=out, quiet=True, force_terminal=True), "exam", total=8):
         time.sleep(0.2)
     assert out.getvalue() == ""
+
+
+def test_what_comes_before_the_first_byte_does_not_slow_the_pace(
+    tmp_path: Path, hand_clock: Clock
+) -> None:
+    shown = growing(Console(quiet=True), "converting", 100_000_000, tmp_path.iterdir)
+    hand_clock.s += 3600  # reading, computing
+    assert shown.figures() == "0.0/100.0 MB  1:00:00"
+    path = tmp_path / "file"
+    for size, after_s, figures in [
+        (2_000, 1, "0.0/100.0 MB  0:00:00"),
+        (20_000_000, 2, "20.0/100.0 MB  10.0 MB/s  left 0:00:08"),
+        (50_000_000, 3, "50.0/100.0 MB  10.0 MB/s  left 0:00:05"),
+        (120_000_000, 5, "100.0/100.0 MB  10.0 MB/s  left 0:00:00"),
+    ]:
+        hand_clock.s += after_s
+        with path.open("ab") as file:
+            file.truncate(size)
+        assert shown.figures() == figures

@@ -1,7 +1,6 @@
 """`xmlgrpo-eval`: evaluate models, compare two results, hold a run's exports to a gate."""
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from xmlgrpo_rewards.version import add_version
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import OUTPUTS, find_run
 from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.screen.console import make_console, quiet_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 
@@ -192,11 +192,11 @@ def evaluate_quietly(evaluation: Evaluation) -> None:
 
 def _evaluate_all(evaluations: Sequence[Evaluation], console: Console, *, quiet: bool) -> None:
     check_weights(each.model for each in evaluations if not each.out.exists())
-    os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is shown instead
+    quiet_libraries()
     with Stage(console, "loading lm-eval"):
-        from xmlgrpo_evaluator.evaluate import evaluate, quiet_libraries
+        from xmlgrpo_evaluator.evaluate import evaluate, quiet_harness
 
-        quiet_libraries()
+        quiet_harness()
     for number, evaluation in enumerate(evaluations):
         before = [done.model.label for done in evaluations[:number]]
         kept = f"the result of {' and '.join(before)} is kept" if before else "nothing was asked"
@@ -207,8 +207,7 @@ def _evaluate_all(evaluations: Sequence[Evaluation], console: Console, *, quiet:
 
 def command_console() -> Console:
     """Where a command prints: rich takes 80 columns for a pipe, too few for a table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_COLUMNS)
+    return make_console(PIPE_COLUMNS)
 
 
 def _harness(arguments: list[str]) -> int:

@@ -36,7 +36,6 @@ from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import write_json
-from xmlgrpo_run.screen.hub_log import quiet_retries
 from xmlgrpo_run.screen.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")
@@ -232,18 +231,11 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
         )
 
 
-def quiet_libraries() -> None:
+def quiet_harness() -> None:
     """Leave the screen to our own lines; `LMEVAL_LOG_LEVEL` brings lm-eval's back."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import datasets
-    import transformers
-
     logging.getLogger("lm_eval").setLevel(os.environ.get("LMEVAL_LOG_LEVEL", "ERROR"))
-    quiet_retries()
     # it asks git for a commit that we do not keep, and outside of a checkout git complains
     lm_eval.evaluator.get_git_commit_hash = lambda: None
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
 
 
 def _check_place(out: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import digest, hash_ahead, model_files
-from xmlgrpo_run.screen.hub_log import quiet_retries
+from xmlgrpo_run.screen.console import quiet_libraries
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
 
@@ -133,14 +133,11 @@ def _token_counter(update: Callable[[float], None], before: int, new_tokens: int
 
 
 def load_libraries(console: Console, *needed: str) -> None:
-    """Import what takes long to import, and take transformers' bars away: a stage has one, ours."""
-    quiet_retries()
+    """Import what takes long to import, without its own lines and bars."""
+    quiet_libraries()
     with reading_libraries(console, LIBRARY_MODULES):
         for name in ("transformers.models.auto.modeling_auto", *needed):
             import_module(name)
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import Any
 
 from xmlgrpo_rewards import scores
-from xmlgrpo_rewards.completions import completion_text
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.scores import completion_text
 
 RewardFunction = Callable[..., Sequence[float | None]]
 SHOWN_CHARS = 200  # of a completion in an error

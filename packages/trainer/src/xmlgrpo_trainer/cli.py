@@ -42,9 +42,9 @@ def run() -> int:
     """Parse the command line, train, and return the exit code."""
     arguments = parser().parse_intermixed_args()
     # heavy imports after parsing: --help answers at once
+    from xmlgrpo_run.screen.console import make_console, quiet_libraries
     from xmlgrpo_trainer.config.run_config import load_config
     from xmlgrpo_trainer.prepare import refuse_early
-    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
     from xmlgrpo_trainer.train import train
 
     overrides = list(arguments.overrides)

@@ -69,7 +69,7 @@ def run() -> int:
     if CORRECTNESS not in config.rewards:
         raise UserError(f"rewards: expected {CORRECTNESS} among them, for a control to leave out")
     let_threads_sleep()
-    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
+    from xmlgrpo_run.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
     return compare(config, arguments.supervised_steps, make_console())
@@ -115,8 +115,8 @@ def _supervised(
     from xmlgrpo_rewards.task import get_task
     from xmlgrpo_run.screen.progress import Stage
     from xmlgrpo_trainer.config.library_fields import tiny_settings
+    from xmlgrpo_trainer.prepare import warm_start_shown
     from xmlgrpo_trainer.problems.split import load_problems
-    from xmlgrpo_trainer.screen.console import warm_start_shown
     from xmlgrpo_trainer.tiny.examples import Mixture
 
     settings = tiny_settings(config.model.tiny)

@@ -4,6 +4,7 @@ The settings are checked before the data is read, the data before the model is b
 model before the training.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,11 +41,11 @@ from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, p
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.failures import check_room, failures_in_words
 from xmlgrpo_trainer.run.wandb import prepare_wandb
-from xmlgrpo_trainer.screen.console import LIBRARY_MODULES, warm_start_shown
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
 
+LIBRARY_MODULES = 4700  # about: what torch, transformers, trl and peft consist of, as locked
 BUILDING = (
     "Building the tiny Gemma 3 (once; kept for later runs): a warm start on made-up problems, "
     "before any GRPO."
@@ -214,3 +215,15 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
         settings = tiny_settings(config.model.tiny)
         folder = ensure_tiny_model(runs / "base", settings, config.seed, on_progress, on_wait)
     return str(folder.resolve())
+
+
+def warm_start_shown(stage: Stage) -> Callable[[int, int, float | None], None]:
+    """A warm start's `OnProgress`: it moves the stage's bar."""
+
+    def on_progress(step: int, steps: int, loss: float | None) -> None:
+        if loss is None:
+            stage.count_from(step, steps)
+        else:
+            stage.update(step, note=f"loss {loss:.3f}")
+
+    return on_progress

@@ -29,7 +29,7 @@ from xmlgrpo_exporter.quants import (
 from xmlgrpo_rewards.errors import kept_on_interrupt
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.lock import LOCK, one_writer
-from xmlgrpo_run.screen.growing_file import growing
+from xmlgrpo_run.screen.progress import growing
 from xmlgrpo_run.screen.say import say
 
 TEXT_ONLY = (

@@ -13,7 +13,7 @@ from xmlgrpo_exporter.commands.arguments import console as make_console
 from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError, kept_on_interrupt
 from xmlgrpo_run.files import write_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
-from xmlgrpo_run.screen.hub_log import quiet_retries
+from xmlgrpo_run.screen.console import quiet_retries
 from xmlgrpo_run.screen.progress import Stage
 
 if TYPE_CHECKING:

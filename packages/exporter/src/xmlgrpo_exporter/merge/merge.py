@@ -39,10 +39,9 @@ from xmlgrpo_run.files import read_json, remove, replacing, write_json
 from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 from xmlgrpo_run.lock import one_writer
 from xmlgrpo_run.manifest import Manifest
-from xmlgrpo_run.screen.growing_file import growing
-from xmlgrpo_run.screen.hub_log import quiet_retries
+from xmlgrpo_run.screen.console import quiet_retries
 from xmlgrpo_run.screen.loading import loading_model
-from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.screen.progress import Stage, growing
 from xmlgrpo_run.screen.say import say
 
 # Rounding is all that may differ.  In float32 that is the last bit of a sum.

@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from xmlgrpo_run.screen.download import Download
 from xmlgrpo_run.screen.progress import Stage
 
 LOADING = "Loading weights"  # transformers' name for its bar over the tensors of a model
@@ -41,11 +40,16 @@ def loading_model(console: Console, name: str, revision: str | None) -> Iterator
     """
     from transformers.utils import logging as transformers_logging
 
+    is_local, is_asked = Path(name).is_dir(), False
+    before = 0 if is_local else _cached_bytes(name)
+
     def downloaded() -> float:
-        """Called while it is drawn; how much there is to come is asked once something has come."""
-        done = download.bytes() - before
-        if done and not download.is_asked:
-            stage.expect(download.ask_total())
+        """Called while it is drawn; asks for the total once, when the Hub has answered anyway."""
+        nonlocal is_asked
+        done = _cached_bytes(name) - before
+        if done and not is_asked:
+            is_asked = True
+            stage.expect(_total_bytes(name, revision))
         return done
 
     def shown(make: Callable[..., Any], arguments: tuple[Any, ...], options: Any) -> Any:
@@ -55,16 +59,34 @@ def loading_model(console: Console, name: str, revision: str | None) -> Iterator
         stage.count_from(0, len(tensors), "tensors")
         return stage.through(tensors)
 
-    words = "loading the model"
-    if Path(name).is_dir():
-        stage = Stage(console, words)
-    else:
-        download = Download(name, revision)
-        before = download.bytes()
-        stage = Stage(console, words, unit="bytes", poll=downloaded)
+    counts: dict[str, Any] = {} if is_local else {"unit": "bytes", "poll": downloaded}
+    stage = Stage(console, "loading the model", **counts)
     with stage:
         earlier = transformers_logging.set_tqdm_hook(shown)
         try:
             yield
         finally:
             transformers_logging.set_tqdm_hook(earlier)
+
+
+def _cached_bytes(name: str) -> int:
+    """What lies of a model in the Hub's cache on this machine, half files included."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    total = 0
+    for path in (Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs").glob("*"):
+        with suppress(FileNotFoundError):  # it has just got its final name
+            total += path.stat().st_size
+    return total
+
+
+def _total_bytes(name: str, revision: str | None) -> int | None:
+    """Bytes of a model's weights on the Hub; None where the Hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=5)
+    except Exception:  # noqa: BLE001 - it is only the bar's end; loading says what is wrong
+        return None
+    sizes = [f.size or 0 for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
+    return sum(sizes) or None

@@ -6,8 +6,9 @@ second and every few seconds from then on, so that no stage is silent for ten se
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
@@ -227,3 +228,37 @@ def rate(per_s: float, unit: str) -> str:
 def clock(seconds: float) -> str:
     """`0:00:43`: hours too, since a run may take more than one."""
     return str(timedelta(seconds=round(seconds)))
+
+
+def growing(
+    console: Console, words: str, expected_bytes: int, files: Callable[[], Iterable[Path]]
+) -> Stage:
+    """A stage that shows files growing to about the size that they will have.
+
+    What is computed before the first byte says nothing about the pace of those that follow.
+
+    Args:
+        console: where to.
+        words: what is being done.
+        expected_bytes: the size in the end.
+        files: those that are written; one that is not there counts nothing.
+    """
+    begun = False
+
+    def written() -> float:
+        nonlocal begun
+        size = min(sum(map(_bytes, files())), expected_bytes)
+        if size and not begun:
+            begun = True
+            stage.count_from(size, expected_bytes)
+        return size
+
+    stage = Stage(console, words, total=expected_bytes, unit="bytes", poll=written)
+    return stage
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # not begun yet, or renamed this moment
+        return 0

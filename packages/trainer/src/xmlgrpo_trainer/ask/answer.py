@@ -13,13 +13,13 @@ from xmlgrpo_rewards.errors import EXIT_USER_ERROR, Terminated, UserError, kept_
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.task import Task, get_task
+from xmlgrpo_run.screen.console import quiet_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.speaker import Said, Settings, Speaker, load_speaker
 from xmlgrpo_trainer.ask.view import ReplyView, remarks
 from xmlgrpo_trainer.config.run_config import LARGEST_SEED
-from xmlgrpo_trainer.screen.console import quiet_libraries
 
 Form = Literal["text", "raw", "json"]
 

@@ -48,8 +48,8 @@ def run() -> int:
                 "logged a step"
             )
         sections[f"run {folder.root}"] = check_run(read_log(folder.metrics))
+    from xmlgrpo_run.screen.console import make_console, quiet_libraries
     from xmlgrpo_trainer.doctor.machine import check_machine
-    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
     sections = {"machine": check_machine(Path.cwd()), **sections}

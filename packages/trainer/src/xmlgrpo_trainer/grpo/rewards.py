@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xmlgrpo_rewards.completions import completion_text
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.scores import completion_text
 from xmlgrpo_rewards.total import WeightedReward, score
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 

@@ -55,8 +55,8 @@ def run() -> int:
     config = load_config(arguments.config, arguments.overrides)
     # a name that is not known is refused before the libraries are imported
     named = find_gpu(arguments.gpu) if arguments.gpu else None
+    from xmlgrpo_run.screen.console import make_console, quiet_libraries
     from xmlgrpo_trainer.plan.make import make_plan
-    from xmlgrpo_trainer.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
     if named and config.model.device == "cpu":

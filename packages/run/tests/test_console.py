@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from xmlgrpo_run.screen.hub_log import CLIENT, WAITING, quiet_retries
+from xmlgrpo_run.screen.console import HUB_CLIENT, HUB_WAITING, quiet_retries
 
 
 @pytest.fixture
 def client() -> Iterator[logging.Logger]:
     """The client's logger without filters before the test."""
-    log = logging.getLogger(CLIENT)
+    log = logging.getLogger(HUB_CLIENT)
     before = log.filters[:]
     log.filters.clear()
     yield log
@@ -20,8 +20,9 @@ def client() -> Iterator[logging.Logger]:
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
 def test_a_hub_that_cannot_be_reached_is_one_line(
-    client: logging.Logger, caplog: pytest.LogCaptureFixture
+    client: logging.Logger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # as other tests set it
     from huggingface_hub.utils import http_backoff
 
     quiet_retries()
@@ -29,5 +30,5 @@ def test_a_hub_that_cannot_be_reached_is_one_line(
     with pytest.raises(Exception, match="refused"):
         http_backoff("HEAD", "http://127.0.0.1:9/", max_retries=3, base_wait_time=0)
     client.warning("Rate limited. Waiting %ss before retry.", 3)
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [WAITING, "Rate limited. Waiting 3s before retry."]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [HUB_WAITING, "Rate limited. Waiting 3s before retry."]
