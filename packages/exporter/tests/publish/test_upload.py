@@ -2,10 +2,13 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
+from huggingface_hub import lfs
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run import digests
 
 from .. import run_folders
 from ..hub_server import Failure, Repo
@@ -54,6 +57,23 @@ def test_only_what_the_allow_list_names_arrives(hub, run):
     assert not any(
         b"not for the public" in blob.content for blob in hub.repos[REPO].tree().values()
     )
+
+
+def test_each_file_is_hashed_once(hub, run, monkeypatch):
+    """Not by us a second time for what was measured, and not by the client once more."""
+    hashed = Counter()
+
+    class Once(dict):
+        def setdefault(self, key, value):
+            hashed[key] += 1
+            return super().setdefault(key, value)
+
+    monkeypatch.setattr(digests, "_known", Once())
+    monkeypatch.setattr(lfs, "sha_fileobj", lambda *_: pytest.fail("the client hashes, too"))
+    assert publish(hub, run)[0] == 0
+    assert max(hashed.values()) == 1
+    sizes = {size for _, _, size, _ in hashed}
+    assert (run / "merged/model.safetensors").stat().st_size in sizes
 
 
 def test_an_unchanged_push_sends_nothing_again(hub, run):

@@ -81,7 +81,7 @@ def ask(doing: str, call: Callable[[], T], *, sent: bool = False, attempts: int 
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status behind an error of the client; None when no answer came."""
+    """The HTTP status behind an error of the client; None without an answer."""
     for link in _chain(error):
         if isinstance(link, HfHubHTTPError):
             return int(link.response.status_code)
@@ -105,7 +105,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _may_be_xet(error: Exception) -> bool:
-    """Whether the failure was in hf_xet, as far as can be told: not in the client's own HTTP."""
+    """Whether the failure was in hf_xet, as far as can be seen: not in the client's own HTTP."""
     return not isinstance(error, NETWORK_ERROR | json.JSONDecodeError)
 
 
