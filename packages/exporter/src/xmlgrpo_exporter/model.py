@@ -4,22 +4,23 @@ Always float32 arithmetic, whatever the weights are stored in: rounding here wou
 distance of the other side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import digest, hash_ahead, model_files
 from xmlgrpo_run.screen.console import quiet_libraries
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
 
+ERROR_COLUMNS = 300  # of what a library says
 LIBRARY_MODULES = 4100  # about: what torch, transformers and peft consist of, as locked
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of safetensors, of torch
 
@@ -65,9 +66,10 @@ class LoadedModel:
                 for chat in chats
             ]
         except (TemplateError, ValueError) as error:  # it refuses the messages; there is none
+            why = one_line(str(error), ERROR_COLUMNS)
             raise UserError(
                 f"the chat template of {self.tokenizer.name_or_path!r} cannot render a system and "
-                f"a user message ({_line(error)}), so the model cannot be asked as training asks"
+                f"a user message ({why}), so the model cannot be asked as training asks"
             ) from None
 
     def with_bos(self, texts: Sequence[str]) -> list[str]:
@@ -86,29 +88,15 @@ class LoadedModel:
     ) -> list[list[int]]:
         """The greedy reply to each prompt: at most `new_tokens` ids, the stop id included.
 
-        A bar over the replies says in `words` what they are for.
+        One prompt at a time, since padding changes rounding.  A bar says in `words` what for.
         """
-        import torch
+        from xmlgrpo_rollout.generate import GenerateEngine
+        from xmlgrpo_rollout.sampling import Sampling
 
-        replies: list[list[int]] = []
-        with Stage(console, words, total=len(prompts), unit="replies") as stage:
-            for prompt in prompts:
-                ids = torch.tensor([prompt], device=self.model.device)
-                with torch.inference_mode():
-                    out = self.model.generate(
-                        input_ids=ids,
-                        attention_mask=torch.ones_like(ids),
-                        max_new_tokens=new_tokens,
-                        do_sample=False,
-                        temperature=None,
-                        top_k=None,
-                        top_p=None,
-                        eos_token_id=list(self.stop_ids),
-                        pad_token_id=self.stop_ids[0],
-                        streamer=_token_counter(stage.update, len(replies), new_tokens),
-                    )
-                replies.append(out[0, len(prompt) :].tolist())
-        return replies
+        engine = GenerateEngine(self.model, self.stop_ids, self.stop_ids[0])
+        sampling = Sampling(new_tokens, temperature=0)
+        with Stage(console, words, unit="replies") as stage:
+            return [engine([prompt], 1, sampling)[0].tokens for prompt in stage.through(prompts)]
 
     def logits(self, prompt: list[int], reply: list[int]) -> Any:
         """Logits at the positions that predict the reply: float32, (len(reply), vocabulary)."""
@@ -118,18 +106,6 @@ class LoadedModel:
         with torch.inference_mode():
             logits = self.model(input_ids=ids, logits_to_keep=len(reply) + 1).logits
         return logits[0, :-1].float().cpu().numpy()
-
-
-def _token_counter(update: Callable[[float], None], before: int, new_tokens: int) -> Any:
-    """A streamer for `generate`, which gives it the prompt first; counts replies, this in part."""
-    count = -1
-
-    def put(_ids: Any) -> None:
-        nonlocal count
-        count += 1
-        update(before + count / new_tokens)
-
-    return SimpleNamespace(put=put, end=lambda: None)
 
 
 def load_libraries(console: Console, *needed: str) -> None:
@@ -147,7 +123,9 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no tokenizer that can be read ({_line(error)})") from None
+        raise UserError(
+            f"{folder}: no tokenizer that can be read ({one_line(str(error), ERROR_COLUMNS)})"
+        ) from None
 
 
 def load_folder(folder: Path, device: str, console: Console) -> LoadedModel:
@@ -191,7 +169,9 @@ def load_weights(name: str, revision: str | None = None, model_class: str | None
             name, revision=revision, dtype=torch.float32, use_safetensors=True
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot load the model {name!r}: {_line(error)}") from None
+        raise UserError(
+            f"cannot load the model {name!r}: {one_line(str(error), ERROR_COLUMNS)}"
+        ) from None
 
 
 def choose_device(asked: str) -> str:
@@ -215,12 +195,10 @@ def stored_weights(folder: Path) -> tuple[int, str]:
     try:
         counts = get_local_safetensors_metadata(folder).parameter_count
     except (OSError, ValueError, NotASafetensorsRepoError, SafetensorsParsingError) as error:
-        raise UserError(f"cannot read the weights in {folder}: {_line(error)}") from None
+        raise UserError(
+            f"cannot read the weights in {folder}: {one_line(str(error), ERROR_COLUMNS)}"
+        ) from None
     if not sum(counts.values()):
         raise UserError(f"{folder}: there is no weight in its .safetensors files")
     most = max(counts, key=lambda kind: counts[kind])
     return sum(counts.values()), DTYPES.get(most, most)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run import manifest
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
@@ -85,7 +86,7 @@ def base_file(base: Base, name: str) -> Path | None:
     except (EntryNotFoundError, LocalEntryNotFoundError):
         return None
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(str(error), 300)
         raise UserError(
             f"cannot read the base model {base.source!r}: {reason}. Give a folder with --base"
         ) from None
