@@ -21,7 +21,7 @@ from xmlgrpo_exporter.model import LoadedModel, SourceModel
 from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_gguf.header import GgufHeader
 
-from .exporting import QUIET
+from ..exporting import QUIET
 
 LIMITS = Limits(mean_kl=0.01, top1=0.97, greedy_identical=0.5)
 PIECES = ["<unk>", "<bos>", "<eos>", "<end_of_turn>", "one", "two"]

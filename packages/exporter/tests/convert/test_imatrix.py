@@ -10,8 +10,8 @@ from xmlgrpo_exporter.convert.imatrix import gguf_name, write_imatrix
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
 
-from .exporting import FEW, QUIET, run_cli
-from .tiny_runs import problems
+from ..exporting import FEW, QUIET, run_cli
+from ..tiny_runs import problems
 
 
 @pytest.mark.gguf

@@ -11,7 +11,7 @@ from xmlgrpo_exporter.check import check
 from xmlgrpo_exporter.convert.files import quantize
 from xmlgrpo_gguf.header import read_header
 
-from .exporting import failed_gates, to_f16
+from ..exporting import failed_gates, to_f16
 
 pytestmark = [pytest.mark.gguf, pytest.mark.slow]
 

@@ -14,10 +14,11 @@ from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED
 from xmlgrpo_exporter.merge import merge
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
+from xmlgrpo_exporter.model import stored_weights
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 
-from .exporting import run_cli
+from ..exporting import run_cli
 
 
 @pytest.mark.slow
@@ -246,3 +247,9 @@ def test_parity_gate(distance, same, passed):
     assert gate.passed is passed
     assert bool(gate.why) is not passed
     json.dumps(gate.as_json(), allow_nan=False)
+
+
+def test_folder_without_a_weight_is_refused(tmp_path):
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="there is no weight"):
+        stored_weights(tmp_path)

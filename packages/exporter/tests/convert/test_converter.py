@@ -8,7 +8,7 @@ import pytest
 from xmlgrpo_exporter.convert import converter
 from xmlgrpo_rewards.errors import UserError
 
-from .exporting import QUIET
+from ..exporting import QUIET
 
 
 def archive_of(path, members):

@@ -20,7 +20,7 @@ from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.lock import LOCK, one_writer
 
-from .exporting import FEW, run_cli
+from ..exporting import FEW, run_cli
 
 pytestmark = [pytest.mark.gguf, pytest.mark.slow]
 
