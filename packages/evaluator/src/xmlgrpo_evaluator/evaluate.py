@@ -233,9 +233,11 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
 
 def quiet_harness() -> None:
     """Leave the screen to our own lines; `LMEVAL_LOG_LEVEL` brings lm-eval's back."""
+    from lm_eval import evaluator
+
     logging.getLogger("lm_eval").setLevel(os.environ.get("LMEVAL_LOG_LEVEL", "ERROR"))
     # it asks git for a commit that we do not keep, and outside of a checkout git complains
-    lm_eval.evaluator.get_git_commit_hash = lambda: None
+    evaluator.get_git_commit_hash = lambda: None
 
 
 def _check_place(out: Path) -> None:
