@@ -30,13 +30,15 @@ class MetricsLog:
     def series(self, name: str) -> list[tuple[int, float]]:
         """(step, value) wherever `name` was logged as a finite number."""
         return [
-            (step, float(row[name])) for step, row in self.rows.items() if _is_finite(row.get(name))
+            (step, value)
+            for step, row in self.rows.items()
+            if (value := finite(row.get(name))) is not None
         ]
 
     def not_finite(self, name: str) -> list[int]:
         """Steps at which `name` was logged, but not as a finite number."""
         return [
-            step for step, row in self.rows.items() if name in row and not _is_finite(row[name])
+            step for step, row in self.rows.items() if name in row and finite(row[name]) is None
         ]
 
     def names(self) -> set[str]:
@@ -91,8 +93,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
     return row if known else None
 
 
-def _is_finite(value: object) -> bool:
-    """Whether it is a number that can be reckoned with; JSON's integers have any size."""
+def finite(value: object) -> float | None:
+    """A number that can be reckoned with; None for all else.  JSON's integers have any size."""
     if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return -LARGEST <= value <= LARGEST
+        return None
+    return float(value) if -LARGEST <= value <= LARGEST else None

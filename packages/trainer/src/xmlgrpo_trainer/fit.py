@@ -38,10 +38,10 @@ from xmlgrpo_trainer.problems.exam import (
     take,
 )
 from xmlgrpo_trainer.problems.keep_best import KeepBest, stopped_early
-from xmlgrpo_trainer.run.callbacks import SealCheckpoints, StepStart, StopAndSave
 from xmlgrpo_trainer.run.checkpoints import checkpoint_of, find_checkpoints, is_last, take_over
 from xmlgrpo_trainer.run.failures import check_room
 from xmlgrpo_trainer.run.record import resolved_fields, versions, write_record
+from xmlgrpo_trainer.run.stopping import SealCheckpoints, StepStart, StopAndSave
 from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
 
 

@@ -8,11 +8,11 @@ sound batches the mean ratio was 0.85 or more and the farthest token 7.8 nats aw
 lost ones the mean ratio was below 0.01 and the farthest token 38 nats away or more.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.metrics import finite
 
 DIFFERENCE, RATIO = "sampling/sampling_logp_difference", "sampling/importance_sampling_ratio"
 DISCARDED = "sampling/discarded_share"
@@ -42,8 +42,7 @@ def why_lost(row: Mapping[str, Any]) -> str | None:
     Args:
         row: a step's metrics, ours or trl's; what is not logged is not judged.
     """
-    discarded, impossible = _number(row, DISCARDED), _number(row, IMPOSSIBLE_FIRST)
-    ratio, farthest = _number(row, f"{RATIO}/mean"), _number(row, f"{DIFFERENCE}/max")
+    discarded, impossible, ratio, farthest = (finite(row.get(name)) for name in JUDGED)
     reasons = []
     if impossible is not None and impossible > MOST_IMPOSSIBLE_FIRST:
         reasons.append(f"{impossible:.0%} begin with a token that the policy finds impossible")
@@ -79,10 +78,3 @@ class LostBatchGuard:
                 "disagree, so these steps teach nothing. Train as a new RUN with rollout=generate, "
                 "and please report this; watch.stop_on_lost_batches=false goes on all the same"
             )
-
-
-def _number(row: Mapping[str, Any], name: str) -> float | None:
-    value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)

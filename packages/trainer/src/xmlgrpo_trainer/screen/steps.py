@@ -23,7 +23,7 @@ from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metric_names import words_of
-from xmlgrpo_run.metrics import append_row
+from xmlgrpo_run.metrics import append_row, finite
 from xmlgrpo_run.screen.progress import Stage, clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import WatchConfig
@@ -92,7 +92,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         step, lost = state.global_step, why_lost(logs)
         batch = whole(self.ranks.gather(self.batch))
         if self.ranks.is_first:
-            row = {name: _number(value) for name, value in logs.items()}
+            row = {name: finite(value) for name, value in logs.items()}
             row |= sampled_shares(self.task, batch)
             seconds = time.monotonic() - self._step_began
             append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
@@ -178,14 +178,6 @@ def sampled_shares(task: Task, batch: ScoredBatch) -> dict[str, float]:
         "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
         "sampled/worked": sum(map(is_worked, batch.texts)) / total,
     }
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _one_line(text: str, width: int) -> str:
