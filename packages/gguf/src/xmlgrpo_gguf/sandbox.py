@@ -137,7 +137,7 @@ def _wait(process: "subprocess.Popen[bytes]", timeout_s: float, on_poll: Callabl
             on_poll()
             continue
         if -code in OUT_OF_TIME:
-            return "took more CPU time or memory than a sound file needs"
+            return f"ran out of memory or CPU time (signal {-code})"
         if code < 0:
             return f"was killed by signal {-code}"
         return f"ended with exit code {code}" if code else ""

@@ -17,6 +17,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from math import ceil
 from typing import Any, Self
 
@@ -160,6 +161,7 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
 
 def _serve(cpu_s: int) -> None:
     template = Template(**json.loads(sys.stdin.readline()))
+    import_module("transformers.utils.chat_template_utils")  # no chat's time goes by this
     print("{}", flush=True)
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     for line in sys.stdin:
