@@ -1,9 +1,7 @@
 """llama.cpp's decoding context: the KV cache of every sequence, and one step over a batch."""
 
-import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,55 +16,17 @@ _OUTPUTS = 64  # rows of logits a step where many are wanted: 64 MiB with Gemma'
 _CELLS = 256  # llama.cpp gives a sequence a multiple of this
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Tokens of a sequence, the first of them at position `start`."""
+class Token(NamedTuple):
+    """A token at its place in a sequence."""
 
+    id: int
+    position: int
     sequence: int
-    tokens: Sequence[int]
-    start: int = 0
 
 
-class Batch:
-    """The tokens of one step, a `llama_batch`.
-
-    Behind numpy views, since ctypes costs more than a small model's step.
-    """
-
-    def __init__(self, llama: Any, room: int) -> None:
-        self._llama, self.room, self.count = llama, room, 0
-        self.native = llama.llama_batch_init(room, 0, 1)
-
-        def view(pointer: Any, kind: Any) -> NDArray[Any]:
-            return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), shape=(room,))
-
-        self._token = view(self.native.token, ctypes.c_int32)
-        self._position = view(self.native.pos, ctypes.c_int32)
-        self._wanted = view(self.native.logits, ctypes.c_int8)
-        self._sequence = [
-            np.ctypeslib.as_array(self.native.seq_id[i], shape=(1,)) for i in range(room)
-        ]
-        view(self.native.n_seq_id, ctypes.c_int32)[:] = 1
-
-    @property
-    def full(self) -> bool:
-        """Whether no further token fits."""
-        return self.count >= self.room
-
-    def clear(self) -> None:
-        """Start an empty batch."""
-        self.count = 0
-
-    def add(self, token: int, position: int, sequence: int, *, wanted: bool) -> None:
-        """Append a token; `wanted` says whether the logits after it are computed."""
-        place = self.count
-        self._token[place], self._position[place] = token, position
-        self._wanted[place], self._sequence[place][0] = wanted, sequence
-        self.count += 1
-
-    def free(self) -> None:
-        """Give the memory back."""
-        self._llama.llama_batch_free(self.native)
+def run_of(ids: Sequence[int], sequence: int, start: int = 0) -> list[Token]:
+    """Tokens that follow one another in a sequence, the first of them at position `start`."""
+    return [Token(token, position, sequence) for position, token in enumerate(ids, start)]
 
 
 class DecodingContext:
@@ -123,13 +83,14 @@ class DecodingContext:
                 "little memory? Use a smaller --batch-size"
             )
         self._memory = self.llama.llama_get_memory(self.handle)
-        self.batch = Batch(self.llama, settings.n_batch)
+        self._room = settings.n_batch
+        self._batch = self.llama.llama_batch_init(self._room, 0, 1)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_reason: object) -> None:
-        self.batch.free()
+        self.llama.llama_batch_free(self._batch)
         self.llama.llama_free(self.handle)
 
     # sequences
@@ -148,50 +109,43 @@ class DecodingContext:
 
     # steps
 
-    def feed(self, parts: Sequence[Part]) -> None:
-        """Decode tokens whose logits nobody wants.
+    def read(self, tokens: Sequence[Token]) -> None:
+        """Decode tokens, by ascending sequence, after which no logits are wanted."""
+        for start in range(0, len(tokens), self._room):
+            self._decode(tokens[start : start + self._room], wanted=False)
 
-        Args:
-            parts: runs of tokens, by ascending sequence.
+    def logits(self, tokens: Sequence[Token]) -> NDArray[np.float32]:
+        """Decode at most `outputs` tokens, by ascending sequence.
+
+        Returns:
+            The logits after each, (tokens, vocabulary); they hold until the next step.
         """
-        self.batch.clear()
-        for part in parts:
-            for position, token in enumerate(part.tokens, part.start):
-                if self.batch.full:
-                    self.decode()
-                    self.batch.clear()
-                self.batch.add(token, position, part.sequence, wanted=False)
-        if self.batch.count:
-            self.decode()
+        self._decode(tokens, wanted=True)
+        pointer = self.llama.llama_get_logits(self.handle)
+        return np.ctypeslib.as_array(pointer, shape=(len(tokens), self.model.vocab_size))
 
-    def decode(self) -> None:
-        """Decode the batch.
+    def logits_along(
+        self, prompt: Sequence[int], reply: Sequence[int]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Forget all, read a prompt and a reply; yields the logits that predict each reply token.
 
-        Raises:
-            RuntimeError: llama.cpp does not.
+        A yielded row, (vocabulary,), holds until the next one.
         """
-        self.batch.native.n_tokens = self.batch.count
-        code = self.llama.llama_decode(self.handle, self.batch.native)
+        self.clear()
+        self.read(run_of(prompt[:-1], SHARED))
+        tokens = run_of([prompt[-1], *reply[:-1]], SHARED, len(prompt) - 1)
+        for start in range(0, len(tokens), self.outputs):
+            yield from self.logits(tokens[start : start + self.outputs])
+
+    def _decode(self, tokens: Sequence[Token], *, wanted: bool) -> None:
+        batch = self._batch
+        batch.n_tokens = len(tokens)
+        ids, positions, sequences = batch.token, batch.pos, batch.seq_id
+        counts, outputs = batch.n_seq_id, batch.logits
+        for place, token in enumerate(tokens):
+            ids[place], positions[place], outputs[place] = token.id, token.position, wanted
+            counts[place], sequences[place][0] = 1, token.sequence
+        code = self.llama.llama_decode(self.handle, batch)
         if code:
             reason = "no room left in the KV cache" if code == 1 else f"llama_decode gave {code}"
             raise RuntimeError(f"decoding {self.model.path} failed: {reason}")
-
-    def rows(self, count: int) -> NDArray[np.float32]:
-        """The wanted logits of the last step, `(count, vocabulary)`, in the batch's order."""
-        pointer = self.llama.llama_get_logits(self.handle)
-        return np.ctypeslib.as_array(pointer, shape=(count, self.model.vocab_size))
-
-    def logits_along(self, prompt: Sequence[int], reply: Sequence[int]) -> Iterator[Any]:
-        """Forget all, read a prompt and a reply; yields the logits that predict each reply token.
-
-        A yielded row, (vocabulary,), holds until the next step.
-        """
-        self.clear()
-        self.feed([Part(SHARED, prompt[:-1])])
-        read, first = [prompt[-1], *reply[:-1]], len(prompt) - 1
-        for start in range(0, len(read), self.outputs):
-            self.batch.clear()
-            for position, token in enumerate(read[start : start + self.outputs], first + start):
-                self.batch.add(token, position, SHARED, wanted=True)
-            self.decode()
-            yield from self.rows(self.batch.count)

@@ -12,12 +12,14 @@ its last token waits for the next step, beside the tokens of the others.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Part
+from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Token, run_of
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_rewards.errors import UserError
 
@@ -37,7 +39,7 @@ class Sampling:
     min_p: float = 0.0
     seed: int = 0
 
-    def chain(self, llama: Any) -> Any | None:
+    def samplers(self, llama: Any) -> Any | None:
         """llama.cpp's samplers, which the caller frees; None for greedy decoding."""
         if self.temperature <= 0:
             return None
@@ -165,8 +167,7 @@ class Engine:
         """Decode what all prompts begin with a single time; returns its length in tokens."""
         self._decoding.clear()
         shared = shared_prefix(prompts)
-        if shared:
-            self._decoding.feed([Part(SHARED, prompts[0][:shared])])
+        self._decoding.read(run_of(prompts[0][:shared], SHARED) if shared else [])
         return shared
 
     def _start(self, index: int, prompt: Prompt) -> _Running:
@@ -174,7 +175,7 @@ class Engine:
             index,
             prompt,
             stop_tokens=self._stop_tokens(prompt.stops),
-            sampler=prompt.sampling.chain(self._decoding.llama),
+            sampler=prompt.sampling.samplers(self._decoding.llama),
             last=prompt.tokens[-1],
             position=len(prompt.tokens) - 1,
         )
@@ -184,8 +185,9 @@ class Engine:
         if shared:
             for slot in slots:
                 self._decoding.begin(slot)
-        tokens = {slot: self._running[slot].prompt.tokens for slot in slots}
-        self._decoding.feed([Part(slot, tokens[slot][shared:-1], shared) for slot in slots])
+        prompts = {slot: self._running[slot].prompt.tokens for slot in slots}
+        runs = [run_of(prompts[slot][shared:-1], slot, shared) for slot in slots]
+        self._decoding.read(list(chain.from_iterable(runs)))
 
     def _release(self, slot: int) -> _Running:
         request = self._running.pop(slot)
@@ -201,17 +203,11 @@ class Engine:
 
     def _step(self, on_token: Callable[[int, int], None]) -> list[tuple[int, Finish]]:
         """Decode one token of every running sequence; returns who finished."""
-        batch = self._decoding.batch
-        batch.clear()
-        slots = sorted(self._running)  # ascending: the order in which they are decoded together
-        for slot in slots:
-            request = self._running[slot]
-            batch.add(request.last, request.position, slot, wanted=True)
-        self._decoding.decode()
-        greedy = self._best(len(slots))
+        running = sorted(self._running.items())  # the order in which they are decoded together
+        tokens = [Token(request.last, request.position, slot) for slot, request in running]
+        greedy = self._best(self._decoding.logits(tokens))
         finished: list[tuple[int, Finish]] = []
-        for place, slot in enumerate(slots):
-            request = self._running[slot]
+        for place, (slot, request) in enumerate(running):
             token = greedy[place]
             if request.sampler:
                 token = self._decoding.llama.llama_sampler_sample(
@@ -223,10 +219,9 @@ class Engine:
                 finished.append((slot, finish))
         return finished
 
-    def _best(self, count: int) -> list[int]:
-        rows = self._decoding.rows(count)
+    def _best(self, rows: NDArray[np.float32]) -> list[int]:
         tokens = rows.argmax(axis=1)
-        if not isfinite(float(rows[np.arange(count), tokens].sum())):
+        if not isfinite(float(rows[np.arange(len(rows)), tokens].sum())):
             raise UserError(
                 f"{self._model.path} computes values that are no numbers; a model converted to "
                 "f16 may have overflowed: convert it to bf16 or f32"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Part
+from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Token, run_of
 from xmlgrpo_gguf.model import GgufModel
 
 
@@ -66,11 +66,8 @@ def score(
         continuations: token ids of each continuation, at least one each.
     """
     decoding.clear()
-    decoding.feed([Part(SHARED, context[:-1])])
-    decoding.batch.clear()
-    decoding.batch.add(context[-1], len(context) - 1, SHARED, wanted=True)
-    decoding.decode()
-    row = decoding.rows(1)[0]
+    decoding.read(run_of(context[:-1], SHARED))
+    [row] = decoding.logits([Token(context[-1], len(context) - 1, SHARED)])
     scores = [[_score_token(row, continuation[0])] for continuation in continuations]
     for wave in range(0, len(continuations), decoding.slots):
         chosen = range(len(continuations))[wave : wave + decoding.slots]
@@ -97,11 +94,10 @@ def _score_rest(
         decoding.begin(slot)
     for first in range(0, len(steps), decoding.outputs):
         chunk = steps[first : first + decoding.outputs]
-        decoding.batch.clear()
-        for slot, index, offset in chunk:
-            decoding.batch.add(continuations[index][offset], start + offset, slot, wanted=True)
-        decoding.decode()
-        for row, (_, index, offset) in zip(decoding.rows(len(chunk)), chunk, strict=True):
+        rows = decoding.logits(
+            [Token(continuations[i][offset], start + offset, slot) for slot, i, offset in chunk]
+        )
+        for row, (_, index, offset) in zip(rows, chunk, strict=True):
             scores[index].append(_score_token(row, continuations[index][offset + 1]))
     for slot in range(1, len(wave) + 1):
         decoding.forget(slot)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xmlgrpo_gguf.decoding import BATCH_TOKENS, SHARED, DecodingContext, Part
+from xmlgrpo_gguf.decoding import BATCH_TOKENS, SHARED, DecodingContext, run_of
 from xmlgrpo_gguf.engine import Engine, Prompt
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import LOGITS, PROGRESS, REQUEST, RESULT, OnProgress
@@ -29,9 +29,9 @@ PROBE_TOKENS = 8
 def load(request: dict[str, Any], _folder: Path, _tell: OnProgress) -> dict[str, Any]:
     """Load the model of `file` and read a few tokens: what a broken file breaks, breaks here."""
     with GgufModel(Path(request["file"]), gpu_layers=0) as model:
-        tokens = range(min(PROBE_TOKENS, model.vocab_size))
+        tokens = run_of(range(min(PROBE_TOKENS, model.vocab_size)), SHARED)
         with DecodingContext(model, slots=1, context=PROBE_TOKENS, threads=1) as decoding:
-            decoding.feed([Part(SHARED, tokens)])
+            decoding.read(tokens)
     return {}
 
 
