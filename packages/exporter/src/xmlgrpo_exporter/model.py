@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from xmlgrpo_exporter.quants import CONVERTER_TYPES
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rollout.stop_tokens import stop_ids
@@ -22,7 +23,6 @@ from xmlgrpo_run.screen.progress import Stage
 
 ERROR_COLUMNS = 300  # of what a library says
 LIBRARY_MODULES = 4100  # about: what torch, transformers and peft consist of, as locked
-DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of safetensors, of torch
 
 Chat = list[dict[str, str]]
 
@@ -184,7 +184,7 @@ def choose_device(asked: str) -> str:
 
 
 def stored_weights(folder: Path) -> tuple[int, str]:
-    """Number of weights, and the number type most of them have, from the files' headers alone.
+    """Number of weights, and the GGUF type that holds them without loss, by the files' headers.
 
     Raises:
         UserError: a header cannot be read, or there is no weight in any.
@@ -200,5 +200,5 @@ def stored_weights(folder: Path) -> tuple[int, str]:
         ) from None
     if not sum(counts.values()):
         raise UserError(f"{folder}: there is no weight in its .safetensors files")
-    most = max(counts, key=lambda kind: counts[kind])
-    return sum(counts.values()), DTYPES.get(most, most)
+    dtype = max(counts, key=lambda dtype: counts[dtype]).lower()  # that of most weights
+    return sum(counts.values()), dtype if dtype in CONVERTER_TYPES else "f32"

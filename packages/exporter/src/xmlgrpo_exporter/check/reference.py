@@ -47,7 +47,8 @@ class Reference:
     @property
     def example(self) -> str:
         """The shortest of what was asked, for a command that is to be pasted."""
-        return min(self.comparison.answered, key=len)
+        users = [chat[-1]["content"] for chat in self.chats[: len(self.replies)]]
+        return min(users or self.comparison.answered, key=len)
 
     @property
     def calibration(self) -> list[list[int]]:

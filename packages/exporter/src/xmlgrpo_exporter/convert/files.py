@@ -23,7 +23,6 @@ from xmlgrpo_run.disk import refuse_if_full, require_free
 
 QUANTIZE_TIMEOUT_S = 6 * 3600
 WORK = ".work-"
-EXACT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,8 @@ def plan_export(export: Export, source: SourceModel) -> Plan:
         if file_sha256(path) != entry["sha256"]:
             raise UserError(f"{path} has changed since it was checked; remove it, or restore it")
         there[quant] = bool(entry["passed"])
-    weights, dtype = stored_weights(source.folder)
+    weights, exact = stored_weights(source.folder)
     todo = tuple(quant for quant in export.quants if quant not in there)
-    exact = EXACT.get(dtype, "f32")
     if todo:
         needed = sum(estimated_bytes(quant, weights) for quant in {*todo, exact})
         require_free(export.out, needed, f"GGUF ({', '.join(todo)})")
