@@ -36,7 +36,7 @@ def test_an_installed_task_has_the_name_of_its_entry_point(name: str) -> None:
     ("name", "said"),
     [
         pytest.param("gsm9k", "did you mean 'gsm8k'?", id="near"),
-        pytest.param("zzz", "name one of these", id="far"),
+        pytest.param("zzz", "no task is named 'zzz'", id="far"),
         pytest.param("", "no task is named ''", id="empty"),
     ],
 )

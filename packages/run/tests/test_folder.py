@@ -43,10 +43,10 @@ THERE_ARE = "Runs in outputs: gsm8k-1b, gsm8k-4b (not finished), tiny"
     [
         pytest.param("none", f"no run at outputs/none. {THERE_ARE}", id="unlike-any"),
         pytest.param(
-            "gsm8k-1", f"no run at outputs/gsm8k-1; did you mean gsm8k-1b? {THERE_ARE}", id="near"
+            "gsm8k-1", f"no run at outputs/gsm8k-1; did you mean 'gsm8k-1b'? {THERE_ARE}", id="near"
         ),
         pytest.param(
-            "outputs/tyni", f"no run at outputs/tyni; did you mean tiny? {THERE_ARE}", id="folder"
+            "outputs/tyni", f"no run at outputs/tyni; did you mean 'tiny'? {THERE_ARE}", id="folder"
         ),
         pytest.param(
             "b1",

@@ -3,11 +3,10 @@
 Names are those of `llama-quantize`, in lower case: q8_0, q5_k_m, q4_k_m, iq4_xs and so on.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, did_you_mean
 
 PINNED = "0.3.36"  # of llama-cpp-python, whose llama.cpp converts, quantizes and checks
 
@@ -108,10 +107,9 @@ def parse_quants(words: Iterable[str], *, with_imatrix: bool = False) -> tuple[s
         raise UserError('expected quantization types, as in QUANTS="q8_0 q4_k_m"; got none')
     for name in names:
         if name not in FILE_TYPES:
-            close = difflib.get_close_matches(name, FILE_TYPES, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            near = did_you_mean(name, FILE_TYPES)
             raise UserError(
-                f"unknown quantization type {name!r}.{hint} Known: {', '.join(FILE_TYPES)}"
+                f"unknown quantization type {name!r}{near}; known: {', '.join(FILE_TYPES)}"
             )
     if not with_imatrix and (blind := NEEDS_IMATRIX.intersection(names)):
         raise UserError(

@@ -31,8 +31,8 @@ def test_parse_quants(words, expected):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        pytest.param(["q5_k"], "Did you mean q5_k_", id="typo"),
-        pytest.param(["int8"], "Known: f32, f16", id="unknown"),
+        pytest.param(["q5_k"], "did you mean 'q5_k_", id="typo"),
+        pytest.param(["int8"], "known: f32, f16", id="unknown"),
         pytest.param([" "], "got none", id="nothing"),
         pytest.param(["q8_0 iq2_xs"], "iq2_xs: .* add --imatrix", id="too-few-bits"),
     ],

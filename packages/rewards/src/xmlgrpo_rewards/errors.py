@@ -13,8 +13,9 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from types import FrameType
 from typing import NoReturn
 
@@ -30,6 +31,12 @@ class UserError(Exception):
 
     The message says what was expected, what was given (`!r` for values) and what to do.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`; did you mean 'seed'?` where a known name is near; empty where none is."""
+    near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class Terminated(KeyboardInterrupt):

@@ -7,11 +7,10 @@ that has the attributes of `Task`; a distribution offers it through the entry po
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, did_you_mean
 
 TASK_GROUP = "xmlgrpo.tasks"
 _SHOWN_CHARS = 160
@@ -138,10 +137,9 @@ def get_task(name: str) -> Task:
     """
     installed = _installed()
     if name not in installed:
-        near = get_close_matches(name, installed, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "name one of these"
         listed = ", ".join(sorted(installed)) or "none (install xmlgrpo-rewards with pip)"
-        raise UserError(f"no task is named {name!r}; installed tasks: {listed}; {hint}")
+        near = did_you_mean(name, installed)
+        raise UserError(f"no task is named {name!r}; installed tasks: {listed}{near}")
     offers = installed[name]
     if len(offers) > 1:
         raise UserError(

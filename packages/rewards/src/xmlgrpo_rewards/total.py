@@ -7,12 +7,11 @@ for one's own.  An import path runs the code behind it: it comes from the user's
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from xmlgrpo_rewards import scores
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_rewards.scores import completion_text
 
 RewardFunction = Callable[..., Sequence[float | None]]
@@ -166,11 +165,9 @@ def _find(name: str) -> RewardFunction:
     if ":" in name:
         return _import(name)
     if name not in CLASSIC:
-        near = get_close_matches(name, CLASSIC, n=1)
-        there = f"did you mean {near[0]!r}? There" if near else "there"
         raise UserError(
-            f"no reward is named {name!r}; {there} are: {', '.join(CLASSIC)}; or give the "
-            "import path of your own, as package.module:function"
+            f"no reward is named {name!r}{did_you_mean(name, CLASSIC)}; there are: "
+            f"{', '.join(CLASSIC)}; or give the import path of your own, as package.module:function"
         )
     return CLASSIC[name]
 
@@ -192,10 +189,9 @@ def _import(path: str) -> RewardFunction:
     function = getattr(module, function_name, None)
     if not callable(function):
         callables = [name for name, value in vars(module).items() if callable(value)]
-        near = get_close_matches(function_name, callables, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = did_you_mean(function_name, callables)
         raise UserError(
-            f"the reward {path!r}: {module_name} has no function {function_name!r}{hint}"
+            f"the reward {path!r}: {module_name} has no function {function_name!r}{near}"
         )
     found: RewardFunction = function
     return found

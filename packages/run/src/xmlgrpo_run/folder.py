@@ -3,13 +3,12 @@
 Trainer, evaluator and exporter do not import each other: they meet here.
 """
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_run.lock import LOCK
 
 OUTPUTS = Path("outputs")
@@ -160,8 +159,7 @@ def _runs_there_are(wanted: str) -> str:
     runs |= {path.parent.name: True for path in OUTPUTS.glob("*/manifest.json")}
     if not runs:
         return "; train one first: make train"
-    near = difflib.get_close_matches(wanted, runs, n=1, cutoff=0.5)
     shown = [name if done else f"{name} (not finished)" for name, done in sorted(runs.items())]
     more = f" and {len(shown) - NAMED_RUNS} more" if len(shown) > NAMED_RUNS else ""
-    hint = f"; did you mean {near[0]}?" if near else "."
-    return f"{hint} Runs in {OUTPUTS}: {', '.join(shown[:NAMED_RUNS])}{more}"
+    near = did_you_mean(wanted, runs, cutoff=0.5) or "."  # names are short
+    return f"{near} Runs in {OUTPUTS}: {', '.join(shown[:NAMED_RUNS])}{more}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import nearest
 
@@ -209,9 +209,9 @@ def _check_fields(
         if name in reserved:
             problems.append(f"{section}.{name} cannot be set here: {reserved[name]}")
         elif name not in fields:
-            hint = nearest(str(name), sorted(fields - reserved.keys()))
-            if len(fields) >= 20 and "did you mean" not in hint:
-                hint = ""  # too many to list
+            free = sorted(fields - reserved.keys())
+            is_short = len(fields) < 20  # else too many to list
+            hint = nearest(str(name), free) if is_short else did_you_mean(str(name), free)
             problems.append(f"{section}.{name} is not a field of {schema.__name__}{hint}")
         else:
             problem = _type_problem(hints.get(name, Any), value)

@@ -6,7 +6,6 @@ Every key is declared here or is a field of a library's own dataclass: `grpo:` t
 heavy is imported, and names the file, the key, what it got and the nearest key that exists.
 """
 
-import difflib
 import hashlib
 import json
 import math
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, did_you_mean
 
 TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
@@ -229,10 +228,8 @@ def parse_yaml(text: str, where: str) -> Any:
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint in words: the nearest known name, or all of them when none is near."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if known else ""
+    listed = f"; known: {', '.join(sorted(known))}" if known else ""
+    return did_you_mean(name, known) or listed
 
 
 def _impossible_numbers(value: Any, key: str = "") -> list[str]:
