@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
@@ -16,27 +16,23 @@ from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_run.screen.console import quiet_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
+from xmlgrpo_trainer.ask.chat import Chat, Settings
 from xmlgrpo_trainer.ask.source import Source
-from xmlgrpo_trainer.ask.speaker import Said, Settings, Speaker, load_speaker
 from xmlgrpo_trainer.ask.view import ReplyView, remarks
 from xmlgrpo_trainer.config.run_config import LARGEST_SEED
+from xmlgrpo_trainer.plan.gpus import has_driver
 
 Form = Literal["text", "raw", "json"]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A loaded model, how it draws its replies and how they are shown.
+    """A loaded model, how its replies are drawn and how they are shown."""
 
-    Attributes:
-        form: "text" for people, "raw" for the reply as it is (on a terminal without control
-            characters), "json" for machines.
-    """
-
-    speak: Speaker
+    chat: Chat
     task: Task
     settings: Settings
-    form: Form
+    form: Form  # for people; the reply as it is; for machines
 
 
 def load(
@@ -47,7 +43,7 @@ def load(
     Args:
         source: where it is.
         max_new_tokens: of a reply; None for as long as in training.
-        temperature: 0 always says the likeliest.
+        temperature: 0 is greedy.
         seed: of each reply, for a temperature above 0.
         form: of what is printed.
 
@@ -63,22 +59,41 @@ def load(
 
         tokens = source.max_new_tokens if max_new_tokens is None else max_new_tokens
         Sampling(max_new_tokens=tokens, temperature=temperature)  # checks both
-        speak = load_speaker(source)
-    return Asked(speak, task, Settings(tokens, temperature, seed), form)
+        chat = load_chat(source)
+    return Asked(chat, task, Settings(tokens, temperature, seed), form)
 
 
-def answer_one(question: str, asked: Asked) -> int:
-    """Ask one question; 0 also for a reply that is not in the format."""
-    _answer(question, asked, indent=2)
-    return 0
+def load_chat(source: Source) -> Chat:
+    """Load the model in the way that its kind and this machine ask for.
+
+    Raises:
+        UserError: the model or a package that it needs is not there.
+    """
+    if source.kind == "gguf":
+        from xmlgrpo_trainer.ask.gguf import GgufChat
+
+        return GgufChat(source.name)
+    if not has_driver():
+        from xmlgrpo_trainer.ask.folder import folder_chat
+
+        chat = folder_chat(source)
+        if chat is not None:
+            return chat
+    from xmlgrpo_trainer.ask.huggingface import TransformersChat
+
+    return TransformersChat(source)
 
 
-def answer_all(questions: Sequence[str], asked: Asked) -> int:
-    """Ask one after the other; one that cannot be asked is told, and the next one is asked.
+def answer_given(questions: Sequence[str], asked: Asked) -> int:
+    """Ask one after the other; after one that cannot be asked, the next one is asked.
 
     Returns:
-        The exit code: that of a user's error when one could not be asked.
+        0, also for a reply that is not in the format; a user error's code when a question of
+        several could not be asked.
     """
+    if len(questions) == 1:
+        _answer(questions[0], asked, indent=2)
+        return 0
     code = 0
     for number, question in enumerate(questions):
         if asked.form == "text":
@@ -112,47 +127,40 @@ def answer_typed(questions: Iterator[str], asked: Asked) -> int:
 
 def _answer(question: str, asked: Asked, indent: int | None = None) -> None:
     """Print a reply while it is written; what was written stays when it is interrupted."""
-    view = ReplyView(Console())
+    view, pieces = ReplyView(Console()), 0
 
     def on_text(text: str) -> None:
+        nonlocal pieces
+        pieces += 1
         if asked.form == "raw":
             sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
         elif asked.form == "text":
             view.feed(text)
         sys.stdout.flush()
 
-    def end() -> None:
-        if asked.form == "raw":
-            print(flush=True)
-        view.end()
-
     started = time.monotonic()
     try:
-        said = asked.speak(asked.task.messages(question), asked.settings, on_text)
-    except KeyboardInterrupt:
-        end()
-        raise
-    end()
+        completion = asked.chat(asked.task.messages(question), asked.settings, on_text)
+    finally:
+        if asked.form == "raw" and pieces:
+            print(flush=True)
+        view.end()
+    reply = parse(completion.text)
     if asked.form == "json":
-        plain = _as_json(question, said, time.monotonic() - started)
-        print(json.dumps(plain, ensure_ascii=False, indent=indent), flush=True)
+        fields = {
+            "question": question,
+            "reply": completion.text,
+            "reasoning": reply.reasoning,
+            "answer": reply.answer,
+            "strict_format": reply.strict,
+            "soft_format": reply.soft,
+            "finish": completion.finish,
+            "tokens": completion.tokens,
+            "prompt_tokens": completion.prompt_tokens,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        print(json.dumps(fields, ensure_ascii=False, indent=indent), flush=True)
     elif asked.form == "text":
         notes = Console(stderr=True)
-        for remark in remarks(said, parse(said.text)):
+        for remark in remarks(completion, reply):
             say(notes, remark, head="[yellow]note[/] ")
-
-
-def _as_json(question: str, said: Said, seconds: float) -> dict[str, Any]:
-    reply = parse(said.text)
-    return {
-        "question": question,
-        "reply": said.text,
-        "reasoning": reply.reasoning,
-        "answer": reply.answer,
-        "strict_format": reply.strict,
-        "soft_format": reply.soft,
-        "finish": said.finish,
-        "tokens": said.tokens,
-        "prompt_tokens": said.prompt_tokens,
-        "seconds": round(seconds, 3),
-    }

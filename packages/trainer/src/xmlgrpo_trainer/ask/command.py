@@ -23,6 +23,9 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--run", help="a finished run: its name (under outputs/) or folder")
     which.add_argument("--model", help="a model's folder, an adapter's, a .gguf file or a Hub id")
     made.add_argument("--merged", action="store_true", help="with --run: the merged model")
+    made.add_argument(
+        "--base", metavar="MODEL", help="of an adapter: its base model, where that has moved"
+    )
     made.add_argument("--task", help="with --model: whose prompt is used (default: gsm8k)")
     question = made.add_mutually_exclusive_group()
     question.add_argument(
@@ -35,9 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "--question-env", metavar="NAME", help="the environment variable that holds the question"
     )
     made.add_argument("--max-new-tokens", type=int, metavar="N", help="default: as in training")
-    made.add_argument(
-        "--temperature", type=float, default=0.0, help="0, the default, always says the likeliest"
-    )
+    made.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
     made.add_argument("--seed", type=int, default=0, help="for a temperature above 0")
     shown = made.add_mutually_exclusive_group()
     shown.add_argument("--raw", action="store_true", help="the reply as it is, tags included")
@@ -60,14 +61,16 @@ def run() -> int:
 
     if arguments.merged and not arguments.run:
         raise UserError("--merged goes with --run; a merged model's folder goes with --model")
+    if arguments.merged and arguments.base:
+        raise UserError("--base goes with an adapter; a merged model needs none")
     if arguments.task and not arguments.model:
         raise UserError("--task goes with --model; a run knows its task")
     questions = given_questions(arguments)
     if arguments.run:
-        source = of_run(arguments.run, merged=arguments.merged)
+        source = of_run(arguments.run, merged=arguments.merged, base=arguments.base)
     else:
-        source = of_model(arguments.model, arguments.task or DEFAULT_TASK)
-    from xmlgrpo_trainer.ask.answer import answer_all, answer_one, answer_typed, load
+        source = of_model(arguments.model, arguments.task or DEFAULT_TASK, arguments.base)
+    from xmlgrpo_trainer.ask.answer import answer_given, answer_typed, load
 
     asked = load(
         source,
@@ -78,7 +81,7 @@ def run() -> int:
     )
     if questions is None:
         return answer_typed(typed_questions(), asked)
-    return answer_one(questions[0], asked) if len(questions) == 1 else answer_all(questions, asked)
+    return answer_given(questions, asked)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from xmlgrpo_gguf.probe import probe
 from xmlgrpo_gguf.template import ChatTemplate
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
+from xmlgrpo_trainer.ask.chat import Completion, Messages, OnText, Settings, check_room
 
 
-class GgufSpeaker:
+class GgufChat:
     """Answers by llama.cpp.
 
     The chat is written with the file's own template, as it would be for anyone who uses the file.
@@ -29,8 +29,8 @@ class GgufSpeaker:
         self.model = GgufModel(Path(path))
         self.template = ChatTemplate(self.model)
 
-    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Said:
-        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask.speaker`.
+    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Completion:
+        """Answer a conversation.
 
         Raises:
             UserError: the file lacks what a chat needs, or the question holds a BOS.
@@ -61,4 +61,4 @@ class GgufSpeaker:
         if rest := decode(b"", final=True):  # half a character: it was what the model wrote
             on_text(rest)
         cut = written.finish == "length"
-        return Said(written.text, written.tokens, len(tokens), "length" if cut else "stop")
+        return Completion(written.text, written.tokens, len(tokens), "length" if cut else "stop")

@@ -9,15 +9,23 @@ from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import cut_after_stop, stop_ids
-from xmlgrpo_trainer.ask.characters import WholeCharacters, decoded, told_in_characters
+from xmlgrpo_trainer.ask.chat import (
+    Completion,
+    Messages,
+    OnText,
+    Settings,
+    WholeCharacters,
+    check_room,
+    completion_of,
+    whole_characters,
+)
 from xmlgrpo_trainer.ask.source import Source
-from xmlgrpo_trainer.ask.speaker import Messages, OnText, Said, Settings, check_room
 from xmlgrpo_trainer.config.run_config import ModelConfig
 from xmlgrpo_trainer.model.load import choose_placement, load_policy
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 
-class TransformersSpeaker:
+class TransformersChat:
     """Answers with transformers' `generate`.
 
     Raises:
@@ -36,21 +44,21 @@ class TransformersSpeaker:
         )
         placement = choose_placement(config)
         policy = load_policy(config, source.name, {}, placement, seed=0, max_tokens=0)
-        self.tokenizer = policy.tokenizer
-        self.model = policy.model if source.adapter is None else _adapted(policy.model, source)
-        self.model.eval()
+        self._tokenizer = policy.tokenizer
+        self._model = policy.model if source.adapter is None else _adapted(policy.model, source)
+        self._model.eval()
 
-    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Said:
-        """Answer a chat, handing on each piece of the reply; see `xmlgrpo_trainer.ask.speaker`."""
-        [prompt] = encode_prompts(self.tokenizer, [messages])
-        context = self.model.config.get_text_config().max_position_embeddings
+    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Completion:
+        """Answer a conversation."""
+        [prompt] = encode_prompts(self._tokenizer, [messages])
+        context = self._model.config.get_text_config().max_position_embeddings
         check_room(len(prompt), settings, context)
-        stops = stop_ids(self.model, self.tokenizer)
-        prompt_1_T = torch.tensor([prompt], device=self.model.device)
+        stops = stop_ids(self._model, self._tokenizer)
+        prompt_1_T = torch.tensor([prompt], device=self._model.device)
         torch.manual_seed(settings.seed)
         greedy = settings.temperature == 0
         with torch.no_grad():
-            written_1_T = self.model.generate(
+            written_1_T = self._model.generate(
                 input_ids=prompt_1_T,
                 attention_mask=torch.ones_like(prompt_1_T),
                 generation_config=GenerationConfig(
@@ -60,15 +68,12 @@ class TransformersSpeaker:
                     temperature=1.0 if greedy else settings.temperature,
                     top_k=50 if greedy else 0,
                     eos_token_id=stops,
-                    pad_token_id=self.tokenizer.pad_token_id,
+                    pad_token_id=self._tokenizer.pad_token_id,
                 ),
-                streamer=_Streamer(told_in_characters(self.tokenizer, on_text)),
+                streamer=_Streamer(whole_characters(self._tokenizer, on_text)),
             )
         ids = cut_after_stop(written_1_T[0, len(prompt) :].tolist(), stops)
-        ended = bool(ids) and ids[-1] in stops
-        return Said(
-            decoded(self.tokenizer, ids), len(ids), len(prompt), "stop" if ended else "length"
-        )
+        return completion_of(self._tokenizer, ids, prompt, stops)
 
 
 def _adapted(model: Any, source: Source) -> Any:
@@ -81,11 +86,9 @@ def _adapted(model: Any, source: Source) -> Any:
         except Exception as error:  # a broken file fails in many libraries' own ways
             raise _unfit(source, str(error)) from error
     # peft only warns of weights that the file lacks; the adapter would be another one
-    missing = [
-        str(found.message) for found in warned if "missing adapter keys" in str(found.message)
-    ]
-    if missing:
-        raise _unfit(source, missing[0])
+    for one in warned:
+        if "missing adapter keys" in str(one.message):
+            raise _unfit(source, str(one.message))
     return adapted
 
 
@@ -98,7 +101,7 @@ def _unfit(source: Source, reason: str) -> UserError:
 
 
 class _Streamer:
-    """The two calls that transformers' `generate` makes of a streamer; the prompt comes first."""
+    """The two calls that transformers' `generate` makes of a streamer; the prompt is the first."""
 
     def __init__(self, characters: WholeCharacters) -> None:
         self._characters = characters

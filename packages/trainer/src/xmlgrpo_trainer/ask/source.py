@@ -13,90 +13,95 @@ from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 
 DEFAULT_TASK = "gsm8k"
-DEFAULT_TOKENS: int = GRPO_DEFAULTS["max_completion_length"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model that can be asked.
-
-    Attributes:
-        kind: read by transformers, or by llama.cpp.
-        name: a Hub id, a folder or a GGUF file; the base where there is an adapter.
-        revision: the Hub commit of `name`.
-        adapter: the folder of a LoRA adapter over `name`.
-        quantized: the adapter was trained over 4-bit weights.
-        task: whose prompt is used.
-        max_new_tokens: how long replies may get, unless said otherwise.
-    """
+    """A model that can be asked."""
 
     kind: Literal["transformers", "gguf"]
-    name: str
-    revision: str | None = None
-    adapter: Path | None = None
-    quantized: bool = False
-    task: str = DEFAULT_TASK
-    max_new_tokens: int = DEFAULT_TOKENS
+    name: str  # a Hub id, a folder or a GGUF file; the base where there is an adapter
+    revision: str | None = None  # the Hub commit of `name`
+    adapter: Path | None = None  # the folder of a LoRA adapter over `name`
+    quantized: bool = False  # the adapter was trained over 4-bit weights
+    task: str = DEFAULT_TASK  # whose prompt is used
+    max_new_tokens: int = GRPO_DEFAULTS["max_completion_length"]  # where none are asked for
 
 
-def of_run(name: str, *, merged: bool) -> Source:
+def of_run(name: str, *, merged: bool, base: str | None = None) -> Source:
     """The adapter of a finished run over its base, or its merged model.
+
+    Replies may be as long as those to the run's held-out problems.
+
+    Args:
+        name: of the run.
+        merged: ask its merged model.
+        base: used in place of the base that the run was trained from.
 
     Raises:
         UserError: no such run, not finished, or the part that is asked for is not there.
     """
-    folder = find_run(name)
-    manifest = read_manifest(folder)
+    run = find_run(name)
+    manifest = read_manifest(run)
     task, tokens = manifest.task, manifest.max_reply_tokens
     if merged:
-        if not (folder.merged / "config.json").is_file():
-            raise UserError(f"{folder.root} has no merged model yet: make merge RUN={name}")
-        return Source("transformers", str(folder.merged), task=task, max_new_tokens=tokens)
-    _check_adapter(folder.adapter)
+        if not (run.merged / "config.json").is_file():
+            raise UserError(f"{run.root} has no merged model yet: make merge RUN={name}")
+        return Source("transformers", str(run.merged), task=task, max_new_tokens=tokens)
+    _check_adapter(run.adapter)
     return Source(
         "transformers",
-        manifest.base.source(folder),
-        revision=manifest.base.revision,
-        adapter=folder.adapter,
+        base or manifest.base.source(run),
+        revision=None if base else manifest.base.revision,
+        adapter=run.adapter,
         quantized=manifest.base.quantized_4bit,
         task=task,
         max_new_tokens=tokens,
     )
 
 
-def of_model(name: str, task: str = DEFAULT_TASK) -> Source:
+def of_model(name: str, task: str = DEFAULT_TASK, base: str | None = None) -> Source:
     """A GGUF file, an adapter's folder, a model's folder, or a Hub id.
+
+    Args:
+        name: of the model.
+        task: whose prompt is used.
+        base: used in place of the one that an adapter names.
 
     Raises:
         UserError: the path holds none of these.
     """
     path = Path(name).expanduser()
+    if (path / "adapter_config.json").is_file():
+        return _of_adapter(path, task, base)
+    if base:
+        raise UserError(f"--base goes with an adapter, and {name!r} is none")
     if path.suffix.lower() == ".gguf" or path.is_file():
         require_gguf(path)
         return Source("gguf", str(path), task=task)
-    if (path / "adapter_config.json").is_file():
-        _check_adapter(path)
-        base = read_json(path / "adapter_config.json")
-        if not isinstance(base.get("base_model_name_or_path"), str):
-            raise UserError(f"{path / 'adapter_config.json'} names no base model")
-        return Source(
-            "transformers",
-            base["base_model_name_or_path"],
-            revision=base.get("revision"),
-            adapter=path,
-            task=task,
-        )
     if RunFolder(path).manifest.is_file() and not (path / "config.json").is_file():
         raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
     return Source("transformers", str(path) if path.is_dir() else name, task=task)
 
 
+def _of_adapter(folder: Path, task: str, base: str | None) -> Source:
+    _check_adapter(folder)
+    settings = read_json(folder / "adapter_config.json")
+    named = base or settings.get("base_model_name_or_path")
+    if not isinstance(named, str):
+        raise UserError(f"{folder / 'adapter_config.json'} names no base model; name it: --base")
+    if not base and Path(named).is_absolute() and not Path(named).exists():
+        raise UserError(
+            f"the base model of the adapter {str(folder)!r} is not at {named} any more; say where "
+            "it is: --base"
+        )
+    revision = None if base else settings.get("revision")
+    return Source("transformers", named, revision=revision, adapter=folder, task=task)
+
+
 def _check_adapter(folder: Path) -> None:
-    missing = [
-        part
-        for part in ("adapter_config.json", "adapter_model.safetensors")
-        if not (folder / part).is_file()
-    ]
+    parts = ("adapter_config.json", "adapter_model.safetensors")
+    missing = [part for part in parts if not (folder / part).is_file()]
     if missing:
         raise UserError(
             f"the adapter {str(folder)!r} has no {' and no '.join(missing)}; train the run again, "

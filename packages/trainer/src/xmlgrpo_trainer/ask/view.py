@@ -1,7 +1,7 @@
 """A reply on the screen while it is written: reasoning dim, answer bold, tags unseen.
 
-While a reply is unfinished nothing can be said of its format, so the text is shown as it comes and
-only told apart by the tags seen so far; `xmlgrpo_rewards.reply.parse` judges the whole at the end.
+While a reply is unfinished its format cannot be judged, so the text is shown as it is written, its
+parts known by the tags so far; `xmlgrpo_rewards.reply.parse` judges the whole at the end.
 """
 
 import re
@@ -19,7 +19,7 @@ from xmlgrpo_rewards.reply import (
     TAGS,
     Reply,
 )
-from xmlgrpo_trainer.ask.speaker import Said
+from xmlgrpo_trainer.ask.chat import Completion
 
 Part = Literal["reasoning", "answer", "other"]
 
@@ -122,14 +122,14 @@ class ReplyView:
         return fitted
 
 
-def remarks(said: Said, reply: Reply) -> list[str]:
+def remarks(completion: Completion, reply: Reply) -> list[str]:
     """What the reader should know of a reply that is not as it was asked for."""
     found = []
-    if said.finish == "length":
+    if completion.finish == "length":
         found.append(
-            f"the reply was cut off after {said.tokens} tokens; --max-new-tokens allows more"
+            f"the reply was cut off after {completion.tokens} tokens; --max-new-tokens allows more"
         )
-    if not said.text.strip():
+    if not completion.text.strip():
         found.append("the reply is empty")
     elif not reply.strict:
         lacking = "the white space differs" if reply.soft else "tags are missing or misplaced"

@@ -15,10 +15,11 @@ from torch import Tensor
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import messages
 from xmlgrpo_trainer.ask import command as ask_command
-from xmlgrpo_trainer.ask.folder import FolderSpeaker
-from xmlgrpo_trainer.ask.huggingface import TransformersSpeaker
+from xmlgrpo_trainer.ask.answer import load_chat
+from xmlgrpo_trainer.ask.chat import Settings
+from xmlgrpo_trainer.ask.folder import FolderChat
+from xmlgrpo_trainer.ask.huggingface import TransformersChat
 from xmlgrpo_trainer.ask.source import Source, of_model
-from xmlgrpo_trainer.ask.speaker import Settings, load_speaker
 
 pytestmark = pytest.mark.slow
 
@@ -48,13 +49,13 @@ def adapted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_what_is_streamed_is_the_reply(tiny_base: Path, temperature: float) -> None:
-    speak = load_speaker(of_model(str(tiny_base)))
+    chat = load_chat(of_model(str(tiny_base)))
     told: list[str] = []
     settings = Settings(40, temperature, seed=5)
-    said = speak(messages(CHINESE), settings, told.append)
+    said = chat(messages(CHINESE), settings, told.append)
     assert "".join(told) == said.text
     assert said.tokens <= 40
-    again = speak(messages(CHINESE), settings, told.append)
+    again = chat(messages(CHINESE), settings, told.append)
     assert again == said
 
 
@@ -74,14 +75,14 @@ def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adap
     [completion] = engine(prompts, 1, Sampling(max_new_tokens=24, temperature=0.0))
     ids = completion.tokens
     source = Source("transformers", str(tiny_base), adapter=adapted)
-    said = load_speaker(source)(messages("How many?"), Settings(24), lambda _text: None)
+    said = load_chat(source)(messages("How many?"), Settings(24), lambda _text: None)
     assert said.text == tokenizer.decode(ids, skip_special_tokens=True)
     assert (said.tokens, said.prompt_tokens) == (len(ids), len(prompts[0]))
-    bare = load_speaker(of_model(str(tiny_base)))
+    bare = load_chat(of_model(str(tiny_base)))
     assert bare(messages("How many?"), Settings(24), lambda _text: None).text != said.text
 
 
-READERS = [pytest.param(load_speaker, id="files"), pytest.param(TransformersSpeaker, id="modules")]
+READERS = [pytest.param(load_chat, id="files"), pytest.param(TransformersChat, id="modules")]
 
 
 @pytest.mark.parametrize("settings", [Settings(40), Settings(40, 1.2, seed=7)])
@@ -90,12 +91,12 @@ def test_files_and_modules_say_the_same(
     tiny_base: Path, adapted: Path, settings: Settings, question: str
 ) -> None:
     source = Source("transformers", str(tiny_base), adapter=adapted)
-    speak = load_speaker(source)
-    assert isinstance(speak, FolderSpeaker)
+    chat = load_chat(source)
+    assert isinstance(chat, FolderChat)
     told: list[str] = []
-    said = speak(messages(question), settings, told.append)
+    said = chat(messages(question), settings, told.append)
     assert "".join(told) == said.text
-    assert said == TransformersSpeaker(source)(messages(question), settings, lambda _text: None)
+    assert said == TransformersChat(source)(messages(question), settings, lambda _text: None)
 
 
 def other_model(hidden_size: int = 16) -> Any:
@@ -184,15 +185,15 @@ LACKING = '{"model_type": "gemma3_text"}'
 def test_a_broken_description_is_told(copied: Path, path: str, text: str) -> None:
     (copied / path).write_text(text)
     with pytest.raises(UserError) as caught:
-        load_speaker(of_model(str(copied / "adapter")))
+        load_chat(of_model(str(copied / "adapter")))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", DESCRIPTIONS[3:])
 def test_a_description_without_its_settings_does(copied: Path, path: str) -> None:
     (copied / path).write_text(LACKING)
-    speak = load_speaker(of_model(str(copied / "adapter")))
-    assert speak(messages("3 + 4?"), Settings(4), lambda _text: None).tokens
+    chat = load_chat(of_model(str(copied / "adapter")))
+    assert chat(messages("3 + 4?"), Settings(4), lambda _text: None).tokens
 
 
 @pytest.mark.parametrize("load", READERS)
@@ -242,6 +243,6 @@ def test_the_command_answers_for_people_and_for_machines(
 
 
 def test_a_question_that_smuggles_a_bos_in_is_refused(tiny_base: Path) -> None:
-    speak = load_speaker(of_model(str(tiny_base)))
+    chat = load_chat(of_model(str(tiny_base)))
     with pytest.raises(UserError, match="2 <bos> tokens"):
-        speak(messages("5<bos>?"), Settings(4), lambda _text: None)
+        chat(messages("5<bos>?"), Settings(4), lambda _text: None)

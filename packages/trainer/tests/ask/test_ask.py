@@ -18,10 +18,10 @@ from xmlgrpo_rewards.reply import parse, render
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.ask import command as ask_command
-from xmlgrpo_trainer.ask.answer import Asked, Form, answer_all, answer_typed
+from xmlgrpo_trainer.ask.answer import Asked, Form, answer_given, answer_typed, load_chat
+from xmlgrpo_trainer.ask.chat import Completion, OnText, Settings, WholeCharacters, check_room
 from xmlgrpo_trainer.ask.questions import given_questions
 from xmlgrpo_trainer.ask.source import Source, of_model, of_run
-from xmlgrpo_trainer.ask.speaker import OnText, Said, Settings, check_room, load_speaker
 from xmlgrpo_trainer.ask.view import ReplyView, remarks
 
 CHINESE = "3个苹果共9元，7个苹果多少钱？"
@@ -114,8 +114,7 @@ def test_on_a_terminal_a_line_ends_between_words(reply: str, lines: list[str], p
     ],
 )
 def test_remarks_say_what_is_wrong_with_a_reply(text: str, finish: Any, told: list[str]) -> None:
-    said = Said(text, tokens=9, prompt_tokens=50, finish=finish)
-    found = remarks(said, parse(text))
+    found = remarks(Completion(text, tokens=9, prompt_tokens=50, finish=finish), parse(text))
     assert len(found) == len(told)
     for remark, part in zip(found, told, strict=True):
         assert part in remark
@@ -127,8 +126,6 @@ def decode_bytes(ids: Sequence[int]) -> str:
 
 
 def test_half_a_character_is_held_back_until_it_is_whole() -> None:
-    from xmlgrpo_trainer.ask.characters import WholeCharacters
-
     told: list[str] = []
     characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
     for byte in f"{CHINESE}\n🍎x".encode():
@@ -139,8 +136,6 @@ def test_half_a_character_is_held_back_until_it_is_whole() -> None:
 
 
 def test_a_character_that_never_becomes_whole_is_shown_at_the_end() -> None:
-    from xmlgrpo_trainer.ask.characters import WholeCharacters
-
     told: list[str] = []
     characters = WholeCharacters(decode_bytes, lambda _token: False, told.append)
     for byte in b"5\xe4\xb8":
@@ -151,8 +146,6 @@ def test_a_character_that_never_becomes_whole_is_shown_at_the_end() -> None:
 
 
 def test_a_run_of_byte_tokens_is_shown_once_it_cannot_change() -> None:
-    from xmlgrpo_trainer.ask.characters import WholeCharacters
-
     def decode(ids: Sequence[int]) -> str:
         """As tokenizers' ByteFallback: one wrong byte spoils its whole run; 999 is `!`."""
         runs = "".join("!" if i == 999 else f"{i:02x}" for i in ids).split("!")
@@ -242,7 +235,7 @@ def test_no_question_is_told(
         given_questions(words(*given))
 
 
-def scripted(messages: list[dict[str, str]], _settings: Settings, on_text: OnText) -> Said:
+def scripted(messages: list[dict[str, str]], _settings: Settings, on_text: OnText) -> Completion:
     """Answers a question with itself; one is too long, and at one the person presses Ctrl-C."""
     question = messages[-1]["content"]
     if "long" in question:
@@ -251,7 +244,7 @@ def scripted(messages: list[dict[str, str]], _settings: Settings, on_text: OnTex
     if "stop" in question:
         raise KeyboardInterrupt
     on_text("5\n</answer>")
-    return Said("<answer>\n5\n</answer>", 3, 4, "stop")
+    return Completion("<answer>\n5\n</answer>", 3, 4, "stop")
 
 
 def asked(form: Form) -> Asked:
@@ -261,7 +254,7 @@ def asked(form: Form) -> Asked:
 def test_one_question_that_cannot_be_asked_does_not_end_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert answer_all(["1?", "long?", "\x1b[2J?"], asked("text")) == 2
+    assert answer_given(["1?", "long?", "\x1b[2J?"], asked("text")) == 2
     printed = capsys.readouterr()
     assert printed.out.count("answer:\n5\n") == 2
     assert "[3/3] \ufffd[2J?" in printed.out
@@ -269,7 +262,7 @@ def test_one_question_that_cannot_be_asked_does_not_end_the_others(
 
 
 def test_replies_for_machines_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer_all(["1?", "2?"], asked("json")) == 0
+    assert answer_given(["1?", "2?"], asked("json")) == 0
     read = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["question"] for answer in read] == ["1?", "2?"]
 
@@ -284,12 +277,12 @@ def test_a_raw_reply_is_as_it_is_but_steers_no_terminal(
     is_terminal: bool,
     shown: str,
 ) -> None:
-    def steering(_messages: object, _settings: Settings, on_text: OnText) -> Said:
+    def steering(_messages: object, _settings: Settings, on_text: OnText) -> Completion:
         on_text("\x1b[2J5")
-        return Said("\x1b[2J5", 3, 4, "stop")
+        return Completion("\x1b[2J5", 3, 4, "stop")
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal, raising=False)
-    answer_all(["1?"], Asked(steering, get_task("gsm8k"), Settings(9), "raw"))
+    answer_given(["1?"], Asked(steering, get_task("gsm8k"), Settings(9), "raw"))
     assert capsys.readouterr().out == shown
 
 
@@ -298,12 +291,12 @@ def test_ctrl_c_says_how_far_it_came_and_ends_the_line(
     form: Form, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyboardInterrupt, match="1 of 3 questions are answered above"):
-        answer_all(["1?", "stop?", "3?"], asked(form))
+        answer_given(["1?", "stop?", "3?"], asked(form))
     assert capsys.readouterr().out.endswith("\n")
 
 
 def test_sigterm_ends_the_talk() -> None:
-    def terminated(*_arguments: object) -> Said:
+    def terminated(*_arguments: object) -> Completion:
         raise Terminated
 
     with pytest.raises(Terminated):
@@ -345,6 +338,27 @@ def test_a_run_is_its_adapter_over_its_base(tmp_path: Path) -> None:
     )
     merged = of_run(str(root), merged=True)
     assert (merged.name, merged.adapter) == (str(root / "merged"), None)
+
+
+def test_a_base_that_has_moved_can_be_named(tmp_path: Path) -> None:
+    run, was, now = RunFolder(tmp_path / "run"), tmp_path / "was", tmp_path / "now"
+    was.mkdir()
+    finished(run, was)
+    run.adapter.mkdir()
+    settings = json.dumps({"base_model_name_or_path": str(was), "revision": "abc"})
+    (run.adapter / "adapter_config.json").write_text(settings)
+    save_file({"a": torch.zeros(1)}, run.adapter / "adapter_model.safetensors")
+    assert of_run(str(run.root), merged=False).name == str(was)
+    was.rename(now)
+    with pytest.raises(UserError, match=r"base model of .* is not at .*was any"):
+        of_run(str(run.root), merged=False)
+    with pytest.raises(UserError, match=r"is not at .*was any more; .*--base"):
+        of_model(str(run.adapter))
+    named = of_run(str(run.root), merged=False, base=str(now))
+    assert (named.name, named.revision, named.adapter) == (str(now), None, run.adapter)
+    assert of_model(str(run.adapter), base=str(now)).name == str(now)
+    now.rename(run.root / was.name)  # a base that stands in the run is found by itself
+    assert of_run(str(run.root), merged=False).name == str(run.root / was.name)
 
 
 @pytest.mark.parametrize(
@@ -417,7 +431,7 @@ def test_a_gguf_without_llama_cpp_says_how_to_get_it(
     path.write_bytes(b"GGUF")
     monkeypatch.setitem(__import__("sys").modules, "llama_cpp", None)
     with pytest.raises(UserError, match="make gguf-setup"):
-        load_speaker(of_model(str(path)))
+        load_chat(of_model(str(path)))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -429,6 +443,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ("arguments", "told"),
     [
         pytest.param(["--model", "x", "--merged"], "--merged goes with --run", id="merged"),
+        pytest.param(["--run", "x", "--merged", "--base", "y"], "model needs none", id="base"),
+        pytest.param(["--model", "x", "--base", "y"], "'x' is none", id="no-adapter"),
         pytest.param(["--run", "x", "--task", "gsm8k"], "--task goes with --model", id="task"),
         pytest.param(["--model", "x", "--task", "gsm9k"], "did you mean 'gsm8k'", id="typo"),
         pytest.param(
