@@ -9,7 +9,7 @@ from xmlgrpo_trainer.fit import objects_set_aside
 def test_old_objects_are_looked_at_by_no_collection_until_the_end() -> None:
     looked_at = []
 
-    def note(phase: str, _told: object) -> None:
+    def note(phase: str, _: object) -> None:
         if phase == "start":
             looked_at.append(sum(len(gc.get_objects(age)) for age in range(3)))
 

@@ -116,7 +116,7 @@ def _make_trainer(run: Prepared, batch: ScoredBatch) -> Any:
         policy=run.policy,
         arguments=run.arguments,
         rows=training_rows(run.task, run.problems.train),
-        rewards=trl_rewards(run.settings.rewards, batch, run.ranks),
+        rewards=trl_rewards(run.rewards, batch, run.ranks),
     )
 
 
@@ -144,7 +144,7 @@ def _introduce(run: Prepared, rollout: str, trained_weights: int) -> None:
         f"over-long, {problems.repeated} repeated)",
         "each step": f"{arguments.generation_batch_size // group} prompts x {group} completions of "
         f"at most {arguments.max_completion_length} tokens",
-        "rewards": ", ".join(f"{r.name} x {r.weight:g}" for r in run.settings.rewards),
+        "rewards": ", ".join(f"{r.name} x {r.weight:g}" for r in run.rewards),
         "run folder": _short(str(run.folder.root)),
     }
     for name, text in lines.items():

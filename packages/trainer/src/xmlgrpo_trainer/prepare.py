@@ -56,10 +56,9 @@ BUILDING = (
 class Settings:
     """What the configuration means on this machine, checked by the libraries themselves."""
 
-    task: Task
     placement: Placement
     rewards: list[WeightedReward]
-    arguments: "GRPOConfig"
+    arguments: "GRPOConfig"  # of trl's trainer, in one of the processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +69,12 @@ class Prepared:
     folder: RunFolder
     console: Console
     ranks: Ranks
-    settings: Settings
+    task: Task
+    rewards: list[WeightedReward]
+    arguments: "GRPOConfig"
     problems: Problems
-    base: str
+    base: str  # the folder or Hub id of the model that is trained from
     policy: Policy
-
-    @property
-    def task(self) -> Task:
-        """Whose problems these are."""
-        return self.settings.task
-
-    @property
-    def arguments(self) -> "GRPOConfig":
-        """Of trl's trainer, for one of the processes."""
-        return self.settings.arguments
 
 
 def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks) -> Prepared:
@@ -95,7 +86,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
     ranks.on_first(lambda: prepare_wandb(config.watch, folder))
-    task = settings.task
+    task = get_task(config.task)
     with Stage(console, "reading the problems"):
         problems = ranks.together(
             lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
@@ -118,7 +109,18 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         kept = ranks.together(
             lambda: drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
         )
-    return Prepared(config, folder, console, ranks, settings, kept, base, policy)
+    return Prepared(
+        config=config,
+        folder=folder,
+        console=console,
+        ranks=ranks,
+        task=task,
+        rewards=settings.rewards,
+        arguments=settings.arguments,
+        problems=kept,
+        base=base,
+        policy=policy,
+    )
 
 
 def refuse_early(config: RunConfig, processes: int) -> None:
@@ -174,7 +176,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         check_shared_vllm(config.model.revision, arguments)
     if ranks.is_first:
         check_room(folder.root, arguments, adapter_weights(config))
-    return Settings(get_task(config.task), placement, rewards, arguments)
+    return Settings(placement, rewards, arguments)
 
 
 def vllm_share(config: RunConfig, arguments: "GRPOConfig") -> float | None:

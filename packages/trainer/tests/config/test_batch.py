@@ -49,18 +49,18 @@ def test_a_generation_batch_of_several_steps_stays_as_large() -> None:
 
 
 @pytest.mark.parametrize(("micro", "accumulated"), [(4, 16), (64, 1), (6, 2)])
-def test_what_each_process_had_can_be_told_as_one_batch(micro: int, accumulated: int) -> None:
+def test_what_each_process_had_can_be_written_as_one_batch(micro: int, accumulated: int) -> None:
     fields = {
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulated,
         "steps_per_generation": accumulated * 4,
     }
     own = shared(fields, 2)
-    told = whole(own, 2)
-    assert shared(told, 2) == own
+    words = whole(own, 2)
+    assert shared(words, 2) == own
     for rounds in ("gradient_accumulation_steps", "steps_per_generation"):
         batch = micro * fields[rounds]
-        assert told["per_device_train_batch_size"] * told[rounds] == batch
+        assert words["per_device_train_batch_size"] * words[rounds] == batch
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_cannot_be_shared_equally_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("backend", "installed", "told"),
+    ("backend", "installed", "words"),
     [
         pytest.param("auto", False, "unsloth_num_chunks is not a field", id="not-installed"),
         pytest.param("plain", True, "unsloth_num_chunks is not a field", id="plain"),
@@ -97,13 +97,13 @@ def test_what_cannot_be_shared_equally_is_refused(
     ],
 )
 def test_a_field_of_unsloths_own_is_left_to_unsloth(
-    monkeypatch: pytest.MonkeyPatch, backend: str, *, installed: bool, told: str | None
+    monkeypatch: pytest.MonkeyPatch, backend: str, *, installed: bool, words: str | None
 ) -> None:
     monkeypatch.setattr(early_check, "find_spec", lambda _name: object() if installed else None)
     raw = {"model": {"backend": backend}, "grpo": {"unsloth_num_chunks": 2}}
     config = check_config(raw, "test")
-    if told is None:
+    if words is None:
         early_check.check_early(config, 1)
         return
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=words):
         early_check.check_early(config, 1)

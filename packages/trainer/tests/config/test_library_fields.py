@@ -31,7 +31,7 @@ def test_fields_of_grpo_config_pass(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "words"),
     [
         pytest.param({"learning_rat": 1}, "did you mean 'learning_rate'", id="typo"),
         pytest.param({"xyzzy": 1}, "grpo.xyzzy is not a field of GRPOConfig", id="unknown"),
@@ -43,12 +43,12 @@ def test_fields_of_grpo_config_pass(values: dict[str, Any]) -> None:
         pytest.param({"learning_rate": [1e-5]}, "learning_rate: .*valid number", id="list"),
     ],
 )
-def test_what_is_no_field_or_no_such_type_is_told(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_what_is_no_field_or_no_such_type_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
         check_grpo(values)
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_in_one_message() -> None:
     with pytest.raises(UserError) as caught:
         check_grpo({"max_steps": "3", "beta": "x", "output_dir": "here"})
     for name in ("max_steps", "beta", "output_dir"):
@@ -89,7 +89,7 @@ def test_fields_of_lora_config_pass(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "words"),
     [
         pytest.param({"rank": 8}, "is not a field of LoraConfig", id="rank-is-r"),
         pytest.param({"r": "8"}, "lora.r: .*got '8'", id="text"),
@@ -102,8 +102,8 @@ def test_fields_of_lora_config_pass(values: dict[str, Any]) -> None:
         pytest.param({"target_modules": ".*(q_proj"}, "no regular expression", id="torn-pattern"),
     ],
 )
-def test_bad_lora_fields_are_told(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_lora_fields_are_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
         check_lora(values)
 
 

@@ -18,7 +18,7 @@ from xmlgrpo_trainer.ranks.processes import ALONE
 TINY = Path(__file__).parents[4] / "configs" / "tiny.yaml"
 
 # what was set on top of configs/tiny.yaml, with & between two | what the one line must say
-TOLD_WITHOUT_A_LIBRARY = [
+REFUSED_WITHOUT_A_LIBRARY = [
     ("grpo.max_step=3", "grpo.max_step is not a field of GRPOConfig; did you mean 'max_steps'?"),
     ("grpo.max_steps=-5", "grpo.max_steps: expected 1 or more, or -1 for whole epochs, got -5"),
     ("grpo.max_steps=0", "grpo.max_steps: expected 1 or more, or -1 for whole epochs, got 0"),
@@ -120,7 +120,7 @@ TOLD_WITHOUT_A_LIBRARY = [
     ("data.max_prompt_tokens=2000", "do not fit into the model's context of 2048"),
     ("model.tiny={max_positions: 300}", "do not fit into the model's context of 300"),
 ]
-TOLD_BY_A_LIBRARY = [
+REFUSED_BY_A_LIBRARY = [
     ("model.tiny={hidden_size: 100000000}", "the model's weights alone take"),
     ("grpo.temperature=0", "grpo.temperature: expected above 0, got 0"),
     ("grpo.top_p=2", "grpo.top_p: expected above 0 and at most 1"),
@@ -237,20 +237,20 @@ def checked_without_a_library(*settings: str) -> RunConfig:
     return config
 
 
-def is_one_sentence(said: str, part: str) -> None:
-    assert part in said
-    assert "\n" not in said
+def is_one_sentence(shown: str, part: str) -> None:
+    assert part in shown
+    assert "\n" not in shown
 
 
-@pytest.mark.parametrize(("setting", "part"), TOLD_WITHOUT_A_LIBRARY)
+@pytest.mark.parametrize(("setting", "part"), REFUSED_WITHOUT_A_LIBRARY)
 def test_what_needs_no_library_is_refused_first(setting: str, part: str) -> None:
     with pytest.raises(UserError) as caught:
         checked_without_a_library(setting)
     is_one_sentence(str(caught.value), part)
 
 
-@pytest.mark.parametrize(("setting", "part"), TOLD_BY_A_LIBRARY)
-def test_what_a_library_refuses_is_told_before_anything_is_built(
+@pytest.mark.parametrize(("setting", "part"), REFUSED_BY_A_LIBRARY)
+def test_what_a_library_refuses_is_shown_before_anything_is_built(
     tmp_path: Path, setting: str, part: str
 ) -> None:
     with pytest.raises(UserError) as caught:

@@ -29,7 +29,7 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "words"),
     [
         pytest.param("sed: 1", "unknown key 'sed'; did you mean 'seed'?", id="top-level-typo"),
         pytest.param(
@@ -61,14 +61,14 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_named_with_file_key_and_value(
-    tmp_path: Path, text: str, told: str
+    tmp_path: Path, text: str, words: str
 ) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         load_config(write(tmp_path, text))
     assert "run.yaml" in str(caught.value)
 
 
-def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_config(write(tmp_path, "sed: 1\ndata: {limit: 0}\n"))
     assert "'sed'" in str(caught.value)
@@ -76,7 +76,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "run.yaml"
     if content is not None:
         path.write_bytes(content)
@@ -111,7 +111,7 @@ def test_the_last_override_wins_and_the_file_is_kept_beside_it(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "words"),
     [
         pytest.param("grpo.max_steps", "expected an override like", id="no-equals"),
         pytest.param("=3", "expected an override like", id="no-key"),
@@ -120,8 +120,8 @@ def test_the_last_override_wins_and_the_file_is_kept_beside_it(tmp_path: Path) -
         pytest.param("seed=[", "override 'seed=\\['.*not valid YAML", id="not-yaml"),
     ],
 )
-def test_a_bad_override_is_told(tmp_path: Path, override: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_bad_override_is_refused(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
         load_config(write(tmp_path, "seed: 0"), [override])
 
 

@@ -153,7 +153,7 @@ def watch_of(root: Path, out: io.StringIO, *, stops: bool) -> Watch:
 
 
 @pytest.mark.parametrize("stops", [True, False])
-def test_a_running_training_names_them_and_stops_unless_told_not_to(
+def test_a_running_training_names_them_and_stops_unless_the_configuration_says_no(
     tmp_path: Path, *, stops: bool
 ) -> None:
     out = io.StringIO()
@@ -191,7 +191,7 @@ class Astray:
 
 
 @pytest.mark.slow
-def test_a_run_whose_engine_is_astray_stops_and_goes_on_when_told_to(
+def test_a_run_whose_engine_is_astray_stops_and_goes_on_when_asked_to(
     runs: Path, tiny_base: Path, quick_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from xmlgrpo_trainer import fit

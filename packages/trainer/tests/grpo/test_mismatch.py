@@ -126,7 +126,7 @@ def trained(
     from xmlgrpo_trainer.model.load import choose_placement, load_policy
 
     def length(completions: Sequence[Any], **_: Any) -> list[float]:
-        return [float(len(said[0]["content"])) for said in completions]
+        return [float(len(reply[0]["content"])) for reply in completions]
 
     fields = {
         "max_steps": 3,

@@ -125,12 +125,12 @@ def test_an_engine_that_computes_with_the_policys_own_tensors_is_sent_no_merged_
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"), [(-1, 0), (0, 0), (None, 0), (40, 40)], ids=["vllm", "trl", "none", "some"]
+    ("given", "meant"), [(-1, 0), (0, 0), (None, 0), (40, 40)], ids=["vllm", "trl", "none", "some"]
 )
-def test_every_word_for_all_tokens_is_understood(said: int | None, meant: int) -> None:
+def test_every_word_for_all_tokens_is_understood(given: int | None, meant: int) -> None:
     from xmlgrpo_trainer.grpo.trainer import rollout_sampling
 
-    arguments: Any = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=said, min_p=None)
+    arguments: Any = SimpleNamespace(temperature=0.7, top_p=0.9, top_k=given, min_p=None)
     found = rollout_sampling(arguments, 12)
     assert found == Sampling(12, temperature=0.7, top_p=0.9, top_k=meant, min_p=0.0)
 

@@ -124,7 +124,7 @@ def bad_row():
 
 
 # a file each: what two processes print into one pipe can be mixed
-with joined("cpu", 60) as ranks, open(f"{sys.argv[2]}/{ranks.index}", "w") as told:
+with joined("cpu", 60) as ranks, open(f"{sys.argv[2]}/{ranks.index}", "w") as shown:
     assert ranks.gather(ranks.index * 10) == [0, 10]
     assert ranks.on_first(lambda: ranks.index) == 0
     assert ranks.together(lambda: ranks.index) == ranks.index
@@ -132,9 +132,9 @@ with joined("cpu", 60) as ranks, open(f"{sys.argv[2]}/{ranks.index}", "w") as to
         try:
             result = stage(bad_row)
         except (UserError, EndedElsewhere) as error:
-            print(stage.__name__, type(error).__name__, error, file=told)
+            print(stage.__name__, type(error).__name__, error, file=shown)
         else:
-            print(stage.__name__, result, file=told)
+            print(stage.__name__, result, file=shown)
 """
 
 
@@ -179,5 +179,5 @@ def test_what_one_of_two_processes_finds_both_know(
 
 
 def test_the_messages_of_a_lost_process_name_no_build_path() -> None:
-    said = str(ranks_module._left_alone(Ranks(index=0, local_index=0, count=2, local_count=2)))
-    assert "process 0 of 2 has lost another one" in said
+    shown = str(ranks_module._left_alone(Ranks(index=0, local_index=0, count=2, local_count=2)))
+    assert "process 0 of 2 has lost another one" in shown

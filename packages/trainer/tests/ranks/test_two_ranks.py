@@ -169,9 +169,9 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(
         assert time.monotonic() < deadline, "the first step took more than 300 s"
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=300)
+    _, shown = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM
-    assert said.strip() == "finishing this step, then saving; a second signal stops at once"
+    assert shown.strip() == "finishing this step, then saving; a second signal stops at once"
     assert not (root / "manifest.json").exists()
     [checkpoint] = (root / "checkpoints").glob("checkpoint-*/complete.json")
     listed = json.loads(checkpoint.read_text())["files"]

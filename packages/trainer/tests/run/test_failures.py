@@ -1,4 +1,4 @@
-"""A full disk and a full GPU are told in one sentence, whichever library met them."""
+"""A full disk and a full GPU are one sentence, whichever library met them."""
 
 import subprocess
 import sys

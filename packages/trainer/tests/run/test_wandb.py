@@ -1,4 +1,4 @@
-"""wandb is told where to write and which run this is, and nothing else."""
+"""wandb gets where to write and which run this is, and nothing else."""
 
 import importlib.util
 import os

@@ -18,7 +18,7 @@ from xmlgrpo_run.manifest import HeldOut, Manifest
 from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.curves import Ink, Rows, draw, panels
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
+from xmlgrpo_trainer.problems.exam import HoldoutResult
 
 ROWS = (
     "strict_format",
@@ -125,17 +125,14 @@ def show_examples(console: Console, before: HoldoutResult, after: HoldoutResult)
     pairs = list(zip(before.items, after.items, strict=True))
     became_right = [p for p in pairs if not p[0].lenient_correct and p[1].lenient_correct]
     wrong = [p for p in pairs if not p[1].lenient_correct]
-    for label, chosen in (("became right", became_right[:2]), ("still wrong", wrong[:1])):
-        for old, new in chosen:
-            _show_pair(console, label, old, new)
-
-
-def _show_pair(console: Console, label: str, before: Item, after: Item) -> None:
-    asked = f"{escape(printable(after.question))} [dim](gold {escape(printable(after.gold))})[/]"
-    say(console, f"[bold]{label}[/]: {asked}")
-    for when, item in (("before", before), ("after", after)):
-        reply = escape(printable(item.reply.strip())) or "(nothing)"
-        say(console, reply, head=f"  [dim]{when:6}[/] ")
+    shown = [("became right", pair) for pair in became_right[:2]]
+    shown += [("still wrong", pair) for pair in wrong[:1]]
+    for label, (old, new) in shown:
+        asked = f"{escape(printable(new.question))} [dim](gold {escape(printable(new.gold))})[/]"
+        say(console, f"[bold]{label}[/]: {asked}")
+        for when, item in (("before", old), ("after", new)):
+            reply = escape(printable(item.reply.strip())) or "(nothing)"
+            say(console, reply, head=f"  [dim]{when:6}[/] ")
 
 
 def show_end(

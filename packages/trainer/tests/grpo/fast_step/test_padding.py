@@ -142,11 +142,11 @@ def test_an_aligned_models_layers_read_the_window() -> None:
         assert NAME not in model.config.to_json_string(), "a saved model names it not"
 
 
-def with_a_mask(*arguments: torch.Tensor, **told: Any) -> torch.Tensor:
+def with_a_mask(*arguments: torch.Tensor, **named: Any) -> torch.Tensor:
     """`varlen_attn` by torch's own attention, for texts of one length."""
-    rows, length = told["cu_seq_q"].numel() - 1, told["max_q"]
+    rows, length = named["cu_seq_q"].numel() - 1, named["max_q"]
     query, key, value = (one.unflatten(0, (rows, length)).transpose(1, 2) for one in arguments)
-    before, after = told["window_size"]
+    before, after = named["window_size"]
     at = torch.arange(length)
     distance = at[:, None] - at
     mixed = torch.nn.functional.scaled_dot_product_attention(
@@ -154,7 +154,7 @@ def with_a_mask(*arguments: torch.Tensor, **told: Any) -> torch.Tensor:
         key,
         value,
         attn_mask=(distance <= before) & (distance >= -after),
-        scale=told["scale"],
+        scale=named["scale"],
         enable_gqa=True,
     )
     return mixed.transpose(1, 2).flatten(0, 1)
@@ -169,12 +169,12 @@ def test_the_whole_path_through_the_windows_kernel(
     expected = hidden_and_gradients(small().train(), ids, mask)
     calls = []
 
-    def counted(*arguments: Any, **told: Any) -> torch.Tensor:
-        calls.append(told["window_size"])
-        return with_a_mask(*arguments, **told)
+    def counted(*arguments: Any, **named: Any) -> torch.Tensor:
+        calls.append(named["window_size"])
+        return with_a_mask(*arguments, **named)
 
     monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.sliding_window.varlen_attn", counted)
-    monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_told: True)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_: True)
     model = small().train()
     align_left(model)
     if checkpointing:
@@ -191,12 +191,12 @@ def test_under_autocast_the_windows_kernel_gets_half_precision(
 ) -> None:
     given = []
 
-    def noted(*arguments: torch.Tensor, **told: Any) -> torch.Tensor:
+    def noted(*arguments: torch.Tensor, **named: Any) -> torch.Tensor:
         given.extend(one.dtype for one in arguments)
-        return with_a_mask(*arguments, **told)
+        return with_a_mask(*arguments, **named)
 
     monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.sliding_window.varlen_attn", noted)
-    monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_told: True)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_: True)
     ids, mask = batch([(3, 15, 4)])
     model = small()
     align_left(model)
@@ -206,7 +206,7 @@ def test_under_autocast_the_windows_kernel_gets_half_precision(
 
 
 def test_an_attention_chosen_afterwards_gets_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_told: True)
+    monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_: True)
     ids, mask = batch([(3, 15, 4), (0, 22, 0)])
     expected = hidden_and_gradients(small(), ids, mask)
     model = small()
