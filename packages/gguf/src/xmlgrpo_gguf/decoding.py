@@ -79,8 +79,8 @@ class DecodingContext:
         self.handle = self.llama.llama_init_from_model(model.handle, settings)
         if not self.handle:
             raise UserError(
-                f"llama.cpp cannot make a context of {context} tokens for {model.path}: too "
-                "little memory? Use a smaller --batch-size"
+                f"llama.cpp cannot make a context of {slots} x {context} tokens for {model.path}: "
+                "too little memory? Fewer replies at once (--batch-size) or shorter ones need less"
             )
         self._memory = self.llama.llama_get_memory(self.handle)
         self._room = settings.n_batch
