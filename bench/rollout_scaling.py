@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 
 from random_model import SIZES, random_weights
 from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.plan.gpus import nearest_gpu
 from xmlgrpo_trainer.plan.shapes import ModelShape

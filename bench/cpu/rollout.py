@@ -17,9 +17,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.tiny.settings import TinySettings
 
 MAX_NEW_TOKENS = 80

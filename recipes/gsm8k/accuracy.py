@@ -19,7 +19,7 @@ from rows import load
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.interval import Z_95, Share
 from xmlgrpo_rewards.numbers import parse_number
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_run.files import write_json
 
 REPLIES_KEPT = 6

@@ -10,8 +10,7 @@ import torch
 from chain_reward import is_shown
 from xmlgrpo_rewards.task import Example, Grade, get_task
 from xmlgrpo_rollout.choice import choose_engine
-from xmlgrpo_rollout.engine import Engine
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 

@@ -18,7 +18,7 @@ from answering import Answering, Reply, examples_of, open_model
 from rows import load, save
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.reply import parse
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 
 AT_ONCE = 512  # questions between two looks at the clock
 MOST = 0.8  # of the replies to a story: solved more often, it teaches little

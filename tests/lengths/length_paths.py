@@ -20,9 +20,8 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from xmlgrpo_rollout import attention
 from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.engine import Completion, Engine
+from xmlgrpo_rollout.engine import Completion, Engine, Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_trainer.grpo.fast_step.padding import align_left
 
 LONGEST = 600

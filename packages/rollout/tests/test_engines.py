@@ -12,8 +12,8 @@ from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.cpu import engine as static
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.cpu.forward import last_logits
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.sampling import Sampling
 from xmlgrpo_rollout.weights import refresh_weights, why_not_read
 
 from .small_models import (

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine, stream
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.weights import Gemma3Weights, read_rope, read_weights
 
 from .small_models import END_OF_TURN, EOS, PAD, tiny_gemma

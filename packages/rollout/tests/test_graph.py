@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.sampling import Sampling
 
 from .small_models import (
     END_OF_TURN,
@@ -171,7 +171,7 @@ def test_logprobs_are_those_of_the_policy():
     ],
 )
 def test_tokens_are_drawn_from_the_models_own_distribution(limits):
-    from xmlgrpo_rollout.sampling import filtered
+    from xmlgrpo_rollout.engine import filtered
 
     model = tiny_gemma(vocab_size=24, **SHAPE)
     graph, _ = both(model, stops=[10**6])

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 
 from .small_models import PAD, prompts_of, tiny_gemma, with_lora
 

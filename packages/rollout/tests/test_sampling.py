@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.sampling import Sampling, filtered, next_tokens
+from xmlgrpo_rollout.engine import Sampling, filtered, next_tokens
 
 # the 99.9 % point of chi-square, by degrees of freedom: a right sampler fails one time in 1000,
 # and with a fixed seed always or never

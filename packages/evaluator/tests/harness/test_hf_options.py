@@ -12,7 +12,7 @@ from xmlgrpo_evaluator.harness.hf_options import (
     read_options,
 )
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 
 EOS, TURN_END = 1, 4
 PIECES = ["<pad>", "<eos>", "<bos>", "<unk>", "<end_of_turn>", "a", "b", "\n", "x1"]

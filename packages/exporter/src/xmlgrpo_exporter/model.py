@@ -90,8 +90,8 @@ class LoadedModel:
 
         One prompt at a time, since padding changes rounding.  A bar says in `words` what for.
         """
+        from xmlgrpo_rollout.engine import Sampling
         from xmlgrpo_rollout.generate import GenerateEngine
-        from xmlgrpo_rollout.sampling import Sampling
 
         engine = GenerateEngine(self.model, self.stop_ids, self.stop_ids[0])
         sampling = Sampling(new_tokens, temperature=0)

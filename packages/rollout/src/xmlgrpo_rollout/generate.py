@@ -7,8 +7,7 @@ import torch
 from transformers import GenerationConfig
 
 from xmlgrpo_rollout.attention import guard_transformers
-from xmlgrpo_rollout.engine import Completion, left_padded
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Completion, Sampling, left_padded
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
 
 

@@ -215,7 +215,7 @@ def _examined(
 
     from xmlgrpo_rewards.task import get_task
     from xmlgrpo_rollout.choice import choose_engine
-    from xmlgrpo_rollout.sampling import Sampling
+    from xmlgrpo_rollout.engine import Sampling
     from xmlgrpo_rollout.stop_tokens import stop_ids
     from xmlgrpo_trainer.config.defaults import completion_limit
     from xmlgrpo_trainer.problems.exam import Exam, take

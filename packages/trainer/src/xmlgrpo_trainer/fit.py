@@ -11,7 +11,7 @@ from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage

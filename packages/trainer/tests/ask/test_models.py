@@ -63,8 +63,8 @@ def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adap
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from xmlgrpo_rollout.engine import Sampling
     from xmlgrpo_rollout.generate import GenerateEngine
-    from xmlgrpo_rollout.sampling import Sampling
     from xmlgrpo_rollout.stop_tokens import stop_ids
     from xmlgrpo_trainer.problems.prompts import encode_prompts
 

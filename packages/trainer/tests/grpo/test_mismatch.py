@@ -12,8 +12,7 @@ from accelerate import Accelerator
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.engine import Completion
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_trainer.grpo.lost_batches import DIFFERENCE, DISCARDED, IMPOSSIBLE_FIRST, RATIO
 from xmlgrpo_trainer.grpo.mismatch import (
     LateRatios,

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from xmlgrpo_rollout.engine import Completion
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_trainer.grpo.trainer import rollout_function
 
 SAMPLING = Sampling(max_new_tokens=4, temperature=1.0)

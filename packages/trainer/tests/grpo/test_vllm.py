@@ -12,7 +12,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from trl.generation.vllm_generation import VLLMGeneration
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_trainer.config.run_config import check_config
 from xmlgrpo_trainer.grpo.fast_step.lora import fuse_lora
 from xmlgrpo_trainer.grpo.vllm import adapters_are_plain, merged_weights, serve_vllm

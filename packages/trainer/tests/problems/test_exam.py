@@ -11,8 +11,7 @@ from rich.console import Console
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.task import Example, get_task
-from xmlgrpo_rollout.engine import Completion
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.problems import exam as holdout
 from xmlgrpo_trainer.problems.exam import (

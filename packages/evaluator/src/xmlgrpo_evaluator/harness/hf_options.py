@@ -20,7 +20,7 @@ from transformers import GenerationConfig
 
 from xmlgrpo_evaluator.harness.replies import CountedReply
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 
 SAMPLING = frozenset({"do_sample", "temperature", "top_k", "top_p", "min_p"})
 DECIDES_NO_TOKEN = frozenset(

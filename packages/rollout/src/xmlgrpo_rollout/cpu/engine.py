@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from xmlgrpo_rollout.cpu.cache import KeyValueCache, prefill
 from xmlgrpo_rollout.cpu.forward import last_logits
-from xmlgrpo_rollout.engine import Completion, in_parts, left_padded
-from xmlgrpo_rollout.sampling import Sampling, next_tokens
+from xmlgrpo_rollout.engine import Completion, Sampling, in_parts, left_padded, next_tokens
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
 from xmlgrpo_rollout.weights import Gemma3Weights, Rope, read_rope, read_weights
 

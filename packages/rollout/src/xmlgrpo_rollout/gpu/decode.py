@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
+from xmlgrpo_rollout.engine import Sampling, filtered
 from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend
 from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
 from xmlgrpo_rollout.gpu.kernels.keys import store_token
 from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated_gelu
 from xmlgrpo_rollout.gpu.kernels.products import TILES, gate_up_gelu, split_product, tiles_for
-from xmlgrpo_rollout.sampling import Sampling, filtered
 from xmlgrpo_rollout.weights import SLIDING, Gemma3Weights, LayerWeights, Rope
 
 WARM_UP_STEPS = 2  # Triton compiles and cuBLAS chooses before a capture, not in it

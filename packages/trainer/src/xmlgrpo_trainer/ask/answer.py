@@ -55,7 +55,7 @@ def load(
     task = get_task(source.task)
     quiet_libraries()
     with Stage(Console(stderr=True), "reading the model"):
-        from xmlgrpo_rollout.sampling import Sampling  # imports torch
+        from xmlgrpo_rollout.engine import Sampling  # imports torch
 
         tokens = source.max_new_tokens if max_new_tokens is None else max_new_tokens
         Sampling(max_new_tokens=tokens, temperature=temperature)  # checks both

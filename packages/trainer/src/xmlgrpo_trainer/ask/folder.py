@@ -12,7 +12,7 @@ import torch
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import stream
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.files import read_json
 from xmlgrpo_trainer.ask.chat import (

@@ -20,8 +20,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task
-from xmlgrpo_rollout.engine import Engine
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_trainer.config.batch import shared
 from xmlgrpo_trainer.config.defaults import completion_limit, grpo_fields
 from xmlgrpo_trainer.config.run_config import RunConfig

@@ -17,8 +17,7 @@ from rich.console import Console
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rewards.worked import is_worked
-from xmlgrpo_rollout.engine import Engine
-from xmlgrpo_rollout.sampling import Sampling
+from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_run.files import read_json, write_json, write_text
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.problems.prompts import encode_prompts
