@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from xmlgrpo_rewards.errors import interruption_code
+from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.checkpoints import SEAL, Checkpoints, find_checkpoints, seal
-from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave, StopSignals
+from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
 
 
 def write_checkpoint(root: Path, step: int) -> Path:

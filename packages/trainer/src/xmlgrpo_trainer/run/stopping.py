@@ -1,69 +1,17 @@
 """A stop loses nothing: a signal waits for the end of the step, and checkpoints are sealed."""
 
-import signal
-import sys
-import threading
-import time
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
-from xmlgrpo_rewards.errors import interruption
+from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 from xmlgrpo_trainer.run.checkpoints import checkpoint_of, seal
 
 FINISHING = "finishing this step, then saving; a second signal stops at once"
 TWICE_S = 3.0  # a scheduler signals every process, the launcher hands its own on: one wish, not two
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-
-
-class StopSignals:
-    """Takes the signals over while it is held; a second one stops at once.
-
-    Args:
-        words: shown at the first signal, where it is not acted on in an instant.
-        one_wish_s: two signals within so many seconds count as one.
-    """
-
-    def __init__(self, words: str = "", *, one_wish_s: float = 0.0) -> None:
-        self.words = words
-        self.one_wish_s = one_wish_s
-        self.received: int | None = None  # the first signal's number
-        self._received_s = 0.0
-        self._before: dict[int, Any] = {}
-
-    def take(self) -> None:
-        """Take them over; outside of the main thread, which alone gets them, nothing is done."""
-        if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
-                self._before[number] = signal.signal(number, self._receive)
-
-    def release(self) -> None:
-        """Give them back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
-
-    def __enter__(self) -> Self:
-        self.take()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is not None:
-            if time.monotonic() - self._received_s < self.one_wish_s:
-                return
-            signal.signal(number, signal.SIG_DFL)  # a third one needs no Python
-            raise interruption(number)
-        self.received, self._received_s = number, time.monotonic()
-        if self.words:
-            # from a thread of its own: the signal may have come in the middle of another print
-            threading.Thread(target=print, args=(self.words,), kwargs={"file": sys.stderr}).start()
 
 
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

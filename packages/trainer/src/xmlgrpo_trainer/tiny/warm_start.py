@@ -26,7 +26,7 @@ from transformers import Gemma3ForCausalLM
 
 from xmlgrpo_rewards.errors import interruption
 from xmlgrpo_run.files import replacing
-from xmlgrpo_trainer.run.stopping import StopSignals
+from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.tiny.examples import Example
 from xmlgrpo_trainer.tiny.muon import Muon
 
