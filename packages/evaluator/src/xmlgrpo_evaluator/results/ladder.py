@@ -66,7 +66,7 @@ def climb(
         settings: how each rung is evaluated.
         tolerance: largest drop of accuracy that passes, as a share of 1.
         console: where the table goes.
-        evaluate: evaluates a model; called in a process of its own, which must find it by its name.
+        evaluate: evaluates a model; a process of its own must find it by its name.
 
     Returns:
         Whether no export fails; true too where there is no export to fail.
@@ -82,7 +82,7 @@ def climb(
         Evaluation(model, settings, settings.result_file(run.eval, model.label)) for model in models
     ]
     results = _results(evaluations, console, evaluate)
-    first = next(iter(results.values()))
+    first = results[models[0].label]
     task = next(iter(first["tasks"]))
     top = main_metric(first["tasks"][task])
     if top is None:
@@ -115,23 +115,22 @@ def _results(
         from xmlgrpo_evaluator.tasks import find_tasks
 
         with find_tasks(evaluations[0]) as tasks:
-            identities = [each.identity(tasks.data_digest) for each in evaluations]
-    done = [each.model.label for each in evaluations if each.out.is_file()]
-    for each, identity in zip(evaluations, identities, strict=True):
-        if each.model.label in done:
-            read_result(each.out, identity)
-    check_weights(each.model for each in evaluations if each.model.label not in done)
+            results = {
+                each.model.label: read_result(each.out, each.identity(tasks.data_digest))
+                for each in evaluations
+                if each.out.is_file()
+            }
+    check_weights(each.model for each in evaluations if each.model.label not in results)
     for number, each in enumerate(evaluations, start=1):
         label = each.model.label
-        if label in done:
+        if label in results:
             continue
         say(console, f"model {number} of {len(evaluations)}")
-        kept = f"finished and kept: {', '.join(done)}" if done else "no model was finished"
+        kept = f"finished and kept: {', '.join(results)}" if results else "no model was finished"
         with kept_on_interrupt(f"{kept}; the same command goes on with {label}"):
             _evaluate_alone(each, evaluate)
-        done.append(label)
-    pairs = zip(evaluations, identities, strict=True)
-    return {each.model.label: read_result(each.out, identity) for each, identity in pairs}
+        results[label] = read_result(each.out)
+    return results
 
 
 def _evaluate_alone(evaluation: Evaluation, evaluate: Callable[[Evaluation], None]) -> None:
