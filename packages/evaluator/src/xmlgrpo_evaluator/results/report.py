@@ -17,7 +17,7 @@ from rich.console import Console
 
 from xmlgrpo_evaluator.results.compare import table_rows
 from xmlgrpo_evaluator.results.ladder import cells
-from xmlgrpo_evaluator.results.result import RESULT_FORMAT, main_metric
+from xmlgrpo_evaluator.results.result import main_metric
 from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.rows import read_jsonl
@@ -81,9 +81,15 @@ def render(run: RunFolder) -> str:
     environment = Environment(
         loader=PackageLoader("xmlgrpo_evaluator", "results"), autoescape=True, trim_blocks=True
     )
-    environment.filters["called"] = lambda metric: names.get(metric, metric)
-    files = {path.name: read_json(path) for path in sorted(run.eval.glob("*.json"))}
+    environment.filters |= {
+        "called": lambda metric: names.get(metric, metric),
+        "cells": lambda rung: cells(rung, names_original=False),
+        "interval": lambda value: "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**value),
+        "main_metric": main_metric,
+        "table_rows": table_rows,
+    }
     base = manifest.base
+    evaluations = [read_json(path) for path in sorted(run.eval.glob("*.json"))]
     return environment.get_template("report.html.j2").render(
         run=run.name,
         manifest=manifest,
@@ -91,9 +97,10 @@ def render(run: RunFolder) -> str:
         config=run.config.read_text(encoding="utf-8") if run.config.is_file() else "",
         base=base.hub_id or Path(base.name).name,
         held_out=list(_held_out(manifest.holdout, list(names))),
-        comparisons=[_comparison(file) for file in files.values() if "first" in file],
-        results=[row for file in files.values() for row in _result_rows(file)],
-        ladder=_ladder(run.ladder),
+        comparisons=[file for file in evaluations if "first" in file],
+        results=[file for file in evaluations if "subject" in file],
+        flips_shown=_FLIPS_SHOWN,
+        ladder=read_json(run.ladder) if run.ladder.is_file() else None,
         curves=Markup(_curves(list(read_log(run.metrics).rows.values()), words)),  # noqa: S704 - matplotlib's SVG, all text escaped by it
         steps=_steps(run.completions),
     )
@@ -117,53 +124,6 @@ def _held_out(holdout: HeldOut, order: Sequence[str]) -> Iterator[dict[str, str]
                 "after": f"{after:.1f}",
                 "change": change,
             }
-
-
-def _comparison(compared: Mapping[str, Any]) -> dict[str, Any]:
-    tasks = [
-        {
-            "name": name,
-            "n_items": task["items"],
-            "rows": table_rows(task),
-            "flips": {way: task[way] for way in ("gained", "lost") if task[way]},
-        }
-        for name, task in compared["tasks"].items()
-    ]
-    return {**compared, "tasks": tasks, "flips_shown": _FLIPS_SHOWN}
-
-
-def _result_rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row per task of a result; none of another file."""
-    if result.get("format") != RESULT_FORMAT or "subject" not in result:
-        return
-    for name, task in result["tasks"].items():
-        metric, value = main_metric(task) or ("", {"mean": None})
-        yield {
-            "label": result["label"],
-            "task": name,
-            "n": len(task["items"]),
-            "metric": metric,
-            "value": ""
-            if value["mean"] is None
-            else f"{value['mean']:.1%} [{value['low']:.1%}, {value['high']:.1%}]",
-            "prompts": _part(result["prompts"], "identical", "compared"),
-            "batch": _part(result["batch_check"], "identical", "items"),
-        }
-
-
-def _part(check: Mapping[str, Any] | None, part: str, whole: str) -> str:
-    return f"{check[part]} of {check[whole]}" if check and check[whole] else "not compared"
-
-
-def _ladder(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    ladder = read_json(path)
-    rungs = [
-        {**cells(rung, names_original=False), "against": rung["against"]}
-        for rung in ladder["rungs"]
-    ]
-    return {**ladder, "rungs": rungs}
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], words: Words) -> str:
