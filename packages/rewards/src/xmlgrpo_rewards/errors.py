@@ -1,6 +1,6 @@
 """What the user can correct is one clear sentence; everything else is a traceback.
 
-Every command of the four packages ends through `run_command`, so bad input looks the same
+Every command of all packages ends through `run_command`, so bad input looks the same
 everywhere: one `error:` line on stderr (what was expected, what was given, what to do), exit code
 2, no traceback.  A `UserError` is raised before the expensive step, never after it.  Ctrl-C is exit
 code 130 and one line that says what is kept; SIGTERM, which stops a job that no keyboard belongs
@@ -40,16 +40,16 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which is told and tidied up as Ctrl-C is."""
+    """SIGTERM, handled as Ctrl-C is."""
 
 
-def interruption(number: int, *said: str) -> KeyboardInterrupt:
+def interruption(number: int, *words: str) -> KeyboardInterrupt:
     """What ends a command that has taken note of a signal's number.
 
     Args:
-        said: what is kept, in words; without any, the block that it ends in says that.
+        words: what is kept; without any, the block that it ends in says that.
     """
-    return Terminated(*said) if number == signal.SIGTERM else KeyboardInterrupt(*said)
+    return Terminated(*words) if number == signal.SIGTERM else KeyboardInterrupt(*words)
 
 
 def interruption_code(stopped: KeyboardInterrupt) -> int:
@@ -74,11 +74,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         code = command() or 0
         sys.stdout.flush()
     except UserError as error:
-        tell(f"error: {error}")
+        print_error(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as stopped:
-        said = stopped if stopped.args else KEPT
-        tell(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}: {said}")
+        kept = stopped if stopped.args else KEPT
+        print_error(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}: {kept}")
         sys.exit(interruption_code(stopped))
     except BrokenPipeError:
         # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
@@ -88,7 +88,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = error.filename or "the output folder"
-        tell(
+        print_error(
             f"error: no space left on the disk while writing {where}; what was finished before "
             "is kept. Free some space and run the same command again."
         )
@@ -100,7 +100,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def tell(text: str) -> None:
+def print_error(text: str) -> None:
     """Print on stderr: in lines that fit where that is a terminal, else a line as it is."""
     if sys.stderr.isatty():
         with suppress(OSError):
@@ -109,20 +109,20 @@ def tell(text: str) -> None:
 
 
 @contextmanager
-def kept_on_interrupt(said: str | Callable[[], str]) -> Iterator[None]:
+def kept_on_interrupt(kept: str | Callable[[], str]) -> Iterator[None]:
     """What Ctrl-C says while this block runs: what is kept, and how to go on.
 
     The innermost block knows best; an outer one does not change its words.
 
     Args:
-        said: the words, or what gives them when Ctrl-C comes.
+        kept: the words, or what makes them at Ctrl-C.
     """
     try:
         yield
     except KeyboardInterrupt as stopped:
         if stopped.args:
             raise
-        raise type(stopped)(said if isinstance(said, str) else said()) from None
+        raise type(stopped)(kept if isinstance(kept, str) else kept()) from None
 
 
 def this_command(*words: str) -> str:

@@ -52,7 +52,7 @@ def fitted(text: str, columns: int) -> str:
 
 
 def one_line(text: str, most: int) -> str:
-    """What a model or a file says, as a terminal may be given it: one line, nothing that steers it.
+    """A text of a model or a file for a terminal: one line, nothing that steers it.
 
     Args:
         text: any text.

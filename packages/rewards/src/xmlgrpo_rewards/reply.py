@@ -37,7 +37,7 @@ class Reply:
     """A completion, read back.
 
     Attributes:
-        text: the completion as it came.
+        text: the whole completion.
         reasoning: what stands in the one `<reasoning>` block, stripped; None when there is not
             exactly one.
         answer: what stands in the one `<answer>` block, stripped.  None when there is not exactly

@@ -103,7 +103,7 @@ def xmlcount_reward_func(completions: Sequence[Completion], **_columns: object) 
 
 
 def completion_text(completion: object, position: int = 0) -> str:
-    """The text of one completion: itself, or what the last message of the assistant says.
+    """The text of one completion: itself, or the last message of the assistant.
 
     A list without such a message, or a message whose content is None (tool calls only), is "".
     Content in parts gives its text parts, joined.
@@ -115,13 +115,13 @@ def completion_text(completion: object, position: int = 0) -> str:
         return completion
     if not isinstance(completion, list | tuple):
         raise TypeError(_not_a_completion(completion, position))
-    said: object = ""
+    content: object = ""
     for message in completion:
         if not isinstance(message, Mapping):
             raise TypeError(_not_a_completion(message, position))
         if message.get("role", "assistant") == "assistant":
-            said = message.get("content")
-    return _content_text(said, position)
+            content = message.get("content")
+    return _content_text(content, position)
 
 
 def _content_text(content: object, position: int) -> str:

@@ -56,7 +56,7 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What is said of a task's figures, in tables and plots.
+    """The words for a task's metrics, in tables and plots.
 
     Attributes:
         answer: what an answer is, such as `number`.
@@ -111,11 +111,11 @@ class Task(Protocol):
         """Grade a completion against the gold answer.  Never raises for what a model wrote."""
 
 
-class BadRow(UserError):  # noqa: N818 - says what is wrong, as UserError says whose it is
+class BadRow(UserError):  # noqa: N818 - what is wrong, as UserError is whose it is
     """A row of a data set that cannot be a problem with one gold answer."""
 
-    def __init__(self, row_id: str, expected: str, came: object) -> None:
-        shown = repr(came)
+    def __init__(self, row_id: str, expected: str, got: object) -> None:
+        shown = repr(got)
         if len(shown) > _SHOWN_CHARS:
             shown = f"{shown[:_SHOWN_CHARS]}... ({len(shown):,} characters)"
         super().__init__(

@@ -67,7 +67,7 @@ def check_file(task: Task, path: Path) -> Checked:
             that one run names all of them.
     """
     checked = Checked(path.name)
-    for row in _told(read_jsonl(path), path):
+    for row in _with_progress(read_jsonl(path), path):
         checked.tried += 1
         try:
             example = task.example(row.fields, row.id)
@@ -79,8 +79,8 @@ def check_file(task: Task, path: Path) -> Checked:
     return checked
 
 
-def _told(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
-    """The same rows; from five seconds on, a line every five says how far they have come."""
+def _with_progress(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
+    """The same rows; from five seconds on, a line every five shows how many are done."""
     began_s = spoke_s = time.monotonic()
     total = None
     for done, row in enumerate(rows):
@@ -120,11 +120,11 @@ def gold_failure(task: Task, example: Example) -> str | None:
         return None
     whole = number == number.to_integral_value()
     expected = FULL_MARKS if whole else FULL_MARKS - WHOLE_NUMBER
-    [came] = total(_REWARDS, [text], answer=[example.gold])
-    if came.value < expected - ROUNDING:
+    [earned] = total(_REWARDS, [text], answer=[example.gold])
+    if earned.value < expected - ROUNDING:
         return (
-            f"row {example.id}: the gold answer {example.gold!r} earns {came.value:g} of "
-            f"{expected:g}: {came.parts}"
+            f"row {example.id}: the gold answer {example.gold!r} earns {earned.value:g} of "
+            f"{expected:g}: {earned.parts}"
         )
     return None
 
@@ -137,10 +137,11 @@ def check_hacks(task: Task, golds: Sequence[str]) -> Checked:
         for hack in HACKS:
             checked.tried += 1
             text = hack.reply_to(gold)
-            [came] = total(_REWARDS, [text], answer=[gold])
-            if came.value > hack.highest + ROUNDING:
+            [earned] = total(_REWARDS, [text], answer=[gold])
+            if earned.value > hack.highest + ROUNDING:
                 checked.failures.append(
-                    f"{hack.name} with gold {gold}: earns {came.value:g}, may earn {hack.highest:g}"
+                    f"{hack.name} with gold {gold}: earns {earned.value:g}, "
+                    f"may earn {hack.highest:g}"
                 )
             if task.grade(text, gold).strict_correct:
                 checked.failures.append(f"{hack.name} with gold {gold}: is graded right")

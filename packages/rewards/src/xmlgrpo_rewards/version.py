@@ -6,5 +6,5 @@ from importlib.metadata import version
 
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Let `parser` answer `--version` with `xmlgrpo-train 0.1.0`."""
-    told = f"%(prog)s {version('xmlgrpo-rewards')}"
-    parser.add_argument("--version", action="version", version=told)
+    text = f"%(prog)s {version('xmlgrpo-rewards')}"
+    parser.add_argument("--version", action="version", version=text)

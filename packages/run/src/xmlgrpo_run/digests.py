@@ -92,7 +92,7 @@ def hash_ahead(files: Iterable[Path], console: Console, words: str = "hashing") 
 
 @contextmanager
 def byte_stage(console: Console, words: str, total: int) -> Iterator[OnBytes]:
-    """A stage that is told how many more bytes have been read."""
+    """A stage whose bar is moved by calls with how many more bytes have been read."""
     with Stage(console, words, total=total, unit="bytes") as stage:
         done = 0
 

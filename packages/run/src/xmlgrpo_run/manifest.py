@@ -17,15 +17,10 @@ MANIFEST_FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file or folder outside of the run, which may have moved together with it.
+    """A file or folder outside of the run, which may have moved together with it."""
 
-    Attributes:
-        path: where it was, absolute.
-        from_run: the same, as seen from the run's folder.
-    """
-
-    path: str
-    from_run: str
+    path: str  # where it was, absolute
+    from_run: str  # the same, as seen from the run's folder
 
     @classmethod
     def of(cls, path: Path, run: RunFolder) -> Self:
@@ -44,25 +39,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The model that was trained from.
+    """The model that was trained from."""
 
-    Attributes:
-        name: a Hub id, or the folder as the configuration names it.
-        revision: the commit on the Hub; None for the newest and for a folder.
-        place: the folder; None for a model of the Hub.
-        dtype: of the weights in training, such as `bfloat16`.
-        quantized_4bit: the adapter was trained over 4-bit weights.
-        model_class: the class of transformers that it was loaded as.
-        tiny: it is our own tiny model, made from nothing.
-    """
-
-    name: str
-    revision: str | None
-    place: Place | None
-    dtype: str
-    quantized_4bit: bool
-    model_class: str
-    tiny: bool
+    name: str  # a Hub id, or the folder as the configuration names it
+    revision: str | None  # the commit on the Hub; None for the newest and for a folder
+    place: Place | None  # the folder; None for a model of the Hub
+    dtype: str  # of the weights in training, such as `bfloat16`
+    quantized_4bit: bool  # the adapter was trained over 4-bit weights
+    model_class: str  # the class of transformers that it was loaded as
+    tiny: bool  # it is our own tiny model, made from nothing
 
     @property
     def hub_id(self) -> str | None:
@@ -92,31 +77,18 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The problems of a run.
+    """The problems of a run."""
 
-    Attributes:
-        source: `generated`, `hub` or `json`.
-        name: the data set's id, the file's name, or that they were made on the spot.
-        revision: the commit of a data set of the Hub; None where none was named.
-        place: the file of a run on local rows.
-        sha256: over all problems.
-        train_rows: how many were trained on.
-        validation_rows: how many chose the checkpoint.
-        holdout_rows: how many the result is of.
-        dropped_long: how many were left out because their prompt was too long.
-        repeated: how many were left out because they were there twice.
-    """
-
-    source: str
-    name: str
-    revision: str | None
-    place: Place | None
-    sha256: str
+    source: str  # `generated`, `hub` or `json`
+    name: str  # the data set's id, the file's name, or that they were made on the spot
+    revision: str | None  # the commit of a data set of the Hub
+    place: Place | None  # the file of a run on local rows
+    sha256: str  # over all problems
     train_rows: int
-    validation_rows: int
-    holdout_rows: int
-    dropped_long: int
-    repeated: int
+    validation_rows: int  # they chose the checkpoint
+    holdout_rows: int  # the result is of them
+    dropped_long: int  # left out because their prompt was too long
+    repeated: int  # left out because they were there twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,58 +102,31 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is known about a finished run.
+    """What is known about a finished run."""
 
-    Attributes:
-        run: its name.
-        finished: when, in UTC.
-        task: whose problems were trained on.
-        format_version: of the reply format.
-        base: the model that was trained from.
-        adapter: the digest of what training left in `adapter/`.
-        backend: `plain` or `unsloth`.
-        rollout: the engine that drew the completions.
-        seed: of everything random.
-        steps: how many were trained.
-        best_step: the one whose adapter was kept.
-        seconds: spent in steps.
-        max_prompt_tokens: the longest prompt.
-        max_completion_tokens: the longest completion in training.
-        max_reply_tokens: the longest reply to a held-out problem, and so in every evaluation.
-        data: the problems.
-        rewards: name -> weight.
-        config: the configuration, with its defaults.
-        config_sha256: of the configuration.
-        commit: of the code; None where it was not run from its own repository.
-        dirty: whether the code differed from that commit.
-        versions: of the libraries.
-        hardware: device, cores, threads and processes.
-        holdout: the result.
-    """
-
-    run: str
-    finished: str
-    task: str
-    format_version: int
+    run: str  # its name
+    finished: str  # when, in UTC
+    task: str  # whose problems were trained on
+    format_version: int  # of the reply format
     base: Base
-    adapter: str
-    backend: str
-    rollout: str
+    adapter: str  # the digest of what training left in `adapter/`
+    backend: str  # `plain` or `unsloth`
+    rollout: str  # the engine that drew the completions
     seed: int
     steps: int
-    best_step: int
-    seconds: float
+    best_step: int  # the one whose adapter was kept
+    seconds: float  # spent in steps
     max_prompt_tokens: int
-    max_completion_tokens: int
-    max_reply_tokens: int
+    max_completion_tokens: int  # in training
+    max_reply_tokens: int  # to a held-out problem, and so in every evaluation
     data: Data
-    rewards: dict[str, float]
-    config: dict[str, Any]
+    rewards: dict[str, float]  # name -> weight
+    config: dict[str, Any]  # the configuration, with its defaults
     config_sha256: str
-    commit: str | None
-    dirty: bool
-    versions: dict[str, str]
-    hardware: dict[str, Any]
+    commit: str | None  # of the code; None where it was not run from its own repository
+    dirty: bool  # the code differed from that commit
+    versions: dict[str, str]  # of the libraries
+    hardware: dict[str, Any]  # device, cores, threads and processes
     holdout: HeldOut
 
     def as_json(self) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""What the figures of a result are called where people read them.
-
-One name for each, in every table and plot.  What an answer is differs from task to task, so the
-task gives the words (`task.Words`); one without any is told with the plain ones.
-"""
+"""The names of metrics in every table and plot, in the words of the task (`task.Words`)."""
 
 from dataclasses import dataclass
 

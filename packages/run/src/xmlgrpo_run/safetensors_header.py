@@ -1,4 +1,4 @@
-"""What a safetensors file holds, by its header; a broken file is told before anything is loaded.
+"""What a safetensors file holds, by its header: a broken file is refused before it is loaded.
 
 The file is a little-endian u64 length, that many bytes of JSON, then the tensors
 (https://huggingface.co/docs/safetensors).
@@ -29,9 +29,9 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     try:
-        said = {name: entry for name, entry in json.loads(header).items() if name[:2] != "__"}
-        ends = [entry["data_offsets"][1] for entry in said.values()]
-        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in said.items()}
+        tensors = {name: entry for name, entry in json.loads(header).items() if name[:2] != "__"}
+        ends = [entry["data_offsets"][1] for entry in tensors.values()]
+        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
     except (ValueError, AttributeError, TypeError, KeyError, IndexError):
         raise _not_safetensors(path, size) from None
     expected = 8 + length + max(ends, default=0)
@@ -44,5 +44,5 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _not_safetensors(path: Path, size: int) -> UserError:
-    found = "its first bytes are not one's" if size else "it is empty"
-    return UserError(f"{path}: expected a safetensors file, but {found}. Write it again")
+    got = "other bytes" if size else "an empty file"
+    return UserError(f"{path}: expected a safetensors file, got {got}. Write it again")

@@ -24,7 +24,7 @@ from xmlgrpo_exporter.publish.files import UploadFile
 from xmlgrpo_exporter.publish.hub_calls import ask
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_exporter.publish.repository import DEFAULT_BRANCH, Repository, list_files
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, tell
+from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, print_error
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 
@@ -102,7 +102,7 @@ def leave_on_interrupt(kept: str) -> Iterator[None]:
         try:  # the signal may have come in the middle of another print, which refuses a second one
             if sys.stderr.isatty():
                 print(file=sys.stderr)  # below the client's bars
-            tell(f"{'terminated' if number == signal.SIGTERM else 'interrupted'}: {kept}")
+            print_error(f"{'terminated' if number == signal.SIGTERM else 'interrupted'}: {kept}")
         finally:
             os._exit(128 + number)
 

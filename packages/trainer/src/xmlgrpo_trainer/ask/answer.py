@@ -9,7 +9,13 @@ from typing import Literal
 
 from rich.console import Console
 
-from xmlgrpo_rewards.errors import EXIT_USER_ERROR, Terminated, UserError, kept_on_interrupt, tell
+from xmlgrpo_rewards.errors import (
+    EXIT_USER_ERROR,
+    Terminated,
+    UserError,
+    kept_on_interrupt,
+    print_error,
+)
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.task import Task, get_task
@@ -104,7 +110,7 @@ def answer_given(questions: Sequence[str], asked: Asked) -> int:
             with kept_on_interrupt(f"{done}; nothing else is kept, run the same command again"):
                 _answer(question, asked)
         except UserError as error:
-            tell(f"error: question {number + 1}: {error}")
+            print_error(f"error: question {number + 1}: {error}")
             code = EXIT_USER_ERROR
     return code
 
@@ -115,11 +121,11 @@ def answer_typed(questions: Iterator[str], asked: Asked) -> int:
         try:
             _answer(question, asked)
         except UserError as error:
-            tell(f"error: {error}")
+            print_error(f"error: {error}")
         except Terminated:
             raise
         except KeyboardInterrupt:
-            tell("stopped; the next question, or Ctrl-D to end")
+            print_error("stopped; the next question, or Ctrl-D to end")
         if asked.form == "text":
             print()
     return 0
