@@ -56,8 +56,8 @@ def test_what_is_no_gguf_starts_no_child(tmp_path, monkeypatch, content, message
 @pytest.mark.parametrize(
     ("vocabulary", "expected"),
     [
-        pytest.param("llama", {"bos_id": 1, "chat_texts": ["<s>ab"], "ids": [[1, 3, 4]]}, id="bos"),
-        pytest.param("t5", {"bos_id": -1, "chat_texts": ["ab"], "ids": [[3, 4]]}, id="no-bos"),
+        pytest.param("llama", {"chat_texts": ["<s>ab"], "ids": [[1, 3, 4]]}, id="bos"),
+        pytest.param("t5", {"chat_texts": ["ab"], "ids": [[3, 4]]}, id="no-bos"),
     ],
 )
 def test_vocabulary_on_every_route(tmp_path, vocabulary, expected):

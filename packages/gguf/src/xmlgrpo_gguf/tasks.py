@@ -46,11 +46,8 @@ def read_vocabulary(request: dict[str, Any], _folder: Path, _tell: OnProgress) -
     with GgufModel(Path(request["file"]), gpu_layers=0, vocab_only=True) as model:
         texts, bos = request["texts"], model.bos_text
         result: dict[str, Any] = {
-            "vocabulary": model.vocab_size,
-            "bos_id": model.bos,
             "eos_id": model.eos,
             "eot_id": model.eot,
-            "add_bos": model.adds_bos,
             "ends_generation": {
                 str(token): 0 <= token < model.vocab_size and model.ends_generation(token)
                 for token in request["stop_ids"]
@@ -101,23 +98,9 @@ def measure(request: dict[str, Any], folder: Path, tell: OnProgress) -> dict[str
             keep_window=True,
         ) as decoding:
             loaded = time.monotonic()
-            finite = True
-            with (folder / LOGITS).open("wb") as file:
-                for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
-                    for count, row in enumerate(decoding.logits_along(prompt, reply), 1):
-                        file.write(row.tobytes())
-                        finite = finite and bool(np.isfinite(row).all())
-                        tell("scoring", i + count / len(reply))
+            finite = _score(decoding, prompts, replies, folder / LOGITS, tell)
             scored = time.monotonic()
-            written: list[list[int]] = [[] for _ in prompts]
-
-            def on_token(index: int, token: int) -> None:
-                written[index].append(token)
-                tell("writing", index + len(written[index]) / new_tokens)
-
-            if finite:
-                asked = [Prompt(prompt, new_tokens) for prompt in prompts]
-                Engine(decoding).write(asked, on_token=on_token)
+            written = _write(decoding, prompts, new_tokens if finite else 0, tell)
             ended = time.monotonic()
         vocabulary = model.vocab_size
     answer, finish_reason = _answer(request, longest, threads, prompt_threads)
@@ -131,6 +114,39 @@ def measure(request: dict[str, Any], folder: Path, tell: OnProgress) -> dict[str
         "greedy_tokens_per_s": round(sum(map(len, written)) / max(ended - scored, 1e-9), 1),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 3),
     }
+
+
+def _score(
+    decoding: DecodingContext,
+    prompts: list[list[int]],
+    replies: list[list[int]],
+    path: Path,
+    tell: OnProgress,
+) -> bool:
+    """Write the logits along the replies; whether all of them are numbers."""
+    finite = True
+    with path.open("wb") as file:
+        for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+            for count, row in enumerate(decoding.logits_along(prompt, reply), 1):
+                file.write(row.tobytes())
+                finite = finite and bool(np.isfinite(row).all())
+                tell("scoring", i + count / len(reply))
+    return finite
+
+
+def _write(
+    decoding: DecodingContext, prompts: list[list[int]], new_tokens: int, tell: OnProgress
+) -> list[list[int]]:
+    """The greedy reply to each prompt, as token ids, the one that ends it included."""
+    written: list[list[int]] = [[] for _ in prompts]
+
+    def on_token(index: int, token: int) -> None:
+        written[index].append(token)
+        tell("writing", index + len(written[index]) / new_tokens)
+
+    if new_tokens:
+        Engine(decoding).write([Prompt(ids, new_tokens) for ids in prompts], on_token=on_token)
+    return written
 
 
 def _answer(
