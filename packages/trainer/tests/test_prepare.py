@@ -13,7 +13,7 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer import prepare as prepare_module
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.model.load import Placement
-from xmlgrpo_trainer.prepare import adapter_weights, check_settings, refuse_early
+from xmlgrpo_trainer.prepare import adapter_weights, check_names, check_settings
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 from xmlgrpo_trainer.train import train
 
@@ -89,7 +89,7 @@ def test_a_name_that_leads_nowhere_is_refused_before_the_libraries_are_read(
     changes: dict[str, Any], words: str, quick_config: QuickConfig
 ) -> None:
     with pytest.raises(UserError, match=words):
-        refuse_early(quick_config(**changes), 1)
+        check_names(quick_config(**changes))
 
 
 def test_a_full_disk_is_found_before_the_model_is_built(

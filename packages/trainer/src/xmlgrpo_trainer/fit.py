@@ -38,10 +38,16 @@ from xmlgrpo_trainer.problems.exam import (
     take,
 )
 from xmlgrpo_trainer.problems.keep_best import KeepBest, stopped_early
-from xmlgrpo_trainer.run.checkpoints import checkpoint_of, find_checkpoints, is_last, take_over
+from xmlgrpo_trainer.run.checkpoints import (
+    checkpoint_of,
+    find_checkpoints,
+    is_last,
+    seal_when_saved,
+    take_over,
+)
 from xmlgrpo_trainer.run.failures import check_room
 from xmlgrpo_trainer.run.record import resolved_fields, versions, write_record
-from xmlgrpo_trainer.run.stopping import SealCheckpoints, StepStart, StopAndSave
+from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
 from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
 
 
@@ -197,7 +203,7 @@ def _train(run: Prepared, trainer: Any, batch: ScoredBatch, exam: Exam) -> int |
     stopper = StopAndSave(steps_between_generations(run.arguments), ranks)
     step_start = StepStart()
     watch = Watch(run.folder, run.task, batch, config.watch, console, ranks=ranks)
-    for callback in (step_start, watch, keeper, SealCheckpoints(ranks), stopper):
+    for callback in (step_start, watch, keeper, seal_when_saved(ranks), stopper):
         trainer.add_callback(callback)
     try:
         _loop(run, trainer, step_start)

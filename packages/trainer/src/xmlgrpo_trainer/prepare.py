@@ -83,6 +83,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     Raises:
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
+    ranks.together(lambda: check_names(config))
     with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
     ranks.on_first(lambda: prepare_wandb(config.watch, folder))
@@ -124,22 +125,29 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
 
 
 def refuse_early(config: RunConfig, processes: int) -> None:
-    """Refuse what can be refused in an instant: before a folder is made or a library imported.
+    """Refuse what the configuration alone shows, before a folder is made or a library imported.
 
     Raises:
-        UserError: as `check_early`; no such reward, file of problems or model folder; texts that do
-            not fit into a model whose shape is known here.
+        UserError: as `check_early`; texts do not fit into a model whose shape is known here.
     """
     check_early(config, processes)
+    shape = _known_shape(config)
+    if shape is not None:
+        check_context(config, shape.context)
+
+
+def check_names(config: RunConfig) -> None:
+    """Refuse what is not there, before the libraries are read: that alone takes seconds.
+
+    Raises:
+        UserError: no such reward, no file of problems, no model folder.
+    """
     check_reward_names(config.rewards)
     for key, name in (("data.path", config.data.path), ("holdout.path", config.holdout.path)):
         if name is not None:
             problems_file(name, key)
     if config.model.name != TINY:
         check_model_folder(config.model.name)
-    shape = _known_shape(config)
-    if shape is not None:
-        check_context(config, shape.context)
 
 
 def _known_shape(config: RunConfig) -> ModelShape | None:

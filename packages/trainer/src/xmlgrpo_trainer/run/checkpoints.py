@@ -8,10 +8,14 @@ sizes last, and only folders whose list holds are continued from.
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json, write_json
+from xmlgrpo_trainer.ranks.processes import Ranks
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 SEAL = "complete.json"
 STATE = "trainer_state.json"  # transformers' name
@@ -37,6 +41,19 @@ def seal(folder: Path) -> None:
                 os.fsync(file.fileno())
             files[str(path.relative_to(folder))] = path.stat().st_size
     write_json(folder / SEAL, {"step": step_of(folder), "files": files})
+
+
+def seal_when_saved(ranks: Ranks) -> "TrainerCallback":
+    """A callback that seals each checkpoint, once every rank has written its random state."""
+    from transformers import TrainerCallback  # takes seconds
+
+    class Seal(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            ranks.gather(None)  # until every rank is here
+            if ranks.is_first:
+                seal(checkpoint_of(Path(args.output_dir), state.global_step))
+
+    return Seal()
 
 
 class Checkpoints(NamedTuple):

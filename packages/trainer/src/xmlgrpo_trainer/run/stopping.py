@@ -1,6 +1,5 @@
-"""A stop loses nothing: a signal waits for the end of the step, and checkpoints are sealed."""
+"""A stop loses nothing: a signal waits for the end of the step, and a failed step is undone."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,23 +7,9 @@ from transformers import TrainerCallback
 
 from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
-from xmlgrpo_trainer.run.checkpoints import checkpoint_of, seal
 
 FINISHING = "finishing this step, then saving; a second signal stops at once"
 TWICE_S = 3.0  # a scheduler signals every process, the launcher hands its own on: one wish, not two
-
-
-class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Seals each checkpoint, once every rank has written its random state into it."""
-
-    def __init__(self, ranks: Ranks = ALONE) -> None:
-        self.ranks = ranks
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Seal the checkpoint that has just been written."""
-        self.ranks.gather(None)  # until every rank is here
-        if self.ranks.is_first:
-            seal(checkpoint_of(Path(args.output_dir), state.global_step))
 
 
 class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
