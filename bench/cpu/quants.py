@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from xmlgrpo_exporter.check.check import check_file
+from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.questions import Comparison, load_questions
 from xmlgrpo_exporter.check.reference import Reference, answer_questions
 from xmlgrpo_exporter.check.verdict import FileCheck

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from xmlgrpo_exporter.check.check import check_file
+from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.reference import Reference
 from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.convert import converter

@@ -7,12 +7,14 @@ Those modules import nothing heavy at the top, so that `--help` answers at once.
 
 import argparse
 from collections.abc import Callable
+from importlib import import_module
 from typing import cast
 
-from xmlgrpo_exporter.commands import check, gguf, merge, push
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.errors import run_command
 from xmlgrpo_rewards.version import add_version
+
+SUBCOMMANDS = ("merge", "gguf", "check", "push")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,8 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_version(parser)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for subcommand in (merge, gguf, check, push):
-        subcommand.add_parser(subparsers)
+    for name in SUBCOMMANDS:
+        import_module(f"xmlgrpo_exporter.commands.{name}").add_parser(subparsers)
     return parser
 
 

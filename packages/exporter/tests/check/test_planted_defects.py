@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.check import check
+from xmlgrpo_exporter.check import gates
 from xmlgrpo_exporter.convert.files import quantize
 from xmlgrpo_gguf.header import read_header
 
@@ -76,8 +76,8 @@ def test_template_that_never_ends_costs_the_time_limit_once(
 ):
     # a range above 100,000 is refused by the sandbox, two of them inside each other are not
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    monkeypatch.setattr(check, "VOCABULARY_TIMEOUT_S", 5)
-    found = check.check_file(with_template(exported, tmp_path, loop), reference)
+    monkeypatch.setattr(gates, "VOCABULARY_TIMEOUT_S", 5)
+    found = gates.check_file(with_template(exported, tmp_path, loop), reference)
     assert [gate.name for gate in found.gates] == ["file", "tokens"]
     assert "took longer than 5 s" in found.gates[1].why
 
@@ -164,7 +164,7 @@ def test_whole_header_with_a_model_that_cannot_be_loaded(exported, reference, tm
 
 def test_slow_file_is_stopped(exported, reference):
     hurried = replace(reference, comparison=replace(reference.comparison, timeout_s=0.01))
-    found = check.check_file(exported / "gguf" / "tiny-f16.gguf", hurried)
+    found = gates.check_file(exported / "gguf" / "tiny-f16.gguf", hurried)
     gate = next(gate for gate in found.gates if gate.name == "answers")
     assert not gate.passed
     assert "took longer" in gate.why

@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
@@ -54,6 +55,15 @@ class Reference:
     def calibration(self) -> list[list[int]]:
         """Prompts that no gate looks at, to calibrate with."""
         return self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]
+
+    def as_json(self) -> dict[str, Any]:
+        """What files are compared with, for check.json."""
+        comparison = self.comparison
+        return {
+            "model": {"folder": self.source.folder.name, "fingerprint": self.source.fingerprint},
+            "questions": {"source": comparison.questions.source, "tokenized": len(self.ids)},
+            "replies": {"count": len(self.replies), "new_tokens": comparison.new_tokens},
+        }
 
 
 def answer_questions(source: SourceModel, comparison: Comparison) -> Reference:

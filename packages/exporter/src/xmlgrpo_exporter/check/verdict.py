@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from xmlgrpo_exporter.check.reference import Reference
 from xmlgrpo_exporter.quants import PINNED
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run.files import read_json, write_json
@@ -86,7 +85,7 @@ def read_check(folder: Path) -> dict[str, Any]:
 
 def write_check(
     folder: Path,
-    reference: Reference,
+    compared_with: dict[str, Any],
     checks: Sequence[FileCheck],
     *,
     source: FileCheck | None = None,
@@ -95,15 +94,15 @@ def write_check(
 
     Args:
         folder: with the files.
-        reference: what they were compared with; entries of another model are dropped.
+        compared_with: what `Reference.as_json` says; entries of another model are dropped.
         checks: the verdicts; a rejected file's entry stands until the next record.
         source: of the file that others are quantized from, which is not kept; the last one stands.
     """
     stored = read_check(folder)
-    model, comparison = reference.source, reference.comparison
+    fingerprint = compared_with["model"]["fingerprint"]
     kept = {}
     checked_source = source.as_json() if source else None
-    if stored.get("model", {}).get("fingerprint") == model.fingerprint:
+    if stored.get("model", {}).get("fingerprint") == fingerprint:
         checked_source = checked_source or stored.get("source")
         kept = {name: old for name, old in stored["files"].items() if (folder / name).is_file()}
     files = {**kept, **{check.file: check.as_json() for check in checks}}
@@ -111,9 +110,7 @@ def write_check(
     record = {
         "format": FORMAT,
         "passed": bool(files) and all(entry["passed"] for entry in (*files.values(), *sources)),
-        "model": {"folder": model.folder.name, "fingerprint": model.fingerprint},
-        "questions": {"source": comparison.questions.source, "tokenized": len(reference.ids)},
-        "replies": {"count": len(reference.replies), "new_tokens": comparison.new_tokens},
+        **compared_with,
         "llama_cpp_python": PINNED,
         "source": checked_source,
         "files": files,

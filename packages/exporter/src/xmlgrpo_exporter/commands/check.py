@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from xmlgrpo_exporter.check.check import check_file
+from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.reference import answer_questions
 from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED, show_check, write_check
 from xmlgrpo_exporter.commands import arguments as shared
@@ -67,7 +67,7 @@ def command(arguments: argparse.Namespace) -> int:
             show_check(checks[file], console)
         for out in sorted(set(records.values())):
             here = [checks[file] for file in files if records[file] == out]
-            say(console, escape(f"wrote {write_check(out, reference, here)}"))
+            say(console, escape(f"wrote {write_check(out, reference.as_json(), here)}"))
     return 0 if all(check.passed for check in checks.values()) else EXIT_GATE_FAILED
 
 

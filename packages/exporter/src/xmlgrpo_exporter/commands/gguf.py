@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_exporter.check.check import check_file, check_source
+from xmlgrpo_exporter.check.gates import check_file, check_source
 from xmlgrpo_exporter.check.questions import system_of
 from xmlgrpo_exporter.check.reference import Reference, answer_questions
 from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED, show_check, write_check
@@ -144,7 +144,7 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
     if plan.quantized:
         with kept_on_interrupt(f"no file was made; {GO_ON}"):
             source = check_source(make(plan.exact, exact), reference)
-        write_check(export.out, reference, (), source=source)
+        write_check(export.out, reference.as_json(), (), source=source)
         verdict = "passes every gate" if source.passed else "is not the model: nothing is made"
         say(console, f"{plan.exact}, which the others are quantized from, {verdict}")
         if not source.passed:
@@ -159,7 +159,7 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
             check = check_file(made, reference)
             checks.append(check)
             # before the rename: a file under its final name always has its entry
-            write_check(export.out, reference, checks)
+            write_check(export.out, reference.as_json(), checks)
             text = modelfile(final.name, reference.model, system)
             kept_as = _keep(made, final, text, passed=check.passed)
         say(console, f"[bold]{escape(str(kept_as))}[/]")
