@@ -48,6 +48,17 @@ def test_member_that_climbs_out_is_refused(tmp_path):
     assert not list(tmp_path.rglob("escaped.py"))
 
 
+def test_another_archive_is_refused_by_pip(tmp_path, monkeypatch):
+    content = {converter.INSIDE + converter.SCRIPT: b"print()"}
+    archive_of(tmp_path / f"llama_cpp_python-{converter.PINNED}.tar.gz", content)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("XMLGRPO_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=f"Expected sha256 {converter.SDIST_SHA256}"):
+        converter.find_converter(QUIET)
+    assert not list((tmp_path / "cache" / "llama.cpp").iterdir())
+
+
 def test_llama_cpp_dir_is_honoured_and_looked_at(tmp_path, monkeypatch):
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"expected convert_hf_to_gguf\.py"):
