@@ -11,7 +11,6 @@ where the prompts are not those of training.
 import os
 import signal
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -40,7 +39,7 @@ LADDER_FORMAT = 1
 OWN_END_S = 2
 """How long a model's process may take to end by itself after Ctrl-C."""
 COLUMNS = (
-    *("model", "accuracy, 95%", "difference, 95%", "p"),
+    *("model", "accuracy, 95%", "difference, 95%", "to", "p"),
     *("MB", "bits", "tok/s", "MiB", "gate"),
 )
 NARROW = (("model", "accuracy, 95%", "difference, 95%", "gate"), ("model", *COLUMNS[3:-1]))
@@ -214,8 +213,12 @@ def _bits_per_weight(model: Mapping[str, Any]) -> float | None:
 
 
 def show(ladder: Mapping[str, Any], console: Console) -> None:
-    """Print the table and the gate's verdict."""
-    _show_tables(ladder, console)
+    """Print the table, or on a narrow screen two, and the gate's verdict."""
+    title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
+    say(console, Text(title, style="bold"))
+    whole = _table(ladder, COLUMNS)
+    for table in [whole] if fits(whole, console) else [_table(ladder, part) for part in NARROW]:
+        console.print(table)
     rungs, tolerance = ladder["rungs"], ladder["tolerance"]
     for rung in rungs:
         if rung["passed"] is False:
@@ -237,27 +240,7 @@ def show(ladder: Mapping[str, Any], console: Console) -> None:
         )
 
 
-def _show_tables(ladder: Mapping[str, Any], console: Console) -> None:
-    """One table, or on a narrow screen two and what the first has no room for."""
-    title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
-    say(console, Text(title, style="bold"))
-    whole = _table(ladder, COLUMNS)
-    if fits(whole, console):
-        console.print(whole)
-        return
-    for part in NARROW:
-        console.print(_table(ladder, part, names_original=False))
-    exports = defaultdict(list)
-    for rung in ladder["rungs"]:
-        if rung["against"]:
-            exports[rung["against"]].append(rung["label"])
-    for against, labels in exports.items():
-        say(console, escape(f"the difference of {', '.join(labels)} is to {against}"))
-
-
-def _table(
-    ladder: Mapping[str, Any], columns: Sequence[str], *, names_original: bool = True
-) -> Table:
+def _table(ladder: Mapping[str, Any], columns: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for name in columns:
         if name == "model":
@@ -265,20 +248,20 @@ def _table(
         else:
             table.add_column(name, justify="left" if name == "gate" else "right", no_wrap=True)
     for rung in ladder["rungs"]:
-        row = cells(rung, names_original=names_original)
+        row = cells(rung)
         style = "red" if rung["passed"] is False else ""
         table.add_row(*(escape(row[name]) for name in columns), style=style)
     return table
 
 
-def cells(rung: Mapping[str, Any], *, names_original: bool = True) -> dict[str, str]:
+def cells(rung: Mapping[str, Any]) -> dict[str, str]:
     """A rung as text, by the column of the table."""
     accuracy, gap, size = rung["accuracy"], rung["difference"], rung["size_bytes"]
-    original = f" to {rung['against']}" if rung["against"] and names_original else ""
     texts = (
         rung["label"],
         f"{accuracy['mean']:.1%} [{accuracy['low']:.1%}, {accuracy['high']:.1%}]",
-        f"{Difference(**gap)}{original}" if gap else "",
+        str(Difference(**gap)) if gap else "",
+        rung["against"] or "",
         format_p(rung["p"]) if rung["p"] is not None else "",
         f"{size / 1e6:.1f}" if size else "",
         f"{rung['bits_per_weight']:.2f}" if rung["bits_per_weight"] else "",

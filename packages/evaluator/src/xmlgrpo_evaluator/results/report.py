@@ -83,7 +83,7 @@ def render(run: RunFolder) -> str:
     )
     environment.filters |= {
         "called": lambda metric: names.get(metric, metric),
-        "cells": lambda rung: cells(rung, names_original=False),
+        "cells": cells,
         "interval": lambda value: "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**value),
         "main_metric": main_metric,
         "table_rows": table_rows,
