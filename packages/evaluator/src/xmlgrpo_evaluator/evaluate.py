@@ -45,12 +45,7 @@ def evaluate(evaluation: Evaluation, console: Console, *, quiet: bool = False) -
     """Evaluate a model and write the result.
 
     Replies are kept as soon as they are written; the same call after an interruption asks only for
-    the rest, and after the end reads the finished result.
-
-    Args:
-        evaluation: model, settings and the file of the result.
-        console: where progress is shown.
-        quiet: show no line per item.
+    the rest, and after the end reads the finished result.  `quiet` shows no line per item.
 
     Raises:
         UserError: anything the user can correct, most of it before the first item is asked.

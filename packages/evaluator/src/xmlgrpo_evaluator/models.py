@@ -57,11 +57,8 @@ class Model:
 def run_model(run: RunFolder, manifest: Manifest, what: str) -> Model:
     """One of a run's models.
 
-    Args:
-        run: its folder.
-        manifest: its record.
-        what: `base`, `tuned` (base and adapter), `merged`, or a file name under `gguf/`, with or
-            without its `.gguf`.
+    `what` is `base`, `tuned` (base and adapter), `merged`, or a file name under `gguf/`, with or
+    without its `.gguf`.
 
     Raises:
         UserError: that model has not been made, or the base is gone.

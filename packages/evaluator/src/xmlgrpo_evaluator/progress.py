@@ -27,14 +27,9 @@ _CLEAR_PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): sets the peak to th
 
 
 class Screen:
-    """One stage after another of one model's evaluation; the one in which it answers has an end.
+    """One stage after another of one model's evaluation, and a line per item unless `quiet`.
 
     Items of tasks that xmlgrpo_rewards does not grade move the bar only.
-
-    Args:
-        console: where to.
-        label: which model.
-        quiet: no line per item.
     """
 
     def __init__(self, console: Console, label: str, *, quiet: bool) -> None:

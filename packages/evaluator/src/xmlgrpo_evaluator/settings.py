@@ -115,11 +115,6 @@ def run_settings(run: RunFolder, manifest: Manifest, given: Mapping[str, Any]) -
 
     Replies may be as long as in the run's own held-out test, so that both numbers are of one kind.
 
-    Args:
-        run: its folder.
-        manifest: its record.
-        given: the fields that somebody has named.
-
     Raises:
         UserError: the run's task is not installed here, or its own items are missing.
     """

@@ -65,13 +65,7 @@ class EngineRequest:
 def read_options(
     options: Mapping[str, Any], model_config: GenerationConfig, tokenizer: Any, default_limit: int
 ) -> EngineRequest:
-    """Read lm-eval's generation options.
-
-    Args:
-        options: of a request, `until` and the limit among them.
-        model_config: the model's own; fills what the options leave open.
-        tokenizer: of the model.
-        default_limit: tokens of a reply, where the options name none.
+    """Read lm-eval's generation options; the model's own config fills what they leave open.
 
     Raises:
         NotServedError: the engine cannot do this.

@@ -23,10 +23,7 @@ def loaded(
 ) -> Iterator[LM]:
     """Load a model behind its lm-eval class; its memory is given back at the end.
 
-    Args:
-        evaluation: which model, and how it is asked.
-        engine: of an HF model, in place of that in the settings.
-        on_engine: gets what answers an HF model's requests, and why.
+    An HF model is asked by `engine`, whatever the settings say; `on_engine` gets what answers.
 
     Raises:
         UserError: it is not there, cannot be read, or needs a package that is not installed.

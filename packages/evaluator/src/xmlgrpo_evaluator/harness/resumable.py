@@ -154,9 +154,7 @@ def _keys(requests: Sequence[Instance]) -> list[Key]:
 class Hook:
     """lm-eval's cache hook: every model calls it as soon as a reply or a score is there.
 
-    Args:
-        kind: lm-eval's name of the requests that are listened for.
-        on_result: called with a request's arguments and its result.
+    Of the requests of one kind it hands arguments and result on.
     """
 
     def __init__(self, kind: str, on_result: Callable[[Any, Any], None]) -> None:

@@ -62,10 +62,10 @@ def climb(
     Args:
         run: its folder.
         manifest: its record.
-        settings: how each rung is evaluated.
+        settings: of every evaluation.
         tolerance: largest drop of accuracy that passes, as a share of 1.
         console: where the table goes.
-        evaluate: evaluates a model; a process of its own must find it by its name.
+        evaluate: is called in a process of its own, which must find it by its name.
 
     Returns:
         Whether no export fails; true too where there is no export to fail.
