@@ -25,8 +25,9 @@ from cases import BACKENDS, MORE_BACKENDS, Case
 from child import end_with_this_process, run_child
 from random_model import given_or_made
 from steps import line, train
-from xmlgrpo_rewards.errors import run_command
+from xmlgrpo_rewards.command import run_command
 from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import MERGE_RECORD
 
 HERE = Path(__file__).resolve().parent
 LEAST_S = 30  # with less time left, nothing is started
@@ -42,7 +43,7 @@ def merge(run: Path, dtype: str, limit_s: float) -> dict[str, Any]:
     script = [str(HERE / "command.py"), str(run.with_name("merge-memory.json")), *words]
     ended = run_child(script, cwd=run.parent, environment={}, limit_s=limit_s)
     for folder in (out, out.with_name(f"{out.name}.rejected")):
-        record = folder / "merge.json"
+        record = folder / MERGE_RECORD
         if record.is_file():
             ended["parity"] = json.loads(record.read_text(encoding="utf-8"))["parity"]
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes, and nothing more is asked of it

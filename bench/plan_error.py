@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.run_config import check_config
 from xmlgrpo_trainer.plan.advice import changed
 from xmlgrpo_trainer.plan.gpus import nearest_gpu

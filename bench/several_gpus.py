@@ -9,7 +9,6 @@ same; words after the options are overrides for all of them.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,11 @@ from typing import Any
 
 from random_model import SIZES, make_random_model
 from steps import WARM_STEPS, steady_step, whole_steps
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
 
 KEPT = ("step", "reward", "reward_std", "step_time", "completions/mean_length", "grad_norm")
@@ -58,29 +60,39 @@ def main() -> int:
             overrides += [f"data.path={asked.gsm8k.resolve()}"]
         results: dict[int, dict[str, Any]] = {}
         for gpus in asked.gpus:
-            results[gpus] = measured(asked.config, gpus, runs / f"gpus-{gpus}", overrides)
+            results[gpus] = measured(
+                asked.config, gpus, RunFolder(runs / f"gpus-{gpus}"), overrides
+            )
             found = summary(asked.config, overrides, results)
             write_json(asked.out, found)
             print(f"{gpus} process(es): {found['compared'][gpus]}", flush=True)
     return 0
 
 
-def measured(config: str, gpus: int, run: Path, overrides: list[str]) -> dict[str, Any]:
+def measured(config: str, gpus: int, run: RunFolder, overrides: list[str]) -> dict[str, Any]:
     """Train once and read what the run has logged.
 
     Raises:
         UserError: the training ended with an error, which it has said.
     """
     began = time.monotonic()
-    command = [sys.executable, "-m", "xmlgrpo_trainer.cli", "--config", config, "--run", str(run)]
+    command = [
+        sys.executable,
+        "-m",
+        "xmlgrpo_trainer.cli",
+        "--config",
+        config,
+        "--run",
+        str(run.root),
+    ]
     code = subprocess.run([*command, "--gpus", str(gpus), *overrides], check=False).returncode
     if code:
         raise UserError(f"the run with {gpus} process(es) ended with exit code {code}")
-    rows = [row for row in read_log(run / "metrics.jsonl").rows.values() if "loss" in row]
+    rows = [row for row in read_log(run.metrics).rows.values() if "loss" in row]
     steady_s = steady_step(rows)
     if steady_s is None:
         raise UserError(f"the run with {gpus} process(es) ended after {len(rows)} warm steps")
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(run)
     return {
         "gpus": gpus,
         "whole_run_s": round(time.monotonic() - began, 1),
@@ -88,11 +100,11 @@ def measured(config: str, gpus: int, run: Path, overrides: list[str]) -> dict[st
         "step_s_all": [round(value, 4) for value in whole_steps(rows)],
         "trl_step_s": round(median(row["step_time"] for row in rows[WARM_STEPS:]), 4),
         "steps": [{name: row.get(name) for name in KEPT} for row in rows],
-        "holdout": manifest["holdout"],
-        "hardware": manifest["hardware"],
-        "rollout": manifest["rollout"],
-        "versions": manifest["versions"],
-        "commit": manifest["commit"],
+        "holdout": manifest.as_json()["holdout"],
+        "hardware": manifest.hardware,
+        "rollout": manifest.rollout,
+        "versions": manifest.versions,
+        "commit": manifest.commit,
     }
 
 

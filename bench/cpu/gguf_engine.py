@@ -30,7 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.errors import UserError
 
 REFERENCE = "high-level"
 SLOTS = (1, 8, 16, 32)

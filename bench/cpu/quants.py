@@ -38,7 +38,8 @@ from xmlgrpo_exporter.convert.staging import stage
 from xmlgrpo_exporter.model import hash_model, stored_weights
 from xmlgrpo_exporter.quants import CONVERTER_TYPES, parse_quants
 from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 

@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from xmlgrpo_rewards.hacks import hostile_texts
-from xmlgrpo_rewards.numbers import last_number
+from xmlgrpo_rewards.numbers import is_worked, last_number
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.total import CLASSIC
-from xmlgrpo_rewards.worked import is_worked
 
 LENGTHS = (12_500, 25_000, 50_000, 100_000)
 LIMIT_MS = 1.0
@@ -38,7 +37,7 @@ def timed_functions() -> dict[str, Callable[[str], object]]:
     readers: dict[str, Callable[[str], object]] = {
         "reply.parse": parse,
         "numbers.last_number": last_number,
-        "worked.is_worked": is_worked,
+        "numbers.is_worked": is_worked,
     }
     return readers | {name: reward_call(name) for name in CLASSIC}
 

@@ -11,7 +11,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.errors import UserError
 
 CI = Path(__file__).resolve().parents[2] / "ci"
 GGUF, TOKENIZER = "model.gguf", ("tokenizer.json", "tokenizer_config.json")

@@ -24,7 +24,8 @@ from pass_rates import own_solutions, to_train_on
 from plan import Experiment
 from scale import GPU, TINY
 from tested import tested
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.run.record import now

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from rows import load
-from xmlgrpo_rewards.errors import UserError, run_command
+from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.files import write_json

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from xmlgrpo_rewards.errors import (
+from xmlgrpo_rewards.command import (
     Terminated,
-    UserError,
     interruption,
     kept_on_interrupt,
     refuse_tokens,
     run_command,
 )
+from xmlgrpo_rewards.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from xmlgrpo_rewards.worked import is_worked
+from xmlgrpo_rewards.numbers import is_worked
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from rich.markup import escape
 from xmlgrpo_evaluator.models import any_model, check_weights, run_model
 from xmlgrpo_evaluator.settings import Evaluation, Settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
-from xmlgrpo_rewards.version import add_version
+from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import OUTPUTS, find_run
 from xmlgrpo_run.manifest import read_manifest

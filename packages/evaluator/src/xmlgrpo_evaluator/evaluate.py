@@ -32,7 +32,8 @@ from xmlgrpo_evaluator.results.result import (
 )
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_evaluator.tasks import Tasks, find_tasks
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
+from xmlgrpo_rewards.command import kept_on_interrupt
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import write_json

@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import cast
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.errors import run_command
-from xmlgrpo_rewards.version import add_version
+from xmlgrpo_rewards.command import add_version, run_command
 
 SUBCOMMANDS = ("merge", "gguf", "check", "push")
 

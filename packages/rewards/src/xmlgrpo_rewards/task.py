@@ -61,7 +61,7 @@ class Words:
     Attributes:
         answer: what an answer is, such as `number`.
         worked: what a reply has that works the problem out, such as `a sum is written`; None where
-            `worked.py`, which looks for sums, has nothing to find.
+            `numbers.is_worked`, which looks for sums, has nothing to find.
     """
 
     answer: str = "answer"

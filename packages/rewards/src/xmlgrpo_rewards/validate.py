@@ -22,7 +22,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
+from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted
@@ -31,7 +32,6 @@ from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
 from xmlgrpo_rewards.task import BadRow, Example, Task, get_task, task_names
 from xmlgrpo_rewards.total import CLASSIC, load_rewards, total
-from xmlgrpo_rewards.version import add_version
 
 HACKED_GOLDS = 32
 SHOWN_FAILURES = 5

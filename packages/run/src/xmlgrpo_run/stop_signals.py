@@ -7,7 +7,7 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-from xmlgrpo_rewards.errors import interruption
+from xmlgrpo_rewards.command import interruption
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_rewards.errors import interruption_code, kept_on_interrupt
+from xmlgrpo_rewards.command import interruption_code, kept_on_interrupt
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.say import say

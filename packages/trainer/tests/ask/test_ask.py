@@ -13,7 +13,8 @@ from finished_runs import base_of, finished
 from rich.console import Console
 from safetensors.torch import save_file
 
-from xmlgrpo_rewards.errors import Terminated, UserError
+from xmlgrpo_rewards.command import Terminated
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import parse, render
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder

@@ -18,11 +18,10 @@ from rich.console import Console
 from xmlgrpo_evaluator.results.compare import table_rows
 from xmlgrpo_evaluator.results.ladder import cells
 from xmlgrpo_evaluator.results.result import main_metric
-from xmlgrpo_rewards.errors import kept_on_interrupt, run_command
+from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.task import Words
-from xmlgrpo_rewards.version import add_version
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.manifest import HeldOut, read_manifest

@@ -14,7 +14,8 @@ from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.convert.converter import require_runtime
 from xmlgrpo_exporter.merge.merge import BUSY, require_compared
 from xmlgrpo_exporter.model import hash_model
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
+from xmlgrpo_rewards.command import kept_on_interrupt
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.lock import LOCK, one_writer
 from xmlgrpo_run.manifest import read_manifest

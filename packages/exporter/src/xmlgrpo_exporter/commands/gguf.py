@@ -26,7 +26,7 @@ from xmlgrpo_exporter.quants import (
     estimated_bytes,
     parse_quants,
 )
-from xmlgrpo_rewards.errors import kept_on_interrupt
+from xmlgrpo_rewards.command import kept_on_interrupt
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.lock import LOCK, one_writer
 from xmlgrpo_run.screen.progress import growing

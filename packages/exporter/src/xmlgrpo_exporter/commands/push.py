@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from xmlgrpo_exporter.commands.arguments import RUN_HELP
 from xmlgrpo_exporter.commands.arguments import console as make_console
-from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError, kept_on_interrupt
+from xmlgrpo_rewards.command import EXIT_USER_ERROR, kept_on_interrupt
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.screen.console import quiet_retries

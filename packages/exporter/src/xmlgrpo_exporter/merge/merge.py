@@ -31,7 +31,8 @@ from xmlgrpo_exporter.model import (
     stored_weights,
 )
 from xmlgrpo_exporter.quants import Limits
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt
+from xmlgrpo_rewards.command import kept_on_interrupt
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.disk import require_free

@@ -9,13 +9,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from xmlgrpo_rewards.errors import (
-    EXIT_USER_ERROR,
-    Terminated,
-    UserError,
-    kept_on_interrupt,
-    print_error,
-)
+from xmlgrpo_rewards.command import EXIT_USER_ERROR, Terminated, kept_on_interrupt, print_error
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.task import Task, get_task

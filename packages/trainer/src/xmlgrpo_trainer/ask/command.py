@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.errors import UserError, kept_on_interrupt, run_command
-from xmlgrpo_rewards.version import add_version
+from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:

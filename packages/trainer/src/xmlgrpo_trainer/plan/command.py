@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xmlgrpo_rewards.errors import UserError, run_command
-from xmlgrpo_rewards.version import add_version
+from xmlgrpo_rewards.command import add_version, run_command
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.ranks.processes import gpu_count
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.task import Example, Task
-from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_run.files import read_json, write_json, write_text
 from xmlgrpo_run.screen.progress import Stage

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from xmlgrpo_rewards.errors import EXIT_USER_ERROR, UserError
+from xmlgrpo_rewards.command import EXIT_USER_ERROR
+from xmlgrpo_rewards.errors import UserError
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from rich.text import Text
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
-from xmlgrpo_rewards.worked import is_worked
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metric_names import words_of

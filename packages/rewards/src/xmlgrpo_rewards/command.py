@@ -1,0 +1,143 @@
+"""How every console script begins and ends: one line for what the user can correct, an exit code.
+
+Every command of all packages ends through `run_command`, so bad input looks the same
+everywhere: one `error:` line on stderr (what was expected, what was given, what to do), exit code
+2, no traceback.  A `UserError` is raised before the expensive step, never after it.  Ctrl-C is exit
+code 130 and one line that says what is kept; SIGTERM, which stops a job that no keyboard belongs
+to, is 143 and the same line.
+"""
+
+import argparse
+import errno
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from types import FrameType
+from typing import NoReturn
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import fitted
+
+EXIT_USER_ERROR = 2
+KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
+HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is."""
+
+
+def interruption(number: int, *words: str) -> KeyboardInterrupt:
+    """What ends a command that has taken note of a signal's number.
+
+    Args:
+        words: what is kept; without any, the block that it ends in says that.
+    """
+    return Terminated(*words) if number == signal.SIGTERM else KeyboardInterrupt(*words)
+
+
+def interruption_code(stopped: KeyboardInterrupt) -> int:
+    """The exit code of a command that a signal has ended: 128 and its number, as in a shell."""
+    return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+
+
+def run_command(command: Callable[[], int | None]) -> NoReturn:
+    """Run a console script's body and leave the process with its exit code.
+
+    Args:
+        command: does the work; returns the exit code, or None for success.
+
+    Raises:
+        SystemExit: always.  2 for a `UserError` or a full disk, 130 for Ctrl-C, 143 for SIGTERM,
+            else what `command` returned.  Other exceptions pass through: they are bugs, and a
+            bug's traceback is wanted.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        refuse_tokens(sys.argv[1:])  # before a parser, which would repeat what it does not know
+        code = command() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        print_error(f"error: {error}")
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt as stopped:
+        kept = stopped if stopped.args else KEPT
+        print_error(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}: {kept}")
+        sys.exit(interruption_code(stopped))
+    except BrokenPipeError:
+        # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the output folder"
+        print_error(
+            f"error: no space left on the disk while writing {where}; what was finished before "
+            "is kept. Free some space and run the same command again."
+        )
+        sys.exit(EXIT_USER_ERROR)
+    sys.exit(code)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def print_error(text: str) -> None:
+    """Print on stderr: in lines that fit where that is a terminal, else a line as it is."""
+    if sys.stderr.isatty():
+        with suppress(OSError):
+            text = fitted(text, os.get_terminal_size(sys.stderr.fileno()).columns)
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def kept_on_interrupt(kept: str | Callable[[], str]) -> Iterator[None]:
+    """What Ctrl-C says while this block runs: what is kept, and how to go on.
+
+    The innermost block knows best; an outer one does not change its words.
+
+    Args:
+        kept: the words, or what makes them at Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if stopped.args:
+            raise
+        raise type(stopped)(kept if isinstance(kept, str) else kept()) from None
+
+
+def this_command(*words: str) -> str:
+    """A call of this same console script with other arguments, to be typed as it stands."""
+    return shlex.join([sys.argv[0], *words])
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Let `parser` answer `--version` with `xmlgrpo-train 0.1.0`: all packages are one release."""
+    text = f"%(prog)s {version('xmlgrpo-rewards')}"
+    parser.add_argument("--version", action="version", version=text)
+
+
+def refuse_tokens(argv: Sequence[str]) -> None:
+    """Stop when an argument holds a Hub token, before anything can store the arguments.
+
+    A command line is in the process list, the shell's history and a tracker's run file; a token
+    comes from `HF_TOKEN` or the Hub login only.
+
+    Raises:
+        UserError: an argument holds one; the message does not repeat it.
+    """
+    for position, argument in enumerate(argv, start=1):
+        if HUB_TOKEN.search(argument):
+            raise UserError(
+                f"argument {position} holds a Hugging Face token (hf_...). It is now in your "
+                "shell's history: revoke it at https://huggingface.co/settings/tokens, make a new "
+                "one and give it as HF_TOKEN in the environment or through `hf auth login`"
+            )
