@@ -19,7 +19,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from sums import calculate, written_sums
-from xmlgrpo_trainer.tiny.story import Row
+from xmlgrpo_trainer.tiny.problems import Row
 
 NOTE = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
 NUMBER = re.compile(

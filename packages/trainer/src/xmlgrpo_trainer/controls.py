@@ -157,14 +157,11 @@ def train_further(
 
     Args:
         base: what `ensure_tiny_model` made; left as it is.
-        runs: where the new model's folder is made; its name changes with all that decides it.
+        runs: where the new model's folder is made, named by all that decides it.
         steps: optimiser steps.
         mixture: which kinds of answer it learns from.
-        exclude: questions that must not occur: the held-out ones.
-        on_progress: called every few steps.
-
-    Returns:
-        The new model's folder, which is written only if it is not there already.
+        exclude: the held-out questions.
+        on_progress: called every few steps; never when the folder is there.
     """
     from transformers import AutoModelForCausalLM
 

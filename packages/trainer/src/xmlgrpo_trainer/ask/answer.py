@@ -39,14 +39,7 @@ class Asked:
 def load(
     source: Source, *, max_new_tokens: int | None, temperature: float, seed: int, form: Form
 ) -> Asked:
-    """Load the model.
-
-    Args:
-        source: where it is.
-        max_new_tokens: of a reply; None for as long as in training.
-        temperature: 0 is greedy.
-        seed: of each reply, for a temperature above 0.
-        form: of what is printed.
+    """Load the model; `max_new_tokens` is None for replies as long as the source's.
 
     Raises:
         UserError: a setting is out of its range, or the model cannot be loaded.

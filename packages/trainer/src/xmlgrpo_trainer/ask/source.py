@@ -31,12 +31,8 @@ class Source:
 def of_run(name: str, *, merged: bool, base: str | None = None) -> Source:
     """The adapter of a finished run over its base, or its merged model.
 
-    Replies may be as long as those to the run's held-out problems.
-
-    Args:
-        name: of the run.
-        merged: ask its merged model.
-        base: used in place of the base that the run was trained from.
+    Replies may be as long as those to the run's held-out problems.  `base` is used in place of the
+    base that the run was trained from.
 
     Raises:
         UserError: no such run, not finished, or the part that is asked for is not there.
@@ -63,10 +59,7 @@ def of_run(name: str, *, merged: bool, base: str | None = None) -> Source:
 def of_model(name: str, task: str = DEFAULT_TASK, base: str | None = None) -> Source:
     """A GGUF file, an adapter's folder, a model's folder, or a Hub id.
 
-    Args:
-        name: of the model.
-        task: whose prompt is used.
-        base: used in place of the one that an adapter names.
+    `base` is used in place of the one that an adapter names.
 
     Raises:
         UserError: the path holds none of these.

@@ -15,21 +15,13 @@ JUDGEMENT = "judgement"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Attributes:
-        level: "note" needs nothing; "warning" may; "bad" does.
-        what: the subject, in a word or two.
-        text: what it is like, with its number and the threshold.
-        advice: what to do; empty where there is nothing to do.
-        grounds: where the threshold is from; empty without one.
-    """
-
-    level: Level
-    what: str
-    text: str
-    advice: str = ""
-    grounds: str = ""
+    level: Level  # "note" needs nothing; "warning" may; "bad" does
+    what: str  # the subject, in a word or two
+    text: str  # what it is like, with its number and the threshold
+    advice: str = ""  # what to do, if anything
+    grounds: str = ""  # where the threshold is from, if there is one
 
 
 def show(title: str, findings: Iterable[Finding], console: "Console") -> Iterator[Finding]:

@@ -165,23 +165,14 @@ def _ends(values: Sequence[tuple[int, float]]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The bounds of one reading, and what to do beyond them.
+    """The bounds of one reading, and what to do beyond them."""
 
-    Attributes:
-        what: the subject; of its thresholds the first that does not hold is said.
-        read: the number and its words.
-        bounds: level -> the bound, the worst level first.
-        advice: what to do.
-        bound: how a bound is said; it says whether it is the most or the least.
-        grounds: where the bounds are from.
-    """
-
-    what: str
+    what: str  # the subject, of which the first threshold that does not hold is shown
     read: Reading
-    bounds: dict[Level, float]
+    bounds: dict[Level, float]  # the worst level first
     advice: str
-    bound: str = "at most {:g}"
-    grounds: str = AXOLOTL
+    bound: str = "at most {:g}"  # in words, the most or the least
+    grounds: str = AXOLOTL  # where the bounds are from
 
     def judge(self, value: float, words: str) -> Finding:
         """The finding that a reading makes."""

@@ -25,13 +25,7 @@ class Change:
 def changes_that_fit(
     config: RunConfig, peak_gib: Callable[[RunConfig], float], room_gib: float
 ) -> list[Change]:
-    """The least changes, one knob each; where no single one suffices, the knobs in turn.
-
-    Args:
-        config: the run that does not fit.
-        peak_gib: estimates a configuration.
-        room_gib: memory of the GPU.
-    """
+    """The least changes, one knob each; where no single one suffices, the knobs in turn."""
 
     def tried(values: Values, cost: str) -> Change | None:
         peak = peak_gib(changed(config, values))

@@ -101,13 +101,7 @@ class Load:
 
 
 def schedule(config: RunConfig, fields: dict[str, Any], gpus: int) -> Schedule:
-    """Count the run.
-
-    Args:
-        config: the run's configuration.
-        fields: every field of `trl.GRPOConfig`, defaults filled in.
-        gpus: processes that share a generation batch.
-    """
+    """Count the run on so many GPUs; `fields` are all those of `trl.GRPOConfig`."""
     group = fields["num_generations"]
     micro, accumulate = fields["per_device_train_batch_size"], fields["gradient_accumulation_steps"]
     batch = fields["generation_batch_size"]
@@ -175,13 +169,7 @@ def load_on_gpu(
 ) -> Load:
     """What one GPU, or the CPU when `gpu` is None, has to hold.
 
-    Args:
-        config: the run's configuration.
-        fields: every field of `trl.GRPOConfig`, defaults filled in.
-        planned: from `schedule`.
-        shape: of the model.
-        gpu: that it runs on.
-        liger: whether liger-kernel is there: then training on a GPU takes it by itself.
+    `liger` says whether liger-kernel is there: then training on a GPU takes it by itself.
     """
     lora = {**LORA_DEFAULTS, **config.lora}
     four_bit = config.model.load_in_4bit

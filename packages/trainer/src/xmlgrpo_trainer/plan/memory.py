@@ -220,10 +220,7 @@ def _passing_bytes(load: Load) -> float:
 def _reading_bytes(load: Load, tokens: int, *, lora_apart: bool) -> float:
     """Bytes that so many tokens need in one feed-forward part without gradient.
 
-    Args:
-        load: of the GPU.
-        tokens: read at once.
-        lora_apart: peft's own LoRA is applied, which makes copies.
+    With `lora_apart` peft's own LoRA is applied, which makes copies.
     """
     shape, number = load.shape, load.number_bytes
     if lora_apart:

@@ -15,9 +15,8 @@ from xmlgrpo_run.files import replacing, write_json
 from xmlgrpo_run.lock import one_writer
 from xmlgrpo_trainer.tiny.examples import Example, Mixture, examples, target
 from xmlgrpo_trainer.tiny.model import make_model
-from xmlgrpo_trainer.tiny.problems import warm_problems
+from xmlgrpo_trainer.tiny.problems import Row, warm_problems
 from xmlgrpo_trainer.tiny.settings import TinySettings
-from xmlgrpo_trainer.tiny.story import Row
 from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
 from xmlgrpo_trainer.tiny.warm_start import OnProgress, train_on
 
@@ -32,20 +31,15 @@ def ensure_tiny_model(
     on_progress: OnProgress | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Path:
-    """The folder of the tiny model, built if it is not there yet.
+    """The folder of the tiny model, built under `cache_root` if it is not there yet.
 
-    The folder is `<cache_root>/tiny-<digest>`, where the digest covers the settings, the seed and
-    the code that builds it.  It is a complete Hugging Face model folder with `tokenizer.model` and
-    `tiny.json` (settings, steps, seed, loss, and the seconds of the call that finished it).  An
-    interrupted build leaves no such folder, but its state so far, and the next call goes on there;
-    of two processes that ask at once, one builds and the other waits for it.
-
+    It is a complete Hugging Face model folder with `tokenizer.model` and `tiny.json` (settings,
+    steps, seed, loss, and the seconds of the call that finished it), named by a digest of the
+    settings, the seed and the code that builds it.  An interrupted build leaves its state, and the
+    next call goes on there; of two processes that ask at once, one builds and the other waits.
     Torch's global generator and number of threads are the same afterwards.
 
     Args:
-        cache_root: where tiny models are kept; made if missing.
-        settings: what decides the model.
-        seed: of problems, weights and order.
         on_progress: called before the first step of a build and every few steps, never when the
             model is there.
         on_wait: called when another process has begun to build it.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import messages, render
-from xmlgrpo_trainer.tiny.story import Row
+from xmlgrpo_trainer.tiny.problems import Row
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END
 
 _CALCULATOR_NOTE = re.compile(r"<<[^>]*>>")

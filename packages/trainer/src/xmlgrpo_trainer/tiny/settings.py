@@ -17,45 +17,28 @@ SHARES = ("habit_share", "worked_before", "worked_habit", "tagged")
 
 @dataclass(frozen=True, slots=True)
 class TinySettings:
-    """How the tiny model is made.  The defaults are the measured ones (docs/results.md).
+    """How the tiny model is made.  The defaults are the measured ones (docs/results.md)."""
 
-    Attributes:
-        hidden_size, layers, heads, kv_heads, head_dim, mlp_size: the shape of the
-            `Gemma3ForCausalLM`.
-        vocab_size: pieces of the tokenizer.  Small, since the embedding is most of a tiny model.
-        max_positions, sliding_window: as in the Gemma 3 configuration, in tokens.  Room for a
-            GSM8K prompt (590 at most) and a reply of 1,024, which our lm-eval tasks allow.
-        largest_operand: the largest number added or taken away in a problem.
-        warm_steps: optimiser steps of the warm start.  Steps, not seconds, so that the result
-            does not depend on how busy the machine is.
-        warm_batch: problems per step.
-        warm_threads: threads that share a step.  Fixed, not taken from the machine, because the
-            order of a sum decides its last digits.
-        habit_share: the last part of the steps, in which guessing becomes the habit.
-        worked_before, worked_habit: share of worked answers before that part and in it.
-        tagged: share of answers in the reply format, throughout, independent of worked.
-        muon_lr, adamw_lr: peak learning rates for the matrices and for the rest.
-    """
-
+    # the shape of the `Gemma3ForCausalLM`
     hidden_size: int = 128
     layers: int = 3
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 32
     mlp_size: int = 384
-    vocab_size: int = 704
-    max_positions: int = 2048
+    vocab_size: int = 704  # of the tokenizer; the embedding is most of a tiny model
+    max_positions: int = 2048  # a GSM8K prompt (590 at most) and a reply of 1,024
     sliding_window: int = 512
-    largest_operand: int = 12
-    warm_steps: int = 1400
-    warm_batch: int = 16
-    warm_threads: int = 2
-    habit_share: float = 0.2
-    worked_before: float = 0.9
-    worked_habit: float = 0.3
-    tagged: float = 0.4
-    muon_lr: float = 0.02
-    adamw_lr: float = 3e-3
+    largest_operand: int = 12  # the largest number added or taken away in a problem
+    warm_steps: int = 1400  # not seconds: the result must not depend on a busy machine
+    warm_batch: int = 16  # problems per step
+    warm_threads: int = 2  # share a step; fixed, as the order of a sum decides its last digits
+    habit_share: float = 0.2  # the last part of the steps, in which guessing becomes the habit
+    worked_before: float = 0.9  # share of worked answers before that part ...
+    worked_habit: float = 0.3  # ... and in it
+    tagged: float = 0.4  # share of answers in the reply format, independent of worked
+    muon_lr: float = 0.02  # peak learning rate of the matrices
+    adamw_lr: float = 3e-3  # and of the rest
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:

@@ -61,12 +61,11 @@ def train_on(
         model: float32, changed in place.
         data: in the order of learning; a remainder smaller than a batch is left out.
         batch: examples per step.
-        threads: each computes a part of every batch.  The result depends on their number.
+        threads: each computes a part of every batch; the result depends on their number.
         muon_lr, adamw_lr: peak learning rates.
-        seed: of the order inside a bucket.
+        seed: of the order of batches.
         on_progress: called before the first step, every few steps and at the last.
-        kept: the file that this goes on from, and keeps its state in now and then.  A signal then
-            ends the training after a whole step.  The caller removes it.
+        kept: the file that keeps the state of an interrupted call; the caller removes it.
 
     Returns:
         The mean loss of the last steps.
