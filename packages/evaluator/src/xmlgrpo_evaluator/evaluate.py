@@ -19,15 +19,15 @@ from rich.text import Text
 
 from xmlgrpo_evaluator.checks import PromptCheck, check_batching, check_prompts, check_room
 from xmlgrpo_evaluator.harness.load import bos_of, loaded, training_tokenizer
-from xmlgrpo_evaluator.harness.replies import EngineUse, Journal, open_journal
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
+from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.progress import Screen, final_line, peak_memory_mib, reset_peak_memory
+from xmlgrpo_evaluator.replies import EngineUse, Journal, open_journal
 from xmlgrpo_evaluator.results.result import (
     RESULT_FORMAT,
     items_of,
     main_metric,
     metrics_of,
-    plain,
     read_result,
 )
 from xmlgrpo_evaluator.settings import Evaluation, Settings

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.models import Model
-from xmlgrpo_evaluator.results.result import plain
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.task import get_task

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_evaluator.harness.replies import CountedReply
+from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 

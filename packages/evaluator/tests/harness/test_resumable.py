@@ -4,8 +4,8 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from xmlgrpo_evaluator.harness.replies import CountedReply, open_journal
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
+from xmlgrpo_evaluator.replies import CountedReply, open_journal
 
 GREEDY = {"until": ["x"], "do_sample": False, "max_gen_toks": 3}
 SAMPLED = {"until": ["x"], "do_sample": True, "max_gen_toks": 3}

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.results.paired import Difference, mean_difference, pair
-from xmlgrpo_evaluator.results.result import COUNTS, engines_of, main_metric, plain
+from xmlgrpo_evaluator.results.result import COUNTS, engines_of, main_metric
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run.screen.say import say

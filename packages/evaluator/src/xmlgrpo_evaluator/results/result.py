@@ -1,12 +1,12 @@
 """The result of one model: a JSON file with the numbers, every reply, and how it was done."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Z_95, Share
 from xmlgrpo_run.files import read_json
@@ -41,31 +41,6 @@ def read_result(path: Path, identity: Mapping[str, Any] | None = None) -> dict[s
             "it, or have this one written elsewhere (--model with --out)"
         )
     return result
-
-
-def differences(
-    there: Mapping[str, Any], identity: Mapping[str, Any], engines: Collection[str]
-) -> list[str]:
-    """The names of what is not the same in two evaluations.
-
-    A model with files is the same wherever they lie: a run that was moved keeps its results.  Of
-    engines it counts which ones answered, not which was asked for; `auto` takes any.
-
-    Args:
-        there: the identity in a file.
-        identity: of the evaluation that is asked for.
-        engines: those that answered what is in the file.
-    """
-
-    def is_same(key: str) -> bool:
-        got, expected = there.get(key), identity[key]
-        if key == "model" and expected.get("content") is not None:
-            return bool(got and got.get("content") == expected["content"])
-        if key == "engine":
-            return expected == "auto" or set(engines) <= {expected}
-        return bool(got == expected)
-
-    return [key for key in identity if not is_same(key)]
 
 
 def engines_of(result: Mapping[str, Any]) -> set[str]:
@@ -134,9 +109,3 @@ def main_metric(task: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
         return None
     name = MAIN_METRIC if MAIN_METRIC in metrics else next(iter(metrics))
     return name, metrics[name]
-
-
-def plain(value: Any) -> Any:
-    """JSON values only: lm-eval's records hold functions, dtypes and NaN."""
-    text = json.dumps(value, default=lambda v: str(getattr(v, "__name__", v)), allow_nan=True)
-    return json.loads(text, parse_constant=lambda _constant: None)

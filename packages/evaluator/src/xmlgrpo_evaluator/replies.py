@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from xmlgrpo_evaluator.results.result import differences
+from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.lock import one_writer
 

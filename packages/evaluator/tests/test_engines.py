@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from xmlgrpo_evaluator.harness.replies import CountedReply, EngineUse, open_journal
+from xmlgrpo_evaluator.identity import differences
+from xmlgrpo_evaluator.replies import CountedReply, EngineUse, open_journal
 from xmlgrpo_evaluator.results.compare import engine_caution
-from xmlgrpo_evaluator.results.result import differences
 from xmlgrpo_rewards.errors import UserError
 
 GRAPH = EngineUse("graph", "a Gemma 3 on the CPU", 64)

@@ -1,0 +1,40 @@
+"""When two evaluations are the same: one model, asked the same in the same way.
+
+An evaluation's identity is an object of JSON values (`settings.Evaluation.identity`).  It stands in
+its result and in its journal, as `subject`, and neither is taken for another evaluation's.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+def differences(
+    there: Mapping[str, Any], identity: Mapping[str, Any], engines: Collection[str]
+) -> list[str]:
+    """The names of what is not the same in two evaluations.
+
+    A model with files is the same wherever they lie: a run that was moved keeps its results.  Of
+    engines it counts which ones answered, not which was asked for; `auto` takes any.
+
+    Args:
+        there: the identity in a file.
+        identity: of the evaluation that is asked for.
+        engines: those that answered what is in the file.
+    """
+
+    def is_same(key: str) -> bool:
+        got, expected = there.get(key), identity[key]
+        if key == "model" and expected.get("content") is not None:
+            return bool(got and got.get("content") == expected["content"])
+        if key == "engine":
+            return expected == "auto" or set(engines) <= {expected}
+        return bool(got == expected)
+
+    return [key for key in identity if not is_same(key)]
+
+
+def plain(value: Any) -> Any:
+    """JSON values only: lm-eval's records hold functions, dtypes and NaN."""
+    text = json.dumps(value, default=lambda v: str(getattr(v, "__name__", v)), allow_nan=True)
+    return json.loads(text, parse_constant=lambda _constant: None)
