@@ -116,12 +116,12 @@ def test_what_reads_prompts_for_the_graph_engine_keeps_clear_of_the_fault(kv_hea
 
 
 def opened_for_training(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
-    from xmlgrpo_trainer.config.run_config import ModelConfig
+    from xmlgrpo_trainer.config.run_config import RunConfig
     from xmlgrpo_trainer.model import load as model
 
     monkeypatch.setattr(model, "_load_plain", lambda *_: None)
-    config, placement = ModelConfig(), model.Placement("plain", "cpu", "float32", "a test")
-    model.load_policy(config, "a-model", {}, placement, seed=0, max_tokens=64)
+    placement = model.Placement("plain", "cpu", "float32", "a test")
+    model.load_policy(RunConfig(), "a-model", placement)
 
 
 def opened_for_evaluation(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:

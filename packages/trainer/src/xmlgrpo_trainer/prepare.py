@@ -18,12 +18,7 @@ from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
-from xmlgrpo_trainer.config.defaults import (
-    LORA_DEFAULTS,
-    check_context,
-    completion_limit,
-    reply_limit,
-)
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, check_context, completion_limit
 from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.library_fields import check_grpo, tiny_settings
 from xmlgrpo_trainer.config.recorded_fields import library_class
@@ -95,16 +90,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
     with loading_model(console, base, config.model.revision):
         policy = ranks.together(
-            lambda: load_policy(
-                config.model,
-                base,
-                config.lora,
-                settings.placement,
-                seed=config.seed,
-                max_tokens=config.data.max_prompt_tokens + reply_limit(config),
-                checkpointing=bool(settings.arguments.gradient_checkpointing),
-                vllm_share=vllm_share(config, settings.arguments),
-            )
+            lambda: load_policy(config, base, settings.placement, settings.arguments)
         )
     with Stage(console, "measuring the prompts"):
         kept = ranks.together(
@@ -180,18 +166,11 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
     arguments = build_arguments(config, placement, folder.checkpoints, weights, ranks.count)
     rollout_sampling(arguments, completion_limit(config))
     dry_run(config, placement, arguments)
-    if placement.backend == "unsloth" and vllm_share(config, arguments) is not None:
-        check_shared_vllm(config.model.revision, arguments)
+    if placement.backend == "unsloth":
+        check_shared_vllm(config, arguments)
     if ranks.is_first:
         check_room(folder.root, arguments, adapter_weights(config))
     return Settings(placement, rewards, arguments)
-
-
-def vllm_share(config: RunConfig, arguments: "GRPOConfig") -> float | None:
-    """The share of the GPU's memory for vLLM in this process; None where there is none."""
-    if config.rollout != "vllm" or arguments.vllm_mode != "colocate":
-        return None
-    return float(arguments.vllm_gpu_memory_utilization)
 
 
 def adapter_weights(config: RunConfig) -> int:

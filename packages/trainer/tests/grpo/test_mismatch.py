@@ -136,10 +136,14 @@ def trained(
         "save_strategy": "no",
         **grpo,
     }
-    raw = {"model": {"name": str(base), "device": "cpu", "backend": "plain"}, "grpo": fields}
+    raw = {
+        "model": {"name": str(base), "device": "cpu", "backend": "plain"},
+        "lora": {"r": 4},
+        "grpo": fields,
+    }
     config, task = check_config(raw, "test"), get_task("gsm8k")
     placement = choose_placement(config.model)
-    policy = load_policy(config.model, str(base), {"r": 4}, placement, seed=0, max_tokens=300)
+    policy = load_policy(config, str(base), placement)
     problems = [Example(f"{n}", f"What is {n} + {n}?", f"{2 * n}", "") for n in range(1, 17)]
     set_seed(0)
     trainer = build_trainer(

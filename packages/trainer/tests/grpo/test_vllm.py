@@ -17,8 +17,7 @@ from xmlgrpo_trainer.config.run_config import check_config
 from xmlgrpo_trainer.grpo.fast_step.lora import fuse_lora
 from xmlgrpo_trainer.grpo.vllm import adapters_are_plain, merged_weights, serve_vllm
 from xmlgrpo_trainer.model.load import Placement
-from xmlgrpo_trainer.model.unsloth import check_shared_vllm
-from xmlgrpo_trainer.prepare import vllm_share
+from xmlgrpo_trainer.model.unsloth import check_shared_vllm, vllm_share
 
 BOTH = [1, 106]
 
@@ -195,6 +194,9 @@ def test_what_unsloths_vllm_cannot_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("UNSLOTH_VLLM_STANDBY", standby)
-    arguments = SimpleNamespace(vllm_enable_sleep_mode=sleeps)
+    arguments = SimpleNamespace(
+        vllm_mode="colocate", vllm_gpu_memory_utilization=0.3, vllm_enable_sleep_mode=sleeps
+    )
+    config = check_config({"rollout": "vllm", "model": {"revision": revision}}, "here")
     with pytest.raises(UserError, match=says) if says else nullcontext():
-        check_shared_vllm(revision, arguments)
+        check_shared_vllm(config, arguments)

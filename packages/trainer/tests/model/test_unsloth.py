@@ -13,7 +13,7 @@ from torch import nn
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.defaults import reply_limit
-from xmlgrpo_trainer.config.run_config import ModelConfig, check_config
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.model import unsloth as unsloth_backend
 from xmlgrpo_trainer.model.load import choose_placement
 from xmlgrpo_trainer.model.unsloth import (
@@ -176,7 +176,7 @@ def test_vllm_is_asked_for_as_unsloth_documents(
     share: float | None, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = loaded_through(monkeypatch, has_engine=share is not None)
-    load("a-model", ModelConfig(), vllm_share=share, **LOADING)
+    load(*loading("graph" if share is None else "vllm"))
     names = ("fast_inference", "gpu_memory_utilization", "max_lora_rank")
     assert {name: recorder.asked[name] for name in names if name in recorder.asked} == expected
     assert recorder.asked["max_seq_length"] == 768
@@ -187,16 +187,21 @@ def test_a_model_that_unsloth_does_not_serve_by_vllm_is_refused(
 ) -> None:
     loaded_through(monkeypatch, has_engine=False)
     with pytest.raises(RuntimeError, match="started no vLLM"):
-        load("a-model", ModelConfig(), vllm_share=0.4, **LOADING)
+        load(*loading("vllm"))
 
 
-LOADING: dict[str, Any] = {
-    "dtype": "bfloat16",
-    "max_tokens": 768,
-    "checkpointing": True,
-    "lora": {"r": 32},
-    "seed": 1,
-}
+def loading(rollout: str) -> tuple[RunConfig, str, str, Any]:
+    """What `load` is given."""
+    raw = {
+        "rollout": rollout,
+        "lora": {"r": 32},
+        "data": {"max_prompt_tokens": 512},
+        "grpo": {"max_completion_length": 256},
+    }
+    arguments = SimpleNamespace(
+        gradient_checkpointing=True, vllm_mode="colocate", vllm_gpu_memory_utilization=0.4
+    )
+    return check_config(raw, "here"), "a-model", "bfloat16", arguments
 
 
 def loaded_through(monkeypatch: pytest.MonkeyPatch, *, has_engine: bool) -> Recorder:

@@ -20,7 +20,7 @@ from xmlgrpo_trainer.ask.chat import (
     whole_characters,
 )
 from xmlgrpo_trainer.ask.source import Source
-from xmlgrpo_trainer.config.run_config import ModelConfig
+from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
 from xmlgrpo_trainer.model.load import choose_placement, load_policy
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 
@@ -39,11 +39,10 @@ class TransformersChat:
             and torch.cuda.is_available()
             and importlib.util.find_spec("bitsandbytes") is not None
         )
-        config = ModelConfig(
+        model = ModelConfig(
             name=source.name, revision=source.revision, backend="plain", load_in_4bit=four_bit
         )
-        placement = choose_placement(config)
-        policy = load_policy(config, source.name, {}, placement, seed=0, max_tokens=0)
+        policy = load_policy(RunConfig(model=model), source.name, choose_placement(model))
         self._tokenizer = policy.tokenizer
         self._model = policy.model if source.adapter is None else _adapted(policy.model, source)
         self._model.eval()

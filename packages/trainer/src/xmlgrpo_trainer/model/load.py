@@ -15,7 +15,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
-from xmlgrpo_trainer.config.run_config import ModelConfig
+from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
 
 VISION_MODULES = r".*(vision_tower|multi_modal_projector).*"
 
@@ -104,56 +104,33 @@ def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
 
 
 def load_policy(
-    config: ModelConfig,
-    folder_or_id: str,
-    lora: dict[str, Any],
-    placement: Placement,
-    *,
-    seed: int,
-    max_tokens: int,
-    checkpointing: bool = True,
-    vllm_share: float | None = None,
+    config: RunConfig, base: str, placement: Placement, arguments: Any = None
 ) -> Policy:
     """Load model and tokenizer and prepare the adapter.
 
     Args:
-        config: the `model:` section.
-        folder_or_id: what is loaded; the folder of the tiny model when `config.name` is `tiny`.
-        lora: fields of `peft.LoraConfig`.
+        base: the folder or Hub id that is loaded; for the tiny model its folder.
         placement: from `choose_placement`; for Unsloth, `import_unsloth` has been called.
-        seed: for the adapter's random start with Unsloth.
-        max_tokens: longest prompt plus completion, in training or held out, for Unsloth.
-        checkpointing: for Unsloth, which decides it here and not by trl's argument.
-        vllm_share: of the GPU's memory, for the vLLM that Unsloth starts around the weights; None
-            for no vLLM, or for one that trl starts.
+        arguments: trl's, which decide what Unsloth loads.
 
     Raises:
         UserError: the model is missing, incomplete, not a causal language model, or not reachable.
     """
     from xmlgrpo_rollout.attention import guard_transformers
 
-    check_model_folder(folder_or_id)
+    check_model_folder(base)
     try:
         if placement.backend == "unsloth":
             from xmlgrpo_trainer.model.unsloth import load
 
-            model, tokenizer = load(
-                folder_or_id,
-                config,
-                dtype=placement.dtype,
-                max_tokens=max_tokens,
-                checkpointing=checkpointing,
-                lora={**LORA_DEFAULTS, "bias": "none", **lora},
-                seed=seed,
-                vllm_share=vllm_share,
-            )
+            model, tokenizer = load(config, base, placement.dtype, arguments)
             policy = Policy(model, tokenizer, None, placement)
         else:
-            policy = _load_plain(config, folder_or_id, lora, placement)
+            policy = _load_plain(config.model, base, config.lora, placement)
     except UserError:
         raise
     except Exception as error:  # a broken folder fails in many libraries' own ways
-        raise UserError(load_failure(folder_or_id, error)) from error
+        raise UserError(load_failure(base, error)) from error
     guard_transformers()  # last: Unsloth puts its own attention there
     return policy
 

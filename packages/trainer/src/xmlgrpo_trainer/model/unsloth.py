@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config.run_config import ModelConfig
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, reply_limit
+from xmlgrpo_trainer.config.run_config import RunConfig
 
 BEFORE = ("trl", "transformers", "peft")
 CHECKPOINTING = "unsloth"  # each layer's input waits in the main memory, not the GPU's
@@ -50,48 +51,46 @@ def import_unsloth(written: Path) -> None:
         ) from None
 
 
-def load(
-    name: str,
-    config: ModelConfig,
-    *,
-    dtype: str,
-    max_tokens: int,
-    checkpointing: bool,
-    lora: Mapping[str, Any],
-    seed: int,
-    vllm_share: float | None = None,
-) -> tuple[Any, Any]:
-    """Load a model with a fresh adapter, and its tokenizer; the arguments are `load_policy`'s.
+def load(config: RunConfig, base: str, dtype: str, arguments: Any) -> tuple[Any, Any]:
+    """Load a model with a fresh adapter, and its tokenizer.
 
-    With a `vllm_share` vLLM loads the model and shares its frozen weights with the training
-    (`fast_inference`); trl's rollout finds and uses it.
+    With vLLM in this process it is vLLM that loads the model, and it shares its frozen weights with
+    the training (`fast_inference`); trl's rollout finds and uses it.
+
+    Args:
+        base: a folder or a Hub id.
+        dtype: by torch's name.
+        arguments: trl's.
     """
     import torch
     from unsloth import FastModel
 
-    mode = CHECKPOINTING if checkpointing else False
+    # decided here, and not by trl's own argument
+    mode = CHECKPOINTING if arguments.gradient_checkpointing else False
+    lora = {**LORA_DEFAULTS, "bias": "none", **config.lora}
+    share = vllm_share(config, arguments)
     vllm: dict[str, Any] = {}
-    if vllm_share is not None:
+    if share is not None:
         vllm = {
             "fast_inference": True,
-            "gpu_memory_utilization": vllm_share,
+            "gpu_memory_utilization": share,
             "max_lora_rank": lora["r"],
         }
     model, processor = FastModel.from_pretrained(
-        model_name=name,
-        revision=config.revision,
+        model_name=base,
+        revision=config.model.revision,
         # else a name of Google's is replaced by that of Unsloth's copy, and the revision is lost
         use_exact_model_name=True,
-        max_seq_length=max_tokens,
-        load_in_4bit=config.load_in_4bit,
-        load_in_16bit=not config.load_in_4bit,
+        max_seq_length=config.data.max_prompt_tokens + reply_limit(config),
+        load_in_4bit=config.model.load_in_4bit,
+        load_in_16bit=not config.model.load_in_4bit,
         dtype=getattr(torch, dtype),
         full_finetuning=False,
         use_gradient_checkpointing=mode,
         use_safetensors=True,
         **vllm,
     )
-    if vllm_share is not None and not hasattr(model, "vllm_engine"):
+    if vllm and not hasattr(model, "vllm_engine"):
         raise RuntimeError("Unsloth started no vLLM for it and has said why; set rollout=auto")
     model = FastModel.get_peft_model(
         model,
@@ -100,7 +99,7 @@ def load(
         finetune_attention_modules=True,
         finetune_mlp_modules=True,
         use_gradient_checkpointing=mode,
-        random_state=seed,
+        random_state=config.seed,
         **lora,
     )
     restore_after_generate(model, mode)
@@ -109,12 +108,22 @@ def load(
     return model, tokenizer
 
 
-def check_shared_vllm(revision: str | None, arguments: Any) -> None:
+def vllm_share(config: RunConfig, arguments: Any) -> float | None:
+    """The share of the GPU's memory for vLLM in this process; None where there is none."""
+    if config.rollout != "vllm" or arguments.vllm_mode != "colocate":
+        return None
+    return float(arguments.vllm_gpu_memory_utilization)
+
+
+def check_shared_vllm(config: RunConfig, arguments: Any) -> None:
     """Refuse a pinned revision and a sleeping engine, where vLLM shares Unsloth's weights.
 
     Raises:
         UserError: one of them was asked for.
     """
+    if vllm_share(config, arguments) is None:
+        return
+    revision = config.model.revision
     if revision is not None:
         raise UserError(
             f"model.revision is {revision!r}, but in Unsloth vLLM loads the weights, which takes "
