@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ def test_importance_matrix_is_the_mean_square_of_the_inputs(reference, tmp_path)
     import numpy as np
     import torch
 
-    prompts = reference.ids[:2]
-    tokens = write_imatrix(reference.model, prompts, 8, tmp_path / "m.npz", QUIET)
-    replies = reference.model.greedy(prompts, 8, QUIET, "replies")
+    checked = replace(reference, replies=reference.replies[:2])
+    tokens = write_imatrix(checked, tmp_path / "m.npz")
+    prompts, new_tokens = reference.ids[2:4], reference.comparison.new_tokens
+    replies = reference.model.greedy(prompts, new_tokens, QUIET, "replies")
     model = reference.model.model.model
     with torch.inference_mode():
         # the first layer's projections read the normalised embeddings, which are easy to compute

@@ -127,7 +127,11 @@ def _export(export: Export, model: SourceModel, tree: Path) -> int:
 def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, work: Path) -> int:
     """Make each file, check it, and give it its name: its own, or that of a rejected one."""
     console, bos = export.comparison.console, reference.prompts_have_bos
-    imatrix = _imatrix(export, reference) if export.with_imatrix and plan.quantized else None
+    imatrix = None
+    if export.with_imatrix and plan.quantized:
+        imatrix = export.out / f"{export.name}.imatrix.npz"
+        tokens, source = write_imatrix(reference, imatrix), export.comparison.questions.source
+        say(console, escape(f"importance matrix from {tokens} tokens of {source}: {imatrix}"))
     staged = stage(reference.source.folder, work / "staged", prompts_have_bos=bos)
     exact = work / "exact.gguf"
 
@@ -143,12 +147,12 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
 
     if plan.quantized:
         with kept_on_interrupt(f"no file was made; {GO_ON}"):
-            source = check_source(make(plan.exact, exact), reference)
-        write_check(export.out, reference.as_json(), (), source=source)
-        verdict = "passes every gate" if source.passed else "is not the model: nothing is made"
+            first = check_source(make(plan.exact, exact), reference)
+        write_check(export.out, reference.as_json(), (), source=first)
+        verdict = "passes every gate" if first.passed else "is not the model: nothing is made"
         say(console, f"{plan.exact}, which the others are quantized from, {verdict}")
-        if not source.passed:
-            show_check(source, console)
+        if not first.passed:
+            show_check(first, console)
             return EXIT_GATE_FAILED
     system = system_of(reference.chats[0]) if reference.chats else ""
     checks = []
@@ -180,14 +184,3 @@ def _keep(made: Path, final: Path, text: str, *, passed: bool) -> Path:
     write_text(final.with_suffix(".Modelfile"), text)
     rejected.unlink(missing_ok=True)
     return made.rename(final)
-
-
-def _imatrix(export: Export, reference: Reference) -> Path:
-    comparison, path = export.comparison, export.out / f"{export.name}.imatrix.npz"
-    prompts = reference.calibration
-    tokens = write_imatrix(
-        reference.model, prompts, comparison.new_tokens, path, comparison.console
-    )
-    source = comparison.questions.source
-    say(comparison.console, escape(f"importance matrix from {tokens} tokens of {source}: {path}"))
-    return path

@@ -12,10 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from xmlgrpo_exporter.check.questions import Comparison
-from xmlgrpo_exporter.model import LoadedModel
+from xmlgrpo_exporter.check.reference import Reference
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.screen.progress import Stage
 
@@ -54,17 +52,8 @@ def gguf_name(module: str) -> str | None:
     return f"blk.{found[1]}.{GGUF_NAMES[found[2]]}.weight"
 
 
-def write_imatrix(
-    model: LoadedModel, prompts: list[list[int]], new_tokens: int, out: Path, console: Console
-) -> int:
+def write_imatrix(reference: Reference, out: Path) -> int:
     """Measure an importance matrix and write it as an .npz, one float32 row per tensor.
-
-    Args:
-        model: the merged model.
-        prompts: token ids, other ones than the check's.
-        new_tokens: longest reply that is read too.
-        out: the file to write.
-        console: where the bars are drawn.
 
     Returns:
         How many tokens were read.
@@ -72,6 +61,7 @@ def write_imatrix(
     import numpy as np
     import torch
 
+    model, prompts, comparison = reference.model, reference.calibration, reference.comparison
     sums: dict[str, Any] = {}
     counts: dict[str, int] = {}
 
@@ -83,7 +73,8 @@ def write_imatrix(
 
         return add
 
-    replies = model.greedy(prompts, new_tokens, console, "replies to calibrate by")
+    console, words = comparison.console, "replies to calibrate by"
+    replies = model.greedy(prompts, comparison.new_tokens, console, words)
     hooks = [
         module.register_forward_pre_hook(watch(name))
         for path, module in model.model.named_modules()
