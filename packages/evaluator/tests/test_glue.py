@@ -13,6 +13,7 @@ from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
+from .conftest import write_rows
 from .tiny_model import rows
 
 FOLDER = task_folder() / "gsm8k_xml"
@@ -34,9 +35,7 @@ def doc(glue, tmp_path):
 
 
 def items(glue, tmp_path, given, **options):
-    path = tmp_path / "items.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
-    return glue.load(data=str(path), **options)
+    return glue.load(data=str(write_rows(tmp_path / "items.jsonl", given)), **options)
 
 
 GOOD = reply.render("2+3=5", "5")

@@ -1,12 +1,10 @@
 """A model that answers nothing, repeats itself without end, or writes bytes that are no text."""
 
-import json
-
 import pytest
 
 from xmlgrpo_evaluator.results.result import read_result
 
-from .conftest import command
+from .conftest import command, write_rows
 from .tiny_model import export_gguf, rows, teach, worked
 
 pytestmark = [
@@ -40,9 +38,7 @@ def odd(tiny, tmp_path_factory):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "tokenizer.model").write_bytes((tiny.base / "tokenizer.model").read_bytes())
-    items = folder.parent / "items.jsonl"
-    items.write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
-    return folder, items
+    return folder, write_rows(folder.parent / "items.jsonl", asked)
 
 
 def scores(model, items, out, capsys):

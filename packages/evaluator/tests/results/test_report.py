@@ -1,4 +1,3 @@
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +11,7 @@ from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 
-from ..conftest import finish
+from ..conftest import finish, write_rows
 from .test_compare import result
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}"
@@ -51,12 +50,10 @@ def test_a_run_with_training_results_only(run):
 
 def test_everything_hostile_is_text(run):
     run.config.write_text(f"name: {HOSTILE}")
-    completions = run.root / "completions"
-    completions.mkdir()
     logged = [{"step": n, f"rewards/{HOSTILE}/mean": n, "reward": -n} for n in range(3)]
-    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in logged))
+    write_rows(run.metrics, logged)
     row = {"question": HOSTILE, "gold": HOSTILE, "completion": HOSTILE, "scores": {HOSTILE: 1.0}}
-    (completions / "step-00010.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(run.completions_of(10), [row])
     first, second = result(HOSTILE, [True, False]), result("tuned", [False, True])
     for item in second["tasks"]["t"]["items"]:
         item["replies"], item["question"] = [HOSTILE], "same"
@@ -70,23 +67,18 @@ def test_everything_hostile_is_text(run):
     assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
-def test_the_page_needs_nothing_beside_it(run):
-    rows = [{"step": n, "reward": n / 2, "kl": 0.0} for n in range(5)]
-    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_the_page_needs_nothing_beside_it_and_its_curves_have_its_colours(run):
+    rows = [{"step": n, "reward": n / 2, "validation/strict_accuracy": n / 9} for n in range(5)]
+    write_rows(run.metrics, rows)
     write_report(run)
-    page = Page(run.report.read_text(encoding="utf-8"))
+    html = run.report.read_text(encoding="utf-8")
+    page = Page(html)
     links = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
     assert links == []
     assert "svg" in {tag for tag, _ in page.tags}
     policies = [a["content"] for tag, a in page.tags if "http-equiv" in a]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
-
-
-def test_the_curves_have_the_pages_colours_and_the_validation(run):
-    rows = [{"step": n, "reward": n / 2, "validation/strict_accuracy": n / 9} for n in range(5)]
-    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    html = render(run)
-    assert "Validation problems" in Page(html).text
+    assert "Validation problems" in page.text
     assert "stroke: var(--line-3)" in html
     assert "fill: var(--text)" in html
     drawn = html[html.index("<svg") : html.index("</svg>")]
@@ -107,12 +99,10 @@ def test_a_base_in_a_folder_is_called_by_the_folders_name(run):
 
 
 def test_equal_replies_are_shown_once(run):
-    place = run.root / "completions"
-    place.mkdir()
     scores = {"correctness_reward_func": 2.0, "mine:fits": None}
     texts = ["same", "same", "other", "same"]
     rows = [{"question": "q", "gold": "1", "completion": t, "scores": scores} for t in texts]
-    (place / "step-00010.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(run.completions_of(10), rows)
     text = Page(render(run)).text
     assert text.count("same") == 1
     assert text.count("other") == 1
