@@ -15,6 +15,7 @@ from rich.console import Console
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
 
 ANSWER_TIMEOUT_S = 1800
@@ -79,22 +80,13 @@ class Comparison:
         return self.questions.texts[: self.prompts]
 
     def chats(self, questions: Iterable[str]) -> list[Chat]:
-        """Questions as the chats that training used."""
-        return conversations(questions, self.task)
+        """Questions as the chats that training used.
 
-
-def conversations(questions: Iterable[str], task: str | None) -> list[Chat]:
-    """One chat per question, in the words of the task; of the plain reply format without one.
-
-    Raises:
-        UserError: the task is not installed.
-    """
-    if task is None:
-        return [reply.messages(question) for question in questions]
-    from xmlgrpo_rewards.task import get_task
-
-    messages = get_task(task).messages
-    return [messages(question) for question in questions]
+        Raises:
+            UserError: the run's task is not installed.
+        """
+        messages = get_task(self.task).messages if self.task else reply.messages
+        return [messages(question) for question in questions]
 
 
 def system_of(chat: Chat) -> str:
