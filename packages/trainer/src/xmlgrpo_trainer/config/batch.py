@@ -20,6 +20,8 @@ COUNTS = (
     "generation_batch_size",
 )
 
+BUSY_TOKENS = 16_384  # of one pass, padding included: enough to keep a GPU busy
+
 
 def check_groups(grpo: Mapping[str, Any]) -> None:
     """Check that a generation batch holds whole groups of `num_generations` completions.
@@ -104,6 +106,11 @@ def whole(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:
     """
     counted = ("gradient_accumulation_steps", "steps_per_generation")
     return {**fields, **{name: fields[name] * processes for name in counted}}
+
+
+def rows_together(length: int, micro_batch: int) -> int:
+    """Texts of `length` tokens per pass without gradient: those of a backward pass, or more."""
+    return max(micro_batch, BUSY_TOKENS // length, 1)
 
 
 def _unequal(processes: int, what: str) -> UserError:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_trainer.config.batch import rows_together
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.plan.gpus import Gpu
@@ -95,8 +96,6 @@ class Load:
         """Completions in one pass without gradient, where logits are not whole."""
         if not self.ours:
             return self.rows
-        from xmlgrpo_trainer.grpo.fast_step.speed_up import rows_together
-
         return min(self.rows, rows_together(self.length, self.micro_batch))
 
 

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
-from xmlgrpo_trainer.grpo.fast_step import speed_up as module
-from xmlgrpo_trainer.grpo.fast_step.speed_up import rows_together, score_in_parts
+from xmlgrpo_trainer.config import batch
+from xmlgrpo_trainer.grpo.fast_step.speed_up import score_in_parts
 
 ROWS, LENGTH, COMPLETION = 6, 10, 4
 
@@ -67,7 +67,7 @@ def scored(trainer: Any, **named: Any) -> torch.Tensor:
 
 
 def test_parts_give_what_one_pass_gives(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOKENS", 2 * LENGTH)  # two texts together
+    monkeypatch.setattr(batch, "BUSY_TOKENS", 2 * LENGTH)  # two texts together
     seen: list[int] = []
     chunked = trainer._chunked_logps
 
@@ -87,7 +87,7 @@ def test_parts_give_what_one_pass_gives(trainer: Any, monkeypatch: pytest.Monkey
 
 
 def test_a_backward_pass_is_not_cut(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOKENS", LENGTH)
+    monkeypatch.setattr(batch, "BUSY_TOKENS", LENGTH)
     own = trainer._get_per_token_logps_and_entropies
     monkeypatch.setattr(trainer, "_get_per_token_logps_and_entropies", own)
     score_in_parts(trainer)
@@ -108,4 +108,4 @@ def test_a_backward_pass_is_not_cut(trainer: Any, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_as_many_rows_as_fill_the_gpu(length: int, micro_batch: int, expected: int) -> None:
-    assert rows_together(length, micro_batch) == expected
+    assert batch.rows_together(length, micro_batch) == expected

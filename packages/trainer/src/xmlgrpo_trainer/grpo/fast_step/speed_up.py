@@ -2,7 +2,7 @@
 
 from typing import Any
 
-TOKENS = 16_384  # of a part, padding included: enough to keep a GPU busy
+from xmlgrpo_trainer.config.batch import rows_together
 
 
 def speed_up(trainer: Any) -> None:
@@ -23,11 +23,6 @@ def speed_up(trainer: Any) -> None:
 
         use_in_trl()
         score_in_parts(trainer)
-
-
-def rows_together(length: int, micro_batch: int) -> int:
-    """Texts of `length` tokens in one pass: as many as a backward pass has anyway, or more."""
-    return max(micro_batch, TOKENS // length, 1)
 
 
 def score_in_parts(trainer: Any) -> None:
