@@ -1,8 +1,9 @@
 """What a model can do: greedy accuracy, and of sampled replies accuracy, maj@k, pass@k, entropy.
 
-    python recipes/gsm8k/accuracy.py MODEL --out OUT.json --greedy a.jsonl b.jsonl --sampled a.jsonl
+    python recipes/gsm8k/accuracy.py MODEL --out FILE.json --greedy a.jsonl b.jsonl
 
-For choosing between models on rows that nothing was trained on; the test split is `xmlgrpo-eval`'s.
+The first of the files is asked for samples too.  For choosing between models on rows that nothing
+was trained on; the test split is `xmlgrpo-eval`'s.
 """
 
 import argparse
@@ -29,23 +30,20 @@ def main() -> int:
     """Ask, and write the file."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("model", type=Path)
-    options.add_argument("--adapter", type=Path)
     options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--greedy", type=Path, nargs="*", default=[], help="files of rows")
-    options.add_argument("--sampled", type=Path, help="a file of rows")
-    options.add_argument("--sampled-rows", type=int, default=400, help="the first so many of it")
+    options.add_argument("--greedy", type=Path, nargs="+", required=True, help="files of rows")
+    options.add_argument("--sampled-rows", type=int, default=400, help="the first so many rows")
     options.add_argument("--samples", type=int, default=16)
     options.add_argument("--tokens", type=int, default=256, help="of a reply at most")
     options.add_argument("--device", default="cuda")
     asked = options.parse_args()
-    answering = open_model(asked.model, asked.adapter, asked.device)
+    answering = open_model(asked.model, None, asked.device)
     told: dict[str, Any] = {}
     for path in asked.greedy:
         told[path.stem] = greedy(answering, load(path), asked.tokens)
         print(path.stem, told[path.stem]["accuracy"]["shown"], flush=True)
-    if asked.sampled is not None:
-        rows = load(asked.sampled)[: asked.sampled_rows]
-        told["sampled"] = sampled(answering, rows, asked.samples, asked.tokens)
+    some = load(asked.greedy[0])[: asked.sampled_rows]
+    told["sampled"] = sampled(answering, some, asked.samples, asked.tokens)
     write_json(asked.out, told)
     return 0
 

@@ -13,28 +13,30 @@ import os
 import sys
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import rows as rows_module
-from lanes import Runner
+from lanes import MARGIN_S, Runner
+from look import show, show_tested
 from pass_rates import own_solutions, to_train_on
-from plan import Experiment
+from plan import Budget, Experiment
 from scale import GPU, TINY
 from tested import tested
 from xmlgrpo_rewards.command import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json
+from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.run.record import now
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("base", "screen", "arms", "test")
 ENTROPY_LEFT = 0.3  # of a base for GRPO: below, there is little to choose between
 POINT = 0.01  # of greedy accuracy that such a base may lie below the best
-SHOWN = ("strict_accuracy", "pass_at_k", "maj_at_k")
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 KEPT_IN_FILE = 4_000  # characters of a failed stage's last lines
 
@@ -75,25 +77,26 @@ class Told:
 def main() -> int:
     """Run the phases that were asked for, one after the other, until one is not finished."""
     asked = _options()
-    deadline = time.monotonic() + asked.call_s
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # the reward of gsm8k.yaml stands here
     work = asked.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     told = Told(asked.out.resolve(), work)
-    runner = Runner(work, deadline, told.note)
     scale = TINY if asked.small else GPU
     if asked.device:
         scale = replace(scale, device=asked.device)
     experiment = Experiment(work, asked.gsm8k.resolve(), scale, asked.gguf, asked.model)
     told.add("calls", [*told.all.get("calls", []), {"at": now(), "words": sys.argv[1:]}])
-    for phase in asked.phases:
+    end = time.monotonic() + asked.call_s
+    for number, phase in enumerate(asked.phases):
+        kept_s = scale.test_s if "test" in asked.phases[number + 1 :] else 0
+        runner = Runner(work, end - kept_s, told.note)
         is_done = _phase(phase, experiment, runner, told, asked)
         told.add("results", experiment.results())
         if (experiment.work / "test").exists():
             told.add("test", tested(experiment.work / "test", told.all["base"]))
-            _show_tested(told.all["test"])
-        _show(experiment.results())
+            show_tested(told.all["test"])
+        show(experiment.results())
         print(f"{phase}: {'finished' if is_done else 'NOT finished: see the stages above'}")
         if not is_done:
             return 1
@@ -112,6 +115,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--call-s", type=float, default=540, help="seconds until it must be over")
     options.add_argument("--base", help="the warm start that the arms stand on; default: by rule")
     options.add_argument("--arms", nargs="+", default=["grpo-0", "more-sft"])
+    options.add_argument("--cut", action="store_true", help="a run that time cuts off counts")
     options.add_argument("--small", action="store_true", help="a rehearsal, on a CPU")
     options.add_argument("--device", choices=("cuda", "cpu"), help="for --small on a GPU")
     options.add_argument("--overrides", nargs="*", default=[], help="key=value of gsm8k.yaml")
@@ -123,7 +127,9 @@ def _phase(
 ) -> bool:
     if phase == "base":
         ready = runner.run(experiment.preparation())
-        return ready and runner.run(experiment.warm_starts(asked.gpus))
+        if ready:
+            runner.run(experiment.warm_starts(asked.gpus))
+        return ready and runner.run(experiment.accuracies(asked.gpus))
     base = _base(experiment, told, asked.base)
     if phase == "screen":
         if not runner.run(experiment.screening(base, asked.gpus)):
@@ -132,16 +138,27 @@ def _phase(
         print(json.dumps(told.all["screened"]))
         return True
     if phase == "arms":
-        return runner.run(experiment.arms(base, asked.arms, asked.gpus, asked.overrides))
+        budget = _budget(experiment, told, runner, asked.overrides)
+        arms = experiment.arms(base, asked.arms, asked.gpus, budget, asked.overrides, cut=asked.cut)
+        runner.run(arms)
+        return all(path.exists() for path in experiment.arm_results(asked.arms))
     return runner.run(experiment.test(base, asked.arms, asked.gpus))
+
+
+def _budget(experiment: Experiment, told: Told, runner: Runner, overrides: Sequence[str]) -> Budget:
+    """How long the arms are: what fitted when the first was begun holds for all."""
+    if "budget" not in told.all:
+        every = load_config(HERE / "gsm8k.yaml", [*experiment.scale.overrides, *overrides])
+        left_s = runner.deadline - MARGIN_S - time.monotonic()
+        told.add("budget", asdict(experiment.budget(left_s, every.holdout.every)))
+    print(json.dumps(told.all["budget"]))
+    return Budget(**told.all["budget"])
 
 
 def _base(experiment: Experiment, told: Told, wanted: str | None) -> str:
     """The warm start to stand on: once chosen, it stays."""
-    if wanted is not None and wanted not in experiment.scale.warm_starts:
-        raise UserError(
-            f"--base: expected one of {', '.join(experiment.scale.warm_starts)}, got {wanted!r}"
-        )
+    if wanted is not None and wanted not in experiment.starts():
+        raise UserError(f"--base: expected one of {', '.join(experiment.starts())}, got {wanted!r}")
     chosen = wanted or told.all.get("base") or choose(experiment.results())
     if told.all.get("base", chosen) != chosen and (experiment.work / "grpo.jsonl").exists():
         raise UserError(
@@ -184,7 +201,8 @@ def _select(experiment: Experiment) -> dict[str, Any]:
     """Write what GRPO and rejection sampling train on; how much it is."""
     screened = [row for path in experiment.parts() for row in rows_module.load(path)]
     pool = rows_module.load(experiment.data / rows_module.POOL)
-    kept = to_train_on(screened, pool, experiment.scale.least_solved)
+    scale = experiment.scale
+    kept = to_train_on(screened, pool, scale.least_solved, scale.rows_a_story)
     own = list(own_solutions(screened))
     if not kept:
         raise UserError("no story is solved now and then: there is nothing to train on")
@@ -202,35 +220,6 @@ def _select(experiment: Experiment) -> dict[str, Any]:
         "rows": len(kept),
         "own_solutions": len(own),
     }
-
-
-def _show(results: dict[str, Any]) -> None:
-    """A table of what is known."""
-    for name, told in results.items():
-        if "sampled" in told:
-            sampled = told["sampled"]
-            entropy = "none" if sampled["entropy"] is None else f"{sampled['entropy']:.3f}"
-            print(
-                f"{name:12} greedy {told['validation']['accuracy']['shown']}, retold "
-                f"{told['validation-retold']['accuracy']['shown']}; T 1: "
-                f"{sampled['accuracy']['value']:.1%}, maj@{sampled['samples']} "
-                f"{sampled['majority']['shown']}, any {sampled['any']['shown']}, "
-                f"entropy {entropy}, commonest {sampled['commonest_answer']['share']:.1%}, "
-                f"shown of the right {sampled['shown_among_right'] or 0:.0%}"
-            )
-
-
-def _show_tested(found: dict[str, Any]) -> None:
-    """The test split's lines."""
-    for model, by_samples in found.items():
-        for samples, told in by_samples.items():
-            for metrics in told["metrics"].values():
-                shown = ", ".join(
-                    f"{name} {value['mean']:.2%} [{value['low']:.2%}, {value['high']:.2%}]"
-                    for name, value in metrics.items()
-                    if name in SHOWN and value["mean"] is not None
-                )
-                print(f"test {model:12} {samples:4} {shown}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from child import end_with_this_process, run_child
 
 MARGIN_S = 8  # for this process's own last words
 GRACE_S = 25  # for a run to finish its step and save
+THREADS = "4"  # of each process: a dozen of them share the cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Stage:
         makes: there once the stage is finished, and not before.
         needs: without these it is not begun.
         least_s: with less time left it is not begun.
+        leaves_s: seconds that it leaves to the stages after it.
         saves: told to stop, it saves, and the next call goes on from there.
     """
 
@@ -33,7 +35,16 @@ class Stage:
     makes: Path
     needs: tuple[Path, ...] = ()
     least_s: float = 20
+    leaves_s: float = 0
     saves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Stages that run one after the other on one GPU; other lanes may share it."""
+
+    gpu: int
+    stages: Sequence[Stage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +61,23 @@ class Runner:
     deadline: float
     note: Callable[[str, dict[str, Any]], None]
 
-    def run(self, lanes: Sequence[Sequence[Stage]]) -> bool:
-        """Run each lane's stages one after the other, on its own GPU; whether all are finished."""
+    def run(self, lanes: Sequence[Lane]) -> bool:
+        """Run all lanes side by side; whether all of their stages are finished."""
         end_with_this_process()
         with ThreadPoolExecutor(len(lanes)) as pool:
-            list(pool.map(self._lane, range(len(lanes)), lanes))
-        return all(stage.makes.exists() for lane in lanes for stage in lane)
+            list(pool.map(self._lane, lanes))
+        return all(stage.makes.exists() for lane in lanes for stage in lane.stages)
 
-    def _lane(self, gpu: int, stages: Sequence[Stage]) -> None:
-        for stage in stages:
+    def _lane(self, lane: Lane) -> None:
+        for stage in lane.stages:
             if not stage.makes.exists():
-                self.note(stage.name, self._stage(gpu, stage))
+                ended = self._stage(lane.gpu, stage)
+                print(f"[gpu {lane.gpu}] {stage.name}: {ended['ending']}", flush=True)
+                self.note(stage.name, ended)
 
     def _stage(self, gpu: int, stage: Stage) -> dict[str, Any]:
         missing = [path.name for path in stage.needs if not path.exists()]
-        left_s = self.deadline - MARGIN_S - time.monotonic()
+        left_s = self.deadline - MARGIN_S - stage.leaves_s - time.monotonic()
         if missing:
             return {"ending": f"not begun: {', '.join(missing)} is not there"}
         if left_s < stage.least_s:
@@ -73,12 +86,12 @@ class Runner:
         ended = run_child(
             stage.words,
             cwd=self.folder,
-            environment={"CUDA_VISIBLE_DEVICES": str(gpu)},
+            environment={"CUDA_VISIBLE_DEVICES": str(gpu), "OMP_NUM_THREADS": THREADS},
             limit_s=left_s,
             grace_s=min(GRACE_S, left_s / 2) if stage.saves else 0,
         )
         done = stage.makes.exists()
-        print(f"[gpu {gpu}] {stage.name}: {ended['ending']}, {ended['seconds']} s", flush=True)
+        print(f"[gpu {gpu}] {stage.name} took {ended['seconds']} s", flush=True)
         if not done:
             print("\n".join(ended["last_lines"][-15:]), flush=True)
         return {**ended, "finished": done, "gpu": gpu}

@@ -87,13 +87,22 @@ def kept_stories(screened: Iterable[dict[str, Any]], least: float) -> set[int]:
 
 
 def to_train_on(
-    screened: Sequence[dict[str, Any]], pool: Iterable[dict[str, Any]], least: float
+    screened: Sequence[dict[str, Any]],
+    pool: Iterable[dict[str, Any]],
+    least: float,
+    most_rows: int,
 ) -> list[dict[str, Any]]:
-    """The rows for GRPO: of the kept stories, the screened questions and all in the pool."""
+    """The rows for GRPO: of the kept stories, the screened questions and others of the pool.
+
+    A story has at most `most_rows`, or those that can be told again would drown the others.
+    """
     stories = kept_stories(screened, least)
-    found = [*screened, *pool]
-    rows = {row["question"]: row for row in found if row["story"] in stories}
-    return [{name: row[name] for name in ("question", "answer", "story")} for row in rows.values()]
+    rows: dict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in (*screened, *pool):
+        if row["story"] in stories and len(rows[row["story"]]) < most_rows:
+            kept = {name: row[name] for name in ("question", "answer", "story")}
+            rows[row["story"]].setdefault(row["question"], kept)
+    return [row for told in rows.values() for row in told.values()]
 
 
 def own_solutions(screened: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

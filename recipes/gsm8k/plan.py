@@ -4,14 +4,16 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import rows
-from lanes import Stage
+from lanes import Lane, Stage
 from scale import Scale
-from warm_start import DONE
+from warm_start import DONE, kept_at
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
@@ -20,14 +22,43 @@ from xmlgrpo_run.metrics import read_log
 HERE = Path(__file__).resolve().parent
 CONVERTED = "config.json"
 HELD_OUT, GRPO_ROWS, OWN = "held-out.jsonl", "grpo.jsonl", "own.jsonl"
-ARM = re.compile(r"grpo-(\d+)|more-sft|rejection")
+PACE = "pace"
+SETTLED = 4  # the first steps of a run take longer
+PAYS_FOR_CHAIN = "rewards.chain_reward:correct_by_true_sums"
+# what a run of xmlgrpo-train is paid for, by kind of arm: over gsm8k.yaml
+PAID: dict[str, tuple[str, ...]] = {
+    "grpo": (),
+    "random": (f"{PAYS_FOR_CHAIN}=0.0", "rewards.control_reward:coin=1.0"),
+    "format": (f"{PAYS_FOR_CHAIN}=0.0",),
+}
+SUPERVISED: dict[str, tuple[str, ...]] = {
+    "more-sft": (rows.UNSEEN, rows.POOL),  # with GSM8K's solutions, which GRPO does not see
+    "rejection": (rows.PLAIN, OWN),
+}
+ARM = re.compile(rf"({'|'.join(PAID)})-(\d+)")
 CURVE = (
     *("step", "time", "reward", "reward_std", "frac_reward_zero_std", "entropy", "grad_norm"),
-    *("step_time", "completions/mean_length", "sampled/strict", "sampled/worked"),
+    *("step_time", "completions/mean_length", "completions/clipped_ratio"),
+    *("sampled/strict", "sampled/strict_format", "sampled/worked"),
     *("validation/strict_accuracy", "validation/strict_format"),
     "rewards/chain_reward:correct_by_true_sums/mean",
 )
-Lanes = list[list[Stage]]
+Lanes = list[Lane]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long the arms are, decided once.
+
+    Attributes:
+        steps: of GRPO.
+        arm_s: seconds of a supervised arm: what GRPO's steps and looks take.
+        step_s: of a step, as measured or guessed.
+    """
+
+    steps: int
+    arm_s: float
+    step_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +93,17 @@ class Experiment:
         """The folder of a warm start or of a supervised arm."""
         return self.work / name
 
+    def starts(self) -> list[str]:
+        """The names of all warm starts, those that are kept on the way included."""
+        return [
+            folder.name
+            for name, start in self.scale.warm_starts.items()
+            for folder in (
+                *(kept_at(self.start(name), share) for share in start.keep),
+                self.start(name),
+            )
+        ]
+
     def parts(self) -> list[Path]:
         """What the screening left."""
         return sorted(self.work.glob("screened-*.jsonl"))
@@ -69,73 +111,119 @@ class Experiment:
     def preparation(self) -> Lanes:
         """The weights, and beside them the rows."""
         words = ("rows.py", "--gsm8k", self.gsm8k, "--out", self.data, *self.scale.rows)
-        made = [Stage("rows", _script(*words), self.data / rows.VALIDATION_RETOLD)]
+        made = Lane(0, [Stage("rows", _script(*words), self.data / rows.VALIDATION_RETOLD)])
         if self.model is not None:
             return [made]
         if self.gguf is None:
             raise UserError("expected weights, got neither --gguf nor --model; give one of them")
         words = ("from_gguf.py", self.gguf.resolve(), self.pretrained)
-        return [[Stage("convert", _script(*words), self.pretrained / CONVERTED)], made]
+        convert = Stage("convert", _script(*words), self.pretrained / CONVERTED)
+        return [Lane(0, [convert]), made]
 
     def warm_starts(self, gpus: int) -> Lanes:
-        """Each warm start with its accuracy; the longest has a GPU of its own."""
-        lanes: Lanes = [[] for _ in range(gpus)]
-        longest_first = sorted(self.scale.warm_starts.items(), key=lambda start: -start[1].seconds)
-        busy_s = [0.0] * gpus
-        for name, start in longest_first:
-            files = [rows.PLAIN, *([rows.RETOLD] if start.retold else [])]
-            stage = self._supervised(
-                name,
-                self.pretrained,
-                files,
-                lr=start.lr,
-                seconds=start.seconds,
-                epochs=start.epochs,
+        """Each warm start on its GPU; where one is over early, the pace of GRPO is measured."""
+        lanes: list[list[Stage]] = [[] for _ in range(gpus)]
+        for number, (name, start) in enumerate(self.scale.warm_starts.items()):
+            lanes[number % gpus].append(
+                self._supervised(
+                    name,
+                    self.pretrained,
+                    [self.data / file for file in (rows.PLAIN, rows.RETOLD)],
+                    lr=start.lr,
+                    seconds=start.seconds,
+                    epochs=start.epochs,
+                    keep=start.keep,
+                )
             )
-            lane = busy_s.index(min(busy_s))
-            lanes[lane] += [stage, self._accuracy(name, self.start(name), None, stage.makes)]
-            busy_s[lane] += start.seconds
-        return lanes
+        last = list(self.scale.warm_starts)[-1]
+        lanes[-1] += [self._accuracy(last), self._pace(last)]
+        return [Lane(gpu, stages) for gpu, stages in enumerate(lanes)]
+
+    def accuracies(self, gpus: int) -> Lanes:
+        """Of all warm starts, side by side."""
+        return [
+            Lane(number % gpus, [self._accuracy(name)]) for number, name in enumerate(self.starts())
+        ]
 
     def screening(self, base: str, gpus: int) -> Lanes:
         """A part of the questions on each GPU."""
+        return [Lane(part, [self._screen(base, part, gpus)]) for part in range(gpus)]
+
+    def step_s(self) -> float:
+        """Seconds of a step of GRPO, as measured, or as guessed where it was not."""
+        log = self.work / PACE / "metrics.jsonl"
+        times = [time for _, time in read_log(log).series("time")] if log.exists() else []
+        gaps = [after - before for before, after in pairwise(times[SETTLED - 1 :])]
+        return median(gaps) if gaps else self.scale.pace_s
+
+    def budget(self, left_s: float, every: int) -> Budget:
+        """What fits into the seconds that are left for the arms.
+
+        Args:
+            left_s: seconds.
+            every: steps between two validations.
+
+        Raises:
+            UserError: nothing does.
+        """
+        step_s = self.step_s()
+        looked_s = step_s + self.scale.look_s / every
+        usable_s = left_s - self.scale.start_s - self.scale.pick_s
+        steps = min(int(usable_s / looked_s), self.scale.most_steps)
+        if steps < 1:
+            raise UserError(f"{left_s:.0f} s are left, too few for arms; raise --call-s")
+        return Budget(steps, round(steps * looked_s), round(step_s, 3))
+
+    def arms(
+        self,
+        base: str,
+        names: Sequence[str],
+        gpus: int,
+        budget: Budget,
+        overrides: Sequence[str],
+        *,
+        cut: bool,
+    ) -> Lanes:
+        """Each arm and the choice among its models.
+
+        Runs of `xmlgrpo-train` take turns on their GPUs; supervised arms run side by side on the
+        GPUs that are left, or on all.
+
+        Args:
+            base: they all start from it.
+            names: of the arms.
+            gpus: how many there are.
+            budget: how long the arms are.
+            overrides: of gsm8k.yaml.
+            cut: whether a run that the time cuts off counts as it is.
+        """
+        runs = [name for name in names if ARM.fullmatch(name)]
+        others = [name for name in names if name not in runs]
+        turns: list[list[Stage]] = [[] for _ in range(gpus)]
+        for number, name in enumerate(runs):
+            turns[number % gpus] += self._run(base, name, budget, overrides, cut=cut)
+        free = [gpu for gpu in range(gpus) if not turns[gpu]] or list(range(gpus))
         return [
-            [
-                Stage(
-                    f"screen-{part}",
-                    _script(
-                        *("pass_rates.py", self.start(base), "--rows", self.data / rows.SCREENED),
-                        *(
-                            "--out",
-                            self.work / f"screened-{part}.jsonl",
-                            "--part",
-                            f"{part}/{gpus}",
-                        ),
-                        *("--samples", self.scale.screen_samples, "--tokens", self.scale.tokens),
-                        *("--seconds", self.scale.screen_s, "--device", self.scale.device),
-                    ),
-                    self.work / f"screened-{part}.jsonl",
-                    least_s=self.scale.screen_s + 30,
-                )
-            ]
-            for part in range(gpus)
+            *(Lane(gpu, stages) for gpu, stages in enumerate(turns) if stages),
+            *(
+                Lane(free[number % len(free)], self._supervised_arm(base, name, budget))
+                for number, name in enumerate(others)
+            ),
         ]
 
-    def arms(self, base: str, names: Sequence[str], gpus: int, overrides: Sequence[str]) -> Lanes:
-        """Each arm with its accuracy; they go round the GPUs."""
-        lanes: Lanes = [[] for _ in range(gpus)]
-        for number, name in enumerate(names):
-            lanes[number % gpus] += self._arm(base, name, overrides)
-        return lanes
+    def arm_results(self, names: Iterable[str]) -> list[Path]:
+        """What the arms leave when they are finished."""
+        return [self._told(name) for name in names]
 
     def test(self, base: str, names: Sequence[str], gpus: int) -> Lanes:
-        """The test split, of the first warm start, the base and every arm."""
-        lanes: Lanes = [[] for _ in range(gpus)]
-        for number, name in enumerate(dict.fromkeys((base, *names, "s0"))):
-            folder, adapter = self._model(base, name)
-            for k in (1, self.scale.samples):
-                lanes[number % gpus].append(self._test(name, folder, adapter, k))
-        return lanes
+        """The test split, of the base and every arm, side by side."""
+        models = dict.fromkeys((base, *names))
+        asked = [(name, k) for name in models for k in (self.scale.samples, 1)]
+        return [
+            Lane(number % gpus, [self._test(name, k)])
+            for number, (name, k) in enumerate(asked)
+            if self._told(name).exists()
+        ]
 
     def results(self) -> dict[str, Any]:
         """What is known of each model, by its name."""
@@ -145,7 +233,7 @@ class Experiment:
             found[name] = json.loads(path.read_text(encoding="utf-8"))
             if (made := self.start(name) / DONE).exists():
                 found[name]["trained"] = json.loads(made.read_text(encoding="utf-8"))
-        for run in sorted(self.work.glob("grpo-*/metrics.jsonl")):
+        for run in sorted(self.work.glob("*/metrics.jsonl")):
             values = read_log(run).rows.values()
             told = found.setdefault(run.parent.name, {})
             told["curve"] = [
@@ -156,87 +244,124 @@ class Experiment:
             told["manifest"] = read_manifest(folder).as_json() if folder.manifest.exists() else None
         return found
 
-    def _arm(self, base: str, name: str, overrides: Sequence[str]) -> list[Stage]:
+    def _told(self, name: str) -> Path:
+        """The file of a model's accuracy."""
+        return self.work / f"accuracy-{name}.json"
+
+    def _screen(self, base: str, part: int, parts: int) -> Stage:
+        makes = self.work / f"screened-{part}.jsonl"
+        words = (
+            *("pass_rates.py", self.start(base), "--rows", self.data / rows.SCREENED),
+            *("--out", makes, "--part", f"{part}/{parts}"),
+            *("--samples", self.scale.screen_samples, "--tokens", self.scale.tokens),
+            *("--seconds", self.scale.screen_s, "--device", self.scale.device),
+        )
+        return Stage(f"screen-{part}", _script(*words), makes, least_s=self.scale.screen_s + 30)
+
+    def _run(
+        self, base: str, name: str, budget: Budget, overrides: Sequence[str], *, cut: bool
+    ) -> list[Stage]:
         match = ARM.fullmatch(name)
         if match is None:
-            raise UserError(f"--arms: expected grpo-SEED, more-sft or rejection, got {name!r}")
-        if match[1] is not None:
-            stage = self._grpo(base, name, int(match[1]), overrides)
-        else:
-            files = [rows.PLAIN, rows.POOL] if name == "more-sft" else [rows.PLAIN, OWN]
-            stage = self._supervised(
-                name,
-                self.start(base),
-                files,
-                lr=self.scale.arm_lr,
-                seconds=self.scale.arm_s,
-                epochs=1e9,
-            )
-        folder, adapter = self._model(base, name)
-        return [stage, self._accuracy(name, folder, adapter, stage.makes)]
-
-    def _model(self, base: str, name: str) -> tuple[Path, Path | None]:
-        """A model's folder, and its adapter if it has one."""
-        if name.startswith("grpo-"):
-            return self.start(base), RunFolder(self.work / name).adapter
-        return self.start(name), None
-
-    def _grpo(self, base: str, name: str, seed: int, overrides: Sequence[str]) -> Stage:
+            raise ValueError(name)
         folder = RunFolder(self.work / name)
+        data = self.work / GRPO_ROWS
+        settings = (f"grpo.max_steps={budget.steps}", *PAID[match[1]], *overrides)
+        stage = Stage(
+            name,
+            self._training(base, name, int(match[2]), data, settings),
+            folder.manifest,
+            needs=(data,),
+            least_s=60,
+            leaves_s=self.scale.pick_s,
+            saves=True,
+        )
+        words = ("--run", folder.root, "--base", self.start(base))
+        return [stage, self._pick(name, words, folder.checkpoints if cut else folder.manifest)]
+
+    def _supervised_arm(self, base: str, name: str, budget: Budget) -> list[Stage]:
+        if name not in SUPERVISED:
+            kinds = ", ".join([*(f"{kind}-SEED" for kind in PAID), *SUPERVISED])
+            raise UserError(f"--arms: expected {kinds}, got {name!r}")
+        files = [(self.work if file == OWN else self.data) / file for file in SUPERVISED[name]]
+        stage = self._supervised(
+            name,
+            self.start(base),
+            files,
+            lr=self.scale.arm_lr,
+            seconds=budget.arm_s,
+            epochs=1e9,
+            keep=self.scale.arm_keep,
+        )
+        shares = [kept_at(self.start(name), share) for share in self.scale.arm_keep]
+        return [stage, self._pick(name, ("--models", *shares, self.start(name)), stage.makes)]
+
+    def _pace(self, model: str) -> Stage:
+        """A few steps of GRPO, as they will be."""
+        data = self.data / rows.SCREENED
+        words = self._training(model, PACE, 0, data, self.scale.pace)
+        folder = RunFolder(self.work / PACE)
+        return Stage(PACE, words, folder.manifest, needs=(self.start(model) / DONE,))
+
+    def _training(
+        self, model: str, name: str, seed: int, data: Path, settings: Sequence[str]
+    ) -> tuple[str, ...]:
         held_out = self.work / HELD_OUT
-        if not held_out.exists():
+        if not held_out.exists() and (self.data / rows.VALIDATION_RETOLD).exists():
             files = (rows.VALIDATION, rows.VALIDATION_RETOLD)
             rows.save(held_out, (row for file in files for row in rows.load(self.data / file)))
         words = (
             *("-m", "xmlgrpo_trainer.cli", "--config", HERE / "gsm8k.yaml"),
-            *("--run", folder.root, "--seed", seed),
-            f"model.name={self.start(base)}",
-            f"data.path={self.work / GRPO_ROWS}",
+            *("--run", self.work / name, "--seed", seed),
+            f"model.name={self.start(model)}",
+            f"data.path={data}",
             f"holdout.path={held_out}",
             f"model.device={self.scale.device}",
-            *(*self.scale.overrides, *overrides),
+            *self.scale.overrides,
+            *settings,
         )
-        return Stage(
-            name,
-            tuple(map(str, words)),
-            folder.manifest,
-            needs=(self.work / GRPO_ROWS,),
-            least_s=60,
-            saves=True,
-        )
+        return tuple(map(str, words))
 
     def _supervised(
         self,
         name: str,
         model: Path,
-        files: Iterable[str],
+        files: Sequence[Path],
         *,
         lr: float,
         seconds: float,
         epochs: float,
+        keep: Sequence[float],
     ) -> Stage:
-        paths = [self.work / file if file == OWN else self.data / file for file in files]
         words = (
-            *("warm_start.py", model, self.start(name), "--rows", *paths, "--lr", lr),
+            *("warm_start.py", model, self.start(name), "--rows", *files, "--lr", lr),
             *("--seconds", seconds, "--epochs", epochs, "--batch", self.scale.batch),
-            *("--device", self.scale.device),
+            *("--device", self.scale.device, *(("--keep", *keep) if keep else ())),
         )
         makes = self.start(name) / DONE
-        return Stage(name, _script(*words), makes, needs=tuple(paths), least_s=seconds + 30)
+        return Stage(name, _script(*words), makes, needs=tuple(files), least_s=seconds + 20)
 
-    def _accuracy(self, name: str, model: Path, adapter: Path | None, needs: Path) -> Stage:
+    def _accuracy(self, name: str) -> Stage:
+        words = ("accuracy.py", self.start(name), "--out", self._told(name), *self._questions())
+        needs = (self.start(name) / DONE,)
+        return Stage(f"accuracy of {name}", _script(*words), self._told(name), needs=needs)
+
+    def _pick(self, name: str, candidates: Sequence[object], needs: Path) -> Stage:
+        words = ("pick.py", name, "--out", self._told(name), *self._questions(), *candidates)
+        return Stage(f"choice of {name}", _script(*words), self._told(name), needs=(needs,))
+
+    def _questions(self) -> tuple[object, ...]:
         validation = self.data / rows.VALIDATION
-        makes = self.work / f"accuracy-{name}.json"
-        words = (
-            *("accuracy.py", model, *(("--adapter", adapter) if adapter else ()), "--out", makes),
-            *("--greedy", validation, self.data / rows.VALIDATION_RETOLD, "--sampled", validation),
+        return (
+            *("--greedy", validation, self.data / rows.VALIDATION_RETOLD),
             *("--sampled-rows", self.scale.sampled_rows, "--samples", self.scale.samples),
             *("--tokens", self.scale.tokens, "--device", self.scale.device),
         )
-        return Stage(f"accuracy of {name}", _script(*words), makes, needs=(needs,))
 
-    def _test(self, name: str, model: Path, adapter: Path | None, k: int) -> Stage:
+    def _test(self, name: str, k: int) -> Stage:
         makes = self.work / "test" / f"{name}-k{k}.json"
+        told = json.loads(self._told(name).read_text(encoding="utf-8"))
+        model, adapter = told.get("model") or self.start(name), told.get("adapter")
         limit = self.scale.test_sampled_rows if k > 1 else self.scale.test_rows
         sampling = ("--k", k, "--gen_kwargs", "temperature=1.0,top_p=1.0,top_k=0")
         words = (
@@ -247,8 +372,7 @@ class Experiment:
             *("--data", self.gsm8k / "test.jsonl", "--max-new-tokens", self.scale.tokens),
             *("--engine", "graph", "--batch-size", 1024, "--quiet"),
         )
-        needs = (adapter or model) / ("adapter_config.json" if adapter else CONVERTED)
-        return Stage(f"test of {name}, k {k}", tuple(map(str, words)), makes, needs=(needs,))
+        return Stage(f"test of {name}, k {k}", tuple(map(str, words)), makes)
 
 
 def _script(name: object, *words: object) -> tuple[str, ...]:

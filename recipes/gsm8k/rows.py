@@ -3,8 +3,9 @@
     python recipes/gsm8k/rows.py --gsm8k FOLDER --out DATA
 
 Nothing is drawn twice: the last rows of the train split and all their retellings are for
-validation alone, and the retellings that GRPO trains on are others than those of the warm start.
-Each row has its `story`, the number of the train row that it tells.
+validation alone.  Of the others every second story is the warm start's, and the rest GRPO's, which
+the warm start never sees in any telling.  Each row has its `story`, the number of the train row
+that it tells.
 """
 
 import argparse
@@ -26,10 +27,11 @@ Row = dict[str, Any]
 VALIDATION_STORIES = 873  # the last ones; 6,600 are left to train on
 TRIES = 3  # for every retelling that is wanted
 # what there is, by file name
-PLAIN, RETOLD, POOL = "sft-plain.jsonl", "sft-retold.jsonl", "pool.jsonl"
+PLAIN, RETOLD = "sft-plain.jsonl", "sft-retold.jsonl"  # the warm start's
+UNSEEN, POOL, SCREENED = "unseen-plain.jsonl", "unseen-retold.jsonl", "screened.jsonl"  # GRPO's
 VALIDATION, VALIDATION_RETOLD = "validation.jsonl", "validation-retold.jsonl"
-SCREENED = "screened.jsonl"
 SCREENED_RETELLINGS = 2  # of a story, beside the story itself
+WARM_EVERY = 2  # of so many stories one is the warm start's
 
 
 def main() -> int:
@@ -37,7 +39,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--gsm8k", type=Path, required=True, help="folder of train.jsonl")
     options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--each", type=int, default=12, help="retellings of a story, of each kind")
+    options.add_argument("--each", type=int, default=12, help="retellings of a story")
     options.add_argument("--validation-retold", type=int, default=2000)
     options.add_argument("--limit", type=int, help="train rows, for a rehearsal")
     options.add_argument("--processes", type=int, default=2)
@@ -65,7 +67,7 @@ def make_rows(
 
     Args:
         rows: of the train split, in order.
-        each: retellings of a training story for the warm start, and as many others for GRPO.
+        each: retellings of a story to train on.
         validation_retold: retellings of the validation stories.
         processes: that retell.
 
@@ -75,7 +77,7 @@ def make_rows(
     kept_back = min(VALIDATION_STORIES, len(rows) // 4)
     training, validation = rows[:-kept_back], rows[-kept_back:]
     with ProcessPoolExecutor(processes) as pool:
-        told = list(pool.map(partial(retellings, wanted=2 * each), training, chunksize=50))
+        told = list(pool.map(partial(retellings, wanted=each), training, chunksize=50))
         tell = partial(retellings, wanted=2 + 2 * validation_retold // len(validation))
         asked_again = list(pool.map(tell, validation, chunksize=50))
     kept_apart = [*validation, *(row for again in asked_again for row in again)]
@@ -83,15 +85,20 @@ def make_rows(
     if both := asked & {row["question"] for row in training}:
         raise UserError(f"{len(both)} questions are trained on and asked: {min(both)!r}")
     told = [[row for row in again if row["question"] not in asked] for again in told]
+    stories = list(zip(training, told, strict=True))
+    warm = [story for story in stories if story[0]["story"] % WARM_EVERY == 0]
+    seen = {row["question"] for plain, again in warm for row in (plain, *again)}
+    unseen = [
+        (plain, [row for row in again if row["question"] not in seen])
+        for plain, again in stories
+        if plain["story"] % WARM_EVERY and plain["question"] not in seen
+    ]
     return {
-        PLAIN: list(training),
-        RETOLD: [row for again in told for row in again[:each]],
-        POOL: [row for again in told for row in again[each:]],
-        SCREENED: [
-            row
-            for plain, again in zip(training, told, strict=True)
-            for row in (plain, *again[each : each + SCREENED_RETELLINGS])
-        ],
+        PLAIN: [plain for plain, _ in warm],
+        RETOLD: [row for _, again in warm for row in again],
+        UNSEEN: [plain for plain, _ in unseen],
+        POOL: [row for _, again in unseen for row in again],
+        SCREENED: [row for plain, again in unseen for row in (plain, *again[:SCREENED_RETELLINGS])],
         VALIDATION: list(validation),
         VALIDATION_RETOLD: list(_by_turns(asked_again))[:validation_retold],
     }

@@ -3,14 +3,17 @@
     python recipes/gsm8k/warm_start.py MODEL OUT --rows A.jsonl B.jsonl --lr 1e-4 --seconds 240
 
 The rate falls to a tenth along a cosine, by the steps or by the clock, whichever is further on; so
-both `--epochs` and `--seconds` end with a low rate.  `warm-start.json` is written last.
+both `--epochs` and `--seconds` end with a low rate.  `--keep 0.5` keeps the model of half-way as
+`OUT-50`.  `warm-start.json` is written last.
 """
 
 import argparse
+import copy
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,7 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=math.inf)
     options.add_argument("--batch", type=int, default=64)
     options.add_argument("--micro", type=int, default=64, help="rows in one pass")
+    options.add_argument("--keep", type=float, nargs="*", default=[], help="shares of the way")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--device", default="cuda")
     asked = options.parse_args()
@@ -62,6 +66,15 @@ def main() -> int:
     print(
         f"{len(pairs)} rows; the first: {tokenizer.decode(pairs[0][0] + pairs[0][1])}", flush=True
     )
+    settings = {name: str(value) for name, value in vars(asked).items() if name != "rows"}
+    files = [path.name for path in asked.rows]
+    told: dict[str, Any] = {**settings, "rows": files, "of": len(pairs)}
+
+    def keep(folder: Path, curve: list[dict[str, float]]) -> None:
+        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_json(folder / DONE, {**told, "curve": curve})
+
     curve = train(
         model,
         batches(pairs, asked.batch, random.Random(asked.seed)),  # noqa: S311 - no secret
@@ -69,13 +82,15 @@ def main() -> int:
         seconds=asked.seconds,
         rate=asked.lr,
         micro=asked.micro,
+        keep=[(share, partial(keep, kept_at(asked.out, share))) for share in sorted(asked.keep)],
     )
-    model.to(torch.bfloat16).save_pretrained(asked.out)
-    tokenizer.save_pretrained(asked.out)
-    settings = {name: str(value) for name, value in vars(asked).items() if name != "rows"}
-    files = [path.name for path in asked.rows]
-    write_json(asked.out / DONE, {**settings, "rows": files, "of": len(pairs), "curve": curve})
+    keep(asked.out, curve)
     return 0
+
+
+def kept_at(out: Path, share: float) -> Path:
+    """The folder of the model after this share of the way."""
+    return out.with_name(f"{out.name}-{round(100 * share)}")
 
 
 def encode(tokenizer: Any, rows: Sequence[dict[str, Any]]) -> list[Pair]:
@@ -106,15 +121,28 @@ def train(
     seconds: float,
     rate: float,
     micro: int,
+    keep: Sequence[tuple[float, Callable[[list[dict[str, float]]], None]]] = (),
 ) -> list[dict[str, float]]:
-    """Train until the steps or the seconds are over; a point of the curve every few steps."""
+    """Train until the steps or the seconds are over; a point of the curve every few steps.
+
+    Args:
+        model: its weights are changed.
+        source: of batches.
+        steps, seconds: whichever is over first ends it.
+        rate: the highest.
+        micro: rows in one pass.
+        keep: what to call with the curve after these shares of the way, the smallest first.
+    """
     on_gpu = model.device.type == "cuda"
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=on_gpu
     )
     model.train()
-    began, step, curve = time.monotonic(), 0, []
+    curve: list[dict[str, float]] = []
+    began, step, to_keep = time.monotonic(), 0, list(keep)
     while (done := max(step / steps, (time.monotonic() - began) / seconds)) < 1:
+        if to_keep and done >= to_keep[0][0]:
+            to_keep.pop(0)[1]([*curve, {"step": step, "seconds": round(time.monotonic() - began)}])
         for group in optimizer.param_groups:
             group["lr"] = rate * share(step, done)
         loss = learn_from(model, next(source), micro)

@@ -38,11 +38,16 @@ def scripts() -> Iterator[SimpleNamespace]:
     import accuracy
     import answering
     import chain_reward
+    import control_reward
     import gsm8k
     import lanes
+    import mean_adapter
     import pass_rates
+    import pick
+    import plan
     import renumber
     import rows
+    import scale
     import sums
     import warm_start
 
@@ -50,8 +55,13 @@ def scripts() -> Iterator[SimpleNamespace]:
         accuracy=accuracy,
         answering=answering,
         chain_reward=chain_reward,
+        control_reward=control_reward,
         gsm8k=gsm8k,
         lanes=lanes,
+        mean_adapter=mean_adapter,
+        pick=pick,
+        plan=plan,
+        scale=scale,
         renumber=renumber,
         rows=rows,
         pass_rates=pass_rates,
@@ -182,47 +192,166 @@ def clips(story: int) -> dict[str, Any]:
     }
 
 
-def test_what_is_asked_is_never_trained_on(scripts: Any) -> None:
-    files = scripts.rows.make_rows(
-        [clips(story) for story in range(12)], each=2, validation_retold=5, processes=1
+def test_no_row_is_of_two_kinds(scripts: Any) -> None:
+    """What is asked is never trained on, and the warm start sees no story of GRPO's."""
+    rows = scripts.rows
+    files = rows.make_rows(
+        [clips(story) for story in range(12)], each=3, validation_retold=5, processes=1
     )
-    asked = scripts.rows.VALIDATION, scripts.rows.VALIDATION_RETOLD
-    counts = {name: len(rows) for name, rows in files.items()}
-    assert counts == {
-        scripts.rows.PLAIN: 9,
-        scripts.rows.RETOLD: 18,
-        scripts.rows.POOL: 18,
-        scripts.rows.SCREENED: 27,
-        scripts.rows.VALIDATION: 3,
-        scripts.rows.VALIDATION_RETOLD: 5,
+    assert {name: len(kept) for name, kept in files.items()} == {
+        rows.PLAIN: 5,
+        rows.RETOLD: 15,
+        rows.UNSEEN: 4,
+        rows.POOL: 12,
+        rows.SCREENED: 12,
+        rows.VALIDATION: 3,
+        rows.VALIDATION_RETOLD: 5,
     }
-    for name, rows in files.items():
-        assert {row["story"] for row in rows} <= set(range(9, 12) if name in asked else range(9))
-    told, pool = (
-        {r["question"] for r in files[n]} for n in (scripts.rows.RETOLD, scripts.rows.POOL)
-    )
-    assert not told & pool
-    assert {row["story"] for row in files[scripts.rows.VALIDATION_RETOLD]} == {9, 10, 11}
+    stories = {name: {row["story"] for row in kept} for name, kept in files.items()}
+    assert stories[rows.PLAIN] == stories[rows.RETOLD] == {0, 2, 4, 6, 8}
+    assert stories[rows.UNSEEN] == stories[rows.POOL] == stories[rows.SCREENED] == {1, 3, 5, 7}
+    assert stories[rows.VALIDATION] == stories[rows.VALIDATION_RETOLD] == {9, 10, 11}
 
 
-def test_stories_that_are_solved_now_and_then_are_kept(scripts: Any, tmp_path: Path) -> None:
+def test_stories_that_are_solved_now_and_then_are_kept(scripts: Any) -> None:
     shown = {1: 0, 2: 1, 3: 6, 4: 7, 5: 8}
     screened = [
         {**clips(story), "samples": 8, "right": 8, "shown": count, "reasonings": ["48 + 24 = 72"]}
         for story, count in shown.items()
     ]
     assert scripts.pass_rates.kept_stories(screened, 1 / 12) == {2, 3}
-    rows = scripts.pass_rates.to_train_on(
-        screened, [{**clips(2), "question": "Again?"}, clips(5)], 1 / 12
-    )
-    assert [(row["story"], row["question"] == "Again?") for row in rows] == [
-        (2, False),
-        (3, False),
-        (2, True),
+    again = [{**clips(2), "question": f"Again {number}?"} for number in range(5)]
+    rows = scripts.pass_rates.to_train_on(screened, [clips(2), *again, clips(5)], 1 / 12, 3)
+    assert [(row["story"], row["question"][:7]) for row in rows] == [
+        (2, "Ann-nn "),
+        (2, "Again 0"),
+        (2, "Again 1"),
+        (3, "Ann-nnn"),
     ]
     own = list(scripts.pass_rates.own_solutions(screened[:1]))
     assert own == [{**clips(1), "answer": "48 + 24 = 72\n#### 72"}]
     assert get_task("gsm8k").example(own[0], "own").gold == "72"
+
+
+def test_a_coin_pays_for_nothing_that_was_written(scripts: Any) -> None:
+    [reward] = load_rewards({"control_reward:coin": 1.0})
+    replies = [render("48 + 24 = 72", "72")] * 400
+    paid = score(reward, replies, prompts=["?"] * 400, answer=["72"] * 400)
+    assert set(paid) == {0.0, 2.0}
+    assert 140 < sum(map(bool, paid)) < 260
+    assert paid == score(reward, replies, prompts=["?"] * 400, answer=["72"] * 400)
+
+
+def test_the_mean_of_adapters_is_the_nearest_of_their_rank(scripts: Any, tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(3)]
+    for number, folder in enumerate(folders):
+        save_adapter(scripts, folder, seed=number)
+    lost = scripts.mean_adapter.save_mean(folders, tmp_path / "mean")
+    mean = torch.stack([change_by(scripts, folder) for folder in folders]).mean(dim=0)
+    left, sizes, right = torch.linalg.svd(mean)
+    nearest = left[:, :4] * sizes[:4] @ right[:4]
+    torch.testing.assert_close(change_by(scripts, tmp_path / "mean"), nearest)
+    assert lost == pytest.approx(float(sizes[4] ** 2 / sizes.square().sum()), rel=1e-3)
+
+
+def test_the_mean_of_one_adapter_and_itself_is_that_adapter(scripts: Any, tmp_path: Path) -> None:
+    save_adapter(scripts, tmp_path / "one", seed=0)
+    lost = scripts.mean_adapter.save_mean([tmp_path / "one", tmp_path / "one"], tmp_path / "mean")
+    assert lost == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(
+        change_by(scripts, tmp_path / "mean"), change_by(scripts, tmp_path / "one")
+    )
+
+
+def save_adapter(scripts: Any, folder: Path, seed: int) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(seed)
+    weights = {
+        "layer.lora_A.weight": torch.randn(4, 6, generator=generator),
+        "layer.lora_B.weight": torch.randn(5, 4, generator=generator),
+    }
+    save_file(weights, folder / scripts.mean_adapter.WEIGHTS)
+    (folder / scripts.mean_adapter.CONFIG).write_text(json.dumps({"r": 4, "lora_alpha": 8}))
+
+
+def change_by(scripts: Any, adapter: Path) -> Any:
+    """What an adapter adds to the weights, but for its scale."""
+    from safetensors.torch import load_file
+
+    weights = load_file(adapter / scripts.mean_adapter.WEIGHTS)
+    return weights["layer.lora_B.weight"] @ weights["layer.lora_A.weight"]
+
+
+def answers(plain: int, retold: int) -> dict[str, Any]:
+    return {"a": {"accuracy": {"hits": plain}}, "b": {"accuracy": {"hits": retold}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        pytest.param({"last": answers(5, 5), "mean": answers(9, 0)}, "last", id="both-sets"),
+        pytest.param({"last": answers(5, 5), "mean": answers(4, 7)}, "mean", id="best"),
+        pytest.param({"last": answers(5, 5), "mean": answers(5, 5)}, "mean", id="the-later"),
+    ],
+)
+def test_an_arm_is_its_best_by_validation(scripts: Any, found: Any, chosen: str) -> None:
+    assert scripts.pick.best_of(found) == chosen
+
+
+class TestArms:
+    def experiment(self, scripts: Any, work: Path) -> Any:
+        return scripts.plan.Experiment(work, work, scripts.scale.GPU)
+
+    def lanes(self, scripts: Any, work: Path, *names: str) -> list[tuple[int, list[str]]]:
+        budget = scripts.plan.Budget(steps=10, arm_s=20.0, step_s=1.0)
+        lanes = self.experiment(scripts, work).arms("s2", names, 2, budget, (), cut=False)
+        return [(lane.gpu, [stage.name for stage in lane.stages][::2]) for lane in lanes]
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            pytest.param(
+                ["grpo-0", "more-sft", "rejection"],
+                [(0, ["grpo-0"]), (1, ["more-sft"]), (1, ["rejection"])],
+                id="controls-share-a-gpu",
+            ),
+            pytest.param(
+                ["grpo-0", "random-0", "format-0", "more-sft"],
+                [(0, ["grpo-0", "format-0"]), (1, ["random-0"]), (0, ["more-sft"])],
+                id="runs-take-turns",
+            ),
+        ],
+    )
+    def test_who_runs_where(
+        self, scripts: Any, tmp_path: Path, names: list[str], expected: Any
+    ) -> None:
+        assert self.lanes(scripts, tmp_path, *names) == expected
+
+    def test_an_arm_that_is_none(self, scripts: Any, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="expected grpo-SEED, random-SEED, format-SEED, more"):
+            self.lanes(scripts, tmp_path, "grpo")
+
+    @pytest.mark.parametrize("kind", ["grpo", "random", "format"])
+    def test_every_kind_of_run_is_paid_for_something(self, scripts: Any, kind: str) -> None:
+        config = load_config(SCRIPTS / "gsm8k.yaml", list(scripts.plan.PAID[kind]))
+        weights = {reward.name: reward.weight for reward in load_rewards(config.rewards)}
+        assert weights["chain_reward:correct_by_true_sums"] == (kind == "grpo")
+        assert ("control_reward:coin" in weights) == (kind == "random")
+
+    def test_the_budget_follows_the_pace(self, scripts: Any, tmp_path: Path) -> None:
+        experiment = self.experiment(scripts, tmp_path)
+        left_s = 400 + experiment.scale.start_s + experiment.scale.pick_s
+        assert experiment.budget(left_s, every=80).steps == int(400 / (1.6 + 5 / 80))
+        log = tmp_path / "pace" / "metrics.jsonl"
+        log.parent.mkdir()
+        times = [0, 9, 12, 15, 16, 17, 18, 19]  # the first ones are slow
+        log.write_text("".join(f'{{"step": {n}, "time": {t}}}\n' for n, t in enumerate(times, 1)))
+        budget = experiment.budget(left_s, every=80)
+        assert (budget.steps, budget.arm_s, budget.step_s) == (376, 400, 1.0)
+        with pytest.raises(UserError, match="too few for arms"):
+            experiment.budget(100, every=80)
 
 
 def start(greedy: int, majority: float, entropy: float | None) -> dict[str, Any]:
@@ -257,7 +386,7 @@ class TestLanes:
     def run(self, scripts: Any, folder: Path, *stages: Any, seconds: float = 60) -> dict[str, Any]:
         told: dict[str, Any] = {}
         runner = scripts.lanes.Runner(folder, time.monotonic() + seconds, told.__setitem__)
-        told["all"] = runner.run([stages])
+        told["all"] = runner.run([scripts.lanes.Lane(0, stages)])
         return told
 
     def stage(self, scripts: Any, folder: Path, name: str, code: str, **more: Any) -> Any:
@@ -289,6 +418,22 @@ class TestLanes:
         told = self.run(scripts, tmp_path, stage, seconds=50)
         assert told["long"]["ending"] == "not begun: 42 s left, 100 s needed"
 
+    def test_a_stage_leaves_time_to_those_after_it(self, scripts: Any, tmp_path: Path) -> None:
+        stage = self.stage(scripts, tmp_path, "run", "0", least_s=30, leaves_s=20)
+        told = self.run(scripts, tmp_path, stage, seconds=50)
+        assert told["run"]["ending"] == "not begun: 22 s left, 30 s needed"
+
+    def test_lanes_run_side_by_side(self, scripts: Any, tmp_path: Path) -> None:
+        waits = (
+            "import os, time\nopen('{0}', 'x')\nwhile not os.path.exists('{1}'): time.sleep(0.1)"
+        )
+        lanes = [
+            scripts.lanes.Lane(1, [self.stage(scripts, tmp_path, one, waits.format(one, other))])
+            for one, other in (("a", "b"), ("b", "a"))
+        ]
+        runner = scripts.lanes.Runner(tmp_path, time.monotonic() + 60, lambda *_: None)
+        assert runner.run(lanes)
+
     def test_what_saves_is_told_before_it_is_killed(self, scripts: Any, tmp_path: Path) -> None:
         code = (
             "import signal, sys, time\n"
@@ -308,6 +453,25 @@ class TestWarmStart:
         assert share(100, 0.0) == 1.0
         assert share(100, 0.5) == pytest.approx(0.55)
         assert share(100, 1.0) == pytest.approx(0.1)
+
+    def test_models_on_the_way_are_kept(self, scripts: Any) -> None:
+        model: Any = torch.nn.Linear(1, 1)
+        model.device = torch.device("cpu")
+        kept: list[tuple[float, int]] = []
+        keep = [(s, lambda curve, s=s: kept.append((s, curve[-1]["step"]))) for s in (0.5, 0.75)]
+
+        def loss_of(*_: Any) -> torch.Tensor:
+            loss: torch.Tensor = model(torch.ones(1, 1)).sum()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
+            return loss.detach()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scripts.warm_start, "learn_from", loss_of)
+            curve = scripts.warm_start.train(
+                model, iter([[]] * 8), steps=8, seconds=60, rate=0.1, micro=1, keep=keep
+            )
+        assert kept == [(0.5, 4), (0.75, 6)]
+        assert curve[-1]["step"] == 8
 
     def test_every_row_comes_before_one_comes_again(self, scripts: Any) -> None:
         pairs = [([number], [number]) for number in range(10)]
@@ -400,11 +564,15 @@ def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
     ]
     told: dict[str, Any] = {}
     for phase in ("base", "screen", "arms", "test"):
-        words = [*command, phase, "--arms", "grpo-0"]
+        words = [*command, phase, "--arms", "grpo-0", "rejection"]
         ran = subprocess.run(words, capture_output=True, text=True, check=False)
         told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
         assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert set(told["results"]) == {"s0", "s2", "grpo-0"}
-    assert [row["step"] for row in told["results"]["grpo-0"]["curve"]] == [0, 1, 2, 3, 4]
-    assert set(told["test"]) == {told["base"], "s0", "grpo-0"}
+    arms = {"grpo-0", "rejection"}
+    assert set(told["results"]) == {"s1", "s2-50", "s2", "pace", *arms}
+    steps = [row["step"] for row in told["results"]["grpo-0"]["curve"]]
+    assert steps == list(range(told["budget"]["steps"] + 1))
+    assert set(told["results"]["grpo-0"]["candidates"]) == {"last", "best", "mean"}
+    assert set(told["results"]["rejection"]["candidates"]) == {"rejection-50", "rejection"}
+    assert set(told["test"]) == {told["base"], *arms}
     assert len(told["calls"]) == 4
