@@ -217,12 +217,11 @@ class Experiment:
 
     def test(self, base: str, names: Sequence[str], gpus: int) -> Lanes:
         """The test split, of the base and every arm, side by side."""
-        models = dict.fromkeys((base, *names))
-        asked = [(name, k) for name in models for k in (self.scale.samples, 1)]
+        models = [name for name in dict.fromkeys((base, *names)) if self._told(name).exists()]
         return [
-            Lane(number % gpus, [self._test(name, k)])
-            for number, (name, k) in enumerate(asked)
-            if self._told(name).exists()
+            Lane((number + turn) % gpus, [self._test(name, k)])
+            for number, name in enumerate(models)
+            for turn, k in enumerate((self.scale.samples, 1))
         ]
 
     def results(self) -> dict[str, Any]:

@@ -329,6 +329,19 @@ class TestArms:
     ) -> None:
         assert self.lanes(scripts, tmp_path, *names) == expected
 
+    def test_the_test_keeps_both_gpus_busy(self, scripts: Any, tmp_path: Path) -> None:
+        for name in ("s2", "grpo-0", "more-sft"):
+            (tmp_path / f"accuracy-{name}.json").write_text("{}")
+        lanes = self.experiment(scripts, tmp_path).test("s2", ["grpo-0", "gone", "more-sft"], 2)
+        assert [(lane.gpu, lane.stages[0].name) for lane in lanes] == [
+            (0, "test of s2, k 16"),
+            (1, "test of s2, k 1"),
+            (1, "test of grpo-0, k 16"),
+            (0, "test of grpo-0, k 1"),
+            (0, "test of more-sft, k 16"),
+            (1, "test of more-sft, k 1"),
+        ]
+
     def test_an_arm_that_is_none(self, scripts: Any, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="expected grpo-SEED, random-SEED, format-SEED, more"):
             self.lanes(scripts, tmp_path, "grpo")
@@ -564,15 +577,15 @@ def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
     ]
     told: dict[str, Any] = {}
     for phase in ("base", "screen", "arms", "test"):
-        words = [*command, phase, "--arms", "grpo-0", "rejection"]
+        words = [*command, phase, "--arms", "grpo-0", "more-sft"]
         ran = subprocess.run(words, capture_output=True, text=True, check=False)
         told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
         assert ran.returncode == 0, ran.stdout + ran.stderr
-    arms = {"grpo-0", "rejection"}
+    arms = {"grpo-0", "more-sft"}
     assert set(told["results"]) == {"s1", "s2-50", "s2", "pace", *arms}
     steps = [row["step"] for row in told["results"]["grpo-0"]["curve"]]
     assert steps == list(range(told["budget"]["steps"] + 1))
     assert set(told["results"]["grpo-0"]["candidates"]) == {"last", "best", "mean"}
-    assert set(told["results"]["rejection"]["candidates"]) == {"rejection-50", "rejection"}
+    assert set(told["results"]["more-sft"]["candidates"]) == {"more-sft-50", "more-sft"}
     assert set(told["test"]) == {told["base"], *arms}
     assert len(told["calls"]) == 4
