@@ -13,7 +13,7 @@ from child import end_with_this_process, run_child
 
 MARGIN_S = 8  # for this process's own last words
 GRACE_S = 25  # for a run to finish its step and save
-THREADS = "4"  # of each process: a dozen of them share the cores
+THREADS = "8"  # of each process: a dozen of them share the cores
 
 
 @dataclass(frozen=True, slots=True)
