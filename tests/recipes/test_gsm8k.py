@@ -586,6 +586,6 @@ def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
     steps = [row["step"] for row in told["results"]["grpo-0"]["curve"]]
     assert steps == list(range(told["budget"]["steps"] + 1))
     assert set(told["results"]["grpo-0"]["candidates"]) == {"last", "best", "mean"}
-    assert set(told["results"]["more-sft"]["candidates"]) == {"more-sft-50", "more-sft"}
+    assert "more-sft" in told["results"]["more-sft"]["candidates"]
     assert set(told["test"]) == {told["base"], *arms}
     assert len(told["calls"]) == 4
