@@ -17,8 +17,8 @@ from xmlgrpo_rewards.reply import messages
 from xmlgrpo_trainer.ask import command as ask_command
 from xmlgrpo_trainer.ask.answer import load_chat
 from xmlgrpo_trainer.ask.chat import Settings
-from xmlgrpo_trainer.ask.folder import FolderChat
-from xmlgrpo_trainer.ask.huggingface import TransformersChat
+from xmlgrpo_trainer.ask.folder import folder_chat
+from xmlgrpo_trainer.ask.huggingface import transformers_chat
 from xmlgrpo_trainer.ask.source import Source, of_model
 
 pytestmark = pytest.mark.slow
@@ -82,7 +82,7 @@ def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adap
     assert bare(messages("How many?"), Settings(24), lambda _text: None).text != said.text
 
 
-READERS = [pytest.param(load_chat, id="files"), pytest.param(TransformersChat, id="modules")]
+READERS = [pytest.param(load_chat, id="files"), pytest.param(transformers_chat, id="modules")]
 
 
 @pytest.mark.parametrize("settings", [Settings(40), Settings(40, 1.2, seed=7)])
@@ -91,12 +91,12 @@ def test_files_and_modules_say_the_same(
     tiny_base: Path, adapted: Path, settings: Settings, question: str
 ) -> None:
     source = Source("transformers", str(tiny_base), adapter=adapted)
-    chat = load_chat(source)
-    assert isinstance(chat, FolderChat)
+    chat = folder_chat(source)
+    assert chat is not None
     told: list[str] = []
     said = chat(messages(question), settings, told.append)
     assert "".join(told) == said.text
-    assert said == TransformersChat(source)(messages(question), settings, lambda _text: None)
+    assert said == transformers_chat(source)(messages(question), settings, lambda _text: None)
 
 
 def other_model(hidden_size: int = 16) -> Any:

@@ -73,9 +73,9 @@ def load_chat(source: Source) -> Chat:
         chat = folder_chat(source)
         if chat is not None:
             return chat
-    from xmlgrpo_trainer.ask.huggingface import TransformersChat
+    from xmlgrpo_trainer.ask.huggingface import transformers_chat
 
-    return TransformersChat(source)
+    return transformers_chat(source)
 
 
 def answer_given(questions: Sequence[str], asked: Asked) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are not a character yet
 BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")  # SentencePiece's byte fallback
@@ -55,15 +56,6 @@ def check_room(prompt_tokens: int, settings: Settings, context: int) -> None:
         f"{settings.max_new_tokens} are to be written, but the model's context is {context} "
         f"tokens; {advice}"
     )
-
-
-def completion_of(
-    tokenizer: Any, ids: Sequence[int], prompt: Sequence[int], stops: Sequence[int]
-) -> Completion:
-    """What a model of transformers has written, as text without special tokens."""
-    text = str(tokenizer.decode(ids, skip_special_tokens=True))
-    has_ended = bool(ids) and ids[-1] in stops
-    return Completion(text, len(ids), len(prompt), "stop" if has_ended else "length")
 
 
 class WholeCharacters:
@@ -113,12 +105,36 @@ class WholeCharacters:
             self._shown = len(text)
 
 
-def whole_characters(tokenizer: Any, on_text: OnText) -> WholeCharacters:
-    """`WholeCharacters` of a transformers tokenizer, without special tokens."""
+OnTokens = Callable[[Sequence[int]], None]
+# draws a completion of a prompt, handing on its tokens as they are drawn
+Draw = Callable[[list[int], Settings, OnTokens], list[int]]
 
-    def is_byte(token: int) -> bool:
-        return BYTE_TOKEN.fullmatch(tokenizer.convert_ids_to_tokens(token) or "") is not None
 
-    return WholeCharacters(
-        lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)), is_byte, on_text
-    )
+@dataclass(frozen=True, slots=True)
+class TokenizerChat:
+    """A `Chat` of a model that has a tokenizer of transformers."""
+
+    tokenizer: Any
+    context: int  # the longest text, in tokens
+    stops: Sequence[int]  # the tokens that end a completion
+    draw: Draw
+
+    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Completion:
+        """Answer a conversation."""
+        import torch
+
+        [prompt] = encode_prompts(self.tokenizer, [messages])
+        check_room(len(prompt), settings, self.context)
+        characters = WholeCharacters(self._text, self._is_byte, on_text)
+        torch.manual_seed(settings.seed)
+        ids = self.draw(prompt, settings, characters.put)
+        characters.end()
+        has_ended = bool(ids) and ids[-1] in self.stops
+        finish: Literal["stop", "length"] = "stop" if has_ended else "length"
+        return Completion(self._text(ids), len(ids), len(prompt), finish)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _is_byte(self, token: int) -> bool:
+        return BYTE_TOKEN.fullmatch(self.tokenizer.convert_ids_to_tokens(token) or "") is not None

@@ -11,64 +11,17 @@ import torch
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import stream
-from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
+from xmlgrpo_rollout.cpu.model_files import read_folder
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.files import read_json
-from xmlgrpo_trainer.ask.chat import (
-    Completion,
-    Messages,
-    OnText,
-    Settings,
-    check_room,
-    completion_of,
-    whole_characters,
-)
+from xmlgrpo_trainer.ask.chat import OnTokens, Settings, TokenizerChat
 from xmlgrpo_trainer.ask.source import Source
-from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 TOKENIZER = "GemmaTokenizer"
 
 
-class FolderChat:
-    """Answers with the weights of a folder.
-
-    Args:
-        folder: of the tokenizer.
-        model: with the adapter, if there is one.
-
-    Raises:
-        UserError: the tokenizer's files are broken.
-    """
-
-    def __init__(self, folder: Path, model: FolderModel) -> None:
-        # not AutoTokenizer, which imports transformers' model classes
-        from transformers.models.gemma.tokenization_gemma import GemmaTokenizer
-
-        try:
-            self._tokenizer = GemmaTokenizer.from_pretrained(folder)
-        except Exception as error:  # a broken file fails in many ways
-            raise UserError(f"cannot read the tokenizer in {folder}: {error}") from error
-        self._model = model
-        self._stops = stop_ids(_configured_ends(folder), self._tokenizer)
-
-    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Completion:
-        """Answer a conversation."""
-        [prompt] = encode_prompts(self._tokenizer, [messages])
-        check_room(len(prompt), settings, self._model.context)
-        sampling = Sampling(settings.max_new_tokens, settings.temperature)
-        rope = self._model.rope(len(prompt) + settings.max_new_tokens)
-        characters = whole_characters(self._tokenizer, on_text)
-        torch.manual_seed(settings.seed)
-        ids: list[int] = []
-        for token in stream(self._model.weights, rope, prompt, self._stops, sampling):
-            ids.append(token)
-            characters.put([token])
-        characters.end()
-        return completion_of(self._tokenizer, ids, prompt, self._stops)
-
-
-def folder_chat(source: Source) -> FolderChat | None:
+def folder_chat(source: Source) -> TokenizerChat | None:
     """Read the model behind `source`; None for one that is left to transformers.
 
     Raises:
@@ -81,7 +34,27 @@ def folder_chat(source: Source) -> FolderChat | None:
     if read_json(described).get("tokenizer_class") != TOKENIZER:
         return None
     model = read_folder(folder, source.adapter, torch.float32)
-    return None if model is None else FolderChat(folder, model)
+    if model is None:
+        return None
+    # not AutoTokenizer, which imports transformers' model classes
+    from transformers.models.gemma.tokenization_gemma import GemmaTokenizer
+
+    try:
+        tokenizer = GemmaTokenizer.from_pretrained(folder)
+    except Exception as error:  # a broken file fails in many ways
+        raise UserError(f"cannot read the tokenizer in {folder}: {error}") from error
+    stops = stop_ids(_configured_ends(folder), tokenizer)
+
+    def draw(prompt: list[int], settings: Settings, on_tokens: OnTokens) -> list[int]:
+        sampling = Sampling(settings.max_new_tokens, settings.temperature)
+        rope = model.rope(len(prompt) + settings.max_new_tokens)
+        ids: list[int] = []
+        for token in stream(model.weights, rope, prompt, stops, sampling):
+            ids.append(token)
+            on_tokens([token])
+        return ids
+
+    return TokenizerChat(tokenizer, model.context, stops, draw)
 
 
 def _configured_ends(folder: Path) -> Any:

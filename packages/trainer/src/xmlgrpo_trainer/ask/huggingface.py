@@ -9,55 +9,37 @@ from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import cut_after_stop, stop_ids
-from xmlgrpo_trainer.ask.chat import (
-    Completion,
-    Messages,
-    OnText,
-    Settings,
-    WholeCharacters,
-    check_room,
-    completion_of,
-    whole_characters,
-)
+from xmlgrpo_trainer.ask.chat import OnTokens, Settings, TokenizerChat
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
 from xmlgrpo_trainer.model.load import choose_placement, load_policy
-from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 
-class TransformersChat:
-    """Answers with transformers' `generate`.
+def transformers_chat(source: Source) -> TokenizerChat:
+    """Load a model that answers with transformers' `generate`.
 
     Raises:
         UserError: the model cannot be loaded, or the adapter does not fit it.
     """
+    # without a GPU an adapter that was trained over 4-bit weights is asked over whole ones
+    four_bit = (
+        source.quantized
+        and torch.cuda.is_available()
+        and importlib.util.find_spec("bitsandbytes") is not None
+    )
+    loading = ModelConfig(
+        name=source.name, revision=source.revision, backend="plain", load_in_4bit=four_bit
+    )
+    policy = load_policy(RunConfig(model=loading), source.name, choose_placement(loading))
+    model = policy.model if source.adapter is None else _adapted(policy.model, source)
+    model.eval()
+    stops = stop_ids(model, policy.tokenizer)
 
-    def __init__(self, source: Source) -> None:
-        # without a GPU an adapter that was trained over 4-bit weights is asked over whole ones
-        four_bit = (
-            source.quantized
-            and torch.cuda.is_available()
-            and importlib.util.find_spec("bitsandbytes") is not None
-        )
-        model = ModelConfig(
-            name=source.name, revision=source.revision, backend="plain", load_in_4bit=four_bit
-        )
-        policy = load_policy(RunConfig(model=model), source.name, choose_placement(model))
-        self._tokenizer = policy.tokenizer
-        self._model = policy.model if source.adapter is None else _adapted(policy.model, source)
-        self._model.eval()
-
-    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Completion:
-        """Answer a conversation."""
-        [prompt] = encode_prompts(self._tokenizer, [messages])
-        context = self._model.config.get_text_config().max_position_embeddings
-        check_room(len(prompt), settings, context)
-        stops = stop_ids(self._model, self._tokenizer)
-        prompt_1_T = torch.tensor([prompt], device=self._model.device)
-        torch.manual_seed(settings.seed)
+    def draw(prompt: list[int], settings: Settings, on_tokens: OnTokens) -> list[int]:
+        prompt_1_T = torch.tensor([prompt], device=model.device)
         greedy = settings.temperature == 0
         with torch.no_grad():
-            written_1_T = self._model.generate(
+            written_1_T = model.generate(
                 input_ids=prompt_1_T,
                 attention_mask=torch.ones_like(prompt_1_T),
                 generation_config=GenerationConfig(
@@ -67,12 +49,14 @@ class TransformersChat:
                     temperature=1.0 if greedy else settings.temperature,
                     top_k=50 if greedy else 0,
                     eos_token_id=stops,
-                    pad_token_id=self._tokenizer.pad_token_id,
+                    pad_token_id=policy.tokenizer.pad_token_id,
                 ),
-                streamer=_Streamer(whole_characters(self._tokenizer, on_text)),
+                streamer=_Streamer(on_tokens),
             )
-        ids = cut_after_stop(written_1_T[0, len(prompt) :].tolist(), stops)
-        return completion_of(self._tokenizer, ids, prompt, stops)
+        return cut_after_stop(written_1_T[0, len(prompt) :].tolist(), stops)
+
+    context = model.config.get_text_config().max_position_embeddings
+    return TokenizerChat(policy.tokenizer, context, stops, draw)
 
 
 def _adapted(model: Any, source: Source) -> Any:
@@ -102,14 +86,14 @@ def _unfit(source: Source, reason: str) -> UserError:
 class _Streamer:
     """The two calls that transformers' `generate` makes of a streamer; the prompt is the first."""
 
-    def __init__(self, characters: WholeCharacters) -> None:
-        self._characters = characters
+    def __init__(self, on_tokens: OnTokens) -> None:
+        self._on_tokens = on_tokens
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
         if self._prompt_seen:
-            self._characters.put(value.flatten().tolist())
+            self._on_tokens(value.flatten().tolist())
         self._prompt_seen = True
 
     def end(self) -> None:
-        self._characters.end()
+        pass

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
@@ -73,15 +73,10 @@ def found_gpu() -> Gpu | None:
         return None
     found = torch.cuda.get_device_properties(0)
     memory_gib = found.total_memory / GIB
-    like = nearest_gpu(found.name, memory_gib)
-    return Gpu(
-        name=found.name,
-        memory_gib=memory_gib,
-        bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
-        tflops=like.tflops if like else None,
-        bandwidth_gb_s=like.bandwidth_gb_s if like else None,
-        is_measured=like is not None and like.is_measured,
-    )
+    bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    own = Gpu(found.name, memory_gib, bfloat16, tflops=None, bandwidth_gb_s=None)
+    like = nearest_gpu(found.name, memory_gib) or own
+    return replace(like, name=own.name, memory_gib=own.memory_gib, bfloat16=own.bfloat16)
 
 
 def nearest_gpu(full_name: str, memory_gib: float) -> Gpu | None:
