@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from xmlgrpo_evaluator.models import any_model, check_weights, run_model
+from xmlgrpo_evaluator.results.compare import compare_results, show
+from xmlgrpo_evaluator.results.ladder import climb
+from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_evaluator.settings import Evaluation, Settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
@@ -149,14 +152,11 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         check_options(settings.harness.get("gen_kwargs", {}))
     pairs = zip(models, outs, strict=True)
     evaluations = [Evaluation(model, settings, out) for model, out in pairs]
-    _evaluate_all(evaluations, console, quiet=options.quiet)
+    results = _evaluate_all(evaluations, console, quiet=options.quiet)
     if len(outs) != 2:
         say(console, escape(f"result: {outs[-1]}"))
         return 0
-    from xmlgrpo_evaluator.results.compare import compare_results, show
-    from xmlgrpo_evaluator.results.result import read_result
-
-    compared = compare_results(*map(read_result, outs))
+    compared = compare_results(*results)
     write_json(settings.result_file(run.eval, "compare"), compared)
     show(compared, console)
     say(console, escape(f"results: {run.eval}"))
@@ -165,9 +165,6 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _compare(options: argparse.Namespace, _rest: Sequence[str]) -> int:
     """Compare two result files."""
-    from xmlgrpo_evaluator.results.compare import compare_results, show
-    from xmlgrpo_evaluator.results.result import read_result
-
     compared = compare_results(read_result(options.first), read_result(options.second))
     show(compared, command_console(), examples=options.examples)
     return 0
@@ -175,8 +172,6 @@ def _compare(options: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _ladder(options: argparse.Namespace, _rest: Sequence[str]) -> int:
     """Put all models of a run into one table; exit code 1 when the gate is not passed."""
-    from xmlgrpo_evaluator.results.ladder import climb
-
     run = find_run(options.run)
     manifest = read_manifest(run)
     settings = run_settings(run, manifest, _given(options, ()))
@@ -187,22 +182,30 @@ def _ladder(options: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def evaluate_quietly(evaluation: Evaluation) -> None:
     """Evaluate a model as a process's whole work, and end the process."""
-    run_command(lambda: _evaluate_all([evaluation], command_console(), quiet=True))
+
+    def command() -> None:
+        _evaluate_all([evaluation], command_console(), quiet=True)
+
+    run_command(command)
 
 
-def _evaluate_all(evaluations: Sequence[Evaluation], console: Console, *, quiet: bool) -> None:
+def _evaluate_all(
+    evaluations: Sequence[Evaluation], console: Console, *, quiet: bool
+) -> list[dict[str, Any]]:
     check_weights(each.model for each in evaluations if not each.out.exists())
     quiet_libraries()
     with Stage(console, "loading lm-eval"):
         from xmlgrpo_evaluator.evaluate import evaluate, quiet_harness
 
         quiet_harness()
-    for number, evaluation in enumerate(evaluations):
-        before = [done.model.label for done in evaluations[:number]]
+    results: list[dict[str, Any]] = []
+    for evaluation in evaluations:
+        before = [result["label"] for result in results]
         kept = f"the result of {' and '.join(before)} is kept" if before else "nothing was asked"
         label = evaluation.model.label
         with kept_on_interrupt(f"{kept}; the same command goes on with {label}"):
-            evaluate(evaluation, console, quiet=quiet)
+            results.append(evaluate(evaluation, console, quiet=quiet))
+    return results
 
 
 def command_console() -> Console:
