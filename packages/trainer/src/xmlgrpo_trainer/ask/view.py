@@ -34,6 +34,7 @@ STYLES: dict[Part, Style] = {
     "answer": Style(bold=True),
     "other": Style(),
 }
+TAG = re.compile("|".join(map(re.escape, TAGS)))
 LONGEST_TAG = max(map(len, TAGS))
 # words, and what a line may end with: white space, and a wide character as in Chinese
 WIDE = "\u2e80-\u9fff\uac00-\ud7a3\uff00-\uffef"
@@ -60,14 +61,11 @@ class ReplyView:
     def feed(self, text: str) -> None:
         """Take the next piece of the reply."""
         self._held += text
-        while True:
-            place, tag = _first_tag(self._held)
-            if tag is None:
-                break
-            self._write(self._held[:place])
+        while tag := TAG.search(self._held):
+            self._write(self._held[: tag.start()])
             self._print("", ends_word=True)  # in the style of its own part
-            self._held = self._held[place + len(tag) :]
-            self._part, self._spaces, self._fresh = PART_AFTER[tag], "", True
+            self._held = self._held[tag.end() :]
+            self._part, self._spaces, self._fresh = PART_AFTER[tag[0]], "", True
         keep = _unfinished_tag(self._held)
         self._write(self._held[: len(self._held) - keep])
         self._held = self._held[len(self._held) - keep :]
@@ -88,15 +86,10 @@ class ReplyView:
         if not bare:
             return
         if self._fresh:
-            self._begin()
+            before = "" if self._shown is None else "\n"
+            self._print(before if self._part == "other" else f"{before * 2}{self._part}:\n")
+            self._shown, self._fresh = self._part, False
         self._print(bare)
-
-    def _begin(self) -> None:
-        if self._shown is not None:
-            self._print("\n")
-        if self._part != "other":
-            self._print(f"{self._part}:\n" if self._shown is None else f"\n{self._part}:\n")
-        self._shown, self._fresh = self._part, False
 
     def _print(self, text: str, *, ends_word: bool = False) -> None:
         text = printable(text)
@@ -135,11 +128,6 @@ def remarks(completion: Completion, reply: Reply) -> list[str]:
         lacking = "the white space differs" if reply.soft else "tags are missing or misplaced"
         found.append(f"the reply is not in the format that was asked for: {lacking}")
     return found
-
-
-def _first_tag(text: str) -> tuple[int, str | None]:
-    found = [(text.find(tag), tag) for tag in TAGS if tag in text]
-    return min(found) if found else (-1, None)
 
 
 def _unfinished_tag(text: str) -> int:
