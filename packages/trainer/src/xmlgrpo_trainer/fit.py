@@ -19,7 +19,7 @@ from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.defaults import completion_limit
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
-from xmlgrpo_trainer.grpo.rewards import RewardError, ScoredBatch, trl_rewards
+from xmlgrpo_trainer.grpo.rewards import RewardError, Scored, trl_rewards
 from xmlgrpo_trainer.grpo.trainer import (
     build_trainer,
     rollout_function,
@@ -68,7 +68,7 @@ def fit(run: Prepared) -> Trained:
         UserError: a reward function failed, a value is not finite, batches were lost.
     """
     config, folder, policy, ranks = run.config, run.folder, run.policy, run.ranks
-    batch = ScoredBatch()
+    batch: list[Scored] = []
     sampling = rollout_sampling(run.arguments, completion_limit(config))
     stops = stop_ids(policy.model, policy.tokenizer)
     with Stage(run.console, "making the trainer"):
@@ -116,7 +116,7 @@ def fit(run: Prepared) -> Trained:
     return Trained(trainer, exam, before, choice.name, stopped_by)
 
 
-def _make_trainer(run: Prepared, batch: ScoredBatch) -> Any:
+def _make_trainer(run: Prepared, batch: list[Scored]) -> Any:
     set_seed(run.config.seed)  # the adapter's random start comes before trl sets the seed
     return build_trainer(
         policy=run.policy,
@@ -184,7 +184,7 @@ def _baseline(run: Prepared, exam: Exam) -> HoldoutResult:
     return before
 
 
-def _train(run: Prepared, trainer: Any, batch: ScoredBatch, exam: Exam) -> int | None:
+def _train(run: Prepared, trainer: Any, batch: list[Scored], exam: Exam) -> int | None:
     """Run trl's loop with our callbacks; the signal that stopped it, None at its end."""
     config, console, ranks = run.config, run.console, run.ranks
     validation = run.problems.validation

@@ -56,11 +56,11 @@ def test_what_each_process_had_can_be_written_as_one_batch(micro: int, accumulat
         "steps_per_generation": accumulated * 4,
     }
     own = shared(fields, 2)
-    words = whole(own, 2)
-    assert shared(words, 2) == own
+    written = whole(own, 2)
+    assert shared(written, 2) == own
     for rounds in ("gradient_accumulation_steps", "steps_per_generation"):
         batch = micro * fields[rounds]
-        assert words["per_device_train_batch_size"] * words[rounds] == batch
+        assert written["per_device_train_batch_size"] * written[rounds] == batch
 
 
 @pytest.mark.parametrize(

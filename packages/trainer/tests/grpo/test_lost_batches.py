@@ -28,7 +28,6 @@ from xmlgrpo_trainer.grpo.lost_batches import (
     why_lost,
 )
 from xmlgrpo_trainer.grpo.mismatch import importance_ratio, lost_shares
-from xmlgrpo_trainer.grpo.rewards import ScoredBatch
 from xmlgrpo_trainer.screen.steps import Watch
 from xmlgrpo_trainer.train import train
 
@@ -147,7 +146,7 @@ LOST_STEP = {"loss": 0.0, "grad_norm": 0.0, "reward": 0.9, IMPOSSIBLE_FIRST: 1.0
 def watch_of(root: Path, out: io.StringIO, *, stops: bool) -> Watch:
     config = WatchConfig(samples_kept=0, samples_every=1000, stop_on_lost_batches=stops)
     console = Console(file=out, width=118)
-    made = Watch(RunFolder(root), get_task("gsm8k"), ScoredBatch(), config, console)
+    made = Watch(RunFolder(root), get_task("gsm8k"), [], config, console)
     made.on_train_begin(None, SimpleNamespace(global_step=0, max_steps=40), None)
     return made
 

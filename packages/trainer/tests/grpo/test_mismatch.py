@@ -115,7 +115,7 @@ def trained(
     from xmlgrpo_rewards.total import WeightedReward
     from xmlgrpo_rollout.stop_tokens import stop_ids
     from xmlgrpo_trainer.config.run_config import check_config
-    from xmlgrpo_trainer.grpo.rewards import ScoredBatch, trl_rewards
+    from xmlgrpo_trainer.grpo.rewards import trl_rewards
     from xmlgrpo_trainer.grpo.trainer import (
         build_arguments,
         build_trainer,
@@ -150,7 +150,7 @@ def trained(
         policy=policy,
         arguments=build_arguments(config, placement, folder, [1.0]),
         rows=training_rows(task, problems),
-        rewards=trl_rewards([WeightedReward("length", 1.0, length)], ScoredBatch()),
+        rewards=trl_rewards([WeightedReward("length", 1.0, length)], []),
     )
     engine = Rounding(
         trainer.model, stop_ids(policy.model, policy.tokenizer), policy.tokenizer.pad_token_id

@@ -17,24 +17,21 @@ from xmlgrpo_rewards.task import Words, get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import WatchConfig
-from xmlgrpo_trainer.grpo.rewards import ScoredBatch
+from xmlgrpo_trainer.grpo.rewards import Scored
 from xmlgrpo_trainer.screen.result import draw_curves
 from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch, sampled_shares
 
 GSM8K = get_task("gsm8k")
-BATCH = ScoredBatch(
-    questions=["How many [bold]apples[/]?", "And pears?"],
-    golds=["4", "5"],
-    texts=[render("2+2 = 4", "4"), "#### 6"],
-    scores={"mine": [1.0, 0.0]},
-)
+BATCH = [
+    Scored("How many [bold]apples[/]?", "4", render("2+2 = 4", "4"), {"mine": 1.0}),
+    Scored("And pears?", "5", "#### 6", {"mine": 0.0}),
+]
 LOGS = {"loss": 0.1, "grad_norm": 0.5, "reward": 1.25, "completions/mean_length": 12.0}
 
 
 def watch(root: Path, console: Console) -> Watch:
-    batch = dataclasses.replace(BATCH, texts=list(BATCH.texts))
     made = Watch(
-        RunFolder(root), GSM8K, batch, WatchConfig(samples_every=2, samples_kept=1), console
+        RunFolder(root), GSM8K, list(BATCH), WatchConfig(samples_every=2, samples_kept=1), console
     )
     made.on_train_begin(None, state(0), None)
     return made
@@ -105,7 +102,8 @@ def test_a_sample_is_shown_as_the_model_wrote_it(tmp_path: Path) -> None:
 def test_a_sample_breaks_at_words_and_steers_no_terminal(tmp_path: Path) -> None:
     out = io.StringIO()
     made = watch(tmp_path, terminal(out, 60))
-    made.batch.texts[0] = "so \x1b[2J" + "three apples and four pears " * 4
+    reply = "so \x1b[2J" + "three apples and four pears " * 4
+    made.batch[0] = dataclasses.replace(BATCH[0], completion=reply)
     log(made, 2)
     lines = out.getvalue().splitlines()[1:]
     assert max(map(len, lines)) <= 60
@@ -141,7 +139,7 @@ def test_shares_of_a_batch() -> None:
         "sampled/lenient": 0.5,
         "sampled/worked": 0.5,
     }
-    assert set(sampled_shares(GSM8K, ScoredBatch()).values()) == {0.0}
+    assert set(sampled_shares(GSM8K, []).values()) == {0.0}
 
 
 def test_curves_are_drawn_from_gaps_and_nulls(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ stop when one's function fails.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
@@ -22,44 +22,33 @@ class RewardError(UserError):
     """A reward function raised, or returned something that is no score."""
 
 
-@dataclass(slots=True)
-class ScoredBatch:
-    """The newest generation batch with its scores, for the samples that are shown and kept.
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One completion of the newest generation batch, with its scores by reward."""
 
-    Lists run over the B*G completions, the G completions of one prompt side by side.  While a step
-    runs, a rank's batch is its own part of that.
-    """
-
-    questions: list[str] = field(default_factory=list)
-    golds: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    scores: dict[str, list[float | None]] = field(default_factory=dict)
-
-
-def whole(parts: Sequence[ScoredBatch]) -> ScoredBatch:
-    """The batch whose parts the ranks hold, in their order."""
-    return ScoredBatch(
-        questions=[text for part in parts for text in part.questions],
-        golds=[gold for part in parts for gold in part.golds],
-        texts=[text for part in parts for text in part.texts],
-        scores={
-            name: [score for part in parts for score in part.scores[name]]
-            for name in parts[0].scores
-        },
-    )
+    question: str
+    gold: str
+    completion: str
+    scores: dict[str, float | None]
 
 
 def trl_rewards(
-    rewards: Sequence[WeightedReward], batch: ScoredBatch, ranks: Ranks = ALONE
+    rewards: Sequence[WeightedReward], batch: list[Scored], ranks: Ranks = ALONE
 ) -> list[RewardForTrl]:
-    """Wrap each reward function with the checks above; `batch` is filled as they are called.
+    """Wrap each reward function with the checks above.
 
     The wrapper keeps the function's name: trl's metrics and every plot go by it.
+
+    Args:
+        batch: filled as they are called, in trl's order: the B*G completions of this rank, the G
+            completions of one prompt side by side.
     """
-    return [_guarded(reward, batch, ranks) for reward in rewards]
+    return [_guarded(reward, batch, ranks, begins=reward is rewards[0]) for reward in rewards]
 
 
-def _guarded(reward: WeightedReward, batch: ScoredBatch, ranks: Ranks) -> RewardForTrl:
+def _guarded(
+    reward: WeightedReward, batch: list[Scored], ranks: Ranks, *, begins: bool
+) -> RewardForTrl:
     def guarded(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         state = columns.get("trainer_state")
         step = state.global_step + 1 if state is not None else 0
@@ -71,10 +60,14 @@ def _guarded(reward: WeightedReward, batch: ScoredBatch, ranks: Ranks) -> Reward
                 raise RewardError(f"at step {step} {error}") from error
 
         scores = ranks.alike(scored, RewardError)
-        batch.questions = [prompt[-1]["content"] for prompt in prompts]
-        batch.golds = [str(gold) for gold in columns.get("answer", [""] * len(completions))]
-        batch.texts = [completion_text(completion) for completion in completions]
-        batch.scores[reward.name] = scores
+        if begins:
+            golds = columns.get("answer", [""] * len(completions))
+            batch[:] = [
+                Scored(prompt[-1]["content"], str(gold), completion_text(completion), {})
+                for prompt, gold, completion in zip(prompts, golds, completions, strict=True)
+            ]
+        for completion, value in zip(batch, scores, strict=True):
+            completion.scores[reward.name] = value
         return scores
 
     guarded.__name__ = reward.name

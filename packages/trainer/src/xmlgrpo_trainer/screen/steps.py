@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -28,7 +29,7 @@ from xmlgrpo_run.screen.progress import Stage, clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import WatchConfig
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchGuard, why_lost
-from xmlgrpo_trainer.grpo.rewards import ScoredBatch, whole
+from xmlgrpo_trainer.grpo.rewards import Scored
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
 
@@ -46,7 +47,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self,
         folder: RunFolder,
         task: Task,
-        batch: ScoredBatch,
+        batch: list[Scored],
         config: WatchConfig,
         console: Console,
         *,
@@ -90,7 +91,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if not logs or "grad_norm" not in logs:
             return
         step, lost = state.global_step, why_lost(logs)
-        batch = whole(self.ranks.gather(self.batch))
+        batch = [scored for part in self.ranks.gather(self.batch) for scored in part]
         if self.ranks.is_first:
             row = {name: finite(value) for name, value in logs.items()}
             row |= sampled_shares(self.task, batch)
@@ -98,8 +99,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
             self._keep_samples(step, batch)
             self._show_step(step, state.max_steps, row, seconds)
-            if step == 1 or step % self.config.samples_every == 0:
-                self._show_sample(batch)
+            if batch and (step == 1 or step % self.config.samples_every == 0):
+                self._show_sample(batch[0])
             if lost:
                 say(self.console, lost, head="  [bold red]batch lost[/]: ")
         for name in ("loss", "grad_norm", "reward"):
@@ -112,17 +113,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if lost and self.config.stop_on_lost_batches:
             self._guard.note(step, lost)
 
-    def _keep_samples(self, step: int, batch: ScoredBatch) -> None:
-        rows = [
-            {
-                "step": step,
-                "question": batch.questions[i],
-                "gold": batch.golds[i],
-                "completion": batch.texts[i],
-                "scores": {name: scores[i] for name, scores in batch.scores.items()},
-            }
-            for i in range(min(self.config.samples_kept, len(batch.texts)))
-        ]
+    def _keep_samples(self, step: int, batch: list[Scored]) -> None:
+        rows = [{"step": step, **asdict(one)} for one in batch[: self.config.samples_kept]]
         if rows:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(self.folder.completions_of(step), text)
@@ -146,15 +138,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.console.print(what_fits(fields, self.console.width), highlight=False, soft_wrap=True)
         self.stage.spoken()
 
-    def _show_sample(self, batch: ScoredBatch) -> None:
-        if not batch.texts:
-            return
-        question, gold, text = batch.questions[0], batch.golds[0], batch.texts[0]
-        right = self.task.grade(text, gold).lenient_correct
+    def _show_sample(self, one: Scored) -> None:
+        right = self.task.grade(one.completion, one.gold).lenient_correct
         mark = "[green]right[/]" if right else "[red]wrong[/]"
-        asked = f"{escape(_one_line(question, 100))} [dim](gold {escape(printable(gold))})[/]"
-        say(self.console, asked, head="  [dim]asked[/]   ")
-        say(self.console, f"{escape(_one_line(text, 160))} {mark}", head="  [dim]replied[/] ")
+        gold = f"[dim](gold {escape(printable(one.gold))})[/]"
+        reply = escape(_one_line(one.completion, 160))
+        say(
+            self.console,
+            f"{escape(_one_line(one.question, 100))} {gold}",
+            head="  [dim]asked[/]   ",
+        )
+        say(self.console, f"{reply} {mark}", head="  [dim]replied[/] ")
 
 
 def what_fits(fields: Iterable[str], columns: int) -> Text:
@@ -168,15 +162,15 @@ def what_fits(fields: Iterable[str], columns: int) -> Text:
     return line
 
 
-def sampled_shares(task: Task, batch: ScoredBatch) -> dict[str, float]:
+def sampled_shares(task: Task, batch: list[Scored]) -> dict[str, float]:
     """What the newest training batch looks like: shares of its sampled completions."""
-    grades = [task.grade(text, gold) for text, gold in zip(batch.texts, batch.golds, strict=True)]
+    grades = [task.grade(one.completion, one.gold) for one in batch]
     total = max(1, len(grades))
     return {
         "sampled/strict_format": sum(g.strict_format for g in grades) / total,
         "sampled/strict": sum(g.strict_correct for g in grades) / total,
         "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
-        "sampled/worked": sum(map(is_worked, batch.texts)) / total,
+        "sampled/worked": sum(is_worked(one.completion) for one in batch) / total,
     }
 
 
