@@ -10,8 +10,9 @@ from xmlgrpo_trainer.config.batch import check_groups
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.gpus import find_gpu
-from xmlgrpo_trainer.plan.load import schedule
+from xmlgrpo_trainer.plan.load import load_of
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
+from xmlgrpo_trainer.plan.shapes import find_shape
 
 FOLDER = Path(__file__).parent.parent / "configs"
 PATHS = sorted(FOLDER.glob("*.yaml"))
@@ -55,7 +56,7 @@ def test_the_batch_holds_whole_groups(config: RunConfig) -> None:
 
 
 def test_checkpoints_and_validations_meet(config: RunConfig) -> None:
-    planned = schedule(config, all_fields(config), 1)
+    planned = load_of(config, all_fields(config), find_shape(config.model), None)
     assert config.grpo["save_steps"] % planned.reuse == 0
     assert config.holdout.every % config.grpo["save_steps"] == 0
 
@@ -78,6 +79,6 @@ def test_held_out_replies_are_a_small_part_of_a_gpu_run(path: Path) -> None:
     plan = make_plan(load_config(path), find_gpu("H100"))
     assert plan.pace is not None
     assert plan.pace.held_out_s is not None
-    total_s = plan.pace.total_s(plan.schedule.steps)
+    total_s = plan.pace.total_s(plan.load.steps)
     assert total_s is not None
     assert plan.pace.held_out_s < 0.2 * total_s

@@ -10,13 +10,14 @@ import pytest
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout import gpu as gpu_engine
+from xmlgrpo_trainer.config.batch import shared
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig, check_config
 from xmlgrpo_trainer.plan import command as plan_command
 from xmlgrpo_trainer.plan import memory
 from xmlgrpo_trainer.plan.advice import changed
 from xmlgrpo_trainer.plan.command import MEASURED_ON_GPU
 from xmlgrpo_trainer.plan.gpus import find_gpu, has_driver, nearest_gpu
-from xmlgrpo_trainer.plan.load import Load, schedule
+from xmlgrpo_trainer.plan.load import Load, load_of
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace, unmasked_flop
@@ -85,7 +86,7 @@ def load(size: str = "1b", **changes: Any) -> Load:
 MEASURED = json.loads((DOCS / "measured" / "peaks-h100.json").read_text(encoding="utf-8"))["peaks"]
 
 
-def load_of(measured: dict[str, Any]) -> Load:
+def load_of_peak(measured: dict[str, Any]) -> Load:
     drawn = measured["drawn"]
     return load(
         measured["size"],
@@ -106,7 +107,7 @@ def test_the_table_of_peaks_is_what_was_measured_and_is_estimated() -> None:
     rows = [line for line in text.splitlines() if line.startswith(("| `1b-", "| `4b-"))]
     expected = []
     for measured in MEASURED:
-        load = load_of(measured)
+        load = load_of_peak(measured)
         assert load.lora_weights == measured["trained_weights"]
         peak_gib, estimated_gib = measured["peak_gib"], estimate(load).allocated
         assert estimated_gib == pytest.approx(peak_gib, rel=0.03)
@@ -244,7 +245,7 @@ def gemma(**sections: object) -> RunConfig:
         pytest.param(
             {"max_steps": 10, "gradient_accumulation_steps": 4}, 1, (4, 32, 1, 10), id="accumulate"
         ),
-        pytest.param({"max_steps": 10}, 2, (2, 8, 1, 10), id="two-gpus"),
+        pytest.param({"max_steps": 10}, 2, (1, 4, 1, 10), id="two-gpus"),
         pytest.param({"max_steps": 10, "num_iterations": 2}, 1, (1, 8, 2, 10), id="iterations"),
         pytest.param(
             {"max_steps": 10, "steps_per_generation": 4}, 1, (4, 32, 4, 10), id="large-generation"
@@ -260,7 +261,8 @@ def test_the_schedule_counts_as_trl_does(
     from trl import GRPOConfig
 
     config = gemma(grpo=grpo)
-    planned = schedule(config, all_fields(config), gpus)
+    fields = shared(all_fields(config), gpus)
+    planned = load_of(config, fields, GEMMA_3["1b"], None, gpus)
     assert (planned.prompts, planned.rows, planned.reuse, planned.steps) == expected
     if gpus == 1:  # trl knows its own number of processes only
         theirs = GRPOConfig(
@@ -278,8 +280,8 @@ def test_the_schedule_counts_as_trl_does(
 def test_several_gpus_share_the_batch_of_one() -> None:
     config = gemma(grpo={"max_steps": 10, "gradient_accumulation_steps": 4})
     one, two = (make_plan(config, find_gpu("L4"), gpus) for gpus in (1, 2))
-    assert (two.schedule.prompts, two.schedule.steps) == (one.schedule.prompts, one.schedule.steps)
-    assert two.schedule.rows == one.schedule.rows // 2
+    assert (two.load.prompts, two.load.steps) == (one.load.prompts, one.load.steps)
+    assert two.load.rows == one.load.rows // 2
     assert two.peak.total <= one.peak.total
 
 
@@ -313,7 +315,7 @@ def test_epochs_of_a_local_file_are_counted_by_its_lines(tmp_path: Path) -> None
         },
         "a test",
     )
-    planned = schedule(config, all_fields(config), 1)
+    planned = load_of(config, all_fields(config), GEMMA_3["1b"], None)
     assert planned.train_rows == 50
     assert planned.steps == 2 * 25  # two problems a step
     assert planned.rollouts == 50 * 16
@@ -438,7 +440,7 @@ def test_a_step_with_masks_takes_what_it_took(tokens: int, seconds: float) -> No
     config = gemma(grpo=grpo, data={"source": "hub", "max_prompt_tokens": 198})
     planned = make_plan(config, find_gpu("H200"), has_liger=True)
     masked = dataclasses.replace(planned.load, windowed=False)
-    found = pace(planned.schedule, masked, planned.gpu)
+    found = pace(masked, planned.gpu)
     assert found is not None
     assert found.rollout_s + found.update_s == pytest.approx(seconds, rel=0.1)
 
@@ -530,8 +532,8 @@ def test_the_command_prints_numbers_for_machines(tmp_path: Path, command: object
     read = json.loads(printed)
     assert code == 0
     assert read["fits"] is True
-    assert read["schedule"]["steps"] == 7
-    assert read["schedule"]["rollouts"] == 7 * 8
+    assert read["load"]["steps"] == 7
+    assert read["load"]["rollouts"] == 7 * 8
     assert read["peak"]["total"] < 4
 
 

@@ -82,12 +82,10 @@ def as_json(plan: "Plan") -> dict[str, Any]:
     """The plan as plain numbers and texts."""
     made = dataclasses.asdict(plan) | {"fits": plan.fits}
     made["peak"] |= {"allocated": plan.peak.allocated, "total": plan.peak.total}
-    made["schedule"] |= {
-        "rollouts": plan.schedule.rollouts,
-        "tokens_per_step": plan.schedule.tokens_per_step,
-    }
+    load = plan.load
+    made["load"] |= {"rollouts": load.rollouts, "tokens_per_step": load.tokens_per_step}
     if plan.pace is not None:
-        made["pace"]["total_s"] = plan.pace.total_s(plan.schedule.steps)
+        made["pace"]["total_s"] = plan.pace.total_s(plan.load.steps)
     return made
 
 
@@ -109,28 +107,28 @@ def print_plan(plan: "Plan", config_path: Path, console: "Console") -> None:
 
 
 def _work(plan: "Plan") -> dict[str, str]:
-    planned, load = plan.schedule, plan.load
+    load = plan.load
     packed = ", linear layers in 4 bits" if load.quantized else ""
     dtype = "bfloat16" if load.number_bytes == 2 else "float32"
-    rows = "not known before loading" if planned.train_rows is None else f"{planned.train_rows:,}"
+    rows = "not known before loading" if load.train_rows is None else f"{load.train_rows:,}"
     work = {
         "model": f"{plan.shape.name}: {plan.shape.weights:,} weights{packed} ({dtype})",
         "adapter": f"{load.lora_weights:,} trained weights",
         "problems": f"{rows} to train on",
-        "a generation batch": f"{planned.prompts} problems x {planned.group} completions = "
-        f"{planned.prompts * planned.group}, for {planned.reuse} step(s), by {load.engine}",
-        "tokens per step": f"at most {planned.tokens_per_step:,}: {planned.micro_batch} x "
-        f"{planned.micro_batches} completions of {planned.prompt_tokens} + "
-        f"{planned.completion_tokens} tokens",
+        "a generation batch": f"{load.prompts} problems x {load.group} completions = "
+        f"{load.prompts * load.group}, for {load.reuse} step(s), by {load.engine}",
+        "tokens per step": f"at most {load.tokens_per_step:,}: {load.micro_batch} x "
+        f"{load.micro_batches} completions of {load.prompt_tokens} + "
+        f"{load.completion_tokens} tokens",
     }
-    if planned.steps is None:
+    if load.steps is None:
         return work | {"steps": "not known before loading"}
-    tokens = planned.tokens_per_step * planned.steps
+    tokens = load.tokens_per_step * load.steps
     return work | {
-        "steps": f"{planned.steps:,}",
-        "completions in all": f"{planned.rollouts:,}",
+        "steps": f"{load.steps:,}",
+        "completions in all": f"{load.rollouts:,}",
         "tokens in all": f"at most {tokens / 1e6:,.1f} million",
-        "held-out replies": f"{planned.asked:,}",
+        "held-out replies": f"{load.asked:,}",
     }
 
 
@@ -177,7 +175,7 @@ def _verdict(plan: "Plan", where: str) -> list[str]:
 def _time(plan: "Plan") -> str:
     if plan.pace is None:
         return "no estimate, nothing comparable was measured"
-    total_s, held_out_s = plan.pace.total_s(plan.schedule.steps), plan.pace.held_out_s
+    total_s, held_out_s = plan.pace.total_s(plan.load.steps), plan.pace.held_out_s
     whole = "" if total_s is None else f"about {_duration(total_s)} at most: "
     held_out = "" if held_out_s is None else f", {_duration(held_out_s)} held-out"
     parts = f"{plan.pace.rollout_s:.1f} s rollout + {plan.pace.update_s:.1f} s update per step"

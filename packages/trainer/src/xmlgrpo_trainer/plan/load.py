@@ -18,38 +18,8 @@ OPTIMIZER_BYTES_8BIT = 2.0  # both moments, one byte each; without the blocks' s
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How much a run does."""
-
-    train_rows: int | None  # problems to train on; None: not known without a download
-    steps: int | None  # optimiser steps; None: not known without the rows
-    prompts: int  # distinct ones of a generation batch, over all GPUs
-    group: int  # completions per prompt
-    rows: int  # completions drawn at once on one GPU
-    micro_batch: int  # completions of a backward pass on one GPU
-    micro_batches: int  # backward passes per step
-    reuse: int  # optimiser steps that one generation batch serves
-    prompt_tokens: int  # the longest prompt
-    completion_tokens: int  # the longest completion
-    asked: int | None  # held-out problems in the whole run, before, during and after
-
-    @property
-    def rollouts(self) -> int | None:
-        """Completions drawn in all for training."""
-        if self.steps is None:
-            return None
-        return math.ceil(self.steps / self.reuse) * self.prompts * self.group
-
-    @property
-    def tokens_per_step(self) -> int:
-        """At most, prompts and completions, that one optimiser step learns from on one GPU."""
-        length = self.prompt_tokens + self.completion_tokens
-        return self.micro_batch * self.micro_batches * length
-
-
-@dataclass(frozen=True, slots=True)
 class Load:
-    """What a run asks of one GPU: the numbers that its memory and its time are counted from."""
+    """What a run does and asks of one GPU: what its memory and its time are counted from."""
 
     shape: ModelShape
     number_bytes: int  # of a weight that is not 4-bit; 2 for bfloat16, 4 for float32
@@ -74,6 +44,13 @@ class Load:
     second_pass: bool = False  # of a reference, an old policy or an engine that rounds
     vllm_gib: float = 0.0  # what vLLM takes for itself
     room_gib: float | None = None  # of the GPU, to which the graph engine fits its cache
+    # the whole run
+    train_rows: int | None = None  # problems to train on; None: not known without a download
+    steps: int | None = None  # optimiser steps; None: not known without the rows
+    prompts: int = 1  # distinct ones of a generation batch, over all GPUs
+    micro_batches: int = 1  # backward passes per step
+    reuse: int = 1  # optimiser steps that one generation batch serves
+    asked: int | None = None  # held-out problems, before, during and after training
 
     @property
     def adapter_bytes(self) -> int:
@@ -84,6 +61,18 @@ class Load:
     def length(self) -> int:
         """Tokens of a text: the longest prompt and the longest completion."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def rollouts(self) -> int | None:
+        """Completions drawn in all for training, over all GPUs."""
+        if self.steps is None:
+            return None
+        return math.ceil(self.steps / self.reuse) * self.prompts * self.group
+
+    @property
+    def tokens_per_step(self) -> int:
+        """At most, prompts and completions, that one optimiser step learns from on one GPU."""
+        return self.micro_batch * self.micro_batches * self.length
 
     @property
     def adapter_rank(self) -> float:
@@ -99,35 +88,81 @@ class Load:
         return min(self.rows, rows_together(self.length, self.micro_batch))
 
 
-def schedule(config: RunConfig, fields: dict[str, Any], gpus: int) -> Schedule:
-    """Count the run on so many GPUs; `fields` are all those of `trl.GRPOConfig`."""
-    group = fields["num_generations"]
-    micro, accumulate = fields["per_device_train_batch_size"], fields["gradient_accumulation_steps"]
-    batch = fields["generation_batch_size"]
-    if batch is None:
-        batch = micro * gpus * (fields["steps_per_generation"] or accumulate)
-    per_generation = max(1, batch // (micro * gpus))
-    reuse = max(1, per_generation * fields["num_iterations"] // accumulate)
+def load_of(
+    config: RunConfig,
+    fields: dict[str, Any],
+    shape: ModelShape,
+    gpu: Gpu | None,
+    gpus: int = 1,
+    *,
+    liger: bool = False,
+) -> Load:
+    """What a run does and asks of each GPU, or of the CPU when `gpu` is None.
+
+    Args:
+        config: the run's configuration.
+        fields: every field of `trl.GRPOConfig`, as each of the processes gets it.
+        shape: of the model.
+        gpu: that it runs on.
+        gpus: processes that share a generation batch.
+        liger: liger-kernel is there: then training on a GPU takes it by itself.
+    """
+    model, holdout, lora = config.model, config.holdout, {**LORA_DEFAULTS, **config.lora}
+    group, micro = fields["num_generations"], fields["per_device_train_batch_size"]
+    accumulate = fields["gradient_accumulation_steps"]
+    per_generation = fields["steps_per_generation"] or accumulate
+    batch = fields["generation_batch_size"] or micro * gpus * per_generation
+    reuse = max(1, batch // (micro * gpus) * fields["num_iterations"] // accumulate)
     rows = _train_rows(config)
     steps: int | None = fields["max_steps"] if fields["max_steps"] > 0 else None
     if steps is None and rows is not None:
         generations = max(1, rows // max(1, batch // group)) * fields["num_train_epochs"]
         steps = math.ceil(generations * reuse)
-    holdout, asked = config.holdout, None
+    asked = None
     if steps is not None:
         times = 1 + math.ceil(steps / holdout.every)  # at step 0 and at the end too
         asked = 2 * holdout.report_rows + holdout.validation_rows * times
-    return Schedule(
+    number_bytes, engine = _number_bytes(config, gpu), _engine(config)
+    # several processes, too: training asks only for a GPU and the plain backend
+    ours = gpu is not None and model.backend != "unsloth"
+    aligned = ours and number_bytes < 4 and model.attn_implementation in {None, "sdpa"}
+    rounds = engine == "vllm" or (engine == "graph" and number_bytes < 4)
+    # of a batch that is used once, our loss corrects by what it computes anyway (mismatch.py)
+    uses = per_generation * fields["num_iterations"]
+    is_late = ours and engine == "graph" and accumulate % uses == 0
+    corrected = rounds and fields["vllm_importance_sampling_correction"] and not is_late
+    vllm_share = fields["vllm_gpu_memory_utilization"] if engine == "vllm" else 0.0
+    moments_bytes = 4.0 if model.load_in_4bit else 8.0
+    if "8bit" in str(fields["optim"]):
+        moments_bytes = OPTIMIZER_BYTES_8BIT
+    return Load(
+        shape=shape,
+        number_bytes=number_bytes,
+        quantized=model.load_in_4bit,
+        lora_weights=shape.lora_weights(lora["r"], lora["target_modules"]),
+        optimizer_bytes=moments_bytes,
+        engine=engine,
+        rows=batch // gpus,
+        group=group,
+        held_out_rows=min(holdout.batch_size, max(holdout.report_rows, holdout.validation_rows)),
+        micro_batch=micro,
+        prompt_tokens=config.data.max_prompt_tokens,
+        completion_tokens=fields["max_completion_length"],
+        held_out_tokens=holdout.max_new_tokens or fields["max_completion_length"],
+        checkpointing=bool(config.grpo.get("gradient_checkpointing", gpu is not None)),
+        liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
+        ours=ours,
+        aligned=aligned,
+        windowed=aligned and gpu is not None and gpu.bfloat16,
+        fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
+        second_pass=fields["beta"] > 0 or reuse > 1 or corrected,
+        vllm_gib=vllm_share * gpu.memory_gib if gpu else 0.0,
+        room_gib=gpu.memory_gib if gpu else None,
         train_rows=rows,
         steps=steps,
         prompts=batch // group,
-        group=group,
-        rows=batch // gpus,
-        micro_batch=micro,
         micro_batches=accumulate,
         reuse=reuse,
-        prompt_tokens=config.data.max_prompt_tokens,
-        completion_tokens=fields["max_completion_length"],
         asked=asked,
     )
 
@@ -155,59 +190,6 @@ def _lines(path: Path) -> int | None:
             return sum(1 for line in lines if line.strip())
     except OSError:
         return None
-
-
-def load_on_gpu(
-    config: RunConfig,
-    fields: dict[str, Any],
-    planned: Schedule,
-    shape: ModelShape,
-    gpu: Gpu | None,
-    *,
-    liger: bool,
-) -> Load:
-    """What one GPU, or the CPU when `gpu` is None, has to hold.
-
-    `liger` says whether liger-kernel is there: then training on a GPU takes it by itself.
-    """
-    lora = {**LORA_DEFAULTS, **config.lora}
-    four_bit = config.model.load_in_4bit
-    number_bytes, engine = _number_bytes(config, gpu), _engine(config)
-    # several processes, too: training asks only for a GPU and the plain backend
-    ours = gpu is not None and config.model.backend != "unsloth"
-    aligned = ours and number_bytes < 4 and config.model.attn_implementation in {None, "sdpa"}
-    rounds = engine == "vllm" or (engine == "graph" and number_bytes < 4)
-    # of a batch that is used once, our loss corrects by what it computes anyway (mismatch.py)
-    uses = (fields["steps_per_generation"] or planned.micro_batches) * fields["num_iterations"]
-    is_late = ours and engine == "graph" and planned.micro_batches % uses == 0
-    corrected = rounds and fields["vllm_importance_sampling_correction"] and not is_late
-    most_asked = max(config.holdout.report_rows, config.holdout.validation_rows)
-    vllm_share = fields["vllm_gpu_memory_utilization"] if engine == "vllm" else 0.0
-    moments = OPTIMIZER_BYTES_8BIT if "8bit" in str(fields["optim"]) else 4.0 if four_bit else 8.0
-    return Load(
-        shape=shape,
-        number_bytes=number_bytes,
-        quantized=four_bit,
-        lora_weights=shape.lora_weights(lora["r"], lora["target_modules"]),
-        optimizer_bytes=moments,
-        engine=engine,
-        rows=planned.rows,
-        group=planned.group,
-        held_out_rows=min(config.holdout.batch_size, most_asked),
-        micro_batch=planned.micro_batch,
-        prompt_tokens=planned.prompt_tokens,
-        completion_tokens=planned.completion_tokens,
-        held_out_tokens=config.holdout.max_new_tokens or planned.completion_tokens,
-        checkpointing=bool(config.grpo.get("gradient_checkpointing", gpu is not None)),
-        liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
-        ours=ours,
-        aligned=aligned,
-        windowed=aligned and gpu is not None and gpu.bfloat16,
-        fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
-        second_pass=fields["beta"] > 0 or planned.reuse > 1 or corrected,
-        vllm_gib=vllm_share * gpu.memory_gib if gpu else 0.0,
-        room_gib=gpu.memory_gib if gpu else None,
-    )
 
 
 def _number_bytes(config: RunConfig, gpu: Gpu | None) -> int:

@@ -11,7 +11,7 @@ from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit
 from xmlgrpo_trainer.plan.gpus import TABLE, Gpu, machine_gib
-from xmlgrpo_trainer.plan.load import Load, Schedule, load_on_gpu, schedule
+from xmlgrpo_trainer.plan.load import Load, load_of
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
@@ -25,7 +25,6 @@ class Plan:
 
     shape: ModelShape
     gpu: Gpu | None  # None for the CPU
-    schedule: Schedule
     load: Load
     peak: Peak
     room_gib: float  # the GPU's memory, or the machine's
@@ -58,26 +57,23 @@ def make_plan(
     shape = find_shape(config.model)
     check_context(config, shape.context)
 
-    def work(of: RunConfig, on: Gpu | None) -> tuple[Schedule, Load]:
-        fields = shared(all_fields(of), gpus)
-        planned = schedule(of, fields, gpus)
-        return planned, load_on_gpu(of, fields, planned, shape, on, liger=has_liger)
+    def load_on(of: RunConfig, on: Gpu | None) -> Load:
+        return load_of(of, shared(all_fields(of), gpus), shape, on, gpus, liger=has_liger)
 
     def peak_gib(of: RunConfig, on: Gpu | None) -> float:
-        return estimate(work(of, on)[1]).total
+        return estimate(load_on(of, on)).total
 
-    planned, load = work(config, gpu)
+    load = load_on(config, gpu)
     made = Plan(
         shape=shape,
         gpu=gpu,
-        schedule=planned,
         load=load,
         peak=estimate(load),
         room_gib=gpu.memory_gib if gpu else machine_gib(),
-        pace=pace(planned, load, gpu),
+        pace=pace(load, gpu),
         changes=[],
         bigger=[],
-        notes=_notes(config, planned, load, gpu),
+        notes=_notes(config, load, gpu),
     )
     if made.fits or gpu is None:
         return made
@@ -101,7 +97,7 @@ def all_fields(config: RunConfig) -> dict[str, Any]:
     return {**absent, **defaults, **grpo_fields(config), **limit}
 
 
-def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) -> list[str]:
+def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
     notes = []
     if gpu is not None and not gpu.bfloat16:
         taken = "float32 is used, twice the memory and slower"
@@ -113,7 +109,7 @@ def _notes(config: RunConfig, planned: Schedule, load: Load, gpu: Gpu | None) ->
             "the estimate is for the plain backend; beside it Unsloth needed 0.7 to 1.3 GiB more "
             "(1B on an H200, docs/measured/end-to-end-h200.json)"
         )
-    if planned.train_rows is None:
+    if load.train_rows is None:
         notes.append(
             "how many problems there are is not known before they are loaded; set grpo.max_steps "
             "or data.limit to know the number of steps"

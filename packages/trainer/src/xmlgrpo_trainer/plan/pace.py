@@ -10,7 +10,7 @@ scaled by the data sheets' rates.
 from dataclasses import dataclass
 
 from xmlgrpo_trainer.plan.gpus import GIB, Gpu
-from xmlgrpo_trainer.plan.load import Load, Schedule
+from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.memory import estimate, masked_layers
 
 # transformers' generate with our LoRA projection, one token for every row: 14.2 s a step of 256
@@ -65,17 +65,17 @@ class Pace:
         return steps * (self.rollout_s + self.update_s) + self.held_out_s
 
 
-def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
+def pace(load: Load, gpu: Gpu | None) -> Pace | None:
     """Estimate the time; None where nothing was measured: another step or engine than ours."""
     if gpu is None:
-        return _tiny(planned) if load.shape.name == "tiny" else None
+        return _tiny(load) if load.shape.name == "tiny" else None
     if gpu.tflops is None or gpu.bandwidth_gb_s is None or load.engine == "vllm" or not load.ours:
         return None
     token_s = _token_s(load, gpu.bandwidth_gb_s * 1e9)
-    update_s = _update_s(planned, load, gpu.tflops * 1e12)
+    update_s = _update_s(load, gpu.tflops * 1e12)
     held_out_s = None
-    if planned.asked is not None:
-        batches = -(-planned.asked // load.held_out_rows)
+    if load.asked is not None:
+        batches = -(-load.asked // load.held_out_rows)
         held_out_s = batches * load.held_out_tokens * token_s
     origin = "from steps that were timed on an H100 and an H200, docs/results.md says how near"
     if not gpu.is_measured:
@@ -84,12 +84,12 @@ def pace(planned: Schedule, load: Load, gpu: Gpu | None) -> Pace | None:
             "sheets' rates, so only the order of magnitude counts"
         )
     return Pace(
-        rollout_s=planned.completion_tokens * token_s / planned.reuse,
+        rollout_s=load.completion_tokens * token_s / load.reuse,
         update_s=update_s,
         held_out_s=held_out_s,
         grounds=(
             f"{token_s * 1e3:.3g} ms a token through {load.engine}, "
-            f"{update_s / planned.micro_batches:.2f} s a micro-batch; every reply as long as "
+            f"{update_s / load.micro_batches:.2f} s a micro-batch; every reply as long as "
             f"allowed and every prompt as the longest; {origin}"
         ),
     )
@@ -109,15 +109,15 @@ def _token_s(load: Load, bandwidth: float) -> float:
     return max(shape.layers * GENERATE_LAYER_S, read_s)
 
 
-def _update_s(planned: Schedule, load: Load, tflops: float) -> float:
+def _update_s(load: Load, tflops: float) -> float:
     """One step's passes and what is beside them; the GPU's rate in FLOP per second."""
     rate, layers = tflops * REACHED, load.shape.layers
-    texts = planned.micro_batch * planned.micro_batches
+    texts = load.micro_batch * load.micro_batches
     # frozen weights get no gradient: forward, backward, and forward again for a checkpoint; of the
     # head's three products one makes the chunked logits again; attention backwards is 2.5 forward
     again = int(load.checkpointing)
     flop = texts * _flop(load, passes=2 + again, head_passes=2 + int(load.liger), mixes=3.5 + again)
-    step_s = max(flop / rate, planned.micro_batches * layers * LAYER_S)
+    step_s = max(flop / rate, load.micro_batches * layers * LAYER_S)
     step_s += STEP_S + texts * load.completion_tokens * TOKEN_S
     step_s += texts * (3.5 + again) * _masked_flop(load) / (tflops * MASKED_REACHED)
     if not load.second_pass:
@@ -125,7 +125,7 @@ def _update_s(planned: Schedule, load: Load, tflops: float) -> float:
     parts = -(-load.rows // (load.scored_rows if load.liger else load.micro_batch))
     scored_flop = load.rows * _flop(load, passes=1, head_passes=1, mixes=1)
     scored_flop += load.rows * _masked_flop(load) * REACHED / MASKED_REACHED
-    return step_s + max(scored_flop / rate, parts * layers * LAYER_S / 3) / planned.reuse
+    return step_s + max(scored_flop / rate, parts * layers * LAYER_S / 3) / load.reuse
 
 
 def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> float:
@@ -159,12 +159,12 @@ def _pair_flop(load: Load) -> float:
     return 4.0 * load.shape.heads * load.shape.head_dim
 
 
-def _tiny(planned: Schedule) -> Pace:
-    completions = planned.micro_batch * planned.micro_batches
-    step_s = completions * planned.completion_tokens * TINY_S_PER_TOKEN
+def _tiny(load: Load) -> Pace:
+    completions = load.micro_batch * load.micro_batches
+    step_s = completions * load.completion_tokens * TINY_S_PER_TOKEN
     held_out_s = None
-    if planned.asked is not None:
-        tokens = planned.asked * planned.completion_tokens
+    if load.asked is not None:
+        tokens = load.asked * load.completion_tokens
         held_out_s = tokens * TINY_S_PER_TOKEN * TINY_ROLLOUT_SHARE
     return Pace(
         rollout_s=step_s * TINY_ROLLOUT_SHARE,
