@@ -30,7 +30,7 @@ def misreads(device: torch.device) -> bool:
     return device.type == "cuda" and torch.__version__ < FIRST_RIGHT
 
 
-def is_struck(query_B_N_T_D: Tensor, key_B_K_S_D: Tensor) -> bool:
+def may_misread(query_B_N_T_D: Tensor, key_B_K_S_D: Tensor) -> bool:
     """Whether torch's result may be wrong where there is a mask.
 
     One query alone, as in decoding, reads the right row of its mask: it is the first.
@@ -59,7 +59,7 @@ def masked_attention(
 ) -> Tensor:
     """Mixed values, (B, N, T, D); N / K query heads share a key head."""
     heads, length = query_B_N_T_D.shape[1:3]
-    if is_struck(query_B_N_T_D, key_B_K_S_D):
+    if may_misread(query_B_N_T_D, key_B_K_S_D):
         query_B_N_T_D, mask_B_1_T_S = with_spare_query(query_B_N_T_D, mask_B_1_T_S)
     mixed_B_N_T_D = F.scaled_dot_product_attention(
         query_B_N_T_D,
@@ -95,7 +95,7 @@ class Guarded:
     ) -> tuple[Tensor, None]:
         """Mixed values, (B, T, N, D), and no weights."""
         length = query_B_N_T_D.shape[2]
-        if attention_mask is not None and is_struck(query_B_N_T_D, key_B_K_S_D):
+        if attention_mask is not None and may_misread(query_B_N_T_D, key_B_K_S_D):
             query_B_N_T_D, attention_mask = with_spare_query(query_B_N_T_D, attention_mask)
         mixed_B_T_N_D, _ = self.attend(
             module, query_B_N_T_D, key_B_K_S_D, value_B_K_S_D, attention_mask, **named
