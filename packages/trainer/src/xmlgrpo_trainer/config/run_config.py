@@ -71,7 +71,7 @@ class HoldoutConfig(Section):
 
     path: str | None = None
     """A JSONL file of problems to hold out; null cuts them from the training data.  For data that
-    the model has been tuned on before, or that tells the same problems in other words."""
+    the model has been tuned on before, or that has the same problems in other words."""
     report_rows: int = Field(default=400, ge=1, le=MOST_ROWS)
     validation_rows: int = Field(default=200, ge=0, le=MOST_ROWS)
     every: int = Field(default=20, ge=1)
@@ -179,7 +179,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def config_sha256(config: RunConfig) -> str:
-    """The hash that tells two resolved configurations apart."""
+    """The hash of a resolved configuration: the same for equal ones alone."""
     canonical = json.dumps(config.model_dump(), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -37,7 +37,7 @@ class LostBatchesError(UserError):
 
 
 def why_lost(row: Mapping[str, Any]) -> str | None:
-    """What says that the batch of a logged step was lost; None for a sound one.
+    """Why the batch of a logged step was lost; None for a sound one.
 
     Args:
         row: a step's metrics, ours or trl's; what is not logged is not judged.
@@ -58,7 +58,7 @@ def why_lost(row: Mapping[str, Any]) -> str | None:
 
 
 class LostBatchGuard:
-    """Counts lost batches and says when a run should stop."""
+    """Counts lost batches and stops a run that has too many."""
 
     def __init__(self) -> None:
         self._steps: list[int] = []

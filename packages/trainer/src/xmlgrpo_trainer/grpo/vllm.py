@@ -1,6 +1,6 @@
 """What trl's rollout by vLLM is given: every stop token, and weights that leave the policy alone.
 
-What is said of trl was read in 1.14.2 (`trl/generation/vllm_generation.py`).
+The facts about trl were read in 1.14.2 (`trl/generation/vllm_generation.py`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """The Unsloth backend: its import, its loader, and trl's arguments under its class.
 
-What is said here of Unsloth was read in 2026.10.7 and 2026.10.9.
+The facts about Unsloth were read in its releases 2026.10.7 and 2026.10.9.
 """
 
 import dataclasses
@@ -91,7 +91,9 @@ def load(config: RunConfig, base: str, dtype: str, arguments: Any) -> tuple[Any,
         **vllm,
     )
     if vllm and not hasattr(model, "vllm_engine"):
-        raise RuntimeError("Unsloth started no vLLM for it and has said why; set rollout=auto")
+        raise RuntimeError(
+            "Unsloth started no vLLM for it, for the reason that it printed; set rollout=auto"
+        )
     model = FastModel.get_peft_model(
         model,
         finetune_vision_layers=False,

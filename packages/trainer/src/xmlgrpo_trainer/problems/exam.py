@@ -1,6 +1,6 @@
 """Held-out accuracy: what the model answers, greedily, to problems it never trained on.
 
-Four shares tell four things apart.  Strict format: was the reply in the form asked for?  Strict
+Four shares measure four things.  Strict format: was the reply in the form asked for?  Strict
 accuracy: in that form *and* right?  Lenient accuracy: is the last number of the reply right,
 whatever its form?  Worked: is a sum written out?  A gain in strict accuracy alone may be format
 only; lenient accuracy cannot be lifted by format.

@@ -164,7 +164,7 @@ class ForTrl:
         """Log-probabilities and entropies; the arguments are trl's."""
         served = hidden.is_cuda and weight.is_floating_point() and not weight.requires_grad
         if not served or bias is not None or final_logit_softcapping is not None:
-            found: tuple[Tensor, Tensor] = self.original.apply(
+            own: tuple[Tensor, Tensor] = self.original.apply(
                 hidden,
                 weight,
                 bias,
@@ -174,7 +174,7 @@ class ForTrl:
                 final_logit_softcapping,
                 logit_scale,
             )
-            return found
+            return own
         computed: tuple[Tensor, Tensor] = TokenLogProbs.apply(  # type: ignore[no-untyped-call]
             hidden, weight, targets, logit_scale / temperature
         )

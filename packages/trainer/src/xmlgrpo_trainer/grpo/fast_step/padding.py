@@ -61,12 +61,12 @@ def _forward(
     reads_windows = config._attn_implementation == NAME  # noqa: SLF001 - somebody may change it
     if not reads_windows or not has_kernel(config, input_ids.device, body.dtype):
         masks[SLIDING] = near(length, config.sliding_window, input_ids.device)
-    found = type(body).forward(
+    output = type(body).forward(
         body, input_ids=input_ids.gather(1, there_B_T), attention_mask=masks, use_cache=False
     )
-    hidden_B_T_C = found.last_hidden_state
-    found.last_hidden_state = hidden_B_T_C.gather(1, back_B_T[:, :, None].expand_as(hidden_B_T_C))
-    return found
+    hidden_B_T_C = output.last_hidden_state
+    output.last_hidden_state = hidden_B_T_C.gather(1, back_B_T[:, :, None].expand_as(hidden_B_T_C))
+    return output
 
 
 def places(attention_mask_B_T: Tensor) -> tuple[Tensor, Tensor]:

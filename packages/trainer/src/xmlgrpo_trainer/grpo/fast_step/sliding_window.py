@@ -20,9 +20,9 @@ from xmlgrpo_rollout.attention import guard_transformers
 NAME = "xmlgrpo_window"  # with "flash" or "sdpa" in it transformers would take it for its own
 HEAD_MULTIPLE, LARGEST_HEAD, GEMMA_HEAD = 8, 192, 256  # between the two only some GPUs train
 AMPERE = (8, 0)
-# torch 2.12 wants it said that key heads are shared; 2.11 asks nothing and shares them
-_TELLS_GQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
-_GQA: dict[str, Any] = {"enable_gqa": True} if _TELLS_GQA else {}
+# torch 2.12 shares key heads only where this is given; 2.11 always does, and does not know it
+_KNOWS_GQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
+_GQA: dict[str, Any] = {"enable_gqa": True} if _KNOWS_GQA else {}
 
 
 def take_windows(config: Any) -> None:
