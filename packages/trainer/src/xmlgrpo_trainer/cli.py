@@ -6,7 +6,7 @@ from pathlib import Path
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
 from xmlgrpo_run.folder import run_folder
-from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, see_one_gpu
+from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, ranks_here, see_one_gpu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,22 +40,27 @@ def main() -> None:
 def run() -> int:
     """Parse the command line, train, and return the exit code."""
     arguments = parser().parse_intermixed_args()
-    # heavy imports after parsing: --help answers at once
-    from xmlgrpo_run.screen.console import make_console, quiet_libraries
+    # heavy imports after parsing: --help answers at once, and a typo before the screen is imported
+    from xmlgrpo_trainer.config.early_check import check_early
     from xmlgrpo_trainer.config.run_config import load_config
-    from xmlgrpo_trainer.prepare import refuse_early
-    from xmlgrpo_trainer.train import train
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     config = load_config(arguments.config, overrides)
+    if ranks_here().count == 1:  # several say it once, when they have met
+        check_early(config, arguments.gpus)
     root = run_folder(arguments.run or arguments.config.stem).root
+    from xmlgrpo_run.screen.console import make_console, quiet_libraries
+
     let_threads_sleep()
     quiet_libraries()
     if arguments.gpus == 1:
+        from xmlgrpo_trainer.train import train
+
         see_one_gpu()
         return train(config, root, make_console())
+    from xmlgrpo_trainer.prepare import refuse_early
     from xmlgrpo_trainer.ranks.launch import launch
 
     refuse_early(config, arguments.gpus)
