@@ -47,6 +47,28 @@ def quick_raw(**changes: Any) -> dict[str, Any]:
     return raw
 
 
+class Letters:
+    """A tokenizer of one token per letter, as far as prompts and replies need one."""
+
+    chat_template = "{{ messages }}"
+    bos_token, bos_token_id = "<bos>", None
+
+    def apply_chat_template(self, conversations: list[Any], **_: Any) -> list[str]:
+        return [conversation[-1]["content"] for conversation in conversations]
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+    def batch_decode(self, rows: list[list[int]], **_: Any) -> list[str]:
+        return ["".join(chr(code) for code in row if code) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def letters() -> Letters:
+    """A tokenizer whose ids one can read; 0 ends a reply."""
+    return Letters()
+
+
 QuickConfig = Callable[..., RunConfig]
 
 

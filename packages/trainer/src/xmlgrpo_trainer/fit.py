@@ -186,23 +186,11 @@ def _baseline(run: Prepared, exam: Exam) -> HoldoutResult:
 
 def _train(run: Prepared, trainer: Any, batch: list[Scored], exam: Exam) -> int | None:
     """Run trl's loop with our callbacks; the signal that stopped it, None at its end."""
-    config, console, ranks = run.config, run.console, run.ranks
-    validation = run.problems.validation
-
-    def validate(step: int) -> HoldoutResult:
-        return take(exam, "validation", validation, step)
-
-    keeper = KeepBest(
-        validate if validation else None,
-        run.folder,
-        config.holdout,
-        console,
-        words=words_of(run.task.name),
-        ranks=ranks,
-    )
+    config, ranks = run.config, run.ranks
+    keeper = KeepBest(exam, run.problems.validation, run.folder, config.holdout)
     stopper = StopAndSave(steps_between_generations(run.arguments), ranks)
     step_start = StepStart()
-    watch = Watch(run.folder, run.task, batch, config.watch, console, ranks=ranks)
+    watch = Watch(run.folder, run.task, batch, config.watch, run.console, ranks=ranks)
     for callback in (step_start, watch, keeper, seal_when_saved(ranks), stopper):
         trainer.add_callback(callback)
     try:

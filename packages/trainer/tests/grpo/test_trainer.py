@@ -12,18 +12,6 @@ from xmlgrpo_trainer.grpo.trainer import rollout_function
 SAMPLING = Sampling(max_new_tokens=4, temperature=1.0)
 
 
-class Letters:
-    """A tokenizer of one letter a token, as far as `encode_prompts` needs one."""
-
-    chat_template, bos_token_id = "{{ messages }}", None
-
-    def apply_chat_template(self, conversations: list[Any], **_: Any) -> list[str]:
-        return [conversation[-1]["content"] for conversation in conversations]
-
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
-
-
 class Numbering:
     """An engine that answers a prompt with itself and the number of the sample."""
 
@@ -54,9 +42,11 @@ class Numbering:
         pytest.param("abb", "abb", 1, id="a-process-whose-part-divides-nothing"),
     ],
 )
-def test_a_group_is_one_prompt_with_its_samples(prompts: str, asked: str, samples: int) -> None:
+def test_a_group_is_one_prompt_with_its_samples(
+    prompts: str, asked: str, samples: int, letters: Any
+) -> None:
     engine: Any = Numbering()
-    rollout = rollout_function(engine, Letters(), SAMPLING, 4)
+    rollout = rollout_function(engine, letters, SAMPLING, 4)
     messages = [[{"role": "user", "content": letter}] for letter in prompts]
     drawn = rollout(messages, SimpleNamespace(use_vllm=False))
     assert engine.calls == [(asked, samples)]

@@ -27,22 +27,6 @@ from xmlgrpo_trainer.problems.exam import (
 QUIET = Console(quiet=True)
 
 
-class Letters:
-    """A tokenizer of one letter a token, as far as `take` and `encode_prompts` need one."""
-
-    chat_template = "{{ messages }}"
-    bos_token, bos_token_id = "<bos>", None
-
-    def apply_chat_template(self, conversations: list[Any], **_: Any) -> list[str]:
-        return [conversation[-1]["content"] for conversation in conversations]
-
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
-
-    def batch_decode(self, rows: list[list[int]], **_: Any) -> list[str]:
-        return ["".join(chr(code) for code in row if code) for row in rows]
-
-
 class Recorded:
     """An engine that gives recorded replies, each ended by token 0 unless it was cut."""
 
@@ -73,17 +57,19 @@ REPLIES = {
 }
 
 
-def result() -> HoldoutResult:
+@pytest.fixture
+def result(letters: Any) -> HoldoutResult:
+    """What was taken of five recorded replies."""
     engine = Recorded(REPLIES, cut="cut")
-    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(99, temperature=0.0), [0], 2, QUIET)
+    exam = Exam(engine, letters, get_task("gsm8k"), Sampling(99, temperature=0.0), [0], 2, QUIET)
     problems = [Example(str(i), question, "4", "") for i, question in enumerate(REPLIES)]
     taken = take(exam, "an exam", problems, step=7)
     assert engine.batches == [0, 2, 2, 1]  # refreshed first, then in batches
     return taken
 
 
-def test_shares_are_counted_as_by_hand() -> None:
-    metrics = result().metrics()
+def test_shares_are_counted_as_by_hand(result: HoldoutResult) -> None:
+    metrics = result.metrics()
     hits = {name: value["hits"] for name, value in metrics.items() if name != "mean_tokens"}
     assert hits == {
         "strict_format": 2,  # right; wrong number, right form
@@ -97,8 +83,8 @@ def test_shares_are_counted_as_by_hand() -> None:
     assert metrics["mean_tokens"] == pytest.approx(sum(lengths) / 5, abs=0.005)
 
 
-def test_a_result_is_read_back_as_it_was(tmp_path: Path) -> None:
-    before = result()
+def test_a_result_is_read_back_as_it_was(tmp_path: Path, result: HoldoutResult) -> None:
+    before = result
     save_result(tmp_path / "r.json", before)
     assert read_result(tmp_path / "r.json") == before
     assert isinstance(before.items[0], Item)
@@ -157,7 +143,7 @@ class Telling(Recorded):
 
 
 def test_the_stage_moves_within_a_batch_where_the_engine_tells(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, letters: Any
 ) -> None:
     engine = Telling(dict.fromkeys("abc", "#### 1"))
 
@@ -166,7 +152,7 @@ def test_the_stage_moves_within_a_batch_where_the_engine_tells(
         return engine.stage
 
     monkeypatch.setattr(holdout, "Stage", watched)
-    exam = Exam(engine, Letters(), get_task("gsm8k"), Sampling(9, temperature=0.0), [0], 2, QUIET)
+    exam = Exam(engine, letters, get_task("gsm8k"), Sampling(9, temperature=0.0), [0], 2, QUIET)
     problems = [Example(name, name, "1", "") for name in "abc"]
     taken = take(exam, "an exam", problems, 3)
     assert (taken.step, len(taken.items)) == (3, 3)
@@ -189,7 +175,9 @@ class Wired:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("number", [0, 1, 2, 5, 6])
-def test_each_rank_answers_its_share_and_has_every_reply_in_order(number: int, count: int) -> None:
+def test_each_rank_answers_its_share_and_has_every_reply_in_order(
+    number: int, count: int, letters: Any
+) -> None:
     problems = [Example(str(n), "x" * (n + 1), "1", "") for n in range(number)]
     replies = {"x" * (n + 1): f"#### {n}" for n in range(number)}
     parts = [
@@ -200,7 +188,7 @@ def test_each_rank_answers_its_share_and_has_every_reply_in_order(number: int, c
         engine, wired = Recorded(replies), Wired(rank, count, parts)
         exam = Exam(
             engine,
-            Letters(),
+            letters,
             get_task("gsm8k"),
             Sampling(9, temperature=0.0),
             [0],

@@ -1,5 +1,6 @@
-"""Which adapter is kept: a real LoRA on a real tiny model, with recorded validation results."""
+"""Which adapter is kept, by what the validation problems say of each step."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from xmlgrpo_rewards.task import Words
+from xmlgrpo_rewards.reply import render
+from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
-from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
+from xmlgrpo_trainer.problems.exam import Exam
 from xmlgrpo_trainer.problems.keep_best import (
     KeepBest,
     load_best,
@@ -20,11 +23,21 @@ from xmlgrpo_trainer.problems.keep_best import (
 )
 
 
-def items(right: int) -> tuple[Item, ...]:
-    return tuple(
-        Item(str(i), "?", "1", "1", 1, i < right, i < right, i < right, False, False, True)
-        for i in range(10)
-    )
+class Improving:
+    """An engine that gives the right reply to the first few of ten problems, by the step."""
+
+    def __init__(self, results: dict[int, int]) -> None:
+        self.results, self.step, self.right = results, 0, 0
+
+    def refresh(self) -> None:
+        self.right = self.results[self.step]
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
+    ) -> list[Completion]:
+        numbers = [int("".join(map(chr, prompt))) for prompt in prompts]
+        replies = [render("1 + 0 = 1", "1") if n < self.right else "2" for n in numbers]
+        return [Completion([*map(ord, reply), 0]) for reply in replies]
 
 
 class Weights:
@@ -38,30 +51,36 @@ class Weights:
         (folder / "README.md").write_text("a card with local paths")
 
 
-def validate(
-    folder: RunFolder, results: dict[int, int], patience: int | None = None, start: int = 0
-) -> list[int]:
-    """Feed recorded results; returns the steps that were reached before a stop."""
-    config = HoldoutConfig(every=2, validation_rows=10, patience=patience)
-    keeper = KeepBest(
-        lambda step: HoldoutResult(step, items(results[step])),
-        folder,
-        config,
-        Console(quiet=True),
-        words=Words(),
-    )
-    model, reached = Weights(), []
-    state = SimpleNamespace(global_step=start, max_steps=max(results), is_world_process_zero=True)
-    keeper.on_train_begin(None, state, None)
-    for step in range(start + 1, max(results) + 1):
-        state.global_step = model.value = step
-        control = SimpleNamespace(should_save=False, should_training_stop=False)
-        keeper.on_step_end(None, state, control, model=model)
-        reached.append(step)
-        if control.should_training_stop:
-            assert control.should_save
-            break
-    return reached
+Validate = Callable[..., list[int]]
+
+
+@pytest.fixture
+def validate(letters: Any) -> Validate:
+    """Measures with results by step; returns the steps that were reached before a stop."""
+
+    def run(
+        folder: RunFolder, results: dict[int, int], patience: int | None = None, start: int = 0
+    ) -> list[int]:
+        config = HoldoutConfig(every=2, validation_rows=10, patience=patience)
+        engine, quiet = Improving(results), Console(quiet=True)
+        sampling = Sampling(99, temperature=0.0)
+        exam = Exam(engine, letters, get_task("gsm8k"), sampling, [0], 10, quiet)
+        problems = [Example(str(n), str(n), "1", "") for n in range(10)]
+        keeper = KeepBest(exam, problems, folder, config)
+        model, reached = Weights(), []
+        state = SimpleNamespace(global_step=start, max_steps=max(results))
+        keeper.on_train_begin(None, state, None)
+        for step in range(start + 1, max(results) + 1):
+            state.global_step = engine.step = model.value = step
+            control = SimpleNamespace(should_save=False, should_training_stop=False)
+            keeper.on_step_end(None, state, control, model=model)
+            reached.append(step)
+            if control.should_training_stop:
+                assert control.should_save
+                break
+        return reached
+
+    return run
 
 
 def kept(folder: RunFolder) -> tuple[int, str]:
@@ -71,39 +90,43 @@ def kept(folder: RunFolder) -> tuple[int, str]:
     return best["step"], (weights / "adapter_model.safetensors").read_text()
 
 
-def test_the_best_is_kept_not_the_last(tmp_path: Path) -> None:
+def test_the_best_is_kept_not_the_last(tmp_path: Path, validate: Validate) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 4, 4: 8, 6: 5})
     assert kept(RunFolder(tmp_path)) == (4, "4")
     assert not list(RunFolder(tmp_path).best.glob("step-*/README.md"))
 
 
-def test_the_first_of_two_equals_is_kept(tmp_path: Path) -> None:
+def test_the_first_of_two_equals_is_kept(tmp_path: Path, validate: Validate) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 8, 4: 8})
     assert kept(RunFolder(tmp_path)) == (2, "2")
 
 
-def test_the_untrained_model_is_measured_but_never_kept(tmp_path: Path) -> None:
+def test_the_untrained_model_is_measured_but_never_kept(tmp_path: Path, validate: Validate) -> None:
     validate(RunFolder(tmp_path), {0: 9, 2: 3})
     assert kept(RunFolder(tmp_path)) == (2, "2")
     rows = read_log(tmp_path / "metrics.jsonl").rows.values()
     assert [row["validation/strict_accuracy"] for row in rows] == [0.9, 0.3]
 
 
-def test_the_last_step_is_validated_though_it_is_no_multiple(tmp_path: Path) -> None:
+def test_the_last_step_is_validated_though_it_is_no_multiple(
+    tmp_path: Path, validate: Validate
+) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 2, 3: 9})
     assert kept(RunFolder(tmp_path)) == (3, "3")
 
 
 @pytest.mark.parametrize(("patience", "last"), [(1, 4), (2, 6), (None, 10)])
 def test_patience_stops_a_run_that_gets_no_better(
-    tmp_path: Path, patience: int | None, last: int
+    tmp_path: Path, validate: Validate, patience: int | None, last: int
 ) -> None:
     results = {0: 1, 2: 5, 4: 5, 6: 4, 8: 3, 10: 2}
     assert validate(RunFolder(tmp_path), results, patience)[-1] == last
     assert kept(RunFolder(tmp_path))[0] == 2
 
 
-def test_a_best_beyond_the_checkpoint_that_a_run_resumes_from_is_kept(tmp_path: Path) -> None:
+def test_a_best_beyond_the_checkpoint_that_a_run_resumes_from_is_kept(
+    tmp_path: Path, validate: Validate
+) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 3, 4: 9})
     validate(RunFolder(tmp_path), {4: 2, 6: 1}, start=2)
     assert kept(RunFolder(tmp_path)) == (4, "4")
@@ -112,7 +135,9 @@ def test_a_best_beyond_the_checkpoint_that_a_run_resumes_from_is_kept(tmp_path: 
     assert best["strict_accuracy"] == 0.9
 
 
-def test_a_run_that_patience_ended_says_so_to_the_one_that_continues_it(tmp_path: Path) -> None:
+def test_a_run_that_patience_ended_says_so_to_the_one_that_continues_it(
+    tmp_path: Path, validate: Validate
+) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 5, 4: 6}, patience=1)
     assert not stopped_early(RunFolder(tmp_path))
     validate(RunFolder(tmp_path), {6: 2, 8: 1}, patience=1, start=4)

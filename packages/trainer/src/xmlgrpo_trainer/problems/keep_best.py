@@ -5,22 +5,21 @@ loss says nothing in GRPO; this is measured on problems that were never trained 
 report problems, so that choosing does not flatter the result.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import Words
+from xmlgrpo_rewards.task import Example
 from xmlgrpo_run.files import read_json, remove, replacing, write_json
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
-from xmlgrpo_trainer.problems.exam import HoldoutResult, save_result
-from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
+from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
 from xmlgrpo_trainer.run.wandb import log_to_wandb
 
 BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
@@ -29,43 +28,31 @@ BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
 class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Measures every few steps, keeps the best adapter in `best/`, stops when patience is out.
 
-    Args:
-        measure: asks the validation problems, given the step; None where there are none.
-        words: of the run's task.
-        ranks: all measure; the first one writes and decides.
+    All ranks measure; the first one writes and decides.
     """
 
     def __init__(
-        self,
-        measure: Callable[[int], HoldoutResult] | None,
-        folder: RunFolder,
-        config: HoldoutConfig,
-        console: Console,
-        *,
-        words: Words,
-        ranks: Ranks = ALONE,
+        self, exam: Exam, problems: Sequence[Example], folder: RunFolder, config: HoldoutConfig
     ) -> None:
-        self.ranks = ranks
-        self.words = words
-        self.measure = measure
+        self.exam = exam
+        self.problems = problems
         self.folder = folder
         self.config = config
-        self.console = console
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Measure the untrained model."""
-        if state.global_step == 0 and self.measure is not None:
-            untrained = self.measure(0)
-            self.ranks.on_first(lambda: self._record(untrained))
+        if state.global_step == 0 and self.problems:
+            untrained = take(self.exam, "validation", self.problems, 0)
+            self.exam.ranks.on_first(lambda: self._record(untrained))
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         """Measure when it is time, at the last step too, and keep the adapter if it is the best."""
         step = state.global_step
         due = step % self.config.every == 0 or step == state.max_steps
-        if not due or self.measure is None:
+        if not due or not self.problems:
             return
-        result = self.measure(step)
-        if self.ranks.on_first(lambda: self._is_enough(result, model)):
+        result = take(self.exam, "validation", self.problems, step)
+        if self.exam.ranks.on_first(lambda: self._is_enough(result, model)):
             control.should_training_stop = True
             control.should_save = True
 
@@ -81,7 +68,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             return False
         write_json(self.folder.best / STOPPED, {"step": step})
         say(
-            self.console,
+            self.exam.console,
             f"[yellow]no better validation for {waited} measurements (best at step "
             f"{kept['step']}): stopping[/]",
         )
@@ -97,10 +84,10 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         append_row(self.folder.metrics, {"step": step, **shares})
         log_to_wandb(step, shares)
         say(
-            self.console,
+            self.exam.console,
             f"[bold magenta]validation[/] at step {step}, {len(result.items)} problems, greedy: "
             f"strict {strict:.1%}  lenient {lenient:.1%}  format {form:.1%}"
-            + (f"  worked {worked:.1%}" if self.words.worked else ""),
+            + (f"  worked {worked:.1%}" if words_of(self.exam.task.name).worked else ""),
         )
         return strict
 
