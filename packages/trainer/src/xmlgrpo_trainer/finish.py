@@ -41,30 +41,15 @@ def finish(run: Prepared, *, trainer: Any, exam: Exam, before: HoldoutResult, ro
     title = f"{folder.name}: GRPO on {run.task.name}, {steps} steps"
     with Stage(console, "drawing the curves"):
         draw_curves(rows, folder.curves, title, words_of(run.task.name))
-    seconds = round(sum(row.get("step_time") or 0.0 for row in rows), 1)
-    result = HeldOut(len(after.items), before.metrics(), after.metrics())
-    manifest = describe(
-        run,
-        trainer.model,
-        steps=steps,
-        kept=kept,
-        rollout=rollout,
-        seconds=seconds,
-        holdout=result,
-    )
+    holdout = HeldOut(len(after.items), before.metrics(), after.metrics())
+    seconds = sum(row.get("step_time") or 0.0 for row in rows)
+    manifest = _manifest(run, trainer, kept=kept, rollout=rollout, seconds=seconds, holdout=holdout)
     write_manifest(folder, manifest)
     show_end(console, manifest, folder, (before, after))
 
 
-def describe(
-    run: Prepared,
-    model: Any,
-    *,
-    steps: int,
-    kept: int,
-    rollout: str,
-    seconds: float,
-    holdout: HeldOut,
+def _manifest(
+    run: Prepared, trainer: Any, *, kept: int, rollout: str, seconds: float, holdout: HeldOut
 ) -> Manifest:
     """What the result depends on, and what later stages need to know."""
     config, folder, problems = run.config, run.folder, run.problems
@@ -82,16 +67,16 @@ def describe(
             place=Place.of(base, folder) if base.is_dir() else None,
             dtype=placement.dtype,
             quantized_4bit=config.model.load_in_4bit,
-            model_class=type(model.get_base_model()).__name__,
+            model_class=type(trainer.model.get_base_model()).__name__,
             tiny=config.model.name == TINY,
         ),
         adapter=model_digest(folder.adapter) or "",
         backend=placement.backend,
         rollout=rollout,
         seed=config.seed,
-        steps=steps,
+        steps=trainer.state.global_step,
         best_step=kept,
-        seconds=seconds,
+        seconds=round(seconds, 1),
         max_prompt_tokens=config.data.max_prompt_tokens,
         max_completion_tokens=completion_limit(config),
         max_reply_tokens=config.holdout.max_new_tokens or completion_limit(config),
