@@ -1,5 +1,6 @@
 """A configuration's batch, shared by several processes."""
 
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config import early_check
 from xmlgrpo_trainer.config.batch import shared, whole
+from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
+from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import check_config
 
 
@@ -107,3 +110,11 @@ def test_a_field_of_unsloths_own_is_left_to_unsloth(
         return
     with pytest.raises(UserError, match=words):
         early_check.check_early(config, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["num_generations", "per_device_train_batch_size", "max_completion_length"]
+)
+def test_what_is_counted_with_before_trl_is_imported_is_trls_own_default(name: str) -> None:
+    [field] = [f for f in dataclass_fields(library_schema("GRPOConfig")) if f.name == name]
+    assert GRPO_DEFAULTS[name] == field.default
