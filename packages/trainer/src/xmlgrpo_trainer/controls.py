@@ -215,18 +215,17 @@ def _examined(
     from xmlgrpo_rollout.choice import choose_engine
     from xmlgrpo_rollout.engine import Sampling
     from xmlgrpo_rollout.stop_tokens import stop_ids
-    from xmlgrpo_trainer.config.defaults import completion_limit
+    from xmlgrpo_trainer.config.defaults import holdout_limit
     from xmlgrpo_trainer.problems.exam import Exam, take
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     stops = stop_ids(model, tokenizer)
-    limit = config.holdout.max_new_tokens or completion_limit(config)
     exam = Exam(
         engine=choose_engine(config.rollout, model, tokenizer, stops).engine,
         tokenizer=tokenizer,
         task=get_task(config.task),
-        sampling=Sampling(limit, temperature=0.0),
+        sampling=Sampling(holdout_limit(config), temperature=0.0),
         stops=stops,
         batch_size=config.holdout.batch_size,
         console=console,

@@ -10,7 +10,7 @@ from xmlgrpo_run.manifest import Base, Data, HeldOut, Manifest, Place, write_man
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.progress import Stage
-from xmlgrpo_trainer.config.defaults import completion_limit
+from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
 from xmlgrpo_trainer.config.run_config import TINY, config_sha256
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
@@ -79,7 +79,7 @@ def _manifest(
         seconds=round(seconds, 1),
         max_prompt_tokens=config.data.max_prompt_tokens,
         max_completion_tokens=completion_limit(config),
-        max_reply_tokens=config.holdout.max_new_tokens or completion_limit(config),
+        max_reply_tokens=holdout_limit(config),
         data=Data(
             source=config.data.source,
             name=problems.source,

@@ -16,7 +16,7 @@ from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_trainer.config.defaults import completion_limit
+from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
 from xmlgrpo_trainer.grpo.rewards import RewardError, Scored, trl_rewards
@@ -84,12 +84,11 @@ def fit(run: Prepared) -> Trained:
     if choice.rounds:
         is_trls_own = policy.placement.backend == "plain"
         correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)
-    limit = config.holdout.max_new_tokens or sampling.max_new_tokens
     exam = Exam(
         engine=choice.engine,
         tokenizer=policy.tokenizer,
         task=run.task,
-        sampling=Sampling(max_new_tokens=limit, temperature=0.0),
+        sampling=Sampling(holdout_limit(config), temperature=0.0),
         stops=stops,
         batch_size=config.holdout.batch_size * ranks.count,
         console=run.console,

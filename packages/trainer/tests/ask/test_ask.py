@@ -326,6 +326,25 @@ def write_run(root: Path, *, adapter: bool = True, merged: bool = False) -> None
             save_file({"a": torch.zeros(1)}, root / name / "adapter_model.safetensors")
 
 
+def test_a_base_that_moved_with_the_run_is_found_and_one_that_is_gone_is_named(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "project" / "outputs"
+    write_run(runs / "run")
+    base = runs / "base" / "tiny"
+    base.mkdir(parents=True)
+    finished(RunFolder(runs / "run"), base)
+    runs.parent.rename(tmp_path / "elsewhere")
+    run = str(tmp_path / "elsewhere" / "outputs" / "run")
+    here = tmp_path / "elsewhere" / "outputs" / "base" / "tiny"
+    assert Path(of_run(run, merged=False).name).samefile(here)
+    here.rmdir()
+    with pytest.raises(
+        UserError, match=rf"is not at {base} any more; put it back, or copy or link"
+    ):
+        of_run(run, merged=False)
+
+
 def test_a_run_is_its_adapter_over_its_base(tmp_path: Path) -> None:
     root = tmp_path / "run"
     write_run(root, merged=True)

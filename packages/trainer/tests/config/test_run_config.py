@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
 from xmlgrpo_trainer.config.run_config import (
     RunConfig,
     check_config,
@@ -161,3 +162,20 @@ def test_yaml_reads_exponents_as_numbers_only_when_they_are_whole_words() -> Non
         1e3,
         "a1e5",
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "completion", "held_out"),
+    [
+        pytest.param([], 512, 512, id="neither"),
+        pytest.param(["grpo.max_completion_length=null"], 512, 512, id="null"),
+        pytest.param(["grpo.max_completion_length=80"], 80, 80, id="completions"),
+        pytest.param(["holdout.max_new_tokens=200"], 512, 200, id="held-out"),
+    ],
+)
+def test_the_limit_of_a_reply_has_one_default(
+    overrides: list[str], completion: int, held_out: int, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text("{}")
+    config = load_config(tmp_path / "a.yaml", overrides)
+    assert (completion_limit(config), holdout_limit(config)) == (completion, held_out)

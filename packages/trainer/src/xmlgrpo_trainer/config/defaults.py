@@ -40,6 +40,11 @@ def completion_limit(config: RunConfig) -> int:
     return int(limit or GRPO_DEFAULTS["max_completion_length"])
 
 
+def holdout_limit(config: RunConfig) -> int:
+    """The longest reply to a held-out problem, here and in every later evaluation of the run."""
+    return config.holdout.max_new_tokens or completion_limit(config)
+
+
 def reply_limit(config: RunConfig) -> int:
     """The longest reply in tokens, in training or to a held-out problem."""
     return max(completion_limit(config), config.holdout.max_new_tokens or 0)
