@@ -38,7 +38,7 @@ def test_rows_are_read(tmp_path: Path, content: bytes, expected: list[Row]) -> N
     [
         pytest.param(b"", "expected at least one row in .*, got an empty file", id="empty"),
         pytest.param(b"\n \n", "got an empty file", id="only-empty-lines"),
-        pytest.param(b'{"a": 1}\n{"a": \n', "train.jsonl:2: .*object a line, got", id="cut"),
+        pytest.param(b'{"a": 1}\n{"a": \n', "train.jsonl:2: .*object per line, got", id="cut"),
         pytest.param(b'{"a": 1} {"a": 2}\n', "train.jsonl:1: .*Extra data", id="two-on-a-line"),
         pytest.param(b"question,answer\n", "train.jsonl:1: .*'question,answer'", id="csv"),
         pytest.param(b'\n["q", "a"]\n', "train.jsonl:2: .* got list", id="list"),

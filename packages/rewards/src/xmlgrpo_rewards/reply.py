@@ -4,7 +4,7 @@ This module is the only place that spells the tags.  The prompt, the reward func
 lm-eval task, the export check and `ask` import it.  A change here changes what every past number
 means: bump `FORMAT_VERSION` in the same commit.
 
-A completion is read with `str.find`: a few passes a tag, linear in its length whatever it holds.
+A completion is read with `str.find`: a few passes per tag, linear in its length whatever it holds.
 The usual regular expressions for the whole form are quadratic or worse on hostile completions.
 """
 

@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """Read one JSON object a line; empty lines are passed over.
+    """Read one JSON object per line; empty lines are passed over.
 
     Raises:
         UserError: the file cannot be read or holds no row, or a line is too long, not UTF-8, not
@@ -53,7 +53,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise UserError(
-            f"{row_id}: expected one JSON object a line, got a line of over {MAX_LINE_BYTES:,} "
+            f"{row_id}: expected one JSON object per line, got a line of over {MAX_LINE_BYTES:,} "
             "bytes; is this a JSONL file?"
         )
     try:
@@ -66,7 +66,7 @@ def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         shown = repr(line[:60].decode("utf-8", "replace").rstrip())
         raise UserError(
-            f"{row_id}: expected one JSON object a line, got {shown} ({error}); correct the line "
+            f"{row_id}: expected one JSON object per line, got {shown} ({error}); correct the line "
             "or take it out"
         ) from error
     if not isinstance(value, dict):

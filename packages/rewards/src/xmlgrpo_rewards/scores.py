@@ -10,7 +10,7 @@ Names and ranges are those of the GRPO demo that made them popular; what pays is
 | int_reward_func           | 0 or 0.5 | the answer block holds one whole number          |
 | strict_format_reward_func | 0 or 0.5 | exactly the form asked for, newlines included    |
 | soft_format_reward_func   | 0 or 0.5 | the same but for white space                     |
-| xmlcount_reward_func      | 0 to 0.5 | 0.125 a tag, in order; less what follows the end |
+| xmlcount_reward_func      | 0 to 0.5 | 0.125 per tag, in order; less what follows the end |
 
 A reply that a model could have made never raises: an empty one, one without a text (a message with
 tool calls only) or a hostile one earns what it deserves.  What no model makes, such as a `None`, a
@@ -66,7 +66,7 @@ def correctness_reward_func(
         raise TypeError(f"expected a list of golds in `answer`, got one text: {answer!r}")
     if len(answer) != len(texts):
         raise ValueError(
-            f"expected {len(texts)} golds in `answer`, one a completion, got {len(answer)}"
+            f"expected {len(texts)} golds in `answer`, one per completion, got {len(answer)}"
         )
     golds = [_gold(value, i) for i, value in enumerate(answer)]
     return [
@@ -93,7 +93,7 @@ def soft_format_reward_func(completions: Sequence[Completion], **_columns: objec
 
 
 def xmlcount_reward_func(completions: Sequence[Completion], **_columns: object) -> list[float]:
-    """0.125 for each tag in its place, less 0.001 a character after the close; never below 0.
+    """0.125 for each tag in its place, less 0.001 per character after the close; never below 0.
 
     A tag is in its place when it stands in the reply exactly once and after the tag before it; a
     closing tag needs its opening one.  What follows the first closing answer tag, beyond one

@@ -1,4 +1,4 @@
-"""Named weights -> reward functions -> one number a completion, and its breakdown.
+"""Named weights -> reward functions -> one number per completion, and its breakdown.
 
 A reward is named by one of the five classic names, or by an import path `package.module:function`
 for one's own.  An import path runs the code behind it: it comes from the user's own configuration.

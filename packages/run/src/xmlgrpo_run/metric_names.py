@@ -40,8 +40,8 @@ def metric_names(words: Words) -> dict[str, MetricName]:
         "worked": MetricName("worked out", words.worked or ""),
         "truncated": MetricName("cut at the limit", "of length"),
         "no_answer": MetricName("no answer read"),
-        "mean_tokens": MetricName("tokens a reply"),
-        "reply_tokens": MetricName("tokens a reply"),
+        "mean_tokens": MetricName("tokens per reply"),
+        "reply_tokens": MetricName("tokens per reply"),
     }
     if words.worked is None:
         del names["worked"]

@@ -1,1 +1,1 @@
-"""One folder a task: its rows, its prompt, its grade, its README."""
+"""One folder per task: its rows, its prompt, its grade, its README."""

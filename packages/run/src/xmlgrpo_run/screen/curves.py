@@ -93,7 +93,7 @@ def _all_panels(rows: Rows, words: Words) -> list[Panel]:
     return [
         Panel(
             "Reward of sampled completions",
-            "mean a completion",
+            "mean per completion",
             (
                 *(Line(key, reward_name(key)) for key in _reward_means(rows)),
                 Line("reward", "weighted sum", heavy=True),
@@ -121,9 +121,9 @@ def _all_panels(rows: Rows, words: Words) -> list[Panel]:
             is_share=True,
         ),
         Panel("Completion length", "tokens", (Line("completions/mean_length", "mean of a step"),)),
-        Panel("Entropy", "nats a token", (Line("entropy", "of the policy's draws"),)),
+        Panel("Entropy", "nats per token", (Line("entropy", "of the policy's draws"),)),
         Panel("Gradient norm", "before clipping", (Line("grad_norm", "of a step"),)),
-        Panel("Distance from the base", "KL, nats a token", (Line("kl", "mean of a step"),)),
+        Panel("Distance from the base", "KL, nats per token", (Line("kl", "mean of a step"),)),
     ]
 
 
