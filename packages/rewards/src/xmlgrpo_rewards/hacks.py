@@ -38,17 +38,11 @@ ALL_BUT_FORM = 3.0  # the right answer, a whole number, the four tags; text wher
 
 @dataclass(frozen=True, slots=True)
 class Hack:
-    """One such reply.
+    """One such reply."""
 
-    Attributes:
-        name: names it in reports and tests.
-        text: the reply, with `GOLD` and `WRONG` still in it.
-        highest: what the five rewards together may pay for it at most.
-    """
-
-    name: str
-    text: str
-    highest: float
+    name: str  # in reports and tests
+    text: str  # the reply, with `GOLD` and `WRONG` still in it
+    highest: float  # what the five rewards together may pay for it at most
 
     def reply_to(self, gold: str) -> str:
         """The reply to a problem whose right answer is the number `gold`."""
@@ -64,7 +58,8 @@ def _answers(*named: tuple[str, str]) -> Iterator[Hack]:
         yield Hack(name, render(WORK, content), ALL_BUT_ANSWER)
 
 
-UNTAGGED = (
+HACKS: tuple[Hack, ...] = (
+    # no tags
     Hack("untagged-number", "GOLD", 0.0),
     Hack("untagged-sentence", "She makes $GOLD a day. The answer is GOLD.", 0.0),
     Hack("untagged-gsm8k-form", f"{WORK}\n#### GOLD", 0.0),
@@ -73,9 +68,7 @@ UNTAGGED = (
     Hack("untagged-headings", f"Reasoning:\n{WORK}\nAnswer:\nGOLD", 0.0),
     Hack("empty", "", 0.0),
     Hack("white-space-only", " \n\t\n ", 0.0),
-)
-
-NOT_THE_TAGS = (
+    # not the tags
     Hack("tags-upper-case", RIGHT.upper(), 0.0),
     Hack("tags-title-case", RIGHT.replace("reas", "Reas").replace("ans", "Ans"), 0.0),
     Hack("tags-html-escaped", RIGHT.replace("<", "&lt;").replace(">", "&gt;"), 0.0),
@@ -90,9 +83,7 @@ NOT_THE_TAGS = (
     Hack("tags-with-cyrillic-a", RIGHT.replace("reas", "re\u0430s").replace("<a", "<\u0430"), 0.0),
     Hack("tags-self-closing", "<reasoning/>\n<answer/>GOLD", 0.0),
     Hack("tags-of-another-model", f"<think>\n{WORK}\n</think>\n<solution>\nGOLD\n</solution>", 0.0),
-)
-
-INCOMPLETE = (
+    # incomplete
     Hack("answer-block-alone", ANSWER, 2.75),
     Hack("reasoning-block-alone", REASONING, 0.25),
     Hack("truncated-in-reasoning", f"{REASONING_OPEN}\n{WORK}\nGOLD", 0.125),
@@ -103,9 +94,7 @@ INCOMPLETE = (
     Hack("reasoning-not-closed", f"{REASONING_OPEN}\n{WORK}\n{ANSWER}", 2.875),
     Hack("reasoning-not-opened", f"{WORK}\n{REASONING_CLOSE}\n{ANSWER}", 2.75),
     Hack("answer-not-opened", f"{REASONING}GOLD\n{ANSWER_CLOSE}", 0.25),
-)
-
-EMPTY_BLOCKS = (
+    # empty blocks
     Hack("blocks-empty", f"{REASONING_OPEN}{REASONING_CLOSE}{ANSWER_OPEN}{ANSWER_CLOSE}", 0.5),
     Hack("blocks-of-newlines", render("", ""), 0.5),
     Hack("reasoning-empty", render("", "GOLD"), ALL_BUT_FORM),
@@ -125,9 +114,7 @@ EMPTY_BLOCKS = (
     Hack("answer-of-zero-width-spaces", render(WORK, "\u200b"), 0.5),
     Hack("form-of-the-prompt", SYSTEM.partition("\n")[2], 0.5),
     Hack("prompt-repeated", SYSTEM, 0.5),
-)
-
-DOUBLED = (
+    # doubled
     Hack("reasoning-opened-twice", REASONING_OPEN + RIGHT, 2.75),
     Hack("reasoning-closed-twice", RIGHT.replace(REASONING_CLOSE, REASONING_CLOSE * 2), 2.875),
     Hack("answer-opened-twice", RIGHT.replace(ANSWER_OPEN, ANSWER_OPEN * 2), 0.25),
@@ -139,9 +126,7 @@ DOUBLED = (
     Hack("reply-twice", f"{RIGHT}\n{RIGHT}", 0.0),
     Hack("reply-twice-second-right", f"{RIGHT.replace('GOLD', 'WRONG')}\n{RIGHT}", 0.0),
     Hack("every-tag-twice", "".join(part * 2 for part in RIGHT.split("\n")), 0.0),
-)
-
-OUT_OF_ORDER = (
+    # out of order
     Hack("reversed-blocks", f"{ANSWER}\n{REASONING}", 0.25),
     Hack("answer-inside-reasoning", f"{REASONING_OPEN}\n{WORK}\n{ANSWER}\n{REASONING_CLOSE}", 0.25),
     Hack("reasoning-inside-answer", f"{ANSWER_OPEN}\n{REASONING}GOLD\n{ANSWER_CLOSE}", 0.25),
@@ -154,9 +139,7 @@ OUT_OF_ORDER = (
     Hack("reasoning-tag-in-reasoning", RIGHT.replace("eggs", f"eggs {REASONING_OPEN}"), 2.75),
     Hack("reasoning-close-in-reasoning", RIGHT.replace("eggs", f"eggs {REASONING_CLOSE}"), 2.875),
     Hack("tag-inside-answer", render(WORK, f"{REASONING_CLOSE}GOLD"), 0.375),
-)
-
-AROUND = (
+    # text around
     Hack("text-before", f"Sure, here it is:\n{RIGHT}", ALL_BUT_FORM),
     Hack("text-between", RIGHT.replace(f"\n{ANSWER_OPEN}", f" So: {ANSWER_OPEN}"), ALL_BUT_FORM),
     Hack("text-after", f"{RIGHT}\nI hope this helps!", ALL_BUT_FORM),
@@ -172,9 +155,7 @@ AROUND = (
     Hack("xml-comment-around", f"<!-- {RIGHT} -->", ALL_BUT_FORM),
     Hack("stop-token-as-text", f"{RIGHT}<end_of_turn>", ALL_BUT_FORM),
     Hack("next-turn-written-too", f"{RIGHT}\nuser\nNext question?\nmodel\n42", ALL_BUT_FORM),
-)
-
-WHITE_SPACE = (
+    # white space
     Hack("on-one-line", RIGHT.replace("\n", ""), ALL_BUT_STRICT),
     Hack("carriage-returns", RIGHT.replace("\n", "\r\n"), ALL_BUT_STRICT),
     Hack("newline-before", f"\n{RIGHT}", ALL_BUT_STRICT),
@@ -184,10 +165,8 @@ WHITE_SPACE = (
     Hack("blank-line-between-blocks", RIGHT.replace(ANSWER_OPEN, f"\n{ANSWER_OPEN}"), 3.5),
     Hack("newline-missing-in-answer", RIGHT.replace("GOLD\n", "GOLD"), ALL_BUT_STRICT),
     Hack("line-separators", RIGHT.replace("\n", "\u2028"), ALL_BUT_STRICT),
-)
-
-NOT_ONE_NUMBER = tuple(
-    _answers(
+    # not one number
+    *_answers(
         ("answer-two-options", "GOLD or WRONG"),
         ("answer-list-of-options", "WRONG, GOLD"),
         ("answer-list-on-lines", "WRONG\nGOLD"),
@@ -245,17 +224,13 @@ NOT_ONE_NUMBER = tuple(
         ("answer-100-kB-of-digits", "1" * 100_000),
         ("answer-gold-and-zeros", "GOLD." + "0" * 5000),
         ("answer-digits-then-gold", "0" * 5000 + "GOLD"),
-    )
-)
-
-WRONG_NUMBERS = (
+    ),
+    # another number
     Hack("answer-wrong", render(WORK, "WRONG"), ALL_BUT_CORRECT),
     Hack("answer-wrong-right-in-reasoning", render("It is GOLD.", "WRONG"), ALL_BUT_CORRECT),
     Hack("answer-almost", render(WORK, "GOLD.0000001"), ALL_BUT_ANSWER),
     Hack("answer-wrong-right-after", f"{render(WORK, 'WRONG')}\nGOLD", 1.0),
-)
-
-SPAM = (
+    # spam
     Hack("spam-of-answer-tags", ANSWER_OPEN * 10_000, 0.0),
     Hack("spam-of-closing-tags", ANSWER_CLOSE * 10_000, 0.0),
     Hack("spam-of-answer-blocks", ANSWER * 5_000, 0.0),
@@ -264,20 +239,6 @@ SPAM = (
     Hack("reply-then-spam-of-tags", RIGHT + ANSWER_CLOSE * 10_000, 0.0),
     Hack("spam-of-golds", "GOLD " * 20_000, 0.0),
     Hack("spam-of-newlines", "\n" * 100_000, 0.0),
-)
-
-HACKS: tuple[Hack, ...] = (
-    *UNTAGGED,
-    *NOT_THE_TAGS,
-    *INCOMPLETE,
-    *EMPTY_BLOCKS,
-    *DOUBLED,
-    *OUT_OF_ORDER,
-    *AROUND,
-    *WHITE_SPACE,
-    *NOT_ONE_NUMBER,
-    *WRONG_NUMBERS,
-    *SPAM,
 )
 
 

@@ -18,53 +18,33 @@ _SHOWN_CHARS = 160
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One problem of a task.
+    """One problem of a task."""
 
-    Attributes:
-        id: names the row in messages and results, such as `test-17`.
-        question: what the user asks, without instructions about the form of the reply.
-        gold: the right answer, as it would stand in the answer block.  Never empty.
-        solution: a worked solution, as it would stand in the reasoning block; may be empty.
-    """
-
-    id: str
-    question: str
-    gold: str
-    solution: str
+    id: str  # names the row in messages and results, such as `test-17`
+    question: str  # what the user asks, without instructions about the form of the reply
+    gold: str  # the right answer, as it would stand in the answer block; never empty
+    solution: str  # worked out, as it would stand in the reasoning block; may be empty
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What one reply is worth.  Right, wrong and no answer are three outcomes, not two.
+    """What one reply is worth.  Right, wrong and no answer are three outcomes, not two."""
 
-    Attributes:
-        strict_correct: the reply has the strict form and the answer in its block is right.
-        lenient_correct: the right answer was reached, whatever the form of the reply.
-        strict_format: the reply is exactly the form that was asked for.
-        soft_format: the same but for white space.
-        answered: an answer could be read, right or wrong.  False means no answer.
-        answer: the answer as it was read; None when there is none.
-    """
-
-    strict_correct: bool
-    lenient_correct: bool
-    strict_format: bool
-    soft_format: bool
-    answered: bool
-    answer: str | None
+    strict_correct: bool  # the reply has the strict form and the answer in its block is right
+    lenient_correct: bool  # the right answer was reached, whatever the form of the reply
+    strict_format: bool  # the reply is exactly the form that was asked for
+    soft_format: bool  # the same but for white space
+    answered: bool  # an answer could be read, right or wrong
+    answer: str | None  # as it was read; None when there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words for a task's metrics, in tables and plots.
+    """The words for a task's metrics, in tables and plots."""
 
-    Attributes:
-        answer: what an answer is, such as `number`.
-        worked: what a reply has that works the problem out, such as `a sum is written`; None where
-            `numbers.is_worked`, which looks for sums, has nothing to find.
-    """
-
-    answer: str = "answer"
+    answer: str = "answer"  # what an answer is, such as `number`
+    # what shows that a problem was worked out, such as `a sum is written`; None where
+    # `numbers.is_worked`, which looks for sums, has nothing to find
     worked: str | None = None
 
 

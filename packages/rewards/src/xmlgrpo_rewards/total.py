@@ -40,15 +40,10 @@ class WeightedReward:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What one completion earns.
+    """What one completion earns."""
 
-    Attributes:
-        value: the weighted sum.
-        parts: name -> score before its weight; None where the function had no opinion.
-    """
-
-    value: float
-    parts: dict[str, float | None]
+    value: float  # the weighted sum
+    parts: dict[str, float | None]  # score before its weight; None: the function had no opinion
 
 
 def load_rewards(spec: Mapping[str, float]) -> list[WeightedReward]:

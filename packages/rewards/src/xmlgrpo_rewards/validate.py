@@ -44,19 +44,12 @@ _REWARDS = load_rewards(dict.fromkeys(CLASSIC, 1.0))
 
 @dataclass(slots=True)
 class Checked:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        name: of the file, or of the other thing that was checked.
-        tried: how many rows or replies.
-        failures: what went wrong, one sentence each.
-        golds: the gold answers that were read.
-    """
-
-    name: str
-    tried: int = 0
-    failures: list[str] = field(default_factory=list)
-    golds: list[str] = field(default_factory=list)
+    name: str  # of the file, or of the other thing that was checked
+    tried: int = 0  # rows or replies
+    failures: list[str] = field(default_factory=list)  # what went wrong, one sentence each
+    golds: list[str] = field(default_factory=list)  # the gold answers that were read
 
 
 def check_file(task: Task, path: Path) -> Checked:

@@ -17,15 +17,10 @@ LARGEST = 1e100  # what is larger is no measurement, and sums of it overflow
 
 @dataclass(frozen=True, slots=True)
 class MetricsLog:
-    """The logged steps of a run, in order.
+    """The logged steps of a run, in order."""
 
-    Attributes:
-        rows: step -> what was logged of it; of a repeated key the last value.
-        broken_lines: numbers of lines that hold no step, but for a half-written last one.
-    """
-
-    rows: Mapping[int, Mapping[str, Any]]
-    broken_lines: tuple[int, ...]
+    rows: Mapping[int, Mapping[str, Any]]  # step -> what was logged; of a repeated key the last
+    broken_lines: tuple[int, ...]  # numbers of lines without a step, but for a torn last one
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """(step, value) wherever `name` was logged as a finite number."""

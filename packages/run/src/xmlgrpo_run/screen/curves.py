@@ -24,17 +24,11 @@ HANDLE_CHARACTERS = 6  # what the short line before a label takes
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a panel.
+    """One line of a panel."""
 
-    Attributes:
-        key: of the metric in a logged step.
-        label: what it is called.
-        heavy: drawn in the colour of text, wider than the others.
-    """
-
-    key: str
-    label: str
-    heavy: bool = False
+    key: str  # of the metric in a logged step
+    label: str  # what it is called
+    heavy: bool = False  # drawn in the colour of text, wider than the others
 
 
 @dataclass(frozen=True, slots=True)
