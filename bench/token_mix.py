@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from xmlgrpo_rewards.scores import completion_text
+from xmlgrpo_rewards.reply import completion_text
 
 
 def token_mix(completions: Sequence[Any], **_: Any) -> list[float]:

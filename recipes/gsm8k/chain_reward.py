@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from sums import is_true_chain
 from xmlgrpo_rewards.numbers import parse_number
-from xmlgrpo_rewards.reply import parse
-from xmlgrpo_rewards.scores import Completion, completion_text, correctness_reward_func
+from xmlgrpo_rewards.reply import Completion, completion_text, parse
+from xmlgrpo_rewards.scores import correctness_reward_func
 
 GUESSED = 0.25  # of what a right answer pays, where the sums do not lead to it
 

@@ -15,8 +15,7 @@ from xmlgrpo_rewards import (
     xmlcount_reward_func,
 )
 from xmlgrpo_rewards.hacks import RIGHT, hostile_texts
-from xmlgrpo_rewards.reply import TAGS, parse
-from xmlgrpo_rewards.scores import completion_text
+from xmlgrpo_rewards.reply import TAGS, completion_text, parse
 from xmlgrpo_rewards.total import CLASSIC
 
 OPEN, CLOSE, ANSWER, END = TAGS

@@ -10,8 +10,9 @@ The usual regular expressions for the whole form are quadratic or worse on hosti
 
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FORMAT_VERSION = 2
 
@@ -30,6 +31,9 @@ MAX_UNSEEN = 1024
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by Unicode, and empty
 _WORD = re.compile(rf"[^\W_{_BLANK_LETTERS}]")  # a letter or a digit of any script
 _BLANK_SIGN = "\u2800"  # the Braille pattern without a dot
+
+Message = Mapping[str, Any]
+Completion = str | Sequence[Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,4 +152,43 @@ def _is_strict(text: str) -> bool:
         text.startswith(f"{REASONING_OPEN}\n")
         and f"\n{REASONING_CLOSE}\n{ANSWER_OPEN}\n" in text
         and text.removesuffix("\n").endswith(f"\n{ANSWER_CLOSE}")
+    )
+
+
+def completion_text(completion: object, position: int = 0) -> str:
+    """The text of one completion: itself, or the last message of the assistant.
+
+    A list without such a message, or a message whose content is None (tool calls only), is "".
+    Content in parts gives its text parts, joined.
+
+    Raises:
+        TypeError: `completion` (number `position` of the batch) is none of these.
+    """
+    if isinstance(completion, str):
+        return completion
+    if not isinstance(completion, list | tuple):
+        raise TypeError(_not_a_completion(completion, position))
+    content: object = ""
+    for message in completion:
+        if not isinstance(message, Mapping):
+            raise TypeError(_not_a_completion(message, position))
+        if message.get("role", "assistant") == "assistant":
+            content = message.get("content")
+    return _content_text(content, position)
+
+
+def _content_text(content: object, position: int) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
+        return "".join(str(part.get("text") or "") for part in content)
+    raise TypeError(_not_a_completion(content, position))
+
+
+def _not_a_completion(found: object, position: int) -> str:
+    return (
+        f"completion {position}: expected a text or a list of messages, "
+        f"got {type(found).__name__}: {repr(found)[:80]}"
     )

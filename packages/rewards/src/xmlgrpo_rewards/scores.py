@@ -17,9 +17,8 @@ tool calls only) or a hostile one earns what it deserves.  What no model makes, 
 number, or a gold that is not a number, is a mistake of the caller and raises.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.numbers import parse_number
@@ -28,12 +27,11 @@ from xmlgrpo_rewards.reply import (
     ANSWER_OPEN,
     REASONING_CLOSE,
     REASONING_OPEN,
+    Completion,
+    completion_text,
     find_only,
     parse,
 )
-
-Message = Mapping[str, Any]
-Completion = str | Sequence[Message]
 
 CORRECT = 2.0
 WHOLE_NUMBER = 0.5
@@ -100,45 +98,6 @@ def xmlcount_reward_func(completions: Sequence[Completion], **_columns: object) 
     newline, costs at most what the tags earned, also where a second closing tag follows.
     """
     return [_xmlcount(text) for text in _texts(completions)]
-
-
-def completion_text(completion: object, position: int = 0) -> str:
-    """The text of one completion: itself, or the last message of the assistant.
-
-    A list without such a message, or a message whose content is None (tool calls only), is "".
-    Content in parts gives its text parts, joined.
-
-    Raises:
-        TypeError: `completion` (number `position` of the batch) is none of these.
-    """
-    if isinstance(completion, str):
-        return completion
-    if not isinstance(completion, list | tuple):
-        raise TypeError(_not_a_completion(completion, position))
-    content: object = ""
-    for message in completion:
-        if not isinstance(message, Mapping):
-            raise TypeError(_not_a_completion(message, position))
-        if message.get("role", "assistant") == "assistant":
-            content = message.get("content")
-    return _content_text(content, position)
-
-
-def _content_text(content: object, position: int) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
-        return "".join(str(part.get("text") or "") for part in content)
-    raise TypeError(_not_a_completion(content, position))
-
-
-def _not_a_completion(found: object, position: int) -> str:
-    return (
-        f"completion {position}: expected a text or a list of messages, "
-        f"got {type(found).__name__}: {repr(found)[:80]}"
-    )
 
 
 def _texts(completions: Sequence[Completion]) -> list[str]:

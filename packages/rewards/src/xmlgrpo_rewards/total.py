@@ -12,7 +12,7 @@ from typing import Any
 
 from xmlgrpo_rewards import scores
 from xmlgrpo_rewards.errors import UserError, did_you_mean
-from xmlgrpo_rewards.scores import completion_text
+from xmlgrpo_rewards.reply import completion_text
 
 RewardFunction = Callable[..., Sequence[float | None]]
 SHOWN_CHARS = 200  # of a completion in an error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.scores import completion_text
+from xmlgrpo_rewards.reply import completion_text
 from xmlgrpo_rewards.total import WeightedReward, score
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
