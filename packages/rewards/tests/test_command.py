@@ -63,9 +63,15 @@ def test_the_exit_code_is_what_the_command_returned(result: int | None, code: in
             "error: no space left on the disk while writing the output folder;",
             id="over-quota",
         ),
+        pytest.param(
+            PermissionError(errno.EACCES, "Permission denied", "outputs/a/report.html"),
+            2,
+            "error: outputs/a/report.html: Permission denied; name a place that you may use",
+            id="forbidden",
+        ),
     ],
 )
-def test_what_the_user_can_mend_is_one_line(
+def test_what_the_user_can_correct_is_one_line(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:

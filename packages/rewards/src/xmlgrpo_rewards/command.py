@@ -53,9 +53,9 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         command: does the work; returns the exit code, or None for success.
 
     Raises:
-        SystemExit: always.  2 for a `UserError` or a full disk, 130 for Ctrl-C, 143 for SIGTERM,
-            else what `command` returned.  Other exceptions pass through: they are bugs, and a
-            bug's traceback is wanted.
+        SystemExit: always.  2 for a `UserError`, a full disk or a forbidden file, 130 for Ctrl-C,
+            143 for SIGTERM, else what `command` returned.  Other exceptions pass through: they are
+            bugs, and a bug's traceback is wanted.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -74,13 +74,16 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
         where = error.filename or "the output folder"
-        print_error(
-            f"error: no space left on the disk while writing {where}; what was finished before "
-            "is kept. Free some space and run the same command again."
-        )
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print_error(
+                f"error: no space left on the disk while writing {where}; what was finished before "
+                "is kept. Free some space and run the same command again."
+            )
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+            print_error(f"error: {where}: {error.strerror}; name a place that you may use")
+        else:
+            raise
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
 

@@ -61,8 +61,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         if partial.exists():
             _to_disk(partial)
-            if path.is_dir():  # a folder is no folder's replacement until that one is empty
-                shutil.rmtree(path)
+            if path.is_dir():  # a folder replaces only an empty one
+                remove(path)
             partial.replace(path)
     finally:
         remove(partial)
