@@ -80,12 +80,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     from xmlgrpo_exporter.publish.files import secrets_at_hand
     from xmlgrpo_exporter.publish.gates import gate_problems, model_digests, result_problems
     from xmlgrpo_exporter.publish.release import prepare_release
-    from xmlgrpo_exporter.publish.repository import (
-        Destination,
-        check_names,
-        leftover_problems,
-        preflight,
-    )
+    from xmlgrpo_exporter.publish.repository import Destination, check_names, preflight
     from xmlgrpo_exporter.publish.upload import upload
 
     check_names(arguments.repo, arguments.revision)
@@ -109,7 +104,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     )
     prune = there.leftovers(file.target for file in release.files)
     if not arguments.prune:
-        there, prune = there.plus(*leftover_problems(prune, to.repo)), []
+        there, prune = there.refusing(prune, to.repo), []
     if arguments.dry_run:
         _show(console, release, prune, there)
         return EXIT_USER_ERROR if there.problems else 0

@@ -73,6 +73,16 @@ class Preflight:
         there = self.repository.files if self.repository else {}
         return sorted(path for path in {*there} - {*targets} if MODEL_FILE.fullmatch(path))
 
+    def refusing(self, left: Sequence[str], repo: str) -> "Preflight":
+        """The same, which leaves no such files beside a card that does not describe them."""
+        if not left:
+            return self
+        return self.plus(
+            f"{repo} already holds {', '.join(left)}, which this upload does not contain and its "
+            "card would not describe. Publish them along (--what), delete them with --prune (their "
+            "history stays), or use another repository or --revision"
+        )
+
     def require_no_problem(self) -> Repository:
         """The repository, when nothing speaks against publishing there.
 
@@ -122,16 +132,6 @@ def preflight(api: HfApi, to: Destination) -> Preflight:
     except UserError as error:
         problems.append(str(error))
     return Preflight(repository, tuple(problems), not_asked)
-
-
-def leftover_problems(left: Sequence[str], repo: str) -> Iterator[str]:
-    """Why model files that were there before must not stay beside this card."""
-    if left:
-        yield (
-            f"{repo} already holds {', '.join(left)}, which this upload does not contain and its "
-            "card would not describe. Publish them along (--what), delete them with --prune (their "
-            "history stays), or use another repository or --revision"
-        )
 
 
 def list_files(api: HfApi, repo: str, revision: str) -> dict[str, RepoFile]:
