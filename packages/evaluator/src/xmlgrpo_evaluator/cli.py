@@ -53,6 +53,7 @@ def _main(arguments: list[str]) -> int | None:
         return 0
     if rest and options.command != "run":
         raise UserError(f"unknown argument {rest[0]!r}; see: xmlgrpo-eval {options.command} --help")
+    quiet_libraries()  # before any of them is imported
     command = {"run": _run, "compare": _compare, "ladder": _ladder}[options.command]
     with kept_on_interrupt("nothing new was finished; the same command begins again"):
         return command(options, rest)
@@ -193,7 +194,6 @@ def _evaluate_all(
     evaluations: Sequence[Evaluation], console: Console, *, quiet: bool
 ) -> list[dict[str, Any]]:
     check_weights(each.model for each in evaluations if not each.out.exists())
-    quiet_libraries()
     with Stage(console, "loading lm-eval"):
         from xmlgrpo_evaluator.evaluate import evaluate, quiet_harness
 
