@@ -116,10 +116,7 @@ def test_adapter_of_another_model_is_refused(tiny_run, tmp_path):
     weights = load_file(run / "adapter" / "adapter_model.safetensors")
     moved = {name.replace("layers.1", "layers.7"): weight for name, weight in weights.items()}
     save_file(moved, run / "adapter" / "adapter_model.safetensors")
-    with (
-        pytest.warns(UserWarning, match="missing adapter keys"),
-        pytest.raises(UserError, match="does not fit its base"),
-    ):
+    with pytest.raises(UserError, match="does not fit its base"):
         run_cli("merge", "--run", run)
 
 
