@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
-    sys.path.insert(0, str(ROOT / "ci" / "gpu"))
+    sys.path.insert(0, str(ROOT / "bench"))
     import rollout_scaling
 
     yield rollout_scaling
-    sys.path.remove(str(ROOT / "ci" / "gpu"))
+    sys.path.remove(str(ROOT / "bench"))
 
 
 def test_every_weight_and_the_half_grown_cache_are_read_once(script: Any) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from finished_runs import finished
 
+from finished_runs import finished
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, Manifest
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from finished_runs import data_of
 
+from finished_runs import data_of
 from xmlgrpo_evaluator.models import any_model
 from xmlgrpo_evaluator.settings import Evaluation, Settings, own_items, run_settings
 from xmlgrpo_evaluator.tasks import find_tasks

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from hub_server import serve
+
 from . import run_folders, tiny_runs
 from .exporting import FEW, QUIET, run_cli
-from .hub_server import serve
 from .publishing import READ, WRITE
 
 

@@ -10,10 +10,9 @@ import pytest
 from huggingface_hub import HfApi
 from rich.console import Console
 
+from hub_server import Hub
 from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.commands.push import push
-
-from .hub_server import Hub
 
 WRITE = "hf_CANARYwriteCANARYwriteCANARY12"
 READ = "hf_CANARYreadCANARYreadCANARY3456"

@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 from finished_runs import base_of, finished
-
 from xmlgrpo_rewards import reply
 from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.folder import RunFolder

@@ -23,7 +23,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(
     client: logging.Logger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # as other tests set it
-    from huggingface_hub.utils import http_backoff
+    from huggingface_hub.utils import http_backoff  # type: ignore[attr-defined]  # no __all__ there
 
     quiet_retries()
     quiet_retries()  # a second time changes nothing

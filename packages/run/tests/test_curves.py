@@ -31,7 +31,7 @@ def test_equal_rewards_in_a_panel_without_a_range_are_one() -> None:
 
 
 def test_only_what_was_logged_has_a_panel() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"step": 0, "validation/strict_accuracy": 0.1},
         {"step": 1, "reward": None, "rewards/mine:fits_reward_func/mean": 0.5, "kl": True},
     ]

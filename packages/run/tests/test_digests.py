@@ -95,7 +95,7 @@ def test_weights_are_a_folders_safetensors_or_the_file_itself(run):
 def test_a_file_is_hashed_once_whatever_it_is_renamed_to(tmp_path):
     path = tmp_path / "partial"
     path.write_bytes(bytes(range(256)) * 40_000)  # more than one piece
-    counts = []
+    counts: list[int] = []
     first = file_sha256(path, counts.append)
     assert first == sha256(path.read_bytes()).hexdigest()
     assert len(counts) > 1

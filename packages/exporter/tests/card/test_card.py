@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 
+from tracing import linked_numbers, untraced
 from xmlgrpo_exporter.card.card import QUESTION, TEMPLATES, LooseNumberError
 from xmlgrpo_exporter.card.numbers import code, count, loose_numbers, number, setting
 from xmlgrpo_exporter.publish.results import ResultFile
@@ -14,7 +15,6 @@ from xmlgrpo_exporter.publish.results import ResultFile
 from .. import run_folders
 from ..cards import card_of, published, write_evaluation
 from ..run_folders import share, write_json
-from ..tracing import linked_numbers, untraced
 
 
 @pytest.fixture

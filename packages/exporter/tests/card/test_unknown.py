@@ -5,10 +5,11 @@ import re
 
 import pytest
 
+from tracing import linked_numbers
+
 from .. import run_folders
 from ..cards import card_of, metadata, with_its_card, write_evaluation
 from ..run_folders import write_json
-from ..tracing import linked_numbers
 
 
 @pytest.fixture

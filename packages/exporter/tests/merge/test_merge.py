@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from finished_runs import base_of
 from safetensors.torch import load_file, save_file
 
+from finished_runs import base_of
 from xmlgrpo_exporter.check.distance import Distance
 from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED
 from xmlgrpo_exporter.merge import merge

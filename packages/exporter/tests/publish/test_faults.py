@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
+from hub_server import Blob, Failure
 from xmlgrpo_rewards.errors import UserError
 
 from .. import run_folders
-from ..hub_server import Blob, Failure
 from ..publishing import MARKS, REPO, cli, command, publish, puts, user_environment
 
 pytestmark = MARKS

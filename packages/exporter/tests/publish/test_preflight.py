@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from hub_server import Repo
 from xmlgrpo_exporter.cli import build_parser
 from xmlgrpo_exporter.publish.gates import gate_problems, model_digests
 from xmlgrpo_exporter.publish.repository import check_names
@@ -18,7 +19,6 @@ from xmlgrpo_run.folder import RunFolder, find_run
 from .. import run_folders
 from ..cards import prepared
 from ..exporting import QUIET
-from ..hub_server import Repo
 from ..publishing import MARKS, READ, REPO, publish
 
 pytestmark = MARKS

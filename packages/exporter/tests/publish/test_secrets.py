@@ -2,12 +2,12 @@
 
 import pytest
 
+from hub_server import RefusalError, serve
 from xmlgrpo_exporter.machine_traces import without_paths
 from xmlgrpo_exporter.publish.files import artefact_file, secrets_at_hand
 from xmlgrpo_rewards.errors import UserError
 
 from .. import run_folders
-from ..hub_server import RefusalError, serve
 from ..publishing import MARKS, WRITE, cli
 
 pytestmark = MARKS

@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 from huggingface_hub import lfs
 
+from hub_server import Failure, Repo
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run import digests
 
 from .. import run_folders
-from ..hub_server import Failure, Repo
 from ..publishing import MARKS, REPO, publish, puts
 
 pytestmark = MARKS

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from hub_server import serve
+
 from .. import run_folders
-from ..hub_server import serve
 
 TOKEN = "hf_" + "T" * 30
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hub_server import Failure, Hub, serve
+
 from .. import run_folders
-from ..hub_server import Failure, Hub, serve
 from ..publishing import MARKS, REPO, WRITE, cli, command, user_environment
 
 pytestmark = MARKS

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from finished_runs import base_of, finished
 from rich.console import Console
 from safetensors.torch import save_file
 
+from finished_runs import base_of, finished
 from xmlgrpo_rewards.command import Terminated
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import parse, render

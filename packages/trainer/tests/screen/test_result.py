@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_runs import base_of, data_of, finished
 from rich.console import Console
 
+from finished_runs import base_of, data_of, finished
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, Manifest
 from xmlgrpo_trainer.problems.exam import HoldoutResult, Item

@@ -10,7 +10,7 @@ and checks every hash it is given, so a test can read back what arrived.
     xet         contents by Xet: tokens for a store in a folder, and what arrived in it
     server      HTTP, and the table of routes
 
-By hand: `cd packages/exporter/tests && python -m hub_server`.
+By hand: `cd tests/shared && python -m hub_server`.
 """
 
 from .server import serve
