@@ -18,8 +18,7 @@ nox.options.default_venv_backend = "none"
 
 ROOT = Path(__file__).resolve().parent
 BIN = ROOT / ".venv" / "bin"
-PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter")
-SOURCES = tuple(f"packages/{package}/src" for package in PACKAGES)
+TYPED = ("packages", "tests", "eval_tasks", "ci", "bench", "recipes", "conftest.py", "noxfile.py")
 # A test computes with one thread, so each core has a process of tests; a process takes up to 2 GiB.
 # Every process makes the fixtures of a session that it needs: a run of neighbours stays together.
 PARALLEL = ("--numprocesses", "logical", "--maxprocesses", "4", "--dist", "worksteal")
@@ -43,8 +42,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict types."""
-    run(session, "mypy", *SOURCES, "noxfile.py", "ci", "bench", "recipes", "eval_tasks")
+    """Strict types, of the tests too."""
+    run(session, "mypy", *TYPED)
 
 
 @nox.session

@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 def written(name: str) -> str:
     """A file of the page."""
-    return dict(FILES.findall(PAGE))[name]
+    files: dict[str, str] = dict(FILES.findall(PAGE))
+    return files[name]
 
 
 @pytest.fixture(scope="module")

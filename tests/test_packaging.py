@@ -27,7 +27,8 @@ each_package = pytest.mark.parametrize("package", PACKAGES)
 
 def project(package: str) -> dict[str, Any]:
     path = ROOT / "packages" / package / "pyproject.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    fields: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    return fields
 
 
 def requirements(package: str) -> Iterator[Requirement]:
@@ -39,8 +40,9 @@ def requirements(package: str) -> Iterator[Requirement]:
 
 def locked(*names: str, python: str) -> dict[str, str]:
     """Name to version, from the named locks, for one Python."""
-    versions = {}
-    environment = {**default_environment(), "python_version": python}
+    versions: dict[str, str] = {}
+    environment = {name: str(value) for name, value in default_environment().items()}
+    environment["python_version"] = python
     for name in names:
         for line in (LOCKS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
             if line.startswith("#"):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -49,8 +50,9 @@ def command(name: str, *words: object) -> str:
     return ran.stdout
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read(path: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return fields
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def tokenizer(base):
 
 
 @pytest.fixture(scope="module")
-def questions(tmp_path_factory) -> Path:
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table of texts as rows of GSM8K."""
     path = tmp_path_factory.mktemp("questions") / "texts.jsonl"
     rows = [{"question": text, "answer": "It is so.\n#### 7"} for text in TEXTS.values()]
@@ -80,7 +82,7 @@ def questions(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(base, tmp_path_factory) -> Path:
+def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one step on generated problems, merged and in three GGUF files."""
     home = tmp_path_factory.mktemp("real")
     config = {

@@ -49,7 +49,8 @@ def base64_forms(text: str) -> list[bytes]:
 def in_use(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test of what the commands left behind."""
     slow = pytest.mark.slow(pytest.mark.allow_hosts(["127.0.0.1"])(test))
-    return pytest.mark.timeout(1800)(slow)  # three commands, on a machine that may be busy
+    marked: Callable[..., None] = pytest.mark.timeout(1800)(slow)  # three commands, a busy machine
+    return marked
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from xmlgrpo_rewards.scores import Completion
+from xmlgrpo_rewards.reply import Completion
 
 PAID = 2.0  # for heads, as `correctness_reward_func` pays for a right answer
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from xmlgrpo_rollout import attention
 
@@ -110,9 +111,10 @@ def test_what_reads_prompts_for_the_graph_engine_keeps_clear_of_the_fault(kv_hea
         query = torch.randn(2, 4, length, 8)
         key, value = torch.randn(2, 2, kv_heads, length, 8)
         mask = torch.ones(2, 1, length, length, dtype=torch.bool).tril().triu(-24)
-        own = [one.repeat_interleave(4 // kv_heads, dim=1) for one in (key, value)]
+        keys, values = (one.repeat_interleave(4 // kv_heads, dim=1) for one in (key, value))
         mixed = attention.masked_attention(query, key, value, mask, scale=1.0)
-        torch.testing.assert_close(mixed, torchs_own(query, *own, attn_mask=mask, scale=1.0))
+        expected = torchs_own(query, keys, values, attn_mask=mask, scale=1.0)
+        torch.testing.assert_close(mixed, expected)
 
 
 def opened_for_training(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
@@ -147,7 +149,7 @@ def test_whoever_opens_a_model_guards_it(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    functions = attention.ALL_ATTENTION_FUNCTIONS
+    functions = ALL_ATTENTION_FUNCTIONS
     monkeypatch.setitem(functions, "sdpa", sdpa_attention_forward)
     opened(monkeypatch, tmp_path)
     assert isinstance(functions["sdpa"], attention.Guarded)

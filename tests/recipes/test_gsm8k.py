@@ -475,7 +475,7 @@ class TestWarmStart:
 
         def loss_of(*_: Any) -> torch.Tensor:
             loss: torch.Tensor = model(torch.ones(1, 1)).sum()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
+            loss.backward()
             return loss.detach()
 
         with pytest.MonkeyPatch.context() as patch:

@@ -63,7 +63,9 @@ def test_a_retold_row_is_worked_out_again(scripts: Any) -> None:
     told = [scripts.renumber.retell(story, dice(seed)) for seed in range(20)]
     assert len({row["question"] for row in told}) > 5
     for row in told:
-        new = int(re.search(r"sold (\d+) clips", row["question"])[1])
+        sold = re.search(r"sold (\d+) clips", row["question"])
+        assert sold is not None
+        new = int(sold[1])
         half, both = new // 2, new + new // 2
         assert new % 2 == 0
         assert row["answer"] == (

@@ -86,7 +86,7 @@ def _numbers_of(value: Any, text: str) -> list[float]:
     if not isinstance(value, dict):
         return [value / SCALES.get(text.rpartition(" ")[2], 1)]
     if "hits" in value:
-        total = value.get("total", value.get("n"))
+        total = value["total"] if "total" in value else value["n"]
         return [100 * x for x in _wilson(value["hits"], total)] + [total]
     if "mean" in value:
         return [value["mean"], value["low"], value["high"]]

@@ -1,6 +1,6 @@
 """The command lines that more than one test gives."""
 
-from screen import script
+from .screen import script
 
 # The real recipe, narrower and far too short: it writes the tags now and then.
 TINY = (

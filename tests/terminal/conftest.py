@@ -3,13 +3,13 @@
 import fcntl
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-# the modules beside this file are found by their folder, as no package holds them
-sys.path.append(str(Path(__file__).resolve().parent))
+from .commands import train
+from .screen import ROOT, SCREENS, record
+from .shown import check
 
 
 @pytest.fixture(scope="session")
@@ -18,10 +18,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The run is trained by the real command in a pipe, once for all processes of a pytest session.
     """
-    from commands import train
-    from screen import ROOT, SCREENS, record
-    from shown import check
-
     base = tmp_path_factory.getbasetemp()
     house = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     house.mkdir(exist_ok=True)

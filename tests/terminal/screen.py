@@ -115,7 +115,7 @@ class Running:
         self,
         words: Sequence[str | Path],
         screen: Screen,
-        child: "pexpect.spawn[bytes] | fdspawn",
+        child: "pexpect.spawn[bytes] | fdspawn[bytes]",
         process: "subprocess.Popen[bytes] | None",
     ) -> None:
         self.command = " ".join(Path(str(word)).name for word in words)
@@ -156,9 +156,13 @@ class Running:
         if self._child.expect([pexpect.EOF, pexpect.TIMEOUT]):
             pytest.fail(f"{self.command} did not end in {PATIENCE_S} s:\n{self._written()}")
         self._recorder.write(b"")  # so does that after the last
-        code = self._process.wait(PATIENCE_S) if self._process else self._child.wait()
-        if not self._process and self._child.signalstatus is not None:
-            code = -self._child.signalstatus
+        if self._process:
+            code = self._process.wait(PATIENCE_S)
+        else:
+            assert isinstance(self._child, pexpect.spawn)
+            code = self._child.wait()
+            if self._child.signalstatus is not None:
+                code = -self._child.signalstatus
         shell_code = code if code >= 0 else 128 - code
         return Recording(self.command, self.screen, tuple(self._recorder.pieces), shell_code)
 
@@ -200,7 +204,7 @@ def started(
     with warnings.catch_warnings():
         # Python 3.12 warns of a fork beside pytest-xdist's threads; the child execs at once
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = pexpect.spawn(
+        child: pexpect.spawn[bytes] = pexpect.spawn(
             program,
             arguments,
             cwd=str(cwd),

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pyte
 
-from screen import Recording
+from .screen import Recording
 
 PIPE_COLUMNS = 2000  # a line in a pipe may be as long as it likes
 SILENCE_S = 10.0
@@ -145,10 +145,10 @@ def check(recording: Recording, code: int = 0) -> Shown:
     silence_s, meanwhile = longest_silence(recording)
     assert silence_s < SILENCE_S, f"{silence_s:.0f} s of silence at {meanwhile!r}; {about}"
     if screen.is_pipe or screen.term == "dumb":
-        assert ESCAPE not in raw, f"an escape code: {around(ESCAPE, raw)}; {about}"
-        assert not BARE_RETURN.search(raw), f"overwritten: {around(BARE_RETURN, raw)}; {about}"
+        assert ESCAPE not in raw, f"an escape code: {around(ESCAPE, raw)!r}; {about}"
+        assert not BARE_RETURN.search(raw), f"overwritten: {around(BARE_RETURN, raw)!r}; {about}"
     if screen.no_color:
-        assert not COLOUR.search(raw), f"a colour: {around(COLOUR, raw)}; {about}"
+        assert not COLOUR.search(raw), f"a colour: {around(COLOUR, raw)!r}; {about}"
     if not screen.is_pipe:
         assert not shown.wrapped, f"wider than the screen: {shown.wrapped}; {about}"
         broken = broken_figures(shown.lines, screen.columns)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from screen import SCREENS, Screen, on_every_screen, record, script, started
-from shown import check, interrupted
+from .screen import SCREENS, Screen, on_every_screen, record, script, started
+from .shown import check, interrupted
 
 pytestmark = pytest.mark.terminal
 

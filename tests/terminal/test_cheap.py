@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from commands import train
-from screen import SCREENS, Screen, on_every_screen, record, script
-from shown import check
+from .commands import train
+from .screen import SCREENS, Screen, on_every_screen, record, script
+from .shown import check
 
 pytestmark = pytest.mark.terminal
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from screen import SCREENS, record, script, started
-from shown import bar_of, check, interrupted, replay
+from .screen import SCREENS, record, script, started
+from .shown import bar_of, check, interrupted, replay
 
 pytestmark = pytest.mark.terminal
 

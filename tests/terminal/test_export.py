@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from hub_server import serve
-from screen import SCREENS, Screen, on_every_screen, record, script, started
-from shown import bar_of, check, interrupted, replay
+
+from .screen import SCREENS, Screen, on_every_screen, record, script, started
+from .shown import bar_of, check, interrupted, replay
 
 pytestmark = pytest.mark.terminal
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from commands import train
-from screen import SCREENS, script, started
-from shown import interrupted
+from .commands import train
+from .screen import SCREENS, script, started
+from .shown import interrupted
 
 pytestmark = pytest.mark.terminal
 

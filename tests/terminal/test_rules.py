@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from screen import SCREENS, Recording, Screen, record, started
-from shown import check, longest_silence, replay
+from .screen import SCREENS, Recording, Screen, record, started
+from .shown import check, longest_silence, replay
 
 pytestmark = pytest.mark.terminal
 

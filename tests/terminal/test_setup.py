@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from screen import ROOT, SCREENS, record, started
-from shown import check
-from tiny_wheel import write_wheel
+from .screen import ROOT, SCREENS, record, started
+from .shown import check
+from .tiny_wheel import write_wheel
 
 pytestmark = pytest.mark.terminal
 

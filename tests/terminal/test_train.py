@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commands import train
-from screen import ROOT, SCREENS, record, started
-from shown import bar_of, check, interrupted, replay
+from .commands import train
+from .screen import ROOT, SCREENS, record, started
+from .shown import bar_of, check, interrupted, replay
 
 pytestmark = pytest.mark.terminal
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,21 +42,21 @@ def tiny(tmp_path_factory) -> Tiny:
 def finish(run: RunFolder, base: Path, /, **changes) -> Manifest:
     """Write the manifest of a run on the items, over a base."""
 
-    def held_out(right: int) -> dict:
+    def held_out(right: int) -> dict[str, Any]:
         return {"strict_accuracy": {"hits": right, "total": ITEMS}, "mean_tokens": 30.0}
 
     result = HeldOut(ITEMS, held_out(3), held_out(9))
     return finished(run, base, **{"max_reply_tokens": 48, "holdout": result, **changes})
 
 
-def write_rows(path: Path, lines: list[dict[str, str]]) -> Path:
+def write_rows(path: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="session")
-def tiny_gguf(tiny, tmp_path_factory) -> Path:
+def tiny_gguf(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_gguf(tiny.base, tmp_path_factory.mktemp("gguf"))
 
 
@@ -75,7 +77,7 @@ def replies(path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def base_result(tiny, tmp_path_factory) -> Path:
+def base_result(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The result of the base on its own items."""
     out = tmp_path_factory.mktemp("base") / "base.json"
     command("run", "--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)

@@ -62,6 +62,7 @@ def test_a_difference_is_found_and_shown(encode, begins_with):
     check = check_prompts(requests(), model(encode), Bytes(), BOS)
     assert check.identical == 0
     assert check.begins_with == begins_with
+    assert check.first_difference is not None
     assert check.first_difference.startswith("item q0, token ")
     assert not check.passed
 
@@ -92,7 +93,7 @@ class Writer:
     """Answers alone as its table says."""
 
     def __init__(self, alone: dict[str, str]) -> None:
-        self.alone, self.asked = alone, []
+        self.alone, self.asked = alone, list[str]()
 
     def set_cache_hook(self, hook) -> None:
         self.hook = hook

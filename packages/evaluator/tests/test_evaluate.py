@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from hashlib import sha256
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
 ]
 
-STOCK_GSM8K = Path(find_spec("lm_eval").origin).with_name("tasks") / "gsm8k"
+STOCK_GSM8K = Path(str(distribution("lm_eval").locate_file("lm_eval/tasks/gsm8k")))
 
 
 def test_the_result_counts_what_the_replies_say(base_result):
@@ -116,6 +116,7 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny, base_result, tmp_path):
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("[003/"):
             os.kill(process.pid, signal.SIGKILL)

@@ -22,6 +22,8 @@ FOLDER = task_folder() / "gsm8k_xml"
 @pytest.fixture(scope="module")
 def glue():
     spec = spec_from_file_location("glue_under_test", FOLDER / "glue.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -176,7 +178,11 @@ def test_every_config_stops_where_it_must(path):
     class Loader(yaml.SafeLoader):
         pass
 
-    Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+    def name_of(loader: Loader, node: yaml.Node) -> object:
+        assert isinstance(node, yaml.ScalarNode)
+        return loader.construct_scalar(node)
+
+    Loader.add_constructor("!function", name_of)
     config = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  # a SafeLoader
     generation = config.get("generation_kwargs")
     if generation is None:

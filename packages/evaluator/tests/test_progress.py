@@ -14,7 +14,7 @@ from xmlgrpo_rewards.interval import Share
 DOC = {"task": "gsm8k", "gold": "5", "user_text": "How many?"}
 
 
-def shown(*replies: tuple[dict, str]) -> list[str]:
+def shown(*replies: tuple[dict[str, str], str]) -> list[str]:
     """The lines of a screen that gets these replies."""
     out = io.StringIO()
     requests = [Instance("generate_until", doc, ("p", {}), 0) for doc, _ in replies]
@@ -97,6 +97,7 @@ def test_replies_that_an_engine_has_finished_and_not_handed_on_move_the_bar():
     request = Instance("generate_until", DOC, ("p", {}), 0)
     with closing(Screen(Console(file=io.StringIO(), width=100), "m", quiet=True)) as screen:
         screen.begin([request] * 8, lambda: waiting)
+        assert screen.shown is not None
         assert screen.shown.figures().startswith("3/8 items")
         waiting = 0
         screen.reply(request, CountedReply("It is 5", tokens=3, truncated=False))

@@ -35,6 +35,7 @@ def test_a_reply_is_read_back_as_it_was(path, text):
     with open_journal(path, IDENTITY) as journal:
         kept = journal.get(("k", 0))
         assert journal.resumed == 1
+    assert kept is not None
     assert kept == text
     assert (kept.tokens, kept.truncated) == (5, True)
 

@@ -83,6 +83,7 @@ def test_a_run_and_its_rows_that_were_moved_stay_together(run, tmp_path):
     for path in (run.root, test.parent):
         path.rename(tmp_path / "moved" / path.name)
     there = items(RunFolder(tmp_path / "moved" / "run"))
+    assert there is not None
     assert there.samefile(tmp_path / "moved" / "data" / "test.jsonl")
 
 

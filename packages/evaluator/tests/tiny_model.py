@@ -182,7 +182,7 @@ def build_adapter(base: Path, folder: Path) -> None:
 def export_gguf(model: Path, out: Path) -> Path:
     """An f32 GGUF of a model, made by the exporter's own command."""
     script = Path(sys.executable).with_name("xmlgrpo-export")
-    words = ["gguf", "--model", model, "--quants", "f32", "--out", out]
+    words: list[str | Path] = ["gguf", "--model", model, "--quants", "f32", "--out", out]
     done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
     files = list(out.glob("*.gguf"))
     assert files, f"{done.stdout}\n{done.stderr}"

@@ -1,6 +1,7 @@
 """Cards for tests: made from run folders, and read as a reader does who distrusts them."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -39,11 +40,12 @@ def published(run: Path, *what: str) -> dict[str, bytes]:
     return {file.target: file.read() for file in with_its_card(run, *what).files}
 
 
-def metadata(card: str) -> dict:
-    return yaml.safe_load(card.split("---\n")[1])
+def metadata(card: str) -> dict[str, Any]:
+    fields: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return fields
 
 
-def summary(hits: int, n: int) -> dict:
+def summary(hits: int, n: int) -> dict[str, Any]:
     return {"mean": hits / n, "low": 0.0, "high": 1.0, "hits": hits, "n": n}
 
 
@@ -56,10 +58,18 @@ GSM8K = {
 }
 
 
-SUBJECT = {"data": None, "k": 1, "chat_template": True, "harness": {}, "max_new_tokens": 1024}
+SUBJECT: dict[str, Any] = {
+    "data": None,
+    "k": 1,
+    "chat_template": True,
+    "harness": {},
+    "max_new_tokens": 1024,
+}
 
 
-def write_evaluation(run: Path, *, limit: int | None = None, data: dict | None = GSM8K) -> None:
+def write_evaluation(
+    run: Path, *, limit: int | None = None, data: dict[str, Any] | None = GSM8K
+) -> None:
     """What `make eval` leaves: two results and their comparison."""
     for label, hits in (("base", 300), ("tuned", 800)):
         metrics = {

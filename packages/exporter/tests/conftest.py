@@ -1,6 +1,7 @@
 """Small real runs, a run that is exported, and a hub to publish on."""
 
 import shutil
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -99,7 +100,7 @@ def reference(exported):
 def hub(monkeypatch, tmp_path):
     """A hub, and a client that asks it by LFS, keeps its files in `tmp_path` and never waits."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import _http, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     from xmlgrpo_exporter.publish import hub_calls
 
@@ -108,7 +109,7 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", WRITE)
     monkeypatch.setattr(hub_calls, "WAIT_S", 0)
-    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client's waits between tries
     disable_progress_bars()
     with serve({WRITE: ("alice", "write"), READ: ("alice", "read")}) as hub:
         yield hub

@@ -15,10 +15,11 @@ QUIET = Console(quiet=True)
 FEW = ("--prompts", "4", "--new-tokens", "24")
 
 
-def run_cli(*words) -> int:
+def run_cli(*words: object) -> int:
     """`xmlgrpo-export WORDS`, in this process."""
     arguments = build_parser().parse_args([str(word) for word in words])
-    return arguments.command(arguments)
+    code: int = arguments.command(arguments)
+    return code
 
 
 def failed_gates(path: Path, reference: Reference) -> set[str]:

@@ -4,11 +4,12 @@ import hashlib
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from xmlgrpo_run.digests import digest, model_digest, model_files
 from xmlgrpo_run.manifest import MANIFEST_FORMAT
 
-BASE = {
+BASE: dict[str, Any] = {
     "name": "google/gemma-3-1b-it",
     "revision": "dcc83ea841ab6100d6b47a070329e1ba4cf78752",
     "place": None,
@@ -19,11 +20,11 @@ BASE = {
 }
 
 
-def share(hits: int, total: int) -> dict:
+def share(hits: int, total: int) -> dict[str, Any]:
     return {"hits": hits, "total": total}
 
 
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "format": MANIFEST_FORMAT,
     "run": "gsm8k-1b",
     "finished": "2026-11-22T14:00:00Z",
@@ -144,7 +145,7 @@ def content(run: Path, label: str, base: Path = Path(BASE["name"])) -> str | Non
 
 def rung(
     run: Path, label: str, hits: int, against: str | None, passed: bool | None, *, size: int
-) -> dict:
+) -> dict[str, Any]:
     return {
         "label": label,
         "content": content(run, label),
@@ -160,7 +161,7 @@ def rung(
     }
 
 
-def gate(passed: bool, found: dict, limit: dict) -> dict:
+def gate(passed: bool, found: dict[str, Any], limit: dict[str, Any]) -> dict[str, Any]:
     return {"passed": passed, "found": found, "limit": limit, "why": ""}
 
 

@@ -1,15 +1,20 @@
 """What evaluation and `ask` make of a file."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
 
 from .hand_made import CHAT, ECHO, write_gguf
 
+if TYPE_CHECKING:
+    from xmlgrpo_trainer.ask.chat import Completion
+
 pytestmark = pytest.mark.gguf
 
 
-def asked(path, tokens: int = 3) -> tuple[object, str]:
+def asked(path, tokens: int = 3) -> tuple["Completion", str]:
     """What `ask` says, and what it hands on piece by piece."""
     from xmlgrpo_trainer.ask.chat import Settings
     from xmlgrpo_trainer.ask.gguf import GgufChat

@@ -2,6 +2,7 @@
 
 import struct
 import time
+from typing import Any
 
 import pytest
 
@@ -80,10 +81,10 @@ def test_the_logits_along_a_reply_are_those_that_wrote_it(tmp_path):
     path = write_gguf(tmp_path / "m.gguf")
     request = {"file": str(path), "new_tokens": 40, "conversation": CHAT, "prompts": [[1, 3, 4]]}
 
-    def measured(reply: list[int]) -> dict:
+    def measured(reply: list[int]) -> dict[str, Any]:
         asked = request | {"replies": [reply]}
         outcome = run_task("measure", asked, scratch=tmp_path, file_bytes=0, timeout_s=60)
-        assert not outcome.why
+        assert outcome.result is not None, outcome.why
         return outcome.result
 
     [reply] = measured([3])["replies"]

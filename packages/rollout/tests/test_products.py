@@ -33,7 +33,7 @@ def tiles(**changed: Any) -> Any:
 
 
 def weights(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-    return (torch.randn(rows, columns, device=DEVICE) / columns**0.5).to(dtype)
+    return (torch.randn(rows, columns, device=DEVICE) / float(columns**0.5)).to(dtype)
 
 
 def far(result: torch.Tensor, exact: torch.Tensor) -> float:

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,7 +18,7 @@ from xmlgrpo_trainer.tiny.problems import problem_splits
 from xmlgrpo_trainer.tiny.settings import TinySettings
 
 CONFIG = Path(__file__).parents[3] / "configs" / "tiny.yaml"
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "layers": 1,
     "heads": 2,
@@ -34,7 +35,11 @@ def test_further_training_makes_a_model_folder_and_leaves_the_first_alone(tmp_pa
     before = {path.name: path.read_bytes() for path in base.iterdir()}
     held_out = {row["question"] for row in problem_splits(TinySettings(**SMALL), 0, 50, 1).holdout}
     steps = []
-    asked = {"steps": 20, "mixture": Mixture(worked=1.0, tagged=1.0), "exclude": held_out}
+    asked: dict[str, Any] = {
+        "steps": 20,
+        "mixture": Mixture(worked=1.0, tagged=1.0),
+        "exclude": held_out,
+    }
     out = train_further(base, tmp_path, **asked, on_progress=lambda step, *_: steps.append(step))
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
     assert {path.name for path in out.iterdir()} == set(before)
@@ -45,14 +50,23 @@ def test_further_training_makes_a_model_folder_and_leaves_the_first_alone(tmp_pa
     assert further["steps"] == 20
     assert further["mixture"] == {"worked": 1.0, "tagged": 1.0}
     assert steps == [0, 20]
-    assert train_further(base, tmp_path, **asked, on_progress=pytest.fail) == out
+
+    def trained_again(*_: object) -> None:
+        pytest.fail("trained again")
+
+    assert train_further(base, tmp_path, **asked, on_progress=trained_again) == out
 
 
 def test_all_that_decides_a_model_is_in_its_folders_name(tmp_path):
     few = TinySettings(**SMALL | {"warm_steps": 1})
     base, other = (ensure_tiny_model(tmp_path, few, seed=seed) for seed in (0, 1))
-    asked = {"steps": 1, "mixture": Mixture(1.0, 1.0), "exclude": {"What is 1+2?"}}
-    changes = ({}, {"steps": 2}, {"mixture": Mixture(1.0, 0.5)}, {"exclude": {"What is 1+1?"}})
+    asked: dict[str, Any] = {"steps": 1, "mixture": Mixture(1.0, 1.0), "exclude": {"What is 1+2?"}}
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"steps": 2},
+        {"mixture": Mixture(1.0, 0.5)},
+        {"exclude": {"What is 1+1?"}},
+    )
     folders = [train_further(base, tmp_path, **asked | change) for change in changes]
     folders.append(train_further(other, tmp_path, **asked))
     assert len(set(folders)) == 5

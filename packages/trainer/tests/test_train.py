@@ -233,12 +233,13 @@ def test_group_advantages_are_what_the_paper_says(
     adds 1e-4 to the deviation.)
     """
     from xmlgrpo_trainer import fit as fit_module
+    from xmlgrpo_trainer.grpo.trainer import build_trainer
 
     def four_scores(completions: list[Any], **_: Any) -> list[float]:
         return [1.0, 2.0, 3.0, 6.0] * (len(completions) // 4)
 
     seen: list[float] = []
-    build = fit_module.build_trainer
+    build = build_trainer
 
     def building(**parts: Any) -> Any:
         trainer = build(**parts)

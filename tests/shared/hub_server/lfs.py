@@ -2,10 +2,10 @@
 
 import hashlib
 
-from .state import Call, Hub, RefusalError
+from .state import Call, Hub, Json, RefusalError
 
 
-def batch(call: Call) -> dict:
+def batch(call: Call) -> Json:
     call.repo(write=True)
     hub, objects = call.hub, []
     for wanted in call.json["objects"]:
@@ -25,7 +25,7 @@ def batch(call: Call) -> dict:
     return {"transfer": "basic", "objects": objects}
 
 
-def put(call: Call) -> dict:
+def put(call: Call) -> Json:
     """Take a content or one part of it; the answer's ETag is the hash of what came."""
     hub, oid, body = call.hub, call.match["oid"], call.request.body
     if hub.room_bytes is not None and len(body) + sum(map(len, hub.lfs.values())) > hub.room_bytes:
@@ -37,7 +37,7 @@ def put(call: Call) -> dict:
     return {"etag": etag_of(body)}
 
 
-def complete(call: Call) -> dict:
+def complete(call: Call) -> Json:
     """Put the parts together that the client names, each by number and ETag."""
     parts, body = call.hub.parts[call.match["oid"]], b""
     for part in call.json["parts"]:
@@ -50,7 +50,7 @@ def complete(call: Call) -> dict:
     return {}
 
 
-def verify(call: Call) -> dict:
+def verify(call: Call) -> Json:
     call.repo(write=True)
     if len(call.hub.lfs.get(call.json["oid"], b"")) != call.json["size"]:
         raise RefusalError(404, "no such content")

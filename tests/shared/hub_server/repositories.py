@@ -7,13 +7,13 @@ from fnmatch import fnmatch
 from urllib.parse import unquote
 
 from . import xet
-from .state import Blob, Call, Download, RefusalError, Repo
+from .state import Blob, Call, Download, Json, RefusalError, Repo
 
 LFS_PATTERNS = ("*.safetensors", "*.gguf", "*.png", "*.model")
 LFS_FROM_BYTES = 10_000_000
 
 
-def whoami(call: Call) -> dict:
+def whoami(call: Call) -> Json:
     if call.user is None:
         raise RefusalError(401, "Invalid username or password.")
     token = {"displayName": "test", "role": call.role}
@@ -25,7 +25,7 @@ def whoami(call: Call) -> dict:
     }
 
 
-def validate_yaml(call: Call) -> dict:
+def validate_yaml(call: Call) -> Json:
     text = call.json["content"]
     if not text.startswith("---\n"):
         return {"errors": [], "warnings": [{"message": "empty or missing yaml metadata"}]}
@@ -34,7 +34,7 @@ def validate_yaml(call: Call) -> dict:
     return {"errors": [], "warnings": []}
 
 
-def create_repo(call: Call) -> dict:
+def create_repo(call: Call) -> Json:
     wanted = call.json
     name = f"{wanted.get('organization') or call.user}/{wanted['name']}"
     if call.role != "write":
@@ -47,7 +47,7 @@ def create_repo(call: Call) -> dict:
     return {"url": url, "id": name}
 
 
-def model_info(call: Call) -> dict:
+def model_info(call: Call) -> Json:
     card = call.hub.cards.get(call.match["id"])
     if card is not None:  # a public model that is only there to have a card
         return {"id": call.match["id"], "sha": "f" * 40, "private": False, "cardData": card}
@@ -57,13 +57,13 @@ def model_info(call: Call) -> dict:
     return {"id": call.match["id"], "sha": commit, "private": repo.private, "siblings": siblings}
 
 
-def tree(call: Call) -> list:
+def tree(call: Call) -> list[Json]:
     repo = call.repo()
     files = repo.commits[call.commit_of(repo, call.group("rev"))]
     return [files[path].entry(path) for path in sorted(files)]
 
 
-def create_branch(call: Call) -> dict:
+def create_branch(call: Call) -> Json:
     repo, name = call.repo(write=True), call.group("name")
     if name in repo.branches:
         raise RefusalError(409, "Reference already exists")
@@ -71,7 +71,7 @@ def create_branch(call: Call) -> dict:
     return {}
 
 
-def create_tag(call: Call) -> dict:
+def create_tag(call: Call) -> Json:
     repo, name = call.repo(write=True), call.json["tag"]
     if name in repo.tags:
         raise RefusalError(409, "Tag reference exists already")
@@ -79,7 +79,7 @@ def create_tag(call: Call) -> dict:
     return {}
 
 
-def preupload(call: Call) -> dict:
+def preupload(call: Call) -> Json:
     repo = call.repo(write=True)
     there = repo.commits[call.commit_of(repo, call.group("rev"))]
     answers = []
@@ -93,7 +93,7 @@ def preupload(call: Call) -> dict:
     return {"files": answers}
 
 
-def commit(call: Call) -> dict:
+def commit(call: Call) -> Json:
     repo, branch = call.repo(write=True), call.group("rev")
     if branch not in repo.branches:
         raise RefusalError(404, f"Invalid rev id: {branch}", "RevisionNotFound")

@@ -4,18 +4,18 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from . import lfs, repositories, xet
-from .state import Call, Download, HangUpError, Hub, RefusalError, Request
+from .state import Answer, Call, Download, HangUpError, Hub, Json, RefusalError, Request
 
 ID = r"(?P<id>[\w.-]+/[\w.-]+)"
 API = rf"/api/models/{ID}"
 
-ROUTES = [
+ROUTES: list[tuple[str, re.Pattern[str], Callable[[Call], Answer]]] = [
     (method, re.compile(pattern), route)
     for method, pattern, route in (
         ("GET", r"/api/whoami-v2", repositories.whoami),
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     hub: Hub
 
-    def log_message(self, *args) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         """Keep quiet; `Hub.requests` has them."""
 
     def handle_any(self) -> None:
@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
     # http.server looks a request's method up under these names
     do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
 
-    def route(self, request: Request) -> dict | list | Download:
+    def route(self, request: Request) -> Answer:
         for failure in self.hub.failures:
             if failure.times > 0 and re.search(failure.pattern, f"{request.method} {request.path}"):
                 failure.times -= 1
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise RefusalError(failure.status, "injected failure", page=failure.page)
         return self.carry_out(request)
 
-    def carry_out(self, request: Request) -> dict | list | Download:
+    def carry_out(self, request: Request) -> Answer:
         user = role = None
         if request.authorization is not None:
             token = request.authorization.removeprefix("Bearer ")
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
                 return route(Call(self.hub, request, user, role, match))
         raise RefusalError(404, f"no route {request.method} {request.path}")
 
-    def send_result(self, result: dict | list | Download) -> None:
+    def send_result(self, result: Answer) -> None:
         if isinstance(result, Download):
             blob = result.blob
             etag = f'"{blob.lfs or blob.oid}"'
@@ -102,17 +102,18 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, blob.content, headers | result.headers)
         else:
             headers = {}
-            if "etag" in result:
-                headers = {"ETag": f'"{result["etag"]}"'}
-            if "casUrl" in result:
-                headers = xet.token_headers(result)
+            fields = result if isinstance(result, dict) else {}
+            if "etag" in fields:
+                headers = {"ETag": f'"{fields["etag"]}"'}
+            if "casUrl" in fields:
+                headers = xet.token_headers(fields)
             self.send(200, json.dumps(result).encode(), headers)
 
     def send_refusal(self, refusal: RefusalError) -> None:
         headers = {"X-Error-Message": refusal.message}
         if refusal.code is not None:
             headers["X-Error-Code"] = refusal.code
-        body = {"error": refusal.message, "errors": [{"message": refusal.message}]}
+        body: Json = {"error": refusal.message, "errors": [{"message": refusal.message}]}
         if refusal.url is not None:
             body["url"] = refusal.url
         self.send(refusal.status, refusal.page or json.dumps(body).encode(), headers)

@@ -10,7 +10,10 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote
+
+Json = dict[str, Any]
 
 
 def git_hash(content: bytes) -> str:
@@ -53,8 +56,8 @@ class Blob:
         )
         return git_hash(pointer.encode())
 
-    def entry(self, path: str) -> dict:
-        entry = {"type": "file", "path": path, "size": self.size, "oid": self.oid}
+    def entry(self, path: str) -> Json:
+        entry: Json = {"type": "file", "path": path, "size": self.size, "oid": self.oid}
         if self.lfs is not None:
             entry["lfs"] = {"oid": self.lfs, "size": self.size, "pointerSize": 130}
         if self.xet is not None:
@@ -75,7 +78,9 @@ class Repo:
         return named or (revision if revision in self.commits else None)
 
     def tree(self, revision: str = "main") -> dict[str, Blob]:
-        return self.commits[self.resolve(revision)]
+        commit = self.resolve(revision)
+        assert commit is not None, f"no {revision}"
+        return self.commits[commit]
 
     def commit(self, branch: str, tree: dict[str, Blob], message: str) -> str:
         seed = json.dumps([self.branches[branch], message, len(self.commits)])
@@ -92,6 +97,9 @@ class Download:
     commit: str
     blob: Blob
     headers: dict[str, str] = field(default_factory=dict)
+
+
+Answer = Json | list[Json] | Download
 
 
 @dataclass
@@ -153,7 +161,7 @@ class Hub:
     tokens: dict[str, tuple[str, str]]
     url: str = ""
     repos: dict[str, Repo] = field(default_factory=dict)
-    cards: dict[str, dict] = field(default_factory=dict)
+    cards: dict[str, Json] = field(default_factory=dict)
     lfs: dict[str, bytes] = field(default_factory=dict)
     parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -183,11 +191,12 @@ class Call:
     request: Request
     user: str | None
     role: str | None
-    match: re.Match
+    match: re.Match[str]
 
     @property
-    def json(self) -> dict:
-        return json.loads(self.request.body or b"{}")
+    def json(self) -> Json:
+        fields: Json = json.loads(self.request.body or b"{}")
+        return fields
 
     def group(self, name: str) -> str:
         return unquote(self.match[name])

@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .state import Call, Hub, RefusalError, XetFile
+from .state import Call, Hub, Json, RefusalError, XetFile
 
 RECORD = 48
 END_OF_FILES = b"\xff" * 32
 HAS_CHECKS, HAS_SHA256 = 1 << 31, 1 << 30
 
 
-def token(call: Call) -> dict:
+def token(call: Call) -> Json:
     """Access to the store; the client asks again shortly before it expires."""
     call.repo(write=call.match["what"] == "write")
     if call.hub.cas_url is None:
@@ -31,7 +31,7 @@ def token(call: Call) -> dict:
     }
 
 
-def token_headers(answer: dict) -> dict[str, str]:
+def token_headers(answer: Json) -> dict[str, str]:
     """The same once more in headers, where the client's Python half reads it."""
     return {
         "X-Xet-Cas-Url": answer["casUrl"],

@@ -1,8 +1,10 @@
 """An HF model answered by the engine, against lm-eval's own path: the same replies and lengths."""
 
+from typing import Any
+
 import pytest
 
-from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.replies import CountedReply, EngineUse
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 
@@ -42,8 +44,8 @@ class Heard:
 def opened_lm(tiny, *, adapted=False, **options):
     from xmlgrpo_evaluator.harness.hf import CountedHF
 
-    uses = []
-    settings = {"batch_size": 5, "device": "cpu", "dtype": "float32", "slots": 5}
+    uses: list[EngineUse] = []
+    settings: dict[str, Any] = {"batch_size": 5, "device": "cpu", "dtype": "float32", "slots": 5}
     lm = CountedHF(
         pretrained=str(tiny.base),
         peft=str(tiny.adapter) if adapted else None,
@@ -107,7 +109,7 @@ def test_one_special_stop_that_is_no_end_of_the_model_ends_a_reply(tiny):
 
 def test_requests_of_several_kinds_come_back_in_order(tiny):
     lm, uses = opened_lm(tiny)
-    kinds = ({"until": ["+"]}, {"num_beams": 2}, {})
+    kinds: tuple[dict[str, Any], ...] = ({"until": ["+"]}, {"num_beams": 2}, {})
     replies, _ = answers(lm, asked(lm, *kinds))
     for number, options in enumerate(kinds):
         alone, _ = answers(lm, asked(lm, options))
@@ -154,7 +156,12 @@ def test_replies_are_handed_on_batch_by_batch(tiny):
     lm._chosen((1, lm.tokenizer.convert_tokens_to_ids("<end_of_turn>")))
     engine = lm._choice.engine
     complete = engine._complete
-    engine._complete = lambda prompts, *rest: drawn.append(len(prompts)) or complete(prompts, *rest)
+
+    def counted(prompts, *rest):
+        drawn.append(len(prompts))
+        return complete(prompts, *rest)
+
+    engine._complete = counted
     with pytest.raises(KeyboardInterrupt):
         lm.generate_until(asked(lm, {}), disable_tqdm=True)
     assert drawn == [5, 5], "the third batch of five was not begun"

@@ -3,15 +3,17 @@
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
+from rich.console import Console
 
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
+from xmlgrpo_evaluator.progress import Screen
 from xmlgrpo_evaluator.replies import CountedReply, open_journal
 
 GREEDY = {"until": ["x"], "do_sample": False, "max_gen_toks": 3}
 SAMPLED = {"until": ["x"], "do_sample": True, "max_gen_toks": 3}
 
 
-class Parrot(LM):
+class Parrot(LM):  # type: ignore[misc]  # lm-eval is untyped
     """Answers with the prompt in capitals; breaks down after `patience` replies."""
 
     def __init__(self, patience=1000):
@@ -44,16 +46,17 @@ def requests(prompts, options=GREEDY):
     ]
 
 
-class Heard:
+class Heard(Screen):
     """A screen that only listens."""
 
     def __init__(self):
+        super().__init__(Console(quiet=True), "", quiet=True)
         self.replies, self.scores = [], 0
 
-    def begin(self, requests, unreported=None):
+    def begin(self, requests, unreported=lambda: 0):
         pass
 
-    def reply(self, request, reply, *, new):
+    def reply(self, request, reply, *, new=True):
         self.replies.append((request.args[0], reply, new))
 
     def scored(self):

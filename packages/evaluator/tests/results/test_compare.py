@@ -2,6 +2,7 @@ import copy
 import io
 import json
 import re
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -12,7 +13,7 @@ from xmlgrpo_evaluator.results.result import items_of, metrics_of, read_result, 
 from xmlgrpo_rewards.errors import UserError
 
 
-def result(label: str, right: list[bool], **subject) -> dict:
+def result(label: str, right: list[bool], **subject: Any) -> dict[str, Any]:
     items = [
         {
             "id": f"i{n}",

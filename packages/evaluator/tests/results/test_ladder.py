@@ -9,6 +9,7 @@ import threading
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -74,7 +75,7 @@ def evaluated(tmp_path, monkeypatch) -> RunFolder:
 
 def climbed(
     run: RunFolder, tolerance: float = 0.02, settings: Settings = SETTINGS
-) -> tuple[bool, dict, str]:
+) -> tuple[bool, dict[str, Any], str]:
     out = io.StringIO()
     console = Console(file=out, width=160)
     manifest = read_manifest(run)
@@ -252,7 +253,7 @@ def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
     run = RunFolder(tmp_path / "sums")
     shutil.copytree(tiny.run.root, run.root, ignore=shutil.ignore_patterns("eval"))
     script = Path(sys.executable).with_name("xmlgrpo-export")
-    words = ["gguf", "--run", run.root, "--quants", "f32", "q8_0"]
+    words: list[str | Path] = ["gguf", "--run", run.root, "--quants", "f32", "q8_0"]
     done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
     assert len(list(run.gguf.glob("*.gguf"))) == 2, f"{done.stdout}\n{done.stderr}"
     assert command("ladder", "--run", run.root, "--tolerance", "0.1") == 0

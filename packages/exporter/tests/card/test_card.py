@@ -51,8 +51,9 @@ def test_the_card_asks_as_the_runs_task_does(run, monkeypatch, system):
     literals = re.findall(r"^chat = (\[.*?^\])$", card, re.DOTALL | re.MULTILINE)
     assert [ast.literal_eval(literal) for literal in literals] == 2 * [task.messages(QUESTION)]
     assert ("with this system prompt" in card) is bool(system)
-    line = re.search(r"^llama-cli -m .*?(?=^```)", card, re.DOTALL | re.MULTILINE)[0]
-    assert shlex.split(line)[3:] == ["--temp", "0", *(["-sys", system] if system else [])]
+    line = re.search(r"^llama-cli -m .*?(?=^```)", card, re.DOTALL | re.MULTILINE)
+    assert line is not None
+    assert shlex.split(line[0])[3:] == ["--temp", "0", *(["-sys", system] if system else [])]
 
 
 def test_every_number_on_the_card_is_the_number_in_its_file(run):

@@ -17,6 +17,7 @@ from xmlgrpo_exporter.check.gates import (
 )
 from xmlgrpo_exporter.check.questions import Comparison, Questions
 from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_exporter.check.verdict import Gate
 from xmlgrpo_exporter.model import LoadedModel, SourceModel
 from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_gguf.header import GgufHeader
@@ -52,7 +53,7 @@ def reference(tmp_path):
     return Reference(source, model, asked, chats, texts, ids, [[TWO, EOS]])
 
 
-def judged(gate) -> bool:
+def judged(gate: Gate) -> bool:
     """Whether the gate let it through; a sentence stands there exactly when it did not."""
     json.dumps(gate.as_json(), allow_nan=False)
     assert bool(gate.why) is not gate.passed

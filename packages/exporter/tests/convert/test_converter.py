@@ -2,10 +2,12 @@
 
 import io
 import tarfile
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
 from xmlgrpo_exporter.convert import converter
+from xmlgrpo_exporter.quants import PINNED
 from xmlgrpo_rewards.errors import UserError
 
 from ..exporting import QUIET
@@ -50,7 +52,7 @@ def test_member_that_climbs_out_is_refused(tmp_path):
 
 def test_another_archive_is_refused_by_pip(tmp_path, monkeypatch):
     content = {converter.INSIDE + converter.SCRIPT: b"print()"}
-    archive_of(tmp_path / f"llama_cpp_python-{converter.PINNED}.tar.gz", content)
+    archive_of(tmp_path / f"llama_cpp_python-{PINNED}.tar.gz", content)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("XMLGRPO_CACHE", str(tmp_path / "cache"))
@@ -79,7 +81,7 @@ def test_cache_can_be_moved(tmp_path, monkeypatch):
 
 def test_missing_runtime_says_how_to_get_it(monkeypatch):
     def missing(_name):
-        raise converter.PackageNotFoundError
+        raise PackageNotFoundError
 
     monkeypatch.setattr(converter, "version", missing)
     with pytest.raises(UserError, match="make gguf-setup"):

@@ -20,7 +20,7 @@ from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.lock import LOCK, one_writer
 
-from ..exporting import FEW, run_cli
+from ..exporting import FEW, QUIET, run_cli
 
 pytestmark = [pytest.mark.gguf, pytest.mark.slow]
 
@@ -55,7 +55,11 @@ def test_what_is_there_is_left_alone_and_read_once(exported, capsys, monkeypatch
     readers = ((shared, "load_questions"), (merge, "hash_model"), (gguf, "hash_model"))
     for module, name in readers:
         function = getattr(module, name)
-        counted = lambda *given, name=name, f=function: calls.append(name) or f(*given)  # noqa: E731
+
+        def counted(*given, name=name, function=function):
+            calls.append(name)
+            return function(*given)
+
         monkeypatch.setattr(module, name, counted)
     before = {path: path.stat().st_mtime_ns for path in (exported / "gguf").iterdir()}
     assert run_cli("gguf", "--run", exported, "--quants", "q8_0", "f16", *FEW) == 0
@@ -156,7 +160,7 @@ def test_file_that_failed_a_later_check_is_not_up_to_date(exported, tmp_path, ca
 
 
 def test_converter_that_is_wrong_makes_no_small_file(exported, tmp_path, monkeypatch, capsys):
-    tree = Path(shutil.copytree(find_converter(print), tmp_path / "llama.cpp"))
+    tree = Path(shutil.copytree(find_converter(QUIET), tmp_path / "llama.cpp"))
     script = tree / "conversion" / "gemma.py"
     # Gemma stores a norm's weight less one; here one kind of norm does not get it back
     right = 'return 1.0 if name.endswith("norm.weight") else 0.0  # Gemma3RMSNorm'
@@ -184,6 +188,7 @@ def test_ctrl_c_leaves_no_child_and_no_half_file_and_says_what_is_kept(exported,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             if "passes every gate" in line:  # the quantizer is next, then the file's own gates
                 process.send_signal(signal.SIGINT)

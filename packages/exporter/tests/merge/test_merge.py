@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from xmlgrpo_exporter.merge import merge
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
 from xmlgrpo_exporter.model import stored_weights
+from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 
@@ -101,7 +103,7 @@ def test_multimodal_run_merges_and_loads_again(vision_run, tmp_path):
 @pytest.mark.slow
 def test_failed_parity_keeps_the_final_name_free(tiny_run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "merged"
-    monkeypatch.setitem(merge.LIMITS, "bfloat16", merge.Limits(0.0, 1.0, 1.0))
+    monkeypatch.setitem(merge.LIMITS, "bfloat16", Limits(0.0, 1.0, 1.0))
     words = ("merge", "--run", tiny_run.run, "--out", out, "--dtype", "bfloat16", "--prompts", 2)
     assert run_cli(*words) == EXIT_GATE_FAILED
     assert not out.exists()
@@ -167,7 +169,9 @@ def test_broken_adapter_folders(tmp_path, files, expected):
         read_adapter(tmp_path)
 
 
-def pristine(home, config: dict, *, trained: str = "base", named=None, dtype: str = "auto"):
+def pristine(
+    home, config: dict[str, Any], *, trained: str = "base", named=None, dtype: str = "auto"
+):
     """The base that a run in bfloat16 is merged into, which has this configuration."""
     run, folder = RunFolder(home / "run"), home / trained
     folder.mkdir()

@@ -138,7 +138,9 @@ def test_a_run_that_was_moved_with_its_base_keeps_its_results(run, local_base, t
     (tmp_path / "elsewhere").mkdir()
     moved = [path.rename(tmp_path / "elsewhere" / path.name) for path in (run, local_base)]
     assert problems(moved[0]) == []
-    assert prepared(moved[0]).base.folder.samefile(moved[1])
+    base = prepared(moved[0]).base.folder
+    assert base is not None
+    assert base.samefile(moved[1])
 
 
 def test_ggufs_of_another_merge_are_refused(run):

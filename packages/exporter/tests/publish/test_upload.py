@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from typing import Any
 
 import pytest
 from huggingface_hub import lfs
@@ -61,10 +62,10 @@ def test_only_what_the_allow_list_names_arrives(hub, run):
 
 def test_each_file_is_hashed_once(hub, run, monkeypatch):
     """Not by us a second time for what was measured, and not by the client once more."""
-    hashed = Counter()
+    hashed = Counter[tuple[Any, ...]]()
 
-    class Once(dict):
-        def setdefault(self, key, value):
+    class Once(dict[Any, Any]):
+        def setdefault(self, key, value=None, /):
             hashed[key] += 1
             return super().setdefault(key, value)
 

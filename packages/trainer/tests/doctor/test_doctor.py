@@ -216,9 +216,13 @@ def test_a_reward_that_has_had_no_time_is_not_dead() -> None:
     assert "reward" in troubles(log_of({"reward": lambda s: 0.0}, {}, steps=20))
 
 
+def every_fourth_of(at: AtStep) -> AtStep:
+    return lambda step: at(step) if step % 4 == 0 else None
+
+
 def test_missing_and_null_values_are_left_out() -> None:
     every_fourth: dict[str, AtStep] = {
-        name: (lambda step, at=at: at(step) if step % 4 == 0 else None)
+        name: every_fourth_of(at)
         for name, at in HEALTHY.items()
         if name != "grad_norm"  # a null there is a gradient that is not finite
     }

@@ -193,12 +193,11 @@ class Astray:
 def test_a_run_whose_engine_is_astray_stops_and_goes_on_when_asked_to(
     runs: Path, tiny_base: Path, quick_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from xmlgrpo_rollout.choice import choose_engine
     from xmlgrpo_trainer import fit
 
-    real_choice = fit.choose_engine
-
     def astray(*arguments: Any) -> Any:
-        choice = real_choice(*arguments)
+        choice = choose_engine(*arguments)
         return replace(choice, engine=Astray(choice.engine), rounds=True)
 
     monkeypatch.setattr(fit, "choose_engine", astray)

@@ -102,7 +102,8 @@ class Rounding:
         with torch.no_grad():
             logits = self.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
         exact = logits.log_softmax(-1)[range(len(tokens)), tokens]
-        return (exact + 0.05 * torch.randn(len(tokens), generator=noise)).tolist()
+        noised: list[float] = (exact + 0.05 * torch.randn(len(tokens), generator=noise)).tolist()
+        return noised
 
 
 def trained(
@@ -166,10 +167,10 @@ def trained(
 
     logprobs = engine.logprobs
 
-    def uncounted(*arguments: Any) -> list[float]:
+    def uncounted(prompt: Sequence[int], tokens: list[int], noise: torch.Generator) -> list[float]:
         nonlocal passes
         before = passes
-        found = logprobs(*arguments)
+        found = logprobs(prompt, tokens, noise)
         passes = before
         return found
 

@@ -25,7 +25,7 @@ from xmlgrpo_trainer.model.unsloth import (
 )
 
 
-class GRPOConfig(trl.GRPOConfig):
+class GRPOConfig(trl.GRPOConfig):  # type: ignore[misc]  # trl's types are not followed
     """Has what Unsloth 2026.10.7's class of this name has: defaults, overrides, own fields."""
 
     def __init__(
@@ -121,6 +121,7 @@ class Answering(nn.Module):
     """Switches itself as Unsloth's models do: checkpointing off to answer, on to be trained."""
 
     gradient_checkpointing: Any = "unsloth"
+    vllm_engine: object
 
     def generate(self, *, fails: bool = False) -> str:
         self.gradient_checkpointing = False

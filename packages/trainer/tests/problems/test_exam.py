@@ -131,7 +131,8 @@ def test_gsm8ks_rows_are_as_they_were(tmp_path: Path) -> None:
 class Telling(Recorded):
     """An engine that looks at the stage while it has finished one completion of a batch."""
 
-    finished, seen = 0, ()
+    stage: Stage
+    finished, seen = 0, tuple[str, ...]()
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -113,7 +114,7 @@ class TestBuild:
         digests = {digest(SMALL, 0), digest(SMALL, 1)}
         for field in dataclasses.fields(SMALL):
             value = getattr(SMALL, field.name)
-            changed = value / 2 if isinstance(value, float) else value * 2
+            changed: Any = value / 2 if isinstance(value, float) else value * 2
             digests.add(digest(dataclasses.replace(SMALL, **{field.name: changed}), 0))
         assert len(digests) == 2 + len(dataclasses.fields(SMALL))
 
@@ -302,7 +303,13 @@ class TestWarmStart:
         batch = examples(tokenizer, rows, Mixture(worked=0.0, tagged=0.0), dice())
         model = make_model(SMALL, tokenizer, seed=0)
         told = []
-        settings = {"batch": 8, "threads": 2, "muon_lr": 0.02, "adamw_lr": 3e-3, "seed": 0}
+        settings: dict[str, Any] = {
+            "batch": 8,
+            "threads": 2,
+            "muon_lr": 0.02,
+            "adamw_lr": 3e-3,
+            "seed": 0,
+        }
         train_on(model, batch * 60, **settings, on_progress=lambda *now: told.append(now))
         assert told[-1][2] < 0.5 * told[1][2]
         assert not model.training
@@ -315,7 +322,12 @@ class TestMuon:
     def test_steps_are_torchs_but_for_its_rounding(self, shape):
         torch.manual_seed(0)
         theirs, ours = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
-        fields = {"lr": 0.02, "weight_decay": 0.0, "momentum": 0.95, "adjust_lr_fn": "original"}
+        fields: dict[str, Any] = {
+            "lr": 0.02,
+            "weight_decay": 0.0,
+            "momentum": 0.95,
+            "adjust_lr_fn": "original",
+        }
         optimizers = torch.optim.Muon([theirs], **fields), Muon([ours], lr=0.02)
         for _ in range(4):
             theirs.grad = torch.randn(shape)

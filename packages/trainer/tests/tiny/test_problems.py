@@ -46,7 +46,9 @@ def test_every_line_is_a_right_calculation_and_the_last_is_the_answer():
 
 def test_the_operands_of_the_first_line_stand_in_the_question():
     for row in generate(500, seed=2):
-        left, _, right = NOTE.search(row["answer"]).groups()[:3]
+        first = NOTE.search(row["answer"])
+        assert first, row
+        left, _, right = first.groups()[:3]
         assert {left, right} <= set(re.findall(r"\d+", row["question"])), row
 
 

@@ -28,7 +28,7 @@ _NOT_PROSE = (
 def number(
     file: ResultFile,
     show: Callable[[Any], str],
-    *steps: str,
+    *steps: str | int,
     missing: str = NOT_RECORDED,
 ) -> str:
     """The number at a place in a file, printed by `show`, as a link to the place (RFC 6901, 6).

@@ -20,7 +20,8 @@ class Small(nn.Module):
         self.second = nn.Linear(20, 8, bias=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.second(torch.tanh(self.first(inputs)))
+        outputs: torch.Tensor = self.second(torch.tanh(self.first(inputs)))
+        return outputs
 
 
 def adapted(**changes: Any) -> Any:

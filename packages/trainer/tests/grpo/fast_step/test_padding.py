@@ -189,7 +189,7 @@ def test_the_whole_path_through_the_windows_kernel(
 def test_under_autocast_the_windows_kernel_gets_half_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given = []
+    given: list[torch.dtype] = []
 
     def noted(*arguments: torch.Tensor, **named: Any) -> torch.Tensor:
         given.extend(one.dtype for one in arguments)
@@ -221,9 +221,9 @@ def test_attention_gets_no_mask_within_the_window(make, monkeypatch):
     masks = []
     plain = torch.nn.functional.scaled_dot_product_attention
 
-    def watched(*arguments: Any, attn_mask: Any = None, **named: Any) -> torch.Tensor:
+    def watched(query: Any, key: Any, value: Any, attn_mask: Any = None, **named: Any) -> Any:
         masks.append(attn_mask)
-        return plain(*arguments, attn_mask=attn_mask, **named)
+        return plain(query, key, value, attn_mask, **named)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     model = make()
@@ -257,6 +257,7 @@ def test_a_sliding_mask_is_made_in_its_own_place():
     length, window = 40, 8
     with Watch():
         mask = near(length, window, torch.device("cpu"))
+    assert mask is not None
     at = torch.arange(length)
     distance = at[:, None] - at
     assert torch.equal(mask[0, 0], (distance >= 0) & (distance < window))

@@ -1,7 +1,7 @@
 """The sliding window without a mask gives what a mask gives; the kernel itself runs on a GPU."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -31,23 +31,25 @@ def values(shape: tuple[int, int, int, int, int], *, dtype: torch.dtype) -> list
 
 
 def layer(shape: tuple[int, int, int, int, int]) -> nn.Module:
-    module = nn.Module()
+    module: Any = nn.Module()
     module.num_key_value_groups = shape[1] // shape[2]
     module.is_causal = True
-    return module
+    return cast(nn.Module, module)
 
 
 def mixed_and_gradients(shape: Any, inputs: list[Tensor], mask: Tensor | None, window: int) -> Any:
     scale = shape[4] ** -0.5
-    mixed, _ = attend(layer(shape), *inputs, mask, sliding_window=window, scaling=scale)
+    query, key, value = inputs
+    mixed, _ = attend(layer(shape), query, key, value, mask, sliding_window=window, scaling=scale)
     torch.manual_seed(1)
     (mixed.float() * torch.randn(mixed.shape, device="cuda")).sum().backward()
-    return [mixed.detach().float(), *(one.grad.float() for one in inputs)]
+    gradients = [one.grad for one in inputs if one.grad is not None]
+    return [one.float() for one in (mixed.detach(), *gradients)]
 
 
 def distance(found: list[Tensor], expected: list[Tensor]) -> float:
     return max(
-        ((one - other).norm() / other.norm()).item()
+        float((one - other).norm() / other.norm())
         for one, other in zip(found, expected, strict=True)
     )
 
@@ -74,12 +76,16 @@ def test_the_kernel_sees_what_the_mask_shows(shape: Any, window: int) -> None:
 @GPU
 def test_autocast_computes_in_half_what_comes_in_float32() -> None:
     shape, window = (2, 4, 1, 100, 256), 64
-    inputs = values(shape, dtype=torch.float32)
+    query, key, value = values(shape, dtype=torch.float32)
     with torch.autocast("cuda", torch.bfloat16):
-        mixed, _ = attend(layer(shape), *inputs, None, sliding_window=window, scaling=0.0625)
+        mixed, _ = attend(
+            layer(shape), query, key, value, None, sliding_window=window, scaling=0.0625
+        )
     assert mixed.dtype == torch.bfloat16
     mask = near(shape[3], window, torch.device("cuda"))
-    expected, _ = attend(layer(shape), *inputs, mask, sliding_window=window, scaling=0.0625)
+    expected, _ = attend(
+        layer(shape), query, key, value, mask, sliding_window=window, scaling=0.0625
+    )
     torch.testing.assert_close(mixed.float(), expected, atol=0.02, rtol=0.02)
 
 

@@ -52,7 +52,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return made
 
 
-def scored(trainer: Any, **named: Any) -> torch.Tensor:
+def scored(trainer: Any, **named: Any) -> Any:
     torch.manual_seed(1)
     ids = torch.randint(2, 64, (ROWS, LENGTH))
     mask = torch.ones_like(ids)
