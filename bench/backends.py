@@ -25,7 +25,7 @@ from cases import BACKENDS, MORE_BACKENDS, Case
 from child import end_with_this_process, run_child
 from random_model import given_or_made
 from steps import line, train
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import MERGE_RECORD
 

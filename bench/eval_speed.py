@@ -24,7 +24,7 @@ import torch
 from child import run_child
 from random_model import SIZES, given_or_made
 from xmlgrpo_evaluator.results.result import read_result
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "lengths"))
 from length_cases import LIMITS, TINY, every_case, lengths_of, limit_of, unguarded_cases

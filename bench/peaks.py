@@ -35,7 +35,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from random_model import SIZES, random_weights
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 

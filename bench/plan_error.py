@@ -17,15 +17,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.run_config import check_config
 from xmlgrpo_trainer.plan.advice import changed
 from xmlgrpo_trainer.plan.gpus import nearest_gpu
-from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.make import make_plan
 from xmlgrpo_trainer.plan.memory import estimate
 from xmlgrpo_trainer.plan.shapes import GEMMA_3
+from xmlgrpo_trainer.plan.workload import Load
 
 MEMORY, TIME = "peak GiB", "step s"
 

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from child import run_child
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape
 from xmlgrpo_trainer.tiny.tokenizer import chat_template

@@ -17,7 +17,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from random_model import SIZES, random_weights
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_run.files import write_json

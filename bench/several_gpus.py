@@ -19,7 +19,7 @@ from typing import Any
 
 from random_model import SIZES, make_random_model
 from steps import WARM_STEPS, steady_step, whole_steps
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder

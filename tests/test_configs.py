@@ -10,9 +10,9 @@ from xmlgrpo_trainer.config.batch import check_groups
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.gpus import find_gpu
-from xmlgrpo_trainer.plan.load import load_of
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.shapes import find_shape
+from xmlgrpo_trainer.plan.workload import load_of
 
 FOLDER = Path(__file__).parent.parent / "configs"
 PATHS = sorted(FOLDER.glob("*.yaml"))

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 
 REFERENCE = "high-level"

@@ -28,17 +28,17 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from xmlgrpo_exporter.check.check_json import FileCheck
 from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.questions import Comparison, load_questions
 from xmlgrpo_exporter.check.reference import Reference, answer_questions
-from xmlgrpo_exporter.check.verdict import FileCheck
 from xmlgrpo_exporter.convert.converter import convert, find_converter
-from xmlgrpo_exporter.convert.files import quantize
+from xmlgrpo_exporter.convert.export_plan import quantize
 from xmlgrpo_exporter.convert.staging import stage
-from xmlgrpo_exporter.model import hash_model, stored_weights
 from xmlgrpo_exporter.quants import CONVERTER_TYPES, parse_quants
+from xmlgrpo_exporter.transformers_model import hash_model, stored_weights
 from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder

@@ -17,7 +17,7 @@ from typing import Any
 
 from answering import Answering, Reply, examples_of, open_model
 from rows import load
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.interval import Z_95, Share
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rollout.engine import Sampling

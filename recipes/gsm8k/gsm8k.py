@@ -26,7 +26,7 @@ from pass_rates import own_solutions, to_train_on
 from plan import Budget, Experiment
 from scale import GPU, TINY
 from tested import tested
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json

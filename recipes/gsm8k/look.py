@@ -6,7 +6,7 @@ from typing import Any
 
 from plan import Experiment
 from scale import GPU
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 
 SHOWN = ("strict_accuracy", "pass_at_k", "maj_at_k")
 LAST_LINES = 3  # of each process that runs

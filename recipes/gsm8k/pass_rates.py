@@ -16,7 +16,7 @@ from typing import Any
 
 from answering import Answering, Reply, examples_of, open_model
 from rows import load, save
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rollout.engine import Sampling
 

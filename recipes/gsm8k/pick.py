@@ -17,7 +17,7 @@ from accuracy import greedy, sampled
 from answering import open_model
 from mean_adapter import save_mean
 from rows import load
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder

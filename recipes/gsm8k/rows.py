@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from renumber import read_story, retell
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_run.files import write_text

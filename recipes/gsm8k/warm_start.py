@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rows import load
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import get_task

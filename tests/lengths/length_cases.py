@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from length_paths import LONGEST, Case
-from xmlgrpo_rollout.attention import BLOCK
+from xmlgrpo_rollout.attention_guard import BLOCK
 
 # A distance is of log-probabilities or relative: see the paths.  What 16 bits lose is at most 0.12
 # here (0.086 on an H200), and what torch's fault does to a last token at least 0.3.

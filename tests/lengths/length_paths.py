@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from xmlgrpo_rollout import attention
+from xmlgrpo_rollout import attention_guard as attention
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Engine, Sampling
 from xmlgrpo_rollout.generate import GenerateEngine

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from xmlgrpo_rollout import attention
+from xmlgrpo_rollout import attention_guard as attention
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "lengths"))  # no installed package
@@ -136,7 +136,7 @@ def opened_for_evaluation(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> Non
 
 
 def opened_for_export(_monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    from xmlgrpo_exporter.model import load_weights
+    from xmlgrpo_exporter.transformers_model import load_weights
 
     make_model(Case("forward", "tiny-1", "float32", window=24)).save_pretrained(folder)
     load_weights(str(folder))

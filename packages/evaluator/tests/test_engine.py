@@ -1,6 +1,6 @@
 import pytest
 
-from xmlgrpo_gguf.decoding import DecodingContext
+from xmlgrpo_gguf.context import DecodingContext
 from xmlgrpo_gguf.engine import Prompt, Sampling, engine_for, shared_prefix
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.scoring import score

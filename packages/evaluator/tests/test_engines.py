@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from xmlgrpo_evaluator.identity import differences
-from xmlgrpo_evaluator.replies import CountedReply, EngineUse, open_journal
+from xmlgrpo_evaluator.journal import CountedReply, EngineUse, open_journal
 from xmlgrpo_evaluator.results.compare import engine_caution
 from xmlgrpo_rewards.errors import UserError
 

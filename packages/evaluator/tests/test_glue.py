@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError

@@ -6,8 +6,8 @@ from lm_eval.api.instance import Instance
 from rich.cells import cell_len
 from rich.console import Console
 
+from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_evaluator.progress import Screen, final_line, live_line
-from xmlgrpo_evaluator.replies import CountedReply
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.interval import Share
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from xmlgrpo_evaluator.replies import CountedReply, open_journal, request_digest
+from xmlgrpo_evaluator.journal import CountedReply, open_journal, request_digest
 from xmlgrpo_rewards.errors import UserError
 
 IDENTITY = {"model": {"source": "a"}, "limit": 3}

@@ -7,8 +7,8 @@ import yaml
 from rich.console import Console
 
 from xmlgrpo_exporter.card.card import with_card
+from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import Release, prepare_release
-from xmlgrpo_exporter.publish.repository import Destination
 from xmlgrpo_run.folder import RunFolder
 
 from .run_folders import write_json

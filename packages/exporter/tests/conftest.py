@@ -88,7 +88,7 @@ def reference(exported):
     """The merged model and its replies."""
     from xmlgrpo_exporter.check.questions import Comparison, Questions
     from xmlgrpo_exporter.check.reference import answer_questions
-    from xmlgrpo_exporter.model import hash_model
+    from xmlgrpo_exporter.transformers_model import hash_model
 
     questions = tuple(question for question, _ in tiny_runs.problems(4))
     asked = Questions("the fixture's problems", questions)

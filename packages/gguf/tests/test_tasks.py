@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from xmlgrpo_gguf.child_jobs import read_vocabulary, teller
 from xmlgrpo_gguf.probe import LOGITS, probe, run_task
-from xmlgrpo_gguf.tasks import read_vocabulary, teller
 from xmlgrpo_rewards.errors import UserError
 
 from .hand_made import CHAT, write_gguf

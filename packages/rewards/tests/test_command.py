@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from xmlgrpo_rewards.command import (
+from xmlgrpo_rewards.console_script import (
     Terminated,
     interruption,
     kept_on_interrupt,
@@ -127,7 +127,7 @@ def test_a_bug_keeps_its_traceback(error: Exception) -> None:
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
     program = (
-        "from xmlgrpo_rewards.command import run_command\n"
+        "from xmlgrpo_rewards.console_script import run_command\n"
         "run_command(lambda: [print('line') for _ in range(200_000)] and 0)\n"
     )
     with subprocess.Popen(

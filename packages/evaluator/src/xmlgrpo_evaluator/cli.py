@@ -15,7 +15,7 @@ from xmlgrpo_evaluator.results.ladder import climb
 from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_evaluator.settings import Evaluation, Settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import OUTPUTS, find_run

@@ -18,11 +18,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from xmlgrpo_evaluator.checks import PromptCheck, check_batching, check_prompts, check_room
-from xmlgrpo_evaluator.harness.load import bos_of, loaded, training_tokenizer
+from xmlgrpo_evaluator.harness.open_model import bos_of, loaded, training_tokenizer
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
 from xmlgrpo_evaluator.identity import plain
+from xmlgrpo_evaluator.journal import EngineUse, Journal, open_journal
 from xmlgrpo_evaluator.progress import Screen, final_line, peak_memory_mib, reset_peak_memory
-from xmlgrpo_evaluator.replies import EngineUse, Journal, open_journal
 from xmlgrpo_evaluator.results.result import (
     RESULT_FORMAT,
     items_of,
@@ -32,7 +32,7 @@ from xmlgrpo_evaluator.results.result import (
 )
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_evaluator.tasks import Tasks, find_tasks
-from xmlgrpo_rewards.command import kept_on_interrupt
+from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION

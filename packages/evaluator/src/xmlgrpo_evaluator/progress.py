@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from rich.cells import cell_len
 from rich.console import Console
 
-from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.task import get_task

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from xmlgrpo_evaluator.replies import CountedReply, EngineUse
+from xmlgrpo_evaluator.journal import CountedReply, EngineUse
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 

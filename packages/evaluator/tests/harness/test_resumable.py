@@ -6,8 +6,8 @@ from lm_eval.api.model import LM
 from rich.console import Console
 
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
+from xmlgrpo_evaluator.journal import CountedReply, open_journal
 from xmlgrpo_evaluator.progress import Screen
-from xmlgrpo_evaluator.replies import CountedReply, open_journal
 
 GREEDY = {"until": ["x"], "do_sample": False, "max_gen_toks": 3}
 SAMPLED = {"until": ["x"], "do_sample": True, "max_gen_toks": 3}

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import cast
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.command import add_version, run_command
+from xmlgrpo_rewards.console_script import add_version, run_command
 
 SUBCOMMANDS = ("merge", "gguf", "check", "push")
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from xmlgrpo_exporter.check.check_json import Gate
 from xmlgrpo_exporter.check.distance import Distance
 from xmlgrpo_exporter.check.gates import (
     answers_gate,
@@ -17,9 +18,8 @@ from xmlgrpo_exporter.check.gates import (
 )
 from xmlgrpo_exporter.check.questions import Comparison, Questions
 from xmlgrpo_exporter.check.reference import Reference
-from xmlgrpo_exporter.check.verdict import Gate
-from xmlgrpo_exporter.model import LoadedModel, SourceModel
 from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_exporter.transformers_model import LoadedModel, SourceModel
 from xmlgrpo_gguf.header import GgufHeader
 
 from ..exporting import QUIET

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_exporter.check import gates
-from xmlgrpo_exporter.convert.files import quantize
+from xmlgrpo_exporter.convert.export_plan import quantize
 from xmlgrpo_gguf.header import read_header
 
 from ..exporting import failed_gates, to_f16

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED
 from xmlgrpo_exporter.check.questions import AWKWARD
-from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.commands import gguf
 from xmlgrpo_exporter.convert.converter import find_converter

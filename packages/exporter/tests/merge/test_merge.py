@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finished_runs import base_of
+from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED
 from xmlgrpo_exporter.check.distance import Distance
-from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED
 from xmlgrpo_exporter.merge import merge
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
-from xmlgrpo_exporter.model import stored_weights
 from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_exporter.transformers_model import stored_weights
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_exporter.publish.artefacts import choose_artefacts, find_artefacts, parse_what
-from xmlgrpo_exporter.publish.files import artefact_file
+from xmlgrpo_exporter.publish.allowed_files import choose_artefacts, find_artefacts, parse_what
 from xmlgrpo_exporter.publish.release import target_of
+from xmlgrpo_exporter.publish.upload_files import artefact_file
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_exporter.publish.base_model import BaseModel, find_licence
+from xmlgrpo_exporter.publish.base_and_licence import BaseModel, find_licence
 
 from ..cards import card_of, metadata, no_card, prepared
 

@@ -11,8 +11,8 @@ from huggingface_hub import constants
 
 from hub_server import Repo
 from xmlgrpo_exporter.cli import build_parser
-from xmlgrpo_exporter.publish.gates import gate_problems, model_digests
-from xmlgrpo_exporter.publish.repository import check_names
+from xmlgrpo_exporter.publish.preflight import check_names
+from xmlgrpo_exporter.publish.proof import gate_problems, model_digests
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 

@@ -4,7 +4,7 @@ import pytest
 
 from hub_server import RefusalError, serve
 from xmlgrpo_exporter.machine_traces import without_paths
-from xmlgrpo_exporter.publish.files import artefact_file, secrets_at_hand
+from xmlgrpo_exporter.publish.upload_files import artefact_file, secrets_at_hand
 from xmlgrpo_rewards.errors import UserError
 
 from .. import run_folders

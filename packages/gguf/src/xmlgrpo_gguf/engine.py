@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Token, run_of
+from xmlgrpo_gguf.context import SHARED, DecodingContext, Token, run_of
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_rewards.errors import UserError
 

@@ -69,7 +69,7 @@ def run_task(
         left_over.unlink(missing_ok=True)
     (scratch / REQUEST).write_text(json.dumps(request), encoding="utf-8")
     ended = run_child(
-        ["-m", "xmlgrpo_gguf.tasks", task, str(scratch)],
+        ["-m", "xmlgrpo_gguf.child_jobs", task, str(scratch)],
         log=scratch / f"{task}.log",
         timeout_s=timeout_s,
         cpu_s=cpu_s,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xmlgrpo_gguf.decoding import SHARED, DecodingContext, Token, run_of
+from xmlgrpo_gguf.context import SHARED, DecodingContext, Token, run_of
 from xmlgrpo_gguf.model import GgufModel
 
 

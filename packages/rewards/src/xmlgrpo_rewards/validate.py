@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
-from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS
 from xmlgrpo_rewards.numbers import parse_number

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from xmlgrpo_rollout.attention import guard_transformers
+from xmlgrpo_rollout.attention_guard import guard_transformers
 from xmlgrpo_rollout.engine import Completion, Sampling, left_padded
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
 

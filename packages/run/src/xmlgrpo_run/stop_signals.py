@@ -7,7 +7,7 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-from xmlgrpo_rewards.command import interruption
+from xmlgrpo_rewards.console_script import interruption
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 

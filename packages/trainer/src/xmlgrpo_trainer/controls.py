@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.command import run_command
+from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.files import read_json, replacing, write_json

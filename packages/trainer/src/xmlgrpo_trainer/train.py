@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_rewards.command import interruption_code, kept_on_interrupt
+from xmlgrpo_rewards.console_script import interruption_code, kept_on_interrupt
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.say import say
@@ -20,7 +20,7 @@ from xmlgrpo_trainer.prepare import prepare, refuse_early
 from xmlgrpo_trainer.ranks.processes import EndedElsewhere, Ranks, joined, ranks_here
 from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
 from xmlgrpo_trainer.run.failures import failures_in_words
-from xmlgrpo_trainer.run.folder import open_run
+from xmlgrpo_trainer.run.opening import open_run
 
 PATIENCE_S = 1800  # how long a rank waits for another; trl's own default for `grpo.ddp_timeout`
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from finished_runs import base_of, finished
-from xmlgrpo_rewards.command import Terminated
+from xmlgrpo_rewards.console_script import Terminated
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import parse, render
 from xmlgrpo_rewards.task import get_task

@@ -14,9 +14,9 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.grpo.fast_step.lora import fuse_lora
 from xmlgrpo_trainer.grpo.fast_step.padding import align_left
-from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.memory import estimate, layer_bytes, mask_bytes, masked_layers
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape
+from xmlgrpo_trainer.plan.workload import Load
 
 MEASURED = Path(__file__).resolve().parents[4] / "docs" / "measured"
 ROWS, PADDING, RANK = 2, 5, 8

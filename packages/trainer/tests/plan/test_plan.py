@@ -17,11 +17,11 @@ from xmlgrpo_trainer.plan import memory
 from xmlgrpo_trainer.plan.advice import changed
 from xmlgrpo_trainer.plan.command import MEASURED_ON_GPU
 from xmlgrpo_trainer.plan.gpus import find_gpu, has_driver, nearest_gpu
-from xmlgrpo_trainer.plan.load import Load, load_of
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace, unmasked_flop
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, find_shape, read_shape
+from xmlgrpo_trainer.plan.workload import Load, load_of
 
 NULL: dict[str, object] = {"max_completion_length": None}
 DOCS = Path(__file__).resolve().parents[4] / "docs"

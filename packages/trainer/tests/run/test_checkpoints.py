@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from xmlgrpo_rewards.command import interruption_code
+from xmlgrpo_rewards.console_script import interruption_code
 from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.checkpoints import SEAL, Checkpoints, find_checkpoints, seal

@@ -11,7 +11,7 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
-from xmlgrpo_trainer.run.folder import open_run
+from xmlgrpo_trainer.run.opening import open_run
 from xmlgrpo_trainer.run.record import write_record
 
 
@@ -101,7 +101,7 @@ def test_two_trainers_at_once_are_refused(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from xmlgrpo_trainer.config.run_config import RunConfig\n"
         "from xmlgrpo_run.folder import RunFolder\n"
-        "from xmlgrpo_trainer.run.folder import open_run\n"
+        "from xmlgrpo_trainer.run.opening import open_run\n"
         "with open_run(RunFolder(Path(sys.argv[1])), RunConfig()): pass\n"
     )
     with open_run(RunFolder(tmp_path / "run"), RunConfig()):

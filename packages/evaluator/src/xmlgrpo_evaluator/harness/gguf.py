@@ -20,7 +20,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
 
-from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_gguf.engine import Prompt, Sampling, Written, engine_for
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import probe

@@ -24,8 +24,8 @@ from xmlgrpo_evaluator.harness.hf_options import (
     cannot_answer,
     read_options,
 )
-from xmlgrpo_evaluator.replies import CountedReply, EngineUse
-from xmlgrpo_rollout.attention import guard_transformers
+from xmlgrpo_evaluator.journal import CountedReply, EngineUse
+from xmlgrpo_rollout.attention_guard import guard_transformers
 from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured
 from xmlgrpo_rollout.weights import why_not_read
 

@@ -18,7 +18,7 @@ from lm_eval.models.utils import (
 )
 from transformers import GenerationConfig
 
-from xmlgrpo_evaluator.replies import CountedReply
+from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Sampling
 

@@ -14,8 +14,8 @@ from zlib import crc32
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from xmlgrpo_evaluator.journal import CountedReply, Journal, Key, request_digest
 from xmlgrpo_evaluator.progress import Screen
-from xmlgrpo_evaluator.replies import CountedReply, Journal, Key, request_digest
 
 
 class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped

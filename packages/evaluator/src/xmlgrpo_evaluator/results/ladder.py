@@ -28,7 +28,7 @@ from xmlgrpo_evaluator.results.compare import compare_results, engine_caution, f
 from xmlgrpo_evaluator.results.paired import Difference
 from xmlgrpo_evaluator.results.result import main_metric, read_result
 from xmlgrpo_evaluator.settings import Evaluation, Settings
-from xmlgrpo_rewards.command import interruption_code, kept_on_interrupt
+from xmlgrpo_rewards.console_script import interruption_code, kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import replacing, write_json
 from xmlgrpo_run.folder import RunFolder

@@ -18,7 +18,7 @@ from rich.console import Console
 from xmlgrpo_evaluator.results.compare import table_rows
 from xmlgrpo_evaluator.results.ladder import cells
 from xmlgrpo_evaluator.results.result import main_metric
-from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.rows import read_jsonl
 from xmlgrpo_rewards.task import Words

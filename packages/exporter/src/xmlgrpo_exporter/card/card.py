@@ -11,10 +11,10 @@ from rich.filesize import decimal
 from xmlgrpo_exporter.card import numbers
 from xmlgrpo_exporter.card.metadata import eval_results, front_matter
 from xmlgrpo_exporter.check.questions import system_of
-from xmlgrpo_exporter.publish.base_model import GEMMA_POLICY, GEMMA_TERMS
-from xmlgrpo_exporter.publish.files import made_file
+from xmlgrpo_exporter.publish.base_and_licence import GEMMA_POLICY, GEMMA_TERMS
 from xmlgrpo_exporter.publish.release import CARD, Release
 from xmlgrpo_exporter.publish.results import ResultFile
+from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
 from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_exporter.check.check_json import FileCheck, Gate
 from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.check.reference import Reference
-from xmlgrpo_exporter.check.verdict import FileCheck, Gate
 from xmlgrpo_exporter.quants import Limits, limits_for, quant_of
 from xmlgrpo_gguf.header import BadGgufError, GgufHeader, read_header
 from xmlgrpo_gguf.probe import LOGITS, OnProgress, run_task

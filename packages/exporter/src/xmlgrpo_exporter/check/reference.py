@@ -8,7 +8,12 @@ from typing import Any
 from rich.markup import escape
 
 from xmlgrpo_exporter.check.questions import AWKWARD, Chat, Comparison
-from xmlgrpo_exporter.model import LoadedModel, SourceModel, load_folder, load_libraries
+from xmlgrpo_exporter.transformers_model import (
+    LoadedModel,
+    SourceModel,
+    load_folder,
+    load_libraries,
+)
 from xmlgrpo_run.disk import require_free
 from xmlgrpo_run.screen.say import say
 

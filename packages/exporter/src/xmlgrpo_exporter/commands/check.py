@@ -7,14 +7,14 @@ from typing import Any
 
 from rich.markup import escape
 
+from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED, show_check, write_check
 from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.reference import answer_questions
-from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED, show_check, write_check
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.convert.converter import require_runtime
 from xmlgrpo_exporter.merge.merge import BUSY, require_compared
-from xmlgrpo_exporter.model import hash_model
-from xmlgrpo_rewards.command import kept_on_interrupt
+from xmlgrpo_exporter.transformers_model import hash_model
+from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.lock import LOCK, one_writer

@@ -7,26 +7,26 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED, show_check, write_check
 from xmlgrpo_exporter.check.gates import check_file, check_source
 from xmlgrpo_exporter.check.questions import system_of
 from xmlgrpo_exporter.check.reference import Reference, answer_questions
-from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED, show_check, write_check
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.commands.merge import read_merge
 from xmlgrpo_exporter.convert.converter import convert, find_converter, require_runtime
-from xmlgrpo_exporter.convert.files import Export, Plan, plan_export, quantize, working_folder
+from xmlgrpo_exporter.convert.export_plan import Export, Plan, plan_export, quantize, working_folder
 from xmlgrpo_exporter.convert.imatrix import require_calibration, write_imatrix
 from xmlgrpo_exporter.convert.modelfile import llama_cpp_line, modelfile, ollama_line
 from xmlgrpo_exporter.convert.staging import check_model_folder, stage
 from xmlgrpo_exporter.merge.merge import BUSY, Merge, merge_run
-from xmlgrpo_exporter.model import SourceModel, hash_model
 from xmlgrpo_exporter.quants import (
     CONVERTER_TYPES,
     FILE_TYPES,
     estimated_bytes,
     parse_quants,
 )
-from xmlgrpo_rewards.command import kept_on_interrupt
+from xmlgrpo_exporter.transformers_model import SourceModel, hash_model
+from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.lock import LOCK, one_writer
 from xmlgrpo_run.screen.progress import growing

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from xmlgrpo_exporter.check.verdict import EXIT_GATE_FAILED
+from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.merge.merge import Merge, merge_run
 from xmlgrpo_run.folder import find_run

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from xmlgrpo_exporter.commands.arguments import RUN_HELP
 from xmlgrpo_exporter.commands.arguments import console as make_console
-from xmlgrpo_rewards.command import EXIT_USER_ERROR, kept_on_interrupt
+from xmlgrpo_rewards.console_script import EXIT_USER_ERROR, kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from rich.console import Console
 
+    from xmlgrpo_exporter.publish.preflight import Preflight
     from xmlgrpo_exporter.publish.release import Release
-    from xmlgrpo_exporter.publish.repository import Preflight
 
 PUBLIC_HUB = "https://huggingface.co"
 WIDE_COLUMNS = 140  # of a screen that shows a whole SHA-256 beside a file's name
@@ -75,13 +75,13 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     from huggingface_hub import get_token
 
     from xmlgrpo_exporter.card.card import with_card
-    from xmlgrpo_exporter.publish.artefacts import parse_what
-    from xmlgrpo_exporter.publish.base_model import card_lookup, check_base_id
-    from xmlgrpo_exporter.publish.files import secrets_at_hand
-    from xmlgrpo_exporter.publish.gates import gate_problems, model_digests, result_problems
+    from xmlgrpo_exporter.publish.allowed_files import parse_what
+    from xmlgrpo_exporter.publish.base_and_licence import card_lookup, check_base_id
+    from xmlgrpo_exporter.publish.preflight import Destination, check_names, preflight
+    from xmlgrpo_exporter.publish.proof import gate_problems, model_digests, result_problems
     from xmlgrpo_exporter.publish.release import prepare_release
-    from xmlgrpo_exporter.publish.repository import Destination, check_names, preflight
     from xmlgrpo_exporter.publish.upload import upload
+    from xmlgrpo_exporter.publish.upload_files import secrets_at_hand
 
     check_names(arguments.repo, arguments.revision)
     what = parse_what(arguments.what)

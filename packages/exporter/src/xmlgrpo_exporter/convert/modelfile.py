@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from xmlgrpo_exporter.model import LoadedModel
+from xmlgrpo_exporter.transformers_model import LoadedModel
 
 SYSTEM, USER, ANSWER = "\u0001system\u0001", "\u0001user\u0001", "\u0001answer\u0001"
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from rich.markup import escape
 
+from xmlgrpo_exporter.check.check_json import Gate
 from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.check.questions import Comparison
-from xmlgrpo_exporter.check.verdict import Gate
 from xmlgrpo_exporter.merge.adapter import Adapter, read_adapter
 from xmlgrpo_exporter.merge.base import WEIGHT_BYTES, Base, base_file, pristine_base
 from xmlgrpo_exporter.merge.tokenizer import copy_tokenizer
-from xmlgrpo_exporter.model import (
+from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_exporter.transformers_model import (
     LoadedModel,
     SourceModel,
     choose_device,
@@ -30,8 +31,7 @@ from xmlgrpo_exporter.model import (
     load_weights,
     stored_weights,
 )
-from xmlgrpo_exporter.quants import Limits
-from xmlgrpo_rewards.command import kept_on_interrupt
+from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import model_digest

@@ -13,7 +13,7 @@ from typing import TypeVar
 import hf_xet  # type: ignore[import-untyped]  # native, without types
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-from xmlgrpo_rewards.command import HUB_TOKEN
+from xmlgrpo_rewards.console_script import HUB_TOKEN
 from xmlgrpo_rewards.errors import UserError
 
 T = TypeVar("T")

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from xmlgrpo_exporter.publish.artefacts import Artefact, choose_artefacts, find_artefacts
-from xmlgrpo_exporter.publish.base_model import (
+from xmlgrpo_exporter.publish.allowed_files import Artefact, choose_artefacts, find_artefacts
+from xmlgrpo_exporter.publish.base_and_licence import (
     BaseModel,
     CardLookup,
     Licence,
     find_base,
     find_licence,
 )
-from xmlgrpo_exporter.publish.files import UploadFile, artefact_file, json_bytes, made_file
-from xmlgrpo_exporter.publish.repository import Destination
+from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.results import Results, read_results
+from xmlgrpo_exporter.publish.upload_files import UploadFile, artefact_file, json_bytes, made_file
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import byte_stage
 from xmlgrpo_run.folder import RunFolder

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from xmlgrpo_exporter.publish.files import UploadFile
 from xmlgrpo_exporter.publish.hub_calls import ask
+from xmlgrpo_exporter.publish.preflight import DEFAULT_BRANCH, Repository, list_files
 from xmlgrpo_exporter.publish.release import Release
-from xmlgrpo_exporter.publish.repository import DEFAULT_BRANCH, Repository, list_files
-from xmlgrpo_rewards.command import kept_on_interrupt, print_error
+from xmlgrpo_exporter.publish.upload_files import UploadFile
+from xmlgrpo_rewards.console_script import kept_on_interrupt, print_error
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xmlgrpo_rollout.engine import Completion, Sampling, in_parts, left_padded
 from xmlgrpo_rollout.gpu import MEMORY_SHARE, PREFILL_TOKENS, ROWS, SLOTS_MULTIPLE
-from xmlgrpo_rollout.gpu.decode import Decoder
+from xmlgrpo_rollout.gpu.captured_step import Decoder
 from xmlgrpo_rollout.gpu.prefill import read_prompts
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
 from xmlgrpo_rollout.weights import read_rope, read_weights, refresh_weights, text_device

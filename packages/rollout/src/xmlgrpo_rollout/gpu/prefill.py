@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
-from xmlgrpo_rollout.attention import masked_attention
+from xmlgrpo_rollout.attention_guard import masked_attention
 from xmlgrpo_rollout.cpu.cache import visible_tokens
 from xmlgrpo_rollout.gpu.kernels.keys import split_prompts
 from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated_gelu

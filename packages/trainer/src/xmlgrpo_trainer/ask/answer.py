@@ -9,7 +9,12 @@ from typing import Literal
 
 from rich.console import Console
 
-from xmlgrpo_rewards.command import EXIT_USER_ERROR, Terminated, kept_on_interrupt, print_error
+from xmlgrpo_rewards.console_script import (
+    EXIT_USER_ERROR,
+    Terminated,
+    kept_on_interrupt,
+    print_error,
+)
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse

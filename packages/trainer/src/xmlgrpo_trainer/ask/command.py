@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.command import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
 from xmlgrpo_rewards.errors import UserError
 
 

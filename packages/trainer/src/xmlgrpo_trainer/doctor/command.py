@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from xmlgrpo_rewards.command import add_version, run_command
+from xmlgrpo_rewards.console_script import add_version, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import find_run
 from xmlgrpo_trainer.doctor.finding import Finding, show

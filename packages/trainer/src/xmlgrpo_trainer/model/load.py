@@ -116,7 +116,7 @@ def load_policy(
     Raises:
         UserError: the model is missing, incomplete, not a causal language model, or not reachable.
     """
-    from xmlgrpo_rollout.attention import guard_transformers
+    from xmlgrpo_rollout.attention_guard import guard_transformers
 
     check_model_folder(base)
     try:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xmlgrpo_rewards.command import add_version, run_command
+from xmlgrpo_rewards.console_script import add_version, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.ranks.processes import gpu_count
 

@@ -11,10 +11,10 @@ from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit
 from xmlgrpo_trainer.plan.gpus import TABLE, Gpu, machine_gib
-from xmlgrpo_trainer.plan.load import Load, load_of
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
+from xmlgrpo_trainer.plan.workload import Load, load_of
 
 FAR_BELOW = 0.9  # of the peak: from there on the bound on prompts is worth a word
 

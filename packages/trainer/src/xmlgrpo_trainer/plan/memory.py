@@ -11,7 +11,7 @@ docs/configuration.md lists.  It is an estimate of the plain backend; Unsloth is
 from dataclasses import dataclass
 
 from xmlgrpo_rollout.gpu import MEMORY_SHARE, PREFILL_TOKENS, ROWS, SLOTS_MULTIPLE
-from xmlgrpo_trainer.plan.load import Load
+from xmlgrpo_trainer.plan.workload import Load
 
 GIB = 2**30
 FLOAT32 = 4

@@ -10,8 +10,8 @@ scaled by the data sheets' rates.
 from dataclasses import dataclass
 
 from xmlgrpo_trainer.plan.gpus import GIB, Gpu
-from xmlgrpo_trainer.plan.load import Load
 from xmlgrpo_trainer.plan.memory import estimate, masked_layers
+from xmlgrpo_trainer.plan.workload import Load
 
 # transformers' generate with our LoRA projection, one token for every row: 14.2 s a step of 256
 # tokens through 26 layers, less the update (H200); reading weights and cache at this share of the

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from xmlgrpo_rewards.command import EXIT_USER_ERROR
+from xmlgrpo_rewards.console_script import EXIT_USER_ERROR
 from xmlgrpo_rewards.errors import UserError
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.batch import whole
 from xmlgrpo_trainer.config.library_fields import RESERVED_GRPO, RESERVED_LORA
 from xmlgrpo_trainer.config.run_config import RunConfig, to_yaml
-from xmlgrpo_trainer.run.folder import differences
+from xmlgrpo_trainer.run.opening import differences
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import Gemma3ForCausalLM
 
-from xmlgrpo_rewards.command import interruption
+from xmlgrpo_rewards.console_script import interruption
 from xmlgrpo_run.files import replacing
 from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.tiny.examples import Example

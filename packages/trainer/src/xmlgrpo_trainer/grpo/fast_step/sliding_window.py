@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from xmlgrpo_rollout.attention import guard_transformers
+from xmlgrpo_rollout.attention_guard import guard_transformers
 
 NAME = "xmlgrpo_window"  # with "flash" or "sdpa" in it transformers would take it for its own
 HEAD_MULTIPLE, LARGEST_HEAD, GEMMA_HEAD = 8, 192, 256  # between the two only some GPUs train

@@ -15,7 +15,7 @@ from typing import Any
 
 from xmlgrpo_exporter.machine_traces import without_notes, without_paths
 from xmlgrpo_gguf.header import read_header
-from xmlgrpo_rewards.command import HUB_TOKEN
+from xmlgrpo_rewards.console_script import HUB_TOKEN
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import OnBytes, file_sha256
 from xmlgrpo_run.files import read_json

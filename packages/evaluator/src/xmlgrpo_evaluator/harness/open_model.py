@@ -8,8 +8,8 @@ from typing import Any
 
 from lm_eval.api.model import LM
 
+from xmlgrpo_evaluator.journal import EngineUse
 from xmlgrpo_evaluator.models import Model
-from xmlgrpo_evaluator.replies import EngineUse
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError
 

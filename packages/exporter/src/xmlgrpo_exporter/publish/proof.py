@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from xmlgrpo_exporter.publish.release import Release
-from xmlgrpo_rewards.command import this_command
+from xmlgrpo_rewards.console_script import this_command
 from xmlgrpo_run.digests import digest, hash_ahead, model_digest, model_files
 from xmlgrpo_run.folder import RunFolder
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from xmlgrpo_exporter.check.check_json import read_check
 from xmlgrpo_exporter.check.questions import Comparison
-from xmlgrpo_exporter.check.verdict import read_check
-from xmlgrpo_exporter.model import SourceModel, stored_weights
 from xmlgrpo_exporter.quants import CONVERTER_TYPES, FILE_TYPES, estimated_bytes
+from xmlgrpo_exporter.transformers_model import SourceModel, stored_weights
 from xmlgrpo_gguf.probe import run_task
 from xmlgrpo_gguf.threads import usable_cores
 from xmlgrpo_rewards.errors import UserError

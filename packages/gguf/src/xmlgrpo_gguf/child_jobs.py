@@ -1,6 +1,6 @@
 """What llama.cpp does in the child process that `probe.run_task` starts.
 
-python -m xmlgrpo_gguf.tasks TASK FOLDER
+python -m xmlgrpo_gguf.child_jobs TASK FOLDER
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xmlgrpo_gguf.decoding import BATCH_TOKENS, SHARED, DecodingContext, run_of
+from xmlgrpo_gguf.context import BATCH_TOKENS, SHARED, DecodingContext, run_of
 from xmlgrpo_gguf.engine import Engine, Prompt
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import LOGITS, PROGRESS, REQUEST, RESULT, OnProgress

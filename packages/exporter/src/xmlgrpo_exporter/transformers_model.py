@@ -154,7 +154,7 @@ def load_weights(name: str, revision: str | None = None, model_class: str | None
     import torch
     import transformers
 
-    from xmlgrpo_rollout.attention import guard_transformers
+    from xmlgrpo_rollout.attention_guard import guard_transformers
 
     guard_transformers()
     auto: Any = transformers.AutoModelForCausalLM
