@@ -1,4 +1,4 @@
-"""One wheel: had for another machine, made smaller, and asked what it needs there."""
+"""One wheel: fetched for another machine, made smaller, and asked what it needs there."""
 
 import re
 import subprocess

@@ -17,7 +17,7 @@ GUESSED = 0.25  # of what a right answer pays, where the sums do not lead to it
 def correct_by_true_sums(
     prompts: object, completions: Sequence[Completion], answer: Sequence[str], **columns: object
 ) -> list[float]:
-    """What `correctness_reward_func` pays, or a quarter where the reasoning does not bear it.
+    """What `correctness_reward_func` pays, or a quarter where the reasoning does not support it.
 
     It does where it has a sum, every sum holds, and the last one comes to the answer.
     """

@@ -119,7 +119,7 @@ def _options() -> argparse.Namespace:
     options.add_argument(
         "--cut",
         action="store_true",
-        help="a run that time cuts off counts, and arms that failed hold nobody up",
+        help="a run that time cuts off counts, and arms that failed stop no other",
     )
     options.add_argument("--small", action="store_true", help="a rehearsal, on a CPU")
     options.add_argument("--device", choices=("cuda", "cpu"), help="for --small on a GPU")

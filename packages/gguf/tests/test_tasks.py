@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from xmlgrpo_gguf.child_jobs import read_vocabulary, teller
+from xmlgrpo_gguf.child_jobs import progress_writer, read_vocabulary
 from xmlgrpo_gguf.probe import LOGITS, probe, run_task
 from xmlgrpo_rewards.errors import UserError
 
@@ -99,7 +99,7 @@ def test_the_logits_along_a_reply_are_those_that_wrote_it(tmp_path):
 def test_the_process_tells_a_few_times_a_second(tmp_path, monkeypatch):
     now, seen = [100.0], set()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    tell = teller(tmp_path / "progress")
+    tell = progress_writer(tmp_path / "progress")
     for done in range(1000):
         now[0] += 0.01
         tell("writing", done / 100)

@@ -147,14 +147,14 @@ def test_no_stage_is_silent_for_ten_seconds() -> None:
     assert 0 < progress.NEXT_LINES_S < 10
 
 
-def test_a_stage_that_ends_while_it_speaks_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_ends_while_it_reports_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
     stage = Stage(Console(file=io.StringIO()), "exam")
     stage._spoke = stage._began
     ended = iter([False, True])
     monkeypatch.setattr(stage._ended, "wait", lambda _seconds: next(ended))
     assert Stage._open == []  # `stop` took it away just after the wait was over
-    stage._speak()
+    stage._report()
 
 
 def test_a_quiet_console_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

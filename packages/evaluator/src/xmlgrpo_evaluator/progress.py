@@ -88,7 +88,7 @@ class Screen:
         )
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         if self.shown is not None:
-            self.shown.spoken()
+            self.shown.note_output()
 
     def scored(self) -> None:
         """Count an item that was scored, not answered."""

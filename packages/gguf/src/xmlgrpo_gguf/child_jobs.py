@@ -214,7 +214,7 @@ def _imatrix(path: Path, kept: list[Any]) -> Any:
     return table
 
 
-def teller(path: Path) -> OnProgress:
+def progress_writer(path: Path) -> OnProgress:
     """Writes how far a task is into a file, a few times a second: `writing 3.25`."""
     last, new = 0.0, path.with_suffix(".new")
 
@@ -240,7 +240,7 @@ TASKS: dict[str, Callable[[dict[str, Any], Path, OnProgress], dict[str, Any]]] =
 def _main(task: str, folder: Path) -> None:
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     try:
-        result = TASKS[task](request, folder, teller(folder / PROGRESS))
+        result = TASKS[task](request, folder, progress_writer(folder / PROGRESS))
     except UserError as error:
         result = {"error": str(error)}
     # surrogates stand for the bytes of a broken vocabulary; ASCII escapes carry them

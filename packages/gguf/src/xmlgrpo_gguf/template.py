@@ -130,7 +130,7 @@ class ChatTemplate:
         if not line:
             _stop(child)
             raise UserError(
-                f"the chat template of {self._model.path} takes without end over a chat (more "
+                f"the chat template of {self._model.path} does not finish a chat (more "
                 f"than {self._cpu_s} s, or too much memory): it is damaged or hostile"
             )
         answer: dict[str, Any] = json.loads(line)

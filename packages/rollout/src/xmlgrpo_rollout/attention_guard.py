@@ -7,7 +7,7 @@ query's: the last token then sees the first one and nothing else.  So every leng
 than a multiple of 32 is wrong in a model with one key head, as Gemma 3 270M and 1B, unless torch
 takes another kernel: cuDNN's in 16 bits on Hopper, where it is not switched off.
 
-pytorch issue 191937, mended by pull requests 191984 and 192138.  `kernel_forward.h`, which every
+pytorch issue 191937, fixed by pull requests 191984 and 192138.  `kernel_forward.h`, which every
 wheel of torch carries, has the fault in 2.11, 2.12 and 2.13, and has not in 2.14.0.  See
 docs/attention-at-32.md.
 """

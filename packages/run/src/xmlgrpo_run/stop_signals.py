@@ -17,12 +17,12 @@ class StopSignals:
 
     Args:
         words: shown at the first signal, where it is not acted on in an instant.
-        one_wish_s: two signals within so many seconds count as one.
+        one_request_s: two signals within so many seconds count as one.
     """
 
-    def __init__(self, words: str = "", *, one_wish_s: float = 0.0) -> None:
+    def __init__(self, words: str = "", *, one_request_s: float = 0.0) -> None:
         self.words = words
-        self.one_wish_s = one_wish_s
+        self.one_request_s = one_request_s
         self.received: int | None = None  # the first signal's number
         self._received_s = 0.0
         self._before: dict[int, Any] = {}
@@ -48,7 +48,7 @@ class StopSignals:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
-            if time.monotonic() - self._received_s < self.one_wish_s:
+            if time.monotonic() - self._received_s < self.one_request_s:
                 return
             signal.signal(number, signal.SIG_DFL)  # a third one needs no Python
             raise interruption(number)

@@ -205,7 +205,7 @@ def _loop(run: Prepared, trainer: Any, step_start: StepStart) -> None:
     console, ranks = run.console, run.ranks
     newest, damaged = ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))
     for path in damaged:
-        say(console, f"[yellow]{path.name} is damaged or was not written to its end[/]: left aside")
+        say(console, f"[yellow]{path.name} is damaged or incomplete[/]: not used")
     if newest is not None:
         say(console, f"continuing from {newest.name}")
         if is_last(newest) or stopped_early(run.folder):

@@ -270,7 +270,7 @@ def test_a_sick_run_fails_the_command_and_says_what_to_do(
     assert "axolotl" in printed
 
 
-def test_the_command_speaks_to_machines(
+def test_the_command_reports_to_machines(
     tmp_path: Path, call: Callable[..., tuple[int, str]]
 ) -> None:
     root = write_run(tmp_path / "run", {})

@@ -130,7 +130,7 @@ def test_the_learning_curve_is_that_of_one_process_within_noise(one: Path, two: 
     assert abs(means[0] - means[1]) < 3 * math.sqrt(sum(spread))
 
 
-def test_one_process_writes_and_speaks(two: Path) -> None:
+def test_one_process_writes_and_reports(two: Path) -> None:
     screen = (two / "screen.txt").read_text(encoding="utf-8")
     assert "2 share the configuration's batch: 8 completions x 1 backward pass" in screen
     for words in ("step 1/6", "baseline on", "validation at step 6", "run folder   "):

@@ -51,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--ungated",
         action="store_true",
-        help="publish although a gate never ran; the card says so. One that failed still refuses",
+        help="publish although a gate never ran; the card says so. A failed gate always refuses",
     )
     parser.set_defaults(command=command)
 
@@ -150,7 +150,7 @@ def _set_up_client(console: "Console") -> None:
     if url.scheme not in ("http", "https") or not url.hostname:
         raise UserError(f"HF_ENDPOINT: expected https://HOST, got {endpoint!r}")
     if url.scheme == "http" and url.hostname not in THIS_MACHINE:
-        _say(console, f"caution: {endpoint} is not https, so the token travels in the clear")
+        _say(console, f"caution: {endpoint} is not https, so the token is sent unencrypted")
     if endpoint != PUBLIC_HUB and "HF_HUB_DISABLE_XET" not in os.environ:
         os.environ["HF_HUB_DISABLE_XET"] = "1"
         _say(console, f"{endpoint}: files go by LFS (HF_HUB_DISABLE_XET=0 for a hub with Xet)")

@@ -72,7 +72,7 @@ def plan_export(export: Export, source: SourceModel) -> Plan:
         entry = stored.get("files", {}).get(path.name)
         if not same_model or not entry:
             raise UserError(
-                f"{path} was made from another model (or by other means) and is not overwritten; "
+                f"{path} was made from another model or by another tool and is not overwritten; "
                 "remove it or give --out"
             )
         if file_sha256(path) != entry["sha256"]:

@@ -69,7 +69,7 @@ def _check(base: Base) -> None:
     if base.dtype == "float16" and str(config.get("model_type", "")).startswith("gemma3"):
         raise UserError(
             "Gemma 3 overflows in float16 (its activations pass 65,504), so a float16 folder would "
-            "answer nonsense for whoever loads it; use --dtype bfloat16 or float32"
+            "answer nonsense to everybody who loads it; use --dtype bfloat16 or float32"
         )
 
 

@@ -1,1 +1,1 @@
-"""Publishing on the Hugging Face Hub: what may go up, what speaks against it, the upload."""
+"""Publishing on the Hugging Face Hub: what may be uploaded, what forbids it, the upload."""

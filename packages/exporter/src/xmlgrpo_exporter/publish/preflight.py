@@ -1,4 +1,4 @@
-"""The repository as it is, and what speaks against publishing there; asked by reading only."""
+"""The repository as it is, and what forbids publishing there; found by reading only."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -82,7 +82,7 @@ def result_problems(release: Release, digests: Digests) -> Iterator[str]:
     if trained and adapter not in (None, trained):
         yield (
             f"{run.adapter} is not the adapter that training left there, and the manifest's "
-            "results are that one's; put it back, or publish this one from a folder of its own"
+            "results are of that one; put it back, or publish this one from a folder of its own"
         )
     if results.merge is not None:
         compared = results.merge.at("fingerprint")

@@ -39,7 +39,7 @@ class Release:
     licence: Licence
     results: Results
     files: tuple[UploadFile, ...]  # by target
-    stay: tuple[Path, ...]  # files beside them that stay at home
+    stay: tuple[Path, ...]  # files beside them that are not published
 
     def plus(self, *files: UploadFile) -> "Release":
         """The release with more files."""

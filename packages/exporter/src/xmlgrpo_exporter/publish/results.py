@@ -106,6 +106,7 @@ def _read_ladder(run: RunFolder) -> ResultFile | None:
     rungs = [] if ladder is None else ladder.at("rungs")
     if not isinstance(rungs, list) or not all(isinstance(rung, Mapping) for rung in rungs):
         raise UserError(
-            f"{run.ladder} is no ladder; remove it and climb again: make ladder RUN={run.called}"
+            f"{run.ladder} is not a ladder's result; remove it and run the ladder again: "
+            f"make ladder RUN={run.called}"
         )
     return ladder

@@ -71,7 +71,7 @@ class Stage:
         )
         self._bar = self._progress.add_task(words, total=total)
         self._ended = Event()
-        self._speaker: Thread | None = None
+        self._reporter: Thread | None = None
 
     def _begin(self, done: float) -> None:
         self._began = self._counted_s = time.monotonic()
@@ -85,8 +85,8 @@ class Stage:
         self._progress.update(self._bar, completed=self._done)
         self._progress.start()
         if not (self._draws or self._console.quiet):
-            self._speaker = Thread(target=self._speak, name="progress", daemon=True)
-            self._speaker.start()
+            self._reporter = Thread(target=self._report, name="progress", daemon=True)
+            self._reporter.start()
 
     def stop(self) -> None:
         """Take it away; a second call does nothing."""
@@ -94,9 +94,9 @@ class Stage:
         self._ended.set()
         if self in Stage._open:
             Stage._open.remove(self)
-        if self._speaker is not None:
-            self._speaker.join()
-            self._speaker = None
+        if self._reporter is not None:
+            self._reporter.join()
+            self._reporter = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -144,7 +144,7 @@ class Stage:
             yield item
             self.update(done)
 
-    def spoken(self) -> None:
+    def note_output(self) -> None:
         """Something was printed about this stage: no plain line for a while."""
         self._spoke = time.monotonic()
 
@@ -175,18 +175,18 @@ class Stage:
             known.append(f"left {clock(left_s)}")
         return "  ".join([*known, self._note] if self._note and note else known)
 
-    def _speak(self) -> None:
+    def _report(self) -> None:
         """Print plain lines until the end; the body of a thread."""
         patience_s = FIRST_LINE_S
         while not self._ended.wait(max(0.1, self._spoke + patience_s - time.monotonic())):
             if Stage._open[-1:] != [self]:  # `stop` may have emptied it meanwhile
-                self.spoken()
+                self.note_output()
             if time.monotonic() < self._spoke + patience_s:
                 continue
             self._console.print(
                 Text(f"{self._words}  {self.figures()}"), highlight=False, soft_wrap=True
             )
-            self.spoken()
+            self.note_output()
             patience_s = NEXT_LINES_S
 
 

@@ -302,7 +302,7 @@ def check_run(log: MetricsLog) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "metrics.jsonl",
-            f"{len(log.broken_lines)} line(s) in its midst cannot be read ({places})",
+            f"{len(log.broken_lines)} line(s) inside cannot be read ({places})",
             "they are left out here; was the disk full, or did two processes write at once?",
         )
     findings = [_finding(what, log) for what in dict.fromkeys(one.what for one in THRESHOLDS)]

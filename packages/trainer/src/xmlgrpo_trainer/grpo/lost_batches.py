@@ -76,5 +76,5 @@ class LostBatchGuard:
                 f"{len(self._steps)} batches within {WITHIN_STEPS} steps were lost (steps {listed};"
                 f" the last: {reason}): what draws the completions and what learns from them "
                 "disagree, so these steps teach nothing. Train as a new RUN with rollout=generate, "
-                "and please report this; watch.stop_on_lost_batches=false goes on all the same"
+                "and please report this; watch.stop_on_lost_batches=false continues anyway"
             )

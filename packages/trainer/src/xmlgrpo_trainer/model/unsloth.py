@@ -157,7 +157,7 @@ def restore_after_generate(model: Any, mode: Any) -> None:
 
 
 def trl_arguments(config_class: type, fields: Mapping[str, Any]) -> Any:
-    """Make `trl.GRPOConfig`'s values, whoever's class has its name.
+    """Make `trl.GRPOConfig`'s values, whichever class has its name.
 
     Unsloth's subclass has defaults of its own (8-bit AdamW, weight decay, a warm-up, two
     accumulation steps, ...) and overrides what was set (`loss_type: dapo` also masks truncated

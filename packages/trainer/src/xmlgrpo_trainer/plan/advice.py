@@ -7,7 +7,7 @@ from typing import Any
 from xmlgrpo_trainer.config.defaults import completion_limit, grpo_fields
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 
-LEAST_COMPLETION = 256  # shorter ones cut the working off, and a cut reply earns nothing
+LEAST_COMPLETION = 256  # shorter ones end a reply before its answer, and that earns nothing
 SHOWN = 3
 
 Values = dict[str, Any]  # dotted key -> value

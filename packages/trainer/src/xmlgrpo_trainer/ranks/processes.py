@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 
 class EndedElsewhere(Exception):  # noqa: N818  # the error is another rank's
-    """Another rank says why the run ends; this one leaves without a word, with exit code 0.
+    """Another rank says why the run ends; this one ends silently, with exit code 0.
 
-    torchrun ends every process at the first non-zero exit, and the speaker may not have spoken.
+    torchrun ends every process at the first non-zero exit, perhaps before the error is printed.
     """
 
 

@@ -53,8 +53,8 @@ def write_record(
     before = read_json(folder.identity) if folder.identity.is_file() else identity
     if changed := differences(before, identity):
         raise UserError(
-            f"{folder.root} was begun with something else ({changed}); restore that to continue, "
-            "or name another RUN"
+            f"{folder.root} was started with other settings or data ({changed}); restore them to "
+            "continue, or name another RUN"
         )
     write_text(folder.config, to_yaml(config))
     if not folder.identity.is_file():

@@ -9,7 +9,9 @@ from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
 FINISHING = "finishing this step, then saving; a second signal stops at once"
-TWICE_S = 3.0  # a scheduler signals every process, the launcher hands its own on: one wish, not two
+TWICE_S = (
+    3.0  # a scheduler signals every process, the launcher hands its own on: one request, not two
+)
 
 
 class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -25,7 +27,7 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self.every = every
         self.ranks = ranks
         self.signals = StopSignals(
-            FINISHING if ranks.is_first else "", one_wish_s=TWICE_S if ranks.count > 1 else 0.0
+            FINISHING if ranks.is_first else "", one_request_s=TWICE_S if ranks.count > 1 else 0.0
         )
         self.received: int | None = None
 

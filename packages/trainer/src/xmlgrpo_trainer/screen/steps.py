@@ -136,7 +136,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             f"[dim]grad {row.get('grad_norm') or 0:.2f}[/]",
         ]
         self.console.print(what_fits(fields, self.console.width), highlight=False, soft_wrap=True)
-        self.stage.spoken()
+        self.stage.note_output()
 
     def _show_sample(self, one: Scored) -> None:
         right = self.task.grade(one.completion, one.gold).lenient_correct
