@@ -81,7 +81,7 @@ def test_what_changed_under_a_run_is_named(tmp_path: Path) -> None:
     folder, began = RunFolder(tmp_path), {"problems": "aaa", "trl": "1.14.2"}
     for _ in range(2):
         write_record(folder, RunConfig(), began, {})
-    with pytest.raises(UserError, match=r"problems: 'aaa' there, 'bbb' here.*restore that"):
+    with pytest.raises(UserError, match=r"problems: 'aaa' there, 'bbb' here.*restore them"):
         write_record(folder, RunConfig(seed=1), {**began, "problems": "bbb"}, {})
     assert load_config(folder.config) == RunConfig()
 
