@@ -174,7 +174,7 @@ def trained(
         passes = before
         return found
 
-    engine.logprobs = uncounted  # type: ignore[method-assign]
+    engine.logprobs = uncounted  # type: ignore[method-assign]  # counts around it
     policy.model.get_input_embeddings().register_forward_hook(count)
     trainer.train()
     return [row for row in trainer.state.log_history if "loss" in row], engine, passes

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -505,8 +506,11 @@ def test_an_unknown_model_says_how_to_make_it_known() -> None:
         find_shape(ModelConfig(name="someone/else"))
 
 
+Command = Callable[..., tuple[int, str]]
+
+
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     def call(*words: str) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["xmlgrpo-plan", *words])
         code = plan_command.run()
@@ -523,12 +527,10 @@ LARGE = (
 )
 
 
-def test_the_command_prints_numbers_for_machines(tmp_path: Path, command: object) -> None:
+def test_the_command_prints_numbers_for_machines(tmp_path: Path, command: Command) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
-    code, printed = command(  # type: ignore[operator]  # a fixture that is a function
-        "--config", str(path), "--json", "grpo.max_steps=7"
-    )
+    code, printed = command("--config", str(path), "--json", "grpo.max_steps=7")
     read = json.loads(printed)
     assert code == 0
     assert read["fits"] is True
@@ -537,10 +539,10 @@ def test_the_command_prints_numbers_for_machines(tmp_path: Path, command: object
     assert read["peak"]["total"] < 4
 
 
-def test_the_command_says_what_to_change_and_fails(tmp_path: Path, command: object) -> None:
+def test_the_command_says_what_to_change_and_fails(tmp_path: Path, command: Command) -> None:
     path = tmp_path / "large.yaml"
     path.write_text(LARGE)
-    code, printed = command("--config", str(path), "--gpu", "l4")  # type: ignore[operator]
+    code, printed = command("--config", str(path), "--gpu", "l4")
     assert code == 1
     assert "does not fit" in printed
     assert "fits with grpo.per_device_train_batch_size=" in printed
@@ -565,15 +567,15 @@ def test_the_command_says_what_to_change_and_fails(tmp_path: Path, command: obje
     ],
 )
 def test_bad_input_is_one_sentence(
-    tmp_path: Path, command: object, words: list[str], told: str
+    tmp_path: Path, command: Command, words: list[str], told: str
 ) -> None:
     path = tmp_path / "large.yaml"
     path.write_text(LARGE)
     with pytest.raises(UserError, match=told):
-        command("--config", str(path), *words)  # type: ignore[operator]
+        command("--config", str(path), *words)
 
 
-def test_a_gpu_that_is_asked_for_and_absent_can_be_named(tmp_path: Path, command: object) -> None:
+def test_a_gpu_that_is_asked_for_and_absent_can_be_named(tmp_path: Path, command: Command) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -581,7 +583,7 @@ def test_a_gpu_that_is_asked_for_and_absent_can_be_named(tmp_path: Path, command
     path = tmp_path / "large.yaml"
     path.write_text(LARGE)
     with pytest.raises(UserError, match="--gpu T4"):
-        command("--config", str(path))  # type: ignore[operator]
+        command("--config", str(path))
 
 
 def test_more_of_anything_never_needs_less() -> None:
