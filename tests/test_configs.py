@@ -30,8 +30,8 @@ def config(path: Path) -> RunConfig:
     return load_config(path)
 
 
-def test_the_three_configurations_are_there() -> None:
-    assert {"tiny", "gemma3-1b", "gemma3-4b-qlora"} <= {path.stem for path in PATHS}
+def test_the_configurations_are_there() -> None:
+    assert {"tiny", "gemma3-270m", "gemma3-1b", "gemma3-4b-qlora"} <= {path.stem for path in PATHS}
 
 
 def test_the_first_line_is_the_command(path: Path) -> None:
