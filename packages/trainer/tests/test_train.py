@@ -76,6 +76,31 @@ def test_a_run_leaves_what_the_other_packages_read(finished: Path, tiny_base: Pa
     assert resolved["lora"]["r"] == 4
 
 
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        pytest.param(
+            {"lora__init_lora_weights": "pissa", "grpo__beta": 0.04}, "not the base", id="reference"
+        ),
+        pytest.param({"lora__init_lora_weights": False}, "before the first step", id="baseline"),
+    ],
+)
+def test_a_run_that_would_not_begin_at_the_base_ends_before_the_baseline(
+    monkeypatch: pytest.MonkeyPatch,
+    runs: Path,
+    quick_config: QuickConfig,
+    settings: dict[str, Any],
+    part: str,
+) -> None:
+    # as if nobody knew the initialisation by its name
+    early = importlib.import_module("xmlgrpo_trainer.config.early_check")
+    monkeypatch.setattr(early, "check_beginning", lambda _config: None)
+    root = runs / f"begins-{part.replace(' ', '-')}"
+    with pytest.raises(UserError, match=part):
+        train(quick_config(**settings), root, quiet())
+    assert not RunFolder(root).holdout_before.exists()
+
+
 def test_the_adapter_was_trained(finished: Path) -> None:
     from safetensors.torch import load_file
 

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from xmlgrpo_trainer.grpo.trainer import (
     training_rows,
 )
 from xmlgrpo_trainer.grpo.vllm import serve_vllm
+from xmlgrpo_trainer.model.reference import check_start, probe
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.problems.exam import (
     Exam,
@@ -65,7 +66,8 @@ def fit(run: Prepared) -> Trained:
     """Train to the end, or until a signal.
 
     Raises:
-        UserError: a reward function failed, a value is not finite, batches were lost.
+        UserError: the run would not begin at the base, a reward function failed, a value is not
+            finite, batches were lost.
     """
     config, folder, policy, ranks = run.config, run.folder, run.policy, run.ranks
     batch: list[Scored] = []
@@ -116,13 +118,18 @@ def fit(run: Prepared) -> Trained:
 
 
 def _make_trainer(run: Prepared, batch: list[Scored]) -> Any:
+    policy = run.policy
+    with nullcontext() if policy.peft_config else policy.model.disable_adapter():
+        base = probe(policy.model, policy.tokenizer)
     set_seed(run.config.seed)  # the adapter's random start comes before trl sets the seed
-    return build_trainer(
-        policy=run.policy,
+    trainer = build_trainer(
+        policy=policy,
         arguments=run.arguments,
         rows=training_rows(run.task, run.problems.train),
         rewards=trl_rewards(run.rewards, batch, run.ranks),
     )
+    check_start(trainer.model, base, run.arguments.beta)
+    return trainer
 
 
 def _introduce(run: Prepared, rollout: str, trained_weights: int) -> None:

@@ -79,6 +79,7 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ("lora.lora_dropout=1", "lora.lora_dropout: expected a number from 0 to below 1, got 1"),
     ("lora.lora_dropout=-0.1", "lora.lora_dropout: expected a number from 0 to below 1"),
     ("lora.bias=some", "lora.bias: input should be 'none', 'all' or 'lora_only', got 'some'"),
+    ("lora.init_lora_weights=false", "what is measured as 'before' would not be the base"),
     ("lora.init_lora_weights=pisa", "lora.init_lora_weights: input should be 'gaussian', 'eva'"),
     ("lora.target_modules=[lm_head]", "is one of Gemma 3's tied weights"),
     ("lora.inference_mode=true", "an adapter in that mode is not trained"),

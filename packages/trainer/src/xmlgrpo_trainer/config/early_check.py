@@ -17,25 +17,53 @@ from xmlgrpo_trainer.config.library_fields import (
 from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import RunConfig
 
+# initialisations that change the frozen weights (peft's documentation of `init_lora_weights`)
+FROM_FROZEN = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
 
 def check_early(config: RunConfig, processes: int) -> None:
     """Check the pass-through sections, and whether `processes` can share this run.
 
     Raises:
         UserError: no such task, no such field of `grpo:`, `lora:` or `model.tiny:`, the batch does
-            not hold whole groups or equal shares, or several processes were asked of Unsloth.
+            not hold whole groups or equal shares, the adapter is known to begin elsewhere than at
+            the base, or several processes were asked of Unsloth.
     """
     get_task(config.task)
     tiny_settings(config.model.tiny)
     check_grpo(_fields_of_trl(config))
     check_lora(config.lora)
     check_groups(config.grpo)
+    check_beginning(config)
     if processes > 1 and config.model.backend == "unsloth":
         raise UserError(
             f"model.backend is 'unsloth', which trains on one GPU, but {processes} processes were "
             "asked for; set model.backend=plain, or leave GPUS out"
         )
     shared(grpo_fields(config), processes)
+
+
+def check_beginning(config: RunConfig) -> None:
+    """Refuse an adapter that is known to change the model, or the reference, before the first step.
+
+    What is not known here is seen on the model itself (`model.reference.check_start`).
+
+    Raises:
+        UserError: what is measured as "before" would not be the base, or the KL term's reference
+            would not.
+    """
+    start, beta = config.lora.get("init_lora_weights", True), grpo_fields(config).get("beta") or 0
+    if start is False:
+        raise UserError(
+            "lora.init_lora_weights is false, so the adapter would change the model before the "
+            "first step, and what is measured as 'before' would not be the base; leave it out"
+        )
+    if beta > 0 and str(start).lower().startswith(FROM_FROZEN):
+        raise UserError(
+            f"grpo.beta is {beta:g}, but lora.init_lora_weights={start} moves a part of the frozen "
+            "weights into the adapter, so that the KL term's reference, the model without its "
+            "adapter, would not be the base; set grpo.beta=0, or leave it out"
+        )
 
 
 def _fields_of_trl(config: RunConfig) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from xmlgrpo_trainer.model.load import (
     lora_fields,
     refusals,
 )
+from xmlgrpo_trainer.model.reference import check_frozen
 from xmlgrpo_trainer.plan.gpus import GIB, machine_gib
 
 
@@ -35,8 +36,8 @@ def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> N
     """Try the settings of a run.  With Unsloth, which attaches an adapter of its own, only trl's.
 
     Raises:
-        UserError: a library refuses one, the model is missing, or texts do not fit into its
-            context.
+        UserError: a library refuses one, the model is missing, texts do not fit into its context,
+            or the reference of the KL term would be trained.
     """
     _try_arguments(arguments)
     _try_optimizer(arguments)
@@ -56,7 +57,7 @@ def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> N
             )
         if not config.model.load_in_4bit:
             _check_memory(model, placement.device)
-        _try_adapter(config.lora, model)
+        check_frozen(_adapted(config.lora, model), arguments.beta)
 
 
 def _model_config(model: ModelConfig) -> PretrainedConfig:
@@ -88,7 +89,7 @@ def _check_memory(model: Any, device: str) -> None:
         )
 
 
-def _try_adapter(lora: dict[str, Any], model: Any) -> None:
+def _adapted(lora: dict[str, Any], model: Any) -> PeftModel:
     """Put the adapter on the model without weights."""
     linear = sorted(
         {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is Linear}
@@ -110,6 +111,7 @@ def _try_adapter(lora: dict[str, Any], model: Any) -> None:
             f"lora.target_modules: no module of this model is named "
             f"{' or '.join(map(repr, unmet))}; its linear modules are {', '.join(linear)}"
         )
+    return adapted
 
 
 def _try_arguments(arguments: GRPOConfig) -> None:
