@@ -33,7 +33,7 @@ from xmlgrpo_exporter.commands.arguments import positive
 from xmlgrpo_exporter.convert.converter import find_converter
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_run.disk import require_free
 from xmlgrpo_run.lock import LOCK, one_writer
 
@@ -116,7 +116,7 @@ def warm_start(base: Path, gsm8k: Path, steps: int) -> None:
         UserError: there are no rows, or the training failed.
     """
     path = gsm8k / "train.jsonl" if gsm8k.is_dir() else gsm8k
-    epochs = steps * ROWS_A_STEP / sum(1 for _ in read_jsonl(path))
+    epochs = steps * ROWS_A_STEP / sum(1 for _ in text_rows(path))
     tuned = base.with_name("tuned")
     partial = started(tuned)
     command = [sys.executable, str(WARM_START), str(base), str(partial), "--rows", str(path)]

@@ -15,10 +15,10 @@ from lm_eval.api.filter import Filter
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.numbers import parse_number
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import Row, files_in, files_of
 from xmlgrpo_rewards.task import Grade, Task, get_task
+from xmlgrpo_run.rows import read_rows
 
-Rows = Iterable[Mapping[str, Any]]
 _task = cache(get_task)  # called for every reply; finding a task scans the installed packages
 SPLITS = ("train", "test")
 COLUMNS = ("id", "question", "gold", "solution", "task", "system_text", "user_text")
@@ -51,7 +51,7 @@ def load(
 
     Args:
         rewards_task: name of a task of xmlgrpo_rewards.
-        data: a folder with test.jsonl (and train.jsonl for shots), or a .jsonl file of test items.
+        data: a folder with a test split (and a training split for shots), or a file of test items.
         data_variable: the environment variable that names such a folder when `data` does not.
         dataset: id on the Hub, for when there is no local data; the task's own if None.
         dataset_config: configuration of `dataset`.
@@ -67,7 +67,8 @@ def load(
     task = get_task(rewards_task)
     place = data or (os.environ.get(data_variable) if data_variable else None)
     if place:
-        rows = _local_rows(Path(place), data_variable)
+        named = "--data" if data else f"{data_variable}={place}"
+        rows = _local_rows(Path(place), named, task.dataset_config)
     else:
         rows = _hub_rows(task, dataset, dataset_config, data_variable)
     items = DatasetDict({split: _items(task, rows.get(split, ()), split) for split in SPLITS})
@@ -76,29 +77,20 @@ def load(
     return items
 
 
-def _local_rows(place: Path, data_variable: str | None) -> Mapping[str, Rows]:
-    test = place if place.is_file() else place / "test.jsonl"
-    if not test.is_file():
-        raise UserError(
-            f"expected {test} or a .jsonl file of test items, got neither; name the data with "
-            f"--data or {data_variable or 'the metadata key data'}"
-        )
-    files = {"test": test, "train": place / "train.jsonl"}
-    return {
-        split: [row.fields for row in read_jsonl(file)]
-        for split, file in files.items()
-        if file.is_file()
-    }
+def _local_rows(place: Path, named: str, config: str | None) -> Mapping[str, Iterable[Row]]:
+    test = files_of(place, "test", named, config)
+    train = [] if place.is_file() else files_in(test[0].parent, "train", named)
+    return {"test": read_rows(*test), "train": read_rows(*train)}
 
 
 def _hub_rows(
     task: Task, dataset: str | None, dataset_config: str | None, data_variable: str | None
-) -> Mapping[str, Rows]:
+) -> Mapping[str, Iterable[Row]]:
     name = dataset or task.dataset
     config = dataset_config if dataset else task.dataset_config
     revision = None if dataset else task.dataset_revision
     try:
-        return dict(load_dataset(name, config, revision=revision))
+        splits = dict(load_dataset(name, config, revision=revision))
     except (OSError, ValueError) as error:
         # lm-eval's own command has no --data
         stock = f", or set {data_variable}=DIR in the environment" if data_variable else ""
@@ -106,20 +98,24 @@ def _hub_rows(
             f"cannot load the data set {name!r} from the Hub ({error}); name local files with "
             f"--data DIR (test.jsonl in it){stock}"
         ) from error
+    return {
+        split: (Row(f"{split}-{n}", row) for n, row in enumerate(rows))
+        for split, rows in splits.items()
+    }
 
 
-def _items(task: Task, rows: Rows, split: str) -> Dataset:
+def _items(task: Task, rows: Iterable[Row], split: str) -> Dataset:
     items = [_item(task, row, f"{split}-{n}") for n, row in enumerate(rows)]
     columns = {column: [item[column] for item in items] for column in COLUMNS}
     # the types are given, since an empty split (no train.jsonl) has none to infer
     return Dataset.from_dict(columns, Features({column: Value("string") for column in COLUMNS}))
 
 
-def _item(task: Task, row: Mapping[str, Any], row_id: str) -> dict[str, str]:
-    example = task.example(row, str(row.get("id", row_id)))
+def _item(task: Task, row: Row, item_id: str) -> dict[str, str]:
+    example = task.example(row.fields, row.id)  # errors name its file and line
     texts = {message["role"]: message["content"] for message in task.messages(example.question)}
     return {
-        "id": example.id,
+        "id": str(row.fields.get("id", item_id)),
         "question": example.question,
         "gold": example.gold,
         "solution": example.solution,

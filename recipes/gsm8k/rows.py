@@ -20,7 +20,7 @@ from typing import Any
 from renumber import read_story, retell
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_run.files import write_text
 
 Row = dict[str, Any]
@@ -46,7 +46,7 @@ def main() -> int:
     asked = options.parse_args()
     rows = [
         {"question": row.fields["question"], "answer": row.fields["answer"], "story": number}
-        for number, row in enumerate(read_jsonl(asked.gsm8k / "train.jsonl"))
+        for number, row in enumerate(text_rows(asked.gsm8k / "train.jsonl"))
     ]
     files = make_rows(
         rows[: asked.limit],
@@ -127,7 +127,7 @@ def save(path: Path, rows: Iterable[Row]) -> None:
 
 def load(path: Path) -> list[Row]:
     """Read what `save` wrote."""
-    return [dict(row.fields) for row in read_jsonl(path)]
+    return [dict(row.fields) for row in text_rows(path)]
 
 
 def _by_turns(lists: Sequence[Sequence[Row]]) -> Iterator[Row]:

@@ -131,9 +131,17 @@ def test_a_shot_is_shown_in_the_form_that_is_asked_for(glue, doc):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        pytest.param('{"question": "q"}', r"row test-0: expected a field 'answer'", id="no-answer"),
-        pytest.param('{"question": "q", "answer": "5"}', r"row test-0.*####", id="no-gold"),
-        pytest.param('{"id": "x9", "question": 1, "answer": "#### 1"}', "row x9", id="not-a-text"),
+        pytest.param(
+            '{"question": "q"}', r"row items.jsonl:1: expected a field 'answer'", id="no-answer"
+        ),
+        pytest.param(
+            '{"question": "q", "answer": "5"}', r"row items.jsonl:1: .*####", id="no-gold"
+        ),
+        pytest.param(
+            '{"id": "x9", "question": 1, "answer": "#### 1"}',
+            "row items.jsonl:1: .*got 1",
+            id="not-a-text",
+        ),
         pytest.param("{", r"items.jsonl:1: expected one JSON object", id="not-json"),
         pytest.param("[1]", r"items.jsonl:1: expected a JSON object", id="not-an-object"),
         pytest.param("[" * 100_000, r"items.jsonl:1: expected one", id="nested"),
@@ -155,7 +163,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(glue, tmp_path):
 
 
 def test_a_folder_without_items_is_named(glue, tmp_path):
-    with pytest.raises(UserError, match=r"test\.jsonl.*--data"):
+    with pytest.raises(UserError, match=r"--data: no file at .*folder with test\.jsonl"):
         glue.load(data=str(tmp_path))
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import settings
 
 from xmlgrpo_rewards import Example, Task, get_task
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import text_rows
 
 # A busy machine is no fault of the code: how long one example takes is the benchmark's business.
 settings.register_profile("here", deadline=None)
@@ -27,7 +27,7 @@ def rows_path() -> Path:
 
 @pytest.fixture(scope="session")
 def examples(task: Task) -> list[Example]:
-    return [task.example(row.fields, row.id) for row in read_jsonl(ROWS)]
+    return [task.example(row.fields, row.id) for row in text_rows(ROWS)]
 
 
 @pytest.fixture

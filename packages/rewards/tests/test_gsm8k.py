@@ -4,7 +4,7 @@ import pytest
 
 from xmlgrpo_rewards import BadRow, Example, Task, messages, parse, parse_number, render
 from xmlgrpo_rewards.hacks import hostile_texts
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import text_rows
 
 QUESTION = "How many?"
 GOOD = render("16 - 3 = 13", "1,300")
@@ -154,7 +154,7 @@ def test_our_own_rows_score_full_marks(task: Task, examples: list[Example]) -> N
 def test_every_gold_answer_of_gsm8k_scores_full_marks(task: Task, gsm8k_dir: Path) -> None:
     counts = {"rows": 0, "commas": 0, "negative": 0, "zero": 0}
     for name in ("train.jsonl", "test.jsonl"):
-        for row in read_jsonl(gsm8k_dir / name):
+        for row in text_rows(gsm8k_dir / name):
             example = task.example(row.fields, row.id)
             text = render(example.solution, example.gold)
             assert task.grade(text, example.gold).strict_correct, row.id

@@ -17,6 +17,7 @@ from xmlgrpo_evaluator.settings import Evaluation, Settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import OUTPUTS, find_run
 from xmlgrpo_run.manifest import read_manifest
@@ -114,7 +115,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", "--batch_size", metavar="N", help=BATCH_HELP)
     add("--engine", default="auto", metavar="NAME", help="of HF models: auto, generate or graph")
     add("--max-new-tokens", type=int, metavar="N", help="the limit of a reply")
-    add("--data", type=Path, metavar="PATH", help="items: a folder with test.jsonl, or a .jsonl")
+    add(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="items: a file, or a folder with a test split",
+    )
     add("--no-chat-template", action="store_true", help="ask without a chat template")
     add("--check-batch", type=int, default=4, metavar="N", help="items asked again alone (4)")
 
@@ -245,7 +251,7 @@ def _given(options: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         "engine": options.engine,
         "chat_template": not options.no_chat_template,
         "check_batch": options.check_batch,
-        "data": options.data,
+        "data": options.data and expanded(options.data, "--data"),
         "include_path": (Path(include),) if include else (),
         "model_args": passed.pop("model_args", None) or {},
         "harness": passed,

@@ -10,6 +10,7 @@ from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.models import Model
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
+from xmlgrpo_rewards.rows import files_beside
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
@@ -34,7 +35,7 @@ class Settings:
     engine: str = "auto"  # of an HF model; `generate` is lm-eval's own call
     chat_template: bool = True
     check_batch: int = 4  # items asked again alone, to see that batching changes nothing
-    data: Path | None = None  # items: a folder with test.jsonl, or a .jsonl file
+    data: Path | None = None  # items: a folder with a test split, or a file of rows
     include_path: tuple[Path, ...] = ()  # folders with further lm-eval tasks
     harness: Mapping[str, Any] = field(default_factory=dict)  # for lm-eval's `simple_evaluate`
     model_args: Mapping[str, Any] = field(default_factory=dict)  # for the lm-eval model
@@ -56,7 +57,7 @@ class Settings:
                 f"--batch-size: expected a whole number above 0 or 'auto', got {self.batch_size!r}"
             )
         if self.data and not self.data.exists():
-            raise UserError(f"--data: nothing at {self.data}; name a folder or a .jsonl file")
+            raise UserError(f"--data: nothing at {self.data}; name a folder or a file of rows")
 
     def result_file(self, folder: Path, label: str) -> Path:
         """The file of a result: `tuned.json` with default settings, else the name has them."""
@@ -129,8 +130,8 @@ def run_settings(run: RunFolder, manifest: Manifest, given: Mapping[str, Any]) -
 def own_items(run: RunFolder, manifest: Manifest) -> Path | None:
     """The items that a run is asked; None where the environment or the Hub has them.
 
-    A run on generated problems is asked its held-out ones.  A run on local rows is asked the
-    `test.jsonl` beside them; without one, what the environment names; else its held-out ones too.
+    A run on generated problems is asked its held-out ones.  A run on local rows is asked the test
+    split beside them; without one, what the environment names; else its held-out ones too.
 
     Raises:
         UserError: the held-out ones are wanted, and missing.
@@ -140,8 +141,8 @@ def own_items(run: RunFolder, manifest: Manifest) -> Path | None:
         return None
     if source == "json":
         rows = place and place.now(run)
-        if rows and rows.with_name("test.jsonl").is_file():
-            return rows.with_name("test.jsonl")
+        if rows and (test := _test_split(rows, manifest.task)):
+            return test
         if os.environ.get(data_variable(manifest.task)):
             return None
     if not run.holdout_items.is_file():
@@ -151,6 +152,15 @@ def own_items(run: RunFolder, manifest: Manifest) -> Path | None:
             "are missing; name rows to ask with --data FILE.jsonl"
         )
     return run.holdout_items
+
+
+def _test_split(rows: Path, task: str) -> Path | None:
+    """The test split in the folder of rows, or beside their file: its file, or the folder."""
+    config = get_task(task).dataset_config if rows.is_dir() else None
+    files = files_beside(rows, "test", "data.path", config)
+    if len(files) > 1:
+        return rows if rows.is_dir() else rows.parent
+    return files[0] if files else None
 
 
 def data_variable(task: str) -> str:

@@ -21,8 +21,10 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, Settings, data_variable
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import files_in, files_of
 from xmlgrpo_rewards.task import get_task, task_names
-from xmlgrpo_run.digests import file_sha256
+from xmlgrpo_run.digests import digest, file_sha256
+from xmlgrpo_run.rows import read_rows
 
 GSM8K_IDS = ("gsm8k", "openai/gsm8k")
 """Names under which stock tasks ask the Hub for GSM8K."""
@@ -179,9 +181,10 @@ def items_of_task(config: Mapping[str, Any], data: Path | None) -> Items:
     Raises:
         UserError: there is nothing where the user, or the environment, says that items are.
     """
-    file = _local_items(config, data)
-    if file is not None:
-        return Items("files", file.name, sha256=file_sha256(file))
+    files = _local_items(config, data)
+    if files:
+        content = file_sha256(files[0]) if len(files) == 1 else digest(files)
+        return Items("files", files[0].name, sha256=content)
     metadata = config.get("metadata") or {}
     if "rewards_task" not in metadata:
         kwargs = config.get("dataset_kwargs") or {}
@@ -192,26 +195,24 @@ def items_of_task(config: Mapping[str, Any], data: Path | None) -> Items:
     return Items("hub", task.dataset, revision=task.dataset_revision)
 
 
-def _local_items(config: Mapping[str, Any], data: Path | None) -> Path | None:
-    """The file that a task reads; None when it asks the Hub."""
+def _local_items(config: Mapping[str, Any], data: Path | None) -> list[Path]:
+    """The files that a task reads; none when it asks the Hub."""
     if config.get("dataset_path") == "json":
         files = (config.get("dataset_kwargs") or {}).get("data_files")
         test = files.get(config.get("test_split")) if isinstance(files, Mapping) else files
-        return Path(test) if isinstance(test, str) and Path(test).is_file() else None
-    variable = (config.get("metadata") or {}).get("data_variable")
+        return [Path(test)] if isinstance(test, str) and Path(test).is_file() else []
+    metadata = config.get("metadata") or {}
+    variable, task = metadata.get("data_variable"), metadata.get("rewards_task", "gsm8k")
     if config.get("dataset_path") in GSM8K_IDS:
         variable = data_variable("gsm8k")
     if variable is None:
-        return None
+        return []
     named = os.environ.get(variable)
     place = data or (Path(named) if named else None)
     if place is None:
-        return None
-    file = place if place.is_file() else place / "test.jsonl"
-    if not file.is_file():
-        asked = f"--data {data}" if data else f"{variable}={named}"
-        raise UserError(f"{asked}: expected {file} or a .jsonl file of test items, got neither")
-    return file
+        return []
+    asked = f"--data {data}" if data else f"{variable}={named}"
+    return files_of(place, "test", asked, get_task(task).dataset_config)
 
 
 def _redirect_gsm8k(
@@ -223,16 +224,18 @@ def _redirect_gsm8k(
         if config.get("dataset_path") not in GSM8K_IDS:
             continue
         test = _local_items(config, settings.data)
-        if test is None:
+        if not test:
             continue
-        train = test.parent / "train.jsonl"
-        files, splits = {"test": str(test)}, "training_split: null\nfewshot_split: null\n"
-        if train.is_file():
-            files, splits = {**files, "train": str(train)}, ""
+        folder = test[0].parent
+        train = files_in(folder, "train", str(folder))
+        files = {"test": _as_json_lines(test, made / f"{name}-test.jsonl")}
+        splits = "training_split: null\nfewshot_split: null\n"
+        if train:
+            files["train"], splits = _as_json_lines(train, made / f"{name}-train.jsonl"), ""
         elif _draws_shots(config, settings):
             raise UserError(
-                f"{name} shows solved problems of the training split, and there is no {train}; put "
-                "it there, or ask without shots: --num_fewshot 0"
+                f"{name} shows solved problems of the training split, and there is no "
+                f"{folder / 'train.jsonl'}; put it there, or ask without shots: --num_fewshot 0"
             )
         (made / f"{name}.yaml").write_text(
             f"include: {manager.task_index[name].yaml_path}\ntask: {name}\ndataset_path: json\n"
@@ -241,6 +244,15 @@ def _redirect_gsm8k(
         )
         redirected = True
     return redirected
+
+
+def _as_json_lines(files: Sequence[Path], made: Path) -> str:
+    """The file that lm-eval's own tasks read; every row is looked at by our reader first."""
+    rows = [row.fields for row in read_rows(*files)]
+    if len(files) == 1 and files[0].suffix == ".jsonl":
+        return str(files[0])
+    made.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows), encoding="utf-8")
+    return str(made)
 
 
 def _draws_shots(config: Mapping[str, Any], settings: Settings) -> bool:

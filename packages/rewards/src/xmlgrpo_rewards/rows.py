@@ -1,80 +1,294 @@
-"""JSON lines in, rows out: every broken line is named by file and line."""
+"""Local files in, rows out: which files hold a split, and every broken row named by file and line.
 
+Read here are JSON lines, CSV and TSV, plain or packed by gzip, bzip2 or xz.  Parquet needs a
+library: `xmlgrpo_run.rows` reads it too, and is what training, evaluation and export call.
+"""
+
+import bz2
+import csv
+import gzip
 import json
+import lzma
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
 
-MAX_LINE_BYTES = 10_000_000
+MAX_ROW_BYTES = 10_000_000
 # JSON's escapes can write it, no tokenizer reads it
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PARQUET = b"PAR1"
+PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+ENDINGS = r"\.(?:jsonl|json|csv|tsv|parquet)(?:\.(?:gz|bz2|xz))?"
+FORMS = "JSON lines, CSV, TSV or Parquet"
 
 
 class Row(NamedTuple):
-    """One line of a JSONL file.
+    """One row of a file.
 
     Attributes:
-        id: file name and line number, such as `train.jsonl:17`.
-        fields: the line's JSON object.
+        id: file name and line number, such as `train.jsonl:17`; of Parquet the row's number.
+        fields: the row's values by their names.
     """
 
     id: str
     fields: Mapping[str, Any]
 
 
-def read_jsonl(path: Path) -> Iterator[Row]:
-    """Read one JSON object per line; empty lines are passed over.
+def text_rows(path: Path) -> Iterator[Row]:
+    """Read one row per line: a JSON object, or the cells of a table whose first line names them.
+
+    Empty lines are passed over.  The name's ending tells a table; how a file is packed is seen in
+    its first bytes.
 
     Raises:
-        UserError: the file cannot be read or holds no row, or a line is too long, not UTF-8, not
-            JSON or not an object.
+        UserError: the file cannot be read, is Parquet or holds no row; or a row is too long, not
+            UTF-8, not JSON, not an object, or not what the table's first line names.
     """
-    rows = 0
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if line.strip():
-                    rows += 1
-                    row_id = f"{path.name}:{number}"
-                    yield Row(row_id, _object(line.removeprefix(b"\xef\xbb\xbf"), row_id))
-    except OSError as error:
+    if is_parquet(path):
         raise UserError(
-            f"expected a JSONL file at {str(path)!r}: {error.strerror or error}; check the path"
-        ) from error
+            f"{path}: training, evaluation and export read Parquet; here expected JSON lines, CSV "
+            "or TSV, plain or packed by gzip, bzip2 or xz"
+        )
+    rows = 0
+    with _unpacked(path) as file:
+        for row in _rows(file, path):
+            rows += 1
+            yield row
     if not rows:
         raise UserError(f"expected at least one row in {str(path)!r}, got an empty file")
 
 
-def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
-    if len(line) > MAX_LINE_BYTES:
+def count_text_rows(path: Path) -> int:
+    """How many rows `text_rows` gives; JSON is not parsed."""
+    with _unpacked(path) as file:
+        lines = _lines(file, path.name)
+        if delimiter := _delimiter(path):
+            return sum(1 for _ in _table(lines, path.name, delimiter))
+        return sum(1 for _, line in lines if line.strip())
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the file is Parquet, by its first bytes or, where these are others, by its name."""
+    return path.suffix == ".parquet" or _first_bytes(path).startswith(PARQUET)
+
+
+def _rows(file: IO[bytes], path: Path) -> Iterator[Row]:
+    lines = _lines(file, path.name)
+    if delimiter := _delimiter(path):
+        return _table(lines, path.name, delimiter)
+    return (Row(row_id, _object(line, row_id)) for row_id, line in lines if line.strip())
+
+
+def too_long(row_id: str) -> UserError:
+    """The error about a row of over `MAX_ROW_BYTES`."""
+    return UserError(
+        f"{row_id}: expected one row, got one of over {MAX_ROW_BYTES:,} bytes; is this a file of "
+        f"{FORMS}?"
+    )
+
+
+def files_of(place: Path, split: str, named: str, config: str | None = None) -> list[Path]:
+    """The files that hold a split: `place` itself, or those in the folder `place`.
+
+    In a folder, such as a data set downloaded from the Hub, they are `train.jsonl`,
+    `train-00000-of-00002.parquet` and so on, or `train/0000.parquet`: in it, in the folder of the
+    configuration, or in the only other one that has them.
+
+    Args:
+        place: a file or folder; `~` is the user's.
+        split: `train` or `test`.
+        named: what named the place, such as `data.path`, for errors.
+        config: the data set's configuration, where it has several.
+
+    Raises:
+        UserError: there is none, a part of them is missing, or there are several to choose from.
+    """
+    place = expanded(place, named)
+    if place.is_file():
+        return [place]
+    files = split_files(place, split, named, config)
+    if not files:
         raise UserError(
-            f"{row_id}: expected one JSON object per line, got a line of over {MAX_LINE_BYTES:,} "
-            "bytes; is this a JSONL file?"
+            f"{named}: no file at {str(place)!r}; expected a file of {FORMS}, or a folder with "
+            f"{split}.jsonl (or .csv, .parquet, {split}-00000-of-00001.parquet, ...)"
         )
+    return files
+
+
+def files_beside(place: Path, split: str, named: str, config: str | None = None) -> list[Path]:
+    """The files of another split: of those in the same folder; none where there is none."""
+    if place.is_dir():
+        return split_files(place, split, named, config)
+    return files_in(place.parent, split, named)
+
+
+def expanded(place: Path, named: str) -> Path:
+    """The same place with `~` replaced.
+
+    Raises:
+        UserError: it is the home of no user.
+    """
     try:
-        value = json.loads(line.decode("utf-8"))
+        return place.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{named}: {str(place)!r}: {error}; write the path out") from None
+
+
+def split_files(folder: Path, split: str, named: str, config: str | None = None) -> list[Path]:
+    """The files of a split in a folder, as `files_of`; none where there is none."""
+    if not folder.is_dir():
+        return []
+    for place in (folder, folder / config) if config else (folder,):
+        if files := files_in(place, split, named):
+            return files
+    inside = [place for place in sorted(folder.iterdir()) if place.name[0] != "."]
+    found = {place.name: files for place in inside if (files := files_in(place, split, named))}
+    if len(found) > 1:
+        raise UserError(
+            f"{named}: {', '.join(found)} in {str(folder)!r} all hold a split {split!r}; name one "
+            "of them"
+        )
+    return next(iter(found.values()), [])
+
+
+def files_in(folder: Path, split: str, named: str) -> list[Path]:
+    """The files of a split in a folder, but not in another folder of it."""
+    if (folder / f"{split}.jsonl").is_file():
+        return [folder / f"{split}.jsonl"]
+    groups: dict[tuple[str, str], list[Path]] = {}
+    shapes = (
+        (folder, rf"{split}(?:-\d+-of-(?P<parts>\d+))?(?P<ending>{ENDINGS})"),
+        (folder / split, rf"(?:\w+-)?\d+(?:-of-(?P<parts>\d+))?(?P<ending>{ENDINGS})"),
+    )
+    for place, shape in shapes:
+        for file in sorted(place.iterdir()) if place.is_dir() else ():
+            if (name := re.fullmatch(shape, file.name)) and file.is_file():
+                groups.setdefault((name["parts"] or "", name["ending"]), []).append(file)
+    if len(groups) > 1:
+        names = ", ".join(files[0].name for files in groups.values())
+        raise UserError(
+            f"{named}: several files in {str(folder)!r} may be its split {split!r}: {names}; name "
+            "one of them"
+        )
+    for (parts, _), files in groups.items():
+        if parts and len(files) != int(parts):
+            raise UserError(
+                f"{named}: expected {int(parts)} files of the split {split!r} in {str(folder)!r}, "
+                f"as {files[0].name} says, got {len(files)}; fetch the folder again"
+            )
+        return files
+    return []
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """A file's bytes; what goes wrong while they are read is a sentence."""
+    try:
+        first = _first_bytes(path)
+        unpack = next((PACKED[mark] for mark in PACKED if first.startswith(mark)), open)
+        with unpack(path, "rb") as file:
+            yield file
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} cannot be unpacked: {error}; fetch the file again") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """The error about a file that cannot be read."""
+    return UserError(
+        f"expected a file of rows at {str(path)!r}: {error.strerror or error}; check the path"
+    )
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(6)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _delimiter(path: Path) -> str | None:
+    """What parts the cells of a table, by the file's ending; None for JSON lines."""
+    return next((DELIMITERS[end] for end in path.suffixes[-2:] if end in DELIMITERS), None)
+
+
+def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
+    """Every line with its row id."""
+    number = 0
+    while line := file.readline(MAX_ROW_BYTES + 1):
+        number += 1
+        if len(line) > MAX_ROW_BYTES:
+            raise too_long(f"{name}:{number}")
+        yield f"{name}:{number}", line.removeprefix(BYTE_ORDER_MARK)
+
+
+def _table(lines: Iterable[tuple[str, bytes]], name: str, delimiter: str) -> Iterator[Row]:
+    """Rows of a table; a cell in quotation marks may go over several lines."""
+    csv.field_size_limit(max(MAX_ROW_BYTES, csv.field_size_limit()))
+    texts = (_text(line, row_id) for row_id, line in lines)
+    table, columns = csv.reader(texts, delimiter=delimiter, strict=True), None
+    while True:
+        row_id = f"{name}:{table.line_num + 1}"
+        try:
+            cells = next(table, None)
+        except csv.Error as error:
+            raise UserError(
+                f"{row_id}: expected cells parted by {delimiter!r}: {error}; correct the row or "
+                "take it out"
+            ) from error
+        if cells is None:
+            return
+        if not cells:
+            continue  # an empty line
+        if columns is None:
+            columns = cells
+            if len(set(columns)) < len(columns):
+                raise UserError(f"{row_id}: expected different names of columns, got {columns}")
+        elif len(cells) != len(columns):
+            raise UserError(
+                f"{row_id}: expected {len(columns)} cells, as the first line names, got "
+                f"{len(cells)}; correct the row or take it out"
+            )
+        elif sum(map(len, cells)) > MAX_ROW_BYTES:
+            raise too_long(row_id)
+        else:
+            yield Row(row_id, dict(zip(columns, cells, strict=True)))
+
+
+def _text(line: bytes, row_id: str) -> str:
+    try:
+        return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{row_id}: expected UTF-8, got the byte 0x{line[error.start]:02x} at column "
             f"{error.start + 1}; convert the file to UTF-8"
         ) from error
+
+
+def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
+    text = _text(line, row_id)
+    try:
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        shown = repr(line[:60].decode("utf-8", "replace").rstrip())
         raise UserError(
-            f"{row_id}: expected one JSON object per line, got {shown} ({error}); correct the line "
-            "or take it out"
+            f"{row_id}: expected one JSON object per line, got {text[:60].rstrip()!r} ({error}); "
+            "correct the line or take it out"
         ) from error
     if not isinstance(value, dict):
         raise UserError(
             f"{row_id}: expected a JSON object, got {type(value).__name__}: "
             f"{repr(value)[:60]}; correct the line or take it out"
         )
-    if b"\\u" in line and (half := HALF_CHARACTER.search(json.dumps(value, ensure_ascii=False))):
+    if "\\u" in text and (half := HALF_CHARACTER.search(json.dumps(value, ensure_ascii=False))):
         raise UserError(
             f"{row_id}: expected text, got half a character ({half[0]!r}, one of a pair without "
             "the other); correct the line or take it out"

@@ -28,7 +28,7 @@ from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import count_text_rows, expanded, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
 from xmlgrpo_rewards.task import BadRow, Example, Task, get_task, task_names
 from xmlgrpo_rewards.total import CLASSIC, load_rewards, total
@@ -36,7 +36,7 @@ from xmlgrpo_rewards.total import CLASSIC, load_rewards, total
 HACKED_GOLDS = 32
 SHOWN_FAILURES = 5
 ROUNDING = 1e-9
-SPLITS = ("train.jsonl", "test.jsonl")
+SPLITS = ("train", "test")
 LINES_EVERY_S = 5.0
 _Row = TypeVar("_Row")
 _REWARDS = load_rewards(dict.fromkeys(CLASSIC, 1.0))
@@ -53,14 +53,14 @@ class Checked:
 
 
 def check_file(task: Task, path: Path) -> Checked:
-    """Check every row of a JSONL file.
+    """Check every row of a file.
 
     Raises:
         UserError: the file cannot be read.  A row that the task refuses is a failure instead, so
             that one run names all of them.
     """
     checked = Checked(path.name)
-    for row in _with_progress(read_jsonl(path), path):
+    for row in _with_progress(text_rows(path), path):
         checked.tried += 1
         try:
             example = task.example(row.fields, row.id)
@@ -79,16 +79,11 @@ def _with_progress(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
     for done, row in enumerate(rows):
         now_s = time.monotonic()
         if done and now_s - spoke_s >= LINES_EVERY_S:
-            total = total or _lines(path)
+            total = total or count_text_rows(path)
             rate, spoke_s = done / (now_s - began_s), now_s
             left = timedelta(seconds=round((total - done) / rate))
             print(f"{path.name}  {done:,}/{total:,} rows  {rate:,.0f}/s  left {left}", flush=True)
         yield row
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for line in file if line.strip())
 
 
 def row_failure(task: Task, example: Example) -> str | None:
@@ -166,7 +161,7 @@ def table(checks: Sequence[Checked]) -> str:
 def validate(task_name: str, paths: Sequence[Path]) -> int:
     """Check the files, print the table, and give the exit code."""
     task = get_task(task_name)
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in _files(path, task.dataset_config)]
     started_s = time.perf_counter()
     checks = [check_file(task, file) for file in files]
     rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s
@@ -177,14 +172,16 @@ def validate(task_name: str, paths: Sequence[Path]) -> int:
     return 1 if any(check.failures for check in checks) else 0
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, config: str | None) -> list[Path]:
     """A file as it is; of a folder the splits in it."""
+    path = expanded(path, "PATH")
     if not path.is_dir():
         return [path]
-    files = [path / name for name in SPLITS if (path / name).is_file()]
+    files = [file for split in SPLITS for file in split_files(path, split, "PATH", config)]
     if not files:
         raise UserError(
-            f"expected {' or '.join(SPLITS)} in the folder {str(path)!r}, found neither"
+            f"expected train.jsonl or test.jsonl in the folder {str(path)!r}, or the same in "
+            "another form (.csv, .jsonl.gz, train-00000-of-00001.csv), got none of them"
         )
     return files
 
@@ -207,7 +204,8 @@ def run() -> int:
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="rows, JSON lines: a file, or a folder with train.jsonl and test.jsonl",
+        help="rows as JSON lines, CSV or TSV, plain or packed (gzip, bzip2, xz): a file, or a "
+        "folder with train.jsonl and test.jsonl",
     )
     given = parser.parse_args()
     with kept_on_interrupt("nothing was changed; the same command checks again"):

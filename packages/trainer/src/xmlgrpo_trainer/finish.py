@@ -15,7 +15,6 @@ from xmlgrpo_trainer.config.run_config import TINY, config_sha256
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
-from xmlgrpo_trainer.problems.split import problems_file
 from xmlgrpo_trainer.run.record import hardware, now, versions
 from xmlgrpo_trainer.screen.result import draw_curves, show_end
 
@@ -84,7 +83,7 @@ def _manifest(
             source=config.data.source,
             name=problems.source,
             revision=config.data.revision or run.task.dataset_revision if on_the_hub else None,
-            place=Place.of(problems_file(rows, "data.path"), folder) if rows else None,
+            place=Place.of(Path(rows), folder) if rows else None,
             sha256=problems.sha256(),
             train_rows=len(problems.train),
             validation_rows=len(problems.validation),

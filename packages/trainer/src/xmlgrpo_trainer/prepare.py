@@ -32,7 +32,7 @@ from xmlgrpo_trainer.model.load import (
 )
 from xmlgrpo_trainer.model.unsloth import check_shared_vllm, import_unsloth
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
-from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, problems_file
+from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, problem_files
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.failures import check_room, failures_in_words
 from xmlgrpo_trainer.run.wandb import prepare_wandb
@@ -129,9 +129,10 @@ def check_names(config: RunConfig) -> None:
         UserError: no such reward, no file of problems, no model folder.
     """
     check_reward_names(config.rewards)
+    task = get_task(config.task)
     for key, name in (("data.path", config.data.path), ("holdout.path", config.holdout.path)):
         if name is not None:
-            problems_file(name, key)
+            problem_files(name, key, task)
     if config.model.name != TINY:
         check_model_folder(config.model.name)
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_run.screen.progress import Stage
@@ -115,7 +115,7 @@ def test_held_out_items_are_rows_of_the_tasks_own_form(
     tmp_path: Path, task: Any, problem: Example
 ) -> None:
     save_items(tmp_path / "items.jsonl", task, [problem])
-    [row] = read_jsonl(tmp_path / "items.jsonl")
+    [row] = text_rows(tmp_path / "items.jsonl")
     assert row.fields["id"] == problem.id
     assert task.example(row.fields, problem.id) == problem
 

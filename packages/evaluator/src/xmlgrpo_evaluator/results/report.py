@@ -20,7 +20,7 @@ from xmlgrpo_evaluator.results.ladder import cells
 from xmlgrpo_evaluator.results.result import main_metric
 from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
 from xmlgrpo_rewards.interval import Share
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
@@ -155,7 +155,7 @@ def _steps(place: Path) -> list[dict[str, Any]]:
     return [
         {
             "step": int(file.stem.removeprefix("step-")),
-            "completions": _different([row.fields for row in read_jsonl(file)]),
+            "completions": _different([row.fields for row in text_rows(file)]),
         }
         for file in [*files[:-1:stride], *files[-1:]]
     ]

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import read_jsonl
+from xmlgrpo_rewards.rows import files_of
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.rows import read_rows
 
 ANSWER_TIMEOUT_S = 1800
 
@@ -98,22 +99,22 @@ def load_questions(data: Path | None, run: RunFolder | None) -> Questions:
     """Find questions; see the module's docstring for the order.
 
     Args:
-        data: a JSONL file with a "question" in each row, or a folder with `test.jsonl`.
+        data: a file of rows with a "question" in each, or a folder with a test split.
         run: whose held-out problems to take.
     """
     held_out = run and run.holdout_items
     if data is not None:
-        return Questions(data.name, _read(data))
+        return Questions(data.name, _read(data, "--data"))
     if held_out and held_out.is_file():
-        return Questions("held-out problems of the run", _read(held_out))
+        return Questions("held-out problems of the run", _read(held_out, str(held_out)))
     if folder := os.environ.get("GSM8K_DIR"):
-        return Questions("GSM8K test", _read(Path(folder)))
+        return Questions("GSM8K test", _read(Path(folder), "GSM8K_DIR"))
     return Questions("built-in list", BUILT_IN)
 
 
-def _read(path: Path) -> tuple[str, ...]:
+def _read(place: Path, named: str) -> tuple[str, ...]:
     questions = []
-    for row in read_jsonl(path / "test.jsonl" if path.is_dir() else path):
+    for row in read_rows(*files_of(place, "test", named, "main")):
         question = row.fields.get("question")
         if not isinstance(question, str):
             raise UserError(f'{row.id}: expected a "question" that is text, got {question!r}')

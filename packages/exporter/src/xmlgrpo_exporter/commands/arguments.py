@@ -40,7 +40,7 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="PATH",
-        help="JSONL of questions, or a folder with test.jsonl (default: the run's held-out "
+        help="rows with a question, or a folder with a test split (default: the run's held-out "
         "problems, then $GSM8K_DIR, then a built-in list)",
     )
     parser.add_argument(

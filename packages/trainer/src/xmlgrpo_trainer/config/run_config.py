@@ -51,7 +51,8 @@ class DataConfig(Section):
 
     source: Literal["generated", "hub", "json"] = "generated"
     path: str | None = None
-    """For `json`: a JSONL file, or a folder that holds `train.jsonl`."""
+    """For `json`: a file of rows (JSON lines, CSV, TSV or Parquet, the text forms also packed by
+    gzip, bzip2 or xz), or a folder with a training split, such as one downloaded from the Hub."""
     revision: str | None = None
     """For `hub`: the dataset commit; null takes the one the task pins."""
     limit: int | None = Field(default=None, ge=1)
@@ -70,8 +71,9 @@ class HoldoutConfig(Section):
     """
 
     path: str | None = None
-    """A JSONL file of problems to hold out; null cuts them from the training data.  For data that
-    the model has been tuned on before, or that has the same problems in other words."""
+    """A file or folder, as `data.path`, of problems to hold out; null cuts them from the training
+    data.  For data that the model has been tuned on before, or that has the same problems in other
+    words."""
     report_rows: int = Field(default=400, ge=1, le=MOST_ROWS)
     validation_rows: int = Field(default=200, ge=0, le=MOST_ROWS)
     every: int = Field(default=20, ge=1)
@@ -122,7 +124,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":
         if self.data.source == "json" and self.data.path is None:
-            raise ValueError("data.source is 'json', so data.path must name a JSONL file or folder")
+            raise ValueError("data.source is 'json', so data.path must name a file or folder")
         if self.data.source != "json" and self.data.path is not None:
             raise ValueError(
                 f"data.path is read only with data.source 'json', got source {self.data.source!r}"

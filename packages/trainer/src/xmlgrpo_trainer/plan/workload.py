@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import files_of
+from xmlgrpo_rewards.task import Task, get_task
+from xmlgrpo_run.rows import count_rows
 from xmlgrpo_trainer.config.batch import rows_together
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import RunConfig
@@ -174,8 +177,8 @@ def _train_rows(config: RunConfig) -> int | None:
         rows: int | None = data.generated_rows
     else:
         is_file = data.source == "json"
-        dataset = get_task(config.task).dataset
-        rows = _lines(Path(data.path or "")) if is_file else HUB_TRAIN_ROWS.get(dataset)
+        task = get_task(config.task)
+        rows = _rows(data.path or "", task) if is_file else HUB_TRAIN_ROWS.get(task.dataset)
         if rows is not None and not holdout.path:
             rows = max(0, rows - holdout.report_rows - holdout.validation_rows)
     if data.limit is not None:
@@ -183,12 +186,10 @@ def _train_rows(config: RunConfig) -> int | None:
     return rows
 
 
-def _lines(path: Path) -> int | None:
-    path = path / "train.jsonl" if path.is_dir() else path
+def _rows(path: str, task: Task) -> int | None:
     try:
-        with path.open("rb") as lines:
-            return sum(1 for line in lines if line.strip())
-    except OSError:
+        return sum(map(count_rows, files_of(Path(path), "train", "data.path", task.dataset_config)))
+    except UserError:
         return None
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import Row, read_jsonl
+from xmlgrpo_rewards.rows import Row, files_of
 from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.config.library_fields import tiny_settings
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
 from xmlgrpo_trainer.problems.prompts import encode_prompts
@@ -64,13 +65,13 @@ def load_problems(
         if data.source == "hub":
             source, rows = _hub_rows(data, task)
         else:
-            path = problems_file(data.path or "", "data.path")
-            source, rows = path.name, read_jsonl(path)
+            files = problem_files(data.path or "", "data.path", task)
+            source, rows = files[0].name, read_rows(*files)
         examples = _examples(task, rows)
         if holdout.path is None:
             problems = cut(examples, holdout, seed, source)
         else:
-            others = read_jsonl(problems_file(holdout.path, "holdout.path"))
+            others = read_rows(*problem_files(holdout.path, "holdout.path", task))
             problems = beside(examples, _examples(task, others), holdout, seed, source)
     problems = replace(problems, train=problems.train[: data.limit])
     if not problems.train:
@@ -156,20 +157,13 @@ def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterable[Row]:
     return (Row(f"{source}:{number}", row) for number, row in enumerate(rows, start=1))
 
 
-def problems_file(name: str, key: str) -> Path:
-    """The JSONL file of a key, which may name a folder with `train.jsonl`.
+def problem_files(name: str, key: str, task: Task) -> list[Path]:
+    """The files of a key, which may name a folder with a training split.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        path /= "train.jsonl"
-    if not path.is_file():
-        raise UserError(
-            f"{key}: no file at {str(path)!r}; expected a JSONL file, or a folder with train.jsonl"
-        )
-    return path
+    return files_of(Path(name), "train", key, task.dataset_config)
 
 
 def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Row]]:
