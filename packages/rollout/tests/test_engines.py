@@ -8,13 +8,13 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.choice import choose_engine, why_not_read
 from xmlgrpo_rollout.cpu import engine as static
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.cpu.forward import last_logits
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.weights import refresh_weights, why_not_read
+from xmlgrpo_rollout.weights import refresh_weights
 
 from .small_models import (
     END_OF_TURN,

@@ -1,19 +1,31 @@
-"""Which engine serves a run, and why."""
+"""The engine that serves a loaded model, and why."""
 
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from torch import nn
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.vllm import check_vllm
-from xmlgrpo_rollout.weights import has_packed_weights, why_not_read
-
-EngineName = Literal["generate", "graph", "vllm"]
-ENGINE_NAMES = ("auto", "generate", "graph", "vllm")
+from xmlgrpo_rollout.weights import (
+    base_model,
+    has_packed_weights,
+    is_plain_lora,
+    is_unpackable,
+    text_decoder,
+)
+from xmlgrpo_rollout.which_engine import (
+    READABLE,
+    EngineName,
+    name_engine,
+    why_not_described,
+    why_not_merged,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,7 @@ class EngineChoice:
 
 
 def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]) -> EngineChoice:
-    """Find the engine for a model.
+    """Make the engine for a model.
 
     Args:
         name: "auto", or the engine that is asked for.
@@ -48,30 +60,18 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
     Raises:
         UserError: no such engine, or it cannot serve this model on this machine.
     """
-    if name not in ENGINE_NAMES:
-        raise UserError(f"rollout: expected one of {', '.join(ENGINE_NAMES)}, got {name!r}")
-    if not stop_ids:
-        raise UserError("rollout: expected at least one stop token, got none")
-    stops, pad = list(stop_ids), tokenizer.pad_token_id
-    if name == "vllm":
-        check_vllm(model.device.type)
-        generate = GenerateEngine(model, stops, pad)
-        return EngineChoice(
-            "vllm", "asked for; held-out replies by generate", generate, trains=False
-        )
     on_gpu = model.device.type == "cuda"
     obstacle = why_not_read(model) or (why_not_captured() if on_gpu else None)
-    if name == "graph" and obstacle:
-        raise UserError(
-            f"rollout 'graph' cannot serve this model: {obstacle}. Set rollout to 'generate' or "
-            "'auto'"
-        )
-    if name == "auto" and obstacle is None and has_packed_weights(model):
-        obstacle = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
-    if name == "generate" or obstacle:
-        reason = "asked for" if name == "generate" else str(obstacle)
-        return EngineChoice("generate", reason, GenerateEngine(model, stops, pad), trains=True)
-    reason = "asked for" if name == "graph" else f"a Gemma 3 on the {'GPU' if on_gpu else 'CPU'}"
+    packed = obstacle is None and has_packed_weights(model)
+    chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu)
+    if not stop_ids:
+        raise UserError("rollout: expected at least one stop token, got none")
+    if chosen == "vllm":
+        check_vllm(model.device.type)
+    stops, pad = list(stop_ids), tokenizer.pad_token_id
+    if chosen != "graph":
+        generate = GenerateEngine(model, stops, pad)
+        return EngineChoice(chosen, reason, generate, trains=chosen != "vllm")
     if not on_gpu:
         return EngineChoice("graph", reason, StaticEngine(model, stops, pad), trains=True)
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # Triton is not there on every machine
@@ -85,3 +85,36 @@ def why_not_captured() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "on a GPU it needs Triton, which comes with torch's CUDA builds for Linux"
     return None
+
+
+def why_not_read(model: nn.Module) -> str | None:
+    """Why `weights.read_weights` cannot read a model, in words for the user; None when it can."""
+    base = base_model(model)
+    if type(base).__name__ not in READABLE.values():
+        return f"it reads {' and '.join(READABLE.values())}, not {type(base).__name__}"
+    adapters: dict[str, Any] = getattr(model, "peft_config", {})
+    reasons = [why_not_described(base.config.to_dict())]
+    reasons += [why_not_merged(vars(adapter)) for adapter in adapters.values()]
+    # an adapter's configuration may reach modules that only the model shows
+    return next(filter(None, reasons), None) or _first_reason(base)
+
+
+def _first_reason(base: Any) -> str | None:
+    modules = {**dict(text_decoder(base).named_modules()), "lm_head": base.lm_head}
+    reasons = (_why_not_merged(name, module) for name, module in modules.items())
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _why_not_merged(name: str, module: Any) -> str | None:
+    if type(module).__name__ == "ModulesToSaveWrapper":
+        return f"{name} is trained in full beside the adapter (modules_to_save)"
+    linear = getattr(module, "base_layer", module)
+    if isinstance(linear, nn.Linear) and not is_unpackable(linear.weight):
+        return f"{name} is quantized in a way it does not know"
+    if linear is module:
+        return None
+    if name == "lm_head":
+        return "lm_head has an adapter, which the embedding that it is tied to has not"
+    if is_plain_lora(module):
+        return None
+    return f"it merges plain LoRA only, and {name} has another adapter"

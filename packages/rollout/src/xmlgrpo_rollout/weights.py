@@ -2,8 +2,8 @@
 
 Reading is separate from computing: a LoRA adapter is merged here, in a copy, so that decoding
 costs the same with and without one and the trained model is never touched.  A base in 4 bits is
-unpacked on the way: the copy of its projections is in 16 bits.  `why_not_read` names the models
-that cannot be read so.
+unpacked on the way: the copy of its projections is in 16 bits.  `choice.why_not_read` names the
+models that cannot be read so.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-READABLE = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
-ROPES = ("default", "linear")  # Gemma 3's own; others may change with the length
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 # of `LayerWeights`: the modules of a layer whose weights lie below one another in one tensor ...
@@ -112,7 +110,7 @@ def read_weights(model: nn.Module) -> Gemma3Weights:
     """Read a `Gemma3ForCausalLM`, bare or wrapped by peft with LoRA adapters.
 
     Args:
-        model: one that `why_not_read` has nothing against.
+        model: one that `choice.why_not_read` has nothing against.
     """
     base = base_model(model)
     decoder, config = text_decoder(base), base.config.get_text_config()
@@ -223,7 +221,7 @@ def _write_merged(linear: Any, target: Tensor) -> None:
         target.copy_(weight)
 
 
-# --- which models are read, and their parts ---
+# --- a model's parts ---
 
 
 def base_model(model: nn.Module) -> Any:
@@ -243,49 +241,6 @@ def text_device(model: nn.Module) -> torch.device:
     return device
 
 
-def why_not_read(model: nn.Module) -> str | None:
-    """Why `read_weights` cannot read this model, in words for the user; None when it can."""
-    base = base_model(model)
-    if type(base).__name__ not in READABLE:
-        return f"it reads {' and '.join(READABLE)}, not {type(base).__name__}"
-    config = base.config.get_text_config()
-    if config.attn_logit_softcapping or config.final_logit_softcapping or config.attention_bias:
-        return "it knows no soft-capping and no attention bias, which this model has"
-    if config.hidden_activation != "gelu_pytorch_tanh" or config.use_bidirectional_attention:
-        return "it knows only Gemma's own activation and causal attention"
-    if any(config.rope_parameters[kind]["rope_type"] not in ROPES for kind in config.layer_types):
-        return f"it knows only these rotary embeddings: {', '.join(ROPES)}"
-    return _why_no_adapter(model) or _first_reason(base)
-
-
-def _why_no_adapter(model: nn.Module) -> str | None:
-    """Why the adapter cannot be merged, by its kind: not every kind changes the modules."""
-    configs: dict[str, Any] = getattr(model, "peft_config", {})
-    kinds = [config.peft_type.value for config in configs.values() if config.peft_type != "LORA"]
-    return f"it merges plain LoRA only, and this model has a {kinds[0]} adapter" if kinds else None
-
-
-def _first_reason(base: Any) -> str | None:
-    modules = {**dict(text_decoder(base).named_modules()), "lm_head": base.lm_head}
-    reasons = (_why_not_merged(name, module) for name, module in modules.items())
-    return next((reason for reason in reasons if reason is not None), None)
-
-
-def _why_not_merged(name: str, module: Any) -> str | None:
-    if type(module).__name__ == "ModulesToSaveWrapper":
-        return f"{name} is trained in full beside the adapter (modules_to_save)"
-    linear = getattr(module, "base_layer", module)
-    if isinstance(linear, nn.Linear) and not _is_unpackable(linear.weight):
-        return f"{name} is quantized in a way it does not know"
-    if linear is module:
-        return None
-    if name == "lm_head":
-        return "lm_head has an adapter, which the embedding that it is tied to has not"
-    if is_plain_lora(module):
-        return None
-    return f"it merges plain LoRA only, and {name} has another adapter"
-
-
 def is_plain_lora(module: Any) -> bool:
     """Whether a module is a projection whose adapters are W + s B A and no more."""
     return (
@@ -302,7 +257,8 @@ def has_packed_weights(model: nn.Module) -> bool:
     return any(hasattr(weight, "quant_state") for weight in weights)
 
 
-def _is_unpackable(weight: Tensor) -> bool:
+def is_unpackable(weight: Tensor) -> bool:
+    """Whether `unpacked` knows this form of a weight."""
     return weight.is_floating_point() or hasattr(weight, "quant_state")
 
 

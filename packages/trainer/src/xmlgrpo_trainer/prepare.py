@@ -32,6 +32,7 @@ from xmlgrpo_trainer.model.load import (
 )
 from xmlgrpo_trainer.model.unsloth import check_shared_vllm, import_unsloth
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
+from xmlgrpo_trainer.plan.workload import engine_of
 from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, problem_files
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.failures import check_room, failures_in_words
@@ -114,12 +115,14 @@ def refuse_early(config: RunConfig, processes: int) -> None:
     """Refuse what the configuration alone shows, before a folder is made or a library imported.
 
     Raises:
-        UserError: as `check_early`; texts do not fit into a model whose shape is known here.
+        UserError: as `check_early`; of a model whose shape is known here: texts do not fit into
+            it, or the engine that is asked for cannot serve it.
     """
     check_early(config, processes)
     shape = _known_shape(config)
     if shape is not None:
         check_context(config, shape.context)
+        engine_of(config, shape)
 
 
 def check_names(config: RunConfig) -> None:

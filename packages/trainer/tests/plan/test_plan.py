@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace, unmasked_flop
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, find_shape, read_shape
 from xmlgrpo_trainer.plan.workload import Load, load_of
+from xmlgrpo_trainer.prepare import refuse_early
 
 NULL: dict[str, object] = {"max_completion_length": None}
 DOCS = Path(__file__).resolve().parents[4] / "docs"
@@ -454,6 +456,46 @@ def test_dropout_and_dora_take_pefts_own_projection() -> None:
     assert make_plan(gemma(), find_gpu("H100"), gpus=2).load.fused_lora
     unsloth = check_config({"model": {"name": "gemma-3-1b", "backend": "unsloth"}}, "a test")
     assert not make_plan(unsloth, find_gpu("H100")).load.ours
+
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 300,
+}
+
+
+def test_the_plan_is_of_the_engine_that_the_run_takes(tmp_path: Path) -> None:
+    gpu = find_gpu("T4")
+    assert make_plan(gemma(), gpu).load.engine == "graph"
+    write_config(tmp_path, json.dumps(LLAMA))
+    llama = make_plan(gemma(model={"name": str(tmp_path), "backend": "plain"}), gpu)
+    assert llama.load.engine == "generate"
+    assert not any("Gemma 3 overflows" in note for note in llama.notes)
+    for lora in ({"use_dora": True}, {"lora_bias": True}, {"target_parameters": ["q_proj.weight"]}):
+        planned = make_plan(gemma(lora=lora), gpu)
+        assert planned.load.engine == "generate"
+        assert planned.pace == make_plan(gemma(lora=lora, rollout="generate"), gpu).pace
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [lambda c: make_plan(c, find_gpu("T4")), partial(refuse_early, processes=1)],
+    ids=["plan", "run"],
+)
+def test_an_engine_that_cannot_serve_is_refused_before_anything(
+    tmp_path: Path, refuse: Callable[[RunConfig], object]
+) -> None:
+    write_config(tmp_path, json.dumps(LLAMA))
+    refuse(gemma(rollout="graph"))
+    with pytest.raises(UserError, match=r"'graph' cannot serve this model: .* has use_dora"):
+        refuse(gemma(rollout="graph", lora={"use_dora": True}))
+    with pytest.raises(UserError, match=r"'graph' cannot serve .* not LlamaForCausalLM"):
+        refuse(gemma(rollout="graph", model={"name": str(tmp_path), "backend": "plain"}))
 
 
 def write_config(folder: Path, text: str) -> None:

@@ -26,8 +26,7 @@ from xmlgrpo_evaluator.harness.hf_options import (
 )
 from xmlgrpo_evaluator.journal import CountedReply, EngineUse
 from xmlgrpo_rollout.attention_guard import guard_transformers
-from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured
-from xmlgrpo_rollout.weights import why_not_read
+from xmlgrpo_rollout.choice import EngineChoice, choose_engine, why_not_captured, why_not_read
 
 SLOTS_CPU, SLOTS_GPU = 64, 128
 """Replies that the engine writes at once: more save time, fewer are lost when it is interrupted."""

@@ -34,7 +34,7 @@ class GraphEngine:
     Axes: P prompts, R rows (P times the samples), T tokens, V vocabulary.
 
     Args:
-        model: one that `why_not_read` has nothing against.
+        model: one that `choice.why_not_read` has nothing against.
         stop_ids: the tokens that end a completion.
         pad_id: of the tokenizer.
 

@@ -138,6 +138,10 @@ class RunConfig(Section):
             raise ValueError("rewards is empty: name at least one reward function and its weight")
         if self.model.backend == "unsloth" and self.model.device == "cpu":
             raise ValueError("model.backend 'unsloth' needs a GPU, but model.device is 'cpu'")
+        if self.rollout == "vllm" and self.model.device == "cpu":
+            raise ValueError("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
+        if self.model.load_in_4bit and self.model.device == "cpu":
+            raise ValueError("model.load_in_4bit needs a GPU, but model.device is 'cpu'")
         return self
 
 

@@ -103,7 +103,8 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
         taken = "float32 is used, twice the memory and slower"
         if config.model.dtype == "bfloat16":
             taken = "model.dtype=bfloat16 would be emulated there, slowly"
-        notes.append(f"{gpu.name} has no bfloat16, and Gemma 3 overflows in float16: {taken}")
+        overflows = ", and Gemma 3 overflows in float16" if load.shape.gemma else ""
+        notes.append(f"{gpu.name} has no bfloat16{overflows}: {taken}")
     if gpu is not None and config.model.backend != "plain":
         notes.append(
             "the estimate is for the plain backend; beside it Unsloth needed 0.7 to 1.3 GiB more "

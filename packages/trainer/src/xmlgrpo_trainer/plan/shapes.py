@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.which_engine import is_packed, why_not_described
 from xmlgrpo_run.files import read_json
 from xmlgrpo_trainer.config.run_config import TINY, ModelConfig
 
@@ -41,6 +42,9 @@ class ModelShape:
     context: int | None = (
         None  # the longest text, in tokens; None where the configuration does not say
     )
+    gemma: bool = True  # a Gemma 3
+    obstacle: str | None = None  # why the graph engine cannot read it
+    packed: bool = False  # its folder holds it in 4 bits
 
     def projections(self) -> dict[str, tuple[int, int]]:
         """The linear layers of one decoder layer: name -> (inputs, outputs)."""
@@ -184,6 +188,9 @@ def read_shape(path: Path) -> ModelShape:
         tied=bool(config.get("tie_word_embeddings", gemma)),
         vision="vision_config" in config,
         context=size("max_position_embeddings", 131_072) if has_context else None,
+        gemma=gemma,
+        obstacle=why_not_described(config),
+        packed=is_packed(config),
     )
 
 

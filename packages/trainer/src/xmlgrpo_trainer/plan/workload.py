@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import files_of
 from xmlgrpo_rewards.task import Task, get_task
+from xmlgrpo_rollout.which_engine import EngineName, name_engine, why_not_merged
 from xmlgrpo_run.rows import count_rows
 from xmlgrpo_trainer.config.batch import rows_together
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
@@ -29,7 +30,7 @@ class Load:
     quantized: bool  # linear layers in 4 bits
     lora_weights: int  # trained weights
     optimizer_bytes: float  # both moments of a trained weight
-    engine: Literal["generate", "graph", "vllm"]  # draws the completions
+    engine: EngineName  # draws the completions
     rows: int  # completions drawn at once, if there is room
     group: int  # completions per prompt
     held_out_rows: int  # completions drawn at once for held-out problems
@@ -125,7 +126,7 @@ def load_of(
     if steps is not None:
         times = 1 + math.ceil(steps / holdout.every)  # at step 0 and at the end too
         asked = 2 * holdout.report_rows + holdout.validation_rows * times
-    number_bytes, engine = _number_bytes(config, gpu), _engine(config)
+    number_bytes, engine = _number_bytes(config, gpu), engine_of(config, shape)
     # several processes, too: training asks only for a GPU and the plain backend
     ours = gpu is not None and model.backend != "unsloth"
     aligned = ours and number_bytes < 4 and model.attn_implementation in {None, "sdpa"}
@@ -135,13 +136,14 @@ def load_of(
     is_late = ours and engine == "graph" and accumulate % uses == 0
     corrected = rounds and fields["vllm_importance_sampling_correction"] and not is_late
     vllm_share = fields["vllm_gpu_memory_utilization"] if engine == "vllm" else 0.0
-    moments_bytes = 4.0 if model.load_in_4bit else 8.0
+    quantized = model.load_in_4bit or shape.packed
+    moments_bytes = 4.0 if quantized else 8.0
     if "8bit" in str(fields["optim"]):
         moments_bytes = OPTIMIZER_BYTES_8BIT
     return Load(
         shape=shape,
         number_bytes=number_bytes,
-        quantized=model.load_in_4bit,
+        quantized=quantized,
         lora_weights=shape.lora_weights(lora["r"], lora["target_modules"]),
         optimizer_bytes=moments_bytes,
         engine=engine,
@@ -201,8 +203,13 @@ def _number_bytes(config: RunConfig, gpu: Gpu | None) -> int:
     return 2 if dtype == "bfloat16" else 4
 
 
-def _engine(config: RunConfig) -> Literal["generate", "graph", "vllm"]:
-    """The engine that `rollout: auto` takes: `graph`, but for weights in 4 bits."""
-    if config.rollout != "auto":
-        return config.rollout
-    return "generate" if config.model.load_in_4bit else "graph"
+def engine_of(config: RunConfig, shape: ModelShape) -> EngineName:
+    """The engine that the run will take.
+
+    Raises:
+        UserError: `graph` is asked for, and cannot serve this model or this adapter.
+    """
+    obstacle = shape.obstacle or why_not_merged(config.lora)
+    packed = config.model.load_in_4bit or shape.packed
+    name, _reason = name_engine(config.rollout, obstacle, packed=packed, on_gpu=False)
+    return name

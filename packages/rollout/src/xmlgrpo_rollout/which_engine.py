@@ -1,0 +1,114 @@
+"""Which engine draws a run's completions, decided from what is known before any weight is loaded.
+
+`name_engine` decides, for a plan and for a run.  A plan asks it with what configurations alone say
+(`why_not_described`, `why_not_merged`); a run with `choice.why_not_read`, which asks both and then
+looks at the modules.  Imports no library.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from xmlgrpo_rewards.errors import UserError
+
+EngineName = Literal["generate", "graph", "vllm"]
+ENGINE_NAMES = ("auto", "generate", "graph", "vllm")
+
+# the models that `graph` reads: transformers' model type -> the class that it loads for text
+READABLE = {"gemma3_text": "Gemma3ForCausalLM", "gemma3": "Gemma3ForConditionalGeneration"}
+ROPES = {"default", "linear"}  # Gemma 3's own; others may change with the length
+# fields of `peft.LoraConfig` that make an adapter more than W + s B A, where they hold anything
+NOT_PLAIN = (
+    *("use_dora", "velora_config", "alora_invocation_tokens", "use_qalora", "monteclora_config"),
+    *("use_bdlora", "arrow_config", "kasa_config", "lora_bias", "target_parameters"),
+    *("trainable_token_indices", "layer_replication"),
+)
+
+
+def name_engine(
+    asked: str, obstacle: str | None, *, packed: bool, on_gpu: bool
+) -> tuple[EngineName, str]:
+    """Decide which engine draws the completions; and why, in a few words.
+
+    Args:
+        asked: "auto", or the engine that is asked for.
+        obstacle: why `graph` cannot serve the model; None when it can.
+        packed: the base is in 4 bits.
+        on_gpu: the model is on one.
+
+    Raises:
+        UserError: no such engine, or `graph` is asked for and cannot serve.
+    """
+    if asked not in ENGINE_NAMES:
+        raise UserError(f"rollout: expected one of {', '.join(ENGINE_NAMES)}, got {asked!r}")
+    if asked == "vllm":
+        return "vllm", "asked for; held-out replies by generate"
+    if asked == "graph" and obstacle:
+        raise UserError(
+            f"rollout 'graph' cannot serve this model: {obstacle}. Set rollout to 'generate' or "
+            "'auto'"
+        )
+    if asked == "auto" and obstacle is None and packed:
+        obstacle = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
+    if asked == "generate" or obstacle:
+        return "generate", "asked for" if asked == "generate" else str(obstacle)
+    kind = f"a Gemma 3 on the {'GPU' if on_gpu else 'CPU'}"
+    return "graph", "asked for" if asked == "graph" else kind
+
+
+def why_not_described(model: Mapping[str, Any]) -> str | None:
+    """Why `graph` cannot read a model, by its configuration alone; None when nothing is against it.
+
+    Args:
+        model: what transformers' `config.json` holds, in its present or an older form.
+    """
+    kind = str(model.get("model_type"))
+    if kind not in READABLE:
+        classes = model.get("architectures")
+        name = classes[0] if isinstance(classes, list) and classes else f"the type {kind!r}"
+        return f"it reads {' and '.join(READABLE.values())}, not {name}"
+    text = _part(model, "text_config") or model
+    if any(map(text.get, ("attn_logit_softcapping", "final_logit_softcapping", "attention_bias"))):
+        return "it knows no soft-capping and no attention bias, which this model has"
+    activation = text.get("hidden_activation", "gelu_pytorch_tanh")
+    if activation != "gelu_pytorch_tanh" or text.get("use_bidirectional_attention"):
+        return "it knows only Gemma's own activation and causal attention"
+    if not _ropes(text) <= ROPES:
+        return f"it knows only these rotary embeddings: {', '.join(sorted(ROPES))}"
+    if _part(model, "quantization_config") and not is_packed(model):
+        return "the model is quantized in a way it does not know"
+    return None
+
+
+def why_not_merged(adapter: Mapping[str, Any]) -> str | None:
+    """Why `graph` cannot merge an adapter, by its configuration alone; None when it can.
+
+    Args:
+        adapter: fields of peft's configuration; those that are left out are the defaults.
+    """
+    kind = getattr(adapter.get("peft_type"), "value", adapter.get("peft_type")) or "LORA"
+    if kind != "LORA":
+        return f"it merges plain LoRA only, and this model has a {kind} adapter"
+    if modules := adapter.get("modules_to_save"):
+        return f"{', '.join(modules)}: trained in full beside the adapter (modules_to_save)"
+    more = [name for name in NOT_PLAIN if adapter.get(name)]
+    if adapter.get("init_lora_weights") == "mica":
+        more.append("init_lora_weights=mica")
+    return f"it merges plain LoRA only, and this adapter has {more[0]}" if more else None
+
+
+def is_packed(model: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is of weights that bitsandbytes packed into 4 bits."""
+    quantization = _part(model, "quantization_config")
+    return bool(quantization.get("load_in_4bit") or quantization.get("_load_in_4bit"))
+
+
+def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = config.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _ropes(text: Mapping[str, Any]) -> set[str]:
+    """The kinds of rotary embedding; `rope_scaling` is what they were called before."""
+    found = [_part(text, "rope_parameters"), _part(text, "rope_scaling")]
+    found += [inner for rope in found for inner in rope.values() if isinstance(inner, Mapping)]
+    return {str(rope.get("rope_type") or rope.get("type") or "default") for rope in found}

@@ -1,0 +1,126 @@
+"""What is decided from configurations alone is what is decided of the loaded model."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from peft import LoraConfig
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.which_engine import (
+    NOT_PLAIN,
+    is_packed,
+    name_engine,
+    why_not_described,
+    why_not_merged,
+)
+
+from .small_models import EOS, Tokenizer, tiny_gemma, tiny_multimodal_gemma, with_lora
+
+SMALL = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+LINEAR = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
+YARN = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e6}
+LOCAL = {"rope_type": "default", "rope_theta": 1e4}
+
+
+def roped(full: dict[str, Any]) -> Any:
+    return tiny_gemma(rope_parameters={"full_attention": full, "sliding_attention": LOCAL})
+
+
+def other(kind: Any, config: Any) -> Any:
+    model = kind(config(**SMALL))
+    model.config.architectures = [kind.__name__]  # as `save_pretrained` does
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "lora", "expected"),
+    [
+        pytest.param(tiny_gemma, {}, "graph", id="gemma"),
+        pytest.param(tiny_multimodal_gemma, {}, "graph", id="gemma-with-vision"),
+        pytest.param(lambda: roped(LINEAR), {}, "graph", id="linear-rope"),
+        pytest.param(lambda: roped(YARN), {}, "generate", id="yarn"),
+        pytest.param(lambda: tiny_gemma(attn_logit_softcapping=50.0), {}, "generate", id="capped"),
+        pytest.param(lambda: tiny_gemma(attention_bias=True), {}, "generate", id="bias"),
+        pytest.param(lambda: tiny_gemma(hidden_activation="silu"), {}, "generate", id="silu"),
+        pytest.param(lambda: other(LlamaForCausalLM, LlamaConfig), {}, "generate", id="llama"),
+        pytest.param(lambda: other(Qwen3ForCausalLM, Qwen3Config), {}, "generate", id="qwen3"),
+        pytest.param(tiny_gemma, {"use_rslora": True}, "graph", id="rslora"),
+        pytest.param(tiny_gemma, {"rank_pattern": {"q_proj": 2}}, "graph", id="ranks"),
+        pytest.param(
+            tiny_gemma,
+            {"layers_to_transform": [1], "target_modules": ["q_proj"]},
+            "graph",
+            id="one-layer",
+        ),
+        pytest.param(tiny_gemma, {"init_lora_weights": "pissa"}, "graph", id="pissa"),
+        pytest.param(tiny_gemma, {"use_dora": True}, "generate", id="dora"),
+        pytest.param(tiny_gemma, {"alora_invocation_tokens": [3]}, "generate", id="alora"),
+        pytest.param(tiny_gemma, {"init_lora_weights": "mica"}, "generate", id="mica"),
+        pytest.param(tiny_gemma, {"modules_to_save": ["norm"]}, "generate", id="norm-in-full"),
+        pytest.param(
+            tiny_gemma,
+            {"lora_bias": True},
+            "generate",
+            id="lora-bias",
+            # peft says that such an adapter cannot be merged, which is the point here
+            marks=pytest.mark.filterwarnings("ignore:.*lora_bias"),
+        ),
+    ],
+)
+def test_the_engine_is_the_same_before_and_after_loading(
+    make: Callable[[], Any], lora: dict[str, Any], expected: str
+) -> None:
+    model = make()
+    written = json.loads(model.config.to_json_string())  # as `config.json` holds it
+    obstacle = why_not_described(written) or why_not_merged(lora)
+    planned, reason = name_engine("auto", obstacle, packed=False, on_gpu=False)
+    run = choose_engine("auto", with_lora(model, **lora), Tokenizer(), [EOS])
+    assert (planned, run.name) == (expected, expected)
+    assert reason == run.reason
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        pytest.param({"model_type": "gemma3_text"}, None, id="no-more-than-its-kind"),
+        pytest.param({"rope_scaling": {"type": "linear", "factor": 8.0}}, None, id="older-rope"),
+        pytest.param({"rope_scaling": {"rope_type": "yarn"}}, "rotary", id="older-yarn"),
+        pytest.param({"rope_scaling": "odd", "text_config": 3}, None, id="no-mappings"),
+        pytest.param({"quantization_config": {"quant_method": "gptq"}}, "quantized", id="gptq"),
+        pytest.param({"quantization_config": {"load_in_4bit": True}}, None, id="4-bits"),
+        pytest.param({"text_config": {"attention_bias": True}}, "bias", id="inner"),
+        pytest.param({"model_type": "gemma2"}, "type 'gemma2'", id="gemma-2"),
+        pytest.param({"model_type": "x", "architectures": ["XLM"]}, "not XLM", id="named"),
+    ],
+)
+def test_a_config_json_in_any_form_is_read(config: dict[str, Any], says: str | None) -> None:
+    found = why_not_described({"model_type": "gemma3_text", **config})
+    assert (found is None) == (says is None)
+    assert says is None or says in str(found)
+
+
+def test_weights_in_4_bits_are_generates_unless_asked_for() -> None:
+    packed = is_packed({"quantization_config": {"quant_method": "x", "_load_in_4bit": True}})
+    assert packed
+    assert name_engine("auto", None, packed=packed, on_gpu=True)[0] == "generate"
+    assert name_engine("graph", None, packed=packed, on_gpu=True)[0] == "graph"
+
+
+def test_pefts_kinds_of_lora_are_all_known() -> None:
+    variants = {f.name for f in dataclasses.fields(LoraConfig) if "is_lora_variant" in f.metadata}
+    assert len(variants) > 5
+    assert variants <= set(NOT_PLAIN)
+    [init] = [f for f in dataclasses.fields(LoraConfig) if f.name == "init_lora_weights"]
+    for value in init.metadata["lora_variants"]:
+        assert why_not_merged({"init_lora_weights": value}), value
