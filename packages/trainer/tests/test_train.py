@@ -164,6 +164,33 @@ def test_a_run_killed_after_its_last_checkpoint_trains_no_step_more(
     assert ours == theirs
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_run_goes_on_from_the_newest_checkpoint_that_is_not_damaged(
+    finished: Path, runs: Path, quick_config: QuickConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = runs / "damaged-checkpoints"
+    shutil.copytree(finished, root)
+    (root / "manifest.json").unlink()
+    shutil.rmtree(root / "adapter")
+    checkpoints = root / "checkpoints"
+    flip(checkpoints / "checkpoint-6" / "adapter_model.safetensors")
+    flip(checkpoints / "checkpoint-4" / "optimizer.pt")
+    assert train(quick_config(), root, Console(width=400)) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint-6/adapter_model.safetensors is damaged or was changed" in shown
+    assert "checkpoint-4/optimizer.pt is damaged or was changed" in shown
+    assert "continuing from checkpoint-2" in shown
+    assert (checkpoints / "damaged-checkpoint-6").is_dir()
+    assert steps(root) == steps(finished)
+    for name in ("adapter/adapter_model.safetensors", "holdout/report-after.json"):
+        assert (root / name).read_bytes() == (finished / name).read_bytes()
+
+
 def test_generate_and_graph_give_the_same_greedy_baseline(
     finished: Path, runs: Path, quick_config: QuickConfig
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.screen.progress import Stage
 
 TOKENIZER = ("tokenizer*", "*.jinja")
@@ -67,17 +68,23 @@ def file_sha256(path: Path, on_bytes: OnBytes = lambda _count: None) -> str:
     Args:
         path: the file.
         on_bytes: called with how many more bytes have been read; for a known file, once.
+
+    Raises:
+        UserError: it cannot be read.
     """
-    state = path.stat()
-    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-    if key in _known:
-        on_bytes(state.st_size)
-        return _known[key]
-    found = sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            found.update(piece)
-            on_bytes(len(piece))
+    try:
+        state = path.stat()
+        key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        if key in _known:
+            on_bytes(state.st_size)
+            return _known[key]
+        found = sha256()
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                found.update(piece)
+                on_bytes(len(piece))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     return _known.setdefault(key, found.hexdigest())
 
 

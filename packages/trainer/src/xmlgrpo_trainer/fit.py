@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,12 +39,14 @@ from xmlgrpo_trainer.problems.exam import (
     save_result,
     take,
 )
-from xmlgrpo_trainer.problems.keep_best import KeepBest, stopped_early
+from xmlgrpo_trainer.problems.keep_best import KeepBest, check_best, stopped_early
 from xmlgrpo_trainer.run.checkpoints import (
     checkpoint_of,
     find_checkpoints,
     is_last,
     seal_when_saved,
+    set_aside,
+    step_of,
     take_over,
 )
 from xmlgrpo_trainer.run.failures import check_room
@@ -100,9 +103,13 @@ def fit(run: Prepared) -> Trained:
     ranks.on_first(lambda: check_room(folder.root, run.arguments, trained_weights))
     _introduce(run, f"{choice.name} ({choice.reason})", trained_weights)
 
+    base = Path(run.base).expanduser()
+    base_folder = base if base.is_dir() else None
+    commit = getattr(policy.model.config, "_commit_hash", None)  # of a model of the Hub
     identity = {
         "problems": run.problems.sha256(),
-        "base model": Path(run.base).name if Path(run.base).is_dir() else run.base,
+        "base model": base.name if base_folder else run.base,
+        **({"base model's commit": commit} if commit else {}),
         "backend": policy.placement.backend,
         "rollout": choice.name,
         "dtype": policy.placement.dtype,
@@ -110,7 +117,7 @@ def fit(run: Prepared) -> Trained:
         **versions(),
     }
     resolved = resolved_fields(run.arguments, trainer.model, ranks.count)
-    ranks.on_first(lambda: write_record(folder, config, identity, resolved))
+    ranks.on_first(lambda: write_record(folder, config, identity, resolved, base_folder))
     ranks.on_first(lambda: save_items(folder.holdout_items, run.task, run.problems.report))
     before = _baseline(run, exam)
     stopped_by = _train(run, trainer, batch, exam)
@@ -211,11 +218,14 @@ def _loop(run: Prepared, trainer: Any, step_start: StepStart) -> None:
     """Go on from the newest checkpoint; a failure saves the last finished step first."""
     console, ranks = run.console, run.ranks
     newest, damaged = ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))
-    for path in damaged:
-        say(console, f"[yellow]{path.name} is damaged or incomplete[/]: not used")
+    for path, wrong in damaged.items():
+        aside = ranks.on_first(partial(set_aside, path))
+        say(console, f"[yellow]{escape(wrong)}[/]: it is {escape(aside.name)} now")
+    step = 0 if newest is None else step_of(newest)
+    ranks.on_first(lambda: check_best(run.folder, step))
     if newest is not None:
         say(console, f"continuing from {newest.name}")
-        if is_last(newest) or stopped_early(run.folder):
+        if is_last(newest) or stopped_early(run.folder, step):
             take_over(newest, trainer)  # trl's loop would train one step more
             return
     try:

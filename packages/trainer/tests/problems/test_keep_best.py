@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rollout.engine import Completion, Sampling
@@ -16,7 +17,9 @@ from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
 from xmlgrpo_trainer.problems.exam import Exam
 from xmlgrpo_trainer.problems.keep_best import (
+    BEST,
     KeepBest,
+    check_best,
     load_best,
     read_best,
     stopped_early,
@@ -139,9 +142,45 @@ def test_a_run_that_patience_ended_says_so_to_the_one_that_continues_it(
     tmp_path: Path, validate: Validate
 ) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 5, 4: 6}, patience=1)
-    assert not stopped_early(RunFolder(tmp_path))
+    assert not stopped_early(RunFolder(tmp_path), 4)
     validate(RunFolder(tmp_path), {6: 2, 8: 1}, patience=1, start=4)
-    assert stopped_early(RunFolder(tmp_path))
+    assert stopped_early(RunFolder(tmp_path), 6)
+    assert not stopped_early(RunFolder(tmp_path), 4)  # from an older checkpoint it goes on
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        pytest.param(f"{BEST}", b"", "is not JSON", id="empty"),
+        pytest.param(f"{BEST}", b"\xff\xfe", "is not JSON", id="other-bytes"),
+        pytest.param(f"{BEST}", b"[]", "expected a JSON object", id="list"),
+        pytest.param(f"{BEST}", b'{"step": 2}', "is damaged or was changed", id="other-step"),
+        pytest.param(f"{BEST}", None, "is missing", id="gone"),
+        pytest.param("step-00004/adapter_model.safetensors", b"5", "was changed", id="weights"),
+        pytest.param("step-00004/adapter_model.safetensors", None, "is missing", id="no-weights"),
+    ],
+)
+def test_a_damaged_best_is_refused_and_not_replaced_in_silence(
+    tmp_path: Path, validate: Validate, file: str, content: bytes | None, words: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    validate(folder, {0: 1, 2: 5, 4: 6})
+    check_best(folder, 4)
+    path = folder.best / file
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{words}.* or remove {folder.best} and run"):
+        check_best(folder, 4)
+
+
+def test_a_best_that_a_killed_process_has_half_kept_is_no_damage(
+    tmp_path: Path, validate: Validate
+) -> None:
+    folder = RunFolder(tmp_path)
+    validate(folder, {0: 1, 2: 5})
+    (folder.best / BEST).unlink()
+    check_best(folder, 1)  # the checkpoint is older than what was being kept
 
 
 def test_without_validation_nothing_is_kept(tmp_path: Path) -> None:

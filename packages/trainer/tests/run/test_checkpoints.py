@@ -13,7 +13,7 @@ import torch
 from xmlgrpo_rewards.console_script import interruption_code
 from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import Ranks
-from xmlgrpo_trainer.run.checkpoints import SEAL, Checkpoints, find_checkpoints, seal
+from xmlgrpo_trainer.run.checkpoints import SEAL, find_checkpoints, seal, set_aside
 from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
 
 
@@ -36,6 +36,32 @@ def truncate(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(b"wei")
 
 
+def flip(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"weighty"[:7])
+
+
+def swap(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.safetensors").mkdir()
+
+
+def pipe(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").unlink()
+    os.mkfifo(folder / "adapter_model.safetensors")
+
+
+def unreadable(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.safetensors").symlink_to("/proc/self/mem")  # reading is an EIO
+
+
+def reseal(folder: Path) -> None:
+    """A list that vouches for other bytes, changed by hand."""
+    sealed = json.loads((folder / SEAL).read_text())
+    sealed["files"].clear()
+    (folder / SEAL).write_text(json.dumps(sealed))
+
+
 def lose(folder: Path) -> None:
     (folder / "sub" / "trainer_state.json").unlink()
 
@@ -52,16 +78,44 @@ def wrong_seal(folder: Path) -> None:
     (folder / SEAL).write_text(json.dumps(["step", 10]))
 
 
-@pytest.mark.parametrize("damage", [truncate, lose, unseal, half_seal, wrong_seal])
-def test_a_damaged_checkpoint_is_passed_over(
-    tmp_path: Path, damage: Callable[[Path], None]
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (truncate, "is damaged or was changed"),
+        (flip, "is damaged or was changed"),
+        (lose, "is missing"),
+        (swap, "is not a file"),
+        (pipe, "is not a file"),
+        (unreadable, "cannot read"),
+        (unseal, "was not written to its end"),
+        (half_seal, "is not JSON"),
+        (wrong_seal, "expected a JSON object, got list"),
+        (reseal, "is damaged or was changed"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_says_why(
+    tmp_path: Path, damage: Callable[[Path], None], words: str
 ) -> None:
     good, broken = write_checkpoint(tmp_path, 8), write_checkpoint(tmp_path, 10)
     assert find_checkpoints(tmp_path).newest == broken
     damage(broken)
-    assert find_checkpoints(tmp_path) == Checkpoints(good, (broken,))
+    found = find_checkpoints(tmp_path)
+    assert found.newest == good
+    assert words in found.damaged[broken]
     damage(good)
-    assert find_checkpoints(tmp_path) == Checkpoints(None, (broken, good))
+    assert list(find_checkpoints(tmp_path).damaged) == [broken, good]
+    assert find_checkpoints(tmp_path).newest is None
+
+
+def test_a_damaged_checkpoint_is_kept_under_another_name(tmp_path: Path) -> None:
+    broken = write_checkpoint(tmp_path, 10)
+    for content in (b"old", b"new"):
+        broken.mkdir(exist_ok=True)
+        (broken / "weights").write_bytes(content)
+        aside = set_aside(broken)
+        assert not broken.exists()
+        assert (aside / "weights").read_bytes() == content
+    assert find_checkpoints(tmp_path).newest is None
 
 
 def test_nothing_to_continue_from(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every field as the libraries resolved it, in a form that repeats the run."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,3 +89,62 @@ def test_what_changed_under_a_run_is_named(tmp_path: Path) -> None:
 
 def test_versions_name_what_a_result_depends_on() -> None:
     assert {"torch", "transformers", "trl", "peft"} <= versions().keys()
+
+
+def begin(folder: Path, base: Path, **identity: str) -> None:
+    write_record(RunFolder(folder), check_config({}, "test"), identity, {}, base)
+
+
+def write_base(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        pytest.param(
+            lambda run, base: (base / "model.safetensors").write_bytes(b"weightz"),
+            r"model\.safetensors is damaged or was changed",
+            id="other-weights",
+        ),
+        pytest.param(
+            lambda run, base: (base / "config.json").unlink(), "is missing", id="no-config"
+        ),
+        pytest.param(lambda run, base: run.write_bytes(b""), "is not JSON", id="empty"),
+        pytest.param(lambda run, base: run.write_text("[1]"), "JSON object", id="list"),
+        pytest.param(
+            lambda run, base: run.write_text(run.read_text().replace('"rows": "1"', '"rows": "2"')),
+            "is damaged or was changed",
+            id="edited",
+        ),
+        pytest.param(
+            lambda run, base: (run.unlink(), run.mkdir()), "Is a directory", id="a-folder"
+        ),
+        pytest.param(
+            lambda run, base: (run.unlink(), run.symlink_to("/proc/self/mem")),
+            "Input/output error",
+            id="input-output-error",
+        ),
+    ],
+)
+def test_a_run_does_not_go_on_over_what_has_changed(tmp_path: Path, harm: Any, words: str) -> None:
+    base, run = write_base(tmp_path / "base"), tmp_path / "run"
+    begin(run, base, rows="1")
+    begin(run, base, rows="1")
+    with pytest.raises(UserError, match="rows: '1' there, '2' here"):
+        begin(run, base, rows="2")
+    harm(RunFolder(run).identity, base)
+    with pytest.raises(UserError, match=words):
+        begin(run, base, rows="1")
+
+
+def test_a_base_that_was_only_copied_is_the_same(tmp_path: Path) -> None:
+    base, run = write_base(tmp_path / "base"), tmp_path / "run"
+    begin(run, base)
+    for path in base.iterdir():
+        path.write_bytes(path.read_bytes())  # another time, the same bytes
+        os.utime(path, (1, 1))
+    begin(run, base)

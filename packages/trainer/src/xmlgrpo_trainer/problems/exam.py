@@ -18,8 +18,9 @@ from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine, Sampling
-from xmlgrpo_run.files import read_json, write_json, write_text
+from xmlgrpo_run.files import write_text
 from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.seals import read_sealed, write_sealed
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
@@ -145,7 +146,7 @@ def _replies(exam: Exam, prompts: list[list[int]]) -> list[list[int]]:
 
 def save_result(path: Path, result: HoldoutResult) -> None:
     """Write a result with every reply."""
-    write_json(
+    write_sealed(
         path,
         {
             "step": result.step,
@@ -156,8 +157,12 @@ def save_result(path: Path, result: HoldoutResult) -> None:
 
 
 def read_result(path: Path) -> HoldoutResult:
-    """Read what `save_result` wrote."""
-    stored = read_json(path)
+    """Read what `save_result` wrote.
+
+    Raises:
+        UserError: it is not what was written.
+    """
+    stored = read_sealed(path)
     return HoldoutResult(stored["step"], tuple(Item(**item) for item in stored["items"]))
 
 

@@ -13,11 +13,12 @@ from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example
-from xmlgrpo_run.files import read_json, remove, replacing, write_json
+from xmlgrpo_run.files import remove, replacing
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.say import say
+from xmlgrpo_run.seals import damage, file_hashes, read_sealed, write_sealed
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
 from xmlgrpo_trainer.run.wandb import log_to_wandb
@@ -66,7 +67,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         waited = (step - kept["step"]) // self.config.every
         if self.config.patience is None or waited < self.config.patience:
             return False
-        write_json(self.folder.best / STOPPED, {"step": step})
+        write_sealed(self.folder.best / STOPPED, {"step": step})
         say(
             self.exam.console,
             f"[yellow]no better validation for {waited} measurements (best at step "
@@ -92,18 +93,54 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         return strict
 
 
-def stopped_early(folder: RunFolder) -> bool:
-    """Whether the run was ended by its patience: a resumed one must not go on."""
-    return (folder.best / STOPPED).is_file()
+def stopped_early(folder: RunFolder, step: int) -> bool:
+    """Whether the run was ended by its patience, by this step: a resumed one must not go on.
+
+    Raises:
+        UserError: what says so is damaged.
+    """
+    path = folder.best / STOPPED
+    return _stands(path) and bool(read_sealed(path)["step"] <= step)
 
 
 def read_best(folder: RunFolder) -> dict[str, Any] | None:
-    """Step and accuracy of the adapter that is kept; None when there is none."""
-    try:
-        kept = read_json(folder.best / BEST)
-    except UserError:
+    """Step and accuracy of the adapter that is kept; None while there is none.
+
+    Raises:
+        UserError: what says so, or the adapter, is not what was written.
+    """
+    path = folder.best / BEST
+    if not _stands(path):
         return None
-    return kept if _weights(folder, kept["step"]).is_file() else None
+    try:
+        kept = read_sealed(path)
+    except UserError as error:
+        raise _without_best(folder, str(error)) from None
+    if wrong := damage(folder.best, kept["files"]):
+        raise _without_best(folder, f"{wrong}; restore it from a copy")
+    return kept
+
+
+def check_best(folder: RunFolder, step: int) -> None:
+    """Refuse to go on from a step when the best adapter until then is damaged or lost.
+
+    Raises:
+        UserError: another one would become the result without a word.
+    """
+    kept = sorted(int(path.name.removeprefix("step-")) for path in folder.best.glob("step-*"))
+    if read_best(folder) is None and kept and kept[0] <= step:
+        raise _without_best(folder, f"{folder.best / BEST} is missing; restore it from a copy")
+
+
+def _without_best(folder: RunFolder, what: str) -> UserError:
+    return UserError(
+        f"{what}, or remove {folder.best} and run the same command again: then the best of the "
+        "steps still to come is kept, or the last"
+    )
+
+
+def _stands(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
 
 
 def _weights(folder: RunFolder, step: int) -> Path:
@@ -114,7 +151,9 @@ def _keep(folder: RunFolder, model: Any, step: int, accuracy: float) -> None:
     """Keep the adapter of `step` as the best; `best.json` is replaced last."""
     weights = _weights(folder, step).parent
     save_adapter(model, weights)
-    write_json(folder.best / BEST, {"step": step, "strict_accuracy": accuracy})
+    files = file_hashes(folder.best, weights.iterdir())
+    kept = {"step": step, "strict_accuracy": accuracy, "files": files}
+    write_sealed(folder.best / BEST, kept)
     for other in folder.best.glob("step-*"):
         if other != weights:
             remove(other)

@@ -2,7 +2,7 @@
 
 transformers writes a checkpoint's files straight into their place, so a process that is killed
 while it writes leaves a folder that looks like one.  `seal` writes a list of the files and their
-sizes last, and only folders whose list holds are continued from.
+hashes last, and only folders whose list holds are continued from.
 """
 
 import os
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, write_json
+from xmlgrpo_run.files import read_json, remove
+from xmlgrpo_run.seals import damage, file_hashes, read_sealed, write_sealed
 from xmlgrpo_trainer.ranks.processes import Ranks
 
 if TYPE_CHECKING:
@@ -33,14 +34,13 @@ def step_of(checkpoint: Path) -> int:
 
 
 def seal(folder: Path) -> None:
-    """Write the list of a checkpoint's files and sizes, after forcing them to the disk."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != SEAL:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            files[str(path.relative_to(folder))] = path.stat().st_size
-    write_json(folder / SEAL, {"step": step_of(folder), "files": files})
+    """Write the list of a checkpoint's files and their hashes, after forcing them to the disk."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != SEAL]
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sealed = {"step": step_of(folder), "files": file_hashes(folder, files)}
+    write_sealed(folder / SEAL, sealed)
 
 
 def seal_when_saved(ranks: Ranks) -> "TrainerCallback":
@@ -59,19 +59,27 @@ def seal_when_saved(ranks: Ranks) -> "TrainerCallback":
 class Checkpoints(NamedTuple):
     """What there is to continue from."""
 
-    newest: Path | None  # the newest whose files are all there in full
-    damaged: tuple[Path, ...]  # newer ones, which a killed process or a full disk has left
+    newest: Path | None  # the newest whose files are all as they were written
+    damaged: dict[Path, str]  # newer ones, and what is wrong with each
 
 
 def find_checkpoints(checkpoints: Path) -> Checkpoints:
     """Look through a run's checkpoints, from the newest on."""
     numbered = [path for path in checkpoints.glob("checkpoint-*") if NUMBERED.fullmatch(path.name)]
-    damaged: list[Path] = []
+    damaged: dict[Path, str] = {}
     for path in sorted(numbered, key=step_of, reverse=True):
-        if _is_whole(path):
-            return Checkpoints(path, tuple(damaged))
-        damaged.append(path)
-    return Checkpoints(None, tuple(damaged))
+        wrong = _what_is_wrong(path)
+        if wrong is None:
+            return Checkpoints(path, damaged)
+        damaged[path] = wrong
+    return Checkpoints(None, damaged)
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that trl does not count it among those that it keeps."""
+    aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    remove(aside)
+    return checkpoint.rename(aside)
 
 
 def is_last(checkpoint: Path) -> bool:
@@ -91,9 +99,11 @@ def take_over(checkpoint: Path, trainer: Any) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
 
 
-def _is_whole(folder: Path) -> bool:
+def _what_is_wrong(folder: Path) -> str | None:
+    if not (folder / SEAL).is_file():
+        return f"{folder} was not written to its end"
     try:
-        files = read_json(folder / SEAL)["files"]
-        return all((folder / name).stat().st_size == size for name, size in files.items())
-    except (UserError, OSError, KeyError, TypeError, AttributeError):
-        return False
+        sealed = read_sealed(folder / SEAL)
+    except UserError as error:
+        return str(error)
+    return damage(folder, sealed["files"])

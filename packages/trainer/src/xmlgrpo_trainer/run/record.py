@@ -14,11 +14,14 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, write_json, write_text
+from xmlgrpo_run.digests import model_files
+from xmlgrpo_run.files import write_json, write_text
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.seals import changed_since, read_sealed, stamps, write_sealed
 from xmlgrpo_trainer.config.batch import whole
 from xmlgrpo_trainer.config.library_fields import RESERVED_GRPO, RESERVED_LORA
 from xmlgrpo_trainer.config.run_config import RunConfig, to_yaml
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from trl import GRPOConfig
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
+BASE_FILES = "base model's files"  # in identity.json, each with hash, size and time
 # trl computes the first from the batch and steps_per_generation, and refuses both; the others say
 # where a run was, not what it did
 NOT_RESOLVED = {"generation_batch_size", "logging_dir", "local_rank", "hub_model_id"}
@@ -39,6 +43,7 @@ def write_record(
     config: RunConfig,
     identity: dict[str, str],
     resolved: Mapping[str, Any],
+    base: Path | None = None,
 ) -> None:
     """Write the record of a run that nothing refuses any more; one that goes on must agree with it.
 
@@ -46,21 +51,31 @@ def write_record(
         identity: what the run stands on, beside the configuration.
         resolved: from `resolved_fields`; a run that goes on has the same ones, since its
             configuration and its libraries are the same.
+        base: the folder of the base model, whose files must stay as they are; None for a Hub id.
 
     Raises:
-        UserError: the identity differs from the one at the run's start.
+        UserError: the identity differs from the one at the run's start, or its record is damaged.
     """
-    before = read_json(folder.identity) if folder.identity.is_file() else identity
-    if changed := differences(before, identity):
+    begun = folder.identity.exists() or folder.identity.is_symlink()
+    if begun:
+        _refuse_another_start(folder, identity, base)
+    write_text(folder.config, to_yaml(config))
+    if not begun:
+        files = stamps(base, model_files(base)) if base else {}
+        write_sealed(folder.identity, {**identity, BASE_FILES: files})
+    if not folder.resolved.is_file():
+        write_json(folder.resolved, resolved)
+
+
+def _refuse_another_start(folder: RunFolder, identity: dict[str, str], base: Path | None) -> None:
+    before = read_sealed(folder.identity)
+    files = before.pop(BASE_FILES, {})
+    changed = differences(before, identity) or (base and changed_since(base, files))
+    if changed:
         raise UserError(
             f"{folder.root} was started with other settings or data ({changed}); restore them to "
             "continue, or name another RUN"
         )
-    write_text(folder.config, to_yaml(config))
-    if not folder.identity.is_file():
-        write_json(folder.identity, identity)
-    if not folder.resolved.is_file():
-        write_json(folder.resolved, resolved)
 
 
 def resolved_fields(
