@@ -3,8 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import Base, Data, HeldOut, Manifest, Place, write_manifest
+from xmlgrpo_run.manifest import (
+    Base,
+    Data,
+    HeldOut,
+    Manifest,
+    Place,
+    files_of_base,
+    files_of_run,
+    write_manifest,
+)
 
 
 def base_of(run: RunFolder, base: Path | str, /, **changes: Any) -> Base:
@@ -17,6 +27,7 @@ def base_of(run: RunFolder, base: Path | str, /, **changes: Any) -> Base:
         "quantized_4bit": False,
         "model_class": "Gemma3ForCausalLM",
         "tiny": False,
+        "files": files_of_base(base) if isinstance(base, Path) else {},
     }
     return Base(**{**facts, **changes})
 
@@ -46,7 +57,7 @@ def finished(run: RunFolder, base: Path | str, /, **changes: Any) -> Manifest:
         "task": "gsm8k",
         "format_version": 2,
         "base": base_of(run, base),
-        "adapter": "",
+        "adapter": model_digest(run.adapter) or "",
         "backend": "plain",
         "rollout": "graph",
         "seed": 0,
@@ -65,6 +76,7 @@ def finished(run: RunFolder, base: Path | str, /, **changes: Any) -> Manifest:
         "versions": {"torch": "2.13.0"},
         "hardware": {"device": "cpu", "cores": 2, "threads": 2, "processes": 1},
         "holdout": HeldOut(500, {"mean_tokens": 4.8}, {"mean_tokens": 37.2}),
+        "files": files_of_run(run),
     }
     manifest = Manifest(**{**facts, **changes})
     write_manifest(run, manifest)

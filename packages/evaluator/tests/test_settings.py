@@ -42,8 +42,8 @@ def run(tmp_path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     trained_on = write_rows(tmp_path / "data" / "train.jsonl", ROWS)
     data = data_of(source="json", name=trained_on.name, place=Place.of(trained_on, folder))
-    finish(folder, tmp_path / "base", task="capitals", data=data)
     write_rows(folder.holdout_items, ROWS[:1])
+    finish(folder, tmp_path / "base", task="capitals", data=data)
     return folder
 
 
@@ -75,6 +75,12 @@ def test_its_own_rows_in_their_order(run, tmp_path, monkeypatch):
     assert items(run) == test
     mine = write_rows(tmp_path / "mine.jsonl", ROWS)
     assert asked(run, data=mine).data == mine
+
+
+def test_held_out_problems_that_were_edited_are_not_asked(run):
+    write_rows(run.holdout_items, ROWS[1:])
+    with pytest.raises(UserError, match=r"items\.jsonl is damaged or was changed.*restore it"):
+        items(run)
 
 
 def test_a_run_and_its_rows_that_were_moved_stay_together(run, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 
 from xmlgrpo_run.digests import digest, model_digest, model_files
 from xmlgrpo_run.manifest import MANIFEST_FORMAT
+from xmlgrpo_run.seals import SEAL, write_sealed
 
 BASE: dict[str, Any] = {
     "name": "google/gemma-3-1b-it",
@@ -17,6 +18,7 @@ BASE: dict[str, Any] = {
     "quantized_4bit": False,
     "model_class": "Gemma3ForCausalLM",
     "tiny": False,
+    "files": {},
 }
 
 
@@ -86,12 +88,17 @@ MANIFEST: dict[str, Any] = {
             "mean_tokens": 118.5,
         },
     },
+    "files": {},
 }
 
 
 def write_json(path: Path, value) -> None:
+    """Write a file of a run; a manifest with its seal, as training writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8")
+    if path.name == "manifest.json":
+        write_sealed(path, {key: entry for key, entry in value.items() if key != SEAL})
+    else:
+        path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def safetensors(n_bytes: int, fill: bytes = b"\1") -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import (
@@ -17,11 +18,17 @@ from xmlgrpo_run.manifest import (
     HeldOut,
     Manifest,
     Place,
+    files_of_base,
+    files_of_run,
     read_manifest,
+    require_as_trained,
     write_manifest,
 )
+from xmlgrpo_run.seals import sealed
 
-HUB = Base("google/gemma-3-1b-it", "dcc83ea", None, "bfloat16", False, "Gemma3ForCausalLM", False)
+HUB = Base(
+    "google/gemma-3-1b-it", "dcc83ea", None, "bfloat16", False, "Gemma3ForCausalLM", False, {}
+)
 
 
 def manifest(base: Base = HUB, place: Place | None = None) -> Manifest:
@@ -50,6 +57,7 @@ def manifest(base: Base = HUB, place: Place | None = None) -> Manifest:
         versions={"torch": "2.13.0"},
         hardware={"device": "cpu", "cores": 2},
         holdout=HeldOut(4, {"mean_tokens": 3.5}, {"mean_tokens": 4.5}),
+        files={},
     )
 
 
@@ -67,13 +75,13 @@ def with_value(*keys: str, value: object) -> str:
     for key in keys[:-1]:
         inner = inner[key]
     inner[keys[-1]] = value
-    return json.dumps(content)
+    return json.dumps(sealed(content))
 
 
 def without(key: str) -> str:
     content = manifest().as_json()
     del content[key]
-    return json.dumps(content)
+    return json.dumps(sealed(content))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +92,9 @@ def without(key: str) -> str:
         pytest.param("[]", "expected a JSON object, got list", id="list"),
         pytest.param("{}", f"expected format {MANIFEST_FORMAT}, got None", id="no-format"),
         pytest.param('{"format": 1}', f"expected format {MANIFEST_FORMAT}, got 1", id="older"),
+        pytest.param(
+            json.dumps(manifest().as_json() | {"sha256": "ab"}), "was changed", id="edited"
+        ),
         pytest.param(without("base"), "base is missing", id="no-base"),
         pytest.param(with_value("base", value=3), "base: expected a JSON object, got 3", id="base"),
         pytest.param(
@@ -146,3 +157,36 @@ def test_a_base_that_is_gone_names_where_it_was_and_where_it_may_be(tmp_path: Pa
     assert gone.folder(run) is None
     with pytest.raises(UserError, match=rf"{base} any more; .* {run.root / 'tiny'}"):
         gone.source(run)
+
+
+def test_what_training_left_is_asked_for_as_it_was_left(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    for path in (run.holdout_items, run.config, run.adapter / "adapter_model.safetensors"):
+        write_text(path, "1")
+    left = dataclasses.replace(
+        manifest(), files=files_of_run(run), adapter=model_digest(run.adapter) or ""
+    )
+    for path in (run.holdout_items, run.adapter):
+        assert require_as_trained(run, left, path) == path
+    for path in (run.holdout_items, run.adapter / "adapter_model.safetensors"):
+        write_text(path, "2")
+        with pytest.raises(UserError, match=r"damaged or was changed.* restore it from a copy"):
+            require_as_trained(run, left, run.adapter if "adapter" in str(path) else path)
+    run.config.unlink()
+    with pytest.raises(UserError, match=r"config\.yaml is missing"):
+        require_as_trained(run, left, run.config)
+    write_text(run.resolved, "{}")
+    with pytest.raises(UserError, match=r"resolved\.json was not there after training"):
+        require_as_trained(run, left, run.resolved)
+
+
+def test_a_base_with_other_weights_is_refused(tmp_path: Path) -> None:
+    run, base = RunFolder(tmp_path / "a"), tmp_path / "tiny"
+    write_text(base / "model.safetensors", "1")
+    there = dataclasses.replace(
+        HUB, name="tiny", place=Place.of(base, run), files=files_of_base(base)
+    )
+    assert there.source(run) == str(base)
+    write_text(base / "model.safetensors", "2")
+    with pytest.raises(UserError, match=r"not the one that was trained from: .*model\.safetens"):
+        there.source(run)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import digest, model_files, weight_files
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.manifest import Manifest, require_as_trained
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
@@ -72,7 +72,7 @@ def run_model(run: RunFolder, manifest: Manifest, what: str) -> Model:
         adapter = None
         if what == "tuned":
             _require(run.adapter / "adapter_config.json", "make train")
-            adapter = str(run.adapter)
+            adapter = str(require_as_trained(run, manifest, run.adapter))
         source = base.source(run)
         return Model(what, "hf", source, adapter, tokenizer, base.revision, options)
     if what == "merged":

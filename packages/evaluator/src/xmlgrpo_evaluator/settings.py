@@ -13,7 +13,7 @@ from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.rows import files_beside
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.manifest import Manifest, require_as_trained
 
 ENGINES = ("auto", "generate", "graph")
 OWN_FORM = "_xml"  # gsm8k, a task of xmlgrpo_rewards -> gsm8k_xml, lm-eval's name of it
@@ -151,7 +151,7 @@ def own_items(run: RunFolder, manifest: Manifest) -> Path | None:
             f"{run.root} was trained on {what}, and its held-out problems ({run.holdout_items}) "
             "are missing; name rows to ask with --data FILE.jsonl"
         )
-    return run.holdout_items
+    return require_as_trained(run, manifest, run.holdout_items)
 
 
 def _test_split(rows: Path, task: str) -> Path | None:

@@ -174,7 +174,6 @@ def test_a_gguf_without_a_merged_model_is_held_against_the_adapter(evaluated):
     [
         pytest.param("gguf/sums-q4_k_m.gguf", "sums-q4_k_m", id="a-gguf"),
         pytest.param("merged/model.safetensors", "merged", id="merged-weights"),
-        pytest.param("adapter/adapter_config.json", "tuned", id="the-adapters-scale"),
     ],
 )
 def test_the_result_of_a_model_that_changed_since_is_not_taken(evaluated, file, label):
@@ -187,12 +186,14 @@ def test_the_result_of_a_model_that_changed_since_is_not_taken(evaluated, file, 
     assert not evaluated.ladder.exists()
 
 
-def test_a_broken_adapter_is_named_before_any_model_is_asked(evaluated):
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_changed_adapter_is_named_before_any_model_is_asked(evaluated, file):
     (evaluated.eval / "base.json").unlink()
     (evaluated.eval / "tuned.json").unlink()
-    (evaluated.adapter / "adapter_model.safetensors").write_bytes(b"half a file")
-    with pytest.raises(UserError, match=r"adapter_model\.safetensors: expected a safetensors file"):
+    (evaluated.adapter / file).write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"adapter is damaged or was changed"):
         climbed(evaluated)
+    assert not evaluated.ladder.exists()
 
 
 def test_a_run_that_was_moved_keeps_its_results(evaluated, tmp_path):

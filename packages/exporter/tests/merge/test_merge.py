@@ -222,7 +222,7 @@ def test_base_that_has_moved_with_its_run_is_the_same_base(tmp_path):
 @pytest.mark.parametrize(
     ("named", "expected"),
     [
-        pytest.param(None, r"gone is not there any more; .* --base", id="as-trained"),
+        pytest.param(None, r"is not at .*gone any more; .* --base", id="as-trained"),
         pytest.param("neither/one/nor-the-other", "Give a folder with --base", id="no-hub-id"),
     ],
 )

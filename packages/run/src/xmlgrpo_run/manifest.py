@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, write_json
+from xmlgrpo_run.digests import model_digest, model_files
+from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.seals import changed_since, damage, file_hashes, read_sealed, stamps, write_sealed
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Base:
     quantized_4bit: bool  # the adapter was trained over 4-bit weights
     model_class: str  # the class of transformers that it was loaded as
     tiny: bool  # it is our own tiny model, made from nothing
+    files: dict[str, Any]  # of its folder, each with hash, size and time; empty for the Hub
 
     @property
     def hub_id(self) -> str | None:
@@ -62,7 +65,7 @@ class Base:
         """What it is loaded from: its Hub id, or its folder as it lies now.
 
         Raises:
-            UserError: the folder is gone.
+            UserError: the folder is gone, or holds other files than were trained from.
         """
         if self.place is None:
             return self.name
@@ -70,9 +73,20 @@ class Base:
         if folder is None:
             raise UserError(
                 f"the base model of {run.root} is not at {self.place.path} any more; put it back, "
-                f"or copy or link it to {run.root / Path(self.place.path).name}"
+                f"or copy or link it to {run.root / Path(self.place.path).name} (ask and merge "
+                "take another one with --base)"
+            )
+        if wrong := changed_since(folder, self.files):
+            raise UserError(
+                f"the base model of {run.root} is not the one that was trained from: {wrong}; put "
+                "the file back (ask and merge take another base with --base)"
             )
         return str(folder)
+
+
+def files_of_base(folder: Path) -> dict[str, Any]:
+    """What a manifest says of the files of a base model's folder."""
+    return stamps(folder, model_files(folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,37 +142,62 @@ class Manifest:
     versions: dict[str, str]  # of the libraries
     hardware: dict[str, Any]  # device, cores, threads and processes
     holdout: HeldOut
+    files: dict[str, str]  # what else training left, by its path in the run -> SHA-256
 
     def as_json(self) -> dict[str, Any]:
         """What the file holds."""
         return {"format": MANIFEST_FORMAT, **dataclasses.asdict(self)}
 
 
+def files_of_run(run: RunFolder) -> dict[str, str]:
+    """What a manifest says of the files that training left beside the adapter."""
+    left = (run.config, run.resolved, run.identity, run.metrics, *run.holdout.glob("*.json*"))
+    return file_hashes(run.root, (path for path in left if path.is_file()))
+
+
+def require_as_trained(run: RunFolder, manifest: Manifest, path: Path) -> Path:
+    """A file that training left, or the adapter's folder, if it is still what training left.
+
+    Raises:
+        UserError: it is damaged, was changed, or is gone.
+    """
+    if path == run.adapter:
+        found = model_digest(path)
+        wrong = None if found == manifest.adapter else f"{path} is damaged or was changed"
+    else:
+        name = str(path.relative_to(run.root))
+        hashes = {name: manifest.files[name]} if name in manifest.files else {}
+        wrong = damage(run.root, hashes) if hashes else f"{path} was not there after training"
+    if wrong:
+        raise UserError(f"{wrong}; restore it from a copy, or train the run again")
+    return path
+
+
 def write_manifest(run: RunFolder, manifest: Manifest) -> None:
     """Say that a run is finished; nothing of training may be written after it."""
-    write_json(run.manifest, manifest.as_json())
+    write_sealed(run.manifest, manifest.as_json())
 
 
 def read_manifest(run: RunFolder) -> Manifest:
     """The manifest of a finished run.
 
     Raises:
-        UserError: there is no run, training has not finished, or the manifest is not one that this
-            version reads.
+        UserError: there is no run, training has not finished, or the manifest is damaged or not one
+            that this version reads.
     """
     run.require_something()
-    if not run.manifest.is_file():
+    if not run.manifest.exists() and not run.manifest.is_symlink():
         raise UserError(
             f"{run.root} has no {run.manifest.name}, so its training has not finished; run the "
             "same training command again to continue it"
         )
-    content = read_json(run.manifest)
-    version = content.pop("format", None)
+    version = read_json(run.manifest).get("format")
     if version != MANIFEST_FORMAT:
         raise UserError(
             f"{run.manifest}: expected format {MANIFEST_FORMAT}, got {version!r}; it was written "
             "by another version of xmlgrpo: use that one, or train again"
         )
+    content = read_sealed(run.manifest)
     manifest: Manifest = _built(Manifest, content, f"{run.manifest}: ")
     return manifest
 

@@ -19,7 +19,12 @@ SEAL = "sha256"  # the key of a file's own digest
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object with its own digest: the whole file or none."""
-    write_json(path, {**content, SEAL: _digest(content)})
+    write_json(path, sealed(content))
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its own digest."""
+    return {**content, SEAL: _digest(content)}
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

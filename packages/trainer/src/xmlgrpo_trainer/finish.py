@@ -6,7 +6,16 @@ from typing import Any
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.digests import model_digest
-from xmlgrpo_run.manifest import Base, Data, HeldOut, Manifest, Place, write_manifest
+from xmlgrpo_run.manifest import (
+    Base,
+    Data,
+    HeldOut,
+    Manifest,
+    Place,
+    files_of_base,
+    files_of_run,
+    write_manifest,
+)
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.progress import Stage
@@ -68,6 +77,7 @@ def _manifest(
             quantized_4bit=config.model.load_in_4bit,
             model_class=type(trainer.model.get_base_model()).__name__,
             tiny=config.model.name == TINY,
+            files=files_of_base(base) if base.is_dir() else {},
         ),
         adapter=model_digest(folder.adapter) or "",
         backend=placement.backend,
@@ -99,4 +109,5 @@ def _manifest(
         versions=versions(),
         hardware={**hardware(placement.device), "processes": run.ranks.count},
         holdout=holdout,
+        files=files_of_run(folder),
     )

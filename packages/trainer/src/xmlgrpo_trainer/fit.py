@@ -221,6 +221,8 @@ def _loop(run: Prepared, trainer: Any, step_start: StepStart) -> None:
     for path, wrong in damaged.items():
         aside = ranks.on_first(partial(set_aside, path))
         say(console, f"[yellow]{escape(wrong)}[/]: it is {escape(aside.name)} now")
+    if damaged and newest is None:
+        say(console, "no checkpoint is left to continue from: the training begins again")
     step = 0 if newest is None else step_of(newest)
     ranks.on_first(lambda: check_best(run.folder, step))
     if newest is not None:

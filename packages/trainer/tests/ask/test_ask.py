@@ -315,15 +315,15 @@ def test_ctrl_c_ends_one_typed_question_and_not_the_talk(
 
 
 def write_run(root: Path, *, adapter: bool = True, merged: bool = False) -> None:
-    run, name = RunFolder(root), "google/gemma-3-4b-it"
-    base = base_of(run, name, revision="abc", quantized_4bit=True)
-    finished(run, name, base=base, max_completion_tokens=77, max_reply_tokens=88)
+    run, hub_id = RunFolder(root), "google/gemma-3-4b-it"
     for name, wanted in (("adapter", adapter), ("merged", merged)):
         if wanted:
-            (root / name).mkdir()
+            (root / name).mkdir(parents=True)
             (root / name / "config.json").write_text("{}")
             (root / name / "adapter_config.json").write_text("{}")
             save_file({"a": torch.zeros(1)}, root / name / "adapter_model.safetensors")
+    base = base_of(run, hub_id, revision="abc", quantized_4bit=True)
+    finished(run, hub_id, base=base, max_completion_tokens=77, max_reply_tokens=88)
 
 
 def test_a_base_that_moved_with_the_run_is_found_and_one_that_is_gone_is_named(
@@ -363,11 +363,11 @@ def test_a_run_is_its_adapter_over_its_base(tmp_path: Path) -> None:
 def test_a_base_that_has_moved_can_be_named(tmp_path: Path) -> None:
     run, was, now = RunFolder(tmp_path / "run"), tmp_path / "was", tmp_path / "now"
     was.mkdir()
-    finished(run, was)
-    run.adapter.mkdir()
+    run.adapter.mkdir(parents=True)
     settings = json.dumps({"base_model_name_or_path": str(was), "revision": "abc"})
     (run.adapter / "adapter_config.json").write_text(settings)
     save_file({"a": torch.zeros(1)}, run.adapter / "adapter_model.safetensors")
+    finished(run, was)
     assert of_run(str(run.root), merged=False).name == str(was)
     was.rename(now)
     with pytest.raises(UserError, match=r"base model of .* is not at .*was any"):

@@ -30,15 +30,9 @@ def pristine_base(run: RunFolder, trained: manifest.Base, named: str | None, dty
     Raises:
         UserError: gone, not reachable, or quantized itself; or float16 for Gemma 3.
     """
-    source = named or trained.hub_id or trained.folder(run)
-    if source is None:
-        raise UserError(
-            f"the base model's folder {trained.name} is not there any more; say where it is now "
-            "with --base"
-        )
     base = Base(
         name=named or trained.name,
-        source=str(source),
+        source=named or trained.source(run),
         revision=None if named else trained.revision,
         dtype=trained.dtype if dtype == "auto" else dtype,
         model_class=trained.model_class,

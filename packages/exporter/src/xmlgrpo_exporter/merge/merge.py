@@ -39,7 +39,7 @@ from xmlgrpo_run.disk import require_free
 from xmlgrpo_run.files import read_json, remove, replacing, write_json
 from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 from xmlgrpo_run.lock import one_writer
-from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.manifest import Manifest, require_as_trained
 from xmlgrpo_run.screen.console import quiet_retries
 from xmlgrpo_run.screen.loading import loading_model
 from xmlgrpo_run.screen.progress import Stage, growing
@@ -83,6 +83,7 @@ def merge_run(job: Merge) -> SourceModel | None:
         one_writer(out.with_name(f".{out.name}.lock"), BUSY.format(out.parent)),
     ):
         adapter = read_adapter(job.run.adapter)
+        require_as_trained(job.run, job.manifest, adapter.folder)
         quiet_retries()
         with Stage(console, "looking at the base model"):
             base = pristine_base(job.run, job.manifest.base, job.base, job.dtype)

@@ -8,7 +8,7 @@ from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder, find_run
-from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.manifest import read_manifest, require_as_trained
 from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 
@@ -45,6 +45,7 @@ def of_run(name: str, *, merged: bool, base: str | None = None) -> Source:
             raise UserError(f"{run.root} has no merged model yet: make merge RUN={name}")
         return Source("transformers", str(run.merged), task=task, max_new_tokens=tokens)
     _check_adapter(run.adapter)
+    require_as_trained(run, manifest, run.adapter)
     return Source(
         "transformers",
         base or manifest.base.source(run),
