@@ -6,9 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_run.digests import digest, model_digest, model_files
+from xmlgrpo_run.digests import SEAL, digest, model_digest, model_files, write_sealed
 from xmlgrpo_run.manifest import MANIFEST_FORMAT
-from xmlgrpo_run.seals import SEAL, write_sealed
 
 BASE: dict[str, Any] = {
     "name": "google/gemma-3-1b-it",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import model_digest
+from xmlgrpo_run.digests import model_digest, sealed
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import (
@@ -24,7 +24,6 @@ from xmlgrpo_run.manifest import (
     require_as_trained,
     write_manifest,
 )
-from xmlgrpo_run.seals import sealed
 
 HUB = Base(
     "google/gemma-3-1b-it", "dcc83ea", None, "bfloat16", False, "Gemma3ForCausalLM", False, {}

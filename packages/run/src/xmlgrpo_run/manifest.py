@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import model_digest, model_files
+from xmlgrpo_run.digests import (
+    changed_since,
+    damage,
+    file_hashes,
+    model_digest,
+    model_files,
+    read_sealed,
+    stamps,
+    write_sealed,
+)
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.seals import changed_since, damage, file_hashes, read_sealed, stamps, write_sealed
 
 MANIFEST_FORMAT = 3
 

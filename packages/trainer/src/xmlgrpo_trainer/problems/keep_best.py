@@ -13,12 +13,12 @@ from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example
+from xmlgrpo_run.digests import damage, file_hashes, read_sealed, write_sealed
 from xmlgrpo_run.files import remove, replacing
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_run.seals import damage, file_hashes, read_sealed, write_sealed
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
 from xmlgrpo_trainer.run.wandb import log_to_wandb

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import changed_since, read_sealed, write_sealed
 from xmlgrpo_run.files import write_json, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import files_of_base
-from xmlgrpo_run.seals import changed_since, read_sealed, write_sealed
 from xmlgrpo_trainer.config.batch import whole
 from xmlgrpo_trainer.config.library_fields import RESERVED_GRPO, RESERVED_LORA
 from xmlgrpo_trainer.config.run_config import RunConfig, to_yaml

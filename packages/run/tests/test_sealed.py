@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.seals import damage, file_hashes, read_sealed, write_sealed
+from xmlgrpo_run.digests import damage, file_hashes, read_sealed, write_sealed
 
 CONTENT = {"step": 3, "accuracy": 0.1 + 0.2, "items": [{"reply": "½ <answer>"}], "none": None}
 
