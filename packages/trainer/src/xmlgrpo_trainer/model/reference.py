@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.model.load import refusals
 
 PROBE = "Tom has 3 apples and buys 4 more. How many has he now?"
 
@@ -92,8 +91,10 @@ def _without_adapter(model: Any, base: Probe) -> float:
 
 def _distance(model: Any, base: Probe) -> float:
     """Root mean square of what the logits are off, as a share of the base's standard deviation."""
-    with refusals("lora: the model"):
+    try:
         off_T_V = _logits(model, base.ids) - base.logits
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"lora: the model cannot run with these settings: {error!r}") from error
     return float(off_T_V.square().mean().sqrt() / base.logits.std())
 
 
