@@ -4,7 +4,7 @@ import pytest
 
 from xmlgrpo_rewards import UserError
 from xmlgrpo_run.files import write_text
-from xmlgrpo_run.folder import RunFolder, find_run, run_folder
+from xmlgrpo_run.folder import RunFolder, find_run, model_source, run_folder
 from xmlgrpo_run.manifest import read_manifest
 
 
@@ -152,3 +152,44 @@ def test_a_run_that_is_there_is_found_whatever_its_name(
     monkeypatch.chdir(tmp_path / "here")
     assert run_folder("sp ace").root == Path("outputs/sp ace")
     assert run_folder("../here/outputs/sp ace").root == Path("../here/outputs/sp ace")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        pytest.param("~/models/x", "models/x", id="home"),
+        pytest.param("../models/x", "models/x", id="up"),
+        pytest.param("x", "work/x", id="a-folder-here"),
+        pytest.param("org/name", "work/org/name", id="a-folder-that-looks-like-an-id"),
+        pytest.param("org/other", None, id="an-id"),
+        pytest.param("gpt2", None, id="a-short-id"),
+    ],
+)
+def test_a_model_is_a_full_path_or_an_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str | None
+) -> None:
+    for folder in ("models/x", "work/x", "work/org/name"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "work")
+    source = model_source(name)
+    monkeypatch.chdir("/")
+    if place is None:
+        assert source == name
+    else:
+        assert Path(source).samefile(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("../models/x", "no model folder at '/.*models/x'", id="up"),
+        pytest.param("./x", "no model folder at '/.*x'", id="here"),
+        pytest.param("~/x", "no model folder at '/.*x'", id="home"),
+        pytest.param("~nobody-here/x", "'~nobody-here/x': .*; write the path out", id="nobody"),
+        pytest.param("a/b/c", "no model folder at '/.*a/b/c'", id="too-deep-for-an-id"),
+    ],
+)
+def test_a_path_without_a_model_says_where_it_looked(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        model_source(name)

@@ -13,7 +13,8 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer import prepare as prepare_module
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.model.load import Placement
-from xmlgrpo_trainer.prepare import adapter_weights, check_names, check_settings
+from xmlgrpo_trainer.plan.shapes import find_shape
+from xmlgrpo_trainer.prepare import adapter_weights, base_model, check_names, check_settings
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 from xmlgrpo_trainer.train import train
 
@@ -163,3 +164,24 @@ def test_the_adapter_is_counted_before_the_model_is_there(
 ) -> None:
     config = check_config({**sections, "data": {"source": "hub"}}, "test")
     assert adapter_weights(config) == expected
+
+
+@pytest.mark.parametrize("name", ["~/models/x", "../models/x"])
+def test_a_model_by_a_short_path_is_one_folder_to_all(
+    name: str, tmp_path: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models" / "x"
+    folder.mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (folder / "config.json").write_text(
+        '{"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 8}'
+    )
+    (folder / "model.safetensors").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "work")
+    config = quick_config(model__name=name)
+    check_names(config)
+    assert find_shape(config.model).layers == 2
+    base = base_model(config, tmp_path, Console(quiet=True))
+    monkeypatch.chdir("/")
+    assert Path(base).samefile(folder)

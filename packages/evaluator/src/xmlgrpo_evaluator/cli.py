@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,9 +14,13 @@ from xmlgrpo_evaluator.results.ladder import climb
 from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_evaluator.settings import Evaluation, Settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import (
+    add_version,
+    kept_on_interrupt,
+    path_argument,
+    run_command,
+)
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import OUTPUTS, find_run
 from xmlgrpo_run.manifest import read_manifest
@@ -87,12 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--adapter", metavar="DIR", help="a LoRA adapter on top of --model")
     run.add_argument("--tokenizer", metavar="DIR", help="training tokenizer, to check prompts with")
     run.add_argument("--backend", choices=("hf", "vllm"), help="what runs --model (default: hf)")
-    run.add_argument("--out", type=Path, metavar="FILE", help="the result file, for --model")
+    run.add_argument(
+        "--out", type=path_argument, metavar="FILE", help="the result file, for --model"
+    )
     run.add_argument("--quiet", action="store_true", help="no line per item")
     _add_settings(run)
     compare = commands.add_parser("compare", help="compare two results on the same items")
-    compare.add_argument("first", type=Path, metavar="A.json")
-    compare.add_argument("second", type=Path, metavar="B.json")
+    compare.add_argument("first", type=path_argument, metavar="A.json")
+    compare.add_argument("second", type=path_argument, metavar="B.json")
     compare.add_argument("--examples", type=int, default=3, help="flips shown each way")
     ladder = commands.add_parser("ladder", help="all models of a run in one table, with a gate")
     ladder.add_argument("--run", required=True, metavar="RUN")
@@ -117,7 +122,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--max-new-tokens", type=int, metavar="N", help="the limit of a reply")
     add(
         "--data",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help="items: a file, or a folder with a test split",
     )
@@ -251,8 +256,8 @@ def _given(options: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         "engine": options.engine,
         "chat_template": not options.no_chat_template,
         "check_batch": options.check_batch,
-        "data": options.data and expanded(options.data, "--data"),
-        "include_path": (Path(include),) if include else (),
+        "data": options.data,
+        "include_path": (path_argument(include),) if include else (),
         "model_args": passed.pop("model_args", None) or {},
         "harness": passed,
     }

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.digests import digest, model_files, weight_files
-from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.folder import RunFolder, model_source
 from xmlgrpo_run.manifest import Manifest, require_as_trained
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
@@ -100,9 +101,10 @@ def any_model(
     A GGUF on the Hub is named by repository and file: `org/name/file.gguf`.
 
     Raises:
-        UserError: a folder without weights, or an adapter on a GGUF.
+        UserError: nothing is there, a folder without a model, or an adapter on a GGUF.
     """
-    path = Path(source)
+    path = expanded(Path(source), "--model")
+    adapter, tokenizer = adapter and model_source(adapter), tokenizer and model_source(tokenizer)
     if source.endswith(".gguf"):
         if adapter:
             raise UserError(
@@ -114,13 +116,13 @@ def any_model(
         files = sorted(file.name for file in path.glob("*.gguf"))
         hint = f"name one of {', '.join(files)}" if files else "is it the right folder?"
         raise UserError(f"{path} is a folder without config.json, so not a model; {hint}")
-    if not path.is_dir() and source.count("/") != 1:
+    if not path.is_dir() and (source.count("/") != 1 or source[0] in "./~"):
         raise UserError(
             f"no model at {source!r}: expected a folder, a .gguf file or a Hub id (org/name)"
         )
     label = path.resolve().name if path.is_dir() else source.replace("/", "--")
     run_by: Backend = "vllm" if backend == "vllm" else "hf"
-    return Model(label, run_by, source, adapter, tokenizer, options={"dtype": "auto"})
+    return Model(label, run_by, model_source(source), adapter, tokenizer, options={"dtype": "auto"})
 
 
 def check_weights(models: Iterable[Model]) -> None:

@@ -223,7 +223,7 @@ def test_base_that_has_moved_with_its_run_is_the_same_base(tmp_path):
     ("named", "expected"),
     [
         pytest.param(None, r"is not at .*gone any more; .* --base", id="as-trained"),
-        pytest.param("neither/one/nor-the-other", "Give a folder with --base", id="no-hub-id"),
+        pytest.param("neither/one/nor-the-other", "no model folder at", id="no-hub-id"),
     ],
 )
 def test_base_that_is_not_there_is_named(tmp_path, named, expected):

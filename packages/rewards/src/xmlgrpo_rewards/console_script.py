@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -26,6 +27,14 @@ from xmlgrpo_rewards.prose import fitted
 EXIT_USER_ERROR = 2
 KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
+
+
+def path_argument(text: str) -> Path:
+    """A path, for argparse; `~` is the user's home, in `--data=~/x` too, which no shell expands."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}; write the path out") from None
 
 
 class Terminated(KeyboardInterrupt):

@@ -22,13 +22,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
-from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import (
+    add_version,
+    kept_on_interrupt,
+    path_argument,
+    run_command,
+)
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.rows import count_text_rows, expanded, split_files, text_rows
+from xmlgrpo_rewards.rows import count_text_rows, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
 from xmlgrpo_rewards.task import BadRow, Example, Task, get_task, task_names
 from xmlgrpo_rewards.total import CLASSIC, load_rewards, total
@@ -174,7 +179,6 @@ def validate(task_name: str, paths: Sequence[Path]) -> int:
 
 def _files(path: Path, config: str | None) -> list[Path]:
     """A file as it is; of a folder the splits in it."""
-    path = expanded(path, "PATH")
     if not path.is_dir():
         return [path]
     files = [file for split in SPLITS for file in split_files(path, split, "PATH", config)]
@@ -202,7 +206,7 @@ def run() -> int:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help="rows as JSON lines, CSV or TSV, plain or packed (gzip, bzip2, xz): a file, or a "
         "folder with train.jsonl and test.jsonl",

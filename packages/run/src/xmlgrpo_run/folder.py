@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
+from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.lock import LOCK
 
 OUTPUTS = Path("outputs")
@@ -112,6 +113,22 @@ def find_run(name: str) -> RunFolder:
         run = run_folder(name)  # says what is wrong with a name that no run could have
     run.require_something()
     return run
+
+
+def model_source(name: str) -> str:
+    """What a model or an adapter is loaded from: its folder's full path, or its Hub id as it is.
+
+    The full path means the same to a command that is called from another folder later.
+
+    Raises:
+        UserError: it is written as a path, and no folder is there.
+    """
+    folder = expanded(Path(name), "model")
+    if folder.is_dir():
+        return str(folder.absolute())
+    if name.startswith((".", os.sep, "~")) or name.count("/") > 1:
+        raise UserError(f"no model folder at {str(folder.absolute())!r}")
+    return name
 
 
 def run_folder(name: str) -> RunFolder:

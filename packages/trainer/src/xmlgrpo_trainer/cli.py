@@ -1,10 +1,14 @@
 """`xmlgrpo-train`: train a run, continue it, or show the result of a finished one."""
 
 import argparse
-from pathlib import Path
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import (
+    add_version,
+    kept_on_interrupt,
+    path_argument,
+    run_command,
+)
 from xmlgrpo_run.folder import run_folder
 from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, ranks_here, see_one_gpu
 
@@ -17,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: xmlgrpo-train --config configs/tiny.yaml --run tiny grpo.max_steps=40",
     )
     add_version(made)
-    made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
+    made.add_argument(
+        "--config", type=path_argument, required=True, help="a YAML file, see configs/"
+    )
     made.add_argument(
         "--run", help="name (under outputs/) or folder of the run; default: the config's name"
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.console_script import run_command
+from xmlgrpo_rewards.console_script import path_argument, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.files import read_json, replacing, write_json
@@ -53,7 +53,7 @@ def run() -> int:
     parser = argparse.ArgumentParser(
         prog="demo-controls", description="Rerun the embedded default's controls."
     )
-    parser.add_argument("--config", type=Path, default=Path("configs/tiny.yaml"))
+    parser.add_argument("--config", type=path_argument, default=Path("configs/tiny.yaml"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--supervised-steps", type=int, default=SUPERVISED_STEPS)
     parser.add_argument("overrides", nargs="*", metavar="key=value")

@@ -62,7 +62,7 @@ def _manifest(
     """What the result depends on, and what later stages need to know."""
     config, folder, problems = run.config, run.folder, run.problems
     placement, code = run.policy.placement, code_of()
-    base, rows = Path(run.base).expanduser(), config.data.path
+    base, rows = Path(run.base), config.data.path
     on_the_hub = config.data.source == "hub"
     return Manifest(
         run=folder.name,

@@ -137,7 +137,7 @@ def check_names(config: RunConfig) -> None:
         if name is not None:
             problem_files(name, key, task)
     if config.model.name != TINY:
-        check_model_folder(config.model.name)
+        check_model_folder(config.model.source)
 
 
 def _known_shape(config: RunConfig) -> ModelShape | None:
@@ -190,7 +190,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
         runs: the folder of the runs; the tiny model is kept beside them, in `base/`.
     """
     if config.model.name != TINY:
-        return config.model.name
+        return config.model.source
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 
     def on_progress(step: int, steps: int, loss: float | None) -> None:

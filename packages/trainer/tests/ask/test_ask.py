@@ -381,6 +381,37 @@ def test_a_base_that_has_moved_can_be_named(tmp_path: Path) -> None:
     assert of_run(str(run.root), merged=False).name == str(run.root / was.name)
 
 
+def adapter_of(folder: Path, base: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    save_file({"a": torch.zeros(1)}, folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_a_moved_adapter_finds_the_base_that_moved_with_its_run(tmp_path: Path) -> None:
+    run, base = RunFolder(tmp_path / "before" / "outputs" / "run"), tmp_path / "before" / "base"
+    base.mkdir(parents=True)
+    adapter_of(run.adapter, str(base))
+    finished(run, base)
+    (tmp_path / "before").rename(tmp_path / "after")
+    there = tmp_path / "after" / "outputs" / "run" / "adapter"
+    assert Path(of_model(str(there)).name).samefile(tmp_path / "after" / "base")
+
+
+@pytest.mark.parametrize("here", ["work", "."], ids=["as-seen-from-here", "as-seen-from-it"])
+def test_an_adapter_with_a_relative_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    adapter = adapter_of(tmp_path / "adapter", "../models/x")
+    monkeypatch.chdir(tmp_path / here)
+    assert Path(of_model(str(adapter)).name).samefile(tmp_path / "models" / "x")
+    assert of_model(str(adapter), base="org/name").name == "org/name"
+    with pytest.raises(UserError, match=r"no model folder at .*not/there/at-all"):
+        of_model(str(adapter), base="not/there/at-all")
+
+
 @pytest.mark.parametrize(
     ("adapter", "merged", "words"),
     [

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from xmlgrpo_exporter.check.questions import ANSWER_TIMEOUT_S, Comparison, load_questions
 from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_rewards.console_script import path_argument
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
@@ -20,7 +21,9 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     """Add what is exported: a run, or a model folder from elsewhere."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", help=RUN_HELP)
-    source.add_argument("--model", type=Path, help="a folder with safetensors and tokenizer.json")
+    source.add_argument(
+        "--model", type=path_argument, help="a folder with safetensors and tokenizer.json"
+    )
 
 
 def add_merge_options(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,7 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
     """Add what every comparison of two models needs."""
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help="rows with a question, or a folder with a test split (default: the run's held-out "
         "problems, then $GSM8K_DIR, then a built-in list)",

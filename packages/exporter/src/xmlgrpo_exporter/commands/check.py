@@ -14,7 +14,7 @@ from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.convert.converter import require_runtime
 from xmlgrpo_exporter.merge.merge import BUSY, require_compared
 from xmlgrpo_exporter.transformers_model import hash_model
-from xmlgrpo_rewards.console_script import kept_on_interrupt
+from xmlgrpo_rewards.console_script import kept_on_interrupt, path_argument
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.lock import LOCK, one_writer
@@ -32,8 +32,12 @@ def add_parser(subparsers: Any) -> None:
         "files. Exit code 3: a gate failed.",
     )
     shared.add_source(parser)
-    parser.add_argument("--gguf", type=Path, nargs="+", help="files (default: all of RUN/gguf)")
-    parser.add_argument("--out", type=Path, help="where check.json goes (default: beside the file)")
+    parser.add_argument(
+        "--gguf", type=path_argument, nargs="+", help="files (default: all of RUN/gguf)"
+    )
+    parser.add_argument(
+        "--out", type=path_argument, help="where check.json goes (default: beside the file)"
+    )
     shared.add_comparison(parser)
     shared.add_limits(parser)
     parser.set_defaults(command=command)

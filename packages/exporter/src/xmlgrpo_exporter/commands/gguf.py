@@ -26,7 +26,7 @@ from xmlgrpo_exporter.quants import (
     parse_quants,
 )
 from xmlgrpo_exporter.transformers_model import SourceModel, hash_model
-from xmlgrpo_rewards.console_script import kept_on_interrupt
+from xmlgrpo_rewards.console_script import kept_on_interrupt, path_argument
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.lock import LOCK, one_writer
 from xmlgrpo_run.screen.progress import growing
@@ -60,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="TYPE",
         help=f"one or more of: {', '.join(FILE_TYPES)}",
     )
-    parser.add_argument("--out", type=Path, help="default: RUN/gguf, or MODEL-gguf")
+    parser.add_argument("--out", type=path_argument, help="default: RUN/gguf, or MODEL-gguf")
     parser.add_argument(
         "--imatrix",
         action="store_true",

@@ -9,6 +9,7 @@ from rich.console import Console
 from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.merge.merge import Merge, merge_run
+from xmlgrpo_rewards.console_script import path_argument
 from xmlgrpo_run.folder import find_run
 from xmlgrpo_run.manifest import read_manifest
 
@@ -22,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         "safetensors, load them again and compare the answers. Exit code 3: they differ.",
     )
     parser.add_argument("--run", required=True, help=shared.RUN_HELP)
-    parser.add_argument("--out", type=Path, help="default: RUN/merged")
+    parser.add_argument("--out", type=path_argument, help="default: RUN/merged")
     shared.add_merge_options(parser)
     shared.add_comparison(parser)
     parser.set_defaults(command=command)

@@ -50,7 +50,7 @@ def require_runtime() -> None:
 def cache_folder() -> Path:
     """Where the unpacked converter is kept: XMLGRPO_CACHE, the checkout's .cache, or the user's."""
     if named := os.environ.get("XMLGRPO_CACHE"):
-        return Path(named) / "llama.cpp"
+        return Path(named).expanduser() / "llama.cpp"
     if Path("packages/exporter/pyproject.toml").is_file():
         return Path(".cache/llama.cpp").absolute()
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -60,7 +60,7 @@ def cache_folder() -> Path:
 def find_converter(console: Console) -> Path:
     """The folder with `convert_hf_to_gguf.py` and its own gguf-py; fetched when not cached."""
     if named := os.environ.get("LLAMA_CPP_DIR"):
-        tree = Path(named)
+        tree = Path(named).expanduser()
         if not (tree / SCRIPT).is_file() or not (tree / "gguf-py").is_dir():
             raise UserError(f"LLAMA_CPP_DIR={named!r}: expected {SCRIPT} and gguf-py/ in it")
         return tree.absolute()

@@ -7,7 +7,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run import manifest
 from xmlgrpo_run.files import read_json
-from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.folder import RunFolder, model_source
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -32,7 +32,7 @@ def pristine_base(run: RunFolder, trained: manifest.Base, named: str | None, dty
     """
     base = Base(
         name=named or trained.name,
-        source=named or trained.source(run),
+        source=model_source(named) if named else trained.source(run),
         revision=None if named else trained.revision,
         dtype=trained.dtype if dtype == "auto" else dtype,
         model_class=trained.model_class,

@@ -1,10 +1,14 @@
 """`xmlgrpo-ask`: ask a trained model questions and watch it answer."""
 
 import argparse
-from pathlib import Path
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import (
+    add_version,
+    kept_on_interrupt,
+    path_argument,
+    run_command,
+)
 from xmlgrpo_rewards.errors import UserError
 
 
@@ -32,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "--question", action="append", metavar="TEXT", help="the question; several may be given"
     )
     question.add_argument(
-        "--questions", type=Path, metavar="FILE", help="a file of questions, one a line"
+        "--questions", type=path_argument, metavar="FILE", help="a file of questions, one a line"
     )
     question.add_argument(
         "--question-env", metavar="NAME", help="the environment variable that holds the question"

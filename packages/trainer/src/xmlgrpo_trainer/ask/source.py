@@ -7,7 +7,7 @@ from typing import Literal
 from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
-from xmlgrpo_run.folder import RunFolder, find_run
+from xmlgrpo_run.folder import RunFolder, find_run, model_source
 from xmlgrpo_run.manifest import read_manifest, require_as_trained
 from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
@@ -48,7 +48,7 @@ def of_run(name: str, *, merged: bool, base: str | None = None) -> Source:
     require_as_trained(run, manifest, run.adapter)
     return Source(
         "transformers",
-        base or manifest.base.source(run),
+        model_source(base) if base else manifest.base.source(run),
         revision=None if base else manifest.base.revision,
         adapter=run.adapter,
         quantized=manifest.base.quantized_4bit,
@@ -75,7 +75,7 @@ def of_model(name: str, task: str = DEFAULT_TASK, base: str | None = None) -> So
         return Source("gguf", str(path), task=task)
     if RunFolder(path).manifest.is_file() and not (path / "config.json").is_file():
         raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
-    return Source("transformers", str(path) if path.is_dir() else name, task=task)
+    return Source("transformers", model_source(name), task=task)
 
 
 def _of_adapter(folder: Path, task: str, base: str | None) -> Source:
@@ -84,13 +84,26 @@ def _of_adapter(folder: Path, task: str, base: str | None) -> Source:
     named = base or settings.get("base_model_name_or_path")
     if not isinstance(named, str):
         raise UserError(f"{folder / 'adapter_config.json'} names no base model; name it: --base")
-    if not base and Path(named).is_absolute() and not Path(named).exists():
-        raise UserError(
-            f"the base model of the adapter {str(folder)!r} is not at {named} any more; say where "
-            "it is: --base"
-        )
+    source = model_source(named) if base else _base_of(folder, named)
     revision = None if base else settings.get("revision")
-    return Source("transformers", named, revision=revision, adapter=folder, task=task)
+    return Source("transformers", source, revision=revision, adapter=folder, task=task)
+
+
+def _base_of(adapter: Path, named: str) -> str:
+    """What the adapter's base is loaded from; where it has moved, the adapter's run may know."""
+    if (adapter / named).is_dir() and not Path(named).is_dir():
+        return str((adapter / named).absolute())
+    try:
+        return model_source(named)
+    except UserError:
+        run = RunFolder(adapter.parent)
+        moved = read_manifest(run).base.folder(run) if run.manifest.is_file() else None
+        if moved:
+            return str(moved)
+        raise UserError(
+            f"the base model of the adapter {str(adapter)!r} is not at {named} any more; say where "
+            "it is: --base"
+        ) from None
 
 
 def _check_adapter(folder: Path) -> None:

@@ -66,10 +66,10 @@ def _model_config(model: ModelConfig) -> PretrainedConfig:
         from xmlgrpo_trainer.tiny.model import text_config
 
         return text_config(tiny_settings(model.tiny))
-    check_model_folder(model.name)
+    check_model_folder(model.source)
     try:
         return AutoConfig.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=False
+            model.source, revision=model.revision, trust_remote_code=False
         )
     except Exception as error:  # a broken folder fails in many libraries' own ways
         raise UserError(load_failure(model.name, error)) from error

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xmlgrpo_rewards.console_script import add_version, run_command
+from xmlgrpo_rewards.console_script import add_version, path_argument, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.ranks.processes import gpu_count
 
@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
         "Exit code 1: it does not fit.",
     )
     add_version(made)
-    made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
+    made.add_argument(
+        "--config", type=path_argument, required=True, help="a YAML file, see configs/"
+    )
     made.add_argument("--gpu", help="plan for this GPU, e.g. T4, L4, 4090, A100-80, H100")
     made.add_argument("--gpus", type=gpu_count, default=1, help="so many GPUs, one process each")
     made.add_argument("--json", action="store_true", help="for machines")

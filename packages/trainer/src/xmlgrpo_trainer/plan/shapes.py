@@ -137,7 +137,7 @@ def find_shape(model: ModelConfig) -> ModelShape:
     """
     if model.name == TINY:
         return _tiny(model.tiny)
-    folder = Path(model.name)
+    folder = Path(model.source)
     if folder.is_dir():
         return read_shape(folder / "config.json")
     size = re.search(r"gemma-3-(270m|1b|4b|12b|27b)(?![0-9a-z])", model.name.lower())
