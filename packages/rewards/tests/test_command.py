@@ -69,6 +69,18 @@ def test_the_exit_code_is_what_the_command_returned(result: int | None, code: in
             "error: outputs/a/report.html: Permission denied; name a place that you may use",
             id="forbidden",
         ),
+        pytest.param(
+            OSError(errno.EIO, "Input/output error"),
+            2,
+            "error: the output folder: Input/output error; the disk failed, what was finished",
+            id="disk-fails",
+        ),
+        pytest.param(
+            IsADirectoryError(errno.EISDIR, "Is a directory", "outputs/a/config.yaml"),
+            2,
+            "error: outputs/a/config.yaml: Is a directory; put back what stood there before",
+            id="a-folder-in-its-place",
+        ),
     ],
 )
 def test_what_the_user_can_correct_is_one_line(

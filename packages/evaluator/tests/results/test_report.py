@@ -36,8 +36,17 @@ class Page(HTMLParser):
 @pytest.fixture
 def run(tmp_path):
     folder = RunFolder(tmp_path / "sums")
-    finish(folder, tmp_path / HOSTILE.replace("/", ""))
+    finish_again(folder)
     return folder
+
+
+def finish_again(run: RunFolder) -> None:
+    """Let training end with the files that are there now."""
+    finish(run, run.root.parent / HOSTILE.replace("/", ""))
+
+
+def curves_of(html: str) -> str:
+    return html[html.index("<svg") : html.index("</svg>")]
 
 
 def test_a_run_with_training_results_only(run):
@@ -52,6 +61,7 @@ def test_everything_hostile_is_text(run):
     run.config.write_text(f"name: {HOSTILE}")
     logged = [{"step": n, f"rewards/{HOSTILE}/mean": n, "reward": -n} for n in range(3)]
     write_rows(run.metrics, logged)
+    finish_again(run)
     row = {"question": HOSTILE, "gold": HOSTILE, "completion": HOSTILE, "scores": {HOSTILE: 1.0}}
     write_rows(run.completions_of(10), [row])
     first, second = result(HOSTILE, [True, False]), result("tuned", [False, True])
@@ -70,6 +80,7 @@ def test_everything_hostile_is_text(run):
 def test_the_page_needs_nothing_beside_it_and_its_curves_have_its_colours(run):
     rows = [{"step": n, "reward": n / 2, "validation/strict_accuracy": n / 9} for n in range(5)]
     write_rows(run.metrics, rows)
+    finish_again(run)
     write_report(run)
     html = run.report.read_text(encoding="utf-8")
     page = Page(html)
@@ -81,7 +92,7 @@ def test_the_page_needs_nothing_beside_it_and_its_curves_have_its_colours(run):
     assert "Validation problems" in page.text
     assert "stroke: var(--line-3)" in html
     assert "fill: var(--text)" in html
-    drawn = html[html.index("<svg") : html.index("</svg>")]
+    drawn = curves_of(html)
     assert not re.search(r"#(?:ffffff|000000|0[1-9]0)", drawn)
 
 
@@ -112,9 +123,22 @@ def test_equal_replies_are_shown_once(run):
 def test_after_a_resume_the_last_line_of_a_step_counts(run):
     lines = ['{"step": 1, "reward": 1}', '{"step": 2, "reward": 2}', '{"step": 1, "reward": 9}']
     run.metrics.write_text("\n".join([*lines[1:], '{"step": 3, "rew']))
-    once = render(run)
+    finish_again(run)
+    once = curves_of(render(run))
     run.metrics.write_text("\n".join([*lines, '{"step": 3, "rew']))
-    assert render(run) == once
+    finish_again(run)
+    assert curves_of(render(run)) == once
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
+def test_what_has_changed_since_training_is_refused(run, name):
+    write_rows(run.metrics, [{"step": 1, "reward": 0.5}])
+    run.config.write_text("seed: 1\n")
+    finish_again(run)
+    render(run)
+    (run.root / name).write_text((run.root / name).read_text().replace("1", "2"))
+    with pytest.raises(UserError, match=f"{name} is damaged or was changed"):
+        render(run)
 
 
 def test_an_unfinished_run_is_refused(tmp_path):

@@ -26,6 +26,8 @@ from xmlgrpo_rewards.prose import fitted
 
 EXIT_USER_ERROR = 2
 KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
+DISK_FAILS = (errno.EIO, errno.ESTALE)
+NOT_A_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # something else stands in its place
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
@@ -62,9 +64,9 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         command: does the work; returns the exit code, or None for success.
 
     Raises:
-        SystemExit: always.  2 for a `UserError`, a full disk or a forbidden file, 130 for Ctrl-C,
-            143 for SIGTERM, else what `command` returned.  Other exceptions pass through: they are
-            bugs, and a bug's traceback is wanted.
+        SystemExit: always.  2 for a `UserError`, a full or failing disk, a file that is forbidden
+            or is none, 130 for Ctrl-C, 143 for SIGTERM, else what `command` returned.  Other
+            exceptions pass through: they are bugs, and a bug's traceback is wanted.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -91,6 +93,13 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
             )
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
             print_error(f"error: {where}: {error.strerror}; name a place that you may use")
+        elif error.errno in DISK_FAILS:
+            print_error(
+                f"error: {where}: {error.strerror}; the disk failed, what was finished before is "
+                "kept. Look at the disk and run the same command again."
+            )
+        elif error.errno in NOT_A_FILE and error.filename:
+            print_error(f"error: {where}: {error.strerror}; put back what stood there before")
         else:
             raise
         sys.exit(EXIT_USER_ERROR)

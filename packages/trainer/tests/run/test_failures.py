@@ -1,5 +1,6 @@
 """A full disk and a full GPU are one sentence, whichever library met them."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,19 @@ def test_a_run_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
         match=r"expected about 1\d{6}\.\d GiB free in .*lower grpo.save_total",
     ):
         check_room(tmp_path, arguments, 30 * 2**40)  # 3 checkpoints x 12 bytes x 30 Ti weights
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError("I/O error: Input/output error (os error 5)"),  # safetensors' words
+    ],
+    ids=["python", "safetensors"],
+)
+def test_a_disk_that_fails_is_one_sentence(tmp_path: Path, error: Exception) -> None:
+    with (
+        pytest.raises(UserError, match=r"failed on the disk of .*checkpoints are kept"),
+        failures_in_words(tmp_path),
+    ):
+        raise error

@@ -24,7 +24,7 @@ from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
-from xmlgrpo_run.manifest import HeldOut, read_manifest
+from xmlgrpo_run.manifest import HeldOut, read_manifest, require_as_trained
 from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.curves import Ink, draw, panels, reward_name
@@ -88,12 +88,17 @@ def render(run: RunFolder) -> str:
         "table_rows": table_rows,
     }
     base = manifest.base
+    left = {
+        path: require_as_trained(run, manifest, path)
+        for path in (run.config, run.metrics)
+        if path.is_file()
+    }
     evaluations = [read_json(path) for path in sorted(run.eval.glob("*.json"))]
     return environment.get_template("report.html.j2").render(
         run=run.name,
         manifest=manifest,
         manifest_text=json.dumps(manifest.as_json(), indent=2, ensure_ascii=False),
-        config=run.config.read_text(encoding="utf-8") if run.config.is_file() else "",
+        config=left[run.config].read_text(encoding="utf-8") if run.config in left else "",
         base=base.hub_id or Path(base.name).name,
         held_out=list(_held_out(manifest.holdout, list(names))),
         comparisons=[file for file in evaluations if "first" in file],

@@ -10,6 +10,7 @@ from xmlgrpo_run.disk import is_full, require_free
 
 BYTES_PER_TRAINED_WEIGHT = 3 * 4  # the weight and AdamW's two moments, in float32
 FULL_WORDS = ("no space left", "os error 28", "disk quota", "file too large", "os error 27")
+FAILED_WORDS = ("input/output error", "os error 5", "stale file handle")
 
 
 def check_room(root: Path, arguments: Any, trained: int) -> None:
@@ -33,7 +34,7 @@ def check_room(root: Path, arguments: Any, trained: int) -> None:
 
 @contextmanager
 def failures_in_words(root: Path) -> Iterator[None]:
-    """Turn out-of-memory and a full disk of the run folder into a `UserError`.
+    """Turn out-of-memory and a full or failing disk of the run folder into a `UserError`.
 
     safetensors and torch.save have errors of their own for a full disk, and not an `OSError`.
     """
@@ -54,9 +55,14 @@ def failures_in_words(root: Path) -> Iterator[None]:
         text = str(error).lower()
         # torch.save says only that a write failed
         failed_write = isinstance(error, RuntimeError | OSError) and "write" in text
-        if not any(words in text for words in FULL_WORDS) and not (failed_write and is_full(root)):
+        is_out_of_space = any(words in text for words in FULL_WORDS)
+        if is_out_of_space or (failed_write and is_full(root)):
+            what, advice = "no space left on", "Free some space"
+        elif any(words in text for words in FAILED_WORDS):
+            what, advice = "a read or write failed on", "Look at the disk"
+        else:
             raise
         raise UserError(
-            f"no space left on the disk of {root} ({str(error).splitlines()[0][:200]}); earlier "
-            "checkpoints are kept. Free some space and run the same command again to continue"
+            f"{what} the disk of {root} ({str(error).splitlines()[0][:200]}); earlier checkpoints "
+            f"are kept. {advice} and run the same command again to continue"
         ) from error
