@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from xmlgrpo_evaluator.models import any_model, check_weights, run_model
+from xmlgrpo_evaluator.models import any_model, check_weights, pinned, run_model
 from xmlgrpo_evaluator.results.compare import compare_results, show
 from xmlgrpo_evaluator.results.ladder import climb
 from xmlgrpo_evaluator.results.result import read_result
@@ -163,7 +163,7 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
         check_options(settings.harness.get("gen_kwargs", {}))
     pairs = zip(models, outs, strict=True)
-    evaluations = [Evaluation(model, settings, out) for model, out in pairs]
+    evaluations = [Evaluation(pinned(model), settings, out) for model, out in pairs]
     results = _evaluate_all(evaluations, console, quiet=options.quiet)
     if len(outs) != 2:
         say(console, escape(f"result: {outs[-1]}"))
@@ -204,7 +204,7 @@ def evaluate_quietly(evaluation: Evaluation) -> None:
 def _evaluate_all(
     evaluations: Sequence[Evaluation], console: Console, *, quiet: bool
 ) -> list[dict[str, Any]]:
-    check_weights(each.model for each in evaluations if not each.out.exists())
+    check_weights(each.model for each in evaluations)
     with Stage(console, "loading lm-eval"):
         from xmlgrpo_evaluator.evaluate import evaluate, quiet_harness
 

@@ -14,7 +14,8 @@ def differences(
 ) -> list[str]:
     """The names of what is not the same in two evaluations.
 
-    A model with files is the same wherever they lie: a run that was moved keeps its results.  Of
+    A model is its files, wherever they lie, and its commit on the Hub: a run that was moved keeps
+    its results.  Where neither is known, nothing says that the weights are the same.  Of
     engines it counts which ones answered, not which was asked for; `auto` takes any.
 
     Args:
@@ -25,8 +26,9 @@ def differences(
 
     def is_same(key: str) -> bool:
         got, expected = there.get(key), identity[key]
-        if key == "model" and expected.get("content") is not None:
-            return bool(got and got.get("content") == expected["content"])
+        if key == "model":
+            told = [expected.get("content"), expected.get("revision")]
+            return any(told) and bool(got) and [got.get("content"), got.get("revision")] == told
         if key == "engine":
             return expected == "auto" or set(engines) <= {expected}
         return bool(got == expected)

@@ -1,18 +1,23 @@
 """What is evaluated: a model of a run, or any model by path or Hub id."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.digests import digest, model_files, weight_files
 from xmlgrpo_run.folder import RunFolder, model_source
 from xmlgrpo_run.manifest import Manifest, require_as_trained
-from xmlgrpo_run.safetensors_header import tensor_shapes
+from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
+COMMIT = re.compile("[0-9a-f]{40}")
+HUB_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ def any_model(
             raise UserError(
                 f"an adapter cannot be put on a GGUF ({source}); merge it first: make gguf"
             )
-        file = path if path.is_file() else _download_gguf(source)
+        file = path.absolute() if path.is_file() else _download_gguf(source)
         return Model(file.stem, "llama-cpp", str(file), tokenizer=tokenizer)
     if path.is_dir() and not (path / "config.json").is_file():
         files = sorted(file.name for file in path.glob("*.gguf"))
@@ -125,15 +130,59 @@ def any_model(
     return Model(label, run_by, model_source(source), adapter, tokenizer, options={"dtype": "auto"})
 
 
+def pinned(model: Model) -> Model:
+    """The same model by what cannot change any more: of a Hub id the commit that it means now.
+
+    An adapter on the Hub, which is small, is downloaded.
+
+    Raises:
+        UserError: neither the Hub nor its cache says which commit that is.
+    """
+    if model.adapter and not Path(model.adapter).is_dir():
+        model = replace(model, adapter=_downloaded(model.adapter))
+    if Path(model.source).exists() or COMMIT.fullmatch(model.revision or ""):
+        return model
+    return replace(model, revision=_commit(model.source, model.revision))
+
+
+def _commit(name: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        return str(HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).sha)
+    except Exception as error:  # of the network's libraries, each with its own kinds
+        with suppress(ValueError):  # the name is no Hub id
+            cached = try_to_load_from_cache(name, "config.json", revision=revision)
+            if isinstance(cached, str):
+                return Path(cached).parent.name  # snapshots/<commit>/config.json
+        reason = one_line(str(error), 200)
+        raise UserError(
+            f"no model {name!r} here, and the Hub does not give it: {reason}; check the name, the "
+            "network and the login (hf auth login)"
+        ) from error
+
+
+def _downloaded(adapter: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
+    except Exception as error:  # of the network's libraries, each with its own kinds
+        reason = one_line(str(error), 200)
+        raise UserError(
+            f"no adapter {adapter!r} here, and the Hub does not give it: {reason}"
+        ) from error
+
+
 def check_weights(models: Iterable[Model]) -> None:
     """Look at the header of every safetensors file: a broken one costs no loading, no evaluation.
 
     Raises:
-        UserError: a file is empty, cut short, or no safetensors file.
+        UserError: a folder has no safetensors file, or one is empty, cut short, or none.
     """
     for model in models:
-        for path in model.weights():
-            if path.suffix == ".safetensors":
+        for place in model.places:
+            for path in safetensors_files(place) if place.is_dir() else ():
                 tensor_shapes(path)
 
 

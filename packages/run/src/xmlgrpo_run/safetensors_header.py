@@ -10,7 +10,25 @@ from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
 
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 MAX_HEADER = 100_000_000  # bytes; the library's own limit
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    """The files with the weights of a model or an adapter.
+
+    Raises:
+        UserError: there is none; weights in a pickle are named, and not read.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(path.name for end in PICKLES for path in folder.glob(f"*{end}"))
+        kept = f", and {pickles[0]} is not read: loading a pickle can run code" if pickles else ""
+        raise UserError(
+            f"{folder} has no *.safetensors{kept}; expected a folder written by save_pretrained, "
+            "with safetensors weights"
+        )
+    return files
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -74,7 +74,7 @@ def _load_hf(
         on_engine=on_engine,
         batch_size=settings.batch_size or DEFAULT_BATCH,
         device=device,
-        **options,
+        **{**options, "use_safetensors": True},  # a pickle can run code
     )
 
 
@@ -90,7 +90,7 @@ def _load_vllm(model: Model, settings: Settings, options: dict[str, Any]) -> LM:
             batch_size=settings.batch_size or "auto",
             seed=settings.seed,
             **adapter,
-            **options,
+            **{**options, "load_format": "safetensors"},
         )
     except ModuleNotFoundError as error:
         raise UserError(f"vllm is not installed ({error}); use --backend hf") from None

@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from xmlgrpo_evaluator.models import Model, check_weights, run_ladder
+from xmlgrpo_evaluator.models import Model, check_weights, pinned, run_ladder
 from xmlgrpo_evaluator.results.compare import compare_results, engine_caution, fits, format_p
 from xmlgrpo_evaluator.results.paired import Difference
 from xmlgrpo_evaluator.results.result import main_metric, read_result
@@ -77,7 +77,7 @@ def climb(
     """
     if not 0 <= tolerance < 1:
         raise UserError(f"--tolerance: expected a share from 0 to below 1, got {tolerance}")
-    models = run_ladder(run, manifest)
+    models = [pinned(model) for model in run_ladder(run, manifest)]
     evaluations = [
         Evaluation(model, settings, settings.result_file(run.eval, model.label)) for model in models
     ]

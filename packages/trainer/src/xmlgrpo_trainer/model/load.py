@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.safetensors_header import safetensors_files
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
 
@@ -190,12 +191,12 @@ def check_model_folder(name: str) -> None:
     """
     folder = Path(name)
     if folder.is_dir():
-        missing = [part for part in ("config.json", "*.safetensors") if not any(folder.glob(part))]
-        if missing:
+        if not (folder / "config.json").is_file():
             raise UserError(
-                f"the model folder {name!r} has no {' and no '.join(missing)}; expected a folder "
-                "written by save_pretrained, with safetensors weights"
+                f"the model folder {name!r} has no config.json; expected a folder written by "
+                "save_pretrained, with safetensors weights"
             )
+        safetensors_files(folder)
 
 
 def load_failure(name: str, error: Exception) -> str:
