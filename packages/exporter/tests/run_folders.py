@@ -6,7 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_run.digests import SEAL, digest, model_digest, model_files, write_sealed
+from xmlgrpo_run.digests import digest, model_digest, model_files
+from xmlgrpo_run.files import SEAL, write_sealed
 from xmlgrpo_run.manifest import MANIFEST_FORMAT
 
 BASE: dict[str, Any] = {

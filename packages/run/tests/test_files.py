@@ -30,7 +30,7 @@ def test_what_is_no_json_object_is_a_user_error(tmp_path: Path, content, words: 
 
 
 def test_a_folder_in_place_of_a_file_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(UserError, match=r"cannot read .*: it is not a file"):
         read_json(tmp_path)
 
 

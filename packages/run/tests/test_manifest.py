@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import model_digest, sealed
-from xmlgrpo_run.files import write_text
+from xmlgrpo_run.digests import model_digest
+from xmlgrpo_run.files import SEAL, sealed, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import (
     MANIFEST_FORMAT,
@@ -91,9 +91,7 @@ def without(key: str) -> str:
         pytest.param("[]", "expected a JSON object, got list", id="list"),
         pytest.param("{}", f"expected format {MANIFEST_FORMAT}, got None", id="no-format"),
         pytest.param('{"format": 1}', f"expected format {MANIFEST_FORMAT}, got 1", id="older"),
-        pytest.param(
-            json.dumps(manifest().as_json() | {"sha256": "ab"}), "was changed", id="edited"
-        ),
+        pytest.param(json.dumps(manifest().as_json() | {SEAL: "ab"}), "was changed", id="edited"),
         pytest.param(without("base"), "base is missing", id="no-base"),
         pytest.param(with_value("base", value=3), "base: expected a JSON object, got 3", id="base"),
         pytest.param(

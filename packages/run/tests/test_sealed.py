@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import damage, file_hashes, read_sealed, write_sealed
+from xmlgrpo_run.digests import damage, file_hashes
+from xmlgrpo_run.files import SEAL, read_sealed, write_sealed
 
 CONTENT = {"step": 3, "accuracy": 0.1 + 0.2, "items": [{"reply": "½ <answer>"}], "none": None}
 
@@ -36,8 +37,8 @@ def test_every_changed_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
     "changed",
     [
         pytest.param({**CONTENT, "step": 4}, id="no-seal"),
-        pytest.param({**CONTENT, "sha256": "ab" * 32}, id="another-seal"),
-        pytest.param({**CONTENT, "sha256": ["ab"]}, id="a-seal-of-another-type"),
+        pytest.param({**CONTENT, SEAL: "ab" * 32}, id="another-seal"),
+        pytest.param({**CONTENT, SEAL: ["ab"]}, id="a-seal-of-another-type"),
     ],
 )
 def test_an_edited_file_is_refused_by_name(tmp_path: Path, changed: object) -> None:

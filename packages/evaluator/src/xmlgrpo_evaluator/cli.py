@@ -21,7 +21,7 @@ from xmlgrpo_rewards.console_script import (
     run_command,
 )
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import write_json
+from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.folder import OUTPUTS, find_run
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.console import make_console, quiet_libraries
@@ -169,7 +169,7 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         say(console, escape(f"result: {outs[-1]}"))
         return 0
     compared = compare_results(*results)
-    write_json(settings.result_file(run.eval, "compare"), compared)
+    write_sealed(settings.result_file(run.eval, "compare"), compared)
     show(compared, console)
     say(console, escape(f"results: {run.eval}"))
     return 0

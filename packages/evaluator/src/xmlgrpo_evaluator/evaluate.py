@@ -36,7 +36,7 @@ from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.files import write_json
+from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.screen.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")
@@ -67,7 +67,7 @@ def evaluate(evaluation: Evaluation, console: Console, *, quiet: bool = False) -
                 words = escape(f"{model}, run by {model.backend}")
                 say(console, f"[bold]{escape(model.label)}[/]: {words}")
                 result = plain(_evaluated(evaluation, tasks, identity, screen))
-                write_json(out, result)
+                write_sealed(out, result)
     show_result(result, console)
     return dict(result)
 

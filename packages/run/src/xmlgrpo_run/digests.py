@@ -1,8 +1,7 @@
 """Which bytes?  Digests of files and models, and whether they are still what they were.
 
 A result names what it was measured on.  A disk, a copy that was cut off or an editor changes bytes
-without a word: what a run goes on from, and what its numbers are taken from, is sealed, JSON with
-its own SHA-256 and files with theirs.
+without a word: what a run goes on from, and what its numbers are taken from, is known by its bytes.
 """
 
 import json
@@ -15,13 +14,11 @@ from typing import Any
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, write_json
 from xmlgrpo_run.screen.progress import Stage
 
 TOKENIZER = ("tokenizer*", "*.jinja")
 MODEL = ("*.safetensors", "*config.json", *TOKENIZER)
 """What a model's replies depend on: its weights, its settings, its tokenizer."""
-SEAL = "sha256"  # the key of a JSON file's own digest, and of a file's in a list
 PIECE_BYTES = 8 << 20
 
 OnBytes = Callable[[int], None]  # called with how many more bytes have been read
@@ -119,35 +116,6 @@ def byte_stage(console: Console, words: str, total: int) -> Iterator[OnBytes]:
         yield on_bytes
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object with its own digest: the whole file or none."""
-    write_json(path, sealed(content))
-
-
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with its own digest."""
-    return {**content, SEAL: _digest(content)}
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Read what `write_sealed` wrote, without the digest.
-
-    Raises:
-        UserError: missing, unreadable, not JSON, or not what was written.
-    """
-    content = read_json(path)
-    if content.pop(SEAL, None) != _digest(content):
-        raise UserError(
-            f"{path} is damaged or was changed: its sha256 is not that of its content; restore it "
-            "from a copy"
-        )
-    return content
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def file_hashes(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
     """The SHA-256 of files, by their path from the folder."""
     return {str(path.relative_to(folder)): file_sha256(path) for path in sorted(paths)}
@@ -170,7 +138,9 @@ def damage(folder: Path, hashes: Mapping[str, str]) -> str | None:
 def stamps(folder: Path, paths: Iterable[Path]) -> dict[str, Any]:
     """The hash, size and time of large files that do not change, for `changed_since`."""
     hashes = file_hashes(folder, paths)
-    return {name: {SEAL: found, **_size_and_time(folder / name)} for name, found in hashes.items()}
+    return {
+        name: {"sha256": found, **_size_and_time(folder / name)} for name, found in hashes.items()
+    }
 
 
 def changed_since(folder: Path, stamped: Mapping[str, Any]) -> str | None:
@@ -178,8 +148,8 @@ def changed_since(folder: Path, stamped: Mapping[str, Any]) -> str | None:
     asked = {}
     for name, stamp in stamped.items():
         path = folder / name
-        if not path.is_file() or {SEAL: stamp[SEAL], **_size_and_time(path)} != stamp:
-            asked[name] = stamp[SEAL]
+        if not path.is_file() or {"sha256": stamp["sha256"], **_size_and_time(path)} != stamp:
+            asked[name] = stamp["sha256"]
     return damage(folder, asked)
 
 

@@ -1,23 +1,55 @@
-"""Files of a run: JSON with errors that name the file, and writing that is whole or not at all."""
+"""Files of a run: JSON with errors that name the file, and writing that is whole or not at all.
+
+What a run goes on from, and what its numbers are taken from, is sealed: the JSON object holds the
+SHA-256 of its other entries, so that what a disk, a copy or an editor has changed is not read.
+"""
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 
+SEAL = "sha256_of_the_rest"  # the key of a JSON object's own digest
+
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """A JSON object from a file; a sealed one without its seal.
 
     Raises:
-        UserError: missing, unreadable or not a JSON object.
+        UserError: missing, unreadable, not a JSON object, or sealed and not what was written.
     """
+    content = _read_object(path)
+    return _unsealed(path, content) if SEAL in content else content
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """As `read_json`, of a file that must be sealed."""
+    return _unsealed(path, _read_object(path))
+
+
+def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    if content.pop(SEAL, None) != _digest(content):
+        raise UserError(
+            f"{path} is damaged or was changed: its sha256 is not that of its content; restore it "
+            "from a copy, or make it again"
+        )
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"cannot read {path}: it is not a file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -29,6 +61,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with its seal: the whole file or none."""
+    write_json(path, sealed(content))
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its seal."""
+    return {**content, SEAL: _digest(content)}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,11 +15,9 @@ from xmlgrpo_run.digests import (
     file_hashes,
     model_digest,
     model_files,
-    read_sealed,
     stamps,
-    write_sealed,
 )
-from xmlgrpo_run.files import read_json
+from xmlgrpo_run.files import read_json, read_sealed, write_sealed
 from xmlgrpo_run.folder import RunFolder
 
 MANIFEST_FORMAT = 3

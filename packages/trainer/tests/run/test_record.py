@@ -120,9 +120,7 @@ def write_base(folder: Path) -> Path:
             "is damaged or was changed",
             id="edited",
         ),
-        pytest.param(
-            lambda run, base: (run.unlink(), run.mkdir()), "Is a directory", id="a-folder"
-        ),
+        pytest.param(lambda run, base: (run.unlink(), run.mkdir()), "is not a file", id="a-folder"),
         pytest.param(
             lambda run, base: (run.unlink(), run.symlink_to("/proc/self/mem")),
             "Input/output error",

@@ -30,7 +30,7 @@ from xmlgrpo_evaluator.results.result import main_metric, read_result
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_rewards.console_script import interruption_code, kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import replacing, write_json
+from xmlgrpo_run.files import replacing, write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import Stage
@@ -100,7 +100,7 @@ def climb(
         "rungs": rungs,
         "passed": all(verdicts) if verdicts else None,
     }
-    write_json(run.ladder, ladder)
+    write_sealed(run.ladder, ladder)
     with Stage(console, "drawing"):
         plot(ladder, run.ladder_plot)
     show(ladder, console)

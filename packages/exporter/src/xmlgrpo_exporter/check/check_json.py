@@ -14,7 +14,7 @@ from rich.text import Text
 
 from xmlgrpo_exporter.quants import PINNED
 from xmlgrpo_rewards.prose import one_line
-from xmlgrpo_run.files import read_json, write_json
+from xmlgrpo_run.files import read_json, write_sealed
 from xmlgrpo_run.folder import CHECK_RECORD
 from xmlgrpo_run.screen.say import say
 
@@ -115,7 +115,7 @@ def write_check(
         "source": checked_source,
         "files": files,
     }
-    write_json(folder / CHECK_RECORD, record)
+    write_sealed(folder / CHECK_RECORD, record)
     return folder / CHECK_RECORD
 
 

@@ -36,7 +36,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.disk import require_free
-from xmlgrpo_run.files import read_json, remove, replacing, write_json
+from xmlgrpo_run.files import read_json, remove, replacing, write_sealed
 from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 from xmlgrpo_run.lock import one_writer
 from xmlgrpo_run.manifest import Manifest, require_as_trained
@@ -121,7 +121,7 @@ def merge_run(job: Merge) -> SourceModel | None:
                 "new_tokens": job.comparison.new_tokens,
                 "parity": gate.as_json(),
             }
-            write_json(folder / MERGE_RECORD, record)
+            write_sealed(folder / MERGE_RECORD, record)
             rejected = out.with_name(f"{out.name}.rejected")
             remove(rejected)
             if not gate.passed:

@@ -18,8 +18,7 @@ from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine, Sampling
-from xmlgrpo_run.digests import read_sealed, write_sealed
-from xmlgrpo_run.files import write_text
+from xmlgrpo_run.files import read_sealed, write_sealed, write_text
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks

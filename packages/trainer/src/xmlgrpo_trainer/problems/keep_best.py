@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example
-from xmlgrpo_run.digests import damage, file_hashes, read_sealed, write_sealed
-from xmlgrpo_run.files import remove, replacing
+from xmlgrpo_run.digests import damage, file_hashes
+from xmlgrpo_run.files import read_sealed, remove, replacing, write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import append_row

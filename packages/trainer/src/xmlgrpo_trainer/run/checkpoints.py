@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import damage, file_hashes, read_sealed, write_sealed
-from xmlgrpo_run.files import read_json, remove
+from xmlgrpo_run.digests import damage, file_hashes
+from xmlgrpo_run.files import read_json, read_sealed, remove, write_sealed
 from xmlgrpo_trainer.ranks.processes import Ranks
 
 if TYPE_CHECKING:

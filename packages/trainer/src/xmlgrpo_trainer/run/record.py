@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import changed_since, read_sealed, write_sealed
-from xmlgrpo_run.files import write_json, write_text
+from xmlgrpo_run.digests import changed_since
+from xmlgrpo_run.files import read_sealed, write_json, write_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import files_of_base
 from xmlgrpo_trainer.config.batch import whole
