@@ -1,12 +1,14 @@
 import bz2
 import gzip
+import itertools
+import json
 import lzma
 from pathlib import Path
 
 import pytest
 
 from xmlgrpo_rewards import UserError, rows
-from xmlgrpo_rewards.rows import Row, count_text_rows, files_of, text_rows
+from xmlgrpo_rewards.rows import Row, bounded_json, count_text_rows, files_of, text_rows
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -224,3 +226,32 @@ def test_the_home_of_the_user_and_of_nobody(
     assert files_of(Path("~/rows.csv"), "train", "data.path") == [tmp_path / "rows.csv"]
     with pytest.raises(UserError, match=r"data\.path: '~nobody-here/x': .*; write the path out"):
         files_of(Path("~nobody-here/x"), "train", "data.path")
+
+
+PIECES = ("[", "]", "{", "}", ",", ":", '"', "\\", "\\\\", '\\"', "é", "x", " ", "\n")
+
+
+def test_what_stands_in_texts_is_no_structure() -> None:
+    for pieces in itertools.product(PIECES, repeat=3):
+        text = "".join(pieces)
+        value = {text: [text, {"a" + text: {}}], "more": [[], text * 40, 1.5, None]}
+        assert bounded_json(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param("[" * 64 + "]" * 64, None, id="as-deep-as-may-be"),
+        pytest.param("[" * 150 + "]" * 150, "nested", id="deeper"),
+        pytest.param('["' + "[" * 500 + '"]', None, id="brackets-in-a-text"),
+        pytest.param('[""' + ',"["' * 500 + "]", None, id="brackets-in-many-texts"),
+        pytest.param('["\\\\"' + ",[" * 500 + "]" * 501, "nested", id="after-a-backslash"),
+        pytest.param('["\\\\\\"' + ",[" * 500 + '"]', None, id="after-an-escaped-quote"),
+    ],
+)
+def test_the_depth_of_json_is_measured_outside_of_its_texts(text: str, told: str | None) -> None:
+    if told is None:
+        assert isinstance(bounded_json(text.encode()), list)
+        return
+    with pytest.raises(ValueError, match=told):
+        bounded_json(text.encode())

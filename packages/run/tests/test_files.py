@@ -18,7 +18,7 @@ from xmlgrpo_run.files import read_json, replacing, write_json, write_text
         pytest.param(None, r"expected .*x\.json, found none", id="missing"),
         pytest.param(b'{"a": 1', r"x\.json is not JSON \(.*\); restore it", id="cut"),
         pytest.param(b"\xff\xfe", r"x\.json is not JSON", id="not-utf-8"),
-        pytest.param(b"[" * 100_000, r"x\.json is not JSON", id="too-deep"),
+        pytest.param(b"[" * 100_000, r"cannot read .*x\.json: .* nested", id="too-deep"),
         pytest.param(b"[1]", r"x\.json: expected a JSON object, got list", id="a-list"),
     ],
 )

@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, Self
 
 from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import MAX_ROW_BYTES, bounded_json
 from xmlgrpo_run.lock import one_writer
 
 Key = tuple[str, int]
@@ -157,9 +158,9 @@ def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     found: list[dict[str, Any]] = []
     length = 0
     with path.open("rb") as lines:
-        for line in lines:
+        while line := lines.readline(MAX_ROW_BYTES):
             try:
-                row = json.loads(line) if line.endswith(b"\n") else None
+                row = bounded_json(line) if line.endswith(b"\n") else None
             except ValueError:
                 break
             if not isinstance(row, dict):

@@ -11,6 +11,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.digests import digest, model_files, weight_files
+from xmlgrpo_run.files import check_json_files
 from xmlgrpo_run.folder import RunFolder, model_source
 from xmlgrpo_run.manifest import Manifest, require_as_trained
 from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
@@ -175,13 +176,15 @@ def _downloaded(adapter: str) -> str:
 
 
 def check_weights(models: Iterable[Model]) -> None:
-    """Look at the header of every safetensors file: a broken one costs no loading, no evaluation.
+    """Look at JSON files and at every safetensors file's header: a broken one costs no loading.
 
     Raises:
-        UserError: a folder has no safetensors file, or one is empty, cut short, or none.
+        UserError: a folder has no safetensors file, or one is empty, cut short, or none; or it has
+            a JSON file that is more than a model's is.
     """
     for model in models:
         for place in model.places:
+            check_json_files(place)
             for path in safetensors_files(place) if place.is_dir() else ():
                 tensor_shapes(path)
 

@@ -22,13 +22,13 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 
 MAX_PAIRS = 1 << 16
-MAX_TENSORS = 1 << 20
-MAX_ARRAY = 1 << 22  # sixteen times the largest vocabulary in use
-MAX_STRING_BYTES = 16 << 20
+MAX_TENSORS = 1 << 16
+MAX_ITEMS = 3 << 19  # in all arrays: twice what the largest vocabulary in use has with its merges
+MAX_STRING_BYTES = 4 << 20
 MAX_KEY_BYTES = 1 << 16
 MAX_DIMENSIONS = 4
-# Ten vocabularies of Gemma's length (262,144) fit.  Read into Python's lists a byte may become ten.
-MAX_HEADER_BYTES = 64 << 20
+# Five vocabularies of Gemma's length (262,144) fit.
+MAX_HEADER_BYTES = 32 << 20
 
 STRING, ARRAY = 8, 9
 SCALARS: dict[int, str] = dict(
@@ -142,6 +142,7 @@ class _Reader:
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._path, self._length = file, path, path.stat().st_size
         self._left = min(self._length, MAX_HEADER_BYTES)
+        self._items_left = MAX_ITEMS
 
     def header(self) -> GgufHeader:
         self._bytes(len(MAGIC), "magic")  # `require_gguf` has looked at it
@@ -196,12 +197,12 @@ class _Reader:
         if kind != ARRAY:
             return self._number(self._scalar(kind, key), key)
         item = self._number("I", key)
-        if item == STRING:
-            count = self._count("Q", MAX_ARRAY, 8, key)
+        code = "" if item == STRING else self._scalar(item, key)
+        width = struct.calcsize(f"<{code}") if code else 8
+        count = self._count("Q", self._items_left, width, key)
+        self._items_left -= count
+        if not code:
             return [self._string(MAX_STRING_BYTES, key) for _ in range(count)]
-        code = self._scalar(item, key)
-        width = struct.calcsize(f"<{code}")
-        count = self._count("Q", MAX_ARRAY, width, key)
         raw = self._bytes(count * width, key)
         return list(raw) if code == "?" else array(code, raw).tolist()
 

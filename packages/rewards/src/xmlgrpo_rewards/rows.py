@@ -19,6 +19,10 @@ from typing import IO, Any, NamedTuple
 from xmlgrpo_rewards.errors import UserError
 
 MAX_ROW_BYTES = 10_000_000
+# Of one JSON text: a byte of `[[],[],...]` becomes thirty in memory, and what is nested deeper than
+# any file of ours ends in a RecursionError wherever it is walked through.
+MAX_JSON_BYTES, MAX_JSON_VALUES, MAX_JSON_DEPTH = 16 << 20, 500_000, 64
+NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
 # JSON's escapes can write it, no tokenizer reads it
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -274,11 +278,44 @@ def _text(line: bytes, row_id: str) -> str:
         ) from error
 
 
+def bounded_json(raw: bytes) -> Any:
+    """The value of a JSON text from anywhere, in bounded time and memory.
+
+    Raises:
+        ValueError: it is not UTF-8 or not JSON, or is more than `check_json` lets through.
+    """
+    check_json(raw)
+    return json.loads(raw.decode("utf-8"))
+
+
+def check_json(
+    raw: bytes, most_bytes: int = MAX_JSON_BYTES, most_values: int = MAX_JSON_VALUES
+) -> None:
+    """Refuse a JSON text that would take too much to parse; it is not parsed.
+
+    Raises:
+        ValueError: it is too long, has too many values, or is nested too deeply.
+    """
+    if len(raw) > most_bytes:
+        raise ValueError(f"it has over {most_bytes:,} bytes")
+    outline = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, NO_STRUCTURE)
+    outline = outline.replace(b'""', b"")  # texts without structure; what is in a text stays in one
+    too_many = outline.count(b'"') > most_values
+    outline = outline if too_many else b"".join(outline.split(b'"')[::2])
+    if too_many or sum(map(outline.count, (b",", b"[", b"{"))) > most_values:
+        raise ValueError(f"it has over {most_values:,} values")
+    brackets = outline.replace(b",", b"")
+    for _ in range(MAX_JSON_DEPTH):  # each time at least the innermost pairs go
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    if len(brackets) > MAX_JSON_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep, or is cut off")
+
+
 def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
     text = _text(line, row_id)
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = bounded_json(line)
+    except ValueError as error:
         raise UserError(
             f"{row_id}: expected one JSON object per line, got {text[:60].rstrip()!r} ({error}); "
             "correct the line or take it out"

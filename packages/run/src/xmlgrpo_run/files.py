@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import MAX_JSON_BYTES, MAX_JSON_VALUES, check_json
+
+TOKENIZER = "tokenizer.json"
+MAX_TOKENIZER_BYTES, MAX_TOKENIZER_VALUES = 48 << 20, 2_500_000  # Gemma 3: 33 MB, 1.8 million
 
 SEAL = "sha256_of_the_rest"  # the key of a JSON object's own digest
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; a sealed one without its seal.
+    """A JSON object from a file, which may come from anywhere; a sealed one without its seal.
 
     Raises:
-        UserError: missing, unreadable, not a JSON object, or sealed and not what was written.
+        UserError: missing, unreadable, not a JSON object, more than such a file holds, or sealed
+            and not what was written.
     """
     content = _read_object(path)
     return _unsealed(path, content) if SEAL in content else content
@@ -48,19 +53,54 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise UserError(f"cannot read {path}: it is not a file")
+    raw = _json_bytes(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"expected {path}, found none; check the folder's name") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+        content = json.loads(raw.decode("utf-8"))
+    except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); restore it or make it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content
+
+
+def check_json_files(folder: Path) -> None:
+    """Look at a model's JSON files, before a library parses them without limits.
+
+    Raises:
+        UserError: one holds more than such a file does, or is nested too deeply.
+    """
+    for path in sorted(folder.glob("*.json")):
+        _json_bytes(path)
+
+
+def _json_bytes(path: Path) -> bytes:
+    """What a JSON file holds, not parsed yet; a tokenizer may have more than others."""
+    most_bytes, most_values = MAX_JSON_BYTES, MAX_JSON_VALUES
+    if path.name == TOKENIZER:
+        most_bytes, most_values = MAX_TOKENIZER_BYTES, MAX_TOKENIZER_VALUES
+    raw = read_bytes(path, most_bytes)
+    try:
+        check_json(raw, most_bytes, most_values)
+    except ValueError as error:
+        raise UserError(f"cannot read {path}: {error}; restore it or make it again") from None
+    return raw
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The first bytes of a file: all of them, or one more than `most`.
+
+    Raises:
+        UserError: missing, unreadable, or no file.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"cannot read {path}: it is not a file")
+        with path.open("rb") as file:
+            return file.read(most + 1)
+    except FileNotFoundError:
+        raise UserError(f"expected {path}, found none; check the folder's name") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import MAX_ROW_BYTES, bounded_json
 
 LARGEST = 1e100  # what is larger is no measurement, and sums of it overflow
 
@@ -61,28 +62,33 @@ def read_log(path: Path) -> MetricsLog:
     Raises:
         UserError: the file is there and cannot be read.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        lines = []
-    except OSError as error:
-        raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from None
     rows: dict[int, dict[str, Any]] = {}
     broken = []
-    for number, line in enumerate(lines, start=1):
-        row = _row(line)
-        if row is not None:
-            step = row["step"]
-            rows[step] = rows.get(step, {}) | row
-        elif line.strip() and number < len(lines):
-            broken.append(number)
-    return MetricsLog({step: rows[step] for step in sorted(rows)}, tuple(broken))
+    number = 0
+    try:
+        with path.open("rb") as lines:
+            while line := lines.readline(MAX_ROW_BYTES):
+                number += 1
+                row = _row(line)
+                if row is not None:
+                    step = row["step"]
+                    rows[step] = rows.get(step, {}) | row
+                elif line.strip():
+                    broken.append(number)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    torn = broken[-1:] == [number]
+    return MetricsLog(
+        {step: rows[step] for step in sorted(rows)}, tuple(broken[:-1] if torn else broken)
+    )
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = bounded_json(line)
+    except ValueError:
         return None
     known = isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0
     return row if known else None

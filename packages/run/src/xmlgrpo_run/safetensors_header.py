@@ -4,14 +4,13 @@ The file is a little-endian u64 length, that many bytes of JSON, then the tensor
 (https://huggingface.co/docs/safetensors).
 """
 
-import json
 import struct
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import MAX_JSON_BYTES, bounded_json
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-MAX_HEADER = 100_000_000  # bytes; the library's own limit
 
 
 def safetensors_files(folder: Path) -> list[Path]:
@@ -41,14 +40,14 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
-            if not 2 <= length <= min(MAX_HEADER, size - 8):
+            if not 2 <= length <= min(MAX_JSON_BYTES, size - 8):
                 raise _not_safetensors(path, size)
             header = file.read(length)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     try:
-        tensors = {name: entry for name, entry in json.loads(header).items() if name[:2] != "__"}
-        ends = [entry["data_offsets"][1] for entry in tensors.values()]
+        tensors = {name: entry for name, entry in bounded_json(header).items() if name[:2] != "__"}
+        ends = [int(entry["data_offsets"][1]) for entry in tensors.values()]
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
     except (ValueError, AttributeError, TypeError, KeyError, IndexError):
         raise _not_safetensors(path, size) from None

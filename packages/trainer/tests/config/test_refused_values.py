@@ -208,7 +208,7 @@ FINE = [
     "lora.target_modules='.*(q|k)_proj'",
     "lora.target_modules=null",
     "lora.init_lora_weights=pissa",
-    "lora.use_dora=true",
+    "lora.use_dora=true & rollout=auto",
     "lora.use_rslora=true",
     "lora.rank_pattern={q_proj: 4}",
     "seed=4294967295",
@@ -275,7 +275,7 @@ def test_a_plan_is_not_made_of_them(setting: str, part: str) -> None:
 
 @pytest.mark.parametrize("setting", FINE)
 def test_a_fine_value_stays_fine(tmp_path: Path, setting: str) -> None:
-    assert check(tmp_path, setting).placement.device == "cpu"
+    assert check(tmp_path, *setting.split(" & ")).placement.device == "cpu"
 
 
 def compared_with(name: str) -> set[str]:

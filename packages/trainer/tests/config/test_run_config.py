@@ -57,6 +57,11 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         pytest.param("- 1", "expected keys and values, got list", id="a-list"),
         pytest.param("seed: 1\nseed: 2", "key 'seed' twice", id="key-twice"),
         pytest.param("data: {limit: 1, limit: 2}", "key 'limit' twice", id="inner-key-twice"),
+        pytest.param(
+            "x: &x {a: 1}\ndata: {<<: *x, limit: 1, limit: 2}", "'limit' twice", id="merged-twice"
+        ),
+        pytest.param("? [seed]\n: 1", "a key is no text", id="list-as-key"),
+        pytest.param("seed: 2001-99-99", "month must be", id="no-such-date"),
         pytest.param("seed: [1", r"run\.yaml line 1: not valid YAML", id="not-yaml"),
         pytest.param("seed: !!python/name:os.system", "not valid YAML", id="python-tag"),
     ],
@@ -179,3 +184,16 @@ def test_the_limit_of_a_reply_has_one_default(
     (tmp_path / "a.yaml").write_text("{}")
     config = load_config(tmp_path / "a.yaml", overrides)
     assert (completion_limit(config), holdout_limit(config)) == (completion, held_out)
+
+
+def test_a_merge_key_gives_what_the_section_does_not_say_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "lora: &shared {<<: {r: 4, lora_alpha: 8}, r: 2}\n"
+        "grpo:\n  <<: {learning_rate: 1e-5, max_steps: 9}\n  max_steps: 3\n"
+        "model: {tiny: {<<: *shared, layers: 2}}\n"
+    )
+    config = load_config(path)
+    assert config.grpo == {"learning_rate": 1e-5, "max_steps": 3}
+    assert config.lora == {"r": 2, "lora_alpha": 8}
+    assert config.model.tiny == {"r": 2, "lora_alpha": 8, "layers": 2}

@@ -23,6 +23,10 @@ TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
 MOST_ROWS = 1_000_000  # that are made on the spot, or held out; they are all kept in memory
 LARGEST_NUMBER = 2**63 - 1  # that a tensor or a file of a library can hold
+# of YAML text, aliases written out; PyYAML reads some 50 kB a second
+MAX_YAML_BYTES, MAX_YAML_VALUES, MAX_YAML_DEPTH = 50_000, 10_000, 32
+MAX_DIGITS = 100
+MERGE = "tag:yaml.org,2002:merge"
 
 
 class Section(BaseModel):
@@ -151,7 +155,7 @@ class RunConfig(Section):
         if self.rollout == "vllm" and self.model.device == "cpu":
             raise ValueError("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
         if self.model.load_in_4bit and self.model.device == "cpu":
-            raise ValueError("model.load_in_4bit needs a GPU, but model.device is 'cpu'")
+            raise ValueError("model.load_in_4bit needs a CUDA GPU, but model.device is 'cpu'")
         return self
 
 
@@ -162,7 +166,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         UserError: file missing, not YAML, unknown key, wrong type, impossible combination.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(MAX_YAML_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration {str(path)!r}: {error}") from None
     raw = parse_yaml(text, str(path))
@@ -204,13 +209,18 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which `1e-5` is a number and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # PyYAML's own signature
-        self.flatten_mapping(node)
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
+        keys = set()
+        for part, _ in node.value:  # before merge keys (`<<`) bring more, which may be overridden
+            if not isinstance(part, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key is no text", problem_mark=part.start_mark)
+            if part.tag == MERGE:
+                continue
+            key = self.construct_object(part)
+            if key in keys:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key!r} twice", problem_mark=node.start_mark
                 )
+            keys.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -231,15 +241,53 @@ def parse_yaml(text: str, where: str) -> Any:
     """Read YAML text; `where` names it in the error.
 
     Raises:
-        UserError: the text is not YAML, or repeats a key.
+        UserError: the text is not YAML, repeats a key, or is more than a configuration.
     """
+    if len(text.encode(errors="surrogatepass")) > MAX_YAML_BYTES:
+        raise UserError(f"{where}: expected at most {MAX_YAML_BYTES:,} bytes of YAML, got more")
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {})
+        return loader.construct_document(node)
+    except RecursionError:
+        raise UserError(f"{where}: not valid YAML: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
+    except ValueError as error:  # a date or a number that cannot be
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+
+
+def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
+    """Values and depth of a part of YAML with its aliases written out, refused where too large."""
+    if node in known:
+        return known[node]
+    if isinstance(node, yaml.ScalarNode):
+        # a larger number is refused by whatever setting gets it; this one cannot even be printed
+        is_odd = node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS
+        if is_odd:
+            problem = f"a number of over {MAX_DIGITS} digits"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return known.setdefault(node, (1, 1))
+    known[node] = (0, MAX_YAML_DEPTH)  # met again while it is measured, it holds itself
+    pairs = isinstance(node, yaml.MappingNode)
+    parts = [part for pair in node.value for part in pair] if pairs else node.value
+    measured = [_measure(part, known) for part in parts]
+    values = 1 + sum(count for count, _ in measured)
+    depth = 1 + max((depth for _, depth in measured), default=0)
+    if values > MAX_YAML_VALUES or depth > MAX_YAML_DEPTH:
+        problem = (
+            f"with its aliases written out it has over {MAX_YAML_VALUES:,} values, or is nested "
+            f"more than {MAX_YAML_DEPTH} deep"
+        )
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    known[node] = (values, depth)
+    return values, depth
 
 
 def nearest(name: str, known: list[str]) -> str:

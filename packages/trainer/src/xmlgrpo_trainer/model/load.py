@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import check_json_files
 from xmlgrpo_run.safetensors_header import safetensors_files
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
@@ -187,7 +188,7 @@ def check_model_folder(name: str) -> None:
     """Refuse a folder that holds no safetensors model, before transformers looks on the Hub.
 
     Raises:
-        UserError: the folder is missing a part.
+        UserError: the folder is missing a part, or a JSON file in it is more than a model's is.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -197,6 +198,7 @@ def check_model_folder(name: str) -> None:
                 "save_pretrained, with safetensors weights"
             )
         safetensors_files(folder)
+        check_json_files(folder)
 
 
 def load_failure(name: str, error: Exception) -> str:
