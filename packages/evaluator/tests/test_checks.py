@@ -15,12 +15,18 @@ BOS = 2
 class Bytes:
     """A tokenizer whose tokens are bytes, behind one BOS; and its chat template."""
 
-    def apply_chat_template(self, chat, **_options):
-        return [BOS, *self.render(chat).encode()]
+    chat_template = "{{ messages }}"
+
+    def __call__(self, text, **_options):
+        return {"input_ids": [BOS, *text.encode()]}
+
+    def apply_chat_template(self, chat, **options):
+        return self.render(chat, options["add_generation_prompt"])
 
     @staticmethod
-    def render(chat):
-        return "".join(f"<{m['role']}>{m['content']}" for m in chat)
+    def render(chat, add_generation_prompt=True):
+        text = "".join(f"<{m['role']}>{m['content']}" for m in chat)
+        return text + "<assistant>" * add_generation_prompt
 
 
 def requests(count=3, limit=10):

@@ -57,9 +57,9 @@ def test_every_family_is_asked(tmp_path, vocabulary, template, prompt_tokens):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        pytest.param("{{ bos_token }}" + ECHO, "holds 2 BOS tokens, expected one", id="two-bos"),
+        pytest.param("{{ bos_token }}" + ECHO, "holds 2 <s> tokens, expected one", id="two-bos"),
         pytest.param(None, "has no chat template", id="no-template"),
-        pytest.param("{{ 'ab' * 40 }}", "the model's context is 64 tokens", id="too-long"),
+        pytest.param(ECHO + "{{ 'ab' * 40 }}", "the model's context is 64 tokens", id="too-long"),
     ],
 )
 def test_what_cannot_be_asked_is_told(tmp_path, template, message):

@@ -47,16 +47,16 @@ def test_chats_are_rendered_as_transformers_does(
 ):
     renderer = template_of(template)
     for _ in range(2):
-        rendered = renderer.render(
-            chat("caf\u00e9\u2028\n\U0001f600"), add_generation_prompt=add_generation_prompt
-        )
+        role = "user" if add_generation_prompt else "assistant"
+        said = [{"role": role, "content": "caf\u00e9\u2028\n\U0001f600"}]
+        rendered = renderer.render(said, add_generation_prompt=add_generation_prompt)
         assert rendered == expected
 
 
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
-        pytest.param(LOOP, "takes without end over a chat", id="endless"),
+        pytest.param(LOOP, "does not finish a chat", id="endless"),
         pytest.param("{{ 1 / 0 }}", "cannot be rendered .Zero", id="python-error"),
         pytest.param("{{ raise_exception('no') }}", "rendered .TemplateError: no", id="refuses"),
         pytest.param("{{ ''.__class__.__mro__ }}", "rendered .SecurityError", id="reaching-out"),

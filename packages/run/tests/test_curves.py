@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.task import Words
-from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.curves import Ink, draw, panels, reward_name, together
+from xmlgrpo_run.screen.metric_names import metric_names, words_of
 
 RISING = [(n, n / 10) for n in range(10)]
 NEAR = [(n, n / 10 + 0.01) for n in range(10)]

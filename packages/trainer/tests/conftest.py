@@ -48,13 +48,16 @@ def quick_raw(**changes: Any) -> dict[str, Any]:
 
 
 class Letters:
-    """A tokenizer of one token per letter, as far as prompts and replies need one."""
+    """A tokenizer of one token per letter, as far as prompts and replies need one.
+
+    A prompt is the instructions, an empty line, the question.
+    """
 
     chat_template = "{{ messages }}"
     bos_token, bos_token_id = "<bos>", None
 
-    def apply_chat_template(self, conversations: list[Any], **_: Any) -> list[str]:
-        return [conversation[-1]["content"] for conversation in conversations]
+    def apply_chat_template(self, conversation: list[Any], **_: Any) -> str:
+        return "\n\n".join(message["content"] for message in conversation)
 
     def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}

@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from xmlgrpo_evaluator.harness.resumable import Hook
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_run.prompt import tokenizer_prompt
 
 _task = cache(get_task)  # finding a task scans the installed packages
 
@@ -148,10 +149,9 @@ def _training_tokens(tokenizer: Any | None, doc: dict[str, Any]) -> list[int] | 
     if tokenizer is None or not {"task", "question", "user_text"} <= doc.keys():
         return None
     chat = _task(doc["task"]).messages(doc["question"])
-    ids = tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-    return [int(token) for token in ids]
+    text = tokenizer_prompt(tokenizer, chat).text
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _leading(ids: Sequence[int], bos: int | None) -> int:

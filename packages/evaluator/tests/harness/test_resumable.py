@@ -8,6 +8,7 @@ from rich.console import Console
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
 from xmlgrpo_evaluator.journal import CountedReply, open_journal
 from xmlgrpo_evaluator.progress import Screen
+from xmlgrpo_rewards.errors import UserError
 
 GREEDY = {"until": ["x"], "do_sample": False, "max_gen_toks": 3}
 SAMPLED = {"until": ["x"], "do_sample": True, "max_gen_toks": 3}
@@ -146,3 +147,49 @@ def test_a_request_without_a_reply_is_no_shorter_list(ask):
 def test_scoring_goes_straight_through(ask):
     assert ask(Parrot(), requests(["a"]), kind="loglikelihood")[0] == [(-1.0, True)]
     assert ask(Parrot(), requests(["a"]), kind="loglikelihood_rolling")[0] == [-1.0]
+
+
+class NoSystemRole:
+    """A tokenizer of transformers, as far as a template is asked: Gemma 2's refusal, no options."""
+
+    chat_template: str | None = "{{ messages }}"
+
+    def apply_chat_template(self, chat, *, tokenize, add_generation_prompt, **options):
+        assert not tokenize
+        if chat[0]["role"] == "system":
+            raise ValueError("System role not supported")
+        turns = "".join(f"<{m['role']}>{m['content']}" for m in chat)
+        return turns + "".join(options) + "<model>" * add_generation_prompt
+
+
+class Dropping(Parrot):
+    """Drops what the template refuses, as lm-eval's models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokenizer, self.chat_template_args = NoSystemRole(), {"enable_thinking": False}
+
+    def apply_chat_template(self, chat, add_generation_prompt=True):
+        return "".join(m["content"] for m in chat if m["role"] != "system")
+
+
+def front_of(inner, tmp_path):
+    with open_journal(tmp_path / "replies.jsonl", {"s": 1}) as journal:
+        return ResumableLM(
+            inner, journal, Heard(), check=lambda _: None, seed=0, seeds_requests=True
+        )
+
+
+def test_a_chat_is_written_whole_where_lm_eval_would_drop_its_instructions(tmp_path):
+    inner = Dropping()
+    lm = front_of(inner, tmp_path)
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2?"}]
+    assert lm.apply_chat_template(chat) == "<user>Be brief.\n\n2?enable_thinking<model>"
+    inner.tokenizer.chat_template = None
+    with pytest.raises(UserError, match=r"no chat template.*xmlgrpo-eval --no-chat-template"):
+        lm.apply_chat_template(chat)
+    del inner.tokenizer  # a model that renders by itself, such as a GGUF
+    with pytest.raises(UserError, match="leaves the system message out"):
+        lm.apply_chat_template([*chat[:1], {"role": "system", "content": "!"}])
+    assert lm.apply_chat_template(chat[1:]) == "2?"
+    assert lm.apply_chat_template(chat) == "Be brief.\n\n2?"

@@ -18,6 +18,7 @@ from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import digest, hash_ahead, model_files
 from xmlgrpo_run.files import check_json_files
+from xmlgrpo_run.prompt import Messages, Prompt, tokenizer_prompt
 from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_run.screen.console import quiet_libraries
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
@@ -25,8 +26,6 @@ from xmlgrpo_run.screen.progress import Stage
 
 ERROR_COLUMNS = 300  # of what a library says
 LIBRARY_MODULES = 4100  # about: what torch, transformers and peft consist of, as locked
-
-Chat = list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +57,13 @@ class LoadedModel:
         length: int = self.model.config.get_text_config().vocab_size
         return length
 
-    def render(self, chats: Sequence[Chat]) -> list[str]:
-        """Chats as texts that are ready for the model's turn; the template brings its own BOS."""
-        from jinja2 import TemplateError
+    def prompts(self, chats: Sequence[Messages]) -> list[Prompt]:
+        """Chats as the template can write them; it brings its own BOS.
 
-        try:
-            return [
-                self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-                for chat in chats
-            ]
-        except (TemplateError, ValueError) as error:  # it refuses the messages; there is none
-            why = one_line(str(error), ERROR_COLUMNS)
-            raise UserError(
-                f"the chat template of {self.tokenizer.name_or_path!r} cannot render a system and "
-                f"a user message ({why}), so the model cannot be asked as training asks"
-            ) from None
+        Raises:
+            UserError: it cannot write them.
+        """
+        return [tokenizer_prompt(self.tokenizer, chat) for chat in chats]
 
     def with_bos(self, texts: Sequence[str]) -> list[str]:
         """Plain texts for a model that continues them, with BOS where its tokenizer puts one."""

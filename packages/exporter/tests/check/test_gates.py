@@ -143,6 +143,27 @@ def test_one_bos(reference, chat, raw, passed):
 
 
 @pytest.mark.parametrize(
+    ("chat", "passed"),
+    [
+        pytest.param([[BOS, ONE, BOS], [BOS, TWO, BOS]], True, id="as-in-training"),
+        pytest.param([[BOS, ONE, BOS], [BOS, TWO]], False, id="one-too-few"),
+        pytest.param([[BOS, BOS, ONE, BOS], [BOS, TWO, BOS]], False, id="one-more-at-the-start"),
+    ],
+)
+def test_a_bos_that_opens_every_turn(reference, chat, passed):
+    opened = replace(reference, ids=[[BOS, ONE, BOS], [BOS, TWO, BOS]])
+    assert judged(bos_gate({"chat_ids": chat, "raw_ids": opened.ids}, opened)) is passed
+
+
+def test_of_several_templates_the_file_has_the_one_that_is_asked_with(reference):
+    text = reference.template
+    reference.model.tokenizer.chat_template = {"default": text, "tool_use": "{{ 1 }}"}
+    header = GgufHeader(3, {"tokenizer.chat_template": text}, ())
+    read = {"chat_texts": reference.texts, "template_error": ""}
+    assert judged(template_gate(header, read, reference)) is True
+
+
+@pytest.mark.parametrize(
     ("template", "rendered", "error", "passed"),
     [
         pytest.param("same", ["<bos>one", "<bos>two"], "", True, id="the-same"),

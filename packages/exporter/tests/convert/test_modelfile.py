@@ -28,6 +28,23 @@ def test_ollama_template_is_read_off_the_model_s_own():
     )
 
 
+def test_without_a_system_role_ollamas_system_text_begins_the_users_turn():
+    def gemma_2(messages, *, add_generation_prompt):
+        if messages[0]["role"] == "system":
+            raise ValueError("System role not supported")
+        text = "<bos>"
+        for message in messages:
+            role = message["role"].replace("assistant", "model")
+            text += f"<start_of_turn>{role}\n{message['content']}<end_of_turn>\n"
+        return text + "<start_of_turn>model\n" * add_generation_prompt
+
+    assert ollama_template(gemma_2, "<bos>") == (
+        "{{ if .System }}<start_of_turn>user\n{{ .System }}\n\n"
+        "{{ else }}<start_of_turn>user\n{{ end }}"
+        "{{ .Prompt }}<end_of_turn>\n<start_of_turn>model\n{{ .Response }}<end_of_turn>\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("system", "chat", "words"),
     [

@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from xmlgrpo_gguf.probe import LOGITS, PROGRESS, REQUEST, RESULT, OnProgress
 from xmlgrpo_gguf.template import Template, render
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.prompt import write_prompt
 
 NEWS_S = 0.1
 PROBE_TOKENS = 8
@@ -63,7 +65,7 @@ def read_vocabulary(request: dict[str, Any], _folder: Path, _tell: OnProgress) -
         template = Template.of(model)
         try:
             for messages in request["conversations"]:
-                text = render(template, messages, add_generation_prompt=True)
+                text = write_prompt(partial(render, template), messages).text
                 result["chat_texts"].append(text)
                 result["chat_ids"].append(model.tokenize(text, add_bos=False))
         except Exception as error:  # noqa: BLE001 - a template may raise whatever it likes

@@ -65,7 +65,7 @@ def render(template: Template, chat: Chat, *, add_generation_prompt: bool) -> st
     rendered, _ = render_jinja_template(
         conversations=[chat],
         add_generation_prompt=add_generation_prompt,
-        continue_final_message=not add_generation_prompt,
+        continue_final_message=not add_generation_prompt and chat[-1]["role"] == "assistant",
         **asdict(template),
     )
     text = str(rendered[0])

@@ -16,8 +16,8 @@ from xmlgrpo_run.manifest import (
     files_of_run,
     write_manifest,
 )
-from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import read_log
+from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
 from xmlgrpo_trainer.config.run_config import TINY, config_sha256

@@ -14,7 +14,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
-from xmlgrpo_run.metric_names import words_of
+from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit

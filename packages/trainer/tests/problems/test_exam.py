@@ -41,7 +41,7 @@ class Recorded:
     ) -> list[Completion]:
         assert (samples, sampling.temperature) == (1, 0.0)
         self.batches.append(len(prompts))
-        asked = ["".join(map(chr, prompt)) for prompt in prompts]
+        asked = ["".join(map(chr, prompt)).rpartition("\n\n")[2] for prompt in prompts]
         return [
             Completion([ord(letter) for letter in self.replies[q]] + ([] if q == self.cut else [0]))
             for q in asked

@@ -38,7 +38,8 @@ class Improving:
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
     ) -> list[Completion]:
-        numbers = [int("".join(map(chr, prompt))) for prompt in prompts]
+        asked = ["".join(map(chr, prompt)) for prompt in prompts]
+        numbers = [int(prompt.rpartition("\n\n")[2]) for prompt in asked]
         replies = [render("1 + 0 = 1", "1") if n < self.right else "2" for n in numbers]
         return [Completion([*map(ord, reply), 0]) for reply in replies]
 

@@ -16,6 +16,7 @@ from lm_eval.api.model import LM
 
 from xmlgrpo_evaluator.journal import CountedReply, Journal, Key, request_digest
 from xmlgrpo_evaluator.progress import Screen
+from xmlgrpo_run.prompt import tokenizer_prompt, write_prompt
 
 
 class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
@@ -123,12 +124,20 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         chat_history: list[dict[str, str]],
         add_generation_prompt: bool = True,  # noqa: FBT001, FBT002  # lm-eval's signature
     ) -> str:
-        """Render a chat with the model's template."""
-        return str(
-            self.inner.apply_chat_template(
-                chat_history, add_generation_prompt=add_generation_prompt
-            )
-        )
+        """Render a chat with the model's template, as training does.
+
+        Without a generation prompt the last message is the beginning of the reply.
+
+        Raises:
+            UserError: there is no template, or it cannot write what the chat says.
+        """
+        if not add_generation_prompt:
+            return str(self.inner.apply_chat_template(chat_history, add_generation_prompt=False))
+        tokenizer = getattr(self.inner, "tokenizer", None)  # lm-eval drops what is refused
+        if tokenizer is None:
+            return write_prompt(self.inner.apply_chat_template, chat_history).text
+        options = getattr(self.inner, "chat_template_args", {})
+        return tokenizer_prompt(tokenizer, chat_history, **options).text
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:  # noqa: FBT001, FBT002  # lm-eval's signature
         """The model's chat template."""

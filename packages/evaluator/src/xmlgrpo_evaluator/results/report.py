@@ -25,9 +25,9 @@ from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.manifest import HeldOut, read_manifest, require_as_trained
-from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.curves import Ink, draw, panels, reward_name
+from xmlgrpo_run.screen.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.progress import Stage
 
 # Stand for the page's colours until the SVG is drawn; no other colour is like them.

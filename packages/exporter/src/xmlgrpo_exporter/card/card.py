@@ -18,7 +18,7 @@ from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
 from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.metric_names import metric_names, words_of
+from xmlgrpo_run.screen.metric_names import metric_names, words_of
 
 QUESTION = "your question"
 TEMPLATES = Environment(

@@ -181,16 +181,18 @@ def bos_gate(vocabulary: dict[str, Any], reference: Reference) -> Gate:
     """A prompt holds one BOS at its start, through chat requests and through added specials.
 
     A model without a chat template is asked by the second route only.  A model whose own prompts
-    have no BOS (some other families) must get none.
+    have no BOS (some other families) must get none, and one whose template opens every turn with
+    it (SmolLM2) as many as in training.
     """
     bos = reference.model.tokenizer.bos_token_id
     expected = int(reference.prompts_have_bos)
+    in_training = [_bos_count(ids, bos) for ids in reference.ids]
     found: dict[str, Any] = {}
     wrong = len(reference.chats) - len(vocabulary["chat_ids"])  # chats that were not rendered
     for route in ("chat", "raw") if reference.chats else ("raw",):
-        counts = Counter(_bos_count(ids, bos) for ids in vocabulary[f"{route}_ids"])
-        found[route] = {str(count): prompts for count, prompts in counts.items()}
-        wrong += sum(prompts for count, prompts in counts.items() if count != expected)
+        counts = [_bos_count(ids, bos) for ids in vocabulary[f"{route}_ids"]]
+        found[route] = {str(count): prompts for count, prompts in Counter(counts).items()}
+        wrong += sum(count != own for count, own in zip(counts, in_training, strict=False))
     why = ""
     if wrong:
         why = (
@@ -201,7 +203,7 @@ def bos_gate(vocabulary: dict[str, Any], reference: Reference) -> Gate:
 
 
 def _bos_count(ids: list[int], bos: int | None) -> int:
-    """BOS ids at the start; one that stands further on counts as a hundred, being always wrong."""
+    """BOS ids at the start; one that stands further on counts as a hundred."""
     leading = 0
     while leading < len(ids) and ids[leading] == bos:
         leading += 1

@@ -17,11 +17,10 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import files_of
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.prompt import Messages
 from xmlgrpo_run.rows import read_rows
 
 ANSWER_TIMEOUT_S = 1800
-
-Chat = list[dict[str, str]]
 
 BUILT_IN = (
     "A box holds 12 pencils. A teacher buys 7 boxes and gives 30 pencils away. How many are left?",
@@ -80,7 +79,7 @@ class Comparison:
         """The questions that both sides answer."""
         return self.questions.texts[: self.prompts]
 
-    def chats(self, questions: Iterable[str]) -> list[Chat]:
+    def chats(self, questions: Iterable[str]) -> list[Messages]:
         """Questions as the chats that training used.
 
         Raises:
@@ -90,7 +89,7 @@ class Comparison:
         return [messages(question) for question in questions]
 
 
-def system_of(chat: Chat) -> str:
+def system_of(chat: Messages) -> str:
     """The system message of a chat; empty when it has none."""
     return next((message["content"] for message in chat if message["role"] == "system"), "")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from xmlgrpo_exporter.check.questions import AWKWARD, Chat, Comparison
+from xmlgrpo_exporter.check.questions import AWKWARD, Comparison
 from xmlgrpo_exporter.transformers_model import (
     LoadedModel,
     SourceModel,
@@ -15,6 +15,7 @@ from xmlgrpo_exporter.transformers_model import (
     load_libraries,
 )
 from xmlgrpo_run.disk import require_free
+from xmlgrpo_run.prompt import Messages
 from xmlgrpo_run.screen.say import say
 
 CALIBRATION_PROMPTS = 128
@@ -28,7 +29,8 @@ class Reference:
     source: SourceModel
     model: LoadedModel
     comparison: Comparison
-    chats: list[Chat]  # the prompts as messages; empty for a model without a chat template
+    # the prompts as messages that the template can write; none for a model without a template
+    chats: list[Messages]
     texts: list[str]  # the same as the model's template renders them; without one, as they are
     ids: list[list[int]]  # the same as token ids
     replies: list[list[int]]  # greedy, to the first `len(replies)` prompts, stop id included
@@ -36,8 +38,9 @@ class Reference:
     @property
     def template(self) -> str | None:
         """The chat template the model was trained with; None for one that continues plain text."""
-        template: str | None = self.model.tokenizer.chat_template
-        return template
+        tokenizer = self.model.tokenizer
+        # of several the one that prompts are written with
+        return str(tokenizer.get_chat_template()) if tokenizer.chat_template else None
 
     @property
     def prompts_have_bos(self) -> bool:
@@ -51,10 +54,10 @@ class Reference:
         return set(self.replies[0]) <= set(self.model.stop_ids)
 
     @property
-    def example(self) -> str:
-        """The shortest of what was asked, for a command that is to be pasted."""
-        users = [chat[-1]["content"] for chat in self.chats[: len(self.replies)]]
-        return min(users or self.comparison.answered, key=len)
+    def shortest(self) -> int:
+        """Which of the answered questions is the shortest, for a command that is to be pasted."""
+        answered = self.comparison.answered
+        return min(range(len(answered)), key=lambda place: len(answered[place]))
 
     @property
     def calibration(self) -> list[list[int]]:
@@ -89,8 +92,9 @@ def answer_questions(source: SourceModel, comparison: Comparison) -> Reference:
         "set TMPDIR to a folder on another disk, or compare fewer (--prompts)",
     )
     asked = (*questions.texts, *AWKWARD)
-    chats = comparison.chats(asked) if model.tokenizer.chat_template else []
-    texts = model.render(chats) if chats else model.with_bos(asked)
+    prompts = model.prompts(comparison.chats(asked)) if model.tokenizer.chat_template else []
+    chats = [prompt.chat for prompt in prompts]
+    texts = [prompt.text for prompt in prompts] or model.with_bos(asked)
     ids = model.token_ids(texts)
     answered = ids[: len(comparison.answered)]
     replies = model.greedy(answered, comparison.new_tokens, console, "replies to compare with")

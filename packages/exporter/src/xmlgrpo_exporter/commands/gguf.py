@@ -154,7 +154,10 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
         if not first.passed:
             show_check(first, console)
             return EXIT_GATE_FAILED
-    system = system_of(reference.chats[0]) if reference.chats else ""
+    example = reference.comparison.answered[reference.shortest]
+    asked = reference.comparison.chats([example])[0]
+    # what Ollama and llama.cpp are given: the system text apart, or as the model's template has it
+    system = system_of(asked) if reference.chats else ""
     checks = []
     for count, quant in enumerate(plan.todo):
         final = export.path(quant)
@@ -169,10 +172,14 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
         say(console, f"[bold]{escape(str(kept_as))}[/]")
         show_check(check, console)
     if good := [check.file for check in checks if check.passed]:
-        asked, chat = reference.example, bool(reference.chats)
-        line = llama_cpp_line(str(export.out / good[0]), system, asked, chat=chat)
+        file, chat = str(export.out / good[0]), bool(reference.chats)
+        told = reference.chats[reference.shortest] if chat else []
+        question = told[-1]["content"] if chat else example
+        line = llama_cpp_line(file, system_of(told), question, chat=chat)
         console.print(f"\nwith llama.cpp:\n{line}", markup=False)
-        console.print(f"with Ollama:\n{ollama_line(export.out, good[0], asked)}", markup=False)
+        question = asked[-1]["content"] if chat else example
+        line = ollama_line(export.out, good[0], question)
+        console.print(f"with Ollama:\n{line}", markup=False)
     return 0 if len(good) == len(checks) else EXIT_GATE_FAILED
 
 

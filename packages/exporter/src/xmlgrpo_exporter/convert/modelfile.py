@@ -6,26 +6,26 @@ its renderings of sample messages are cut at the messages.
 """
 
 import shlex
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from xmlgrpo_exporter.transformers_model import LoadedModel
+from xmlgrpo_run.prompt import Render, write_prompt
 
 SYSTEM, USER, ANSWER = "\u0001system\u0001", "\u0001user\u0001", "\u0001answer\u0001"
 
 
-def ollama_template(render: Callable[..., str], bos: str) -> str:
+def ollama_template(render: Render, bos: str) -> str:
     """The model's chat template in Ollama's language, without the BOS, which Ollama adds itself.
 
     Args:
-        render: gives the text of messages, called with `add_generation_prompt`.
+        render: of the model; a system text that it has no role for begins the user's.
         bos: the BOS token's text; may be empty.
     """
     ask = [{"role": "user", "content": USER}]
-    before, after = render(ask, add_generation_prompt=True).split(USER)
+    before, after = write_prompt(render, ask).text.split(USER)
     chat = [{"role": "system", "content": SYSTEM}, *ask]
-    with_system = render(chat, add_generation_prompt=True).split(USER)[0]
+    with_system = write_prompt(render, chat).text.split(USER)[0]
     opening, between = with_system.removeprefix(bos).split(SYSTEM)
     closing = render(
         [*ask, {"role": "assistant", "content": ANSWER}], add_generation_prompt=False

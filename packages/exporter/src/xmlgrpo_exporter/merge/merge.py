@@ -179,7 +179,8 @@ def _merge(job: Merge, adapter: Adapter, base: Base, folder: Path) -> "Answers":
         stops = tuple(stop_ids(weights, tokenizer))
         wrapped = _with_adapter(weights, adapter).to(choose_device(comparison.device)).eval()
     trained = LoadedModel(wrapped, tokenizer, stops)
-    prompts = trained.token_ids(trained.render(comparison.chats(comparison.answered)))
+    chats = comparison.chats(comparison.answered)
+    prompts = trained.token_ids([prompt.text for prompt in trained.prompts(chats)])
     replies = trained.greedy(prompts, comparison.new_tokens, console, "replies of the adapter")
     with Stage(console, "its distributions to compare", unit="replies") as stage:
         asked = stage.through(list(zip(prompts, replies, strict=True)))

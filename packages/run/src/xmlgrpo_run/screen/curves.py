@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any
 
 from xmlgrpo_rewards.task import Words
-from xmlgrpo_run.metric_names import metric_names
+from xmlgrpo_run.screen.metric_names import metric_names
 
 Rows = Sequence[Mapping[str, Any]]
 Points = list[tuple[int, float]]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.prompt import Messages
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are not a character yet
 BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")  # SentencePiece's byte fallback
 
-Messages = list[dict[str, str]]
 OnText = Callable[[str], None]
 
 

@@ -1,6 +1,7 @@
 """A GGUF file that is asked through llama.cpp."""
 
 import codecs
+from functools import partial
 from pathlib import Path
 
 from xmlgrpo_gguf.engine import Prompt, Sampling, engine_for
@@ -8,8 +9,8 @@ from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import probe
 from xmlgrpo_gguf.template import ChatTemplate
 from xmlgrpo_gguf.threads import decoding_threads
-from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.ask.chat import Completion, Messages, OnText, Settings, check_room
+from xmlgrpo_run.prompt import Messages, check_bos, text_around, write_prompt
+from xmlgrpo_trainer.ask.chat import Completion, OnText, Settings, check_room
 
 
 class GgufChat:
@@ -36,13 +37,12 @@ class GgufChat:
             UserError: the file lacks what a chat needs, or the question holds a BOS.
         """
         model = self.model
-        tokens = model.tokenize(self.template.render(messages, add_generation_prompt=True))
-        if model.bos in tokens[1:]:
-            raise UserError(
-                f"the prompt holds {tokens.count(model.bos)} BOS tokens, expected one, at its "
-                f"start: the question contains {model.bos_text!r}, or the file's chat template is "
-                "broken"
-            )
+        write = partial(write_prompt, self.template.render)
+        prompt = write(messages)
+        tokens = model.tokenize(prompt.text)
+        if model.bos >= 0:
+            around = model.tokenize(text_around(write, prompt.chat))
+            check_bos(tokens, around, model.bos, model.bos_text, "the prompt")
         check_room(len(tokens), settings, model.trained_context)
         decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
 
@@ -51,13 +51,13 @@ class GgufChat:
                 on_text(text)
 
         sampling = Sampling(settings.temperature, seed=settings.seed)
-        prompt = Prompt(tokens, settings.max_new_tokens, sampling=sampling)
+        asked = Prompt(tokens, settings.max_new_tokens, sampling=sampling)
         threads = decoding_threads(model.parameters)
         prompt_threads = decoding_threads(model.parameters, len(tokens))
         with engine_for(
-            model, [prompt], slots=1, threads=threads, prompt_threads=prompt_threads
+            model, [asked], slots=1, threads=threads, prompt_threads=prompt_threads
         ) as engine:
-            [written] = engine.write([prompt], on_token=on_token)
+            [written] = engine.write([asked], on_token=on_token)
         if rest := decode(b"", final=True):  # half a character: it was what the model wrote
             on_text(rest)
         cut = written.finish == "length"

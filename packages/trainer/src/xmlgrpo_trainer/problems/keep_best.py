@@ -16,8 +16,8 @@ from xmlgrpo_rewards.task import Example
 from xmlgrpo_run.digests import damage, file_hashes
 from xmlgrpo_run.files import read_sealed, remove, replacing, write_sealed
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import append_row
+from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take

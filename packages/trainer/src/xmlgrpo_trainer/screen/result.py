@@ -15,8 +15,8 @@ from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import replacing
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, Manifest
-from xmlgrpo_run.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.curves import Ink, Rows, draw, panels
+from xmlgrpo_run.screen.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.problems.exam import HoldoutResult
 

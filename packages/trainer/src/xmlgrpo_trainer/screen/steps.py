@@ -23,8 +23,8 @@ from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.metric_names import words_of
 from xmlgrpo_run.metrics import append_row, finite
+from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage, clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import WatchConfig
