@@ -83,6 +83,38 @@ def test_held_out_problems_that_were_edited_are_not_asked(run):
         items(run)
 
 
+@pytest.mark.parametrize(
+    ("named", "tests", "asked"),
+    [
+        pytest.param("data/train.csv", ["data/test.csv"], "data/test.csv", id="table"),
+        pytest.param("data", ["data/test.parquet"], "data/test.parquet", id="folder"),
+        pytest.param(
+            "data",
+            ["data/main/test-00000-of-00002.parquet", "data/main/test-00001-of-00002.parquet"],
+            "data",
+            id="folder-of-the-hub",
+        ),
+        pytest.param(
+            "data/train-00000-of-00001.parquet",
+            ["data/test-00000-of-00002.parquet", "data/test-00001-of-00002.parquet"],
+            "data",
+            id="parts-beside-the-file",
+        ),
+        pytest.param("data/rows.csv", ["data/other/test.csv"], None, id="not-below-a-file"),
+    ],
+)
+@pytest.mark.usefixtures("capitals")
+def test_the_test_split_of_any_form_is_found(tmp_path, named, tests, asked):
+    for name in ("data/rows.csv", "data/train.csv", "data/train-00000-of-00001.parquet", *tests):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    run = RunFolder(tmp_path / "run")
+    data = data_of(source="json", name="rows", place=Place.of(tmp_path / named, run))
+    write_rows(run.holdout_items, ROWS[:1])
+    finish(run, tmp_path / "base", task="capitals", data=data)
+    assert items(run) == (run.holdout_items if asked is None else tmp_path / asked)
+
+
 def test_a_run_and_its_rows_that_were_moved_stay_together(run, tmp_path):
     test = write_rows(tmp_path / "data" / "test.jsonl", ROWS)
     (tmp_path / "moved").mkdir()

@@ -4,6 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from pyarrow import Table, parquet
 
 from xmlgrpo_evaluator.models import any_model
 from xmlgrpo_evaluator.settings import Evaluation, Settings
@@ -87,3 +88,43 @@ def test_platinum_has_a_folder_of_its_own(tmp_path, monkeypatch):
         assert tasks.items["gsm8k_xml"].source == "hub"
         digest = sha256(ROW.encode()).hexdigest()
         assert tasks.items["gsm8k_xml_platinum"].sha256 == tasks.data_digest == digest
+
+
+@pytest.fixture
+def hub_folder(tmp_path):
+    """GSM8K as the Hub gives it: two configurations, the test split in two parts."""
+    for config in ("main", "socratic"):
+        for part in range(2):
+            row = {"question": f"{config} {part} + 1?", "answer": f"#### {part + 1}"}
+            file = tmp_path / config / f"test-{part:05d}-of-00002.parquet"
+            file.parent.mkdir(exist_ok=True)
+            parquet.write_table(Table.from_pylist([row]), file)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("default")  # datasets uses what newer libraries deprecate
+@pytest.mark.parametrize("task", ["gsm8k_xml", "gsm8k_cot"])
+def test_a_folder_of_the_hub_is_asked_by_ours_and_by_stock_tasks(hub_folder, task, monkeypatch):
+    monkeypatch.setenv("GSM8K_DIR", str(hub_folder))
+    with found(task) as tasks:
+        [loaded] = tasks.load()
+        asked = [doc["question"] for doc in loaded.test_docs()]
+    assert asked == ["main 0 + 1?", "main 1 + 1?"]
+    items, before = tasks.items[task], tasks.data_digest
+    assert items.name == "test-00000-of-00002.parquet"
+    row = {"question": "another?", "answer": "#### 1"}
+    parquet.write_table(
+        Table.from_pylist([row]), hub_folder / "main" / "test-00001-of-00002.parquet"
+    )
+    with found(task) as tasks:
+        assert tasks.data_digest != before  # the second part counts
+
+
+@pytest.mark.parametrize("task", ["gsm8k_xml", "gsm8k_cot"])
+def test_a_broken_row_is_named_to_ours_and_to_stock_tasks(tmp_path, task, monkeypatch):
+    broken = r'{"question": "\ud83d", "answer": "#### 1"}'
+    (tmp_path / "test.jsonl").write_text(f"{ROW}{broken}\n", encoding="utf-8")
+    monkeypatch.setenv("GSM8K_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"^test\.jsonl:2: expected text, got half"):  # noqa: SIM117
+        with found(task) as tasks:
+            tasks.load()

@@ -3,6 +3,9 @@ import gzip
 import itertools
 import json
 import lzma
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,7 @@ def test_rows_are_read(tmp_path: Path, content: bytes, expected: list[Row]) -> N
         pytest.param(b"3\n", "expected a JSON object, got int: 3", id="number"),
         pytest.param(rb'{"a": ["3 \ud83e"]}', r"train.jsonl:1: .*half a char.*ud83e", id="half"),
         pytest.param(b"null\n", "got NoneType", id="null"),
+        pytest.param(b'[\n{"a": 1}\n]\n', "train.jsonl:1: .*array; .*one a line", id="array"),
         pytest.param(b'{"a": "\xff"}\n', "expected UTF-8, got the byte 0xff at column 8", id="ff"),
         pytest.param(b"PAR1\x15\x04\x15", "here expected JSON lines, CSV or TSV", id="parquet"),
         pytest.param('{"a": 1}'.encode("utf-16"), "expected UTF-8", id="utf-16"),
@@ -99,6 +103,7 @@ CELLS = [
         pytest.param("rows.csv", b"\xef\xbb\xbf" + TABLE.encode(), id="byte-order-mark"),
         pytest.param("rows.csv", TABLE.encode()[:-2], id="no-newline-at-the-end"),
         pytest.param("rows.csv.gz", gzip.compress(TABLE.encode()), id="gzip"),
+        pytest.param("Rows.CSV", TABLE.encode(), id="capital-letters"),
         pytest.param("rows.csv", gzip.compress(TABLE.encode()), id="gzip-without-its-ending"),
         pytest.param("rows.csv.bz2", bz2.compress(TABLE.encode()), id="bzip2"),
         pytest.param("rows.csv.xz", lzma.compress(TABLE.encode()), id="xz"),
@@ -255,3 +260,13 @@ def test_the_depth_of_json_is_measured_outside_of_its_texts(text: str, told: str
         return
     with pytest.raises(ValueError, match=told):
         bounded_json(text.encode())
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_pipe_is_read_once(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_bytes, args=[pack(b'{"a": 1}\n')])
+    writing.start()
+    assert list(text_rows(pipe)) == [("rows.jsonl:1", {"a": 1})]
+    writing.join()

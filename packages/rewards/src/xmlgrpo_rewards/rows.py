@@ -27,8 +27,9 @@ NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PARQUET = b"PAR1"
+FIRST_BYTES = 6  # tell how a file is packed
 PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 ENDINGS = r"\.(?:jsonl|json|csv|tsv|parquet)(?:\.(?:gz|bz2|xz))?"
 FORMS = "JSON lines, CSV, TSV or Parquet"
 
@@ -55,11 +56,6 @@ def text_rows(path: Path) -> Iterator[Row]:
         UserError: the file cannot be read, is Parquet or holds no row; or a row is too long, not
             UTF-8, not JSON, not an object, or not what the table's first line names.
     """
-    if is_parquet(path):
-        raise UserError(
-            f"{path}: training, evaluation and export read Parquet; here expected JSON lines, CSV "
-            "or TSV, plain or packed by gzip, bzip2 or xz"
-        )
     rows = 0
     with _unpacked(path) as file:
         for row in _rows(file, path):
@@ -80,7 +76,11 @@ def count_text_rows(path: Path) -> int:
 
 def is_parquet(path: Path) -> bool:
     """Whether the file is Parquet, by its first bytes or, where these are others, by its name."""
-    return path.suffix == ".parquet" or _first_bytes(path).startswith(PARQUET)
+    try:
+        with path.open("rb") as file:
+            return path.suffix == ".parquet" or file.read(len(PARQUET)) == PARQUET
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _rows(file: IO[bytes], path: Path) -> Iterator[Row]:
@@ -195,10 +195,15 @@ def files_in(folder: Path, split: str, named: str) -> list[Path]:
 def _unpacked(path: Path) -> Iterator[IO[bytes]]:
     """A file's bytes; what goes wrong while they are read is a sentence."""
     try:
-        first = _first_bytes(path)
-        unpack = next((PACKED[mark] for mark in PACKED if first.startswith(mark)), open)
-        with unpack(path, "rb") as file:
-            yield file
+        with path.open("rb") as file:  # once: it may be a pipe
+            first = file.peek(FIRST_BYTES)
+            if first.startswith(PARQUET) or path.suffix == ".parquet":
+                raise UserError(
+                    f"{path}: training, evaluation and export read Parquet; here expected JSON "
+                    "lines, CSV or TSV, plain or packed by gzip, bzip2 or xz"
+                )
+            unpack = next((PACKED[mark] for mark in PACKED if first.startswith(mark)), None)
+            yield unpack(file) if unpack else file
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise UserError(f"{path} cannot be unpacked: {error}; fetch the file again") from error
     except OSError as error:
@@ -212,17 +217,10 @@ def unreadable(path: Path, error: OSError) -> UserError:
     )
 
 
-def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(6)
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
 def _delimiter(path: Path) -> str | None:
     """What parts the cells of a table, by the file's ending; None for JSON lines."""
-    return next((DELIMITERS[end] for end in path.suffixes[-2:] if end in DELIMITERS), None)
+    ends = path.name.lower().split(".")[-2:]
+    return next((DELIMITERS[end] for end in ends if end in DELIMITERS), None)
 
 
 def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
@@ -316,6 +314,11 @@ def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
     try:
         value = bounded_json(line)
     except ValueError as error:
+        if text.strip() == "[":
+            raise UserError(
+                f"{row_id}: expected one JSON object per line, got the beginning of an array; "
+                "write its objects one a line (jq -c '.[]' FILE)"
+            ) from error
         raise UserError(
             f"{row_id}: expected one JSON object per line, got {text[:60].rstrip()!r} ({error}); "
             "correct the line or take it out"
