@@ -28,7 +28,9 @@ def differences(
         got, expected = there.get(key), identity[key]
         if key == "model":
             told = [expected.get("content"), expected.get("revision")]
-            return any(told) and bool(got) and [got.get("content"), got.get("revision")] == told
+            if not got or not any(told):
+                return False
+            return [got.get("content"), got.get("revision")] == told
         if key == "engine":
             return expected == "auto" or set(engines) <= {expected}
         return bool(got == expected)
