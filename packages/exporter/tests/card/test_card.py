@@ -11,6 +11,7 @@ from tracing import linked_numbers, untraced
 from xmlgrpo_exporter.card.card import QUESTION, TEMPLATES, LooseNumberError
 from xmlgrpo_exporter.card.numbers import code, count, loose_numbers, number, setting
 from xmlgrpo_exporter.publish.results import ResultFile
+from xmlgrpo_rewards.reply import SYSTEM
 
 from .. import run_folders
 from ..cards import card_of, published, write_evaluation
@@ -54,6 +55,33 @@ def test_the_card_asks_as_the_runs_task_does(run, monkeypatch, system):
     line = re.search(r"^llama-cli -m .*?(?=^```)", card, re.DOTALL | re.MULTILINE)
     assert line is not None
     assert shlex.split(line[0])[3:] == ["--temp", "0", *(["-sys", system] if system else [])]
+
+
+NO_SYSTEM_ROLE = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "roles"),
+    [
+        pytest.param(NO_SYSTEM_ROLE, ["user"], id="instructions-in-the-users-turn"),
+        pytest.param(
+            NO_SYSTEM_ROLE.replace("== 'user'", "!= ''"), ["system", "user"], id="as-it-is"
+        ),
+        pytest.param("{% if %}", ["system", "user"], id="no-template"),
+    ],
+)
+def test_the_card_asks_in_the_form_that_the_template_can_write(run, template, roles):
+    (run / "adapter" / "chat_template.jinja").write_text(template)
+    card = card_of(run)
+    literals = re.findall(r"^chat = (\[.*?^\])$", card, re.DOTALL | re.MULTILINE)
+    for chat in map(ast.literal_eval, literals):
+        assert [message["role"] for message in chat] == roles
+        told = "".join(message["content"] for message in chat)
+        assert told.count(SYSTEM) == told.count(QUESTION) == 1
+    assert literals
+    assert ("-sys" in card) is ("system" in roles)
 
 
 def test_every_number_on_the_card_is_the_number_in_its_file(run):

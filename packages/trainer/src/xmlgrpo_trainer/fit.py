@@ -28,7 +28,7 @@ from xmlgrpo_trainer.grpo.trainer import (
     steps_between_generations,
     training_rows,
 )
-from xmlgrpo_trainer.grpo.vllm import serve_vllm
+from xmlgrpo_trainer.grpo.vllm import check_prompt, serve_vllm
 from xmlgrpo_trainer.model.reference import check_start, probe
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.problems.exam import (
@@ -85,6 +85,8 @@ def fit(run: Prepared) -> Trained:
         group = run.arguments.num_generations
         trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling, group)
     else:
+        asked = run.task.messages(run.problems.train[0].question)
+        ranks.together(lambda: check_prompt(policy.tokenizer, asked))
         serve_vllm(trainer, stops)
     if choice.rounds:
         is_trls_own = policy.placement.backend == "plain"

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import SYSTEM, messages
+from xmlgrpo_trainer.grpo.vllm import check_prompt
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 
 QUESTION = "How many are 2 and 3?"
@@ -229,6 +230,17 @@ def test_a_bos_that_opens_every_turn_is_no_bos_too_many() -> None:
 def test_a_bos_too_many_is_refused(template: str, question: str, part: str) -> None:
     with pytest.raises(UserError, match=part):
         asked(template, question)
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_vllm_is_asked_by_trl_only_where_trl_writes_the_same_prompt(name: str) -> None:
+    tokenizer, chat = tokenizer_with(WORKS[name][0]), messages(QUESTION)
+    needs_help = {"gemma-2", "phi-3", "mistral-0.1", "the-last-message-only"}
+    if name in needs_help or name.startswith("no-opener"):
+        with pytest.raises(UserError, match="set rollout=auto"):
+            check_prompt(tokenizer, chat)
+    else:
+        check_prompt(tokenizer, chat)
 
 
 def test_a_tokenizer_without_bos_is_asked() -> None:

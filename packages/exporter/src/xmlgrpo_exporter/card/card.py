@@ -18,6 +18,8 @@ from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
 from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.prompt import Messages, write_prompt
 from xmlgrpo_run.screen.metric_names import metric_names, words_of
 
 QUESTION = "your question"
@@ -55,7 +57,7 @@ def with_card(release: Release, secrets: Sequence[bytes]) -> Release:
 def _context(release: Release) -> dict[str, Any]:
     results = release.results
     task_name = str(results.manifest.at("task")) if results.manifest else None
-    chat = _chat(task_name)
+    chat = _as_told(_chat(task_name), release.run)
     rungs = _shown_rungs(results.ladder, release.labels) if results.ladder else []
     are_all = results.ladder is not None and len(rungs) == len(results.ladder.at("rungs"))
     return {
@@ -85,6 +87,29 @@ def _chat(task_name: str | None) -> list[dict[str, str]]:
         return (task.get_task(task_name) if task_name else reply).messages(QUESTION)
     except UserError:
         return reply.messages(QUESTION)
+
+
+def _as_told(chat: Messages, run: RunFolder) -> Messages:
+    """The chat in the form that the run's template can write; as it is where there is none."""
+    places = [folder / "chat_template.jinja" for folder in (run.adapter, run.merged, run.root)]
+    template = next((path for path in places if path.is_file()), None)
+    if template is None:
+        return chat
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    text = template.read_text(encoding="utf-8")
+
+    def render(told: Messages, *, add_generation_prompt: bool) -> str:
+        options = {"chat_template": text, "add_generation_prompt": add_generation_prompt}
+        rendered, _ = render_jinja_template(
+            [told], **options, bos_token="", eos_token="", continue_final_message=False
+        )
+        return str(rendered[0])
+
+    try:
+        return write_prompt(render, chat).chat
+    except UserError:
+        return chat
 
 
 def _fenced(text: str) -> str:

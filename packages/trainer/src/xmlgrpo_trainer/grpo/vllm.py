@@ -9,7 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.weights import is_plain_lora
+from xmlgrpo_run.prompt import Messages, tokenizer_prompt
+
+
+def check_prompt(tokenizer: Any, chat: Messages) -> None:
+    """See that trl, which writes the training prompts for vLLM by itself, writes them as we do.
+
+    Raises:
+        UserError: the chat template needs help (`xmlgrpo_run.prompt`), which trl does not give.
+    """
+    ours = tokenizer_prompt(tokenizer, chat)
+    if ours.chat == chat:
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        if text == ours.text:
+            return
+    raise UserError(
+        "rollout is 'vllm', where trl writes the prompts, and this model's chat template has no "
+        "system role or does not open the model's turn, so that vLLM would be asked otherwise than "
+        "the held-out problems are; set rollout=auto"
+    )
 
 
 def serve_vllm(trainer: Any, stop_ids: Sequence[int]) -> None:
