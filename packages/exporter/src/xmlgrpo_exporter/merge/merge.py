@@ -18,7 +18,7 @@ from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.check.questions import Comparison
 from xmlgrpo_exporter.merge.adapter import Adapter, read_adapter
 from xmlgrpo_exporter.merge.base import WEIGHT_BYTES, Base, base_file, pristine_base
-from xmlgrpo_exporter.merge.tokenizer import copy_tokenizer
+from xmlgrpo_exporter.merge.tokenizer import OTHER_TEMPLATES, copy_tokenizer
 from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_exporter.transformers_model import (
     LoadedModel,
@@ -178,6 +178,8 @@ def _merge(job: Merge, adapter: Adapter, base: Base, folder: Path) -> "Answers":
         tokenizer = load_tokenizer(folder)
         stops = tuple(stop_ids(weights, tokenizer))
         wrapped = _with_adapter(weights, adapter).to(choose_device(comparison.device)).eval()
+    if (adapter.folder / OTHER_TEMPLATES).is_dir():
+        say(console, f"left out: {OTHER_TEMPLATES}, with which the model was not asked in training")
     trained = LoadedModel(wrapped, tokenizer, stops)
     chats = comparison.chats(comparison.answered)
     prompts = trained.token_ids([prompt.text for prompt in trained.prompts(chats)])

@@ -9,6 +9,7 @@ from xmlgrpo_run.files import read_json, write_json
 
 TRAINED_WITH = ("tokenizer*", "chat_template*", "special_tokens_map*", "added_tokens*")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+OTHER_TEMPLATES = "additional_chat_templates"  # a folder, beside the default that prompts are of
 BASE_ONLY = ("tokenizer.model", "preprocessor_config.json", "processor_config.json")
 
 
