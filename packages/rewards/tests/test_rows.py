@@ -270,3 +270,12 @@ def test_a_pipe_is_read_once(tmp_path: Path, pack: Callable[[bytes], bytes]) -> 
     writing.start()
     assert list(text_rows(pipe)) == [("rows.jsonl:1", {"a": 1})]
     writing.join()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
+def test_a_small_file_of_very_many_rows_is_refused_early(tmp_path: Path, name: str) -> None:
+    with gzip.open(tmp_path / name, "wb") as file:
+        for _ in range(100):
+            file.write(b'{"a":1}\n' * 100_000)
+    with pytest.raises(UserError, match=r"unpacks to over 100 times its size"):
+        next(text_rows(tmp_path / name))

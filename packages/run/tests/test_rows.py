@@ -93,3 +93,12 @@ def test_without_pyarrow_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match="pip install pyarrow, or convert"):
         list(read_rows(path))
+
+
+def test_a_small_file_of_very_long_rows_is_refused_unread(tmp_path: Path) -> None:
+    texts = pa.array([str(n) + "x" * 5_000_000 for n in range(10)])
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"question": texts}), path, compression="zstd")
+    assert path.stat().st_size < 400_000
+    with pytest.raises(UserError, match=r"a\.parquet unpacks to over 100 times its size"):
+        next(read_rows(path))

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 from xmlgrpo_rewards.errors import UserError
 
 MAX_ROW_BYTES = 10_000_000
+MOST_TIMES = 100  # the size of a file that it may unpack to; texts reach twenty
 # Of one JSON text: a byte of `[[],[],...]` becomes thirty in memory, and what is nested deeper than
 # any file of ours ends in a RecursionError wherever it is walked through.
 MAX_JSON_BYTES, MAX_JSON_VALUES, MAX_JSON_DEPTH = 16 << 20, 500_000, 64
@@ -203,6 +204,9 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
                     "lines, CSV or TSV, plain or packed by gzip, bzip2 or xz"
                 )
             unpack = next((PACKED[mark] for mark in PACKED if first.startswith(mark)), None)
+            if unpack and path.is_file():
+                with unpack(path) as whole:
+                    _check_size(whole, path)
             yield unpack(file) if unpack else file
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise UserError(f"{path} cannot be unpacked: {error}; fetch the file again") from error
@@ -215,6 +219,31 @@ def unreadable(path: Path, error: OSError) -> UserError:
     return UserError(
         f"expected a file of rows at {str(path)!r}: {error.strerror or error}; check the path"
     )
+
+
+def _check_size(whole: IO[bytes], path: Path) -> None:
+    """Unpack a file once, which costs little, before its rows are made."""
+    size = line_start = 0
+    while piece := whole.read(1 << 20):
+        if b"\n" in piece:
+            line_start = size + piece.rindex(b"\n")
+        size += len(piece)
+        if size - line_start > MAX_ROW_BYTES:
+            return  # whoever reads the rows names this one
+        check_unpacked(path, size)
+
+
+def check_unpacked(path: Path, size: int) -> None:
+    """Refuse a small file that unpacks to a large one, `size` bytes, as no text does.
+
+    Raises:
+        UserError: it is over `MOST_TIMES` the file's size.
+    """
+    if size > MOST_TIMES * path.stat().st_size + MAX_ROW_BYTES:
+        raise UserError(
+            f"{path} unpacks to over {MOST_TIMES} times its size, which rows of text do not; is "
+            "it what it should be? Unpacked by hand it is read"
+        )
 
 
 def _delimiter(path: Path) -> str | None:
