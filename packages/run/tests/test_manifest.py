@@ -187,3 +187,20 @@ def test_a_base_with_other_weights_is_refused(tmp_path: Path) -> None:
     write_text(base / "model.safetensors", "2")
     with pytest.raises(UserError, match=r"not the one that was trained from: .*model\.safetens"):
         there.source(run)
+
+
+def test_a_place_by_way_of_a_folder_that_goes_and_of_a_link_that_moves(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "outputs" / "run").mkdir(parents=True)
+    (tmp_path / "disk" / "models" / "x").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "outputs").symlink_to(tmp_path / "disk" / "outputs")
+    run = RunFolder(tmp_path / "work" / "outputs" / "run")
+    place = Place.of(tmp_path / "work" / ".." / "disk" / "models" / "x", run)
+    (tmp_path / "work" / "outputs").unlink()
+    (tmp_path / "work").rmdir()
+    there = place.now(RunFolder(tmp_path / "disk" / "outputs" / "run"))
+    assert there is not None
+    (tmp_path / "disk").rename(tmp_path / "moved")
+    there = place.now(RunFolder(tmp_path / "moved" / "outputs" / "run"))
+    assert there is not None
+    assert there.samefile(tmp_path / "moved" / "models" / "x")

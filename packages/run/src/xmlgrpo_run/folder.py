@@ -115,6 +115,14 @@ def find_run(name: str) -> RunFolder:
     return run
 
 
+def full_path(path: Path) -> Path:
+    """The path from the root, without `..`, which another folder's removal would break.
+
+    A link at its end stays one: it is what the user named.
+    """
+    return path.resolve() if path.name in ("", os.pardir) else path.parent.resolve() / path.name
+
+
 def model_source(name: str) -> str:
     """What a model or an adapter is loaded from: its folder's full path, or its Hub id as it is.
 
@@ -125,7 +133,7 @@ def model_source(name: str) -> str:
     """
     folder = expanded(Path(name), "model")
     if folder.is_dir():
-        return str(folder.absolute())
+        return str(full_path(folder))
     if name.startswith((".", os.sep, "~")) or name.count("/") > 1:
         raise UserError(f"no model folder at {str(folder.absolute())!r}")
     return name

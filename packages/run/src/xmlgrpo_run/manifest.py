@@ -18,7 +18,7 @@ from xmlgrpo_run.digests import (
     stamps,
 )
 from xmlgrpo_run.files import read_json, read_sealed, write_sealed
-from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.folder import RunFolder, full_path
 
 MANIFEST_FORMAT = 3
 
@@ -33,8 +33,8 @@ class Place:
     @classmethod
     def of(cls, path: Path, run: RunFolder) -> Self:
         """The place of `path` as it is written into the manifest of `run`."""
-        path = path.expanduser().absolute()
-        return cls(str(path), os.path.relpath(path, run.root.absolute()))
+        path = full_path(path.expanduser())
+        return cls(str(path), os.path.relpath(path, run.root.resolve()))
 
     def now(self, run: RunFolder) -> Path | None:
         """Where it is now: where it was, else as seen from the run, else in it; None if gone."""

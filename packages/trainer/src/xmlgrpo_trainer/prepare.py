@@ -15,7 +15,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_rewards.total import WeightedReward, check_reward_names, load_rewards
 from xmlgrpo_rollout.vllm import check_vllm
-from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.folder import RunFolder, model_source
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, check_context, completion_limit
@@ -137,7 +137,7 @@ def check_names(config: RunConfig) -> None:
         if name is not None:
             problem_files(name, key, task)
     if config.model.name != TINY:
-        check_model_folder(config.model.source)
+        check_model_folder(model_source(config.model.name))
 
 
 def _known_shape(config: RunConfig) -> ModelShape | None:
@@ -190,7 +190,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
         runs: the folder of the runs; the tiny model is kept beside them, in `base/`.
     """
     if config.model.name != TINY:
-        return config.model.source
+        return model_source(config.model.name)
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 
     def on_progress(step: int, steps: int, loss: float | None) -> None:

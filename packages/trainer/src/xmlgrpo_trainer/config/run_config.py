@@ -17,7 +17,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
-from xmlgrpo_run.folder import model_source
 
 TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
@@ -49,15 +48,6 @@ class ModelConfig(Section):
     load_in_4bit: bool = False
     attn_implementation: str | None = None
     tiny: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def source(self) -> str:
-        """What the model is loaded from, whoever loads it: a folder's full path, or a Hub id.
-
-        Raises:
-            UserError: the name is a path, and no folder is there.
-        """
-        return model_source(self.name)
 
 
 class DataConfig(Section):

@@ -18,6 +18,7 @@ from transformers.utils import is_liger_kernel_available
 from trl import GRPOConfig
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.folder import model_source
 from xmlgrpo_trainer.config.defaults import check_context
 from xmlgrpo_trainer.config.library_fields import TIED_MODULES, tiny_settings
 from xmlgrpo_trainer.config.run_config import TINY, ModelConfig, RunConfig
@@ -66,11 +67,10 @@ def _model_config(model: ModelConfig) -> PretrainedConfig:
         from xmlgrpo_trainer.tiny.model import text_config
 
         return text_config(tiny_settings(model.tiny))
-    check_model_folder(model.source)
+    source = model_source(model.name)
+    check_model_folder(source)
     try:
-        return AutoConfig.from_pretrained(
-            model.source, revision=model.revision, trust_remote_code=False
-        )
+        return AutoConfig.from_pretrained(source, revision=model.revision, trust_remote_code=False)
     except Exception as error:  # a broken folder fails in many libraries' own ways
         raise UserError(load_failure(model.name, error)) from error
 

@@ -14,6 +14,7 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.which_engine import is_packed, why_not_described
 from xmlgrpo_run.files import read_json
+from xmlgrpo_run.folder import model_source
 from xmlgrpo_trainer.config.run_config import TINY, ModelConfig
 
 # SigLIP's vision encoder as Gemma 3 carries it (4B and up), without the projection into the text
@@ -137,7 +138,7 @@ def find_shape(model: ModelConfig) -> ModelShape:
     """
     if model.name == TINY:
         return _tiny(model.tiny)
-    folder = Path(model.source)
+    folder = Path(model_source(model.name))
     if folder.is_dir():
         return read_shape(folder / "config.json")
     size = re.search(r"gemma-3-(270m|1b|4b|12b|27b)(?![0-9a-z])", model.name.lower())
