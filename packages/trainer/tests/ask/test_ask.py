@@ -388,6 +388,13 @@ def adapter_of(folder: Path, base: str) -> Path:
     return folder
 
 
+def test_a_pickled_model_is_not_asked(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02")
+    with pytest.raises(UserError, match=r"no \*\.safetensors, and pytorch_model\.bin is not read"):
+        of_model(str(tmp_path))
+
+
 def test_a_moved_adapter_finds_the_base_that_moved_with_its_run(tmp_path: Path) -> None:
     run, base = RunFolder(tmp_path / "before" / "outputs" / "run"), tmp_path / "before" / "base"
     base.mkdir(parents=True)
@@ -444,6 +451,7 @@ def test_models_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
     (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y"}')
     merged.mkdir()
     (merged / "config.json").write_text("{}")
+    save_file({"a": torch.zeros(1)}, merged / "model.safetensors")
     assert of_model(str(gguf)).kind == "gguf"
     assert of_model(str(adapter)) == Source("transformers", "x/y", adapter=adapter)
     assert of_model(str(merged)) == Source("transformers", str(merged))

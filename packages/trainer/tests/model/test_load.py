@@ -1,10 +1,13 @@
-"""Which number type a GPU trains in."""
+"""Which number type a GPU trains in, and what a model's folder holds."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.run_config import ModelConfig
-from xmlgrpo_trainer.model.load import choose_placement
+from xmlgrpo_trainer.model.load import check_model_folder, choose_placement
 
 
 @pytest.mark.parametrize(
@@ -26,3 +29,25 @@ def test_bfloat16_is_taken_where_the_gpu_itself_computes_in_it(
     placed = choose_placement(ModelConfig(name="gemma-3-1b", backend="plain"))
     assert (placed.device, placed.dtype) == ("cuda", dtype)
     assert ("no bfloat16" in placed.reason) == (dtype == "float32")
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        pytest.param(["config.json", "model.safetensors"], None, id="whole"),
+        pytest.param(["config.json", "model-00001-of-00002.safetensors"], None, id="in-parts"),
+        pytest.param(["model.safetensors"], "no config.json", id="no-settings"),
+        pytest.param(["config.json", "pytorch_model.bin"], "pytorch_model.bin is not", id="pickle"),
+        pytest.param(["config.json"], r"no \*\.safetensors; expected", id="no-weights"),
+    ],
+)
+def test_a_model_folder_holds_settings_and_safetensors(
+    tmp_path: Path, there: list[str], said: str | None
+) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    if said is None:
+        check_model_folder(str(tmp_path))
+        return
+    with pytest.raises(UserError, match=said):
+        check_model_folder(str(tmp_path))

@@ -9,7 +9,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder, find_run, model_source
 from xmlgrpo_run.manifest import read_manifest, require_as_trained
-from xmlgrpo_run.safetensors_header import tensor_shapes
+from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 
 DEFAULT_TASK = "gsm8k"
@@ -75,6 +75,8 @@ def of_model(name: str, task: str = DEFAULT_TASK, base: str | None = None) -> So
         return Source("gguf", str(path), task=task)
     if RunFolder(path).manifest.is_file() and not (path / "config.json").is_file():
         raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
+    if (path / "config.json").is_file():
+        safetensors_files(path)
     return Source("transformers", model_source(name), task=task)
 
 
