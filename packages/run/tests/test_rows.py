@@ -1,5 +1,6 @@
 """Rows in Parquet; the text forms are tested where they are read, in rewards."""
 
+import random
 import sys
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_damaged_pages_are_a_sentence(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet"):
         list(read_rows(path))
+
+
+def test_whatever_byte_is_wrong_it_is_a_sentence(tmp_path: Path) -> None:
+    columns = {"question": pa.array(["q"] * 9), "answer": pa.array(["#### 1"] * 9)}
+    whole = written(tmp_path / "a.parquet", columns).read_bytes()
+    draw = random.Random(0)  # noqa: S311 - the same damage every time
+    read = refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 6)):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        (tmp_path / "a.parquet").write_bytes(content)
+        try:
+            read += len(list(read_rows(tmp_path / "a.parquet"))) > 0
+        except UserError:
+            refused += 1
+    assert read + refused == 300
+    assert refused > 100
 
 
 def test_no_rows_and_no_file_are_sentences(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def _parquet(path: Path) -> Iterator[Any]:
             sizes = (file.metadata.row_group(part).total_byte_size for part in parts)
             check_unpacked(path, sum(sizes))
             yield file
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:  # the last of its names
         reason = one_line(str(error), 200)
         raise UserError(
             f"{path} cannot be read as Parquet: {reason}; fetch the file again"
