@@ -186,13 +186,13 @@ def bos_gate(vocabulary: dict[str, Any], reference: Reference) -> Gate:
     """
     bos = reference.model.tokenizer.bos_token_id
     expected = int(reference.prompts_have_bos)
-    in_training = [_bos_count(ids, bos) for ids in reference.ids]
     found: dict[str, Any] = {}
     wrong = len(reference.chats) - len(vocabulary["chat_ids"])  # chats that were not rendered
     for route in ("chat", "raw") if reference.chats else ("raw",):
-        counts = [_bos_count(ids, bos) for ids in vocabulary[f"{route}_ids"]]
-        found[route] = {str(count): prompts for count, prompts in Counter(counts).items()}
-        wrong += sum(count != own for count, own in zip(counts, in_training, strict=False))
+        pairs = zip(vocabulary[f"{route}_ids"], reference.ids, strict=False)
+        counts = Counter(_bos_count(ids, ours, bos) for ids, ours in pairs)
+        found[route] = {str(count): prompts for count, prompts in counts.items()}
+        wrong += sum(prompts for count, prompts in counts.items() if count != expected)
     why = ""
     if wrong:
         why = (
@@ -202,12 +202,18 @@ def bos_gate(vocabulary: dict[str, Any], reference: Reference) -> Gate:
     return Gate("one_bos", not why, found, {"bos": expected}, why)
 
 
-def _bos_count(ids: list[int], bos: int | None) -> int:
-    """BOS ids at the start; one that stands further on counts as a hundred."""
+def _bos_count(ids: list[int], in_training: list[int], bos: int | None) -> int:
+    """BOS ids at the start; one that stands further on, and not in training, counts a hundred."""
+    leading, further = _bos_places(ids, bos)
+    return leading + 100 * abs(further - _bos_places(in_training, bos)[1])
+
+
+def _bos_places(ids: list[int], bos: int | None) -> tuple[int, int]:
+    """BOS ids at the start, and those further on."""
     leading = 0
     while leading < len(ids) and ids[leading] == bos:
         leading += 1
-    return leading + 100 * ids[leading:].count(bos if bos is not None else -1)
+    return leading, ids[leading:].count(bos if bos is not None else -1)
 
 
 def template_gate(header: GgufHeader, vocabulary: dict[str, Any], reference: Reference) -> Gate:
