@@ -42,6 +42,7 @@ RESERVED_GRPO = {
     "do_eval": "held-out accuracy is measured by holdout:",
     "eval_strategy": "held-out accuracy is measured by holdout:",
     "load_best_model_at_end": "holdout: keeps the best checkpoint",
+    "fsdp": "every GPU holds the whole model; run with --gpus N",
     "max_prompt_length": "trl has no such field; set data.max_prompt_tokens",
     "disable_tqdm": "the bar is ours",
     "save_only_model": "a checkpoint without its optimiser cannot be continued",
@@ -105,7 +106,9 @@ GRPO_RULES = {
     "top_entropy_quantile": SHARE,
     "off_policy_mask_threshold": ABOVE_0,
     "pad_to_multiple_of": AT_LEAST_1,
-    "dataloader_num_workers": AT_LEAST_0,
+    "dataloader_num_workers": Rule(lambda value: 0 <= value <= 128, "0 to 128"),
+    "save_strategy": Rule(lambda value: value != "best", "steps or epoch; holdout: keeps the best"),
+    "learning_rate": AT_LEAST_0,  # the optimiser says so too; `xmlgrpo-plan` makes none
     "ddp_timeout": AT_LEAST_1,
     "vllm_gpu_memory_utilization": SHARE_ABOVE_0,
     "vllm_importance_sampling_clip_max": ABOVE_0,

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from accelerate.utils import TorchDynamoPlugin
 from peft import LoraConfig, PeftModel
 from torch.nn import Linear
 from torch.utils.checkpoint import checkpoint
@@ -121,8 +122,17 @@ def _try_arguments(arguments: GRPOConfig) -> None:
             "grpo.use_liger_kernel is true, but liger-kernel is not installed: "
             ".venv/bin/pip install liger-kernel, or leave it out"
         )
+    if getattr(arguments.accelerator_config, "dispatch_batches", None):
+        raise UserError(
+            "grpo.accelerator_config: dispatch_batches divides tensors, but a batch of problems "
+            "holds texts; leave it out"
+        )
     with refusals("grpo: trl"):
         arguments.get_process_log_level()
+        if arguments.torch_compile:
+            backend = TorchDynamoPlugin(backend=arguments.torch_compile_backend).backend
+            if backend == "INDUCTOR":  # the only one with modes
+                torch.compile(torch.neg, mode=arguments.torch_compile_mode)
         if arguments.gradient_checkpointing:
             options = {"use_reentrant": False, **(arguments.gradient_checkpointing_kwargs or {})}
             checkpoint(torch.neg, torch.zeros(1, requires_grad=True), **options)
