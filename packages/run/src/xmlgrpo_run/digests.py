@@ -77,6 +77,8 @@ def file_sha256(path: Path, on_bytes: OnBytes = lambda _count: None) -> str:
     Raises:
         UserError: it cannot be read.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"cannot read {path}: it is not a file")
     try:
         state = path.stat()
         key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)

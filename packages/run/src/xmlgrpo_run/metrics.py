@@ -62,6 +62,8 @@ def read_log(path: Path) -> MetricsLog:
     Raises:
         UserError: the file is there and cannot be read.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"cannot read {str(path)!r}: it is not a file")
     rows: dict[int, dict[str, Any]] = {}
     broken = []
     number = 0

@@ -91,7 +91,7 @@ def render(run: RunFolder) -> str:
     left = {
         path: require_as_trained(run, manifest, path)
         for path in (run.config, run.metrics)
-        if path.is_file()
+        if path.name in manifest.files
     }
     evaluations = [read_json(path) for path in sorted(run.eval.glob("*.json"))]
     return environment.get_template("report.html.j2").render(

@@ -9,7 +9,7 @@ from xmlgrpo_exporter.machine_traces import without_paths
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import CHECK_RECORD, MERGE_RECORD, RunFolder
-from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.manifest import Manifest, require_as_trained
 
 OWN_LABELS = ("base", "tuned", "merged")  # the evaluator's for a run; a GGUF's is its name
 
@@ -70,6 +70,9 @@ def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Resu
         path: _read(path, f"results/eval/{path.name}") for path in sorted(run.eval.glob("*.json"))
     }
     own = {path: file for path, file in in_eval.items() if _is_result_of(file, labels)}
+    for path in (run.resolved, run.curves):
+        if manifest and path.name in manifest.files and path.is_file():
+            require_as_trained(run, manifest, path)
     trained = manifest and without_paths(manifest.as_json())
     return Results(
         ResultFile("results/manifest.json", trained) if trained else None,

@@ -160,7 +160,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
             text = file.read(MAX_YAML_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration {str(path)!r}: {error}") from None
-    raw = parse_yaml(text, str(path))
+    try:
+        raw = parse_yaml(text, str(path))
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply to be a configuration") from None
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):

@@ -62,7 +62,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         accuracy, step = self._record(result), result.step
         kept = read_best(self.folder)
         if kept is None or accuracy > kept["strict_accuracy"]:
-            _keep(self.folder, model, step, accuracy)
+            keep(self.folder, model, step, accuracy)
             return False
         waited = (step - kept["step"]) // self.config.every
         if self.config.patience is None or waited < self.config.patience:
@@ -147,7 +147,7 @@ def _weights(folder: RunFolder, step: int) -> Path:
     return folder.best / f"step-{step:05d}" / "adapter_model.safetensors"
 
 
-def _keep(folder: RunFolder, model: Any, step: int, accuracy: float) -> None:
+def keep(folder: RunFolder, model: Any, step: int, accuracy: float) -> None:
     """Keep the adapter of `step` as the best; `best.json` is replaced last."""
     weights = _weights(folder, step).parent
     save_adapter(model, weights)

@@ -23,7 +23,12 @@ def open_run(folder: RunFolder, config: RunConfig) -> Iterator[State]:
     made = [path for path in (folder.root, *folder.root.parents) if not path.exists()]
     taken = f"another process is training into {folder.root}; wait for it, or name another RUN"
     with one_writer(folder.lock, taken):
-        if folder.config.is_file() and _has_begun(folder):
+        if _has_begun(folder):
+            if not folder.config.is_file():
+                raise UserError(
+                    f"{folder.root} holds a run, and {folder.config} is missing or not a file; "
+                    "restore it from a copy, or name another RUN"
+                )
             _refuse_other(folder, config)
             yield "finished" if folder.manifest.is_file() else "unfinished"
             return

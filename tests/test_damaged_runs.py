@@ -1,0 +1,278 @@
+"""Every fault at every file of a run, before every stage: one sentence, or what a sound run gives.
+
+A disk fails, a copy is cut off, a file is edited, a folder or a link stands in a file's place.  No
+model is loaded: these are the files that a stage reads before it asks one, and what it makes of
+them.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from finished_runs import finished
+from xmlgrpo_evaluator.models import run_model
+from xmlgrpo_evaluator.results.report import render
+from xmlgrpo_evaluator.settings import own_items
+from xmlgrpo_exporter.merge.adapter import read_adapter
+from xmlgrpo_exporter.merge.base import pristine_base
+from xmlgrpo_exporter.publish.preflight import Destination
+from xmlgrpo_exporter.publish.proof import gate_problems, model_digests, result_problems
+from xmlgrpo_exporter.publish.release import prepare_release
+from xmlgrpo_rewards.console_script import run_command
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_run.files import write_json
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest, require_as_trained
+from xmlgrpo_run.metrics import append_row
+from xmlgrpo_trainer.ask.source import of_run
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config
+from xmlgrpo_trainer.problems.exam import HoldoutResult, Item, read_result, save_items, save_result
+from xmlgrpo_trainer.problems.keep_best import check_best, keep, stopped_early
+from xmlgrpo_trainer.run.checkpoints import find_checkpoints, is_last, seal
+from xmlgrpo_trainer.run.opening import open_run
+from xmlgrpo_trainer.run.record import write_record
+
+CONFIG: RunConfig = check_config({"seed": 3}, "test")
+IDENTITY = {"problems": "27c1", "backend": "plain"}
+QUIET = Console(quiet=True)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """As far as the keeper of the best looks at a peft model: it saves itself."""
+
+    value: float
+
+    def save_pretrained(self, folder: Path, **_: Any) -> None:
+        folder.mkdir(exist_ok=True, parents=True)
+        write_json(folder / "adapter_config.json", {"peft_type": "LORA", "r": 4})
+        weights = np.full((4, 8), self.value, dtype=np.float32)
+        save_file({"layers.0.q_proj.lora_A.weight": weights}, folder / "adapter_model.safetensors")
+
+
+def write_base(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", {"model_type": "gemma3_text"})
+    write_json(folder / "tokenizer.json", {"version": "1.0"})
+    save_file({"embed": np.ones((8, 8), dtype=np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+def write_unfinished(run: RunFolder, base: Path) -> None:
+    """A run that was stopped after its second checkpoint."""
+    problems = [Example("1", "1 + 1?", "2", "1 + 1 = 2")]
+    write_record(run, CONFIG, IDENTITY, {"grpo": {}, "lora": {}}, base)
+    save_items(run.holdout_items, get_task("gsm8k"), problems)
+    item = Item("1", "1 + 1?", "2", "2", 1, *[False] * 6)
+    save_result(run.holdout_before, HoldoutResult(0, (item,)))
+    append_row(run.metrics, {"step": 4, "loss": 0.5})
+    keep(run, Adapter(0.25), 2, 0.5)
+    for step in (2, 4):
+        checkpoint = run.checkpoints / f"checkpoint-{step}"
+        Adapter(step).save_pretrained(checkpoint)
+        write_json(checkpoint / "trainer_state.json", {"global_step": step, "max_steps": 6})
+        (checkpoint / "optimizer.pt").write_bytes(bytes(range(200)))
+        seal(checkpoint)
+
+
+def write_finished(run: RunFolder, base: Path) -> None:
+    """The same run at its end."""
+    write_unfinished(run, base)
+    shutil.rmtree(run.checkpoints)
+    Adapter(0.25).save_pretrained(run.adapter)
+    write_json(run.adapter / "tokenizer.json", {"version": "1.0"})
+    run.curves.write_bytes(b"\x89PNG\r\n\x1a\n curves")
+    finished(run, base, base=None or base_facts(run, base), task="gsm8k")
+
+
+def base_facts(run: RunFolder, base: Path) -> Any:
+    from finished_runs import base_of
+
+    return base_of(run, base, name=str(base))
+
+
+def ask(run: RunFolder, _base: Path) -> object:
+    return of_run(str(run.root), merged=False)
+
+
+def evaluate(run: RunFolder, _base: Path) -> object:
+    manifest = read_manifest(run)
+    items = own_items(run, manifest)
+    return [
+        run_model(run, manifest, what) for what in ("base", "tuned")
+    ], items and items.read_text()
+
+
+def report(run: RunFolder, _base: Path) -> object:
+    return render(run)
+
+
+def merge(run: RunFolder, _base: Path) -> object:
+    manifest = read_manifest(run)
+    adapter = read_adapter(run.adapter)
+    require_as_trained(run, manifest, adapter.folder)
+    return adapter, pristine_base(run, manifest.base, None, "auto")
+
+
+def push(run: RunFolder, _base: Path) -> object:
+    to = Destination("https://hub.example", "alice/sums", "main", private=True)
+    given = {"look_up": lambda hub_id: None, "secrets": (), "console": QUIET}
+    release = prepare_release(run, to, ["adapter"], "google/gemma-3-1b-it", **given)
+    digests = model_digests(release, QUIET)
+    problems = [*gate_problems(release, digests, ungated=False), *result_problems(release, digests)]
+    if problems:
+        raise UserError("; ".join(problems))
+    return [(file.target, file.sha256) for file in release.files]
+
+
+def show(run: RunFolder, _base: Path) -> object:
+    """The same training command again, after the end."""
+    with open_run(run, CONFIG) as state:
+        return state, read_manifest(run)
+
+
+def go_on(run: RunFolder, base: Path) -> object:
+    """The same training command again, before the end: what the next step stands on."""
+    with open_run(run, CONFIG) as state:
+        write_record(run, CONFIG, IDENTITY, {"grpo": {}, "lora": {}}, base)
+        before = read_result(run.holdout_before)
+        newest = find_checkpoints(run.checkpoints).newest
+        step = 0 if newest is None else int(newest.name.removeprefix("checkpoint-"))
+        check_best(run, step)
+        weights = newest and (newest / "adapter_model.safetensors").read_bytes()
+        ends = newest and (is_last(newest) or stopped_early(run, step))
+        return state, before, step, weights, ends
+
+
+FINISHED = {
+    "show": show,
+    "ask": ask,
+    "eval": evaluate,
+    "report": report,
+    "merge": merge,
+    "push": push,
+}
+# an older sound checkpoint is as good as the newest
+OLDER = "checkpoints/checkpoint-4/"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def instead(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+FAULTS = {
+    "cut": cut,
+    "flipped": flip,
+    "empty": lambda path: path.write_bytes(b""),
+    "not-json": lambda path: path.write_bytes(b"{not json"),
+    "another-type": lambda path: path.write_bytes(b"[1]"),
+    "deep": lambda path: path.write_bytes(b"[" * 100_000),
+    "not-utf8": lambda path: path.write_bytes(b'{"a": "\xff\xfe"}'),
+    "gone": Path.unlink,
+    "folder": instead(Path.mkdir),
+    "pipe": instead(os.mkfifo),
+    "link-to-itself": instead(lambda path: path.symlink_to(path.name)),
+    "input-output-error": instead(lambda path: path.symlink_to("/proc/self/mem")),
+}
+
+
+def said(stage: Callable[[RunFolder, Path], object], run: RunFolder, base: Path) -> tuple[str, Any]:
+    """How a command that does this ends: with a value, or with what `run_command` says."""
+    values = []
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: values.append(stage(run, base)))
+    return ("value", values[0]) if left.value.code in (0, None) else ("refused", left.value.code)
+
+
+def files_of(root: Path) -> list[str]:
+    return sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.is_file() and path.stat().st_size
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["xmlgrpo"])
+
+
+def every_fault(
+    tmp_path: Path,
+    write: Callable[[RunFolder, Path], None],
+    stage: Callable[[RunFolder, Path], object],
+    capsys: pytest.CaptureFixture[str],
+) -> list[str]:
+    """What went wrong, by file and fault; empty when each was refused or changed nothing."""
+    there = tmp_path / "there"
+    run, base = RunFolder(there / "outputs" / "sums"), there / "outputs" / "base"
+    write_base(base)
+    write(run, base)
+    shutil.copytree(there, tmp_path / "sound")
+    sound = said(stage, run, base)
+    assert sound[0] == "value"
+    wrong = []
+    for file in files_of(there):
+        for name, fault in FAULTS.items():
+            shutil.rmtree(there)
+            shutil.copytree(tmp_path / "sound", there)
+            fault(there / file)
+            capsys.readouterr()
+            try:
+                found = said(stage, run, base)
+            except Exception as error:  # noqa: BLE001 - all are listed
+                wrong.append(f"{file}, {name}: {error!r:.200}")
+                continue
+            lines = capsys.readouterr().err
+            if found[0] == "refused":
+                if found[1] != 2 or lines.count("\n") != 1 or "Traceback" in lines:
+                    wrong.append(f"{file}, {name}: {lines}")
+            elif found != sound and not is_sound_without(stage, file, found[1], sound[1]):
+                wrong.append(f"{file}, {name}: used in silence")
+    return wrong
+
+
+def is_sound_without(stage: object, file: str, value: Any, sound: Any) -> bool:
+    """Whether it went on from an older checkpoint, or published the other files only."""
+    if stage is go_on:
+        return OLDER in file and value[2] == 2
+    return stage is push and set(value) < set(sound)
+
+
+@pytest.mark.parametrize("stage", FINISHED.values(), ids=FINISHED)
+def test_a_finished_run(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    stage: Callable[[RunFolder, Path], object],
+) -> None:
+    wrong = every_fault(tmp_path, write_finished, stage, capsys)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_run_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = every_fault(tmp_path, write_unfinished, go_on, capsys)
+    assert not wrong, "\n".join(wrong)
