@@ -126,7 +126,7 @@ def merge(run: RunFolder, _base: Path) -> object:
 
 def push(run: RunFolder, _base: Path) -> object:
     to = Destination("https://hub.example", "alice/sums", "main", private=True)
-    given = {"look_up": lambda hub_id: None, "secrets": (), "console": QUIET}
+    given: dict[str, Any] = {"look_up": lambda hub_id: None, "secrets": (), "console": QUIET}
     release = prepare_release(run, to, ["adapter"], "google/gemma-3-1b-it", **given)
     digests = model_digests(release, QUIET)
     problems = [*gate_problems(release, digests, ungated=False), *result_problems(release, digests)]

@@ -157,8 +157,8 @@ class Manifest:
 
 def files_of_run(run: RunFolder) -> dict[str, str]:
     """What a manifest says of the files that training left beside the adapter."""
-    left = (run.config, run.resolved, run.identity, run.metrics, run.curves)
-    left += tuple(run.holdout.glob("*.json*"))
+    left = [run.config, run.resolved, run.identity, run.metrics, run.curves]
+    left += run.holdout.glob("*.json*")
     return file_hashes(run.root, (path for path in left if path.is_file()))
 
 
