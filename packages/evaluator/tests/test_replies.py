@@ -7,7 +7,7 @@ import pytest
 from xmlgrpo_evaluator.journal import CountedReply, open_journal, request_digest
 from xmlgrpo_rewards.errors import UserError
 
-IDENTITY = {"model": {"source": "a"}, "limit": 3}
+IDENTITY = {"model": {"source": "a", "content": "5e1f"}, "limit": 3}
 
 
 def reply(text: str, tokens: int = 2, *, truncated: bool = False) -> CountedReply:
