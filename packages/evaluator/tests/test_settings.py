@@ -158,8 +158,8 @@ def test_an_installed_task_needs_no_definition_of_its_own(tmp_path, k):
 @pytest.mark.usefixtures("capitals")
 @pytest.mark.filterwarnings("default")
 def test_the_commands_follow_the_run(tiny, run, capsys):
-    finish(run, tiny.base, task="capitals", data=data_of())
     run.adapter.symlink_to(tiny.adapter)
+    finish(run, tiny.base, task="capitals", data=data_of())
     assert command("run", "--run", run.root, "--what", "base", *SETTINGS) == 0
     result = json.loads((run.eval / "base.json").read_text(encoding="utf-8"))
     assert result["data"]["name"] == "items.jsonl"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from xmlgrpo_exporter.merge.base import pristine_base
 from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_exporter.transformers_model import stored_weights
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import read_manifest, write_manifest
 
 from ..exporting import run_cli
 
@@ -118,6 +121,9 @@ def test_adapter_of_another_model_is_refused(tiny_run, tmp_path):
     weights = load_file(run / "adapter" / "adapter_model.safetensors")
     moved = {name.replace("layers.1", "layers.7"): weight for name, weight in weights.items()}
     save_file(moved, run / "adapter" / "adapter_model.safetensors")
+    folder = RunFolder(run)
+    trained = replace(read_manifest(folder), adapter=model_digest(folder.adapter) or "")
+    write_manifest(folder, trained)  # training left these weights
     with pytest.raises(UserError, match="does not fit its base"):
         run_cli("merge", "--run", run)
 

@@ -228,7 +228,7 @@ def test_groups_cut_between_processes_and_the_other_engine(one: Path, failed: Fa
             "cannot be shared equally by 2",
             id="batch",
         ),
-        pytest.param({"model__name": "./gone"}, "no model folder at './gone'", id="found-later"),
+        pytest.param({"model__name": "./gone"}, "/gone'", id="found-later"),
     ],
 )
 def test_what_cannot_run_is_said_once(
