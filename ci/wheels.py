@@ -12,7 +12,7 @@ import environments
 
 PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter")
 FLOORS = ("rewards", "run", "gguf", "rollout")  # what the others may stand on
-EXTRAS = {"rollout": "engine"}  # without which some modules cannot be imported
+EXTRAS = {"rollout": "engine", "gguf": "engine"}  # without which some modules cannot be imported
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys

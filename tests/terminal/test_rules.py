@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from . import shown
 from .screen import SCREENS, Recording, Screen, record, started
 from .shown import check, longest_silence, replay
 
@@ -131,7 +132,7 @@ def test_ctrl_c_reaches_the_command(on: str) -> None:
 def test_a_long_silence_breaks_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     recording = python(BUSY, SCREENS["pipe"])
     check(recording)
-    monkeypatch.setattr("shown.SILENCE_S", 0.3)
+    monkeypatch.setattr(shown, "SILENCE_S", 0.3)
     with pytest.raises(AssertionError, match="of silence at 'begun'"):
         check(recording)
 
