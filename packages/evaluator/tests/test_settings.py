@@ -167,3 +167,10 @@ def test_the_commands_follow_the_run(tiny, run, capsys):
     assert (item["question"], item["gold"]) == ("What is the capital of Chad?", "N'Djamena")
     assert command("ladder", "--run", run.root, "--max-new-tokens", "48") == 0
     assert "capitals_xml: 1 items" in capsys.readouterr().out
+
+
+def test_what_is_always_done_may_be_asked_for() -> None:
+    from xmlgrpo_evaluator.cli import _given, _parser
+
+    options, rest = _parser().parse_known_args(["run", "--model", "x", "--log_samples"])
+    assert "log_samples" not in _given(options, rest)["harness"]

@@ -245,6 +245,7 @@ def _given(options: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
     if rest:
         with Stage(command_console(), "reading lm-eval's options"):
             passed = _lm_eval_options(rest)
+    passed.pop("log_samples", None)  # every reply is in the result anyway
     include, size = passed.pop("include_path", None), options.batch_size
     named = {
         "tasks": tuple(options.task.split(",")) if options.task else None,

@@ -86,7 +86,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | 
     path = tmp_path / "run.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot read the configuration"):
+    (tmp_path / "other.yaml").write_text("seed: 1\n", encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"cannot read the configuration .*; there are .*other\.yaml"
+    ):
         load_config(path)
 
 

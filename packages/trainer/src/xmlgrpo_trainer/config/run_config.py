@@ -159,7 +159,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         with path.open("rb") as file:
             text = file.read(MAX_YAML_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the configuration {str(path)!r}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        beside = ", ".join(str(other) for other in sorted(path.parent.glob("*.yaml")))
+        hint = f"; there are {beside}" if beside else ""
+        raise UserError(f"cannot read the configuration {str(path)!r}: {reason}{hint}") from None
     try:
         raw = parse_yaml(text, str(path))
     except RecursionError:
