@@ -34,6 +34,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "trainer": ("unsloth",),
     "evaluator": (),
     "exporter": ("merge",),
+    "tasks": (),
 }
 # xformers is built for another torch (Unsloth then uses torch's own attention), diffusers is for
 # image models, and triton comes with torch's CUDA builds.

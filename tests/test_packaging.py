@@ -1,4 +1,4 @@
-"""What the four packages declare, against what they import and what the locks hold."""
+"""What the packages declare, against what they import and what the locks hold."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks")
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKS = ROOT / "ci" / "requirements"
 # Optional packages need not be installed where the tests run, so their names are said here.

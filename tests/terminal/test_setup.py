@@ -13,13 +13,13 @@ from .tiny_wheel import write_wheel
 
 pytestmark = pytest.mark.terminal
 
-PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter")
+PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks")
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "tiny_wheel"\nbackend-path = ["."]\n'
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose locks name two small wheels that lie beside it, and five empty packages."""
+    """A checkout whose locks name two small wheels that lie beside it, and empty packages."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copytree(ROOT / "ci", tmp_path / "ci", ignore=shutil.ignore_patterns("gpu"))
     wheels = tmp_path / "wheels"
