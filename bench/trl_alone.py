@@ -57,7 +57,7 @@ def build(config: RunConfig, run: RunFolder) -> GRPOTrainer:
     )
     problems = load_problems(config.data, config.holdout, task, config.seed, {})
     problems = drop_long(problems, task, tokenizer, config.data.max_prompt_tokens)
-    rewards = load_rewards(config.rewards)
+    rewards = load_rewards(config.rewards, task)
     arguments = GRPOConfig(
         **grpo_fields(config),
         output_dir=str(run.checkpoints),

@@ -48,7 +48,7 @@ def test_the_libraries_know_every_field(config: RunConfig) -> None:
 
 def test_task_and_rewards_exist(config: RunConfig) -> None:
     assert get_task(config.task).name == config.task
-    assert [reward.weight for reward in load_rewards(config.rewards)]
+    assert [reward.weight for reward in load_rewards(config.rewards, get_task(config.task))]
 
 
 def test_the_batch_holds_whole_groups(config: RunConfig) -> None:

@@ -14,9 +14,9 @@ from pyarrow import Table, parquet
 
 from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_exporter.check.questions import load_questions
+from xmlgrpo_rewards.commands.validate import check_file
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_rewards.validate import check_file
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
 from xmlgrpo_trainer.problems.split import load_problems
 

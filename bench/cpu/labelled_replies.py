@@ -26,6 +26,7 @@ from rich.table import Table
 
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import Example
 from xmlgrpo_rewards.tasks.gsm8k import TASK
 
 GOLD_MARK = "A: "
@@ -81,7 +82,7 @@ def read(path: Path) -> Iterator[Labelled]:
 
 def lenient(one: Labelled) -> bool:
     """Whether our lenient reading takes a solution for right."""
-    return TASK.grade(one.solution, one.gold).lenient_correct
+    return TASK.grade(one.solution, Example("", "", one.gold, "")).lenient_correct
 
 
 def show(given: list[Labelled], disagreeing: list[Labelled], console: Console) -> None:

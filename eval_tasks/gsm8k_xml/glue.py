@@ -14,6 +14,7 @@ from lm_eval.api.filter import Filter
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.grading import example_of, grade_all
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.rows import Row, files_in, files_of
 from xmlgrpo_rewards.task import Grade, Task, get_task
@@ -21,7 +22,7 @@ from xmlgrpo_run.rows import read_rows
 
 _task = cache(get_task)  # called for every reply; finding a task scans the installed packages
 SPLITS = ("train", "test")
-COLUMNS = ("id", "question", "gold", "solution", "task", "system_text", "user_text")
+COLUMNS = ("id", "question", "gold", "solution", "judge", "task", "system_text", "user_text")
 
 
 class _Counting:
@@ -119,6 +120,7 @@ def _item(task: Task, row: Row, item_id: str) -> dict[str, str]:
         "question": example.question,
         "gold": example.gold,
         "solution": example.solution,
+        "judge": example.judge,
         "task": task.name,
         "system_text": texts.get("system", ""),
         "user_text": texts["user"],
@@ -133,7 +135,8 @@ def worked_reply(doc: Mapping[str, str]) -> str:
 def process_results(doc: Mapping[str, str], results: Sequence[str]) -> dict[str, float]:
     """The metrics of one item with one reply."""
     text = results[0]
-    return _metrics(_task(doc["task"]).grade(text, doc["gold"]), text)
+    [grade] = grade_all(_task(doc["task"]), [text], [example_of(doc)])
+    return _metrics(grade, text)
 
 
 def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -143,8 +146,8 @@ def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) 
     right; `maj_at_k` whether the most frequent answer was, where a reply outside the strict form
     has no vote, `18` and `18.0` are one answer and, of equally frequent ones, the first counts.
     """
-    task, texts = _task(doc["task"]), results[0]
-    grades = [task.grade(text, doc["gold"]) for text in texts]
+    texts = results[0]
+    grades = grade_all(_task(doc["task"]), texts, [example_of(doc)] * len(texts))
     rows = [_metrics(grade, text) for grade, text in zip(grades, texts, strict=True)]
     means = {name: fmean(row[name] for row in rows) for name in rows[0]}
     votes = Counter(_vote(grade) for grade in grades if grade.strict_format and grade.answered)

@@ -67,15 +67,15 @@ class Answering:
         )
         replies = []
         for number, (completion, text) in enumerate(zip(completions, texts, strict=True)):
-            gold = examples[number // samples].gold
-            grade = task.grade(text, gold)
+            example = examples[number // samples]
+            grade = task.grade(text, example)
             replies.append(
                 Reply(
                     text=text,
                     tokens=len(completion.tokens),
                     ended=bool(completion.tokens) and completion.tokens[-1] in self.stops,
                     grade=grade,
-                    shown=grade.strict_correct and is_shown(text, gold),
+                    shown=grade.strict_correct and is_shown(text, example.gold),
                     logprob=None if completion.logprobs is None else sum(completion.logprobs),
                 )
             )

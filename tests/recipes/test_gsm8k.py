@@ -17,7 +17,7 @@ import torch
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.hacks import HACKS
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rewards.total import load_rewards, score
 from xmlgrpo_trainer.config.batch import check_groups
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
@@ -98,7 +98,7 @@ def test_written_sums_are_read(scripts: Any, text: str, expected: list[Any]) -> 
 
 
 def test_hostile_texts_cost_no_time(scripts: Any) -> None:
-    texts = [hack.text for hack in HACKS]
+    texts = [hack.reply for hack in HACKS]
     texts += ["=" * 100_000, "1+" * 50_000 + "=3", "(" * 50_000 + "=1", "5 apples " * 9_000 + "= 4"]
     began = time.process_time()
     for text in texts:
@@ -515,7 +515,7 @@ class TestWarmStart:
 class TestAccuracy:
     def reply(self, scripts: Any, answer: str, logprob: float | None = -2.0) -> Any:
         text = render(f"48 + 24 = {answer}", answer)
-        grade = get_task("gsm8k").grade(text, "72")
+        grade = get_task("gsm8k").grade(text, Example("", "", "72", ""))
         return scripts.answering.Reply(text, 4, True, grade, answer == "72", logprob)
 
     @pytest.mark.parametrize(

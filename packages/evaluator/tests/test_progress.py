@@ -11,7 +11,8 @@ from xmlgrpo_evaluator.progress import Screen, final_line, live_line
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.interval import Share
 
-DOC = {"task": "gsm8k", "gold": "5", "user_text": "How many?"}
+DOC = {"task": "gsm8k", "id": "test-0", "question": "How many?", "gold": "5", "solution": ""}
+DOC |= {"judge": "", "user_text": "How many?"}
 
 
 def shown(*replies: tuple[dict[str, str], str]) -> list[str]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from xmlgrpo_rewards.hacks import hostile_texts
 from xmlgrpo_rewards.rows import text_rows
 
 QUESTION = "How many?"
+ASKED = Example("x:1", QUESTION, "1", "")
 GOOD = render("16 - 3 = 13", "1,300")
 
 BAD_ROWS = [
@@ -115,7 +117,7 @@ def test_the_data_set_is_pinned(task: Task) -> None:
 
 @pytest.mark.parametrize(("text", "gold", "expected"), GRADES)
 def test_grade(task: Task, text: str, gold: str, expected: tuple[object, ...]) -> None:
-    came = task.grade(text, gold)
+    came = task.grade(text, replace(ASKED, gold=gold))
     assert expected == (
         came.strict_correct,
         came.lenient_correct,
@@ -129,12 +131,12 @@ def test_grade(task: Task, text: str, gold: str, expected: tuple[object, ...]) -
 @pytest.mark.parametrize("gold", ["", "cat", "nan", "1/2"])
 def test_no_answer_never_equals_no_gold(task: Task, gold: str) -> None:
     with pytest.raises(ValueError, match="expected a number as gold"):
-        task.grade("I do not know.", gold)
+        task.grade("I do not know.", replace(ASKED, gold=gold))
 
 
 @pytest.mark.parametrize("text", hostile_texts(100_000).values(), ids=hostile_texts(1_000))
 def test_grading_survives_hostile_completions(task: Task, text: str) -> None:
-    came = task.grade(text, "1")
+    came = task.grade(text, replace(ASKED, gold="1"))
     assert not came.strict_correct
     assert came.answered == (came.answer is not None)
 
@@ -142,7 +144,7 @@ def test_grading_survives_hostile_completions(task: Task, text: str) -> None:
 def test_our_own_rows_score_full_marks(task: Task, examples: list[Example]) -> None:
     assert len(examples) == 26
     for example in examples:
-        came = task.grade(render(example.solution, example.gold), example.gold)
+        came = task.grade(render(example.solution, example.gold), example)
         assert came.strict_correct, example.id
         assert came.lenient_correct, example.id
         assert "<<" not in example.solution, example.id
@@ -157,8 +159,8 @@ def test_every_gold_answer_of_gsm8k_scores_full_marks(task: Task, gsm8k_dir: Pat
         for row in text_rows(gsm8k_dir / name):
             example = task.example(row.fields, row.id)
             text = render(example.solution, example.gold)
-            assert task.grade(text, example.gold).strict_correct, row.id
-            assert task.grade(text, example.gold).lenient_correct, row.id
+            assert task.grade(text, example).strict_correct, row.id
+            assert task.grade(text, example).lenient_correct, row.id
             assert parse(text).reasoning == example.solution, row.id
             counts["rows"] += 1
             counts["commas"] += "," in row.fields["answer"].rpartition("####")[2]

@@ -36,7 +36,7 @@ def test_the_public_names_exist_and_are_sorted() -> None:
 
 def test_help_is_answered() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "xmlgrpo_rewards.validate", "--help"],
+        [sys.executable, "-m", "xmlgrpo_rewards.commands.validate", "--help"],
         capture_output=True,
         text=True,
         check=True,

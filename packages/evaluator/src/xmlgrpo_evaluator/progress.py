@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from xmlgrpo_evaluator.journal import CountedReply
+from xmlgrpo_rewards.grading import example_of, grade_all
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.task import get_task
@@ -71,9 +72,9 @@ class Screen:
         self._count(new=new)
         self._tokens += reply.tokens if new else 0
         doc = request.doc
-        if not {"task", "gold", "user_text"} <= doc.keys():
+        if not {"task", "gold", "judge", "user_text"} <= doc.keys():
             return
-        grade = _task(doc["task"]).grade(reply, doc["gold"])
+        [grade] = grade_all(_task(doc["task"]), [reply], [example_of(doc)])
         self._graded += 1
         self._correct += grade.strict_correct
         if self._quiet:

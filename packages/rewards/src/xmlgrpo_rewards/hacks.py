@@ -1,9 +1,9 @@
 """Replies that look for pay without doing the work, and the most that each may earn.
 
-Data, shared by `validate`, the tests and the benchmark.  `GOLD` in a text stands for the right
-answer and `WRONG` for another number; `highest` bounds the sum of the five classic rewards, whose
-full marks are 4.0.
-None of these texts may be graded strictly correct.
+Any task may offer some; the battery here is for answers that are numbers, paid by the five classic
+rewards, whose full marks are 4.0.  It is data, shared by `validate`, the tests and the benchmark:
+`GOLD` in a reply stands for the right answer and `WRONG` for another number.  None of these may be
+graded strictly correct.
 
 Sources of the ideas, besides our own: issues and pull requests of public GRPO projects (unsloth
 1761, open-r1 237 and 616, dllm 118, Visual-RFT 79 and 176), and reading our own code for what it
@@ -11,7 +11,7 @@ might pay by mistake.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.reply import (
@@ -41,15 +41,9 @@ class Hack:
     """One such reply."""
 
     name: str  # in reports and tests
-    text: str  # the reply, with `GOLD` and `WRONG` still in it
-    highest: float  # what the five rewards together may pay for it at most
-
-    def reply_to(self, gold: str) -> str:
-        """The reply to a problem whose right answer is the number `gold`."""
-        number = parse_number(gold)
-        if number is None:
-            raise ValueError(f"expected a number as gold, got {gold!r}")
-        return self.text.replace("GOLD", gold).replace("WRONG", f"{number + 1:f}")
+    reply: str  # the whole completion
+    # what the task's default rewards (`total.default_rewards`), with weight 1, pay at most in total
+    earns: float
 
 
 def _answers(*named: tuple[str, str]) -> Iterator[Hack]:
@@ -240,6 +234,16 @@ HACKS: tuple[Hack, ...] = (
     Hack("spam-of-golds", "GOLD " * 20_000, 0.0),
     Hack("spam-of-newlines", "\n" * 100_000, 0.0),
 )
+
+
+def number_hacks(gold: str) -> Iterator[Hack]:
+    """The battery as replies to a problem whose gold this is; none where that is no number."""
+    number = parse_number(gold)
+    if number is None:
+        return
+    for hack in HACKS:
+        reply = hack.reply.replace("GOLD", gold).replace("WRONG", f"{number + 1:f}")
+        yield replace(hack, reply=reply)
 
 
 def hostile_texts(length: int) -> dict[str, str]:

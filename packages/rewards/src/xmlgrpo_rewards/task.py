@@ -5,12 +5,13 @@ that has the attributes of `Task`; a distribution offers it through the entry po
 `xmlgrpo.tasks`, so a third party adds a task without touching this package.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
+from xmlgrpo_rewards.hacks import Hack, number_hacks
 
 TASK_GROUP = "xmlgrpo.tasks"
 _SHOWN_CHARS = 160
@@ -24,6 +25,9 @@ class Example:
     question: str  # what the user asks, without instructions about the form of the reply
     gold: str  # the right answer, as it would stand in the answer block; never empty
     solution: str  # worked out, as it would stand in the reasoning block; may be empty
+    # what grading needs and the model must never see (databases, hidden cases), as JSON; empty
+    # where the gold is all that is needed
+    judge: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,9 @@ class Grade:
     soft_format: bool  # the same but for white space
     answered: bool  # an answer could be read, right or wrong
     answer: str | None  # as it was read; None when there is none
+    note: str = ""  # why it is not right, for people: `timeout`, `2 of 5 cases`
+    share: float | None = None  # of its parts that are right (cases, leaves): measured, never paid
+    parts: frozenset[str] = frozenset()  # what else it achieved, in the task's words: `executes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class Words:
 class Task(Protocol):
     """The object behind an entry point of the group `xmlgrpo.tasks`.
 
-    It may have an attribute `words`, too: its `Words`, in place of the plain ones.
+    It may have more: see `Extras`.
     """
 
     @property
@@ -87,8 +94,53 @@ class Task(Protocol):
     def messages(self, question: str, /) -> list[dict[str, str]]:
         """The chat that asks `question`, for any chat template."""
 
-    def grade(self, text: str, gold: str, /) -> Grade:
-        """Grade a completion against the gold answer.  Never raises for what a model wrote."""
+    def grade(self, text: str, example: Example, /) -> Grade:
+        """Grade a completion by the example's question, gold and `judge`; never its solution.
+
+        It never raises for what a model wrote.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a task may have besides: attributes of these names.  `extras` gives the defaults.
+
+    Attributes:
+        words: for tables and plots.
+        rewards: the task's own, by the short names that a configuration's `rewards` may use.  Each
+            pays from the grade alone, so what is paid is what is measured.  Without any the five
+            classic rewards pay, which want numbers.
+        grade_many: grades several texts, each with its example; for a task with a pool of workers.
+        gold_fault: one sentence why a row can neither be trained nor measured on (its gold fails
+            its own check, a constant would earn), or None; milliseconds a row.
+        hacks: replies to an example that look for pay they did not earn.
+        generated: `generated(count, seed)` makes rows with certain golds, the same for the same
+            seed, no two alike.  None: the task has only what others wrote.
+    """
+
+    words: Words
+    rewards: Mapping[str, Callable[[Grade], float]]
+    grade_many: Callable[[Sequence[str], Sequence[Example]], Sequence[Grade]]
+    gold_fault: Callable[[Example], str | None]
+    hacks: Callable[[Example], Iterable[Hack]]
+    generated: Callable[[int, int], Iterator[dict[str, Any]]] | None
+
+
+def extras(task: Task) -> Extras:
+    """What `task` has of `Extras`, and what holds where it has not."""
+
+    def grade_each(texts: Sequence[str], examples: Sequence[Example]) -> list[Grade]:
+        return [task.grade(text, example) for text, example in zip(texts, examples, strict=True)]
+
+    rewards = getattr(task, "rewards", {})
+    return Extras(
+        words=getattr(task, "words", Words()),
+        rewards=rewards,
+        grade_many=getattr(task, "grade_many", grade_each),
+        gold_fault=getattr(task, "gold_fault", lambda _example: None),
+        hacks=getattr(task, "hacks", lambda example: () if rewards else number_hacks(example.gold)),
+        generated=getattr(task, "generated", None),
+    )
 
 
 class BadRow(UserError):  # noqa: N818 - what is wrong, as UserError is whose it is

@@ -1,7 +1,8 @@
 """Named weights -> reward functions -> one number per completion, and its breakdown.
 
-A reward is named by one of the five classic names, or by an import path `package.module:function`
-for one's own.  An import path runs the code behind it: it comes from the user's own configuration.
+A reward is named by one of the five classic names, by a short name that the task has given to one
+of its own, or by an import path `package.module:function`.  An import path runs the code behind it:
+it comes from the user's own configuration.
 """
 
 import math
@@ -12,7 +13,9 @@ from typing import Any
 
 from xmlgrpo_rewards import scores
 from xmlgrpo_rewards.errors import UserError, did_you_mean
+from xmlgrpo_rewards.grading import grades
 from xmlgrpo_rewards.reply import completion_text
+from xmlgrpo_rewards.task import Grade, Task, extras
 
 RewardFunction = Callable[..., Sequence[float | None]]
 SHOWN_CHARS = 200  # of a completion in an error
@@ -27,6 +30,7 @@ CLASSIC: Mapping[str, Callable[..., list[float]]] = {
         scores.xmlcount_reward_func,
     )
 }
+FORM = ("strict_format_reward_func", "soft_format_reward_func", "xmlcount_reward_func")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +50,28 @@ class Total:
     parts: dict[str, float | None]  # score before its weight; None: the function had no opinion
 
 
-def load_rewards(spec: Mapping[str, float]) -> list[WeightedReward]:
+def default_rewards(task: Task) -> dict[str, float]:
+    """What pays where nothing is said: the task's own rewards and the form, or the five classic."""
+    own = extras(task).rewards
+    return dict.fromkeys((*own, *FORM) if own else CLASSIC, 1.0)
+
+
+def load_rewards(spec: Mapping[str, float], task: Task | None = None) -> list[WeightedReward]:
     """Find the functions behind `spec`: name or import path -> weight.
+
+    Args:
+        spec: the configuration's `rewards`.
+        task: whose short names may be used.
 
     Raises:
         UserError: nothing is named, a name or path leads to no function, two lead to the same one,
             or a weight is not a finite number.
     """
     if not spec:
-        raise UserError(f"expected at least one reward, got none; there are: {', '.join(CLASSIC)}")
+        there = ", ".join(_named(task))
+        raise UserError(f"expected at least one reward, got none; there are: {there}")
     rewards = [
-        WeightedReward(name=name, weight=_weight(name, weight), function=_find(name))
+        WeightedReward(name=name, weight=_weight(name, weight), function=_find(name, task))
         for name, weight in spec.items()
     ]
     if not any(reward.weight for reward in rewards):
@@ -69,7 +84,7 @@ def load_rewards(spec: Mapping[str, float]) -> list[WeightedReward]:
     return rewards
 
 
-def check_reward_names(names: Iterable[str]) -> None:
+def check_reward_names(names: Iterable[str], task: Task | None = None) -> None:
     """Find the rewards that have a name of ours; an import path may import anything, and waits.
 
     Raises:
@@ -77,7 +92,7 @@ def check_reward_names(names: Iterable[str]) -> None:
     """
     for name in names:
         if ":" not in name:
-            _find(name)
+            _find(name, task)
 
 
 def score(
@@ -156,15 +171,33 @@ def _shown(completion: Any) -> str:
     return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…")
 
 
-def _find(name: str) -> RewardFunction:
+def _find(name: str, task: Task | None) -> RewardFunction:
     if ":" in name:
         return _import(name)
-    if name not in CLASSIC:
+    named = _named(task)
+    if name not in named:
         raise UserError(
-            f"no reward is named {name!r}{did_you_mean(name, CLASSIC)}; there are: "
-            f"{', '.join(CLASSIC)}; or give the import path of your own, as package.module:function"
+            f"no reward is named {name!r}{did_you_mean(name, named)}; there are: "
+            f"{', '.join(named)}; or give the import path of your own, as package.module:function"
         )
-    return CLASSIC[name]
+    return named[name]
+
+
+def _named(task: Task | None) -> dict[str, RewardFunction]:
+    """Every reward that has a name: the task's own first."""
+    if task is None:
+        return dict(CLASSIC)
+    own = {name: _paid(task, pay) for name, pay in extras(task).rewards.items()}
+    return {**own, **CLASSIC}
+
+
+def _paid(task: Task, pay: Callable[[Grade], float]) -> RewardFunction:
+    """A reward in trl's signature that pays by the task's grade."""
+
+    def reward(completions: Sequence[Any], **columns: object) -> list[float]:
+        return [pay(grade) for grade in grades(task, completions, columns)]
+
+    return reward
 
 
 def _import(path: str) -> RewardFunction:

@@ -131,8 +131,8 @@ def check_names(config: RunConfig) -> None:
     Raises:
         UserError: no such reward, no file of problems, no model folder.
     """
-    check_reward_names(config.rewards)
     task = get_task(config.task)
+    check_reward_names(config.rewards, task)
     for key, name in (("data.path", config.data.path), ("holdout.path", config.holdout.path)):
         if name is not None:
             problem_files(name, key, task)
@@ -160,7 +160,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         # before trl, transformers and peft, or its patches do not take; and before the rewards,
         # because a user's reward module may import any of them
         import_unsloth(folder.unsloth)
-    rewards = load_rewards(config.rewards)
+    rewards = load_rewards(config.rewards, get_task(config.task))
     # once more, with the class itself: Unsloth's has fields that are not recorded
     check_grpo(config.grpo, library_class("GRPOConfig"))
     from xmlgrpo_trainer.grpo.trainer import build_arguments, rollout_sampling

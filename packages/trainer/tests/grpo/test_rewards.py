@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 
+from xmlgrpo_rewards.task import Example
 from xmlgrpo_rewards.total import WeightedReward
 from xmlgrpo_trainer.grpo.rewards import RewardError, Scored, trl_rewards
 
 PROMPTS = [[{"role": "user", "content": "1+1?"}]] * 2
 COMPLETIONS = [[{"role": "assistant", "content": text}] for text in ("2", "three")]
+COLUMNS = {"answer": ["2", "3"], "id": ["a", "b"], "question": ["1+1?"] * 2, "judge": ["", "x"]}
 STATE = SimpleNamespace(global_step=6)
 
 
 def call(function: Any, batch: list[Scored] | None = None) -> list[float | None]:
     batch = [] if batch is None else batch
     [scored] = trl_rewards([WeightedReward("mine", 1.0, function)], batch)
-    return scored(prompts=PROMPTS, completions=COMPLETIONS, answer=["2", "3"], trainer_state=STATE)
+    return scored(prompts=PROMPTS, completions=COMPLETIONS, trainer_state=STATE, **COLUMNS)
 
 
 def raising(**_: Any) -> list[float]:
@@ -54,8 +56,10 @@ def test_scores_pass_through_and_none_means_no_opinion() -> None:
 def test_the_batch_keeps_questions_golds_texts_and_scores() -> None:
     batch: list[Scored] = []
     call(lambda **_: [2.0, 0.0], batch)
-    first = [Scored("1+1?", "2", "2", {"mine": 2.0}), Scored("1+1?", "3", "three", {"mine": 0.0})]
-    assert batch == first
+    assert batch == [
+        Scored(Example("a", "1+1?", "2", "", ""), "2", {"mine": 2.0}),
+        Scored(Example("b", "1+1?", "3", "", "x"), "three", {"mine": 0.0}),
+    ]
     call(lambda **_: [0.0, 1.0], batch)
     assert [one.scores for one in batch] == [{"mine": 0.0}, {"mine": 1.0}]
 
@@ -64,7 +68,7 @@ def test_each_reward_adds_its_score_to_the_same_completions() -> None:
     batch: list[Scored] = []
     rewards = [WeightedReward(name, 1.0, lambda **_: [1.0, None]) for name in ("one", "two")]
     for scored in trl_rewards(rewards, batch):
-        scored(prompts=PROMPTS, completions=COMPLETIONS)
+        scored(prompts=PROMPTS, completions=COMPLETIONS, **COLUMNS)
     assert [one.scores for one in batch] == [{"one": 1.0, "two": 1.0}, {"one": None, "two": None}]
 
 
@@ -72,7 +76,7 @@ def test_a_long_completion_is_shown_cut() -> None:
     long = [[{"role": "assistant", "content": "x" * 5000}]] * 2
     [scored] = trl_rewards([WeightedReward("mine", 1.0, raising)], [])
     with pytest.raises(RewardError) as caught:
-        scored(prompts=PROMPTS, completions=long)
+        scored(prompts=PROMPTS, completions=long, **COLUMNS)
     assert len(str(caught.value)) < 500
 
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.task import Words, get_task
+from xmlgrpo_rewards.task import Example, Words, get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import WatchConfig
@@ -23,8 +23,10 @@ from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch, sampled_shares
 
 GSM8K = get_task("gsm8k")
 BATCH = [
-    Scored("How many [bold]apples[/]?", "4", render("2+2 = 4", "4"), {"mine": 1.0}),
-    Scored("And pears?", "5", "#### 6", {"mine": 0.0}),
+    Scored(
+        Example("1", "How many [bold]apples[/]?", "4", ""), render("2+2 = 4", "4"), {"mine": 1.0}
+    ),
+    Scored(Example("2", "And pears?", "5", ""), "#### 6", {"mine": 0.0}),
 ]
 LOGS = {"loss": 0.1, "grad_norm": 0.5, "reward": 1.25, "completions/mean_length": 12.0}
 

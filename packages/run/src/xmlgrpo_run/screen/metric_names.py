@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import Words, get_task
+from xmlgrpo_rewards.task import Words, extras, get_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,9 @@ class MetricName:
 def words_of(task: str) -> Words:
     """The words of a task; the plain ones where it gives none, or is not installed here."""
     try:
-        words = getattr(get_task(task), "words", None)
+        return extras(get_task(task)).words
     except UserError:
         return Words()
-    return words if isinstance(words, Words) else Words()
 
 
 def metric_names(words: Words) -> dict[str, MetricName]:

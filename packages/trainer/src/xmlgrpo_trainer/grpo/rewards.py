@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.grading import examples_of
 from xmlgrpo_rewards.reply import completion_text
+from xmlgrpo_rewards.task import Example
 from xmlgrpo_rewards.total import WeightedReward, score
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
@@ -26,8 +28,7 @@ class RewardError(UserError):
 class Scored:
     """One completion of the newest generation batch, with its scores by reward."""
 
-    question: str
-    gold: str
+    example: Example
     completion: str
     scores: dict[str, float | None]
 
@@ -61,10 +62,10 @@ def _guarded(
 
         scores = ranks.alike(scored, RewardError)
         if begins:
-            golds = columns.get("answer", [""] * len(completions))
+            examples = examples_of(columns, len(completions))
             batch[:] = [
-                Scored(prompt[-1]["content"], str(gold), completion_text(completion), {})
-                for prompt, gold, completion in zip(prompts, golds, completions, strict=True)
+                Scored(example, completion_text(completion), {})
+                for example, completion in zip(examples, completions, strict=True)
             ]
         for completion, value in zip(batch, scores, strict=True):
             completion.scores[reward.name] = value

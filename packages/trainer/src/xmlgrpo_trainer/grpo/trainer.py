@@ -108,9 +108,21 @@ def steps_between_generations(arguments: GRPOConfig) -> int:
 
 
 def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:
-    """Problems as trl's rows: `prompt` (messages), `answer` (the gold answer) and `id`."""
+    """Problems as trl's rows: `prompt` (messages), and what a reward may read of the problem.
+
+    That is `answer` (the gold answer), `id`, `question` and `judge`, as for `grading.grades`.
+    """
     return Dataset.from_list(
-        [{"prompt": task.messages(p.question), "answer": p.gold, "id": p.id} for p in problems]
+        [
+            {
+                "prompt": task.messages(problem.question),
+                "answer": problem.gold,
+                "id": problem.id,
+                "question": problem.question,
+                "judge": problem.judge,
+            }
+            for problem in problems
+        ]
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.task import Example, Task
@@ -39,6 +40,7 @@ class Item:
     worked: bool
     truncated: bool
     answered: bool
+    note: str = ""  # why the reply is not right, where the task says so
 
 
 # a share of the items -> the field that is counted
@@ -112,8 +114,8 @@ def take(exam: Exam, words: str, problems: Sequence[Example], step: int) -> Hold
             replies += _replies(exam, prompts[start : start + exam.batch_size])
     texts = exam.tokenizer.batch_decode(replies, skip_special_tokens=True)
     items = []
-    for problem, ids, text in zip(problems, replies, texts, strict=True):
-        grade = exam.task.grade(text, problem.gold)
+    grades = grade_all(exam.task, texts, problems)
+    for problem, ids, text, grade in zip(problems, replies, texts, grades, strict=True):
         items.append(
             Item(
                 id=problem.id,
@@ -127,6 +129,7 @@ def take(exam: Exam, words: str, problems: Sequence[Example], step: int) -> Hold
                 worked=is_worked(text),
                 truncated=not ids or ids[-1] not in exam.stops,
                 answered=grade.answered,
+                note=grade.note,
             )
         )
     return HoldoutResult(step=step, items=tuple(items))

@@ -32,12 +32,14 @@ class Problems:
     repeated: int = 0  # rows with an earlier row's question, left out
 
     def sha256(self) -> str:
-        """A hash of every question and gold answer, in order."""
+        """A hash of every question, its gold answer and what else judges, in order."""
         digest = hashlib.sha256()
         for part in (self.train, self.validation, self.report):
             digest.update(b"\0part\0")
             for example in part:
                 digest.update(f"{example.question}\0{example.gold}\0".encode())
+                if example.judge:
+                    digest.update(f"{example.judge}\0".encode())
         return digest.hexdigest()
 
 

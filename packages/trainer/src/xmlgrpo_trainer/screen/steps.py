@@ -9,7 +9,6 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from rich.text import Text
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
@@ -114,7 +114,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             self._guard.note(step, lost)
 
     def _keep_samples(self, step: int, batch: list[Scored]) -> None:
-        rows = [{"step": step, **asdict(one)} for one in batch[: self.config.samples_kept]]
+        rows = [
+            {
+                "step": step,
+                "question": one.example.question,
+                "gold": one.example.gold,
+                "completion": one.completion,
+                "scores": one.scores,
+            }
+            for one in batch[: self.config.samples_kept]
+        ]
         if rows:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(self.folder.completions_of(step), text)
@@ -139,13 +148,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.stage.note_output()
 
     def _show_sample(self, one: Scored) -> None:
-        right = self.task.grade(one.completion, one.gold).lenient_correct
-        mark = "[green]right[/]" if right else "[red]wrong[/]"
-        gold = f"[dim](gold {escape(printable(one.gold))})[/]"
+        [grade] = grade_all(self.task, [one.completion], [one.example])
+        mark = "[green]right[/]" if grade.lenient_correct else "[red]wrong[/]"
+        gold = f"[dim](gold {escape(printable(one.example.gold))})[/]"
         reply = escape(_one_line(one.completion, 160))
         say(
             self.console,
-            f"{escape(_one_line(one.question, 100))} {gold}",
+            f"{escape(_one_line(one.example.question, 100))} {gold}",
             head="  [dim]asked[/]   ",
         )
         say(self.console, f"{reply} {mark}", head="  [dim]replied[/] ")
@@ -164,7 +173,7 @@ def what_fits(fields: Iterable[str], columns: int) -> Text:
 
 def sampled_shares(task: Task, batch: list[Scored]) -> dict[str, float]:
     """What the newest training batch looks like: shares of its sampled completions."""
-    grades = [task.grade(one.completion, one.gold) for one in batch]
+    grades = grade_all(task, [o.completion for o in batch], [o.example for o in batch])
     total = max(1, len(grades))
     return {
         "sampled/strict_format": sum(g.strict_format for g in grades) / total,

@@ -60,7 +60,7 @@ class Gsm8k:
         """The chat that asks `question`."""
         return reply.messages(question)
 
-    def grade(self, text: str, gold: str, /) -> Grade:
+    def grade(self, text: str, example: Example, /) -> Grade:
         """Compare numbers, not texts: `1,234.00` is right where the gold is `1234`.
 
         Strict reads the answer block and wants the strict form around it.  Lenient reads the last
@@ -68,11 +68,11 @@ class Gsm8k:
         is the strict one where there is one.
 
         Raises:
-            ValueError: `gold` is not a number: it did not come from `example`.
+            ValueError: the gold is not a number: it did not come from the method `example`.
         """
-        gold_number = parse_number(gold)
+        gold_number = parse_number(example.gold)
         if gold_number is None:
-            raise ValueError(f"expected a number as gold, got {gold!r}")
+            raise ValueError(f"expected a number as gold, got {example.gold!r}")
         read = reply.parse(text)
         in_block = None if read.answer is None else parse_number(read.answer)
         anywhere = last_number(text)

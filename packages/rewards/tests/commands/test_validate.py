@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from xmlgrpo_rewards import Example, Grade, Task, get_task, validate
+from xmlgrpo_rewards import Example, Grade, Task, get_task, hacks
+from xmlgrpo_rewards.commands import validate
+from xmlgrpo_rewards.commands.validate import HACKED_GOLDS, check_file, check_hacks
 from xmlgrpo_rewards.hacks import HACKS, Hack
 from xmlgrpo_rewards.reply import TAGS, render
-from xmlgrpo_rewards.validate import HACKED_GOLDS, check_file, check_hacks
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "xmlgrpo_rewards.validate", *map(str, arguments)],
+        [sys.executable, "-m", "xmlgrpo_rewards.commands.validate", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -100,15 +101,19 @@ class Wrapped:
     def messages(self, question: str, /) -> list[dict[str, str]]:
         return get_task("gsm8k").messages(question)
 
-    def grade(self, text: str, gold: str, /) -> Grade:
+    def grade(self, text: str, example: Example, /) -> Grade:
         if self.strict_correct is None:
-            return get_task("gsm8k").grade(text, gold)
-        return Grade(self.strict_correct, True, True, True, True, gold)
+            return get_task("gsm8k").grade(text, example)
+        return Grade(self.strict_correct, True, True, True, True, example.gold)
+
+
+def asked(*golds: str) -> list[Example]:
+    return [Example(f"x:{n}", "How many?", gold, "") for n, gold in enumerate(golds)]
 
 
 def test_a_grader_that_refuses_gold_is_found(rows_path: Path) -> None:
     checked = check_file(Wrapped(strict_correct=False), rows_path)
-    assert len(checked.failures) == checked.tried == len(checked.golds) == 26
+    assert len(checked.failures) == checked.tried == len(checked.examples) == 26
     assert checked.failures[0].startswith(
         "row gsm8k.jsonl:1: the gold answer '29' is graded Grade("
     )
@@ -145,26 +150,26 @@ def test_a_task_without_numbers_is_graded_by_itself_alone(rows_path: Path) -> No
     task = Wrapped(gold="SELECT 1", strict_correct=True)
     checked = check_file(task, rows_path)
     assert checked.failures == []
-    assert check_hacks(task, checked.golds).tried == 0
+    assert check_hacks(task, checked.examples).tried == 0
 
 
 def test_a_grader_that_accepts_anything_is_found() -> None:
-    checked = check_hacks(Wrapped(strict_correct=True), ["13"])
+    checked = check_hacks(Wrapped(strict_correct=True), asked("13"))
     assert checked.tried == len(checked.failures) == len(HACKS)
-    assert "untagged-number with gold 13: is graded right" in checked.failures
+    assert "untagged-number with gold '13': is graded right" in checked.failures
 
 
 def test_a_reward_that_pays_a_hack_is_found(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    hack = Hack("answer-wrong", render("x", "WRONG"), highest=1.5)
-    monkeypatch.setattr(validate, "HACKS", (hack,))
-    assert check_hacks(task, ["13"]).failures == [
-        "answer-wrong with gold 13: earns 2, may earn 1.5"
+    hack = Hack("answer-wrong", render("x", "WRONG"), earns=1.5)
+    monkeypatch.setattr(hacks, "HACKS", (hack,))
+    assert check_hacks(task, asked("13")).failures == [
+        "answer-wrong with gold '13': earns 2, may earn 1.5"
     ]
 
 
 def test_hacks_are_tried_from_the_smallest_gold_to_the_largest(task: Task) -> None:
     golds = [str(n) for n in range(-50, 1000)]
-    assert check_hacks(task, golds).tried == HACKED_GOLDS * len(HACKS)
+    assert check_hacks(task, asked(*golds)).tried == HACKED_GOLDS * len(HACKS)
 
 
 def test_a_folder_means_the_splits_in_it(rows_path: Path, tmp_path: Path) -> None:

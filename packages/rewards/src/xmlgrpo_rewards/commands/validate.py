@@ -1,13 +1,13 @@
 """Before any training: does every gold answer score full marks, and no known hack?
 
     xmlgrpo-validate gsm8k data/gsm8k
-    python -m xmlgrpo_rewards.validate gsm8k train.jsonl
+    python -m xmlgrpo_rewards.commands.validate gsm8k train.jsonl
 
 No model is needed.  Each row's solution and gold are written in the strict form and must be graded
-right, strictly and leniently, and the row that the task writes for it must be the same problem;
-where golds are numbers the five classic rewards must pay full marks too.  Then the known hacks
-(`hacks.py`) are tried on golds spread over the range that the files hold.  The exit code is 0 when
-all is well, 1 after a failure and 2 for input that cannot be read.
+right, strictly and leniently, the row that the task writes for it must be the same problem, and the
+task must find no fault with it; where golds are numbers the five classic rewards must pay full
+marks too.  Then the task's known hacks are tried on problems spread over those that the files hold.
+The exit code is 0 when all is well, 1 after a failure and 2 for input that cannot be read.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,22 +28,24 @@ from xmlgrpo_rewards.console_script import (
     run_command,
 )
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS
+from xmlgrpo_rewards.grading import grade_all
+from xmlgrpo_rewards.hacks import FULL_MARKS
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import count_text_rows, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
-from xmlgrpo_rewards.task import BadRow, Example, Task, get_task, task_names
-from xmlgrpo_rewards.total import CLASSIC, load_rewards, total
+from xmlgrpo_rewards.task import BadRow, Example, Task, extras, get_task, task_names
+from xmlgrpo_rewards.total import Total, default_rewards, load_rewards, total
 
 HACKED_GOLDS = 32
+HACKED_EXAMPLES = 4  # where golds are no numbers: a hostile reply may take seconds to grade
 SHOWN_FAILURES = 5
+SHOWN_CHARS = 80  # of a gold
 ROUNDING = 1e-9
 SPLITS = ("train", "test")
 LINES_EVERY_S = 5.0
 _Row = TypeVar("_Row")
-_REWARDS = load_rewards(dict.fromkeys(CLASSIC, 1.0))
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class Checked:
     name: str  # of the file, or of the other thing that was checked
     tried: int = 0  # rows or replies
     failures: list[str] = field(default_factory=list)  # what went wrong, one sentence each
-    golds: list[str] = field(default_factory=list)  # the gold answers that were read
+    examples: list[Example] = field(default_factory=list)  # the problems that were read
 
 
 def check_file(task: Task, path: Path) -> Checked:
@@ -64,7 +65,7 @@ def check_file(task: Task, path: Path) -> Checked:
         UserError: the file cannot be read.  A row that the task refuses is a failure instead, so
             that one run names all of them.
     """
-    checked = Checked(path.name)
+    checked, fault = Checked(path.name), extras(task).gold_fault
     for row in _with_progress(text_rows(path), path):
         checked.tried += 1
         try:
@@ -72,8 +73,11 @@ def check_file(task: Task, path: Path) -> Checked:
         except BadRow as error:
             checked.failures.append(str(error))
             continue
-        checked.golds.append(example.gold)
-        checked.failures += filter(None, (gold_failure(task, example), row_failure(task, example)))
+        checked.examples.append(example)
+        found = [gold_failure(task, example), row_failure(task, example)]
+        if wrong := fault(example):
+            found.append(f"row {example.id}: {wrong}")
+        checked.failures += filter(None, found)
     return checked
 
 
@@ -104,16 +108,16 @@ def row_failure(task: Task, example: Example) -> str | None:
 
 def gold_failure(task: Task, example: Example) -> str | None:
     """Why the gold reply of `example` does not score full marks; None when it does."""
-    text = render(example.solution or "The answer is known.", example.gold)
-    grade = task.grade(text, example.gold)
+    text = gold_reply(example)
+    [grade] = grade_all(task, [text], [example])
     if not (grade.strict_correct and grade.lenient_correct):
-        return f"row {example.id}: the gold answer {example.gold!r} is graded {grade}"
+        return f"row {example.id}: the gold answer {shown(example.gold)} is graded {grade}"
     number = parse_number(example.gold)
-    if number is None:
+    if number is None or extras(task).rewards:
         return None
     whole = number == number.to_integral_value()
     expected = FULL_MARKS if whole else FULL_MARKS - WHOLE_NUMBER
-    [earned] = total(_REWARDS, [text], answer=[example.gold])
+    [earned] = _earned(task, [text], example)
     if earned.value < expected - ROUNDING:
         return (
             f"row {example.id}: the gold answer {example.gold!r} earns {earned.value:g} of "
@@ -122,31 +126,68 @@ def gold_failure(task: Task, example: Example) -> str | None:
     return None
 
 
-def check_hacks(task: Task, golds: Sequence[str]) -> Checked:
-    """Try every known hack on golds from the smallest to the largest of those given."""
-    numbers = {gold: number for gold in golds if (number := parse_number(gold)) is not None}
+def gold_reply(example: Example) -> str:
+    """The solution and the gold in the strict form."""
+    return render(example.solution or "The answer is known.", example.gold)
+
+
+def shown(gold: str) -> str:
+    """A gold in a sentence: of a long one the start."""
+    return repr(gold if len(gold) <= SHOWN_CHARS else f"{gold[:SHOWN_CHARS]}…")
+
+
+def _earned(task: Task, texts: Sequence[str], example: Example) -> list[Total]:
+    """What the task's default rewards pay for replies to one example."""
+    columns = {
+        "id": [example.id] * len(texts),
+        "question": [example.question] * len(texts),
+        "answer": [example.gold] * len(texts),
+        "judge": [example.judge] * len(texts),
+    }
+    return total(load_rewards(default_rewards(task), task), texts, **columns)
+
+
+def check_hacks(task: Task, examples: Sequence[Example]) -> Checked:
+    """Try the task's known hacks on examples spread over those given.
+
+    A number task's go from the smallest gold to the largest.
+    """
     checked = Checked("known hacks")
-    for gold in _spread(numbers):
-        for hack in HACKS:
+    for example in _spread(examples):
+        hacks = list(extras(task).hacks(example))
+        if not hacks:
+            continue
+        texts = [hack.reply for hack in hacks]
+        [gold, *earned] = _earned(task, [gold_reply(example), *texts], example)
+        grades = grade_all(task, texts, [example] * len(texts))
+        name = shown(example.gold)
+        for hack, pay, grade in zip(hacks, earned, grades, strict=True):
             checked.tried += 1
-            text = hack.reply_to(gold)
-            [earned] = total(_REWARDS, [text], answer=[gold])
-            if earned.value > hack.highest + ROUNDING:
+            if pay.value > hack.earns + ROUNDING:
                 checked.failures.append(
-                    f"{hack.name} with gold {gold}: earns {earned.value:g}, "
-                    f"may earn {hack.highest:g}"
+                    f"{hack.name} with gold {name}: earns {pay.value:g}, may earn {hack.earns:g}"
                 )
-            if task.grade(text, gold).strict_correct:
-                checked.failures.append(f"{hack.name} with gold {gold}: is graded right")
+            if grade.strict_correct and hack.earns < gold.value - ROUNDING:
+                checked.failures.append(f"{hack.name} with gold {name}: is graded right")
     return checked
 
 
-def _spread(numbers: dict[str, Decimal]) -> list[str]:
-    ordered = sorted(numbers, key=lambda gold: numbers[gold])
-    if len(ordered) <= HACKED_GOLDS:
-        return ordered
-    step = (len(ordered) - 1) / (HACKED_GOLDS - 1)
-    return [ordered[round(i * step)] for i in range(HACKED_GOLDS)]
+def _spread(examples: Sequence[Example]) -> list[Example]:
+    numbers = {e.gold: number for e in examples if (number := parse_number(e.gold)) is not None}
+    if not numbers:
+        return _evenly(examples, HACKED_EXAMPLES)
+    of_gold = {example.gold: example for example in examples}
+    return _evenly(
+        [of_gold[gold] for gold in sorted(numbers, key=numbers.__getitem__)], HACKED_GOLDS
+    )
+
+
+def _evenly(ordered: Sequence[Example], most: int) -> list[Example]:
+    """At most so many, the first and the last among them."""
+    if len(ordered) <= most:
+        return list(ordered)
+    step = (len(ordered) - 1) / (most - 1)
+    return [ordered[round(i * step)] for i in range(most)]
 
 
 def table(checks: Sequence[Checked]) -> str:
@@ -170,7 +211,7 @@ def validate(task_name: str, paths: Sequence[Path]) -> int:
     started_s = time.perf_counter()
     checks = [check_file(task, file) for file in files]
     rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s
-    checks.append(check_hacks(task, [gold for check in checks for gold in check.golds]))
+    checks.append(check_hacks(task, [e for check in checks for e in check.examples]))
     text = table(checks)
     print(fitted(text, os.get_terminal_size().columns) if sys.stdout.isatty() else text)
     print(f"{rows:,} rows in {took_s:.2f} s ({rows / took_s:,.0f} rows/s)")
