@@ -73,7 +73,8 @@ def write_unfinished(run: RunFolder, base: Path) -> None:
     problems = [Example("1", "1 + 1?", "2", "1 + 1 = 2")]
     write_record(run, CONFIG, IDENTITY, {"grpo": {}, "lora": {}}, base)
     save_items(run.holdout_items, get_task("gsm8k"), problems)
-    item = Item("1", "1 + 1?", "2", "2", 1, *[False] * 6)
+    wrong = (False,) * 6
+    item = Item("1", "1 + 1?", "2", "2", 1, *wrong)
     save_result(run.holdout_before, HoldoutResult(0, (item,)))
     append_row(run.metrics, {"step": 4, "loss": 0.5})
     keep(run, Adapter(0.25), 2, 0.5)
