@@ -1,0 +1,1 @@
+"""A tiny base for any task that can make its own rows: its language, known badly."""

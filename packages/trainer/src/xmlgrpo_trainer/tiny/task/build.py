@@ -1,0 +1,98 @@
+"""Make the tiny base of a task once, and find it again afterwards."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xmlgrpo_rewards.task import Example as Problem
+from xmlgrpo_rewards.task import Task
+from xmlgrpo_run.files import replacing, write_json
+from xmlgrpo_run.lock import one_writer
+from xmlgrpo_trainer.tiny.build import DESCRIPTION, TOKENIZER_ROWS
+from xmlgrpo_trainer.tiny.build import digest as shape_digest
+from xmlgrpo_trainer.tiny.model import make_model
+from xmlgrpo_trainer.tiny.settings import TinySettings
+from xmlgrpo_trainer.tiny.task.replies import replies, tokenized
+from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
+from xmlgrpo_trainer.tiny.warm_start import OnProgress, train_on
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides a task's tiny base."""
+
+    task: Task
+    problems: Sequence[Problem]  # the warm start's, which no run trains on or is measured on
+    settings: TinySettings
+    seed: int
+
+
+def ensure_task_model(
+    cache_root: Path,
+    recipe: Recipe,
+    on_progress: OnProgress | None = None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Path:
+    """The folder of a task's tiny model, built under `cache_root` if it is not there yet.
+
+    It is as `ensure_tiny_model` makes the default's, with a tokenizer trained on the task's own
+    texts, and is named by the task and a digest of all that it is made of.
+
+    Args:
+        on_progress, on_wait: as for `ensure_tiny_model`.
+    """
+    texts = replies(recipe.problems, recipe.settings, recipe.seed)
+    folder = cache_root / f"tiny-{recipe.task.name}-{_digest(recipe, texts)}"
+    kept = cache_root / f".{folder.name}.safetensors"
+    with one_writer(cache_root / f".{folder.name}.lock", "", on_wait=on_wait):
+        if not (folder / DESCRIPTION).is_file():
+            with replacing(folder) as partial:
+                _build(partial, recipe, texts, on_progress, kept)
+        kept.unlink(missing_ok=True)
+    return folder
+
+
+def _digest(recipe: Recipe, texts: Sequence[str]) -> str:
+    """Twelve hexadecimal digits that change with anything that changes the model."""
+    shown = [[problem.question, text] for problem, text in zip(recipe.problems, texts, strict=True)]
+    digest = hashlib.sha256(shape_digest(recipe.settings, recipe.seed).encode())
+    digest.update(json.dumps([recipe.task.messages(""), shown]).encode())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _build(
+    folder: Path, recipe: Recipe, texts: Sequence[str], on_progress: OnProgress | None, kept: Path
+) -> None:
+    started = time.perf_counter()
+    task, settings, seed = recipe.task, recipe.settings, recipe.seed
+    chosen = [problem.question for problem in recipe.problems[:TOKENIZER_ROWS]]
+    instructions = [turn["content"] for turn in task.messages("")] * len(chosen)
+    read = [*instructions, *chosen, *texts[:TOKENIZER_ROWS]]
+    tokenizer = train_tokenizer(folder, read, settings.vocab_size)
+    model = make_model(settings, tokenizer, seed)
+    loss = train_on(
+        model,
+        tokenized(tokenizer, task, recipe.problems, texts),
+        batch=settings.warm_batch,
+        threads=settings.warm_threads,
+        muon_lr=settings.muon_lr,
+        adamw_lr=settings.adamw_lr,
+        seed=seed,
+        on_progress=on_progress,
+        kept=kept,
+    )
+    model.save_pretrained(folder)
+    description = {
+        "task": task.name,
+        "settings": dataclasses.asdict(settings),
+        "seed": seed,
+        "steps": settings.warm_steps,
+        "loss": loss,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    write_json(folder / DESCRIPTION, description)
