@@ -16,6 +16,7 @@ from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
 from xmlgrpo_trainer.screen.result import (
     DEMO_DID_NOT,
     DEMO_SHOWED,
+    TASK_SHOWED,
     TINY_ON_REAL,
     show_end,
     verdict,
@@ -40,12 +41,21 @@ def metrics(form: int, strict: int, lenient: int, worked: int) -> dict[str, Any]
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Callable[..., Manifest]:
-    def made(*, tiny: bool, source: str, form: int, lenient: int, worked: int = 400) -> Manifest:
+    def made(
+        *,
+        tiny: bool,
+        source: str,
+        form: int,
+        lenient: int,
+        worked: int = 400,
+        task: str = "gsm8k",
+    ) -> Manifest:
         run = RunFolder(tmp_path / "run")
         after = metrics(form, lenient, lenient, worked)
         return finished(
             run,
             "org/name",
+            task=task,
             base=base_of(run, "org/name", tiny=tiny),
             data=data_of(source=source),
             holdout=HeldOut(400, metrics(0, 0, 140, 0), after),
@@ -75,6 +85,13 @@ def test_the_verdict_follows_the_numbers(
 def test_a_gain_without_working_is_not_what_the_demo_shows(manifest) -> None:
     guessed = manifest(tiny=True, source="generated", form=400, lenient=320, worked=40)
     assert verdict(guessed) == DEMO_DID_NOT
+
+
+def test_a_task_without_sums_is_not_asked_for_them(manifest) -> None:
+    shown = manifest(
+        tiny=True, source="generated", form=400, lenient=320, worked=0, task="capitals"
+    )
+    assert verdict(shown) == TASK_SHOWED
 
 
 def item(reply: str, *, right: bool) -> Item:

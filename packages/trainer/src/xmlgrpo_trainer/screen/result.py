@@ -43,6 +43,14 @@ DEMO_SHOWED = (
     "near zero for that reason. Where worked solutions exist, supervised training on them does "
     "better for the same compute (docs/results.md)."
 )
+TASK_SHOWED = (
+    "What this shows: GRPO taught this tiny model to answer in the required form and to read each "
+    "problem instead of giving an answer that it remembers from another one. Lenient accuracy "
+    "counts a right answer in any form, so its gain is not the format's.\n"
+    "What it does not show: a new skill, or anything about large models. The warm start left both "
+    "habits in the model on purpose, and strict accuracy starts near zero for that reason "
+    "(docs/results.md)."
+)
 DEMO_DID_NOT = (
     "This run was too short, or its settings too different, to show what the default shows: strict "
     "format of at least 95 % and 30 points more lenient accuracy. Read the table as it is."
@@ -87,9 +95,12 @@ def verdict(manifest: Manifest) -> str:
     def gained(name: str) -> bool:
         return Share(**after[name]).value - Share(**before[name]).value >= SHOWN_GAIN
 
+    works = words_of(manifest.task).worked is not None
+    rising = ("strict_accuracy", "lenient_accuracy", *(["worked"] if works else []))
     formed = Share(**after["strict_format"]).value >= SHOWN_FORMAT
-    reached = formed and all(map(gained, ("strict_accuracy", "lenient_accuracy", "worked")))
-    return DEMO_SHOWED if reached else DEMO_DID_NOT
+    if not formed or not all(map(gained, rising)):
+        return DEMO_DID_NOT
+    return DEMO_SHOWED if works else TASK_SHOWED
 
 
 def holdout_table(holdout: HeldOut, words: Words, columns: int) -> Table:
