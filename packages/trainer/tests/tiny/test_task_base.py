@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example
+from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.problems.split import load_problems
 from xmlgrpo_trainer.tiny.build import digest as default_digest
 from xmlgrpo_trainer.tiny.settings import TinySettings
 from xmlgrpo_trainer.tiny.task.build import Recipe, ensure_task_model
@@ -66,6 +68,14 @@ def test_the_three_parts_share_no_question_and_the_warm_start_has_its_own():
     assert len(set.union(*parts)) == 240
     assert few.warm == more.warm == warm_problems(TASK, SMALL, 0)
     assert few.warm != warm_problems(TASK, SMALL, 1)
+
+
+def test_a_run_is_on_the_tasks_own_rows():
+    sizes = HoldoutConfig(report_rows=20, validation_rows=10)
+    data = DataConfig(source="generated", generated_rows=50)
+    made = load_problems(data, sizes, TASK, 0, {"warm_steps": 20, "warm_batch": 8})
+    splits = task_splits(TASK, SMALL, 0, 30, 50)
+    assert (made.train, made.report + made.validation) == (splits.train, splits.holdout)
 
 
 def test_a_task_that_makes_too_few_problems_is_named(monkeypatch):

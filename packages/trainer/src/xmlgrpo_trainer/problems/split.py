@@ -18,6 +18,7 @@ from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.config.library_fields import tiny_settings
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
 from xmlgrpo_trainer.problems.prompts import encode_prompts
+from xmlgrpo_trainer.tiny.task.rows import task_splits, task_with_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,9 @@ def load_problems(
     """
     held_out = holdout.report_rows + holdout.validation_rows
     if data.source == "generated":
-        from xmlgrpo_trainer.tiny.problems import problem_splits
-
-        splits = problem_splits(tiny_settings(tiny), seed, held_out, data.generated_rows)
-        rest = _examples(task, _numbered(splits.holdout, "held-out"))
+        train, rest = _generated(data.generated_rows, held_out, task, seed, tiny)
         problems = Problems(
-            train=_examples(task, _numbered(splits.train, "generated")),
+            train=train,
             validation=rest[holdout.report_rows :],
             report=rest[: holdout.report_rows],
             source="problems generated on the spot",
@@ -149,6 +147,21 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
     return Problems(
         **kept, source=problems.source, dropped_long=dropped, repeated=problems.repeated
     )
+
+
+def _generated(
+    train_rows: int, held_out: int, task: Task, seed: int, tiny: Mapping[str, Any]
+) -> tuple[list[Example], list[Example]]:
+    """Problems to train on and to hold out; the tiny base's warm start shares none of them."""
+    settings = tiny_settings(tiny)
+    if own := task_with_base(task):
+        splits = task_splits(own, settings, seed, held_out, train_rows)
+        return splits.train, splits.holdout
+    from xmlgrpo_trainer.tiny.problems import problem_splits
+
+    sums = problem_splits(settings, seed, held_out, train_rows)
+    train = _examples(task, _numbered(sums.train, "generated"))
+    return train, _examples(task, _numbered(sums.holdout, "held-out"))
 
 
 def _examples(task: Task, rows: Iterable[Row]) -> list[Example]:

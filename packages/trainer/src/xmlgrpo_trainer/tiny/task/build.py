@@ -12,13 +12,14 @@ from xmlgrpo_rewards.task import Example as Problem
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_run.files import replacing, write_json
 from xmlgrpo_run.lock import one_writer
-from xmlgrpo_trainer.tiny.build import DESCRIPTION, TOKENIZER_ROWS
-from xmlgrpo_trainer.tiny.build import digest as shape_digest
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.settings import TinySettings
 from xmlgrpo_trainer.tiny.task.replies import replies, tokenized
 from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
 from xmlgrpo_trainer.tiny.warm_start import OnProgress, train_on
+
+DESCRIPTION = "tiny.json"  # as of the default's base: written last, so that it means "complete"
+TOKENIZER_ROWS = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,12 @@ def ensure_task_model(
 def _digest(recipe: Recipe, texts: Sequence[str]) -> str:
     """Twelve hexadecimal digits that change with anything that changes the model."""
     shown = [[problem.question, text] for problem, text in zip(recipe.problems, texts, strict=True)]
-    digest = hashlib.sha256(shape_digest(recipe.settings, recipe.seed).encode())
-    digest.update(json.dumps([recipe.task.messages(""), shown]).encode())
-    digest.update(Path(__file__).read_bytes())
+    decides = [dataclasses.asdict(recipe.settings), recipe.seed, recipe.task.messages(""), shown]
+    digest = hashlib.sha256(json.dumps(decides).encode())
+    here = Path(__file__).parent
+    for source in sorted(path for folder in (here, here.parent) for path in folder.iterdir()):
+        if source.suffix in (".py", ".jinja"):
+            digest.update(source.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -7,7 +7,7 @@ accuracy says nothing about other kinds of problem.
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task
@@ -19,6 +19,15 @@ class Generates(Task, Protocol):
 
     def generated(self, count: int, seed: int, /) -> Iterator[Mapping[str, Any]]:
         """Make `count` rows, the same for the same seed, no two alike."""
+
+
+MADE_UP_SUMS = "gsm8k"  # the task of the embedded default, whose problems are `tiny.problems`
+
+
+def task_with_base(task: Task) -> Generates | None:
+    """The task, where it makes rows, and so a base of its own, in place of the made-up sums."""
+    makes_rows = task.name != MADE_UP_SUMS and hasattr(task, "generated")
+    return cast("Generates", task) if makes_rows else None
 
 
 class Splits(NamedTuple):
