@@ -18,7 +18,7 @@ from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.config.library_fields import tiny_settings
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
 from xmlgrpo_trainer.problems.prompts import encode_prompts
-from xmlgrpo_trainer.tiny.task.rows import task_splits, task_with_base
+from xmlgrpo_trainer.tiny.task.rows import has_own_base, task_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ def _generated(
 ) -> tuple[list[Example], list[Example]]:
     """Problems to train on and to hold out; the tiny base's warm start shares none of them."""
     settings = tiny_settings(tiny)
-    if own := task_with_base(task):
-        splits = task_splits(own, settings, seed, held_out, train_rows)
+    if has_own_base(task):
+        splits = task_splits(task, settings, seed, held_out, train_rows)
         return splits.train, splits.holdout
     from xmlgrpo_trainer.tiny.problems import problem_splits
 

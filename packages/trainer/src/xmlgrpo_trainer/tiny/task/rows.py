@@ -5,29 +5,20 @@ accuracy says nothing about other kinds of problem.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_rewards.task import Example, Task, extras
 from xmlgrpo_trainer.tiny.settings import TinySettings
-
-
-class Generates(Task, Protocol):
-    """A task that makes rows with certain golds."""
-
-    def generated(self, count: int, seed: int, /) -> Iterator[Mapping[str, Any]]:
-        """Make `count` rows, the same for the same seed, no two alike."""
-
 
 MADE_UP_SUMS = "gsm8k"  # the task of the embedded default, whose problems are `tiny.problems`
 
 
-def task_with_base(task: Task) -> Generates | None:
-    """The task, where it makes rows, and so a base of its own, in place of the made-up sums."""
-    makes_rows = task.name != MADE_UP_SUMS and hasattr(task, "generated")
-    return cast("Generates", task) if makes_rows else None
+def has_own_base(task: Task) -> bool:
+    """Whether it makes rows, and so a base of its own, in place of the made-up sums."""
+    return task.name != MADE_UP_SUMS and extras(task).generated is not None
 
 
 class Splits(NamedTuple):
@@ -39,7 +30,7 @@ class Splits(NamedTuple):
 
 
 def task_splits(
-    task: Generates, settings: TinySettings, seed: int, holdout_rows: int, train_rows: int
+    task: Task, settings: TinySettings, seed: int, holdout_rows: int, train_rows: int
 ) -> Splits:
     """The problems of one run: warm start, GRPO and held-out.
 
@@ -56,17 +47,18 @@ def task_splits(
     return Splits(warm, _fresh(task, train_rows, "generated", seed, asked), holdout)
 
 
-def warm_problems(task: Generates, settings: TinySettings, seed: int) -> list[Example]:
+def warm_problems(task: Task, settings: TinySettings, seed: int) -> list[Example]:
     """The warm start's problems: a fresh one for every place in every batch."""
     return _fresh(task, settings.warm_steps * settings.warm_batch, "warm", seed, ())
 
 
-def _fresh(
-    task: Generates, count: int, part: str, seed: int, asked: Collection[str]
-) -> list[Example]:
+def _fresh(task: Task, count: int, part: str, seed: int, asked: Collection[str]) -> list[Example]:
     """The first `count` problems of a part's own stream whose question is not `asked` yet."""
     stream = int.from_bytes(hashlib.sha256(f"{part} {seed}".encode()).digest()[:4])
-    rows = task.generated(count + len(asked), stream)
+    generated = extras(task).generated
+    if generated is None:
+        raise UserError(f"the task {task.name!r} makes no rows of its own; give it a file of some")
+    rows = generated(count + len(asked), stream)
     made = (task.example(row, f"{part}:{number}") for number, row in enumerate(rows, start=1))
     fresh = list(islice((one for one in made if one.question not in asked), count))
     if len(fresh) < count:
