@@ -32,7 +32,7 @@ class NextWord:
 
     def generated(self, count: int, seed: int):
         rng = random.Random(seed)  # noqa: S311 - no secret depends on it
-        seen = set()
+        seen: set[tuple[str, ...]] = set()
         while len(seen) < count:
             words = rng.sample(WORDS, rng.randint(3, len(WORDS)))
             place = rng.randrange(len(words) - 1)
