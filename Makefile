@@ -149,17 +149,17 @@ help:  ## this list
 	  $(call quote,$(CONFIG)) $(call quote,$(RUN_DIR))
 
 # --- files -----------------------------------------------------------------------------------------
-# A folder that was moved has a .venv that points to where it was; a PYTHON that was named is looked
-# at even when .venv is there.
+# A folder that was moved has a .venv that points to where it was; a PYTHON or TORCH_INDEX that was
+# named is looked at even when .venv is there.
 moved := $(shell was=$$(sed -n 's/^made-in = //p' .venv/pyvenv.cfg 2>/dev/null); \
   [ "$${was:-$$(pwd -P)}" = "$$(pwd -P)" ] || echo yes)
 $(READY): $(wildcard ci/requirements/base.txt ci/requirements/dev.txt packages/*/pyproject.toml) \
-  $(if $(moved),anew) | $(if $(strip $(PYTHON)),named-python)
+  $(if $(moved),anew) | $(if $(strip $(PYTHON)$(TORCH_INDEX)),as-named)
 	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) ci/setup.sh
 	@touch $@
 anew:
-named-python:
-	@PYTHON=$(call quote,$(PYTHON)) ci/setup.sh --check-python
+as-named:
+	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) ci/setup.sh --check
 
 $(GGUF_READY): ci/requirements/gguf.txt | $(READY)
 	@ci/gguf_setup.sh

@@ -59,13 +59,21 @@ if [ -n "${PYTHON:-}" ]; then
     exit 1
   fi
 fi
-if [ "${1:-}" = --check-python ]; then
+noted() { sed -n "s/^$1 = //p" .venv/pyvenv.cfg 2>/dev/null || true; }
+made_in=$(noted made-in)
+index=$(cksum <<<"${TORCH_INDEX:-}") # it may hold a password
+if [ -n "${TORCH_INDEX:-}" ] && [ "${made_in:-$here}" = "$here" ] &&
+  [ "$(noted torch-index)" != "$index" ] && is_whole; then
+  say "error: .venv was set up without this TORCH_INDEX, and pip would keep the torch that is there:" \
+    "make clean first, then make setup with the same TORCH_INDEX" >&2
+  exit 1
+fi
+if [ "${1:-}" = --check ]; then
   exit
 fi
 
 # --- what is there ---------------------------------------------------------------------------------
 inputs=$(cat ci/requirements/base.txt ci/requirements/dev.txt packages/*/pyproject.toml | cksum)
-made_in=$(sed -n 's/^made-in = //p' .venv/pyvenv.cfg 2>/dev/null || true)
 last=$(cat "$state" 2>/dev/null || true)
 new=
 if ! is_whole; then
@@ -100,7 +108,7 @@ rm -f .venv/.stamp
 if [ -n "$new" ]; then
   rm -f .venv/.gguf-stamp
   narrated "making .venv" /dev/null "$python" -m venv --clear .venv
-  echo "made-in = $here" >>.venv/pyvenv.cfg
+  printf 'made-in = %s\ntorch-index = %s\n' "$here" "$index" >>.venv/pyvenv.cfg
   python=
 fi
 export TMPDIR="$here/.venv/tmp" # pip's downloads, where their growth can be seen

@@ -348,3 +348,38 @@ def test_set_up_without_a_suitable_python_is_one_message(tmp_path: Path, python:
     assert result.stdout == ""
     assert re.fullmatch(rf"error: Python 3\.11.*tried: {python}\..*\n", result.stderr)
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("set_up_with", [None, "", "https://whl.example/cu128"])
+def test_another_index_for_torch_is_not_passed_over(
+    tmp_path: Path, set_up_with: str | None
+) -> None:
+    shutil.copytree(ROOT / "ci", tmp_path / "ci")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    named = "https://whl.example/cu128"
+    if set_up_with is not None:
+        summed = subprocess.check_output(["cksum"], input=f"{set_up_with}\n", text=True)
+        (tmp_path / ".venv" / "pyvenv.cfg").write_text(f"torch-index = {summed}")
+    result = subprocess.run(
+        ["bash", "ci/setup.sh", "--check"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "TORCH_INDEX": named},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.stdout == ""
+    if set_up_with == named:
+        assert (result.returncode, result.stderr) == (0, "")
+    else:
+        assert result.returncode == 1
+        assert result.stderr.startswith("error: .venv was set up without this TORCH_INDEX")
+
+
+def test_a_named_index_is_looked_at_though_the_set_up_is_done(house: Path) -> None:
+    assert "ran setup.sh" not in make(house, "plan").stdout
+    assert "ran setup.sh" in make(house, "plan", TORCH_INDEX="https://whl.example/cu128").stdout

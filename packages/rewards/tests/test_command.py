@@ -54,13 +54,13 @@ def test_the_exit_code_is_what_the_command_returned(result: int | None, code: in
         pytest.param(
             OSError(errno.ENOSPC, "No space left on device", "outputs/a/metrics.jsonl"),
             2,
-            "error: no space left on the disk while writing outputs/a/metrics.jsonl;",
+            "error: outputs/a/metrics.jsonl: No space left on device; what was finished before is",
             id="disk-full",
         ),
         pytest.param(
             OSError(errno.EDQUOT, "Disk quota exceeded"),
             2,
-            "error: no space left on the disk while writing the output folder;",
+            "error: the output folder: Disk quota exceeded; what was finished before is kept. Free",
             id="over-quota",
         ),
         pytest.param(
@@ -151,6 +151,30 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
         started.stdout.close()
         assert started.stderr.read() == b""
     assert started.returncode == 0
+
+
+PRINTS = {
+    "a-result": "run_command(lambda: print('line'))",
+    "much": "run_command(lambda: [print('line') for _ in range(200_000)] and 0)",
+    "help": "from argparse import ArgumentParser as P; run_command(lambda: P().parse_args(['-h']))",
+}
+
+
+@pytest.mark.parametrize("program", PRINTS.values(), ids=PRINTS)
+def test_a_full_standard_output_is_one_sentence(program: str) -> None:
+    program = f"from xmlgrpo_rewards.console_script import run_command\n{program}"
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the standard output takes no more: No space left")
+    assert done.stderr.count("\n") == 1
 
 
 CANARY = "hf_" + "A1" * 12

@@ -22,6 +22,7 @@ from typing import IO, Any, Literal, Self
 from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import MAX_ROW_BYTES, bounded_json
+from xmlgrpo_run.disk import writing
 from xmlgrpo_run.lock import one_writer
 
 Key = tuple[str, int]
@@ -103,8 +104,9 @@ class Journal:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         # ASCII, because a reply may hold lone surrogates, which UTF-8 cannot write
-        self._file.write(json.dumps(line).encode("ascii") + b"\n")
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(json.dumps(line).encode("ascii") + b"\n")
+            self._file.flush()
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Take in the replies that are there, if they are of this same evaluation.

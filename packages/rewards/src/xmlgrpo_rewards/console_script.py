@@ -26,7 +26,9 @@ from xmlgrpo_rewards.prose import fitted
 
 EXIT_USER_ERROR = 2
 KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_FAILS = (errno.EIO, errno.ESTALE)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 NOT_A_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # something else stands in its place
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
@@ -71,8 +73,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         refuse_tokens(sys.argv[1:])  # before a parser, which would repeat what it does not know
-        code = command() or 0
-        sys.stdout.flush()
+        code = _ended(command)
     except UserError as error:
         print_error(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)
@@ -81,29 +82,70 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         print_error(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}: {kept}")
         sys.exit(interruption_code(stopped))
     except BrokenPipeError:
-        # the reader (`| head`) has gone; give the interpreter's last flush somewhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader (`| head`) has gone
         sys.exit(0)
     except OSError as error:
-        where = error.filename or "the output folder"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print_error(
-                f"error: no space left on the disk while writing {where}; what was finished before "
-                "is kept. Free some space and run the same command again."
-            )
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
-            print_error(f"error: {where}: {error.strerror}; name a place that you may use")
-        elif error.errno in DISK_FAILS:
-            print_error(
-                f"error: {where}: {error.strerror}; the disk failed, what was finished before is "
-                "kept. Look at the disk and run the same command again."
-            )
-        elif error.errno in NOT_A_FILE and error.filename:
-            print_error(f"error: {where}: {error.strerror}; put back what stood there before")
-        else:
+        sentence = _in_words(error)
+        if sentence is None:
             raise
+        print_error(f"error: {sentence}")
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
+
+
+def _ended(command: Callable[[], int | None]) -> int | str:
+    """The exit code of a command, or of the parser that answers `--help` instead."""
+    try:
+        code: int | str = command() or 0
+    except SystemExit as left:
+        code = left.code or 0
+    sys.stdout.flush()
+    return code
+
+
+def _in_words(error: OSError) -> str | None:
+    """What the system refused, where the user can do something about it."""
+    where = f"{error.filename or 'the output folder'}: {error.strerror}"
+    if error.filename is None and is_output_lost():
+        _drop_output()
+        return (
+            f"the standard output takes no more: {error.strerror}; what was finished before is "
+            "kept. Send it somewhere else and run the same command again"
+        )
+    if error.errno in DISK_FULL:
+        return (
+            f"{where}; what was finished before is kept. Free some space and run the same command "
+            "again"
+        )
+    if error.errno in DISK_FAILS:
+        return (
+            f"{where}; the disk failed, what was finished before is kept. Look at the disk and run "
+            "the same command again"
+        )
+    if error.filename and error.errno in FORBIDDEN:
+        return f"{where}; name a place that you may use"
+    if error.filename and error.errno in NOT_A_FILE:
+        return f"{where}; put back what stood there before"
+    return None
+
+
+def is_output_lost() -> bool:
+    """Whether what is printed cannot be written any more."""
+    try:
+        number = sys.stdout.fileno()
+    except ValueError:  # not a file, or closed
+        return False
+    try:
+        sys.stdout.flush()  # what could not be written is still in the buffer
+        os.write(number, b"")
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """Give what the interpreter flushes at its end somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:

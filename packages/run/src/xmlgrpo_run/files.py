@@ -16,6 +16,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import MAX_JSON_BYTES, MAX_JSON_VALUES, check_json
+from xmlgrpo_run.disk import writing
 
 TOKENIZER = "tokenizer.json"
 MAX_TOKENIZER_BYTES, MAX_TOKENIZER_VALUES = 48 << 20, 2_500_000  # Gemma 3: 33 MB, 1.8 million
@@ -134,20 +135,24 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
         The temporary name beside `path`: nothing is there yet.  Where nothing is made there, `path`
         stays as it is.
+
+    Raises:
+        UserError: the disk is full or fails.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    remove(partial)
-    try:
-        yield partial
-        if partial.exists():
-            _to_disk(partial)
-            if path.is_dir():  # a folder replaces only an empty one
-                remove(path)
-            partial.replace(path)
-    finally:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         remove(partial)
+        try:
+            yield partial
+            if partial.exists():
+                _to_disk(partial)
+                if path.is_dir():  # a folder replaces only an empty one
+                    remove(path)
+                partial.replace(path)
+        finally:
+            remove(partial)
 
 
 def remove(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import MAX_ROW_BYTES, bounded_json
+from xmlgrpo_run.disk import writing
 
 LARGEST = 1e100  # what is larger is no measurement, and sums of it overflow
 
@@ -47,9 +48,9 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
     What a kill left unfinished gets an end first, so that it does not swallow this line too.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    with path.open("ab+") as lines:  # written at the end, wherever it is read
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), path.open("ab+") as lines:  # written at the end, wherever it is read
         if lines.tell():
             lines.seek(-1, os.SEEK_END)
             line = line if lines.read() == b"\n" else b"\n" + line
