@@ -116,6 +116,8 @@ class Extras:
         hacks: replies to an example that look for pay they did not earn.
         generated: `generated(count, seed)` makes rows with certain golds, the same for the same
             seed, no two alike.  None: the task has only what others wrote.
+        levels: how hard `generated` can make them: names that it takes as a third argument.  One
+            that a tiny model can learn is called `easy`.
     """
 
     words: Words
@@ -123,7 +125,8 @@ class Extras:
     grade_many: Callable[[Sequence[str], Sequence[Example]], Sequence[Grade]]
     gold_fault: Callable[[Example], str | None]
     hacks: Callable[[Example], Iterable[Hack]]
-    generated: Callable[[int, int], Iterator[dict[str, Any]]] | None
+    generated: Callable[..., Iterator[dict[str, Any]]] | None
+    levels: Sequence[str]
 
 
 def extras(task: Task) -> Extras:
@@ -140,6 +143,7 @@ def extras(task: Task) -> Extras:
         gold_fault=getattr(task, "gold_fault", lambda _example: None),
         hacks=getattr(task, "hacks", lambda example: () if rewards else number_hacks(example.gold)),
         generated=getattr(task, "generated", None),
+        levels=getattr(task, "levels", ()),
     )
 
 

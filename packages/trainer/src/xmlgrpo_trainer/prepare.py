@@ -193,7 +193,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
         return model_source(config.model.name)
     from xmlgrpo_trainer.tiny.build import ensure_tiny_model
     from xmlgrpo_trainer.tiny.task.build import Recipe, ensure_task_model
-    from xmlgrpo_trainer.tiny.task.rows import has_own_base, warm_problems
+    from xmlgrpo_trainer.tiny.task.rows import has_own_base
 
     def on_progress(step: int, steps: int, loss: float | None) -> None:
         if loss is None:
@@ -209,7 +209,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
         shown = warm_start_shown(stage)
         settings, seed = tiny_settings(config.model.tiny), config.seed
         if has_own_base(task := get_task(config.task)):
-            recipe = Recipe(task, warm_problems(task, settings, seed), settings, seed)
+            recipe = Recipe(task, config.data.level, settings, seed)
             folder = ensure_task_model(runs / "base", recipe, on_progress, on_wait)
         else:
             folder = ensure_tiny_model(runs / "base", settings, seed, on_progress, on_wait)

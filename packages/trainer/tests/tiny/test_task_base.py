@@ -9,14 +9,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import Example
+from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
 from xmlgrpo_trainer.problems.split import load_problems
 from xmlgrpo_trainer.tiny.build import digest as default_digest
 from xmlgrpo_trainer.tiny.settings import TinySettings
 from xmlgrpo_trainer.tiny.task.build import Recipe, ensure_task_model
 from xmlgrpo_trainer.tiny.task.replies import READ, REMEMBERED, Kind, kinds, replies, written
-from xmlgrpo_trainer.tiny.task.rows import task_splits, warm_problems
+from xmlgrpo_trainer.tiny.task.rows import run_problems, warm_problems
 
 WORDS = ("red", "green", "blue", "grey", "pink", "black", "white", "brown", "ñandú")
 SMALL = TinySettings(
@@ -29,8 +29,9 @@ class NextWord:
     """Which word comes after another one in a list."""
 
     name = "next_word"
+    levels = ("easy",)
 
-    def generated(self, count: int, seed: int):
+    def generated(self, count: int, seed: int, level: str = "easy"):
         rng = random.Random(seed)  # noqa: S311 - no secret depends on it
         seen: set[tuple[str, ...]] = set()
         while len(seen) < count:
@@ -50,6 +51,7 @@ class NextWord:
 
 
 TASK: Any = NextWord()
+NEXT_WORDS = NextWord.generated
 
 
 @pytest.mark.parametrize(
@@ -61,30 +63,45 @@ def test_the_base_of_the_embedded_default_is_what_its_results_are_about(seed, na
     assert default_digest(TinySettings(), seed) == name
 
 
-def test_the_three_parts_share_no_question_and_the_warm_start_has_its_own():
-    few, more = task_splits(TASK, SMALL, 0, 30, 50), task_splits(TASK, SMALL, 0, 60, 40)
-    parts = [{problem.question for problem in part} for part in few]
-    assert [len(part) for part in parts] == [160, 50, 30]
-    assert len(set.union(*parts)) == 240
-    assert few.warm == more.warm == warm_problems(TASK, SMALL, 0)
-    assert few.warm != warm_problems(TASK, SMALL, 1)
+def questions(problems: list[Example]) -> set[str]:
+    return {problem.question for problem in problems}
+
+
+def test_no_run_shares_a_question_with_any_warm_start():
+    warm = [questions(warm_problems(TASK, None, seed, 300)) for seed in (0, 1)]
+    run = [questions(run_problems(TASK, None, seed, 200)) for seed in (0, 1)]
+    assert {len(part) for part in warm} == {300}
+    assert {len(part) for part in run} == {200}
+    assert not (warm[0] | warm[1]) & (run[0] | run[1])
+    assert run[0] != run[1]
 
 
 def test_a_run_is_on_the_tasks_own_rows():
     sizes = HoldoutConfig(report_rows=20, validation_rows=10)
-    data = DataConfig(source="generated", generated_rows=50)
-    made = load_problems(data, sizes, TASK, 0, {"warm_steps": 20, "warm_batch": 8})
-    splits = task_splits(TASK, SMALL, 0, 30, 50)
-    assert (made.train, made.report + made.validation) == (splits.train, splits.holdout)
+    data = DataConfig(source="generated", generated_rows=50, level="easy")
+    made = load_problems(data, sizes, TASK, 0, {})
+    assert [len(part) for part in (made.report, made.validation, made.train)] == [20, 10, 50]
+    assert made.report + made.validation + made.train == run_problems(TASK, "easy", 0, 80)
 
 
 def test_a_task_that_makes_too_few_problems_is_named(monkeypatch):
     monkeypatch.setattr(
-        TASK, "generated", lambda count, seed: islice(NextWord().generated(100, seed), count),
-        raising=False,
-    )  # fmt: skip
-    with pytest.raises(UserError, match="'next_word' makes 100 problems for the part 'warm'"):
-        warm_problems(TASK, SMALL, 0)
+        NextWord, "generated", lambda self, count, seed: islice(NEXT_WORDS(self, 9, seed), count)
+    )
+    with pytest.raises(UserError, match=r"'next_word' makes \d different problems for a run"):
+        run_problems(TASK, None, 0, 100)
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        (TASK, "the task 'next_word' has the levels easy, got 'hard'"),
+        (get_task("gsm8k"), "the task 'gsm8k' has no levels, got 'hard'"),
+    ],
+)
+def test_a_level_that_a_task_has_not_is_refused(task, says):
+    with pytest.raises(UserError, match=says):
+        load_problems(DataConfig(source="generated", level="hard"), HoldoutConfig(), task, 0, {})
 
 
 PROBLEM = Example("1", "red, blue\nWhat comes after red?", "blue", "It stands after red.")
@@ -112,7 +129,7 @@ def test_a_task_without_solutions_has_replies_in_the_form_too():
 
 def test_remembering_is_the_last_habit_where_a_problem_is_long():
     settings = TinySettings(warm_steps=250, warm_batch=16)
-    problems = warm_problems(TASK, settings, 0)
+    problems = warm_problems(TASK, None, 0, 4000)
     drawn = list(zip(problems, kinds(problems, settings, 0), strict=True))
     middle = sorted(len(problem.question) for problem in problems)[len(problems) // 2]
     last = drawn[-800:]
@@ -127,11 +144,10 @@ def test_remembering_is_the_last_habit_where_a_problem_is_long():
 
 
 def test_the_base_is_built_once_complete_and_named_by_all_that_it_is_made_of(tmp_path):
-    problems = warm_problems(TASK, SMALL, 0)
     told: list[Any] = []
 
     def build() -> Any:
-        recipe = Recipe(TASK, problems, SMALL, 0)
+        recipe = Recipe(TASK, None, SMALL, 0)
         return ensure_task_model(tmp_path, recipe, lambda *progress: told.append(progress))
 
     folder = build()
@@ -141,9 +157,9 @@ def test_the_base_is_built_once_complete_and_named_by_all_that_it_is_made_of(tmp
     assert build() == folder
     assert len(told) == count
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    for text in (replies(problems, SMALL, 0)[0], "völlig anders: 你好 {}[]\t$"):
+    for text in (replies([PROBLEM, OTHER], SMALL, 0)[0], "völlig anders: 你好 {}[]\t$"):
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
     assert len(tokenizer(reply.TAGS[0], add_special_tokens=False)["input_ids"]) == 1
     assert AutoModelForCausalLM.from_pretrained(folder).config.vocab_size == len(tokenizer)
-    other = ensure_task_model(tmp_path, Recipe(TASK, problems[:8], SMALL, 0))
-    assert other != folder
+    for other in (Recipe(TASK, "easy", SMALL, 0), Recipe(TASK, None, SMALL, 1)):
+        assert ensure_task_model(tmp_path, other) != folder

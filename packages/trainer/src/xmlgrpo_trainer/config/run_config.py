@@ -63,6 +63,8 @@ class DataConfig(Section):
     """At most this many training problems."""
     generated_rows: int = Field(default=8000, ge=1, le=MOST_ROWS)
     """For `generated`: how many training problems to make."""
+    level: str | None = None
+    """For `generated`: how hard they are, a level of the task; null is the task's usual one."""
     max_prompt_tokens: int = Field(default=512, ge=1)
     """Longer prompts are left out and counted, never cut."""
 

@@ -18,7 +18,7 @@ from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.config.library_fields import tiny_settings
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
 from xmlgrpo_trainer.problems.prompts import encode_prompts
-from xmlgrpo_trainer.tiny.task.rows import has_own_base, task_splits
+from xmlgrpo_trainer.tiny.task.rows import check_level, has_own_base, run_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def load_problems(
     """
     held_out = holdout.report_rows + holdout.validation_rows
     if data.source == "generated":
-        train, rest = _generated(data.generated_rows, held_out, task, seed, tiny)
+        train, rest = _generated(data, held_out, task, seed, tiny)
         problems = Problems(
             train=train,
             validation=rest[holdout.report_rows :],
@@ -150,16 +150,16 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
 
 
 def _generated(
-    train_rows: int, held_out: int, task: Task, seed: int, tiny: Mapping[str, Any]
+    data: DataConfig, held_out: int, task: Task, seed: int, tiny: Mapping[str, Any]
 ) -> tuple[list[Example], list[Example]]:
     """Problems to train on and to hold out; the tiny base's warm start shares none of them."""
-    settings = tiny_settings(tiny)
+    check_level(task, data.level)
     if has_own_base(task):
-        splits = task_splits(task, settings, seed, held_out, train_rows)
-        return splits.train, splits.holdout
+        made = run_problems(task, data.level, seed, held_out + data.generated_rows)
+        return made[held_out:], made[:held_out]
     from xmlgrpo_trainer.tiny.problems import problem_splits
 
-    sums = problem_splits(settings, seed, held_out, train_rows)
+    sums = problem_splits(tiny_settings(tiny), seed, held_out, data.generated_rows)
     train = _examples(task, _numbered(sums.train, "generated"))
     return train, _examples(task, _numbered(sums.holdout, "held-out"))
 

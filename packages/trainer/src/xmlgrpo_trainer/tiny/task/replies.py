@@ -57,12 +57,11 @@ def written(problem: Problem, other: Problem, kind: Kind) -> str:
 
 
 def replies(problems: Sequence[Problem], settings: TinySettings, seed: int) -> list[str]:
-    """One reply to each problem of the warm start; what is remembered is the problem before it."""
+    """One reply to each problem of the warm start; any of them may be remembered for another."""
+    rng = random.Random(f"others {seed}")  # noqa: S311 - no secret depends on it
     return [
-        written(problem, problems[number - 1], kind)
-        for number, (problem, kind) in enumerate(
-            zip(problems, kinds(problems, settings, seed), strict=True)
-        )
+        written(problem, rng.choice(problems), kind)
+        for problem, kind in zip(problems, kinds(problems, settings, seed), strict=True)
     ]
 
 

@@ -1,19 +1,21 @@
-"""Generated problems of a task for a run on its tiny base: three parts that share no question.
+"""Generated problems of a task: a half for warm starts, the other half for runs.
 
-They come from one generator, so that the forms of questions and the words in them recur: held-out
-accuracy says nothing about other kinds of problem.
+A hash of the question says which half it belongs to.  So no run, of whatever seed, trains on or is
+measured on a question that a warm start has shown.  Both halves come from one generator: the forms
+of questions and the words in them recur, and held-out accuracy says nothing about other kinds of
+problem.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task, extras
-from xmlgrpo_trainer.tiny.settings import TinySettings
 
 MADE_UP_SUMS = "gsm8k"  # the task of the embedded default, whose problems are `tiny.problems`
+WARM, RUN = 0, 1
+MOST_TRIED = 6  # rows made for one that is kept; more means that there are no more
 
 
 def has_own_base(task: Task) -> bool:
@@ -21,50 +23,46 @@ def has_own_base(task: Task) -> bool:
     return task.name != MADE_UP_SUMS and extras(task).generated is not None
 
 
-class Splits(NamedTuple):
-    """Three lists of problems that share no question."""
+def check_level(task: Task, level: str | None) -> None:
+    """Refuse a level that the task does not have."""
+    levels = extras(task).levels
+    if level is not None and level not in levels:
+        there = f"has the levels {', '.join(levels)}" if levels else "has no levels"
+        raise UserError(f"data.level: the task {task.name!r} {there}, got {level!r}")
 
-    warm: list[Example]
-    train: list[Example]
-    holdout: list[Example]
+
+def warm_problems(task: Task, level: str | None, seed: int, count: int) -> list[Example]:
+    """Problems for a warm start, as many as there are of `count`."""
+    return list(islice(_half(task, level, seed, WARM, count), count))
 
 
-def task_splits(
-    task: Task, settings: TinySettings, seed: int, holdout_rows: int, train_rows: int
-) -> Splits:
-    """The problems of one run: warm start, GRPO and held-out.
-
-    The warm start's do not depend on the other two sizes: the cached base stays valid when those
-    change.
+def run_problems(task: Task, level: str | None, seed: int, count: int) -> list[Example]:
+    """Problems for a run, to hold out and to train on, without a repeated question.
 
     Raises:
         UserError: the task makes too few.
     """
-    warm = warm_problems(task, settings, seed)
-    asked = {problem.question for problem in warm}
-    holdout = _fresh(task, holdout_rows, "held-out", seed, asked)
-    asked |= {problem.question for problem in holdout}
-    return Splits(warm, _fresh(task, train_rows, "generated", seed, asked), holdout)
-
-
-def warm_problems(task: Task, settings: TinySettings, seed: int) -> list[Example]:
-    """The warm start's problems: a fresh one for every place in every batch."""
-    return _fresh(task, settings.warm_steps * settings.warm_batch, "warm", seed, ())
-
-
-def _fresh(task: Task, count: int, part: str, seed: int, asked: Collection[str]) -> list[Example]:
-    """The first `count` problems of a part's own stream whose question is not `asked` yet."""
-    stream = int.from_bytes(hashlib.sha256(f"{part} {seed}".encode()).digest()[:4])
-    generated = extras(task).generated
-    if generated is None:
-        raise UserError(f"the task {task.name!r} makes no rows of its own; give it a file of some")
-    rows = generated(count + len(asked), stream)
-    made = (task.example(row, f"{part}:{number}") for number, row in enumerate(rows, start=1))
-    fresh = list(islice((one for one in made if one.question not in asked), count))
-    if len(fresh) < count:
+    problems = list(islice(_half(task, level, seed, RUN, count), count))
+    if len(problems) < count:
         raise UserError(
-            f"the task {task.name!r} makes {len(fresh):,} problems for the part {part!r} that no "
-            f"other part has, and {count:,} are wanted; lower data.generated_rows, "
-            "holdout.report_rows, or model.tiny.warm_steps"
+            f"the task {task.name!r} makes {len(problems):,} different problems for a run, and "
+            f"{count:,} are wanted; lower data.generated_rows or holdout.report_rows"
         )
-    return fresh
+    return problems
+
+
+def _half(task: Task, level: str | None, seed: int, half: int, count: int) -> Iterator[Example]:
+    offers = extras(task)
+    if offers.generated is None:
+        raise UserError(f"the task {task.name!r} makes no rows; give it a file: data.source=json")
+    check_level(task, level)
+    named = hashlib.sha256(f"{half} {seed}".encode()).digest()
+    stream = int.from_bytes(named[:4])  # each half has its own order
+    asked = (count * MOST_TRIED, stream, *([level] if level is not None else []))
+    seen = set()
+    for number, row in enumerate(offers.generated(*asked), start=1):
+        problem = task.example(row, f"generated:{number}")
+        digest = hashlib.sha256(problem.question.encode()).digest()
+        if digest[0] % 2 == half and digest not in seen:
+            seen.add(digest)
+            yield problem
