@@ -56,6 +56,12 @@ $(error validate: say which rows, DATA=folder (with train.jsonl or test.jsonl in
 endif
 endif
 
+ifneq (,$(filter rows,$(MAKECMDGOALS)))
+ifeq (,$(strip $(DATA)))
+$(error rows: say where to, TASK=name DATA=folder; ARGS="--train 2000 --test 500" for how many)
+endif
+endif
+
 # The question reaches the command through the environment, untouched by make and by the shell:
 # quotes, dollar signs, Chinese and line breaks are safe.
 override Q := $(value Q)
@@ -98,13 +104,15 @@ demo-controls: | $(READY)  ## rerun the embedded default's controls: what else c
 	$(BIN)/python -m xmlgrpo_trainer.controls $(call option,seed,$(SEED)) $(ARGS)
 
 ##@ Evaluate
-.PHONY: eval ladder validate bench
+.PHONY: eval ladder validate rows bench
 eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same test items (RUN MODEL LIMIT SEED K)
 	$(BIN)/xmlgrpo-eval run $(subject) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT SEED K)
 	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 validate: | $(READY)  ## every gold answer scores full marks, no known hack does (TASK DATA)
 	$(BIN)/xmlgrpo-validate $(call quote,$(TASK)) $(if $(strip $(DATA)),$(call quote,$(DATA))) $(ARGS)
+rows: | $(READY)  ## rows that a task makes by itself, train.jsonl and test.jsonl in DATA (TASK DATA SEED ARGS)
+	$(BIN)/xmlgrpo-rows $(call quote,$(TASK)) $(call quote,$(DATA)) $(call option,seed,$(SEED)) $(ARGS)
 bench: | $(READY)  ## the CPU benchmarks of bench/cpu, all or one: WHAT=rollout ARGS="--prompts 64"
 	$(BIN)/nox -s bench -- $(WHAT) $(ARGS)
 

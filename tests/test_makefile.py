@@ -25,6 +25,7 @@ COMMANDS = (
     "xmlgrpo-report",
     "xmlgrpo-export",
     "xmlgrpo-validate",
+    "xmlgrpo-rows",
     "nox",
     "python",
 )
@@ -143,6 +144,11 @@ def finish(house: Path, run: str) -> None:
             "bench WHAT=rewards ARGS=--texts", "nox -s bench -- rewards --texts", id="bench-of-one"
         ),
         pytest.param("doctor", "xmlgrpo-doctor", id="doctor-of-the-machine"),
+        pytest.param(
+            "rows TASK=sql DATA=d SEED=3 ARGS=--test=9",
+            "xmlgrpo-rows sql d --seed 3 --test=9",
+            id="rows",
+        ),
         pytest.param("doctor RUN=mine", "xmlgrpo-doctor --run outputs/mine", id="doctor-of-a-run"),
         pytest.param(
             "validate GSM8K_DIR=/data/gsm8k",
@@ -265,6 +271,7 @@ def test_failed_training_stops_the_stage(house: Path) -> None:
         pytest.param(["push"], "REPO=owner/name", id="push-without-repo"),
         pytest.param(["push", "REPO= "], "REPO=owner/name", id="push-with-blank-repo"),
         pytest.param(["validate"], "DATA=folder", id="validate-without-data"),
+        pytest.param(["rows", "TASK=sql"], "DATA=folder", id="rows-to-nowhere"),
         pytest.param(["train", "RUN=.."], "RUN must name a run", id="run-is-the-parent-folder"),
         pytest.param(["train", "RUN=my run"], "RUN must be one word", id="run-with-a-space"),
         pytest.param(["train", "RUN="], "RUN must be one word", id="run-empty"),

@@ -160,6 +160,26 @@ class BadRow(UserError):  # noqa: N818 - what is wrong, as UserError is whose it
         self.row_id = row_id
 
 
+class FaultyRow(UserError):  # noqa: N818 - as `BadRow`
+    """A row that is a problem, and one that nothing can be learned from or measured on."""
+
+    def __init__(self, row_id: str, fault: str) -> None:
+        super().__init__(f"row {row_id}: {fault}")
+
+
+def sound_example(task: Task, row: Mapping[str, Any], row_id: str) -> Example:
+    """Read one row that is to be trained or measured on.
+
+    Raises:
+        BadRow: it is no problem.
+        FaultyRow: the task finds a fault with its gold (`Extras.gold_fault`).
+    """
+    example = task.example(row, row_id)
+    if fault := extras(task).gold_fault(example):
+        raise FaultyRow(row_id, fault)
+    return example
+
+
 def task_names() -> list[str]:
     """The names of the installed tasks, sorted."""
     return sorted(_installed())

@@ -109,6 +109,7 @@ class Data:
     holdout_rows: int  # the result is of them
     dropped_long: int  # left out because their prompt was too long
     repeated: int  # left out because they were there twice
+    faulty: int = 0  # left out because their gold fails the task's own check
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +211,15 @@ def read_manifest(run: RunFolder) -> Manifest:
 
 
 def _built(kind: Any, content: Any, where: str) -> Any:
-    """A dataclass from its JSON object, with every field there and of its type."""
+    """A dataclass from its JSON object: every field of its type, those with a default if there."""
     if not isinstance(content, Mapping):
         raise UserError(f"{where.rstrip(' .:')}: expected a JSON object, got {content!r}")
     hints = get_type_hints(kind)
-    if missing := sorted(hints.keys() - content.keys()):
+    known = {f.name: f.default is not dataclasses.MISSING for f in dataclasses.fields(kind)}
+    if missing := sorted(name for name in known.keys() - content.keys() if not known[name]):
         raise UserError(f"{where}{missing[0]} is missing; restore the file, or train again")
-    return kind(**{name: _field(hints[name], content[name], f"{where}{name}") for name in hints})
+    given = [name for name in known if name in content]
+    return kind(**{name: _field(hints[name], content[name], f"{where}{name}") for name in given})
 
 
 def _field(hint: Any, value: Any, where: str) -> Any:

@@ -100,6 +100,7 @@ def _manifest(
             holdout_rows=len(problems.report),
             dropped_long=problems.dropped_long,
             repeated=problems.repeated,
+            faulty=len(problems.faulty),
         ),
         rewards=dict(config.rewards),
         config=config.model_dump(mode="json"),

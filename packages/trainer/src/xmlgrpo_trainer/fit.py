@@ -11,6 +11,7 @@ from rich.markup import escape
 from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
@@ -53,6 +54,8 @@ from xmlgrpo_trainer.run.failures import check_room
 from xmlgrpo_trainer.run.record import resolved_fields, versions, write_record
 from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
 from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
+
+FAULTS_SHOWN = 5  # of the rows that were left out for their gold
 
 
 class Trained(NamedTuple):
@@ -162,7 +165,7 @@ def _introduce(run: Prepared, rollout: str, trained_weights: int) -> None:
         "rollout": rollout,
         "problems": f"{len(problems.train):,} to train on, {len(problems.validation)} validation, "
         f"{len(problems.report)} held out ({problems.source}; left out: {problems.dropped_long} "
-        f"over-long, {problems.repeated} repeated)",
+        f"over-long, {problems.repeated} repeated, {len(problems.faulty)} faulty)",
         "each step": f"{arguments.generation_batch_size // group} prompts x {group} completions of "
         f"at most {arguments.max_completion_length} tokens",
         "rewards": ", ".join(f"{r.name} x {r.weight:g}" for r in run.rewards),
@@ -170,6 +173,11 @@ def _introduce(run: Prepared, rollout: str, trained_weights: int) -> None:
     }
     for name, text in lines.items():
         say(run.console, escape(text), head=f"[bold]{name:10}[/] ")
+    for fault in problems.faulty[:FAULTS_SHOWN]:
+        say(run.console, escape(printable(fault)), head="[yellow]left out[/] ")
+    if len(problems.faulty) > FAULTS_SHOWN:
+        listed = f"make validate TASK={run.task.name} DATA=... lists all {len(problems.faulty):,}"
+        say(run.console, escape(listed), head="[yellow]left out[/] ")
 
 
 def _short(place: str) -> str:

@@ -33,7 +33,13 @@ from xmlgrpo_trainer.model.load import (
 from xmlgrpo_trainer.model.unsloth import check_shared_vllm, import_unsloth
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
 from xmlgrpo_trainer.plan.workload import engine_of
-from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems, problem_files
+from xmlgrpo_trainer.problems.split import (
+    Problems,
+    check_golds,
+    drop_long,
+    load_problems,
+    problem_files,
+)
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.failures import check_room, failures_in_words
 from xmlgrpo_trainer.run.wandb import prepare_wandb
@@ -88,6 +94,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         problems = ranks.together(
             lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
         )
+    check_golds(problems, config.rewards, task)
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
     with loading_model(console, base, config.model.revision):
         policy = ranks.together(

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_rewards.tasks.gsm8k import Gsm8k
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
-from xmlgrpo_trainer.problems.split import Problems, drop_long, load_problems
+from xmlgrpo_trainer.problems.split import Problems, check_golds, drop_long, load_problems
 
 TASK = get_task("gsm8k")
 HOLDOUT = HoldoutConfig(report_rows=3, validation_rows=2)
@@ -91,6 +92,32 @@ def test_held_out_problems_that_do_not_do_are_refused(
     held_out = write(tmp_path / "held-out.jsonl", [row(n) for n in numbers])
     with pytest.raises(UserError, match=words):
         load(train, HOLDOUT.model_copy(update={"path": str(held_out)}))
+
+
+class Doubting(Gsm8k):
+    """GSM8K that finds fault with some golds."""
+
+    def gold_fault(self, example: Example, /) -> str | None:
+        return f"{example.gold} is too small" if len(example.gold) == 1 else None
+
+
+def test_a_row_with_a_faulty_gold_is_left_out_and_named(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(5, 25)]
+    config = DataConfig(source="json", path=str(write(tmp_path / "rows.jsonl", rows)))
+    problems = load_problems(config, HOLDOUT, Doubting(), seed=0, tiny={})
+    said = (f"row rows.jsonl:{n - 4}: {n} is too small" for n in range(5, 10))
+    assert problems.faulty == tuple(said)
+    assert set.union(*questions(problems)) == {f"{n}?" for n in range(10, 25)}
+    config = DataConfig(source="json", path=str(write(tmp_path / "rows.jsonl", rows[:5])))
+    with pytest.raises(UserError, match=r"and 5 left out \(row rows\.jsonl:1: 5 is too small\)"):
+        load_problems(config, HOLDOUT, Doubting(), seed=0, tiny={})
+
+
+def test_golds_that_the_reward_for_numbers_cannot_read_are_refused_before_training() -> None:
+    cat = Problems([Example("x:1", "Which?", "cat", "")], [], [], "rows.jsonl")
+    check_golds(cat, ["xmlcount_reward_func"], TASK)
+    with pytest.raises(UserError, match="compares numbers, and the gold of x:1 is 'cat'"):
+        check_golds(cat, ["correctness_reward_func"], TASK)
 
 
 def test_a_folder_means_its_train_file(tmp_path: Path) -> None:

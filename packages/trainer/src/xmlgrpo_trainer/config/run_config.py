@@ -17,6 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
+from xmlgrpo_rewards.task import get_task, task_names
+from xmlgrpo_rewards.total import CLASSIC, default_rewards
 
 TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
@@ -112,20 +114,20 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     holdout: HoldoutConfig = HoldoutConfig()
-    rewards: dict[str, float] = Field(
-        default_factory=lambda: {
-            "xmlcount_reward_func": 1.0,
-            "soft_format_reward_func": 1.0,
-            "strict_format_reward_func": 1.0,
-            "int_reward_func": 1.0,
-            "correctness_reward_func": 1.0,
-        }
-    )
-    """Name (or `package.module:function`) -> weight."""
+    rewards: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(CLASSIC, 1.0))
+    """Name (or `package.module:function`) -> weight; a task with rewards of its own has others."""
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"
     lora: dict[str, Any] = Field(default_factory=dict)
     grpo: dict[str, Any] = Field(default_factory=dict)
     watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pay_as_the_task_does(cls, raw: Any) -> Any:
+        """Where nothing is said of rewards, the task's own pay."""
+        if isinstance(raw, dict) and "rewards" not in raw and raw.get("task") in task_names():
+            return raw | {"rewards": default_rewards(get_task(raw["task"]))}
+        return raw
 
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":

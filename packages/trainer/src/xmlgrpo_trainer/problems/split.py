@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_rewards import scores
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.rows import Row, files_of
-from xmlgrpo_rewards.task import Example, Task
+from xmlgrpo_rewards.task import Example, FaultyRow, Task, extras, sound_example
 from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.config.library_fields import tiny_settings
 from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
@@ -31,6 +33,7 @@ class Problems:
     source: str  # in words
     dropped_long: int = 0  # prompts over the limit, left out
     repeated: int = 0  # rows with an earlier row's question, left out
+    faulty: tuple[str, ...] = ()  # a sentence for each row that was left out for its gold
 
     def sha256(self) -> str:
         """A hash of every question, its gold answer and what else judges, in order."""
@@ -67,16 +70,21 @@ def load_problems(
         else:
             files = problem_files(data.path or "", "data.path", task)
             source, rows = files[0].name, read_rows(*files)
-        examples = _examples(task, rows)
+        faulty: list[str] = []
+        examples = _sound_examples(task, rows, faulty)
         if holdout.path is None:
             problems = cut(examples, holdout, seed, source)
         else:
             others = read_rows(*problem_files(holdout.path, "holdout.path", task))
-            problems = beside(examples, _examples(task, others), holdout, seed, source)
+            held = _sound_examples(task, others, faulty)
+            problems = beside(examples, held, holdout, seed, source)
+        problems = replace(problems, faulty=tuple(faulty))
     problems = replace(problems, train=problems.train[: data.limit])
     if not problems.train:
+        faults = problems.faulty
+        lost = f" and {len(faults)} left out ({faults[0]})" if faults else ""
         raise UserError(
-            f"{problems.source}: no training problem is left after {held_out} were held out; "
+            f"{problems.source}: no training problem is left after {held_out} were held out{lost}; "
             "give more rows or lower holdout.report_rows and holdout.validation_rows"
         )
     return problems
@@ -144,9 +152,42 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
                 f"{max_tokens} tokens; raise it"
             )
     dropped = sum(map(len, parts.values())) - sum(map(len, kept.values()))
-    return Problems(
-        **kept, source=problems.source, dropped_long=dropped, repeated=problems.repeated
+    return replace(
+        problems,
+        train=kept["train"],
+        validation=kept["validation"],
+        report=kept["report"],
+        dropped_long=dropped,
     )
+
+
+def check_golds(problems: Problems, rewards: Iterable[str], task: Task) -> None:
+    """Refuse, before training, golds that the classic reward for numbers would stop at.
+
+    Raises:
+        UserError: `correctness_reward_func` is to pay, and a gold is no number.
+    """
+    number_reward = scores.correctness_reward_func.__name__
+    if number_reward not in rewards:
+        return
+    for problem in (*problems.train, *problems.validation, *problems.report):
+        if parse_number(problem.gold) is None:
+            raise UserError(
+                f"rewards.{number_reward} compares numbers, and the gold of {problem.id} is "
+                f"{problem.gold[:80]!r}; what pays for {task.name}: "
+                f"{', '.join(extras(task).rewards) or 'a reward of yours, package.module:function'}"
+            )
+
+
+def _sound_examples(task: Task, rows: Iterable[Row], faulty: list[str]) -> list[Example]:
+    """The problems of rows; what the task finds wrong with a row's gold is added to `faulty`."""
+    examples = []
+    for row in rows:
+        try:
+            examples.append(sound_example(task, row.fields, row.id))
+        except FaultyRow as error:
+            faulty.append(str(error))
+    return examples
 
 
 def _generated(

@@ -1,0 +1,104 @@
+"""Rows that a task makes by itself, as files: one to train on, one to be judged by.
+
+    xmlgrpo-rows sql data/sql --train 2000 --test 500 --seed 0
+    python -m xmlgrpo_rewards.commands.rows sql data/sql
+
+The same seed gives the same files.  No question stands in both, and the test file does not depend
+on how many rows are made to train on.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from xmlgrpo_rewards.console_script import add_version, path_argument, run_command
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import Task, extras, get_task, sound_example, task_names
+
+TRAIN_ROWS, TEST_ROWS = 2000, 500
+MOST_ROWS = 1_000_000
+
+
+def made_rows(task: Task, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """So many rows of the task's own making, no two with one question, each looked at.
+
+    Raises:
+        UserError: the task makes no rows, or fewer.
+        FaultyRow: it has made one that it finds a fault with.
+    """
+    generated = extras(task).generated
+    if generated is None:
+        able = ", ".join(name for name in task_names() if extras(get_task(name)).generated)
+        raise UserError(
+            f"the task {task.name!r} makes no rows of its own; those that do: {able or 'none'}"
+        )
+    asked: set[str] = set()
+    for number, row in enumerate(generated(count, seed), start=1):
+        example = sound_example(task, row, f"generated:{number}")
+        if example.question not in asked:
+            asked.add(example.question)
+            yield row
+    if len(asked) < count:
+        raise UserError(
+            f"the task {task.name!r} has made {len(asked):,} different problems of the {count:,} "
+            "that were asked for; ask for fewer"
+        )
+
+
+def write_rows(task: Task, folder: Path, *, train: int, test: int, seed: int) -> list[Path]:
+    """Write `test.jsonl` and `train.jsonl` into `folder`; both or, where anything fails, neither.
+
+    Raises:
+        UserError: as `made_rows`; or a file is there already that holds something else.
+    """
+    rows = list(made_rows(task, test + train, seed))
+    contents = {
+        folder / f"{split}.jsonl": "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in part)
+        for split, part in (("test", rows[:test]), ("train", rows[test:]))
+        if part
+    }
+    for path, content in contents.items():
+        if path.exists() and path.read_bytes() != content.encode():
+            raise UserError(f"{path} is there, with other rows; remove it, or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, content in contents.items():
+        with NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as partial:
+            partial.write(content)
+        Path(partial.name).chmod(0o644)
+        os.replace(partial.name, path)  # noqa: PTH105 - whole or not there
+    return list(contents)
+
+
+def main() -> None:
+    """The console script `xmlgrpo-rows`."""
+    run_command(run)
+
+
+def run() -> None:
+    """Read the command line and write the files."""
+    parser = argparse.ArgumentParser(
+        prog="xmlgrpo-rows", description="Write rows that a task makes by itself, as JSON lines."
+    )
+    add_version(parser)
+    parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
+    parser.add_argument("folder", type=path_argument, help="for train.jsonl and test.jsonl")
+    parser.add_argument("--train", type=int, default=TRAIN_ROWS, help=f"rows ({TRAIN_ROWS})")
+    parser.add_argument("--test", type=int, default=TEST_ROWS, help=f"rows ({TEST_ROWS})")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other rows (0)")
+    given = parser.parse_args()
+    for name in ("train", "test"):
+        if not 0 <= getattr(given, name) <= MOST_ROWS:
+            raise UserError(f"--{name}: expected 0 to {MOST_ROWS:,}, got {getattr(given, name)}")
+    if not given.train + given.test:
+        raise UserError("--train and --test are both 0; ask for at least one row")
+    task = get_task(given.task)
+    files = write_rows(task, given.folder, train=given.train, test=given.test, seed=given.seed)
+    print(f"{given.test:,} rows to be judged by and {given.train:,} to train on:", *files)
+
+
+if __name__ == "__main__":
+    main()
