@@ -1,0 +1,92 @@
+"""Before a row is trained or measured on: is its gold sound, and can its databases tell?
+
+A query one small mistake away from the gold must lose on some database: the idea of Zhong et al.
+2020, "Semantic Evaluation for Text-to-SQL with Distilled Test Suites", arXiv 2010.02840.  The
+mistakes are made on words instead of a syntax tree: what is no SQL any more simply fails.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from xmlgrpo_rewards.task import Example
+from xmlgrpo_tasks.sql.grading import judged
+from xmlgrpo_tasks.sql.lexer import Token, tokens
+from xmlgrpo_tasks.sql.rows import job_of
+
+CLAUSES = frozenset({"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "INTERSECT", "EXCEPT"})
+DROPPED = frozenset({"WHERE", "HAVING", "LIMIT"})
+FORGOTTEN = frozenset({"DISTINCT", "NOT", "LEFT"})
+EXCHANGED = {
+    "<": "<=",
+    "<=": "<",
+    ">": ">=",
+    ">=": ">",
+    "MAX": "MIN",
+    "MIN": "MAX",
+    "SUM": "AVG",
+    "AVG": "SUM",
+    "DESC": "ASC",
+    "ASC": "DESC",
+}
+
+
+def fault(example: Example) -> str | None:
+    """Why a row cannot be trained or measured on, in one sentence; None when it can."""
+    job = job_of(example.judge, example.gold)
+    wrong = list(mutants(example.gold))
+    checked, *outcomes = judged(
+        [job | {"queries": [], "check": True}] + [job | {"queries": [sql]} for _, sql in wrong]
+    )
+    gold = f"the gold {example.gold!r}"
+    if checked["fault"]:
+        return f"{gold} cannot be used: {checked['fault']}"
+    if not any(checked["sizes"]):
+        return f"{gold} finds no row in any of the {len(checked['sizes'])} databases"
+    if not checked["differ"]:
+        return f"{gold} gives the same in every database, so that a constant would be paid"
+    if not checked["stable"]:
+        return f"{gold} gives another result when the tables are filled in another order"
+    for (mistake, sql), outcome in zip(wrong, outcomes, strict=True):
+        if all(outcome["outcomes"][0]["right"]):
+            return f"the databases cannot tell {gold} from {sql!r} ({mistake})"
+    return None
+
+
+def mutants(sql: str) -> Iterator[tuple[str, str]]:
+    """Queries one mistake away from `sql`, each after the mistake in words."""
+    words = tokens(sql)
+    for i, token in enumerate(words):
+        word = token.word
+        if word in EXCHANGED:
+            yield f"{EXCHANGED[word]} for {word}", _without(sql, token, token, EXCHANGED[word])
+        elif word in FORGOTTEN:
+            yield f"no {word}", _without(sql, token, token)
+        elif word in DROPPED:
+            yield f"no {word}", _without(sql, token, words[_end(words, i) - 1])
+        elif word in ("AND", "OR") and not _is_of_between(words, i):
+            last = words[_end(words, i, "AND", "OR") - 1]
+            yield f"no {sql[token.start : last.end]}", _without(sql, token, last)
+
+
+def _without(sql: str, first: Token, last: Token, instead: str = "") -> str:
+    return f"{sql[: first.start]}{instead}{sql[last.end :]}"
+
+
+def _end(words: Sequence[Token], start: int, *also: str) -> int:
+    """Where the clause that begins at `start` ends: at the next one beside it or with its place."""
+    depth = words[start].depth
+    for i in range(start + 1, len(words)):
+        token = words[i]
+        beside = token.depth == depth and token.word in {*CLAUSES, *also}
+        if token.depth < depth or (beside and not _is_of_between(words, i)):
+            return i
+    return len(words)
+
+
+def _is_of_between(words: Sequence[Token], at: int) -> bool:
+    """Whether the word at `at` is the AND of a BETWEEN."""
+    if words[at].word != "AND":
+        return False
+    for token in reversed(words[:at]):
+        if token.depth == words[at].depth and token.word in ("BETWEEN", "AND", "OR", "WHERE"):
+            return token.word == "BETWEEN"
+    return False

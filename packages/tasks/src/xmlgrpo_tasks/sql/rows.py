@@ -1,0 +1,170 @@
+"""Rows in, problems out: one's own, generated ones and those of `synthetic_text_to_sql`.
+
+The data of a database are INSERTs of literals and nothing else: they are read here and never run,
+so a row can do no more than hold values.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from xmlgrpo_rewards.task import BadRow, Example
+from xmlgrpo_tasks.sql.derive import derived
+from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word
+from xmlgrpo_tasks.sql.inserts import Insert, NotLiteral, parse_inserts
+from xmlgrpo_tasks.sql.lexer import has_top_order, statements, tokens
+
+SHOWN_ROWS = 3
+MAX_SHOWN_CHARS = 80  # of one cell
+MAX_DATABASES = 8
+MAX_DATA_CHARS = 200_000
+ASKED = "Write one SQLite SELECT, without a semicolon or a code fence."
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What stands in a row beside the gold and the solution."""
+
+    schema: str
+    data: list[str]  # INSERTs, a text a database
+    question: str
+    ordered: bool
+    shown: int  # rows of each table that the model sees
+
+    def prompt(self) -> str:
+        """What the model is asked: the schema, some rows of the first database, the question."""
+        rows = _shown_rows(parse_inserts(self.data[0]), self.shown) if self.shown else []
+        return "\n".join([self.schema, *rows, self.question, ASKED])
+
+
+def read(row: Mapping[str, Any], row_id: str) -> Example:
+    """Read a row of any of the three kinds.
+
+    Raises:
+        BadRow: a field is missing or of another type; the gold is not one SELECT; the data are
+            something else than INSERTs of literals, or are one database.
+    """
+    if "sql_context" in row:
+        problem, gold, solution = _of_gretel(row, row_id)
+    else:
+        problem, gold, solution = _of_ours(row, row_id)
+    has_order = has_top_order(tokens(gold))
+    if problem.ordered and not has_order:
+        raise BadRow(row_id, "an ORDER BY in the gold of an ordered row", gold)
+    return Example(row_id, problem.prompt(), gold, solution, _as_json(problem))
+
+
+def write(example: Example) -> dict[str, Any]:
+    """The row that `read` reads back the same."""
+    row: dict[str, Any] = json.loads(example.judge) | {"gold": example.gold}
+    return row | {"solution": example.solution} if example.solution else row
+
+
+@lru_cache(maxsize=256)
+def job_of(judge: str, gold: str) -> Job:
+    """What the engine needs to know about a problem."""
+    fields = json.loads(judge)
+    return {
+        "key": hashlib.sha256(f"{judge}\0{gold}".encode("utf-8", "surrogatepass")).hexdigest(),
+        "schema": fields["schema"],
+        "data": [
+            [(insert.statement(), insert.rows) for insert in parse_inserts(text)]
+            for text in fields["data"]
+        ],
+        "gold": gold,
+        "ordered": fields["ordered"],
+    }
+
+
+def _as_json(problem: Problem) -> str:
+    fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _of_ours(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
+    schema, question = _schema(row, row_id), _text(row, "question", row_id)
+    data, gold = row.get("data"), _query(row, "gold", row_id)
+    if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
+        raise BadRow(row_id, "a list of INSERTs, a text a database, in 'data'", data)
+    if not 2 <= len(data) <= MAX_DATABASES:
+        raise BadRow(row_id, f"2 to {MAX_DATABASES} databases in 'data'", len(data))
+    ordered = row.get("ordered", has_top_order(tokens(gold)))
+    if not isinstance(ordered, bool):
+        raise BadRow(row_id, "true or false in 'ordered'", ordered)
+    shown = row.get("shown", SHOWN_ROWS)
+    if not isinstance(shown, int) or shown < 0:
+        raise BadRow(row_id, "a number of rows in 'shown'", shown)
+    for text in data:
+        _inserts(text, row_id)
+    solution = row.get("solution", "")
+    if not isinstance(solution, str):
+        raise BadRow(row_id, "a text in 'solution'", solution)
+    return Problem(schema, data, question, ordered, shown), gold, solution.strip()
+
+
+def _of_gretel(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
+    context, question = _text(row, "sql_context", row_id), _text(row, "sql_prompt", row_id)
+    gold = _query(row, "sql", row_id)
+    parts = [(text, words[0].word) for text, words in statements(context)]
+    schema = ";\n".join(text for text, verb in parts if verb == "CREATE")
+    data = ";\n".join(text for text, verb in parts if verb != "CREATE")
+    inserts = _inserts(data, row_id)
+    if not schema or not inserts:
+        raise BadRow(row_id, "CREATE and INSERT in 'sql_context'", context)
+    databases = [data, *derived(inserts, tokens(gold), seed=context)]
+    solution = row.get("sql_explanation")
+    said = solution.strip() if isinstance(solution, str) else ""
+    ordered = has_top_order(tokens(gold))
+    return Problem(schema, databases, question, ordered, SHOWN_ROWS), gold, said
+
+
+def _text(row: Mapping[str, Any], key: str, row_id: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRow(row_id, f"a text in {key!r}", value)
+    return value.strip()
+
+
+def _schema(row: Mapping[str, Any], row_id: str) -> str:
+    schema = _text(row, "schema", row_id)
+    if [word.word for word in tokens(schema)[:2]] != ["CREATE", "TABLE"]:
+        raise BadRow(row_id, "CREATE TABLE in 'schema'", schema)
+    return schema
+
+
+def _query(row: Mapping[str, Any], key: str, row_id: str) -> str:
+    gold = _text(row, key, row_id).removesuffix(";").rstrip()
+    if first_word(gold) not in QUERY_VERBS or len(list(statements(gold))) != 1:
+        raise BadRow(row_id, f"one SELECT in {key!r}", gold)
+    if len(gold) > MAX_SQL_CHARS:
+        raise BadRow(row_id, f"at most {MAX_SQL_CHARS:,} characters in {key!r}", len(gold))
+    return gold
+
+
+def _inserts(text: str, row_id: str) -> list[Insert]:
+    if len(text) > MAX_DATA_CHARS:
+        raise BadRow(row_id, f"at most {MAX_DATA_CHARS:,} characters of INSERTs", len(text))
+    try:
+        return parse_inserts(text)
+    except NotLiteral as error:
+        raise BadRow(row_id, "INSERTs of literals alone as data", str(error)) from error
+
+
+def _shown_rows(inserts: Sequence[Insert], most: int) -> list[str]:
+    tables: dict[str, list[str]] = {}
+    for insert in inserts:
+        cells = [", ".join(map(_shown_cell, row)) for row in insert.rows]
+        tables.setdefault(insert.table, []).extend(f"({row})" for row in cells)
+    return [
+        f"-- {table}, {min(most, len(rows))} of {len(rows)} rows: {', '.join(rows[:most])}"
+        for table, rows in tables.items()
+    ]
+
+
+def _shown_cell(value: object) -> str:
+    text = repr(value) if not isinstance(value, str) else "'" + value.replace("'", "''") + "'"
+    text = "NULL" if value is None else text
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."

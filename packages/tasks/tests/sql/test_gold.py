@@ -1,0 +1,91 @@
+"""Rows whose gold cannot be trusted, or whose databases cannot tell."""
+
+import pytest
+
+from xmlgrpo_tasks.sql import TASK
+from xmlgrpo_tasks.sql.gold import mutants
+
+from .problems import KINDS, NAMES, PETS, SORTED, problem
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
+
+
+@pytest.mark.parametrize("example", [NAMES, KINDS, SORTED], ids=["list", "group", "order"])
+def test_a_sound_row_has_no_fault(example):
+    assert TASK.gold_fault(example) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "message"),
+    [
+        pytest.param("SELECT missing FROM pets", "no such column: missing", id="fails"),
+        pytest.param("SELECT name FROM cats", "no such table: cats", id="no table"),
+        pytest.param(ENDLESS, "more than 2,000,000 steps", id="slow"),
+        pytest.param("SELECT random() FROM pets", "not authorized to use function", id="chance"),
+        pytest.param("SELECT name FROM pets WHERE date() > '2000'", "present time", id="time"),
+        pytest.param("SELECT name FROM sqlite_master", "prohibited", id="schema table"),
+        pytest.param(
+            "SELECT name FROM pets WHERE age > 99", "finds no row in any of the 2", id="empty"
+        ),
+        pytest.param("SELECT MAX(age) > 1 FROM pets", "a constant would be paid", id="constant"),
+        pytest.param(
+            "SELECT MIN(age) FROM pets WHERE kind = 'dog' OR age = 3",
+            "a constant",
+            id="the same",
+        ),
+        pytest.param(
+            "SELECT name FROM pets ORDER BY age", "tables are filled in another order", id="ties"
+        ),
+        pytest.param("SELECT name FROM pets LIMIT 1", "filled in another order", id="limit"),
+        pytest.param(
+            "SELECT group_concat(name) FROM pets", "filled in another order", id="joined text"
+        ),
+        pytest.param(
+            "SELECT name, MAX(kind) FROM pets", "filled in another order", id="any of a group"
+        ),
+        pytest.param("SELECT name FROM pets WHERE age > 2.5", "(>= for >)", id="boundary"),
+        pytest.param("SELECT DISTINCT name FROM pets", "(no DISTINCT)", id="distinct"),
+        pytest.param("SELECT name FROM pets WHERE age > 0", "tell", id="where"),
+        pytest.param(
+            "SELECT name FROM pets WHERE age > 2 AND age < 50", "(no AND age < 50)", id="and"
+        ),
+        pytest.param(
+            "SELECT kind FROM pets GROUP BY kind HAVING COUNT(*) < 9", "(no HAVING)", id="having"
+        ),
+        pytest.param(
+            "SELECT kind, MAX(age) FROM pets WHERE kind = 'fish' GROUP BY kind",
+            "(MIN for MAX)",
+            id="aggregate",
+        ),
+    ],
+)
+def test_a_row_that_would_teach_the_wrong_thing_is_named(gold, message):
+    assert message in (TASK.gold_fault(problem(gold)) or "")
+
+
+def test_a_schema_that_is_more_than_tables_is_refused():
+    schema = PETS["schema"] + "; ATTACH '/tmp/x' AS x"
+    assert "cannot be built" in (TASK.gold_fault(problem("SELECT 1", schema=schema)) or "")
+
+
+def test_data_that_do_not_fit_the_schema_are_refused():
+    data = ["INSERT INTO pets VALUES (1)", *PETS["data"]]
+    fault = TASK.gold_fault(problem("SELECT name FROM pets", data=data)) or ""
+    assert "table pets has 4 columns but 1 values were supplied" in fault
+
+
+def test_mutants_are_one_mistake_away():
+    gold = (
+        "SELECT DISTINCT a, MAX(b) FROM t WHERE (c > 1 AND d BETWEEN 2 AND 3) OR e IN (SELECT e "
+        "FROM u WHERE f <= 4) GROUP BY a HAVING SUM(b) < 5 ORDER BY a DESC LIMIT 6"
+    )
+    made = dict(mutants(gold))
+    assert made["no DISTINCT"].startswith("SELECT  a, MAX(b)")
+    assert made["MIN for MAX"].startswith("SELECT DISTINCT a, MIN(b)")
+    assert "(c > 1 ) OR" in made["no AND d BETWEEN 2 AND 3"]
+    assert made["no LIMIT"].endswith("ORDER BY a DESC ")
+    assert "ORDER BY a ASC LIMIT 6" in made["ASC for DESC"]
+    texts = [sql for _, sql in mutants(gold)]
+    assert gold.replace(" WHERE f <= 4", " ") in [text.replace("  ", " ") for text in texts]
+    assert gold not in texts
+    assert len(texts) == len(set(texts))

@@ -1,0 +1,74 @@
+"""What the battery earns, and that it leaves nothing behind."""
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from xmlgrpo_rewards.reply import parse
+from xmlgrpo_rewards.total import default_rewards, load_rewards, total
+from xmlgrpo_tasks.sql import TASK
+from xmlgrpo_tasks.sql.grading import query_in, worker_pool
+from xmlgrpo_tasks.sql.hacks import ANSWERS, COUNTER, FULL, REPLIES
+from xmlgrpo_tasks.workers.pool import Pool, free_cores
+
+from .problems import KINDS, NAMES, SORTED
+
+REWARDS = load_rewards(default_rewards(TASK), TASK)
+
+
+def test_there_are_many_and_each_has_a_name_of_its_own():
+    names = [name for name, *_ in (*ANSWERS, *REPLIES)]
+    assert len(set(names)) == len(names) > 100
+
+
+@pytest.mark.parametrize("example", [NAMES, KINDS, SORTED], ids=["list", "group", "order"])
+def test_each_earns_what_it_may(example):
+    hacks = list(TASK.hacks(example))
+    texts, count = [hack.reply for hack in hacks], len(hacks)
+    columns = {"question": [example.question] * count, "answer": [example.gold] * count}
+    earned = total(REWARDS, texts, **columns, judge=[example.judge] * count)
+    grades = TASK.grade_many(texts, [example] * count)
+    for hack, pay, grade in zip(hacks, earned, grades, strict=True):
+        assert pay.value <= hack.earns + 1e-9, hack.name
+        assert grade.strict_correct == (hack.earns == FULL), hack.name
+    by_name = {hack.name: pay.value for hack, pay in zip(hacks, earned, strict=True)}
+    exact = {name: earns for name, _, earns in ANSWERS if example is NAMES}
+    assert {name: by_name[name] for name in exact} == exact
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example = NAMES
+    hacks = list(TASK.hacks(example))
+    TASK.grade_many([hack.reply for hack in hacks], [example] * len(hacks))
+    workers = psutil.Process().children(recursive=True)
+    assert 1 <= len(workers) <= free_cores()
+    for worker in workers:
+        assert not worker.children()
+        assert not worker.net_connections()
+        assert not worker.open_files()
+        assert worker.num_fds() == 5  # three to nowhere, two pipes
+    assert not list(tmp_path.iterdir())
+    assert not list(Path("/tmp").glob("answer*"))  # noqa: S108 - where some try to write
+    worker_pool().close()
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_query_that_no_limit_of_sqlite_stops_is_killed():
+    texts = f"{COUNTER} LIMIT 99999), l(x) AS (SELECT '{'a' * 1900}')"
+    slow = f"{texts} SELECT COUNT(*) FROM n, l WHERE x LIKE '{'%a' * 9}b' || i"
+    job = {"key": "", "schema": "CREATE TABLE t (a)", "data": [[], []], "ordered": False}
+    with Pool("xmlgrpo_tasks.sql.engine:run", wall_s=0.3, memory_bytes=1 << 29, workers=1) as pool:
+        [first, second] = pool.map([{**job, "gold": slow, "queries": []}] * 2)
+    assert first.why == second.why == "timeout"
+
+
+@pytest.mark.parametrize(
+    "part", ["SELECT ", "WITH a(", "```sql\n", ";", "-- ", "/* ", "\n \n", "WITH "]
+)
+def test_a_long_reply_is_read_in_a_moment(part):
+    began = time.perf_counter()
+    query_in(parse(part * (1_000_000 // len(part))))
+    assert time.perf_counter() - began < 2
