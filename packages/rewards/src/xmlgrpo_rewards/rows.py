@@ -316,7 +316,10 @@ def bounded_json(raw: bytes) -> Any:
 
 
 def check_json(
-    raw: bytes, most_bytes: int = MAX_JSON_BYTES, most_values: int = MAX_JSON_VALUES
+    raw: bytes,
+    most_bytes: int = MAX_JSON_BYTES,
+    most_values: int = MAX_JSON_VALUES,
+    most_depth: int = MAX_JSON_DEPTH,
 ) -> None:
     """Refuse a JSON text that would take too much to parse; it is not parsed.
 
@@ -332,10 +335,10 @@ def check_json(
     if too_many or sum(map(outline.count, (b",", b"[", b"{"))) > most_values:
         raise ValueError(f"it has over {most_values:,} values")
     brackets = outline.replace(b",", b"")
-    for _ in range(MAX_JSON_DEPTH):  # each time at least the innermost pairs go
+    for _ in range(most_depth):  # each time at least the innermost pairs go
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    if len(brackets) > MAX_JSON_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep, or is cut off")
+    if len(brackets) > most_depth:
+        raise ValueError(f"it is nested more than {most_depth} deep, or is cut off")
 
 
 def _object(line: bytes, row_id: str) -> Mapping[str, Any]:
