@@ -22,6 +22,11 @@ from xmlgrpo_trainer.config.run_config import nearest
 if TYPE_CHECKING:
     from xmlgrpo_trainer.tiny.settings import TinySettings
 
+
+def _all(names: str, reason: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), reason)
+
+
 # What a run decides elsewhere.  Two places for one setting would have to agree.
 RESERVED_GRPO = {
     "output_dir": "the run folder decides it (--run)",
@@ -39,10 +44,9 @@ RESERVED_GRPO = {
     "resume_from_checkpoint": "run the same command again: it continues by itself",
     "push_to_hub": "make push publishes, with a card and checks",
     "hub_token": "tokens come from HF_TOKEN or the Hub login only",
-    "do_eval": "held-out accuracy is measured by holdout:",
-    "eval_strategy": "held-out accuracy is measured by holdout:",
     "load_best_model_at_end": "holdout: keeps the best checkpoint",
     "fsdp": "every GPU holds the whole model; run with --gpus N",
+    "local_rank": "--gpus N starts the processes",
     "max_prompt_length": "trl has no such field; set data.max_prompt_tokens",
     "disable_tqdm": "the bar is ours",
     "save_only_model": "a checkpoint without its optimiser cannot be continued",
@@ -54,6 +58,38 @@ RESERVED_GRPO = {
     "remove_unused_columns": "the reward functions read columns that trl does not use",
     "sync_ref_model": "the reference is the base model under the adapter; it has no other weights",
     "chat_template_kwargs": "held-out questions and training must share one prompt",
+    "max_tool_calling_iterations": "no tools are called here",
+    # names that trl takes, and that would change nothing here, or too late
+    **_all(
+        "do_eval do_predict eval_strategy eval_steps eval_delay eval_on_start "
+        "eval_accumulation_steps eval_do_concat_batches eval_use_gather_object "
+        "per_device_eval_batch_size num_generations_eval batch_eval_metrics prediction_loss_only "
+        "include_for_metrics bf16_full_eval fp16_full_eval",
+        "held-out accuracy is measured by holdout:",
+    ),
+    **_all("metric_for_best_model greater_is_better", "holdout: keeps the best checkpoint"),
+    **_all(
+        "hub_model_id hub_strategy hub_private_repo hub_always_push hub_revision "
+        "log_completions_hub_repo",
+        "make push publishes, with a card and checks",
+    ),
+    **_all(
+        "log_completions log_multimodal log_unique_prompts num_completions_to_print",
+        "watch: decides which completions are shown and kept",
+    ),
+    **_all("project trackio_space_id trackio_bucket_id trackio_static_space_id", "set watch.wandb"),
+    **_all("fsdp_config deepspeed", "every GPU holds the whole model; run with --gpus N"),
+    **_all(
+        "ref_model_mixup_alpha ref_model_sync_steps",
+        "the reference is the base model under the adapter",
+    ),
+    **_all(
+        "use_transformers_continuous_batching use_transformers_paged "
+        "transformers_continuous_batching_config",
+        "the rollout engines draw the completions; set rollout",
+    ),
+    **_all("label_smoothing_factor label_names", "GRPO has rewards, and no labels"),
+    **_all("train_sampling_strategy length_column_name", "trl's GRPO has an order of its own"),
 }
 RESERVED_LORA = {
     "task_type": "always CAUSAL_LM",
@@ -95,7 +131,6 @@ GRPO_RULES = {
     "logging_steps": ABOVE_0,
     "weight_decay": AT_LEAST_0,
     "max_grad_norm": AT_LEAST_0,
-    "label_smoothing_factor": SHARE_BELOW_1,
     "neftune_noise_alpha": AT_LEAST_0,
     "beta": AT_LEAST_0,
     "epsilon": AT_LEAST_0,
@@ -128,6 +163,13 @@ LORA_RULES = {
     "r": AT_LEAST_1,  # peft would say so too; `xmlgrpo-plan` counts with it and has no peft
     "lora_alpha": ABOVE_0,
     "lora_dropout": SHARE_BELOW_1,
+    "alpha_pattern": Rule(
+        lambda alphas: all(not isinstance(a, int | float) or a > 0 for a in alphas.values()),
+        "numbers above 0: an adapter times 0 learns nothing",
+    ),
+    "init_lora_weights": Rule(
+        lambda start: start != "eva", "a start that needs no pass over the data before training"
+    ),
 }
 
 SHORT_LIST = 9  # names that an error can list
@@ -242,13 +284,21 @@ def _type_problem(hint: Any, value: Any) -> str | None:
     return None
 
 
-def _explained(errors: Sequence[Any], value: object) -> str:
+def _numbered(value: str) -> Callable[[str], bool]:
+    """Whether a value is one of the names that hold a number: `pissa_niter_[number of iters]`."""
+    with_number = re.sub(r"\d+$", "[", value)
+    return lambda name: "[" in name and name.startswith(with_number)
+
+
+def _explained(errors: Sequence[Any], value: object) -> str | None:
     """Why a value is of no type that a field takes; of many names, only those that are near."""
     [first, *_] = errors
     choices = [error for error in errors if error["type"] in {"literal_error", "enum"}]
     if isinstance(value, str) and choices:
         [first, *_] = choices
         names = re.findall("'([^']*)'", first["ctx"]["expected"])
+        if any(map(_numbered(value), names)):
+            return None
         if len(names) > SHORT_LIST:
             return f"expected one of {len(names)} names, got {value!r}{nearest(value, names)}"
     message: str = first["msg"]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import TorchDynamoPlugin
 from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from torch.nn import Linear
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Trainer, get_scheduler
@@ -98,21 +99,55 @@ def _adapted(lora: dict[str, Any], model: Any) -> PeftModel:
     )
     with (
         refusals("lora: peft", but=NotImplementedError),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(record=True) as warned,
         torch.device("meta"),
     ):
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("always")
         adapted = PeftModel(model, LoraConfig(**lora_fields(lora, model)))
-    targets = lora.get("target_modules")
+    for warning in warned:
+        words = str(warning.message)
+        # what peft warns of is a setting that does nothing; `check_lora` has looked at tied weights
+        if "/peft/" in warning.filename and "tie_word_embeddings" not in words:
+            raise UserError(f"lora: peft would go on with these settings, but: {words}")
+    _check_met(lora, adapted, linear)
+    _check_ranks(adapted)
+    return adapted
+
+
+def _check_met(lora: dict[str, Any], adapted: PeftModel, linear: list[str]) -> None:
+    """See that every module and layer that was named is there: peft is content with one of them."""
     names = adapted.base_model.targeted_module_names
+    targets, layers = lora.get("target_modules"), lora.get("layers_to_transform")
     listed = targets if isinstance(targets, list) else []
     unmet = [word for word in listed if not any(f".{name}".endswith(f".{word}") for name in names)]
-    if unmet:  # peft is content when one of them is there
+    if unmet:
         raise UserError(
             f"lora.target_modules: no module of this model is named "
             f"{' or '.join(map(repr, unmet))}; its linear modules are {', '.join(linear)}"
         )
-    return adapted
+    numbers = layers if isinstance(layers, list) else [] if layers is None else [layers]
+    missing = [n for n in numbers if not any(f".{n}." in name for name in names)]
+    if missing:
+        raise UserError(
+            f"lora.layers_to_transform: no adapted module of this model is in a layer "
+            f"{' or '.join(map(str, missing))}"
+        )
+
+
+def _check_ranks(adapted: PeftModel) -> None:
+    """See that no rank is beyond that of every matrix: it would cost memory and add nothing."""
+    ranks = {}
+    largest = 0
+    for name, part in adapted.named_modules():
+        if isinstance(part, LoraLayer) and "default" in part.r:
+            ranks[name] = part.r["default"]
+            largest = max(largest, min(part.in_features, part.out_features))
+    for name, rank in ranks.items():
+        if rank > largest:
+            raise UserError(
+                f"lora.r: expected at most {largest}, the rank of the largest matrix that is "
+                f"adapted, got {rank} for {name.removeprefix('base_model.model.')}"
+            )
 
 
 def _try_arguments(arguments: GRPOConfig) -> None:
