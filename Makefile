@@ -24,8 +24,11 @@ PYTHON      ?=
 TORCH_INDEX ?=
 GSM8K_DIR   ?=
 
+# The task of validate and rows, and of a MODEL that lies in no run's folder; a run knows its own.
 TASK ?= gsm8k
-DATA ?= $(if $(filter gsm8k,$(TASK)),$(GSM8K_DIR))
+# where its rows are: DATA, else what the environment names for it, GSM8K_DIR, SQL_DIR, ...
+DATA_VARIABLE := $(shell printf %s_DIR '$(subst ','\'',$(TASK))' | tr a-z- A-Z_)
+DATA ?= $(if $(filter-out undefined,$(origin $(DATA_VARIABLE))),$($(DATA_VARIABLE)))
 
 SHELL := bash
 # -f: no file name expansion, so that ARGS="lora.target_modules=[q_proj,v_proj]" arrives as it is
@@ -75,6 +78,8 @@ quote = '$(subst ','\'',$(1))'
 option = $(if $(strip $(2)),--$(1) $(call quote,$(strip $(2))))
 switch = $(if $(filter-out 0 no false,$(2)),--$(1))
 run = --run $(call quote,$(RUN_DIR))
+# only a TASK that was named: without one a run, and a model in a run's folder, are asked their own
+task = $(if $(filter file,$(origin TASK)),,$(call option,task,$(TASK)$(1)))
 subject = $(if $(strip $(MODEL)),$(call option,model,$(MODEL)),$(run))
 
 # Several GPUs: one process each, started by accelerate's launcher.
@@ -92,8 +97,8 @@ needs_converter = $(if $(strip $(MODEL)$(TRAINED)$(wildcard $(RUN_DIR))),$(GGUF_
 .PHONY: train ask plan doctor report demo-controls
 train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONFIG RUN SEED GPUS ARGS)
 	$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(gpus) $(call option,seed,$(SEED)) $(ARGS)
-ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question; without Q as many as you type (Q RUN MODEL)
-	$(BIN)/xmlgrpo-ask $(subject) $(if $(strip $(value Q)),--question-env Q) $(ARGS)
+ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question; without Q as many as you type (Q RUN MODEL TASK)
+	$(BIN)/xmlgrpo-ask $(subject) $(if $(strip $(MODEL)),$(call task,)) $(if $(strip $(value Q)),--question-env Q) $(ARGS)
 plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU GPUS ARGS)
 	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(gpus) $(ARGS)
 doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
@@ -105,8 +110,8 @@ demo-controls: | $(READY)  ## rerun the embedded default's controls: what else c
 
 ##@ Evaluate
 .PHONY: eval ladder validate rows bench
-eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same test items (RUN MODEL LIMIT SEED K)
-	$(BIN)/xmlgrpo-eval run $(subject) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
+eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same test items (RUN MODEL TASK LIMIT SEED K)
+	$(BIN)/xmlgrpo-eval run $(subject) $(call task,_xml) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT SEED K)
 	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 validate: | $(READY)  ## every gold answer scores full marks, no known hack does (TASK DATA)

@@ -143,6 +143,14 @@ def finish(house: Path, run: str) -> None:
         pytest.param(
             "bench WHAT=rewards ARGS=--texts", "nox -s bench -- rewards --texts", id="bench-of-one"
         ),
+        pytest.param(
+            "eval MODEL=org/name TASK=sql",
+            "xmlgrpo-eval run --model org/name --task sql_xml",
+            id="eval-a-model-on-another-task",
+        ),
+        pytest.param(
+            "ask MODEL=org/name TASK=sql", "xmlgrpo-ask --model org/name --task sql", id="ask-sql"
+        ),
         pytest.param("doctor", "xmlgrpo-doctor", id="doctor-of-the-machine"),
         pytest.param(
             "rows TASK=sql DATA=d SEED=3 ARGS=--test=9",
@@ -159,6 +167,11 @@ def finish(house: Path, run: str) -> None:
             "validate TASK=capitals DATA=data/capitals GSM8K_DIR=/data/gsm8k",
             "xmlgrpo-validate capitals data/capitals",
             id="validate-another-task",
+        ),
+        pytest.param(
+            "validate TASK=json_qa JSON_QA_DIR=/rows",
+            "xmlgrpo-validate json_qa /rows",
+            id="validate-what-the-environment-names",
         ),
         pytest.param(
             "validate ARGS=a.jsonl", "xmlgrpo-validate gsm8k a.jsonl", id="validate-a-file"

@@ -16,7 +16,7 @@ from xmlgrpo_rewards.errors import UserError
 from .conftest import write_rows
 from .tiny_model import rows
 
-FOLDER = task_folder() / "gsm8k_xml"
+FOLDER = task_folder() / "any_task"
 
 
 @pytest.fixture(scope="module")

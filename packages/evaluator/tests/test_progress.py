@@ -40,6 +40,11 @@ def shown(*replies: tuple[dict[str, str], str]) -> list[str]:
             id="no-answer",
         ),
         pytest.param(
+            (3, 9, Share(1, 3), "SELECT 1", "SELECT 2", "error: no such table"),
+            "[003/009] ✅=1 | Acc=33.33% | Pred: SELECT 1 | GT: SELECT 2 | error: no such table",
+            id="why-it-is-wrong",
+        ),
+        pytest.param(
             (2, 4, Share(0, 2), "a\nb\x1b[31m", "x"),
             "[002/004] ✅=0 | Acc=0.00% | Pred: a b�[31m | GT: x",
             id="control-characters-of-an-answer",
@@ -47,7 +52,8 @@ def shown(*replies: tuple[dict[str, str], str]) -> list[str]:
     ],
 )
 def test_live_line(arguments, expected):
-    assert live_line(*arguments) == expected
+    *shown, note = arguments if len(arguments) == 6 else (*arguments, "")
+    assert live_line(*shown, note=note) == expected
 
 
 @pytest.mark.parametrize("answer", ["2" * 300, "日本" * 100], ids=["digits", "wide"])

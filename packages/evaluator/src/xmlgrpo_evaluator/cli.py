@@ -12,7 +12,7 @@ from xmlgrpo_evaluator.models import any_model, check_weights, pinned, run_model
 from xmlgrpo_evaluator.results.compare import compare_results, show
 from xmlgrpo_evaluator.results.ladder import climb
 from xmlgrpo_evaluator.results.result import read_result
-from xmlgrpo_evaluator.settings import Evaluation, Settings, run_settings
+from xmlgrpo_evaluator.settings import Evaluation, model_settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import (
     add_version,
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--task", "--tasks", default=None, metavar="LIST", help="lm-eval tasks (gsm8k_xml)")
+    add("--task", "--tasks", default=None, metavar="LIST", help="lm-eval tasks (default: its own)")
     add("--limit", type=int, metavar="N", help="the first N items only")
     add("--seed", type=int, default=0, metavar="N", help="of sampled replies (default: 0)")
     add("--k", type=int, default=1, metavar="K", help="K sampled replies per item: pass@k, maj@k")
@@ -144,7 +144,7 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         models = [run_model(run, manifest, name) for name in options.what.split(",")]
         outs = [settings.result_file(run.eval, model.label) for model in models]
     else:
-        settings = Settings(**given)
+        settings = model_settings(options.model, given)
         model = any_model(
             options.model,
             adapter=options.adapter,

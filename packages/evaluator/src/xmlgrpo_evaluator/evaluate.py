@@ -31,7 +31,7 @@ from xmlgrpo_evaluator.results.result import (
     read_result,
 )
 from xmlgrpo_evaluator.settings import Evaluation, Settings
-from xmlgrpo_evaluator.tasks import Tasks, find_tasks
+from xmlgrpo_evaluator.tasks import Tasks, find_tasks, left_out
 from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
@@ -122,7 +122,11 @@ def _evaluated(
         at_once = [use.at_once for use in journal.uses]
         batch_size = at_once[-1] if at_once else getattr(inner, "batch_size", settings.batch_size)
     counts = results["n-samples"]
-    data = {name: items.record(counts[name]["original"]) for name, items in tasks.items.items()}
+    lost = {task.config.task: left_out(task) for task in loaded_tasks if hasattr(task, "dataset")}
+    data = {
+        name: items.record(counts[name]["original"], lost.get(name, ""))
+        for name, items in tasks.items.items()
+    }
     answered = {name: items_of(rows) for name, rows in samples.items()}
     return {
         "format": RESULT_FORMAT,

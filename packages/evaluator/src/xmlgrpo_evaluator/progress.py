@@ -85,6 +85,7 @@ class Screen:
             Share(self._correct, self._graded),
             grade.answer,
             doc["gold"],
+            note=grade.note,
             columns=self.console.width,
         )
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -117,12 +118,19 @@ class Screen:
 
 
 def live_line(
-    done: int, total: int, right: Share, answer: str | None, gold: str, *, columns: int = 200
+    done: int,
+    total: int,
+    right: Share,
+    answer: str | None,
+    gold: str,
+    *,
+    note: str = "",
+    columns: int = 200,
 ) -> str:
     """One item's line: `[001/100] ✅=1 | Acc=100.00% | Pred: 27 | GT: 27`.
 
     `right` is of the replies graded so far, `answer` None when none could be read; long answers are
-    cut to fit the columns.
+    cut to fit the columns.  `note` says why it is wrong, where there is room.
     """
     width = max(3, len(str(total)))
     start = f"[{done:0{width}d}/{total:0{width}d}] ✅={right.hits} | Acc={right.value:.2%} | Pred: "
@@ -130,7 +138,9 @@ def live_line(
     room = columns - cell_len(start) - cell_len(between)
     most = max(_FEWEST_CHARS, min(_SHOWN_CHARS, room // 2))
     shown = "none" if answer is None else one_line(answer, most)
-    return f"{start}{shown}{between}{one_line(gold, most)}"
+    line = f"{start}{shown}{between}{one_line(gold, most)}"
+    room = columns - cell_len(line) - len(" | ")
+    return f"{line} | {one_line(note, room)}" if note and room >= _FEWEST_CHARS else line
 
 
 def final_line(share: Share) -> str:

@@ -11,22 +11,22 @@ from xmlgrpo_evaluator.models import Model
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.rows import files_beside
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.task import DEFAULT_TASK, data_variable, get_task
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import Manifest, require_as_trained
+from xmlgrpo_run.manifest import Manifest, read_manifest, require_as_trained, run_around
 
 ENGINES = ("auto", "generate", "graph")
 OWN_FORM = "_xml"  # gsm8k, a task of xmlgrpo_rewards -> gsm8k_xml, lm-eval's name of it
 REPEATED = "_k"  # gsm8k_xml -> gsm8k_xml_k: the form of a task with several replies per item
-DEFAULT_TASK = f"gsm8k{OWN_FORM}"
+DEFAULT_ASKED = f"{DEFAULT_TASK}{OWN_FORM}"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is asked, and how."""
 
-    tasks: tuple[str, ...] = (DEFAULT_TASK,)  # lm-eval's names
-    own_task: str = DEFAULT_TASK  # asked where none is named, and left out of results' names
+    tasks: tuple[str, ...] = (DEFAULT_ASKED,)  # lm-eval's names
+    own_task: str = DEFAULT_ASKED  # asked where none is named, and left out of results' names
     limit: int | None = None  # only the first items of each task
     seed: int = 0  # of sampled replies and of shots
     k: int = 1  # replies per item; 1 is greedy, more are sampled
@@ -127,6 +127,27 @@ def run_settings(run: RunFolder, manifest: Manifest, given: Mapping[str, Any]) -
     return settings
 
 
+def model_settings(model: str, given: Mapping[str, Any]) -> Settings:
+    """Settings for a model that is named by itself.
+
+    One that lies in a run's folder is asked that run's task, and its items too unless the
+    environment names some.
+
+    Raises:
+        UserError: as `run_settings`.
+    """
+    run = run_around(model)
+    if run is None:
+        return Settings(**given)
+    manifest = read_manifest(run)
+    own = f"{get_task(manifest.task).name}{OWN_FORM}"
+    settings = Settings(**{"tasks": (own,), "own_task": own, **given})
+    elsewhere = settings.data or os.environ.get(data_variable(manifest.task))
+    if elsewhere or settings.tasks != (own,):
+        return settings
+    return replace(settings, data=own_items(run, manifest))
+
+
 def own_items(run: RunFolder, manifest: Manifest) -> Path | None:
     """The items that a run is asked; None where the environment or the Hub has them.
 
@@ -161,8 +182,3 @@ def _test_split(rows: Path, task: str) -> Path | None:
     if len(files) > 1:
         return rows if rows.is_dir() else rows.parent
     return files[0] if files else None
-
-
-def data_variable(task: str) -> str:
-    """The environment variable that names a folder of a task's rows: `GSM8K_DIR`."""
-    return f"{task.upper().replace('-', '_')}_DIR"

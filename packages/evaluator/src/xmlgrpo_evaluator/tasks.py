@@ -19,10 +19,10 @@ from typing import Any, Literal
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, Settings, data_variable
+from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import files_in, files_of
-from xmlgrpo_rewards.task import get_task, task_names
+from xmlgrpo_rewards.task import data_variable, get_task, task_names
 from xmlgrpo_run.digests import digest, file_sha256
 from xmlgrpo_run.rows import read_rows
 
@@ -39,9 +39,13 @@ class Items:
     revision: str | None = None  # the data set's commit, where the task names one
     sha256: str | None = None  # of the file
 
-    def record(self, rows: int) -> dict[str, Any]:
-        """For the result, with how many there are; `--limit` may have asked the first ones only."""
-        return {**asdict(self), "rows": rows}
+    def record(self, rows: int, left_out: str = "") -> dict[str, Any]:
+        """For the result, with how many there are; `--limit` may have asked the first ones only.
+
+        Args:
+            left_out: in words, the items that are not among them for their gold.
+        """
+        return {**asdict(self), "rows": rows, **({"left_out": left_out} if left_out else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,12 @@ class Tasks:
                 task.set_config("repeats", self.repeats)
         found = {**loaded["tasks"], **loaded.get("groups", {})}
         return [found.get(name, name) for name in self.names]
+
+
+def left_out(task: Any) -> str:
+    """In words, the items that a loaded task of ours does not ask for their gold; else empty."""
+    ours = "rewards_task" in (task.config.metadata or {})
+    return str(task.dataset["test"].info.description or "") if ours else ""
 
 
 @contextmanager
@@ -124,7 +134,7 @@ def task_folder() -> Path:
     package = Path(__file__).resolve().parent
     places = [package / "eval_tasks", *(p / "eval_tasks" for p in package.parents[2:4])]
     for place in places:
-        if (place / "gsm8k_xml").is_dir():
+        if (place / "any_task").is_dir():
             return place
     raise UserError(
         "the folder eval_tasks is missing from this installation; run from a checkout, or name it "
@@ -139,13 +149,13 @@ def _form(name: str, k: int) -> str:
 def _define_installed(names: Sequence[str], defined: Sequence[str], made: Path) -> None:
     """Make a definition for every installed task of xmlgrpo_rewards that is named and has none."""
     for task in task_names():
-        for form, template in ((OWN_FORM, "gsm8k_xml"), (OWN_FORM + REPEATED, "gsm8k_xml_k")):
+        for form, template in ((OWN_FORM, "one_reply"), (OWN_FORM + REPEATED, "k_replies")):
             name = f"{task}{form}"
             if name not in names or name in defined:
                 continue
-            metadata = {"version": 1.0, "rewards_task": task, "data_variable": data_variable(task)}
+            metadata = {"version": 1.0, "rewards_task": task, "reply_limit": 1024}
             definition = {
-                "include": str(task_folder() / "gsm8k_xml" / f"{template}.yaml"),
+                "include": str(task_folder() / "any_task" / f"{template}.yaml"),
                 "task": name,
                 "metadata": metadata,
             }
@@ -202,11 +212,12 @@ def _local_items(config: Mapping[str, Any], data: Path | None) -> list[Path]:
         test = files.get(config.get("test_split")) if isinstance(files, Mapping) else files
         return [Path(test)] if isinstance(test, str) and Path(test).is_file() else []
     metadata = config.get("metadata") or {}
-    variable, task = metadata.get("data_variable"), metadata.get("rewards_task", "gsm8k")
+    task = metadata.get("rewards_task")
     if config.get("dataset_path") in GSM8K_IDS:
-        variable = data_variable("gsm8k")
-    if variable is None:
+        task = "gsm8k"
+    if task is None:
         return []
+    variable = metadata.get("data_variable") or data_variable(task)
     named = os.environ.get(variable)
     place = data or (Path(named) if named else None)
     if place is None:

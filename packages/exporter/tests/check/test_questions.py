@@ -29,8 +29,8 @@ def test_questions_come_from_the_nearest_source(tmp_path, monkeypatch):
     [
         pytest.param("", "got an empty file", id="empty"),
         pytest.param("{", r"q\.jsonl:1: expected one JSON object", id="not-json"),
-        pytest.param('{"q": 1}', '"question" that is text, got None', id="no-question"),
-        pytest.param('{"question": 1}', '"question" that is text, got 1', id="a-number"),
+        pytest.param('{"q": 1}', '"question" that is text', id="no-question"),
+        pytest.param('{"question": 1}', 'got 1.*"question" that is text', id="a-number"),
     ],
 )
 def test_broken_question_files(tmp_path, content, expected):

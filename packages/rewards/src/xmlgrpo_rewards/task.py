@@ -14,6 +14,7 @@ from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_rewards.hacks import Hack, number_hacks
 
 TASK_GROUP = "xmlgrpo.tasks"
+DEFAULT_TASK = "gsm8k"  # where nothing names one
 _SHOWN_CHARS = 160
 
 
@@ -178,6 +179,11 @@ def sound_example(task: Task, row: Mapping[str, Any], row_id: str) -> Example:
     if fault := extras(task).gold_fault(example):
         raise FaultyRow(row_id, fault)
     return example
+
+
+def data_variable(task: str) -> str:
+    """The environment variable that names a folder of a task's rows: `GSM8K_DIR`."""
+    return f"{task.upper().replace('-', '_')}_DIR"
 
 
 def task_names() -> list[str]:

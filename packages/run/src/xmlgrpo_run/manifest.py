@@ -181,6 +181,14 @@ def require_as_trained(run: RunFolder, manifest: Manifest, path: Path) -> Path:
     return path
 
 
+def run_around(model: str) -> RunFolder | None:
+    """The finished run that a model lies in: `outputs/x/merged`, `outputs/x/gguf/x.gguf`."""
+    path = Path(model).expanduser()
+    places = (path.parent, path.parent.parent) if path.exists() else ()
+    runs = (RunFolder(place) for place in places)
+    return next((run for run in runs if run.manifest.is_file()), None)
+
+
 def write_manifest(run: RunFolder, manifest: Manifest) -> None:
     """Say that a run is finished; nothing of training may be written after it."""
     write_sealed(run.manifest, manifest.as_json())

@@ -1,8 +1,8 @@
 """Real questions to compare models by, where they are from, and how many of them are answered.
 
 In this order: what the user names, the run's own held-out problems (what the model was judged on),
-`GSM8K_DIR`, a short built-in list.  The source stands in every result, because numbers measured on
-other questions are other numbers.
+the folder that the environment names for the task (`GSM8K_DIR`), a short built-in list.  The source
+stands in every result, because numbers measured on other questions are other numbers.
 """
 
 import os
@@ -14,8 +14,8 @@ from rich.console import Console
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import files_of
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.rows import Row, files_of
+from xmlgrpo_rewards.task import DEFAULT_TASK, BadRow, Task, data_variable, get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.prompt import Messages
 from xmlgrpo_run.rows import read_rows
@@ -94,28 +94,41 @@ def system_of(chat: Messages) -> str:
     return next((message["content"] for message in chat if message["role"] == "system"), "")
 
 
-def load_questions(data: Path | None, run: RunFolder | None) -> Questions:
+def load_questions(data: Path | None, run: RunFolder | None, task: str = DEFAULT_TASK) -> Questions:
     """Find questions; see the module's docstring for the order.
 
     Args:
-        data: a file of rows with a "question" in each, or a folder with a test split.
+        data: a file of the task's rows, or of rows with a "question" in each; or a folder with a
+            test split.
         run: whose held-out problems to take.
+        task: whose rows they are.
+
+    Raises:
+        UserError: the task is not installed, or a row is none of its.
     """
+    reader = get_task(task)
     held_out = run and run.holdout_items
     if data is not None:
-        return Questions(data.name, _read(data, "--data"))
+        return Questions(data.name, _read(data, "--data", reader))
     if held_out and held_out.is_file():
-        return Questions("held-out problems of the run", _read(held_out, str(held_out)))
-    if folder := os.environ.get("GSM8K_DIR"):
-        return Questions("GSM8K test", _read(Path(folder), "GSM8K_DIR"))
+        return Questions("held-out problems of the run", _read(held_out, str(held_out), reader))
+    variable = data_variable(task)
+    if folder := os.environ.get(variable):
+        return Questions(f"{task} test", _read(Path(folder), variable, reader))
     return Questions("built-in list", BUILT_IN)
 
 
-def _read(place: Path, named: str) -> tuple[str, ...]:
-    questions = []
-    for row in read_rows(*files_of(place, "test", named, "main")):
+def _read(place: Path, named: str, task: Task) -> tuple[str, ...]:
+    rows = read_rows(*files_of(place, "test", named, task.dataset_config))
+    return tuple(_question(row, task) for row in rows)
+
+
+def _question(row: Row, task: Task) -> str:
+    """What the task asks by a row; of one without a gold the question that stands in it."""
+    try:
+        return task.example(row.fields, row.id).question
+    except BadRow as error:
         question = row.fields.get("question")
-        if not isinstance(question, str):
-            raise UserError(f'{row.id}: expected a "question" that is text, got {question!r}')
-        questions.append(question)
-    return tuple(questions)
+        if isinstance(question, str):
+            return question
+        raise UserError(f'{error}; or give it a "question" that is text') from None

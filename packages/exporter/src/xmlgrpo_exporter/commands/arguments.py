@@ -11,6 +11,7 @@ from xmlgrpo_exporter.check.questions import ANSWER_TIMEOUT_S, Comparison, load_
 from xmlgrpo_exporter.quants import Limits
 from xmlgrpo_rewards.console_script import path_argument
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import DEFAULT_TASK
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
 
@@ -44,7 +45,7 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
         type=path_argument,
         metavar="PATH",
         help="rows with a question, or a folder with a test split (default: the run's held-out "
-        "problems, then $GSM8K_DIR, then a built-in list)",
+        "problems, then its task's, such as $GSM8K_DIR, then a built-in list)",
     )
     parser.add_argument(
         "--prompts",
@@ -91,7 +92,7 @@ def read_comparison(
     given: dict[str, Any] = vars(arguments)
     limits = {field.name: given.get(field.name) for field in fields(Limits)}
     return Comparison(
-        load_questions(arguments.data, run),
+        load_questions(arguments.data, run, manifest.task if manifest else DEFAULT_TASK),
         console,
         prompts=arguments.prompts,
         new_tokens=arguments.new_tokens,

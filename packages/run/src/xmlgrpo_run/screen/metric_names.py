@@ -36,6 +36,7 @@ def metric_names(words: Words) -> dict[str, MetricName]:
         "lenient_accuracy": MetricName("lenient accuracy", f"{words.answer}, any form"),
         "pass_at_k": MetricName("pass@k", "any of the replies is right"),
         "maj_at_k": MetricName("maj@k", "the most frequent answer is right"),
+        "share_right": MetricName("parts right", "mean share of an answer's parts"),
         "worked": MetricName("worked out", words.worked or ""),
         "truncated": MetricName("cut at the limit", "of length"),
         "no_answer": MetricName("no answer read"),

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--base", metavar="MODEL", help="of an adapter: its base model, where that has moved"
     )
-    made.add_argument("--task", help="with --model: whose prompt is used (default: gsm8k)")
+    made.add_argument("--task", help="with --model: whose prompt is used (default: its run's)")
     question = made.add_mutually_exclusive_group()
     question.add_argument(
         "--question", action="append", metavar="TEXT", help="the question; several may be given"
@@ -61,7 +61,7 @@ def run() -> int:
     """Parse the command line, ask, print the replies."""
     arguments = parser().parse_args()
     from xmlgrpo_trainer.ask.questions import given_questions, typed_questions
-    from xmlgrpo_trainer.ask.source import DEFAULT_TASK, of_model, of_run
+    from xmlgrpo_trainer.ask.source import of_model, of_run
 
     if arguments.merged and not arguments.run:
         raise UserError("--merged goes with --run; a merged model's folder goes with --model")
@@ -73,7 +73,7 @@ def run() -> int:
     if arguments.run:
         source = of_run(arguments.run, merged=arguments.merged, base=arguments.base)
     else:
-        source = of_model(arguments.model, arguments.task or DEFAULT_TASK, arguments.base)
+        source = of_model(arguments.model, arguments.task, arguments.base)
     from xmlgrpo_trainer.ask.answer import answer_given, answer_typed, load
 
     asked = load(

@@ -6,13 +6,12 @@ from typing import Literal
 
 from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import DEFAULT_TASK
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder, find_run, model_source
-from xmlgrpo_run.manifest import read_manifest, require_as_trained
+from xmlgrpo_run.manifest import read_manifest, require_as_trained, run_around
 from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
-
-DEFAULT_TASK = "gsm8k"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +56,19 @@ def of_run(name: str, *, merged: bool, base: str | None = None) -> Source:
     )
 
 
-def of_model(name: str, task: str = DEFAULT_TASK, base: str | None = None) -> Source:
+def of_model(name: str, task: str | None = None, base: str | None = None) -> Source:
     """A GGUF file, an adapter's folder, a model's folder, or a Hub id.
 
-    `base` is used in place of the one that an adapter names.
+    `base` is used in place of the one that an adapter names.  Without a `task` it is that of the
+    run in whose folder the model lies.
 
     Raises:
         UserError: the path holds none of these.
     """
     path = Path(name).expanduser()
+    if task is None:
+        run = run_around(name)
+        task = read_manifest(run).task if run else DEFAULT_TASK
     if (path / "adapter_config.json").is_file():
         return _of_adapter(path, task, base)
     if base:

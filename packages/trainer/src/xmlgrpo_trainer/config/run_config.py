@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
-from xmlgrpo_rewards.task import get_task, task_names
+from xmlgrpo_rewards.task import DEFAULT_TASK, get_task, task_names
 from xmlgrpo_rewards.total import CLASSIC, default_rewards
 
 TINY = "tiny"
@@ -109,7 +109,7 @@ class WatchConfig(Section):
 class RunConfig(Section):
     """Everything that decides a run."""
 
-    task: str = "gsm8k"
+    task: str = DEFAULT_TASK
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

@@ -1,6 +1,7 @@
 """Where lm-eval meets xmlgrpo_rewards: rows in, metrics out.  What is right is decided there."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -9,19 +10,31 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, Value, load_dataset
 from lm_eval.api.filter import Filter
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.grading import example_of, grade_all
 from xmlgrpo_rewards.numbers import parse_number
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.rows import Row, files_in, files_of
-from xmlgrpo_rewards.task import Grade, Task, get_task
+from xmlgrpo_rewards.task import (
+    FaultyRow,
+    Grade,
+    Task,
+    extras,
+    get_task,
+    sound_example,
+)
+from xmlgrpo_rewards.task import (
+    data_variable as default_variable,
+)
 from xmlgrpo_run.rows import read_rows
 
 _task = cache(get_task)  # called for every reply; finding a task scans the installed packages
 SPLITS = ("train", "test")
+SHOWN_CHARS = 400  # of what is said about items that were left out
 COLUMNS = ("id", "question", "gold", "solution", "judge", "task", "system_text", "user_text")
 
 
@@ -50,10 +63,14 @@ def load(
 ) -> DatasetDict:
     """The items, with the columns that the YAML names.
 
+    An item whose gold fails the task's own check measures nothing: it is left out, counted and
+    named on stderr and in the description of the split, where a result takes it from.
+
     Args:
         rewards_task: name of a task of xmlgrpo_rewards.
         data: a folder with a test split (and a training split for shots), or a file of test items.
-        data_variable: the environment variable that names such a folder when `data` does not.
+        data_variable: the environment variable that names such a folder when `data` does not; the
+            task's own (`GSM8K_DIR`) if None.
         dataset: id on the Hub, for when there is no local data; the task's own if None.
         dataset_config: configuration of `dataset`.
         reply_limit: the task's max_gen_toks.
@@ -66,7 +83,8 @@ def load(
     """
     _Counting.tokenizer_name, _Counting.reply_limit = tokenizer or pretrained, reply_limit
     task = get_task(rewards_task)
-    place = data or (os.environ.get(data_variable) if data_variable else None)
+    data_variable = data_variable or default_variable(rewards_task)
+    place = data or os.environ.get(data_variable)
     if place:
         named = "--data" if data else f"{data_variable}={place}"
         rows = _local_rows(Path(place), named, task.dataset_config)
@@ -74,7 +92,9 @@ def load(
         rows = _hub_rows(task, dataset, dataset_config, data_variable)
     items = DatasetDict({split: _items(task, rows.get(split, ()), split) for split in SPLITS})
     if not len(items["test"]):
-        raise UserError(f"there is no test item in {place or dataset or task.dataset}")
+        left_out = items["test"].info.description
+        said = f": {left_out}" if left_out else ""
+        raise UserError(f"there is no test item in {place or dataset or task.dataset}{said}")
     return items
 
 
@@ -85,7 +105,7 @@ def _local_rows(place: Path, named: str, config: str | None) -> Mapping[str, Ite
 
 
 def _hub_rows(
-    task: Task, dataset: str | None, dataset_config: str | None, data_variable: str | None
+    task: Task, dataset: str | None, dataset_config: str | None, data_variable: str
 ) -> Mapping[str, Iterable[Row]]:
     name = dataset or task.dataset
     config = dataset_config if dataset else task.dataset_config
@@ -94,10 +114,9 @@ def _hub_rows(
         splits = dict(load_dataset(name, config, revision=revision))
     except (OSError, ValueError) as error:
         # lm-eval's own command has no --data
-        stock = f", or set {data_variable}=DIR in the environment" if data_variable else ""
         raise UserError(
             f"cannot load the data set {name!r} from the Hub ({error}); name local files with "
-            f"--data DIR (test.jsonl in it){stock}"
+            f"--data DIR (test.jsonl in it), or set {data_variable}=DIR in the environment"
         ) from error
     return {
         split: (Row(f"{split}-{n}", row) for n, row in enumerate(rows))
@@ -106,14 +125,23 @@ def _hub_rows(
 
 
 def _items(task: Task, rows: Iterable[Row], split: str) -> Dataset:
-    items = [_item(task, row, f"{split}-{n}") for n, row in enumerate(rows)]
+    items, faults = [], []
+    for n, row in enumerate(rows):
+        try:
+            items.append(_item(task, row, f"{split}-{n}"))
+        except FaultyRow as error:
+            faults.append(str(error))
     columns = {column: [item[column] for item in items] for column in COLUMNS}
     # the types are given, since an empty split (no train.jsonl) has none to infer
-    return Dataset.from_dict(columns, Features({column: Value("string") for column in COLUMNS}))
+    features = Features({column: Value("string") for column in COLUMNS})
+    left_out = f"{len(faults)} left out for their gold, the first: {faults[0]}" if faults else ""
+    if left_out:
+        print(f"{split} items: {one_line(left_out, SHOWN_CHARS)}", file=sys.stderr)
+    return Dataset.from_dict(columns, features, info=DatasetInfo(left_out, features=features))
 
 
 def _item(task: Task, row: Row, item_id: str) -> dict[str, str]:
-    example = task.example(row.fields, row.id)  # errors name its file and line
+    example = sound_example(task, row.fields, row.id)  # errors name its file and line
     texts = {message["role"]: message["content"] for message in task.messages(example.question)}
     return {
         "id": str(row.fields.get("id", item_id)),
@@ -144,32 +172,43 @@ def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) 
 
     `strict_accuracy` is the share of right replies, which is pass@1; `pass_at_k` whether any was
     right; `maj_at_k` whether the most frequent answer was, where a reply outside the strict form
-    has no vote, `18` and `18.0` are one answer and, of equally frequent ones, the first counts.
+    has no vote, `18` and `18.0` are one answer where answers are numbers and, of equally frequent
+    ones, the first counts.
     """
-    texts = results[0]
-    grades = grade_all(_task(doc["task"]), texts, [example_of(doc)] * len(texts))
+    task, texts = _task(doc["task"]), results[0]
+    grades = grade_all(task, texts, [example_of(doc)] * len(texts))
     rows = [_metrics(grade, text) for grade, text in zip(grades, texts, strict=True)]
     means = {name: fmean(row[name] for row in rows) for name in rows[0]}
-    votes = Counter(_vote(grade) for grade in grades if grade.strict_format and grade.answered)
+    numbers = not extras(task).rewards
+    cast = [_vote(grade, numbers=numbers) for grade in grades]
+    votes = Counter(
+        vote
+        for vote, grade in zip(cast, grades, strict=True)
+        if grade.strict_format and grade.answered
+    )
     winner = votes.most_common(1)[0][0] if votes else None
     return means | {
         "pass_at_k": float(any(grade.strict_correct for grade in grades)),
-        "maj_at_k": float(any(g.strict_correct and _vote(g) == winner for g in grades)),
+        "maj_at_k": float(
+            any(g.strict_correct and vote == winner for g, vote in zip(grades, cast, strict=True))
+        ),
     }
 
 
-def _vote(grade: Grade) -> Decimal | str | None:
-    """What a reply votes for: the number, where its answer is one, however it is written."""
-    number = parse_number(grade.answer or "")
+def _vote(grade: Grade, *, numbers: bool) -> Decimal | str | None:
+    """What a reply votes for: a number however it is written, another answer as it was read."""
+    number = parse_number(grade.answer or "") if numbers else None
     return grade.answer if number is None else number
 
 
 def _metrics(grade: Grade, text: str) -> dict[str, float]:
+    share = {} if grade.share is None else {"share_right": grade.share}
     return {
         "strict_accuracy": float(grade.strict_correct),
         "lenient_accuracy": float(grade.lenient_correct),
         "strict_format": float(grade.strict_format),
         "soft_format": float(grade.soft_format),
+        **share,
         "no_answer": float(not grade.answered),
     } | _length(text)
 
