@@ -22,10 +22,11 @@ from typing import Any
 import rows as rows_module
 from lanes import MARGIN_S, Runner
 from look import show, show_tested
-from pass_rates import own_solutions, to_train_on
+from pass_rates import own_solutions, stories_within, to_train_on
 from plan import Budget, Experiment
 from scale import GPU, TINY
 from tested import tested
+from warm_start import DONE
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.checkout import code_of
@@ -134,6 +135,8 @@ def _phase(
         ready = runner.run(experiment.preparation())
         if ready:
             runner.run(experiment.warm_starts(asked.gpus))
+        if asked.base is not None:  # nothing to choose
+            return ready and (experiment.start(asked.base) / DONE).exists()
         return ready and runner.run(experiment.accuracies(asked.gpus))
     base = _base(experiment, told, asked.base)
     if phase == "screen":
@@ -207,22 +210,20 @@ def _select(experiment: Experiment) -> dict[str, Any]:
     screened = [row for path in experiment.parts() for row in rows_module.load(path)]
     pool = rows_module.load(experiment.data / rows_module.POOL)
     scale = experiment.scale
-    kept = to_train_on(screened, pool, scale.least_solved, scale.rows_a_story)
+    kept = to_train_on(screened, pool, scale.rows_a_story)
     own = list(own_solutions(screened))
-    if not kept:
-        raise UserError("no story is solved now and then: there is nothing to train on")
     rows_module.save(experiment.work / "own.jsonl", own)
     rows_module.save(experiment.work / "grpo.jsonl", kept)
-    questions = {row["question"] for row in kept}
-    groups = [row for row in screened if row["question"] in questions]
+    low, high = load_config(HERE / "gsm8k.yaml").sampling.band or (0.0, 1.0)
+    samples = sum(row["samples"] for row in screened)
     return {
         "asked": len(screened),
-        "right": sum(row["right"] for row in screened) / sum(row["samples"] for row in screened),
-        "shown": sum(row["shown"] for row in screened) / sum(row["samples"] for row in screened),
+        "right": sum(row["right"] for row in screened) / samples,
+        "shown": sum(row["shown"] for row in screened) / samples,
         "mixed": sum(0 < row["right"] < row["samples"] for row in screened) / len(screened),
-        "mixed_kept": sum(0 < r["right"] < r["samples"] for r in groups) / max(1, len(groups)),
         "stories": len({row["story"] for row in kept}),
         "rows": len(kept),
+        "stories_in_band": stories_within(kept, low, high),
         "own_solutions": len(own),
     }
 

@@ -45,7 +45,10 @@ def show(results: dict[str, Any]) -> None:
                     f"{name:12} step {row['step']:4} validation "
                     f"{row['validation/strict_accuracy']:.2%}, sampled in training "
                     f"{row.get('sampled/strict', 0):.1%}, entropy {row.get('entropy', 0):.3f}, "
-                    f"alike {row.get('frac_reward_zero_std', 0):.0%}"
+                    f"alike {row.get('frac_reward_zero_std', 0):.0%}, "
+                    f"mixed {row.get('draws/mixed_groups', 0):.0%}, "
+                    f"tokens that taught {row.get('draws/taught_tokens', 0):.0%}, "
+                    f"stories in the band {row.get('draws/in_band', 0):.0f}"
                 )
 
 

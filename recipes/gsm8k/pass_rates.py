@@ -1,9 +1,8 @@
-"""How often a model solves each question, and which stories are worth training on.
+"""How often a model solves each question.
 
     python recipes/gsm8k/pass_rates.py MODEL --rows screened.jsonl --out part-0.jsonl --part 0/2
 
-A question that is always or never solved gives GRPO no signal.  Only replies whose sums lead to the
-answer count as solved; they are kept, as the data of rejection sampling.
+Replies whose sums lead to the answer are kept too, as the data of rejection sampling.
 """
 
 import argparse
@@ -21,7 +20,6 @@ from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rollout.engine import Sampling
 
 AT_ONCE = 512  # questions between two looks at the clock
-MOST = 0.8  # of the replies to a story: solved more often, it teaches little
 KEPT_REPLIES = 4  # different ones to a question
 
 
@@ -76,33 +74,31 @@ def noted(group: Sequence[Reply]) -> dict[str, Any]:
     }
 
 
-def kept_stories(screened: Iterable[dict[str, Any]], least: float) -> set[int]:
-    """The stories that are solved now and then."""
-    shown: dict[int, int] = defaultdict(int)
-    asked: dict[int, int] = defaultdict(int)
-    for row in screened:
-        shown[row["story"]] += row["shown"]
-        asked[row["story"]] += row["samples"]
-    return {story for story in asked if least <= shown[story] / asked[story] <= MOST}
-
-
 def to_train_on(
-    screened: Sequence[dict[str, Any]],
-    pool: Iterable[dict[str, Any]],
-    least: float,
-    most_rows: int,
+    screened: Sequence[dict[str, Any]], pool: Iterable[dict[str, Any]], most_rows: int
 ) -> list[dict[str, Any]]:
-    """The rows for GRPO: of the kept stories, the screened questions and others of the pool.
+    """The rows for GRPO with their pass rates: a story's question and some of its retellings.
 
-    A story has at most `most_rows`, or those that can be told again would drown the others.
+    `right` counts what was shown to be right, `asked` the samples, `family` is the story.  What was
+    not screened has 0 of 0: its story's rate holds for it.
     """
-    stories = kept_stories(screened, least)
     rows: dict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in (*screened, *pool):
-        if row["story"] in stories and len(rows[row["story"]]) < most_rows:
+        if len(rows[row["story"]]) < most_rows:
             kept = {name: row[name] for name in ("question", "answer", "story")}
-            rows[row["story"]].setdefault(row["question"], kept)
+            kept |= {"right": row.get("shown", 0), "asked": row.get("samples", 0)}
+            rows[row["story"]].setdefault(row["question"], kept | {"family": row["story"]})
     return [row for told in rows.values() for row in told.values()]
+
+
+def stories_within(rows: Iterable[dict[str, Any]], low: float, high: float) -> int:
+    """How many stories have a pass rate between two shares."""
+    right: dict[int, int] = defaultdict(int)
+    asked: dict[int, int] = defaultdict(int)
+    for row in rows:
+        right[row["family"]] += row["right"]
+        asked[row["family"]] += row["asked"]
+    return sum(low <= right[story] / asked[story] <= high for story in asked if asked[story])
 
 
 def own_solutions(screened: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -25,21 +25,23 @@ HELD_OUT, GRPO_ROWS, OWN = "held-out.jsonl", "grpo.jsonl", "own.jsonl"
 PACE = "pace"
 SETTLED = 4  # the first steps of a run take longer
 PAYS_FOR_CHAIN = "rewards.chain_reward:correct_by_true_sums"
-# what a run of xmlgrpo-train is paid for, by kind of arm: over gsm8k.yaml
-PAID: dict[str, tuple[str, ...]] = {
+# what a run of xmlgrpo-train is paid for, and what it draws, by kind of arm: over gsm8k.yaml
+RUNS: dict[str, tuple[str, ...]] = {
     "grpo": (),
     "random": (f"{PAYS_FOR_CHAIN}=0.0", "rewards.control_reward:coin=1.0"),
     "format": (f"{PAYS_FOR_CHAIN}=0.0",),
+    "plain": ("sampling.band=null", "sampling.rates=null", "sampling.draw=1"),  # all rows in turn
 }
 SUPERVISED: dict[str, tuple[str, ...]] = {
     "more-sft": (rows.UNSEEN, rows.POOL),  # with GSM8K's solutions, which GRPO does not see
     "rejection": (rows.PLAIN, OWN),
 }
-ARM = re.compile(rf"({'|'.join(PAID)})-(\d+)")
+ARM = re.compile(rf"({'|'.join(RUNS)})-(\d+)")
 CURVE = (
     *("step", "time", "reward", "reward_std", "frac_reward_zero_std", "entropy", "grad_norm"),
     *("step_time", "completions/mean_length", "completions/clipped_ratio"),
     *("sampled/strict", "sampled/strict_format", "sampled/worked"),
+    *("draws/taught_tokens", "draws/mixed_groups", "draws/in_band"),
     *("validation/strict_accuracy", "validation/strict_format"),
     "rewards/chain_reward:correct_by_true_sums/mean",
 )
@@ -135,8 +137,7 @@ class Experiment:
                     keep=start.keep,
                 )
             )
-        last = list(self.scale.warm_starts)[-1]
-        lanes[-1] += [self._accuracy(last), self._pace(last)]
+        lanes[-1].append(self._pace(list(self.scale.warm_starts)[-1]))
         return [Lane(gpu, stages) for gpu, stages in enumerate(lanes)]
 
     def accuracies(self, gpus: int) -> Lanes:
@@ -265,7 +266,8 @@ class Experiment:
             raise ValueError(name)
         folder = RunFolder(self.work / name)
         data = self.work / GRPO_ROWS
-        settings = (f"grpo.max_steps={budget.steps}", *PAID[match[1]], *overrides)
+        rates = f"sampling.rates={data}"
+        settings = (f"grpo.max_steps={budget.steps}", rates, *RUNS[match[1]], *overrides)
         stage = Stage(
             name,
             self._training(base, name, int(match[2]), data, settings),
@@ -280,7 +282,7 @@ class Experiment:
 
     def _supervised_arm(self, base: str, name: str, budget: Budget) -> list[Stage]:
         if name not in SUPERVISED:
-            kinds = ", ".join([*(f"{kind}-SEED" for kind in PAID), *SUPERVISED])
+            kinds = ", ".join([*(f"{kind}-SEED" for kind in RUNS), *SUPERVISED])
             raise UserError(f"--arms: expected {kinds}, got {name!r}")
         files = [(self.work if file == OWN else self.data) / file for file in SUPERVISED[name]]
         stage = self._supervised(
@@ -291,6 +293,7 @@ class Experiment:
             seconds=budget.arm_s,
             epochs=1e9,
             keep=self.scale.arm_keep,
+            micro=self.scale.batch // 4,  # arms may share a GPU
         )
         shares = [kept_at(self.start(name), share) for share in self.scale.arm_keep]
         return [stage, self._pick(name, ("--models", *shares, self.start(name)), stage.makes)]
@@ -331,10 +334,12 @@ class Experiment:
         seconds: float,
         epochs: float,
         keep: Sequence[float],
+        micro: int | None = None,
     ) -> Stage:
         words = (
             *("warm_start.py", model, self.start(name), "--rows", *files, "--lr", lr),
             *("--seconds", seconds, "--epochs", epochs, "--batch", self.scale.batch),
+            *("--micro", micro or self.scale.batch),
             *("--device", self.scale.device, *(("--keep", *keep) if keep else ())),
         )
         makes = self.start(name) / DONE

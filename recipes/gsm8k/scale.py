@@ -31,7 +31,6 @@ class Scale:
         sampled_rows, samples: of the sampled accuracy.
         tokens: of a reply that is asked for outside of training.
         screen_samples, screen_s: samples a question, and when screening stops.
-        least_solved: share of the replies to a story that must be right to keep it.
         rows_a_story: that GRPO trains on at most.
         pace: overrides of gsm8k.yaml for the few steps that tell how long a step takes.
         pace_s: of a step, where that could not be measured.
@@ -53,7 +52,6 @@ class Scale:
     tokens: int
     screen_samples: int
     screen_s: float
-    least_solved: float
     rows_a_story: int
     pace: tuple[str, ...]
     pace_s: float
@@ -72,7 +70,7 @@ class Scale:
 
 GPU = Scale(
     warm_starts={
-        "s2": WarmStart(lr=1e-4, epochs=2, seconds=210, keep=(0.5, 0.75)),
+        "s2": WarmStart(lr=1e-4, epochs=2, seconds=210),
         "s1": WarmStart(lr=1e-4, epochs=1, seconds=105),
     },
     rows=("--processes", "24", "--each", "20"),
@@ -82,7 +80,6 @@ GPU = Scale(
     tokens=256,
     screen_samples=16,
     screen_s=90,
-    least_solved=1 / 12,
     rows_a_story=12,
     pace=(
         "grpo.max_steps=14",
@@ -91,10 +88,10 @@ GPU = Scale(
         "holdout.report_rows=64",
         "holdout.validation_rows=64",
     ),
-    pace_s=1.6,
+    pace_s=1.8,
     look_s=5,
     start_s=50,
-    pick_s=90,
+    pick_s=75,
     test_s=135,
     most_steps=1000,
     arm_lr=5e-5,
@@ -116,7 +113,6 @@ TINY = Scale(
     tokens=24,
     screen_samples=2,
     screen_s=20,
-    least_solved=0,  # it solves nothing
     rows_a_story=4,
     pace=("grpo.max_steps=6", "grpo.save_steps=6", "holdout.every=6"),
     pace_s=2,

@@ -19,6 +19,7 @@ from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
+from xmlgrpo_trainer.grpo.draws import DrawnBatches, make_draws
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
 from xmlgrpo_trainer.grpo.rewards import RewardError, Scored, trl_rewards
@@ -94,6 +95,7 @@ def fit(run: Prepared) -> Trained:
     if choice.rounds:
         is_trls_own = policy.placement.backend == "plain"
         correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)
+    draws = _draw_by_rates(run, trainer, batch)
     exam = Exam(
         engine=choice.engine,
         tokenizer=policy.tokenizer,
@@ -125,7 +127,7 @@ def fit(run: Prepared) -> Trained:
     ranks.on_first(lambda: write_record(folder, config, identity, resolved, base_folder))
     ranks.on_first(lambda: save_items(folder.holdout_items, run.task, run.problems.report))
     before = _baseline(run, exam)
-    stopped_by = _train(run, trainer, batch, exam)
+    stopped_by = _train(run, trainer, batch, exam, draws)
     return Trained(trainer, exam, before, choice.name, stopped_by)
 
 
@@ -142,6 +144,15 @@ def _make_trainer(run: Prepared, batch: list[Scored]) -> Any:
     )
     check_start(trainer.model, base, run.arguments.beta)
     return trainer
+
+
+def _draw_by_rates(run: Prepared, trainer: Any, batch: list[Scored]) -> DrawnBatches | None:
+    """Draw problems by their pass rates, where the configuration says so."""
+    settings = run.config.sampling
+    if not settings.is_used:
+        return None
+    draws = make_draws(settings, run.problems.train, run.config.seed)
+    return DrawnBatches(trainer, draws, batch, run.task)
 
 
 def _introduce(run: Prepared, rollout: str, trained_weights: int) -> None:
@@ -207,24 +218,29 @@ def _baseline(run: Prepared, exam: Exam) -> HoldoutResult:
     return before
 
 
-def _train(run: Prepared, trainer: Any, batch: list[Scored], exam: Exam) -> int | None:
+def _train(
+    run: Prepared, trainer: Any, batch: list[Scored], exam: Exam, draws: DrawnBatches | None
+) -> int | None:
     """Run trl's loop with our callbacks; the signal that stopped it, None at its end."""
     config, ranks = run.config, run.ranks
     keeper = KeepBest(exam, run.problems.validation, run.folder, config.holdout)
     stopper = StopAndSave(steps_between_generations(run.arguments), ranks)
     step_start = StepStart()
     watch = Watch(run.folder, run.task, batch, config.watch, run.console, ranks=ranks)
-    for callback in (step_start, watch, keeper, seal_when_saved(ranks), stopper):
+    drawn = [] if draws is None else [draws]
+    for callback in (step_start, watch, keeper, *drawn, seal_when_saved(ranks), stopper):
         trainer.add_callback(callback)
     try:
-        _loop(run, trainer, step_start)
+        _loop(run, trainer, step_start, draws)
     finally:
         stopper.release()
         watch.stage.stop()
     return stopper.received
 
 
-def _loop(run: Prepared, trainer: Any, step_start: StepStart) -> None:
+def _loop(
+    run: Prepared, trainer: Any, step_start: StepStart, draws: DrawnBatches | None
+) -> None:
     """Go on from the newest checkpoint; a failure saves the last finished step first."""
     console, ranks = run.console, run.ranks
     newest, damaged = ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))
@@ -240,6 +256,8 @@ def _loop(run: Prepared, trainer: Any, step_start: StepStart) -> None:
         if is_last(newest) or stopped_early(run.folder, step):
             take_over(newest, trainer)  # trl's loop would train one step more
             return
+        if draws is not None:
+            draws.go_on(newest)
     try:
         with objects_set_aside():
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)

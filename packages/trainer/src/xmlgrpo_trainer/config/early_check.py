@@ -40,6 +40,11 @@ def check_early(config: RunConfig, processes: int) -> None:
             f"model.backend is 'unsloth', which trains on one GPU, but {processes} processes were "
             "asked for; set model.backend=plain, or leave GPUS out"
         )
+    if processes > 1 and config.sampling.is_used:
+        raise UserError(
+            f"sampling: expected one process, got {processes}; leave GPUS out, or sampling.band "
+            "and sampling.draw"
+        )
     shared(grpo_fields(config), processes)
 
 

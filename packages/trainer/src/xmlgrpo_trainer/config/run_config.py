@@ -93,6 +93,27 @@ class HoldoutConfig(Section):
     batch_size: int = Field(default=64, ge=1)
 
 
+class SamplingConfig(Section):
+    """Which of the training problems are asked, and which of their groups are learnt from.
+
+    Without a band and with `draw` 1 the problems take turns, as trl has them.
+    """
+
+    band: list[float] | None = Field(default=None, min_length=2, max_length=2)
+    """The shares of right replies, from and to, between which a problem is asked."""
+    rates: str | None = None
+    """The file of `make passrate`; null takes every problem for one in the band at first."""
+    explore: float = Field(default=0.1, ge=0, le=1)
+    """The share of the problems asked from outside of the band, in case that has changed."""
+    draw: float = Field(default=1.0, ge=1, le=16)
+    """So many groups are drawn for each that is learnt from; those without signal are left out."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether problems are drawn in another way than trl's."""
+        return self.band is not None or self.draw > 1
+
+
 class WatchConfig(Section):
     """What is shown and kept while training."""
 
@@ -114,6 +135,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     holdout: HoldoutConfig = HoldoutConfig()
+    sampling: SamplingConfig = SamplingConfig()
     rewards: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(CLASSIC, 1.0))
     """Name (or `package.module:function`) -> weight; a task with rewards of its own has others."""
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"
@@ -142,6 +164,12 @@ class RunConfig(Section):
                 "holdout.path is read with data.source 'hub' or 'json'; generated problems hold "
                 "out their own"
             )
+        if self.sampling.band and not 0 <= self.sampling.band[0] < self.sampling.band[1] <= 1:
+            raise ValueError(
+                f"sampling.band: expected two shares, the lower one first, got {self.sampling.band}"
+            )
+        if self.sampling.rates and not self.sampling.is_used:
+            raise ValueError("sampling.rates is read only with sampling.band or sampling.draw")
         if not self.rewards:
             raise ValueError("rewards is empty: name at least one reward function and its weight")
         if self.model.backend == "unsloth" and self.model.device == "cpu":

@@ -1,0 +1,162 @@
+"""How often problems are solved: measured before, renewed by each step's replies, drawn from.
+
+A problem that is always or never solved has no group with a better and a worse reply, and teaches
+GRPO nothing (DAPO, arXiv 2503.14476, section 3.2).  Which problems these are changes while the
+policy learns: the newest replies count most, and some problems from outside of the band are asked
+again.
+"""
+
+import random
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import text_rows
+from xmlgrpo_trainer.config.run_config import SamplingConfig
+
+KEPT = 0.5  # of what earlier replies count for, when new ones come
+
+
+class PassRate(NamedTuple):
+    """How a problem's replies were graded.
+
+    Attributes:
+        right: how many were right.
+        asked: how many there were; 0 where it was not asked.
+        family: problems of one family, such as the same story with other numbers, have one rate.
+    """
+
+    right: float
+    asked: float
+    family: Hashable
+
+
+def read_pass_rates(path: Path) -> dict[str, PassRate]:
+    """Question -> its rate, of a file of JSON lines: `question`, `right`, `asked` and, or not,
+    `family`.
+
+    Raises:
+        UserError: the file cannot be read, or a row is no rate.
+    """
+    found = {}
+    for row in text_rows(path):
+        question, right, asked = (row.fields.get(name) for name in ("question", "right", "asked"))
+        counts = (right, asked)
+        if not isinstance(question, str) or not all(type(count) is int for count in counts):
+            raise UserError(f"row {row.id}: expected question, right and asked, got {row.fields}")
+        if not 0 <= right <= asked:
+            raise UserError(f"row {row.id}: expected 0 <= right <= asked, got {right} and {asked}")
+        family = row.fields.get("family")
+        found[question] = PassRate(right, asked, question if family is None else f"={family}")
+    return found
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Goes through the families again and again, each time in another order."""
+
+    families: Sequence[Hashable]
+    name: str
+    round: int = -1
+    place: int = 0
+    _order: Sequence[Hashable] = ()
+
+    def go(self) -> Iterator[Hashable]:
+        """The families from where the last walk ended, each once."""
+        for _ in range(len(self.families)):
+            if self.place >= len(self._order):
+                self.place_at(self.round + 1, 0)
+            self.place += 1
+            yield self._order[self.place - 1]
+
+    def place_at(self, round_: int, place: int) -> None:
+        """Go on from a place in a round."""
+        self.round, self.place = round_, place
+        # the same seed, the same order: no secret depends on it
+        rng = random.Random(f"{self.name} {round_}")  # noqa: S311
+        self._order = rng.sample(self.families, len(self.families))
+
+
+class Draws:
+    """Draws problems by their pass rates; the same ones again for a seed and the same replies.
+
+    Families take turns, whatever their number of problems, and of a family its problems do.
+
+    Args:
+        rates: of each problem, in the problems' order.
+        settings: the band, and how many are drawn from outside of it.
+        seed: of the order.
+    """
+
+    def __init__(self, rates: Sequence[PassRate], settings: SamplingConfig, seed: int) -> None:
+        self.settings = settings
+        self._family = [rate.family for rate in rates]
+        self._members: dict[Hashable, list[int]] = {}
+        self._counts: dict[Hashable, tuple[float, float]] = {}
+        for number, rate in enumerate(rates):
+            right, asked = self._counts.get(rate.family, (0, 0))
+            self._counts[rate.family] = right + rate.right, asked + rate.asked
+            self._members.setdefault(rate.family, []).append(number)
+        families = list(self._members)
+        self._inside = _Walk(families, f"inside {seed}")
+        self._outside = _Walk(families, f"outside {seed}")
+        self._turns = dict.fromkeys(families, 0)
+        for members in self._members.values():
+            random.Random(f"members {seed} {members[0]}").shuffle(members)  # noqa: S311 - as above
+
+    def take(self, count: int) -> list[int]:
+        """Numbers of problems to ask now; fewer families than that are asked more than once."""
+        outside = round(self.settings.explore * count)
+        found = self._some(self._inside, count - outside, is_inside=True)
+        found += self._some(self._outside, count - len(found), is_inside=False)
+        while len(found) < count:
+            found += self._some(self._inside, count - len(found), is_inside=None)
+        return [self._next_of(family) for family in found]
+
+    def _some(self, walk: _Walk, count: int, *, is_inside: bool | None) -> list[Hashable]:
+        if not count:
+            return []
+        found: list[Hashable] = []
+        for family in walk.go():
+            if is_inside is None or self.is_inside(family) == is_inside:
+                found.append(family)
+                if len(found) == count:
+                    break
+        return found
+
+    def _next_of(self, family: Hashable) -> int:
+        members, turn = self._members[family], self._turns[family]
+        self._turns[family] = turn + 1
+        return members[turn % len(members)]
+
+    def is_inside(self, family: Hashable) -> bool:
+        """Whether a family is in the band, or not known yet."""
+        right, asked = self._counts[family]
+        low, high = self.settings.band or (0.0, 1.0)
+        return not asked or low <= right / asked <= high
+
+    def note(self, problem: int, right: int, asked: int) -> None:
+        """Renew a rate by the newest replies."""
+        family = self._family[problem]
+        earlier_right, earlier_asked = self._counts[family]
+        self._counts[family] = KEPT * earlier_right + right, KEPT * earlier_asked + asked
+
+    def families_inside(self) -> int:
+        """How many families are in the band now."""
+        return sum(map(self.is_inside, self._counts))
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, of what JSON can hold."""
+        walks = [[walk.round, walk.place] for walk in (self._inside, self._outside)]
+        counts = [[*pair, turn] for pair, turn in zip(self._counts.values(), self._turns.values())]
+        return {"walks": walks, "counts": counts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was read."""
+        for walk, (round_, place) in zip((self._inside, self._outside), state["walks"]):
+            if round_ >= 0:
+                walk.place_at(round_, place)
+        for family, (right, asked, turn) in zip(self._members, state["counts"], strict=True):
+            self._counts[family], self._turns[family] = (right, asked), turn
