@@ -64,12 +64,16 @@ class _Walk:
     _order: Sequence[Hashable] = ()
 
     def go(self) -> Iterator[Hashable]:
-        """The families from where the last walk ended, each once."""
-        for _ in range(len(self.families)):
+        """The families from where the last walk ended, until each has come."""
+        passed: set[Hashable] = set()
+        while len(passed) < len(self.families):
             if self.place >= len(self._order):
                 self.place_at(self.round + 1, 0)
             self.place += 1
-            yield self._order[self.place - 1]
+            family = self._order[self.place - 1]
+            if family not in passed:
+                passed.add(family)
+                yield family
 
     def place_at(self, round_: int, place: int) -> None:
         """Go on from a place in a round."""
