@@ -137,7 +137,8 @@ class Experiment:
                     keep=start.keep,
                 )
             )
-        lanes[-1].append(self._pace(list(self.scale.warm_starts)[-1]))
+        number = len(self.scale.warm_starts) - 1
+        lanes[number % gpus].append(self._pace(list(self.scale.warm_starts)[number]))
         return [Lane(gpu, stages) for gpu, stages in enumerate(lanes)]
 
     def accuracies(self, gpus: int) -> Lanes:

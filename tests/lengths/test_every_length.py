@@ -214,7 +214,7 @@ def test_the_pages_reproduction_prints_what_it_says(capsys: pytest.CaptureFixtur
 @pytest.mark.scripts
 def test_the_script_tells_each_case(tmp_path: Path) -> None:
     out = tmp_path / "lengths.json"
-    script = ROOT / "ci" / "gpu" / "every_length.py"
+    script = ROOT / "bench" / "every_length.py"
     asked = ["--tiny", "--only", "generate", "--budget-s", "1", "--out", str(out)]
     ran = subprocess.run(
         [sys.executable, str(script), *asked],

@@ -22,6 +22,7 @@ from xmlgrpo_rewards.total import load_rewards, score
 from xmlgrpo_trainer.config.batch import check_groups
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import load_config
+from xmlgrpo_trainer.problems.pass_rates import read_pass_rates
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "recipes" / "gsm8k"
@@ -213,21 +214,27 @@ def test_no_row_is_of_two_kinds(scripts: Any) -> None:
     assert stories[rows.VALIDATION] == stories[rows.VALIDATION_RETOLD] == {9, 10, 11}
 
 
-def test_stories_that_are_solved_now_and_then_are_kept(scripts: Any) -> None:
-    shown = {1: 0, 2: 1, 3: 6, 4: 7, 5: 8}
+def test_rows_for_grpo_have_their_storys_rate(scripts: Any, tmp_path: Path) -> None:
+    shown = {1: 0, 2: 1, 3: 6, 4: 8}
     screened = [
         {**clips(story), "samples": 8, "right": 8, "shown": count, "reasonings": ["48 + 24 = 72"]}
         for story, count in shown.items()
     ]
-    assert scripts.pass_rates.kept_stories(screened, 1 / 12) == {2, 3}
     again = [{**clips(2), "question": f"Again {number}?"} for number in range(5)]
-    rows = scripts.pass_rates.to_train_on(screened, [clips(2), *again, clips(5)], 1 / 12, 3)
-    assert [(row["story"], row["question"][:7]) for row in rows] == [
-        (2, "Ann-nn "),
-        (2, "Again 0"),
-        (2, "Again 1"),
-        (3, "Ann-nnn"),
+    rows = scripts.pass_rates.to_train_on(screened, [clips(2), *again, clips(5)], 3)
+    assert [(row["story"], row["question"][:7], row["right"], row["asked"]) for row in rows] == [
+        (1, "Ann-n s", 0, 8),
+        (2, "Ann-nn ", 1, 8),
+        (2, "Again 0", 0, 0),
+        (2, "Again 1", 0, 0),
+        (3, "Ann-nnn", 6, 8),
+        (4, "Ann-nnn", 8, 8),
+        (5, "Ann-nnn", 0, 0),
     ]
+    assert scripts.pass_rates.stories_within(rows, 0.1, 0.8) == 2
+    scripts.rows.save(tmp_path / "grpo.jsonl", rows)
+    rates = read_pass_rates(tmp_path / "grpo.jsonl")
+    assert len({rates[row["question"]].family for row in rows}) == 5
     own = list(scripts.pass_rates.own_solutions(screened[:1]))
     assert own == [{**clips(1), "answer": "48 + 24 = 72\n#### 72"}]
     assert get_task("gsm8k").example(own[0], "own").gold == "72"
@@ -343,20 +350,21 @@ class TestArms:
         ]
 
     def test_an_arm_that_is_none(self, scripts: Any, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="expected grpo-SEED, random-SEED, format-SEED, more"):
+        with pytest.raises(UserError, match="expected grpo-SEED, random-SEED, format-SEED, plain"):
             self.lanes(scripts, tmp_path, "grpo")
 
-    @pytest.mark.parametrize("kind", ["grpo", "random", "format"])
+    @pytest.mark.parametrize("kind", ["grpo", "random", "format", "plain"])
     def test_every_kind_of_run_is_paid_for_something(self, scripts: Any, kind: str) -> None:
-        config = load_config(SCRIPTS / "gsm8k.yaml", list(scripts.plan.PAID[kind]))
+        config = load_config(SCRIPTS / "gsm8k.yaml", list(scripts.plan.RUNS[kind]))
         weights = {reward.name: reward.weight for reward in load_rewards(config.rewards)}
-        assert weights["chain_reward:correct_by_true_sums"] == (kind == "grpo")
+        assert weights["chain_reward:correct_by_true_sums"] == (kind in ("grpo", "plain"))
         assert ("control_reward:coin" in weights) == (kind == "random")
+        assert config.sampling.is_used == (kind != "plain")
 
     def test_the_budget_follows_the_pace(self, scripts: Any, tmp_path: Path) -> None:
         experiment = self.experiment(scripts, tmp_path)
         left_s = 400 + experiment.scale.start_s + experiment.scale.pick_s
-        assert experiment.budget(left_s, every=80).steps == int(400 / (1.6 + 5 / 80))
+        assert experiment.budget(left_s, every=80).steps == int(400 / (1.8 + 5 / 80))
         log = tmp_path / "pace" / "metrics.jsonl"
         log.parent.mkdir()
         times = [0, 9, 12, 15, 16, 17, 18, 19]  # the first ones are slow

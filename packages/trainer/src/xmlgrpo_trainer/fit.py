@@ -238,9 +238,7 @@ def _train(
     return stopper.received
 
 
-def _loop(
-    run: Prepared, trainer: Any, step_start: StepStart, draws: DrawnBatches | None
-) -> None:
+def _loop(run: Prepared, trainer: Any, step_start: StepStart, draws: DrawnBatches | None) -> None:
     """Go on from the newest checkpoint; a failure saves the last finished step first."""
     console, ranks = run.console, run.ranks
     newest, damaged = ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))

@@ -88,7 +88,8 @@ def test_the_same_draws_come_again_from_a_saved_state() -> None:
     other = draws(*rates)
     other.restore(saved)
     for _ in range(5):
-        assert (problems := whole.take(24)) == other.take(24)
+        problems = whole.take(24)
+        assert problems == other.take(24)
         for problem in problems:
             whole.note(problem, 1, 16)
             other.note(problem, 1, 16)

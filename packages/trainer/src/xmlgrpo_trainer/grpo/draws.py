@@ -76,11 +76,14 @@ class DrawnBatches(TrainerCallback):  # type: ignore[misc]  # transformers is un
         for number, count in zip(numbers, counts, strict=True):
             self._draws.note(number, count, group)
         advantages_P_G = batch["advantages"].view(-1, group)
-        has_signal = (advantages_P_G.abs() > 0).any(dim=1).tolist()
+        has_signal = (advantages_P_G.amax(dim=1) > advantages_P_G.amin(dim=1)).tolist()
         is_mixed = [0 < count < group for count in counts]
         # first what differs in the answer, then what differs in the form alone
-        teaches = [signal + (signal and mixed) for signal, mixed in zip(has_signal, is_mixed)]
-        order = sorted(range(len(numbers)), key=teaches.__getitem__, reverse=True)
+        order = sorted(
+            range(len(numbers)),
+            key=lambda at: (has_signal[at] and is_mixed[at], has_signal[at]),
+            reverse=True,
+        )
         kept = sorted(order[:wanted])
         self._log(batch, [at for at in kept if has_signal[at]], is_mixed)
         return _groups(batch, kept, group)

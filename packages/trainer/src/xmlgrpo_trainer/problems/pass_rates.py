@@ -34,8 +34,9 @@ class PassRate(NamedTuple):
 
 
 def read_pass_rates(path: Path) -> dict[str, PassRate]:
-    """Question -> its rate, of a file of JSON lines: `question`, `right`, `asked` and, or not,
-    `family`.
+    """Question -> its rate, of a file of JSON lines.
+
+    A line has `question`, `right` and `asked`, and may have `family`.
 
     Raises:
         UserError: the file cannot be read, or a row is no rate.
@@ -59,7 +60,7 @@ class _Walk:
 
     families: Sequence[Hashable]
     name: str
-    round: int = -1
+    round: int = -1  # before the first
     place: int = 0
     _order: Sequence[Hashable] = ()
 
@@ -80,7 +81,7 @@ class _Walk:
         self.round, self.place = round_, place
         # the same seed, the same order: no secret depends on it
         rng = random.Random(f"{self.name} {round_}")  # noqa: S311
-        self._order = rng.sample(self.families, len(self.families))
+        self._order = rng.sample(self.families, len(self.families)) if round_ >= 0 else ()
 
 
 class Draws:
@@ -154,13 +155,13 @@ class Draws:
     def state(self) -> dict[str, Any]:
         """What `restore` needs, of what JSON can hold."""
         walks = [[walk.round, walk.place] for walk in (self._inside, self._outside)]
-        counts = [[*pair, turn] for pair, turn in zip(self._counts.values(), self._turns.values())]
+        counts = [[*self._counts[family], turn] for family, turn in self._turns.items()]
         return {"walks": walks, "counts": counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was read."""
-        for walk, (round_, place) in zip((self._inside, self._outside), state["walks"]):
-            if round_ >= 0:
-                walk.place_at(round_, place)
-        for family, (right, asked, turn) in zip(self._members, state["counts"], strict=True):
+        walks = (self._inside, self._outside)
+        for walk, (round_, place) in zip(walks, state["walks"], strict=True):
+            walk.place_at(round_, place)
+        for family, (right, asked, turn) in zip(self._turns, state["counts"], strict=True):
             self._counts[family], self._turns[family] = (right, asked), turn
