@@ -41,7 +41,7 @@ class Trainer(SimpleNamespace):
         for number in self.asked:
             right = [place < RIGHT[number] for place in range(GROUP)]
             replies = [render("a sum", str(number) if is_right else "99") for is_right in right]
-            self.batch += [Scored(f"{number}+0?", str(number), reply, {}) for reply in replies]
+            self.batch += [Scored(PROBLEMS[number], reply, {}) for reply in replies]
             rewards.append([2.1 * is_right for is_right in right])
             if number == 5:
                 rewards[-1] = [0.0, 0.5, 0.0, 0.0]
@@ -108,7 +108,7 @@ def test_replies_renew_the_rates() -> None:
 def test_a_step_that_fails_has_drawn_nothing(tmp_path: Path) -> None:
     batch: list[Scored] = []
     trainer = Trainer(batch)
-    trainer._generate_and_score_completions = lambda _: 1 / 0
+    setattr(trainer, "_generate_and_score_completions", lambda _: 1 / 0)  # noqa: B010 - a method
     draws = make_draws(SamplingConfig(draw=2.0), PROBLEMS, seed=0)
     callback = DrawnBatches(trainer, draws, batch, get_task("gsm8k"))
     before = draws.state()

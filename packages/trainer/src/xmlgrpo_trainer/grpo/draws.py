@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_run.files import read_json, write_json
 from xmlgrpo_trainer.config.run_config import SamplingConfig
@@ -70,8 +71,11 @@ class DrawnBatches(TrainerCallback):  # type: ignore[misc]  # transformers is un
         except BaseException:
             self._draws.restore(before)  # what is saved now is the last finished step
             raise
+        grades = grade_all(
+            self._task, [one.completion for one in self._batch], [o.example for o in self._batch]
+        )
         # whatever the form: else all would be unsolved until the form is learnt
-        right = [self._task.grade(one.completion, one.gold).lenient_correct for one in self._batch]
+        right = [grade.lenient_correct for grade in grades]
         counts = [sum(right[place : place + group]) for place in range(0, len(right), group)]
         for number, count in zip(numbers, counts, strict=True):
             self._draws.note(number, count, group)

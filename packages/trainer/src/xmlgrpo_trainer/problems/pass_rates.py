@@ -43,9 +43,10 @@ def read_pass_rates(path: Path) -> dict[str, PassRate]:
     """
     found = {}
     for row in text_rows(path):
-        question, right, asked = (row.fields.get(name) for name in ("question", "right", "asked"))
-        counts = (right, asked)
-        if not isinstance(question, str) or not all(type(count) is int for count in counts):
+        question: Any = row.fields.get("question")
+        right: Any = row.fields.get("right")
+        asked: Any = row.fields.get("asked")
+        if (type(question), type(right), type(asked)) != (str, int, int):
             raise UserError(f"row {row.id}: expected question, right and asked, got {row.fields}")
         if not 0 <= right <= asked:
             raise UserError(f"row {row.id}: expected 0 <= right <= asked, got {right} and {asked}")
