@@ -27,7 +27,6 @@ from xmlgrpo_evaluator.results.result import (
     RESULT_FORMAT,
     items_of,
     main_metric,
-    metrics_of,
     read_result,
 )
 from xmlgrpo_evaluator.settings import Evaluation, Settings
@@ -37,6 +36,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import write_sealed
+from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_run.screen.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")

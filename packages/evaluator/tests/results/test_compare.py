@@ -9,8 +9,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from xmlgrpo_evaluator.results.compare import compare_results, show, table_rows, verdict
-from xmlgrpo_evaluator.results.result import items_of, metrics_of, read_result, summarize
+from xmlgrpo_evaluator.results.result import items_of, read_result
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.measures.summary import metrics_of, summarize
 
 
 def result(label: str, right: list[bool], **subject: Any) -> dict[str, Any]:

@@ -16,8 +16,11 @@ from rich.console import Console
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.screen.progress import Stage
 
-TOKENIZER = ("tokenizer*", "*.jinja")
-MODEL = ("*.safetensors", "*config.json", *TOKENIZER)
+TOKENIZER = (
+    *("tokenizer*", "*.jinja"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+)
+MODEL = ("*.safetensors", "*.safetensors.index.json", "*config.json", *TOKENIZER)
 """What a model's replies depend on: its weights, its settings, its tokenizer."""
 PIECE_BYTES = 8 << 20
 
@@ -51,9 +54,14 @@ def _matching(place: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted({path for pattern in patterns for path in place.glob(pattern)})
 
 
-def digest(files: Iterable[Path]) -> str | None:
-    """One digest of the files' names and bytes, in this order; None without a file."""
-    lines = [json.dumps([path.name, file_sha256(path)]) for path in files]
+def digest(files: Iterable[Path], sha256_of: Callable[[Path], str] | None = None) -> str | None:
+    """One digest of the files' names and bytes, in this order; None without a file.
+
+    Args:
+        files: the files.
+        sha256_of: gives a file's hash, for one who knows it already.
+    """
+    lines = [json.dumps([path.name, (sha256_of or file_sha256)(path)]) for path in files]
     return sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
 

@@ -31,13 +31,18 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: missing, unreadable, not a JSON object, more than such a file holds, or sealed
             and not what was written.
     """
-    content = _read_object(path)
-    return _unsealed(path, content) if SEAL in content else content
+    return json_object(_raw(path), path)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """As `read_json`, of a file that must be sealed."""
-    return _unsealed(path, _read_object(path))
+    return _unsealed(path, _object(_raw(path), path))
+
+
+def json_object(raw: bytes, path: Path) -> dict[str, Any]:
+    """As `read_json`, of a file that has been read."""
+    content = _object(raw, path)
+    return _unsealed(path, content) if SEAL in content else content
 
 
 def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +58,8 @@ def _digest(content: Mapping[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    raw = _json_bytes(path)
+def _object(raw: bytes, path: Path) -> dict[str, Any]:
+    _check(raw, path)
     try:
         content = json.loads(raw.decode("utf-8"))
     except ValueError as error:
@@ -71,20 +76,28 @@ def check_json_files(folder: Path) -> None:
         UserError: one holds more than such a file does, or is nested too deeply.
     """
     for path in sorted(folder.glob("*.json")):
-        _json_bytes(path)
+        _check(_raw(path), path)
 
 
-def _json_bytes(path: Path) -> bytes:
-    """What a JSON file holds, not parsed yet; a tokenizer may have more than others."""
-    most_bytes, most_values = MAX_JSON_BYTES, MAX_JSON_VALUES
-    if path.name == TOKENIZER:
-        most_bytes, most_values = MAX_TOKENIZER_BYTES, MAX_TOKENIZER_VALUES
-    raw = read_bytes(path, most_bytes)
+def _raw(path: Path) -> bytes:
+    return read_bytes(path, _most(path)[0])
+
+
+def _check(raw: bytes, path: Path) -> None:
     try:
-        check_json(raw, most_bytes, most_values)
+        check_json(raw, *_most(path))
     except ValueError as error:
         raise UserError(f"cannot read {path}: {error}; restore it or make it again") from None
-    return raw
+
+
+def _most(path: Path) -> tuple[int, int]:
+    """Bytes and values that a JSON file may have; a tokenizer has more than others."""
+    is_tokenizer = path.name == TOKENIZER
+    return (
+        (MAX_TOKENIZER_BYTES, MAX_TOKENIZER_VALUES)
+        if is_tokenizer
+        else (MAX_JSON_BYTES, MAX_JSON_VALUES)
+    )
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -1,7 +1,6 @@
 """Two results on the same items: the paired table, and which items changed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from xmlgrpo_evaluator.identity import plain
-from xmlgrpo_evaluator.results.paired import Difference, mean_difference, pair
-from xmlgrpo_evaluator.results.result import COUNTS, engines_of, main_metric
+from xmlgrpo_evaluator.results.result import engines_of, main_metric
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
+from xmlgrpo_run.measures.paired import Difference
+from xmlgrpo_run.measures.summary import COUNTS, compare_metric
 from xmlgrpo_run.screen.say import say
 
 COMPARISON_FORMAT = 1
@@ -73,7 +73,7 @@ def _compare_task(name: str, first: Mapping[str, Any], second: Mapping[str, Any]
     for metric, value in first["metrics"].items():
         if metric in second["metrics"]:
             scores = [[item["scores"][metric] for item in items] for items in (before, after)]
-            metrics[metric] = _compare_metric(scores, value, second["metrics"][metric])
+            metrics[metric] = compare_metric(scores, value, second["metrics"][metric])
     judged, _ = main_metric({"metrics": metrics}) or (None, None)
     flips: dict[str, list[dict[str, Any]]] = {"gained": [], "lost": []}
     for one, other in zip(before, after, strict=True) if judged else ():
@@ -82,17 +82,6 @@ def _compare_task(name: str, first: Mapping[str, Any], second: Mapping[str, Any]
             flips["gained" if change > 0 else "lost"].append(_flip(one, other))
     data = first.get("data") if first.get("data") == second.get("data") else None
     return {"data": data, "items": len(before), "judged_by": judged, "metrics": metrics, **flips}
-
-
-def _compare_metric(
-    scores: Sequence[Sequence[float]], first: Mapping[str, Any], second: Mapping[str, Any]
-) -> dict[str, Any]:
-    both: dict[str, Any] = {"first": first, "second": second}
-    if "hits" in first and "hits" in second:
-        table = pair(*([score == 1 for score in values] for values in scores))
-        difference, p = asdict(table.difference), table.p_value
-        return both | {"difference": difference, "p": p, "table": asdict(table)}
-    return both | {"difference": asdict(mean_difference(*scores)), "p": None}
 
 
 def _flip(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,14 +25,15 @@ from rich.text import Text
 
 from xmlgrpo_evaluator.models import Model, check_weights, pinned, run_ladder
 from xmlgrpo_evaluator.results.compare import compare_results, engine_caution, fits, format_p
-from xmlgrpo_evaluator.results.paired import Difference
 from xmlgrpo_evaluator.results.result import main_metric, read_result
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_rewards.console_script import interruption_code, kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.digests import file_sha256
 from xmlgrpo_run.files import replacing, write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.measures.paired import Difference
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 
@@ -100,9 +101,9 @@ def climb(
         "rungs": rungs,
         "passed": all(verdicts) if verdicts else None,
     }
-    write_sealed(run.ladder, ladder)
     with Stage(console, "drawing"):
         plot(ladder, run.ladder_plot)
+    write_sealed(run.ladder, ladder | {"plot_sha256": file_sha256(run.ladder_plot)})
     show(ladder, console)
     return ladder["passed"] is not False
 
@@ -187,7 +188,7 @@ def _rung(
         return rung
     original = results[rung["against"]]
     compared = compare_results(original, result)["tasks"][task]["metrics"][top and top[0]]
-    is_near = compared["difference"]["value"] >= -tolerance
+    is_near = Difference(**compared["difference"]).is_within(tolerance)
     return rung | {
         "difference": compared["difference"],
         "caution": engine_caution(original, result),

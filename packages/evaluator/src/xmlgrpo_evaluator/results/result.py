@@ -1,21 +1,16 @@
 """The result of one model: a JSON file with the numbers, every reply, and how it was done."""
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.interval import Z_95, Share
 from xmlgrpo_run.files import read_json
 
 RESULT_FORMAT = 1
 MAIN_METRIC = "strict_accuracy"
 """The metric that is called accuracy: the right answer in the form that was asked for."""
-COUNTS = frozenset({"reply_tokens"})
-"""Metrics that count something: never a share, even where every count is 0 or 1."""
 
 
 def read_result(path: Path, identity: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -74,32 +69,6 @@ def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _flat(replies: Any) -> list[Any]:
     return list(replies) if isinstance(replies, (list, tuple)) else [replies]
-
-
-def metrics_of(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The summary of every score that all items have."""
-    names = list(items[0]["scores"]) if items else []
-    return {
-        name: summarize([item["scores"][name] for item in items], is_count=name in COUNTS)
-        for name in names
-        if all(name in item["scores"] for item in items)
-    }
-
-
-def summarize(values: Sequence[float], *, is_count: bool = False) -> dict[str, Any]:
-    """A metric over items, with its 95 % interval.
-
-    Right-or-wrong values become a share with Wilson's interval; others a mean with the normal one.
-    """
-    if not values:
-        return {"mean": None, "n": 0}
-    if not is_count and all(value in (0, 1) for value in values):
-        share = Share(int(sum(values)), len(values))
-        interval = {"mean": share.value, "low": share.low, "high": share.high}
-        return {**interval, "hits": share.hits, "n": share.total}
-    mean = fmean(values)
-    half = Z_95 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
 def main_metric(task: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:

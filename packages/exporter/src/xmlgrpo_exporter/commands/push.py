@@ -94,7 +94,13 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
         there.require_no_problem()  # before gigabytes are hashed
     secrets = secrets_at_hand(get_token())
     release = prepare_release(
-        run, to, what, arguments.base_id, look_up=card_lookup(api), secrets=secrets, console=console
+        run,
+        to,
+        what,
+        arguments.base_id,
+        look_up=card_lookup(api, console),
+        secrets=secrets,
+        console=console,
     )
     release = with_card(release, secrets)
     digests = model_digests(release, console)

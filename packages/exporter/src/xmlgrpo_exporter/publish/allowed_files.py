@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
 
 TOKENIZER = (
@@ -45,6 +45,7 @@ class Artefact:
     """One publishable thing: the files of its folder that may go up, and those that stay."""
 
     name: str
+    root: Path  # the run's folder or the base's; what goes up lies in it
     folder: Path
     allowed: tuple[Path, ...]
     stay: tuple[Path, ...]
@@ -80,7 +81,8 @@ def find_artefacts(run: RunFolder, base: Path | None) -> dict[str, Artefact]:
     for name, (mark, folders) in places.items():
         folder = next((place for place in folders if any(place.glob(mark))), None)
         if folder is not None:
-            there[name] = _artefact(name, folder, HOW_TO_MAKE[name].format(run=run.called))
+            root = folder if name == "base" else run.root
+            there[name] = _artefact(name, root, folder, HOW_TO_MAKE[name].format(run=run.called))
     return there
 
 
@@ -117,22 +119,17 @@ def choose_artefacts(
     return chosen
 
 
-def _artefact(name: str, folder: Path, how_to_make: str) -> Artefact:
-    """Sort a folder's files by the list.
-
-    What lies in folders below stays, and so does a link that leads out of the folder: its target
-    is not what the folder's owner put there.
-    """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def _artefact(name: str, root: Path, folder: Path, how_to_make: str) -> Artefact:
+    """Sort a folder's files by the list; what lies in folders below stays."""
+    files = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     allowed = tuple(
         path
         for path in files
         if path.parent == folder
         and any(fnmatchcase(path.name, pattern) for pattern in ALLOWED[name])
-        and path.resolve().is_relative_to(folder.resolve())
     )
     stay = tuple(path for path in files if path not in allowed)
-    return Artefact(name, folder, allowed, stay, how_to_make)
+    return Artefact(name, root, folder, allowed, stay, how_to_make)
 
 
 def _require_complete(artefact: Artefact) -> None:
@@ -147,21 +144,20 @@ def _require_complete(artefact: Artefact) -> None:
     if artefact.name == "adapter":
         needed = {"adapter_config.json", "adapter_model.safetensors"}
     elif artefact.name != "gguf":
-        needed = {"config.json", "tokenizer.json", *_weights(artefact.folder)}
+        needed = {"config.json", "tokenizer.json", *_weights(artefact)}
     missing = [name for name in sorted(needed) if not any(fnmatchcase(n, name) for n in names)]
     if missing:
         raise UserError(
-            f"{artefact.folder} lacks {', '.join(missing)} (or it is a link that leads "
-            f"out of the folder); make it again: {artefact.how_to_make}"
+            f"{artefact.folder} lacks {', '.join(missing)}; make it again: {artefact.how_to_make}"
         )
 
 
-def _weights(folder: Path) -> set[str]:
+def _weights(artefact: Artefact) -> set[str]:
     """The files that hold a model's weights: the shards that its index names, or the one file."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
+    index = artefact.folder / "model.safetensors.index.json"
+    if index not in artefact.allowed:
         return {"model.safetensors"}
     try:
-        return set(read_json(index)["weight_map"].values())
-    except (KeyError, AttributeError):
+        return set(OwnFile(artefact.root, index).json()["weight_map"].values())
+    except (KeyError, AttributeError, TypeError):
         raise UserError(f"{index} is no index of safetensors files; save the model again") from None

@@ -15,13 +15,15 @@ from typing import Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.repocard import metadata_load
+from rich.console import Console
 
-from xmlgrpo_exporter.publish.hub_calls import HUB_ERRORS
+from xmlgrpo_exporter.publish.hub_calls import ask
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.screen.progress import Stage
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -120,13 +122,15 @@ def find_licence(base: BaseModel, look_up: CardLookup) -> Licence:
     return Licence("unknown", "no card, name or licence file of the base model")
 
 
-def card_lookup(api: HfApi) -> CardLookup:
+def card_lookup(api: HfApi, console: Console) -> CardLookup:
     """Looks cards up on the Hub; None also where that cannot be asked."""
 
     def look_up(hub_id: str) -> Mapping[str, Any] | None:
+        doing = "reading the base model's card"
         try:
-            card = api.model_info(hub_id).card_data
-        except HUB_ERRORS:  # OfflineModeIsEnabled is a ConnectionError
+            with Stage(console, doing):
+                card = ask(doing, lambda: api.model_info(hub_id), attempts=1).card_data
+        except UserError:
             return None
         return None if card is None else vars(card)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_rewards.console_script import this_command
-from xmlgrpo_run.digests import digest, hash_ahead, model_digest, model_files
+from xmlgrpo_run.digests import digest, hash_ahead, model_files
 from xmlgrpo_run.folder import RunFolder
 
 Digests = Mapping[str, str | None]
@@ -31,7 +31,7 @@ def model_digests(release: Release, console: Console) -> Digests:
     labels = {*release.labels, *evaluated, *merged}
     files = {label: _files_of(label, release) for label in labels}
     hash_ahead((path for found in files.values() for path in found), console, "hashing the models")
-    return {label: digest(found) for label, found in files.items()}
+    return {label: digest(found, release.sha256_of) for label, found in files.items()}
 
 
 def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> Iterator[str]:
@@ -77,7 +77,7 @@ def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> Itera
 def result_problems(release: Release, digests: Digests) -> Iterator[str]:
     """Why the run's results say nothing of the weights in it, each with what to do."""
     run, results = release.run, release.results
-    adapter = model_digest(run.adapter)
+    adapter = digest(model_files(run.adapter), release.sha256_of)
     trained = results.manifest and results.manifest.at("adapter")
     if trained and adapter not in (None, trained):
         yield (

@@ -16,11 +16,12 @@ from xmlgrpo_exporter.publish.base_and_licence import (
     find_base,
     find_licence,
 )
+from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.results import Results, read_results
 from xmlgrpo_exporter.publish.upload_files import UploadFile, artefact_file, json_bytes, made_file
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import byte_stage
+from xmlgrpo_run.digests import byte_stage, file_sha256
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 
@@ -70,6 +71,11 @@ class Release:
         """Bytes in all."""
         return sum(file.size for file in self.files)
 
+    def sha256_of(self, path: Path) -> str:
+        """The hash of a file here: of the one that is published, where it is one of those."""
+        known = (file.sha256_here for file in self.files if file.path == path)
+        return next(known, None) or file_sha256(path)
+
     @property
     def digest(self) -> str:
         """A hash of what the repository will hold: the targets and their contents."""
@@ -111,7 +117,7 @@ def prepare_release(
     with_base = base.hub_id is None and licence.id not in ("unknown", "gemma")
     artefacts = choose_artefacts(run, there, what, with_base=with_base)
     texts = {file.target: json_bytes(file.content) for file in results.files}
-    texts |= {f"results/{plot.name}": plot.read_bytes() for plot in results.plots}
+    texts |= {f"results/{plot.path.name}": plot.read() for plot in results.plots}
     files = _artefact_files(artefacts, base.label, secrets, console)
     files += [made_file(target, "result", text, secrets) for target, text in texts.items()]
     if licence.notice is not None:
@@ -145,12 +151,12 @@ def _artefact_files(
 ) -> list[UploadFile]:
     with_merged = any(artefact.name == "merged" for artefact in artefacts)
     chosen = [
-        (target_of(artefact.name, path.name, with_merged=with_merged), path)
+        (target_of(artefact.name, path.name, with_merged=with_merged), OwnFile(artefact.root, path))
         for artefact in artefacts
         for path in artefact.allowed
     ]
-    total = sum(path.stat().st_size for _, path in chosen)
+    total = sum(file.size for _, file in chosen)
     with byte_stage(console, "reading and hashing", total) as on_bytes:
         return [
-            artefact_file(target, path, base_name, secrets, on_bytes) for target, path in chosen
+            artefact_file(target, file, base_name, secrets, on_bytes) for target, file in chosen
         ]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_exporter.machine_traces import without_paths
+from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import CHECK_RECORD, MERGE_RECORD, RunFolder
-from xmlgrpo_run.manifest import Manifest, require_as_trained
+from xmlgrpo_run.manifest import Manifest
 
 OWN_LABELS = ("base", "tuned", "merged")  # the evaluator's for a run; a GGUF's is its name
 
@@ -47,7 +47,7 @@ class Results:
     check: ResultFile | None  # the export's gates
     ladder: ResultFile | None  # every form of the model on the same items
     evaluations: tuple[ResultFile, ...]  # of the run's own models, and their comparisons
-    plots: tuple[Path, ...]  # the training curves, and accuracy over size
+    plots: tuple[OwnFile, ...]  # the training curves, and accuracy over size
     others: tuple[Path, ...]  # evaluations of other models, or no results
 
     @property
@@ -67,31 +67,66 @@ def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Resu
     """
     labels = {*OWN_LABELS, *(path.stem for path in ggufs.glob("*.gguf"))}
     in_eval = {
-        path: _read(path, f"results/eval/{path.name}") for path in sorted(run.eval.glob("*.json"))
+        path: _read(run, path, f"results/eval/{path.name}")
+        for path in sorted(run.eval.glob("*.json"))
     }
     own = {path: file for path, file in in_eval.items() if _is_result_of(file, labels)}
-    for path in (run.resolved, run.curves):
-        if manifest and path.name in manifest.files and path.is_file():
-            require_as_trained(run, manifest, path)
+    if manifest is not None:
+        _own(run, run.manifest)
     trained = manifest and without_paths(manifest.as_json())
+    ladder = _read_ladder(run)
+    resolved = _as_trained(run, manifest, run.resolved)
+    plots = [_as_trained(run, manifest, run.curves), _plot_of(run, ladder)]
     return Results(
         ResultFile("results/manifest.json", trained) if trained else None,
-        _read_if_there(run.resolved, "results/resolved.json"),
-        _read_if_there(run.merged / MERGE_RECORD, "results/merge.json"),
-        _read_if_there(ggufs / CHECK_RECORD, "results/gguf-check.json"),
-        _read_ladder(run),
+        _content(resolved, "results/resolved.json") if resolved else None,
+        _read_if_there(run, run.merged / MERGE_RECORD, "results/merge.json"),
+        _read_if_there(run, ggufs / CHECK_RECORD, "results/gguf-check.json"),
+        ladder,
         tuple(own.values()),
-        tuple(plot for plot in (run.curves, run.ladder_plot) if plot.is_file()),
+        tuple(plot for plot in plots if plot is not None),
         tuple(path for path in in_eval if path not in own),
     )
 
 
-def _read(path: Path, target: str) -> ResultFile:
-    return ResultFile(target, without_paths(read_json(path)))
+def _as_trained(run: RunFolder, manifest: Manifest | None, path: Path) -> OwnFile | None:
+    """A file that training left, as the manifest has its hash; None where it has none."""
+    if manifest is None or path.name not in manifest.files or not _is_there(path):
+        return None
+    file = _own(run, path)
+    if file.sha256() != manifest.files[path.name]:
+        raise UserError(
+            f"{path} is damaged or was changed; restore it from a copy, or train the run again"
+        )
+    return file
 
 
-def _read_if_there(path: Path, target: str) -> ResultFile | None:
-    return _read(path, target) if path.is_file() else None
+def _plot_of(run: RunFolder, ladder: ResultFile | None) -> OwnFile | None:
+    """The picture that was drawn of this ladder; None where there is no such one."""
+    if ladder is None or not ladder.at("plot_sha256") or not _is_there(run.ladder_plot):
+        return None
+    file = _own(run, run.ladder_plot)
+    return file if file.sha256() == ladder.at("plot_sha256") else None
+
+
+def _own(run: RunFolder, path: Path) -> OwnFile:
+    return OwnFile(run.root, path)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _read(run: RunFolder, path: Path, target: str) -> ResultFile:
+    return _content(_own(run, path), target)
+
+
+def _content(file: OwnFile, target: str) -> ResultFile:
+    return ResultFile(target, without_paths(file.json()))
+
+
+def _read_if_there(run: RunFolder, path: Path, target: str) -> ResultFile | None:
+    return _read(run, path, target) if _is_there(path) else None
 
 
 def _is_result_of(file: ResultFile, labels: set[str]) -> bool:
@@ -105,7 +140,7 @@ def _is_result_of(file: ResultFile, labels: set[str]) -> bool:
 
 
 def _read_ladder(run: RunFolder) -> ResultFile | None:
-    ladder = _read_if_there(run.ladder, "results/ladder.json")
+    ladder = _read_if_there(run, run.ladder, "results/ladder.json")
     rungs = [] if ladder is None else ladder.at("rungs")
     if not isinstance(rungs, list) or not all(isinstance(rung, Mapping) for rung in rungs):
         raise UserError(

@@ -8,19 +8,22 @@ what is tagged is known to be whole.
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any, TypeVar
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from xmlgrpo_exporter.publish.hub_calls import ask
+from xmlgrpo_exporter.publish.hub_calls import HUB_ERRORS, OTHER_ANSWERS, ask
+from xmlgrpo_exporter.publish.own_files import OwnFile
+from xmlgrpo_exporter.publish.patience import SENDING_S
 from xmlgrpo_exporter.publish.preflight import DEFAULT_BRANCH, Repository, list_files
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_exporter.publish.upload_files import UploadFile
@@ -28,6 +31,8 @@ from xmlgrpo_rewards.console_script import kept_on_interrupt, print_error
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
+
+T = TypeVar("T")
 
 GO_ON = "the same command does the rest"
 
@@ -53,41 +58,68 @@ def upload(
             afterwards is not what was sent.
     """
     to = release.to
+
+    def asked(doing: str, call: Callable[[], T], **how: Any) -> T:
+        with Stage(console, doing):
+            return ask(doing, call, **how)
+
     if not repository.exists:
         say(console, escape(f"creating {to.repo}, {'private' if to.private else 'public'}"))
-        ask(
+        asked(
             "creating the repository",
             lambda: api.create_repo(to.repo, private=to.private, exist_ok=True),
         )
-    private = ask("checking the visibility", lambda: api.model_info(to.repo)).private
-    if to.private and private is not True:
-        raise UserError(
-            f"{to.repo} was to be private, but the Hub says it is not; nothing was uploaded. Make "
-            "it private in its settings and run the command again, or say --public"
-        )
+
+    def refuse_if_seen(what_now: str, todo: str) -> None:
+        private = asked("checking the visibility", lambda: api.model_info(to.repo)).private
+        if to.private and private is not True:
+            raise UserError(
+                f"{to.repo} was to be private, but the Hub says it is not; {what_now}. {todo}"
+            )
+
+    make_private = "Make it private in its settings and run the command again, or say --public"
+    refuse_if_seen("nothing was uploaded", make_private)
     if to.revision != DEFAULT_BRANCH and repository.head is None:
         say(console, escape(f"creating the branch {to.revision}"))
-        ask(
+        asked(
             "creating the branch",
             lambda: api.create_branch(to.repo, branch=to.revision, exist_ok=True),
         )
-    before = ask("reading the branch", lambda: api.model_info(to.repo, revision=to.revision)).sha
+    before = asked("reading the branch", lambda: api.model_info(to.repo, revision=to.revision)).sha
     amount = f"{len(release.files)} files, {decimal(release.size)}"
     say(console, escape(f"uploading {amount}, to {to.repo}@{to.revision}"))
+    added = _additions(release)
+    contents = {"additions": added, "revision": to.revision, "free_memory": False}
     with (
         leave_on_interrupt(f"what was uploaded is kept there; {GO_ON}"),
         # on a terminal the client draws bars of its own, one per file
         Stage(Console(quiet=True) if console.is_interactive else console, f"uploading {amount}"),
     ):
+        how: dict[str, Any] = {"sent": True, "patience_s": SENDING_S}
+        ask("uploading", lambda: api.preupload_lfs_files(to.repo, **contents), **how)
+        for file in release.files:
+            if isinstance(file.content, OwnFile):
+                file.content.require_unchanged()
+        refuse_if_seen("contents were sent, and nothing was committed", make_private)
         parent = repository.head or before
-        commit = ask("uploading", lambda: _commit(api, release, parent, prune), sent=True).oid
+        commit = ask("uploading", lambda: _commit(api, release, parent, prune, added), **how)
     with kept_on_interrupt(f"everything is there, and not yet compared and tagged; {GO_ON}"):
-        _compare(api, release, commit)
+        with Stage(console, "comparing"):
+            _compare(api, release, commit)
         tag = f"xmlgrpo-{release.digest[:12]}"
-        ask(
+        asked(
             "tagging",
             lambda: api.create_tag(to.repo, tag=tag, revision=commit, exist_ok=True),
             sent=True,
+        )
+        tagged = asked(
+            f"looking at the tag {tag}", lambda: api.model_info(to.repo, revision=tag), sent=True
+        ).sha
+        if tagged != commit:  # of an upload of the same files, to another branch perhaps
+            _compare(api, release, str(tagged))
+        refuse_if_seen(
+            "it became public during the upload, and everybody sees what was uploaded",
+            "Make it private in its settings, or delete it",
         )
     return Receipt(commit, tag, unchanged=commit == before)
 
@@ -115,18 +147,42 @@ def leave_on_interrupt(kept: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _commit(api: HfApi, release: Release, parent: str | None, prune: Sequence[str]) -> CommitInfo:
-    added = [CommitOperationAdd(file.target, file.content) for file in release.files]
-    for file, addition in zip(release.files, added, strict=True):
-        addition.upload_info.sha256 = bytes.fromhex(file.sha256)  # it would be hashed once more
-    return api.create_commit(
-        release.to.repo,
-        [*(CommitOperationDelete(path) for path in prune), *added],
-        commit_message="Publish with xmlgrpo",
-        commit_description=f"{len(release.files)} files, digest {release.digest}",
-        revision=release.to.revision,
-        parent_commit=parent,
-    )
+def _additions(release: Release) -> list[CommitOperationAdd]:
+    """What is sent, with the hashes that are known: it would be hashed once more."""
+    added = []
+    for file in release.files:
+        content = file.content if isinstance(file.content, bytes) else file.content.address
+        added.append(CommitOperationAdd(file.target, content))
+        added[-1].upload_info.sha256 = bytes.fromhex(file.sha256)
+    return added
+
+
+def _commit(
+    api: HfApi,
+    release: Release,
+    parent: str | None,
+    prune: Sequence[str],
+    added: Sequence[CommitOperationAdd],
+) -> str:
+    """Commit, and return the commit; the one that an answer was lost of, where there is one."""
+    to = release.to
+    try:
+        return api.create_commit(
+            to.repo,
+            [*(CommitOperationDelete(path) for path in prune), *added],
+            commit_message="Publish with xmlgrpo",
+            commit_description=f"{len(release.files)} files, digest {release.digest}",
+            revision=to.revision,
+            parent_commit=parent,
+        ).oid
+    except (*HUB_ERRORS, *OTHER_ANSWERS):
+        with suppress(*HUB_ERRORS, *OTHER_ANSWERS):
+            head = api.model_info(to.repo, revision=to.revision).sha
+            held = list_files(api, to.repo, str(head))
+            is_there = all(_is_same(file, held.get(file.target)) for file in release.files)
+            if head and head != parent and is_there and not held.keys() & set(prune):
+                return head
+        raise
 
 
 def _compare(api: HfApi, release: Release, commit: str) -> None:

@@ -9,16 +9,17 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_exporter.machine_traces import without_notes, without_paths
+from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.console_script import HUB_TOKEN
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.digests import OnBytes, file_sha256
-from xmlgrpo_run.files import read_json
+from xmlgrpo_run.digests import OnBytes
+from xmlgrpo_run.files import json_object
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
 SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
@@ -31,17 +32,19 @@ class UploadFile:
 
     target: str  # its path in the repository
     kind: str  # what it is, in a word: `weights`, `tokenizer`, `card`, ...
-    content: Path | bytes  # the weights on disk; of any other file, its bytes
+    content: OwnFile | bytes  # the weights on disk; of any other file, its bytes
     size: int  # in bytes
     sha256: str  # of the content, in hexadecimal
+    path: Path | None = None  # where it lies; None for what was made here
+    sha256_here: str | None = None  # of what lies there, which may hold traces of this machine
 
     def read(self) -> bytes:
         """The whole content; for small files."""
-        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        return self.content if isinstance(self.content, bytes) else self.content.read()
 
 
 def artefact_file(
-    target: str, path: Path, base_name: str | None, secrets: Sequence[bytes], on_bytes: OnBytes
+    target: str, file: OwnFile, base_name: str | None, secrets: Sequence[bytes], on_bytes: OnBytes
 ) -> UploadFile:
     """A file of an artefact: weights as they lie there, configs without this machine's traces.
 
@@ -51,19 +54,22 @@ def artefact_file(
         UserError: weights are not what their name says, a config is no JSON, or one of `secrets`
             is in it.
     """
+    path = file.path
     if path.suffix in (".safetensors", ".gguf"):
-        # a pickle under such a name would run code where it is loaded carelessly
-        _ = tensor_shapes(path) if path.suffix == ".safetensors" else read_header(path)
-        sha256 = file_sha256(path, on_bytes)
-        return UploadFile(target, "weights", path, path.stat().st_size, sha256)
-    on_bytes(path.stat().st_size)
+        with file.readable() as address:
+            # a pickle under such a name would run code where it is loaded carelessly
+            _ = (tensor_shapes if path.suffix == ".safetensors" else read_header)(address)
+        sha256 = file.sha256(on_bytes)
+        return UploadFile(target, "weights", file, file.size, sha256, path, sha256)
+    on_bytes(file.size)
     is_tokenizer = "token" in path.name or path.name.startswith("chat_template")
-    content = path.read_bytes()
+    as_it_lies = content = file.read()
     if path.name.endswith("config.json"):
-        config = read_json(path)
+        config = json_object(content, path)
         published = _published_config(path.name, config, base_name)
         content = content if published == config else json_bytes(published)
-    return made_file(target, "tokenizer" if is_tokenizer else "config", content, secrets)
+    made = made_file(target, "tokenizer" if is_tokenizer else "config", content, secrets)
+    return replace(made, path=path, sha256_here=hashlib.sha256(as_it_lies).hexdigest())
 
 
 def made_file(target: str, kind: str, content: bytes, secrets: Sequence[bytes]) -> UploadFile:

@@ -22,6 +22,10 @@ class Difference:
     low: float
     high: float
 
+    def is_within(self, tolerance: float) -> bool:
+        """Whether the second loses no more than this share of 1."""
+        return self.value >= -tolerance
+
     def __str__(self) -> str:
         return f"{self.value:+.1%} [{self.low:+.1%}, {self.high:+.1%}]"
 

@@ -4,7 +4,7 @@ from statistics import stdev
 
 import pytest
 
-from xmlgrpo_evaluator.results.paired import Paired, mean_difference, pair
+from xmlgrpo_run.measures.paired import Paired, mean_difference, pair
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:

@@ -1,0 +1,57 @@
+"""One metric over items, with its interval; and the same metric of two models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+from xmlgrpo_rewards.interval import Z_95, Share
+from xmlgrpo_run.measures.paired import mean_difference, pair
+
+COUNTS = frozenset({"reply_tokens"})
+"""Metrics that count something: never a share, even where every count is 0 or 1."""
+
+
+def metrics_of(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of every score that all items have."""
+    names = list(items[0]["scores"]) if items else []
+    return {
+        name: summarize([item["scores"][name] for item in items], is_count=name in COUNTS)
+        for name in names
+        if all(name in item["scores"] for item in items)
+    }
+
+
+def summarize(values: Sequence[float], *, is_count: bool = False) -> dict[str, Any]:
+    """A metric over items, with its 95 % interval.
+
+    Right-or-wrong values become a share with Wilson's interval; others a mean with the normal one.
+    """
+    if not values:
+        return {"mean": None, "n": 0}
+    if not is_count and all(value in (0, 1) for value in values):
+        share = Share(int(sum(values)), len(values))
+        interval = {"mean": share.value, "low": share.low, "high": share.high}
+        return {**interval, "hits": share.hits, "n": share.total}
+    mean = fmean(values)
+    half = Z_95 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+
+
+def compare_metric(
+    scores: Sequence[Sequence[float]], first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One metric of two models: both summaries, the paired difference, and what goes with it.
+
+    Args:
+        scores: of the first and of the second model, item by item.
+        first: the first's summary.
+        second: the second's.
+    """
+    both: dict[str, Any] = {"first": first, "second": second}
+    if "hits" in first and "hits" in second:
+        table = pair(*([score == 1 for score in values] for values in scores))
+        difference, p = asdict(table.difference), table.p_value
+        return both | {"difference": difference, "p": p, "table": asdict(table)}
+    return both | {"difference": asdict(mean_difference(*scores)), "p": None}
