@@ -10,6 +10,7 @@ from xmlgrpo_exporter.card.card import with_card
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import Release, prepare_release
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.measures.summary import compare_metric, metrics_of
 
 from .run_folders import write_json
 
@@ -67,38 +68,40 @@ SUBJECT: dict[str, Any] = {
 }
 
 
+# item by item, right with base and tuned: 290 both, 10 only the base, 510 only the tuned one
+RIGHT = [(1, 1)] * 290 + [(1, 0)] * 10 + [(0, 1)] * 510 + [(0, 0)] * 509
+
+
 def write_evaluation(
     run: Path, *, limit: int | None = None, data: dict[str, Any] | None = GSM8K
 ) -> None:
     """What `make eval` leaves: two results and their comparison."""
-    for label, hits in (("base", 300), ("tuned", 800)):
-        metrics = {
-            "strict_accuracy": summary(hits, 1319),
-            "reply_tokens": {"mean": 131.06, "low": 128.0, "high": 134.0, "n": 1319},
-        }
+    models = {}
+    for place, label in enumerate(("base", "tuned")):
+        items = [
+            {
+                "id": str(number),
+                "scores": {"strict_accuracy": float(right[place]), "reply_tokens": float(tokens)},
+            }
+            for number, right in enumerate(RIGHT)
+            for tokens in [150 - 20 * place + number % 7]
+        ]
+        models[label] = {"data": data, "metrics": metrics_of(items), "items": items}
         write_json(
             run / "eval" / f"{label}.json",
             {
                 "format": 1,
                 "label": label,
                 "subject": SUBJECT | {"limit": limit},
-                "tasks": {"gsm8k_xml": {"data": data, "metrics": metrics, "items": [{"id": "1"}]}},
+                "tasks": {"gsm8k_xml": models[label]},
             },
         )
     compared = {
-        "strict_accuracy": {
-            "first": summary(300, 1319),
-            "second": summary(800, 1319),
-            "difference": {"value": 0.379, "low": 0.35, "high": 0.41},
-            "p": 1.25e-30,
-            "table": {"both": 290, "only_first": 10, "only_second": 510, "neither": 509},
-        },
-        "reply_tokens": {
-            "first": {"mean": 150.0, "low": 148.0, "high": 152.0, "n": 1319},
-            "second": {"mean": 131.06, "low": 128.0, "high": 134.0, "n": 1319},
-            "difference": {"value": -18.94, "low": -21.0, "high": -16.0},
-            "p": None,
-        },
+        metric: compare_metric(
+            [[item["scores"][metric] for item in model["items"]] for model in models.values()],
+            *(model["metrics"][metric] for model in models.values()),
+        )
+        for metric in ("strict_accuracy", "reply_tokens")
     }
     task = {"data": data, "items": 1319, "judged_by": "strict_accuracy", "metrics": compared}
     names = {"format": 1, "first": "base", "second": "tuned"}

@@ -3,10 +3,16 @@
 import hashlib
 import json
 import struct
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_run.digests import digest, model_digest, model_files
+from xmlgrpo_exporter.convert.modelfile import modelfile_of
+from xmlgrpo_exporter.quants import FILE_TYPES, MERGE_LIMITS, limits_for, quant_of
+from xmlgrpo_gguf.header import read_header
+from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.interval import Share
+from xmlgrpo_run.digests import digest, file_hashes, model_digest, model_files
 from xmlgrpo_run.files import SEAL, write_sealed
 from xmlgrpo_run.manifest import MANIFEST_FORMAT
 
@@ -108,14 +114,35 @@ def safetensors(n_bytes: int, fill: bytes = b"\1") -> bytes:
     return struct.pack("<Q", len(header)) + header + fill * n_bytes
 
 
-def gguf(fill: bytes = b"\1", architecture: str = "gemma3") -> bytes:
-    """A GGUF file with its architecture and one tensor of 32 float32 values."""
+TOKENS = ["<unk>", "<eos>", "<bos>", "<end_of_turn>"]
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] }}\n"
+    "{{ message['content'] }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+def gguf(fill: bytes = b"\1", architecture: str = "gemma3", quant: str = "q8_0") -> bytes:
+    """A GGUF file with what it says of itself and one tensor of 32 float32 values."""
 
     def string(text: str) -> bytes:
         return struct.pack("<Q", len(text)) + text.encode()
 
-    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
-    head += string("general.architecture") + struct.pack("<I", 8) + string(architecture)
+    def number(value: int) -> bytes:
+        return struct.pack("<II", 4, value)
+
+    pairs = {
+        "general.architecture": struct.pack("<I", 8) + string(architecture),
+        "general.file_type": number(FILE_TYPES[quant]),
+        "tokenizer.ggml.tokens": struct.pack("<IIQ", 9, 8, len(TOKENS))
+        + b"".join(map(string, TOKENS)),
+        "tokenizer.ggml.eos_token_id": number(1),
+        "tokenizer.ggml.bos_token_id": number(2),
+        "tokenizer.ggml.eot_token_id": number(3),
+        "tokenizer.chat_template": struct.pack("<I", 8) + string(TEMPLATE),
+    }
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs))
+    head += b"".join(string(key) + value for key, value in pairs.items())
     head += string("weight") + struct.pack("<IQIQ", 1, 32, 0, 0)
     return head + b"\0" * (-len(head) % 32) + fill * 128
 
@@ -137,7 +164,15 @@ def write_merged(folder: Path, n_bytes: int = 900) -> None:
 def write_gguf(folder: Path, *names: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).write_bytes(gguf(bytes([len(name)])))
+        named = (quant for quant in FILE_TYPES if name.lower().endswith(f"{quant}.gguf"))
+        quant = next(named, "q8_0")
+        (folder / name).write_bytes(gguf(bytes([len(name)]), quant=quant))
+
+
+def modelfile_for(file: Path) -> str:
+    """The Modelfile that asks a file of `gguf` as the task does."""
+    system = reply.messages("")[0]["content"]
+    return modelfile_of(file.name, read_header(file), (1, 3), system)
 
 
 def content(run: Path, label: str, base: Path = Path(BASE["name"])) -> str | None:
@@ -151,20 +186,73 @@ def content(run: Path, label: str, base: Path = Path(BASE["name"])) -> str | Non
 
 
 def rung(
-    run: Path, label: str, hits: int, against: str | None, passed: bool | None, *, size: int
+    run: Path, label: str, hits: int, against: tuple[str, int] | None, *, size: int
 ) -> dict[str, Any]:
-    return {
+    accuracy = Share(hits, 100)
+    rung: dict[str, Any] = {
         "label": label,
         "content": content(run, label),
-        "accuracy": {"mean": hits / 100, "low": 0.0, "high": 1.0, "hits": hits, "n": 100},
+        "accuracy": {
+            "mean": accuracy.value,
+            "low": accuracy.low,
+            "high": accuracy.high,
+            "hits": hits,
+            "n": 100,
+        },
         "size_bytes": size,
         "bits_per_weight": 8.5,
         "tokens_per_s": 165.16,
         "peak_mib": 724.9,
-        "against": against,
-        "difference": against and {"value": -0.01, "low": -0.05, "high": 0.03},
-        "p": None if against is None else 0.625,
+        "prompts_as_in_training": True,
+        "against": None,
+        "difference": None,
+        "p": None,
+        "passed": None,
+    }
+    if against is None:
+        return rung
+    label, before = against
+    change = (hits - before) / 100
+    gap = {"value": change, "low": change - 0.04, "high": change + 0.04}
+    return rung | {
+        "against": label,
+        "difference": gap,
+        "p": 0.625,
+        "passed": change >= -TOLERANCE,
+    }
+
+
+TOLERANCE = 0.02
+
+
+def checked(path: Path, *, passed: bool) -> dict[str, Any]:
+    """What the export's check records of a file; where it did not pass, it is too far away."""
+    quant = quant_of(read_header(path).metadata["general.file_type"])
+    limits, size = limits_for(quant, {}), path.stat().st_size
+    kl, same = (3.1e-07 if passed else 0.9), {"identical": 4, "prompts": 4, "share": 1.0}
+    near = {"positions": 96, "mean_kl": kl, "worst_kl": kl, "top1": 1.0}
+    asked = {"same_text": True, "differing": 0, "prompts": 22}
+    turn = {"id": 3, "text": "<end_of_turn>", "type": 3}
+    stops = {"ends_generation": {"1": True, "3": True}, "<end_of_turn>": turn}
+    share = {"share": limits.greedy_identical}
+    return {
         "passed": passed,
+        "quant": quant,
+        "bytes": size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "gates": {
+            "file": gate(True, {"bytes": size, "tensors": 1}, {}),
+            "tokens": gate(True, {"mismatches": 0, "prompts": 22}, {"mismatches": 0}),
+            "one_bos": gate(True, {"chat": {"1": 22}, "raw": {"1": 22}}, {"bos": 1}),
+            "template": gate(True, asked, {"same_text": True, "differing": 0}),
+            "stop": gate(True, stops, {"all_end_generation": True}),
+            "answers": gate(True, {"seconds": 1.5}, {"seconds": 1800}),
+            "distance": gate(passed, near, {"mean_kl": limits.mean_kl, "top1": limits.top1}),
+            "greedy": gate(True, same, share),
+        },
+        "answer": "<answer>\n4\n</answer>",
+        "limits": {},
+        "modelfile_sha256": hashlib.sha256(modelfile_for(path).encode()).hexdigest(),
     }
 
 
@@ -176,36 +264,34 @@ def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
     """What training, the merge, the export's check and the ladder leave behind."""
     adapter = model_digest(run / "adapter")
     manifest = json.loads((run / "manifest.json").read_text())
-    write_json(run / "manifest.json", manifest | {"adapter": adapter})
+    left = [path for path in (run / "curves.png", run / "resolved.json") if path.is_file()]
+    files = {**manifest["files"], **file_hashes(run, left)}
+    write_json(run / "manifest.json", manifest | {"adapter": adapter, "files": files})
     ggufs = sorted((run / "gguf").glob("*.gguf"))
-    files = {
-        path.name: {
-            "passed": check,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "gates": {
-                "one_bos": gate(True, {"chat": {"1": 22}}, {"bos": 1}),
-                "distance": gate(check, {"mean_kl": 3.1e-07, "top1": 1.0}, {"mean_kl": 0.002}),
-            },
-        }
-        for path in ggufs
-    }
+    entries = {path.name: checked(path, passed=check) for path in ggufs}
     merged = model_digest(run / "merged")
     model = {"folder": "merged", "fingerprint": merged}
-    record = {"format": 1, "passed": check, "model": model, "files": files}
+    record = {"format": 1, "passed": check, "task": "gsm8k", "model": model, "files": entries}
     write_json(run / "gguf" / "check.json", record)
+    near = {"positions": 96, "mean_kl": 3.4e-14, "worst_kl": 1e-13, "top1": 1.0}
+    same = {"greedy_identical": 1.0, "identical_replies": 4, "prompts": 4}
     compared = {
         "format": 1,
         "source": {"adapter": adapter},
+        "dtype": "float32",
         "fingerprint": merged,
-        "parity": gate(True, {"mean_kl": 3.4e-14, "top1": 1.0}, {"mean_kl": 1e-05, "top1": 0.995}),
+        "parity": gate(True, near | same, asdict(MERGE_LIMITS["float32"])),
     }
     write_json(run / "merged" / "merge.json", compared)
+    after = 63 if ladder else 40
     rungs = [
-        rung(run, "tuned", 65, None, None, size=2_000_000),
-        rung(run, "merged", 64, "tuned", True, size=917),
-        *(rung(run, path.stem, 63, "merged", ladder, size=224) for path in ggufs),
+        rung(run, "tuned", 65, None, size=2_000_000),
+        rung(run, "merged", 64, ("tuned", 65), size=917),
+        *(rung(run, path.stem, after, ("merged", 64), size=224) for path in ggufs),
     ]
-    write_json(run / "ladder.json", {"format": 1, "passed": ladder, "rungs": rungs})
+    about = {"format": 1, "task": "gsm8k_xml", "metric": "strict_accuracy", "items": 100}
+    verdict = {"tolerance": TOLERANCE, "rungs": rungs, "passed": ladder}
+    write_json(run / "ladder.json", about | verdict)
 
 
 def write_litter(run: Path) -> None:

@@ -84,6 +84,13 @@ OWN_LIMITS = {
     **dict.fromkeys(("q5_k_m", "q5_k_s", "q5_1", "q5_0"), FIVE_BITS),
 }
 
+# Of a merge: rounding is all that may differ.  In float32 that is the last bit of a sum.
+MERGE_LIMITS = {
+    "float32": Limits(mean_kl=1e-5, top1=0.995, greedy_identical=0.9),
+    "bfloat16": Limits(mean_kl=5e-3, top1=0.98, greedy_identical=0.6),
+    "float16": Limits(mean_kl=1e-3, top1=0.99, greedy_identical=0.75),
+}
+
 
 def limits_for(quant: str, given: Mapping[str, float]) -> Limits:
     """The limits of a type (of the smallest ones when its name is not known), but for those given.

@@ -12,6 +12,7 @@ from xmlgrpo_exporter.card.card import QUESTION, TEMPLATES, LooseNumberError
 from xmlgrpo_exporter.card.numbers import code, count, loose_numbers, number, setting
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_rewards.reply import SYSTEM
+from xmlgrpo_run.digests import file_sha256
 
 from .. import run_folders
 from ..cards import card_of, published, write_evaluation
@@ -127,8 +128,8 @@ def test_the_paired_result_stands_on_the_card(run):
     assert texts == [
         "22.7% (20.6 to 25.1) of 1,319",
         "60.7% (58.0 to 63.3) of 1,319",
-        "+37.9 (+35.0 to +41.0) points",
-        "1.2e-30",
+        "+37.9 (+35.1 to +40.6) points",
+        "6.3e-136",
         "510",
         "10",
     ]
@@ -148,11 +149,13 @@ def test_the_ladder_and_the_gates_stand_on_the_card(run):
         "passed",
     ]
     row = next(line for line in card.splitlines() if "| `gsm8k-1b-q8_0.gguf` | distance |" in line)
-    assert [text for text, _, _ in linked_numbers(row)] == ["3.1e-07", "0.002", "passed"]
+    assert [text for text, _, _ in linked_numbers(row)] == ["3.1e-07", "0.01", "passed"]
 
 
 def test_rungs_of_files_that_are_not_published_are_not_shown(run):
     (run / "ladder.png").write_bytes(b"\x89PNG\r\n\x1a\n ladder")
+    ladder = json.loads((run / "ladder.json").read_text())
+    write_json(run / "ladder.json", ladder | {"plot_sha256": file_sha256(run / "ladder.png")})
     assert "ladder.png" in card_of(run).partition("## Files")[0]
     (run / "gguf/gsm8k-1b-q4_k_m.gguf").unlink()
     card = card_of(run).partition("## Files")[0]

@@ -11,8 +11,8 @@ from huggingface_hub import constants
 
 from hub_server import Repo
 from xmlgrpo_exporter.cli import build_parser
+from xmlgrpo_exporter.proof.problems import gate_problems, model_digests
 from xmlgrpo_exporter.publish.preflight import check_names
-from xmlgrpo_exporter.publish.proof import gate_problems, model_digests
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 
@@ -151,7 +151,7 @@ def test_a_file_that_changed_after_its_check_is_refused(tmp_path):
     (tmp_path / "gguf/gsm8k-1b-q8_0.gguf").write_bytes(run_folders.gguf(b"\7"))
     problems = gates(tmp_path)
     assert [problem.split(". ")[0] for problem in problems] == [
-        "gsm8k-1b-q8_0.gguf has changed since the export's check",
+        "gsm8k-1b-q8_0.gguf has changed since the export's check, or has none",
         "the ladder has not run on these files (gsm8k-1b-q8_0)",
     ]
 

@@ -4,6 +4,7 @@ import pytest
 
 from hub_server import RefusalError, serve
 from xmlgrpo_exporter.machine_traces import without_paths
+from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_exporter.publish.upload_files import artefact_file, secrets_at_hand
 from xmlgrpo_rewards.errors import UserError
 
@@ -19,7 +20,9 @@ def test_a_file_with_a_secret_is_refused_and_the_secret_not_repeated(tmp_path, m
     path = tmp_path / "tokenizer_config.json"
     path.write_text(f'{{"note": "{value}"}}')
     with pytest.raises(UserError, match=r"tokenizer_config.json holds a token") as refusal:
-        artefact_file(path.name, path, None, secrets_at_hand(None), lambda count: None)
+        artefact_file(
+            path.name, OwnFile(tmp_path, path), None, secrets_at_hand(None), lambda count: None
+        )
     assert value not in str(refusal.value)
 
 

@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from xmlgrpo_exporter.card import numbers
 from xmlgrpo_exporter.card.metadata import eval_results, front_matter
 from xmlgrpo_exporter.check.questions import system_of
+from xmlgrpo_exporter.convert.modelfile import jinja_render
 from xmlgrpo_exporter.publish.base_and_licence import GEMMA_POLICY, GEMMA_TERMS
 from xmlgrpo_exporter.publish.release import CARD, Release
 from xmlgrpo_exporter.publish.results import ResultFile
@@ -95,17 +96,7 @@ def _as_told(chat: Messages, run: RunFolder) -> Messages:
     template = next((path for path in places if path.is_file()), None)
     if template is None:
         return chat
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    text = template.read_text(encoding="utf-8")
-
-    def render(told: Messages, *, add_generation_prompt: bool) -> str:
-        options = {"chat_template": text, "add_generation_prompt": add_generation_prompt}
-        rendered, _ = render_jinja_template(
-            [told], **options, bos_token="", eos_token="", continue_final_message=False
-        )
-        return str(rendered[0])
-
+    render = jinja_render(template.read_text(encoding="utf-8"))
     try:
         return write_prompt(render, chat).chat
     except UserError:

@@ -4,8 +4,9 @@ Its `passed` speaks for all of them, and `files.NAME.sha256` says which bytes we
 that is gone takes its entry along.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ class FileCheck:
     sha256: str
     gates: tuple[Gate, ...]  # those that were asked
     answer: str = ""  # to the first question; empty when it was not asked
+    limits: Mapping[str, float] = field(default_factory=dict)  # the user's, not those of its type
+    modelfile: str = ""  # the text that asks it in Ollama as training asked
 
     @property
     def passed(self) -> bool:
@@ -73,6 +76,8 @@ class FileCheck:
             "sha256": self.sha256,
             "gates": {gate.name: gate.as_json() for gate in self.gates},
             "answer": self.answer,
+            "limits": dict(self.limits),
+            "modelfile_sha256": sha256(self.modelfile.encode()).hexdigest(),
         }
 
 

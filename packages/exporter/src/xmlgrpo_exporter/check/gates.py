@@ -15,16 +15,18 @@ from typing import Any
 from xmlgrpo_exporter.check.check_json import FileCheck, Gate
 from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.check.reference import Reference
+from xmlgrpo_exporter.check.verdict import CONTROL_TOKEN
+from xmlgrpo_exporter.convert.modelfile import modelfile
 from xmlgrpo_exporter.quants import Limits, limits_for, quant_of
 from xmlgrpo_gguf.header import BadGgufError, GgufHeader, read_header
 from xmlgrpo_gguf.probe import LOGITS, OnProgress, run_task
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import END_OF_TURN, end_of_turn_id
 from xmlgrpo_run.digests import file_sha256, hash_ahead
 from xmlgrpo_run.screen.progress import Stage
 
 VOCABULARY_TIMEOUT_S = 120.0
 SOURCE_REPLIES = 4
-CONTROL_TOKEN = 3  # llama_token_type
 BLANK_SIGN = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
@@ -50,7 +52,20 @@ def check_file(path: Path, reference: Reference) -> FileCheck:
     hash_ahead([path], reference.comparison.console, f"hashing {quant}")
     whole = Gate("file", passed=True, found={"bytes": size, "tensors": len(header.tensors)})
     gates, answer = _ask_file(path, header, quant, reference)
-    return FileCheck(path.name, quant, size, file_sha256(path), (whole, *gates), answer)
+    try:
+        text = modelfile(path.name, reference.model, reference.system_text)
+    except (UserError, ValueError):  # a template that no Modelfile can be read off
+        text = ""
+    return FileCheck(
+        path.name,
+        quant,
+        size,
+        file_sha256(path),
+        (whole, *gates),
+        answer,
+        limits=reference.comparison.limits,
+        modelfile=text,
+    )
 
 
 def _ask_file(

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from xmlgrpo_exporter.check.questions import AWKWARD, Comparison
+from xmlgrpo_exporter.check.questions import AWKWARD, Comparison, system_of
 from xmlgrpo_exporter.transformers_model import (
     LoadedModel,
     SourceModel,
@@ -60,6 +60,12 @@ class Reference:
         return min(range(len(answered)), key=lambda place: len(answered[place]))
 
     @property
+    def system_text(self) -> str:
+        """What the model is told before every question; empty for one that continues plain text."""
+        asked = self.comparison.chats(self.comparison.answered[:1])
+        return system_of(asked[0]) if self.chats else ""
+
+    @property
     def calibration(self) -> list[list[int]]:
         """Prompts that no gate looks at, to calibrate with."""
         return self.ids[len(self.replies) : len(self.ids) - len(AWKWARD)][:CALIBRATION_PROMPTS]
@@ -68,6 +74,7 @@ class Reference:
         """What files are compared with, for check.json."""
         comparison = self.comparison
         return {
+            "task": comparison.task,
             "model": {"folder": self.source.folder.name, "fingerprint": self.source.fingerprint},
             "questions": {"source": comparison.questions.source, "tokenized": len(self.ids)},
             "replies": {"count": len(self.replies), "new_tokens": comparison.new_tokens},

@@ -16,7 +16,7 @@ from xmlgrpo_exporter.commands.merge import read_merge
 from xmlgrpo_exporter.convert.converter import convert, find_converter, require_runtime
 from xmlgrpo_exporter.convert.export_plan import Export, Plan, plan_export, quantize, working_folder
 from xmlgrpo_exporter.convert.imatrix import require_calibration, write_imatrix
-from xmlgrpo_exporter.convert.modelfile import llama_cpp_line, modelfile, ollama_line
+from xmlgrpo_exporter.convert.modelfile import llama_cpp_line, ollama_line
 from xmlgrpo_exporter.convert.staging import check_model_folder, stage
 from xmlgrpo_exporter.merge.merge import BUSY, Merge, merge_run
 from xmlgrpo_exporter.quants import (
@@ -156,8 +156,6 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
             return EXIT_GATE_FAILED
     example = reference.comparison.answered[reference.shortest]
     asked = reference.comparison.chats([example])[0]
-    # what Ollama and llama.cpp are given: the system text apart, or as the model's template has it
-    system = system_of(asked) if reference.chats else ""
     checks = []
     for count, quant in enumerate(plan.todo):
         final = export.path(quant)
@@ -167,8 +165,7 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
             checks.append(check)
             # before the rename: a file under its final name always has its entry
             write_check(export.out, reference.as_json(), checks)
-            text = modelfile(final.name, reference.model, system)
-            kept_as = _keep(made, final, text, passed=check.passed)
+            kept_as = _keep(made, final, check.modelfile, passed=check.passed)
         say(console, f"[bold]{escape(str(kept_as))}[/]")
         show_check(check, console)
     if good := [check.file for check in checks if check.passed]:
@@ -184,10 +181,11 @@ def _make_files(export: Export, plan: Plan, reference: Reference, tree: Path, wo
 
 
 def _keep(made: Path, final: Path, text: str, *, passed: bool) -> Path:
-    """Give a file its final name, with a Modelfile of this text, or the name of a rejected one."""
+    """Give a file its final name, with a Modelfile if it has one, or that of a rejected one."""
     rejected = final.with_name(f"{final.name}.rejected")
     if not passed:
         return made.rename(rejected)
-    write_text(final.with_suffix(".Modelfile"), text)
+    if text:
+        write_text(final.with_suffix(".Modelfile"), text)
     rejected.unlink(missing_ok=True)
     return made.rename(final)

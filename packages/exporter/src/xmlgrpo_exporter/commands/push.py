@@ -75,10 +75,11 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     from huggingface_hub import get_token
 
     from xmlgrpo_exporter.card.card import with_card
+    from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
+    from xmlgrpo_exporter.proof.recount import counting_problems
     from xmlgrpo_exporter.publish.allowed_files import parse_what
     from xmlgrpo_exporter.publish.base_and_licence import card_lookup, check_base_id
     from xmlgrpo_exporter.publish.preflight import Destination, check_names, preflight
-    from xmlgrpo_exporter.publish.proof import gate_problems, model_digests, result_problems
     from xmlgrpo_exporter.publish.release import prepare_release
     from xmlgrpo_exporter.publish.upload import upload
     from xmlgrpo_exporter.publish.upload_files import secrets_at_hand
@@ -107,6 +108,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     there = there.plus(
         *gate_problems(release, digests, ungated=arguments.ungated),
         *result_problems(release, digests),
+        *counting_problems(release),
     )
     prune = there.leftovers(file.target for file in release.files)
     if not arguments.prune:

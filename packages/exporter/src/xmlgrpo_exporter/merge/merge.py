@@ -19,7 +19,7 @@ from xmlgrpo_exporter.check.questions import Comparison
 from xmlgrpo_exporter.merge.adapter import Adapter, read_adapter
 from xmlgrpo_exporter.merge.base import WEIGHT_BYTES, Base, base_file, pristine_base
 from xmlgrpo_exporter.merge.tokenizer import OTHER_TEMPLATES, copy_tokenizer
-from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_exporter.quants import MERGE_LIMITS, Limits
 from xmlgrpo_exporter.transformers_model import (
     LoadedModel,
     SourceModel,
@@ -45,12 +45,6 @@ from xmlgrpo_run.screen.loading import loading_model
 from xmlgrpo_run.screen.progress import Stage, growing
 from xmlgrpo_run.screen.say import say
 
-# Rounding is all that may differ.  In float32 that is the last bit of a sum.
-LIMITS = {
-    "float32": Limits(mean_kl=1e-5, top1=0.995, greedy_identical=0.9),
-    "bfloat16": Limits(mean_kl=5e-3, top1=0.98, greedy_identical=0.6),
-    "float16": Limits(mean_kl=1e-3, top1=0.99, greedy_identical=0.75),
-}
 BUSY = "another export is writing into {}; wait for it, or give another --out"
 
 
@@ -103,7 +97,7 @@ def merge_run(job: Merge) -> SourceModel | None:
             folder.mkdir()
             answers = _merge(job, adapter, base, folder)
             merged = load_folder(folder, job.comparison.device, console)
-            gate = _compare(merged, answers, job.comparison, LIMITS[base.dtype])
+            gate = _compare(merged, answers, job.comparison, MERGE_LIMITS[base.dtype])
             fingerprint = hash_model(folder, console).fingerprint
             record = {
                 "format": 1,

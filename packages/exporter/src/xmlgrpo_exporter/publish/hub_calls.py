@@ -49,7 +49,14 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
 )
 
 # JSON that is not what the Hub answers: the client looks its keys up, and some of its values.
-OTHER_ANSWERS = (KeyError, TypeError, AttributeError, IndexError, ValueError)
+OTHER_ANSWERS: tuple[type[Exception], ...] = (
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ValueError,
+)
+ANY_FAILURE = HUB_ERRORS + OTHER_ANSWERS
 
 # hf_xet asks by itself, and what it was answered stands only in the text of its error.
 XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
@@ -106,7 +113,7 @@ def ask(
             ) from None
         except LocalTokenNotFoundError:
             raise no_token() from None
-        except (*HUB_ERRORS, *OTHER_ANSWERS) as error:
+        except ANY_FAILURE as error:
             status = status_of(error)
             if asked := next((e for e in _chain(error) if isinstance(e, AskedToWaitError)), None):
                 raise UserError(

@@ -15,8 +15,7 @@ from email.utils import parsedate_to_datetime
 from socket import SHUT_RDWR
 from typing import Any
 
-from huggingface_hub.utils import set_client_factory
-from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils._http import default_client_factory, set_client_factory
 
 CONNECT_S = 10.0
 ANSWER_S = 20.0  # for an answer to a question

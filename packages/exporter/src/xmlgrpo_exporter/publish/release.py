@@ -23,7 +23,7 @@ from xmlgrpo_exporter.publish.upload_files import UploadFile, artefact_file, jso
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import byte_stage, file_sha256
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.manifest import Manifest, read_manifest
 
 CARD = "README.md"
 LABELS = {"adapter": "tuned", "merged": "merged", "base": "base"}  # the evaluator's
@@ -114,11 +114,15 @@ def prepare_release(
     licence = find_licence(base, look_up)
     there = find_artefacts(run, base.folder)
     results = read_results(run, manifest, there["gguf"].folder if "gguf" in there else run.gguf)
-    with_base = base.hub_id is None and licence.id not in ("unknown", "gemma")
+    # a folder from elsewhere may name any folder of this machine as its base
+    is_known = manifest is not None and base.hub_id is None
+    with_base = is_known and licence.id not in ("unknown", "gemma")
     artefacts = choose_artefacts(run, there, what, with_base=with_base)
     texts = {file.target: json_bytes(file.content) for file in results.files}
     texts |= {f"results/{plot.path.name}": plot.read() for plot in results.plots}
     files = _artefact_files(artefacts, base.label, secrets, console)
+    if manifest is not None:
+        _require_trained_from(base.folder, files, manifest)
     files += [made_file(target, "result", text, secrets) for target, text in texts.items()]
     if licence.notice is not None:
         files.append(made_file("Notice", "licence", licence.notice.encode(), secrets))
@@ -144,6 +148,20 @@ def target_of(artefact: str, name: str, *, with_merged: bool) -> str:
     if artefact in ("merged", "gguf") or (artefact == "adapter" and not with_merged):
         return name
     return f"{artefact}/{name}"
+
+
+def _require_trained_from(
+    base: Path | None, files: Sequence[UploadFile], manifest: Manifest
+) -> None:
+    """See that the base's files, where they go along, are those that were trained from."""
+    of_base = [f for f in files if base and f.path and f.path.parent == base]
+    for file in of_base if manifest.base.files else []:
+        known = manifest.base.files.get(file.path.name if file.path else "", {})
+        if known.get("sha256") != file.sha256_here:
+            raise UserError(
+                f"{file.path} is not what the run was trained from; put the file back, or leave "
+                "the base out (--what)"
+            )
 
 
 def _artefact_files(

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from xmlgrpo_exporter.publish.hub_calls import HUB_ERRORS, OTHER_ANSWERS, ask
+from xmlgrpo_exporter.publish.hub_calls import ANY_FAILURE, ask
 from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_exporter.publish.patience import SENDING_S
 from xmlgrpo_exporter.publish.preflight import DEFAULT_BRANCH, Repository, list_files
@@ -89,14 +89,17 @@ def upload(
     amount = f"{len(release.files)} files, {decimal(release.size)}"
     say(console, escape(f"uploading {amount}, to {to.repo}@{to.revision}"))
     added = _additions(release)
-    contents = {"additions": added, "revision": to.revision, "free_memory": False}
+
+    def send() -> None:
+        api.preupload_lfs_files(to.repo, added, revision=to.revision, free_memory=False)
+
     with (
         leave_on_interrupt(f"what was uploaded is kept there; {GO_ON}"),
         # on a terminal the client draws bars of its own, one per file
         Stage(Console(quiet=True) if console.is_interactive else console, f"uploading {amount}"),
     ):
         how: dict[str, Any] = {"sent": True, "patience_s": SENDING_S}
-        ask("uploading", lambda: api.preupload_lfs_files(to.repo, **contents), **how)
+        ask("uploading", send, **how)
         for file in release.files:
             if isinstance(file.content, OwnFile):
                 file.content.require_unchanged()
@@ -175,8 +178,8 @@ def _commit(
             revision=to.revision,
             parent_commit=parent,
         ).oid
-    except (*HUB_ERRORS, *OTHER_ANSWERS):
-        with suppress(*HUB_ERRORS, *OTHER_ANSWERS):
+    except ANY_FAILURE:
+        with suppress(*ANY_FAILURE):
             head = api.model_info(to.repo, revision=to.revision).sha
             held = list_files(api, to.repo, str(head))
             is_there = all(_is_same(file, held.get(file.target)) for file in release.files)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
+from xmlgrpo_exporter.proof.gate_records import fault_of, modelfile_problems, unchecked
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_rewards.console_script import this_command
 from xmlgrpo_run.digests import digest, hash_ahead, model_files
@@ -46,32 +47,30 @@ def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> Itera
     check_again = this_command("check", "--run", run.called)
     climb = f"make ladder RUN={run.called}"
     is_merged, has_ggufs = "merged" in release.what, bool(release.ggufs)
-    for needed, gate, what, how in (
-        (is_merged, merge and merge.part("parity"), "merge's comparison", _merge_again(run)),
+    for needed, record, what, how in (
+        (is_merged, merge, "merge's comparison", _merge_again(run)),
         (has_ggufs, check, "export's check", check_again),
         (is_merged or has_ggufs, ladder, "ladder", climb),
     ):
-        if needed and gate is None and not ungated:
+        if needed and record is None and not ungated:
             yield (
                 f"the {what} has not run on these files. Run: {how}; or say --ungated to publish "
                 "with a card that says so"
             )
-        elif needed and gate is not None and gate.at("passed") is not True:
+        elif needed and record is not None and (fault := fault_of(record, release)):
             yield (
-                f"the {what} did not pass ({PurePosixPath(gate.target).name}), and a model that "
-                f"failed is not published. Correct it, then run: {how}"
+                f"the {what} did not pass ({PurePosixPath(record.target).name}: {fault}), and a "
+                f"model that failed is not published. Correct it, then run: {how}"
             )
-    if check is not None:
-        checked = {name: check.at("files", name, "sha256") for name in release.ggufs}
-        for file in release.files:
-            if checked.get(file.target, file.sha256) != file.sha256:
-                yield f"{file.target} has changed since the export's check. Run: {check_again}"
+    for name in unchecked(release):
+        yield f"{name} has changed since the export's check, or has none. Run: {check_again}"
     if ladder is not None:
         measured = {rung.get("label"): rung.get("content") for rung in ladder.at("rungs")}
         for label in sorted(release.labels):
             # the files of a base that is gone prove nothing, nor do they prove the contrary
             if not measured.get(label) or digests[label] not in (None, measured[label]):
                 yield f"the ladder has not run on these files ({label}). Run: {climb}"
+    yield from modelfile_problems(release, check_again)
 
 
 def result_problems(release: Release, digests: Digests) -> Iterator[str]:
@@ -96,7 +95,7 @@ def result_problems(release: Release, digests: Digests) -> Iterator[str]:
                 f"{run.merged} was merged from another adapter than {run.adapter}; remove it and "
                 f"merge again: {_merge_again(run)}"
             )
-        if results.check and results.check.at("model", "fingerprint") not in (None, compared):
+        if results.check and results.check.at("model", "fingerprint") != compared:
             yield (
                 f"the GGUF files were made from other merged weights than {run.merged}; make them "
                 f"again: make gguf RUN={run.called}"
