@@ -24,8 +24,8 @@ from xmlgrpo_evaluator.results.report import render
 from xmlgrpo_evaluator.settings import own_items
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
-from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
+from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import prepare_release
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError

@@ -265,6 +265,7 @@ def write_gates(run: Path, *, check: bool = True, ladder: bool = True) -> None:
     adapter = model_digest(run / "adapter")
     manifest = json.loads((run / "manifest.json").read_text())
     left = [path for path in (run / "curves.png", run / "resolved.json") if path.is_file()]
+    left += (run / "holdout").glob("*.json")
     files = {**manifest["files"], **file_hashes(run, left)}
     write_json(run / "manifest.json", manifest | {"adapter": adapter, "files": files})
     ggufs = sorted((run / "gguf").glob("*.gguf"))

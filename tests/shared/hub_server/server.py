@@ -3,14 +3,28 @@
 import json
 import re
 import socket
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 from . import lfs, repositories, xet
-from .state import Answer, Call, Download, HangUpError, Hub, Json, RefusalError, Request
+from .state import (
+    Answer,
+    Call,
+    Download,
+    Failure,
+    HangUpError,
+    Hub,
+    Json,
+    RefusalError,
+    Request,
+    SpoiltAnswerError,
+)
 
 ID = r"(?P<id>[\w.-]+/[\w.-]+)"
 API = rf"/api/models/{ID}"
@@ -50,16 +64,41 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urlsplit(self.path).path
         request = Request(self.command, path, self.headers.get("Authorization"), body)
-        with self.hub.lock:
-            self.hub.requests.append(request)
-            try:
-                self.hub.before(request)
-                self.send_result(self.route(request))
-            except RefusalError as refusal:
-                self.send_refusal(refusal)
-            except HangUpError:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
+        try:
+            with self.hub.lock:
+                self.hub.requests.append(request)
+                try:
+                    self.hub.before(request)
+                    self.send_result(self.route(request))
+                except RefusalError as refusal:
+                    self.send_refusal(refusal)
+        except HangUpError:
+            self.hang_up()
+        except SpoiltAnswerError as spoilt:  # without the lock: others are answered meanwhile
+            with suppress(OSError):
+                self.send_spoilt(spoilt.failure)
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def send_spoilt(self, failure: Failure) -> None:
+        if failure.how == "reset":
+            linger = struct.pack("ii", 1, 0)  # at its end the connection is reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+        elif failure.how == "hang":
+            self.hub.stopped.wait()
+        else:
+            body = b'{"name": "alice"}'
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            for byte in answer[:-7] if failure.how == "cut" else answer * 99:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                if failure.how == "drip" and self.hub.stopped.wait(0.2):
+                    return
 
     # http.server looks a request's method up under these names
     do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
@@ -70,9 +109,17 @@ class Handler(BaseHTTPRequestHandler):
                 failure.times -= 1
                 if failure.done:
                     self.carry_out(request)
+                if failure.how:
+                    raise SpoiltAnswerError(failure)
                 if failure.status is None:
                     raise HangUpError
-                raise RefusalError(failure.status, "injected failure", page=failure.page)
+                raise RefusalError(
+                    failure.status,
+                    failure.message,
+                    failure.error_code,
+                    page=failure.page,
+                    headers=failure.headers,
+                )
         return self.carry_out(request)
 
     def carry_out(self, request: Request) -> Answer:
@@ -110,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, json.dumps(result).encode(), headers)
 
     def send_refusal(self, refusal: RefusalError) -> None:
-        headers = {"X-Error-Message": refusal.message}
+        headers = refusal.headers | {"X-Error-Message": refusal.message}
         if refusal.code is not None:
             headers["X-Error-Code"] = refusal.code
         body: Json = {"error": refusal.message, "errors": [{"message": refusal.message}]}
@@ -129,13 +176,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is none; anything else is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serve(tokens: dict[str, tuple[str, str]], port: int = 0) -> Iterator[Hub]:
     """Run a hub on a port of 127.0.0.1, a free one by default, for as long as the block lasts."""
     hub = Hub(tokens)
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", port), type("BoundHandler", (Handler,), {"hub": hub})
-    )
+    server = Server(("127.0.0.1", port), type("BoundHandler", (Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -143,6 +195,7 @@ def serve(tokens: dict[str, tuple[str, str]], port: int = 0) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.stopped.set()
         server.shutdown()
         thread.join()
         server.server_close()

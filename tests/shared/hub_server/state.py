@@ -107,7 +107,9 @@ class Failure:
     """The next `times` requests whose `METHOD /path` the pattern is found in fail.
 
     With `done` the request is carried out first: only its answer is lost.  A `status` of None
-    closes the connection without an answer.
+    closes the connection without an answer; `page` is sent in place of the Hub's JSON, and `how` it
+    is sent: `hang` (never), `drip` (a byte at a time), `cut` (half of it), `reset` (a connection
+    that is torn down).
     """
 
     pattern: str
@@ -115,6 +117,10 @@ class Failure:
     times: int = 1
     page: bytes | None = None
     done: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    how: str = ""
+    error_code: str | None = None
+    message: str = "injected failure"
 
 
 @dataclass
@@ -129,6 +135,14 @@ class HangUpError(Exception):
     """The connection is to be closed without an answer."""
 
 
+class SpoiltAnswerError(Exception):
+    """The answer is to be sent as a `Failure` says: `how`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.how)
+        self.failure = failure
+
+
 class RefusalError(Exception):
     """A refusal, raised anywhere below a route."""
 
@@ -137,12 +151,14 @@ class RefusalError(Exception):
         status: int,
         message: str,
         code: str | None = None,
+        *,
         page: bytes | None = None,
         url: str | None = None,
+        headers: dict[str, str] | None = None,
     ):
         super().__init__(message)
         self.status, self.message, self.code, self.page = status, message, code, page
-        self.url = url
+        self.url, self.headers = url, headers or {}
 
 
 @dataclass
@@ -172,6 +188,7 @@ class Hub:
     ignores_private: bool = False
     before: Callable[[Request], None] = lambda request: None
     lock: threading.RLock = field(default_factory=threading.RLock)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def writes(self) -> list[str]:
         """The requests so far that change something, as `METHOD path`."""

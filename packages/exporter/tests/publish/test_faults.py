@@ -4,16 +4,26 @@ import hashlib
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
 from hub_server import Blob, Failure
+from xmlgrpo_exporter.publish import patience
 from xmlgrpo_rewards.errors import UserError
 
 from .. import run_folders
 from ..publishing import MARKS, REPO, cli, command, publish, puts, user_environment
 
 pytestmark = MARKS
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The Hub is waited for as in life, in a shorter time."""
+    for name in ("ANSWER_S", "SENDING_S"):
+        monkeypatch.setattr(patience, name, 0.4)
+    monkeypatch.setattr(patience, "LOOK_EVERY_S", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,113 @@ def test_a_lasting_failure_ends_in_words_and_the_next_push_continues(hub, run, p
     sent = {put.rpartition("/")[2] for put in puts(hub)[before:]}
     assert not sent & kept
     assert len(hub.repos[REPO].tags) == 1
+
+
+FOREVER = 10_000
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        pytest.param(Failure("whoami", 200, how="hang"), "did not answer in time", id="hang"),
+        pytest.param(Failure("whoami", 200, how="drip"), "did not answer in time", id="drip"),
+        pytest.param(Failure("PUT /lfs/", 200, how="hang"), "What was uploaded is kept", id="put"),
+        pytest.param(Failure("commit/", 200, how="drip"), "did not answer in time", id="commit"),
+        pytest.param(Failure("whoami", 200, how="cut"), "broke off, twice", id="cut-short"),
+        pytest.param(Failure("whoami", 200, how="reset"), "broke off, twice", id="reset"),
+        pytest.param(Failure("whoami", 200, page=b"<html>"), "in another way than a", id="page"),
+        pytest.param(Failure("whoami", 200, page=b"[]"), "JSON of another form", id="other-json"),
+        pytest.param(Failure("whoami", 200, page=b"{}"), "JSON of another form", id="no-account"),
+        pytest.param(
+            Failure("whoami", 429, headers={"Retry-After": "86400"}),
+            "answered 429 and asks to wait 86,400 s",
+            id="a-day",
+        ),
+        pytest.param(
+            Failure("PUT /lfs/", 429, headers={"Retry-After": "3000"}),
+            "answered 429 and asks to wait 3,000 s",
+            id="contents-in-an-hour",
+        ),
+        pytest.param(
+            Failure("PUT /lfs/", 503, headers={"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}),
+            "answered 503 and asks to wait",
+            id="until-a-date",
+        ),
+        pytest.param(
+            Failure("commit/", 429, headers={"ratelimit": '"api";r=0;t=3000'}),
+            "answered 429 and asks to wait 3,000 s",
+            id="rate-limit",
+        ),
+        pytest.param(Failure("commit/", 429), "answered 429, twice", id="429"),
+        pytest.param(Failure("whoami", 401), "token is wrong or has expired", id="401"),
+        pytest.param(Failure("commit/", 403), "needs write permission", id="403"),
+        pytest.param(
+            Failure("commit/", 403, message="Private repository storage limit reached"),
+            "has no room for this",
+            id="quota",
+        ),
+        pytest.param(
+            Failure("commit/", 403, error_code="GatedRepo"), "The repository is gated", id="gated"
+        ),
+        pytest.param(Failure("commit/", 404), "no such repository or branch", id="404"),
+        pytest.param(Failure("commit/", 409), "Somebody else changed it meanwhile", id="409"),
+        pytest.param(Failure("commit/", 412), "Somebody else committed meanwhile", id="412"),
+        pytest.param(Failure("commit/", 413), "more than the Hub takes at once", id="413"),
+        pytest.param(Failure("create$", 409), "There is no such repository", id="not-created"),
+        pytest.param(Failure("/tag/", 409), "looking for the tag xmlgrpo-", id="tag-that-is-none"),
+        pytest.param(Failure("/tree/", 200, page=b"[1]"), "does not hold|another", id="no-tree"),
+    ],
+)
+def test_a_lasting_fault_ends_in_a_true_sentence(hub, run, impatient, failure, said):
+    failure.times = FOREVER
+    hub.failures.append(failure)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=said):
+        publish(hub, run)
+    assert time.monotonic() - began < 60, "not within the stated time"
+    assert not hub.repos.get(REPO) or not hub.repos[REPO].tags
+    failure.times = 0
+    assert publish(hub, run)[0] == 0, "the next push goes on"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(Failure("commit/", 200, how="hang", done=True), id="hangs"),
+        pytest.param(Failure("commit/", 200, page=b"{}", done=True), id="other-json"),
+        pytest.param(Failure("commit/", 502, done=True), id="502"),
+        pytest.param(Failure("commit/", None, done=True), id="hangs-up"),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--prune",)])
+def test_a_commit_whose_answer_is_lost_is_found(hub, run, impatient, failure, options):
+    if options:
+        assert publish(hub, run)[0] == 0
+        (run / "gguf/gsm8k-1b-q4_k_m.gguf").unlink()
+        run_folders.write_gates(run)
+    failure.times = FOREVER
+    hub.failures.append(failure)
+    before = len(hub.repos[REPO].messages) if options else 0
+    code, printed = publish(hub, run, *options)
+    assert (code, len(hub.repos[REPO].messages)) == (0, before + 1)
+    assert "published, compared and tagged" in printed
+
+
+def test_a_repository_made_public_meanwhile_is_not_called_private(hub, run):
+    def open_it(request):
+        if "/tag/" in request.path:
+            hub.repos[REPO].private = False
+
+    hub.before = open_it
+    with pytest.raises(UserError, match="it became public during the upload"):
+        publish(hub, run)
+
+
+def test_nothing_is_silent_for_ten_seconds(hub, run, monkeypatch):
+    monkeypatch.setattr(patience, "ANSWER_S", 2.0)
+    hub.failures.append(Failure("/branch|/tree/|whoami", 200, how="hang"))
+    _, printed = publish(hub, run)
+    assert "looking at the repository  0:00:01" in printed
 
 
 @pytest.mark.parametrize(

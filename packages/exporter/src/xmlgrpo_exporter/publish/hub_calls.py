@@ -19,7 +19,6 @@ from huggingface_hub.errors import (
 )
 
 from xmlgrpo_exporter.publish.patience import (
-    ANSWER_S,
     NO_ANSWER,
     PATIENCE,
     AskedToWaitError,
@@ -72,7 +71,7 @@ TO_DO = {
     404: "There is no such repository or branch, or the token may not see it",
     409: "Somebody else changed it meanwhile: look what happened, then run the command again",
     412: "Somebody else committed meanwhile: look what happened, then run the command again",
-    413: NO_ROOM,
+    413: "That is more than the Hub takes at once: publish less (--what)",
     507: NO_ROOM,
 }
 QUOTA = re.compile(r"quota|storage limit|limit reached|out of storage|no space|too large", re.I)
@@ -87,8 +86,8 @@ def ask(
     call: Callable[[], T],
     *,
     sent: bool = False,
+    sending: bool = False,
     attempts: int = 2,
-    patience_s: float = ANSWER_S,
 ) -> T:
     """Call the Hub; once more a little later when it was overloaded or out of reach.
 
@@ -96,8 +95,8 @@ def ask(
         doing: what is being done, for the error: `creating the repository`.
         call: the request or requests; safe to repeat.
         sent: something has been sent there by now, and is kept.
+        sending: the call itself sends what the Hub has to store.
         attempts: how often it may be asked.
-        patience_s: how long an answer may take, beside the bytes that are sent.
 
     Raises:
         NotAskedError: there is no token, or the Hub cannot be reached.
@@ -105,7 +104,7 @@ def ask(
     """
     for left in reversed(range(attempts)):
         try:
-            with PATIENCE.lasting(patience_s):
+            with PATIENCE.lasting(sending=sending):
                 return call()
         except OfflineModeIsEnabled:
             raise NotAskedError(
@@ -168,8 +167,8 @@ def _failed(
     todo = f"{'Wait a little' if status else 'Look at the network'}, then "
     if status:
         happened = f"answered {status}"
-    elif PATIENCE.is_over:
-        happened = "could not be reached or did not answer in time"
+    elif PATIENCE.ended:
+        happened = "did not answer in time"
     elif isinstance(error, OTHER_ANSWERS):
         happened = "answered in another way than a Hub does"
         todo = "A proxy or a login page may stand in its place; look at the network, then "
@@ -182,7 +181,9 @@ def _failed(
         todo += ". If it is always so with the contents of files, try HF_HUB_DISABLE_XET=1"
     kind = UserError if status else NotAskedError
     often = TRIES.get(attempts, f"{attempts} times")
-    return kind(f"{doing}: the Hub {happened}, {often} ({_message_of(error)}). {todo}")
+    is_other_json = isinstance(error, OTHER_ANSWERS) and not isinstance(error, ValueError)
+    message = PATIENCE.ended or ("JSON of another form" if is_other_json else _message_of(error))
+    return kind(f"{doing}: the Hub {happened}, {often} ({message}). {todo}")
 
 
 def _refused(doing: str, error: Exception, status: int) -> UserError:

@@ -52,8 +52,11 @@ class Patience:
         self._is_asked = False  # by the client, for every request
 
     @contextmanager
-    def lasting(self, limit_s: float) -> Iterator[None]:
-        """Requests in this block end when none is answered for so long.
+    def lasting(self, *, sending: bool = False) -> Iterator[None]:
+        """Requests in this block end when none is answered for too long.
+
+        Args:
+            sending: they bring what the Hub has to store.
 
         Raises:
             NoAnswerError: of a request that is begun after that.
@@ -63,7 +66,7 @@ class Patience:
             self._is_asked = True
         with self._lock:
             self._sending, self._since, self._over = {}, None, False
-            self._limit_s = limit_s
+            self._limit_s = SENDING_S if sending else ANSWER_S
         ended = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(ended,), daemon=True, name="patience")
         watcher.start()
@@ -74,9 +77,9 @@ class Patience:
             watcher.join()
 
     @property
-    def is_over(self) -> bool:
-        """Whether the last block ended for want of an answer."""
-        return self._over
+    def ended(self) -> str:
+        """How the last block ended for want of an answer; empty where it did not."""
+        return f"no answer within {self._limit_s:.0f} s" if self._over else ""
 
     def _client(self) -> Any:
         client = default_client_factory()
@@ -89,8 +92,9 @@ class Patience:
 
     def _on_request(self, request: Any) -> None:
         if self._over:
-            raise NoAnswerError(f"no answer within {self._limit_s:.0f} s")
-        seconds = {"read": self._limit_s, "write": self._limit_s, "pool": self._limit_s}
+            raise NoAnswerError(self.ended)
+        # beside the watch, which is the first to end it
+        seconds = dict.fromkeys(("read", "write", "pool"), 2 * self._limit_s)
         request.extensions["timeout"] = {"connect": CONNECT_S, **seconds}
         request.extensions["trace"] = self._on_trace
         with self._lock:

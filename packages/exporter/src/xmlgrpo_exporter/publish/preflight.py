@@ -124,7 +124,9 @@ def preflight(api: HfApi, to: Destination) -> Preflight:
     repository, not_asked = None, ""
     try:
         _require_token(api)
-        problems += _account_problems(ask("asking whose token this is", api.whoami), to.repo)
+        problems += ask(
+            "asking whose token this is", lambda: list(_account_problems(api.whoami(), to.repo))
+        )
         repository = ask(f"looking at {to.repo}", lambda: _look(api, to))
         problems += _visibility_problems(repository, to)
     except NotAskedError as error:

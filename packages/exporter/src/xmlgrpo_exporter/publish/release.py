@@ -1,6 +1,7 @@
 """What is published: one value, made once, that every later stage takes."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -108,7 +109,7 @@ def prepare_release(
         UserError: nothing to publish, an artefact is incomplete or damaged, a file holds a secret.
     """
     # a folder of files has no manifest; with metrics its own training has begun: is it over?
-    is_trained_here = run.manifest.is_file() or run.metrics.is_file()
+    is_trained_here = any(os.path.lexists(path) for path in (run.manifest, run.metrics))
     manifest = read_manifest(run) if is_trained_here else None
     base = find_base(run, manifest, base_id)
     licence = find_licence(base, look_up)

@@ -1,5 +1,6 @@
 """The results of a run, read once, as they are published: every value, none of our paths."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Resu
 
 def _as_trained(run: RunFolder, manifest: Manifest | None, path: Path) -> OwnFile | None:
     """A file that training left, as the manifest has its hash; None where it has none."""
-    if manifest is None or path.name not in manifest.files or not _is_there(path):
+    if manifest is None or path.name not in manifest.files or not os.path.lexists(path):
         return None
     file = _own(run, path)
     if file.sha256() != manifest.files[path.name]:
@@ -103,7 +104,7 @@ def _as_trained(run: RunFolder, manifest: Manifest | None, path: Path) -> OwnFil
 
 def _plot_of(run: RunFolder, ladder: ResultFile | None) -> OwnFile | None:
     """The picture that was drawn of this ladder; None where there is no such one."""
-    if ladder is None or not ladder.at("plot_sha256") or not _is_there(run.ladder_plot):
+    if ladder is None or not ladder.at("plot_sha256") or not os.path.lexists(run.ladder_plot):
         return None
     file = _own(run, run.ladder_plot)
     return file if file.sha256() == ladder.at("plot_sha256") else None
@@ -111,10 +112,6 @@ def _plot_of(run: RunFolder, ladder: ResultFile | None) -> OwnFile | None:
 
 def _own(run: RunFolder, path: Path) -> OwnFile:
     return OwnFile(run.root, path)
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
 
 
 def _read(run: RunFolder, path: Path, target: str) -> ResultFile:
@@ -126,7 +123,7 @@ def _content(file: OwnFile, target: str) -> ResultFile:
 
 
 def _read_if_there(run: RunFolder, path: Path, target: str) -> ResultFile | None:
-    return _read(run, path, target) if _is_there(path) else None
+    return _read(run, path, target) if os.path.lexists(path) else None
 
 
 def _is_result_of(file: ResultFile, labels: set[str]) -> bool:

@@ -23,8 +23,7 @@ from rich.markup import escape
 
 from xmlgrpo_exporter.publish.hub_calls import ANY_FAILURE, ask
 from xmlgrpo_exporter.publish.own_files import OwnFile
-from xmlgrpo_exporter.publish.patience import SENDING_S
-from xmlgrpo_exporter.publish.preflight import DEFAULT_BRANCH, Repository, list_files
+from xmlgrpo_exporter.publish.preflight import DEFAULT_BRANCH, Destination, Repository, list_files
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_exporter.publish.upload_files import UploadFile
 from xmlgrpo_rewards.console_script import kept_on_interrupt, print_error
@@ -65,10 +64,7 @@ def upload(
 
     if not repository.exists:
         say(console, escape(f"creating {to.repo}, {'private' if to.private else 'public'}"))
-        asked(
-            "creating the repository",
-            lambda: api.create_repo(to.repo, private=to.private, exist_ok=True),
-        )
+        asked("creating the repository", lambda: _create(api, to))
 
     def refuse_if_seen(what_now: str, todo: str) -> None:
         private = asked("checking the visibility", lambda: api.model_info(to.repo)).private
@@ -98,7 +94,7 @@ def upload(
         # on a terminal the client draws bars of its own, one per file
         Stage(Console(quiet=True) if console.is_interactive else console, f"uploading {amount}"),
     ):
-        how: dict[str, Any] = {"sent": True, "patience_s": SENDING_S}
+        how: dict[str, Any] = {"sent": True, "sending": True}
         ask("uploading", send, **how)
         for file in release.files:
             if isinstance(file.content, OwnFile):
@@ -116,7 +112,7 @@ def upload(
             sent=True,
         )
         tagged = asked(
-            f"looking at the tag {tag}", lambda: api.model_info(to.repo, revision=tag), sent=True
+            f"looking for the tag {tag}", lambda: api.model_info(to.repo, revision=tag), sent=True
         ).sha
         if tagged != commit:  # of an upload of the same files, to another branch perhaps
             _compare(api, release, str(tagged))
@@ -125,6 +121,13 @@ def upload(
             "Make it private in its settings, or delete it",
         )
     return Receipt(commit, tag, unchanged=commit == before)
+
+
+def _create(api: HfApi, to: Destination) -> None:
+    try:
+        api.create_repo(to.repo, private=to.private, exist_ok=True)
+    except KeyError:  # the answer does not say where; what counts is whether it is there
+        api.model_info(to.repo)
 
 
 @contextmanager

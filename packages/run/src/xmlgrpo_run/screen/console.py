@@ -17,7 +17,8 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",  # no warning at a fork, and no gain here
 }
 HUB_CLIENT = "huggingface_hub.utils._http"
-HUB_WAITING = "the Hub does not answer; it is asked again, for up to half a minute"
+HUB_WAITING = "the Hub does not answer; it is asked again for a while"
+RETRIED = ("thrown while requesting", "Retrying in", "before retry")
 
 
 def make_console(pipe_columns: int = PIPE_COLUMNS) -> Console:
@@ -53,7 +54,7 @@ class _OneLine(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        if "thrown while requesting" not in text and "Retrying in" not in text:
+        if not any(words in text for words in RETRIED):
             return True
         if self._is_said:
             return False
