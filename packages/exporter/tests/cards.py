@@ -76,7 +76,7 @@ def write_evaluation(
     run: Path, *, limit: int | None = None, data: dict[str, Any] | None = GSM8K
 ) -> None:
     """What `make eval` leaves: two results and their comparison."""
-    models = {}
+    models: dict[str, dict[str, Any]] = {}
     for place, label in enumerate(("base", "tuned")):
         items = [
             {

@@ -16,7 +16,7 @@ from xmlgrpo_exporter.check.distance import Distance
 from xmlgrpo_exporter.merge import merge
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
-from xmlgrpo_exporter.quants import Limits
+from xmlgrpo_exporter.quants import MERGE_LIMITS, Limits
 from xmlgrpo_exporter.transformers_model import stored_weights
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import model_digest
@@ -84,7 +84,7 @@ def test_bfloat16_is_rounded_once_and_still_passes(tiny_run, tmp_path):
     # who names no number type takes the one that is there, as `gguf` does
     assert run_cli("merge", "--run", tiny_run.run, "--out", out) == 0
     found = json.loads((out / "merge.json").read_text())["parity"]["found"]
-    assert 0 < found["mean_kl"] < merge.MERGE_LIMITS["bfloat16"].mean_kl
+    assert 0 < found["mean_kl"] < MERGE_LIMITS["bfloat16"].mean_kl
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_multimodal_run_merges_and_loads_again(vision_run, tmp_path):
 @pytest.mark.slow
 def test_failed_parity_keeps_the_final_name_free(tiny_run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "merged"
-    monkeypatch.setitem(merge.MERGE_LIMITS, "bfloat16", Limits(0.0, 1.0, 1.0))
+    monkeypatch.setitem(MERGE_LIMITS, "bfloat16", Limits(0.0, 1.0, 1.0))
     words = ("merge", "--run", tiny_run.run, "--out", out, "--dtype", "bfloat16", "--prompts", 2)
     assert run_cli(*words) == EXIT_GATE_FAILED
     assert not out.exists()
@@ -250,7 +250,7 @@ def test_base_that_is_not_there_is_named(tmp_path, named, expected):
     ],
 )
 def test_parity_gate(distance, same, passed):
-    gate = merge.parity_gate(distance, same, 4, merge.MERGE_LIMITS["float32"])
+    gate = merge.parity_gate(distance, same, 4, MERGE_LIMITS["float32"])
     assert gate.passed is passed
     assert bool(gate.why) is not passed
     json.dumps(gate.as_json(), allow_nan=False)

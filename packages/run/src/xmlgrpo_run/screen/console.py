@@ -18,7 +18,7 @@ QUIET = {
 }
 HUB_CLIENT = "huggingface_hub.utils._http"
 HUB_WAITING = "the Hub does not answer; it is asked again for a while"
-RETRIED = ("thrown while requesting", "Retrying in", "before retry")
+RETRIED = ("thrown while requesting", "Retrying in")
 
 
 def make_console(pipe_columns: int = PIPE_COLUMNS) -> Console:
