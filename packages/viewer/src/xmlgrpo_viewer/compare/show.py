@@ -1,0 +1,138 @@
+"""A comparison on the screen and as a page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from xmlgrpo_evaluator.results.compare import format_p
+from xmlgrpo_rewards.interval import Share
+from xmlgrpo_run.screen.progress import clock
+from xmlgrpo_run.screen.say import say
+from xmlgrpo_viewer.compare.compared import Compared, Group, PairOfSides, Side
+from xmlgrpo_viewer.page.assets import json_in_html, policy_hashes, scripts, styles
+from xmlgrpo_viewer.page.charts import Chart, Series, for_uplot, table
+from xmlgrpo_viewer.page.settings import gpu_hours
+
+
+def show(compared: Compared, console: Console) -> None:
+    """Print the tables of a comparison."""
+    asked = len(compared.sides[0].answers.items)
+    say(console, f"[bold]{asked} held-out problems, answered greedily[/]")
+    for head, rows in _tables(compared):
+        shown = Table(box=SIMPLE_HEAD)
+        for number, column in enumerate(head):
+            shown.add_column(column, justify="right" if number else "left", overflow="fold")
+        for row in rows:
+            shown.add_row(*map(escape, row))
+        console.print(shown)
+    for note in compared.notes:
+        say(console, escape(note), head="[bold]note[/] ")
+
+
+def page(compared: Compared) -> str:
+    """The comparison as one HTML file that needs nothing beside it."""
+    drawn = [chart for chart in (_curves(compared),) if chart.series]
+    environment = Environment(
+        loader=PackageLoader("xmlgrpo_viewer", "compare"), autoescape=True, trim_blocks=True
+    )
+    data = {"charts": [for_uplot(chart) for chart in drawn], "completions": []}
+    return environment.get_template("compare.html.j2").render(
+        names=[view.run.name for view in compared.views],
+        asked=len(compared.sides[0].answers.items),
+        tables=list(_tables(compared)),
+        notes=compared.notes,
+        charts=[(chart, table(chart)) for chart in drawn],
+        differing=compared.differing,
+        data=json_in_html(data),
+        scripts=scripts(),
+        script_hashes=policy_hashes(),
+        styles=styles(),
+    )
+
+
+def _tables(compared: Compared) -> Iterator[tuple[list[str], list[list[str]]]]:
+    yield (
+        ["run", "right in the asked form", "gain per GPU-hour", "time in steps"],
+        [_side(side, compared.sides[0]) for side in compared.sides],
+    )
+    if any(len(group.names) > 1 for group in compared.groups):
+        yield (
+            ["seeds of one configuration", "mean", "range", "gain over the base, 95%"],
+            [_group(group) for group in compared.groups],
+        )
+    yield (
+        ["pair", "gained", "lost", "difference, 95%", "p", "p, Holm"],
+        [_pair(one) for one in compared.pairs],
+    )
+    if compared.differing:
+        yield (
+            ["setting", *(view.run.name for view in compared.views)],
+            [[key, *values] for key, values in compared.differing.items()],
+        )
+
+
+def _side(side: Side, first: Side) -> list[str]:
+    manifest = side.view.manifest if side.view else None
+    hours = gpu_hours(side.view) if side.view else None
+    is_gain = hours and first.view is None
+    per_hour = 100 * (side.share.value - first.share.value) / hours if hours and is_gain else None
+    return [
+        side.name,
+        str(side.share),
+        "" if per_hour is None else f"{per_hour:+.1f} points",
+        clock(manifest.seconds) if manifest else "",
+    ]
+
+
+def _group(group: Group) -> list[str]:
+    return [
+        ", ".join(group.names),
+        f"{group.mean:.1%}",
+        f"{group.lowest:.1%} to {group.highest:.1%}",
+        "" if group.gain is None else str(group.gain),
+    ]
+
+
+def _pair(one: PairOfSides) -> list[str]:
+    return [
+        f"{one.first} to {one.second}",
+        str(one.table.only_second),
+        str(one.table.only_first),
+        str(one.difference),
+        format_p(one.table.p_value),
+        format_p(one.p_holm),
+    ]
+
+
+def _curves(compared: Compared) -> Chart:
+    """Every run's validation accuracy with its band, over the steps."""
+    series = []
+    for side in compared.sides:
+        rounds = side.view.validations if side.view else ()
+        shares: list[tuple[int, Share]] = [(r.step, r.share("strict_correct")) for r in rounds]
+        if shares:
+            series.append(
+                Series(
+                    side.name,
+                    [(step, share.value) for step, share in shares],
+                    [(step, share.low) for step, share in shares],
+                    [(step, share.high) for step, share in shares],
+                )
+            )
+    return Chart(
+        "Held-out accuracy",
+        "share of the validation problems, 95 % band",
+        tuple(series),
+        is_share=True,
+        source="holdout/",
+    )
+
+
+def place_of(names: list[str], folder: Path) -> Path:
+    """Where the page of a comparison is written, if no place is named."""
+    return folder / f"compare-{'-'.join(names)[:80]}.html"

@@ -1,0 +1,45 @@
+"""The scripts and styles that stand in every page, and what its security policy says of them."""
+
+import base64
+import json
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+HERE = Path(__file__).parent
+SCRIPTS = ("uplot/uPlot.iife.min.js", "page.js")
+STYLES = ("uplot/uPlot.min.css", "page.css")
+
+
+def scripts() -> list[Markup]:
+    """What the page runs, in order."""
+    return [Markup(_text(name)) for name in SCRIPTS]  # noqa: S704 - our own files
+
+
+def styles() -> Markup:
+    """How the page looks."""
+    return Markup("".join(map(_text, STYLES)))  # noqa: S704 - our own files
+
+
+def policy_hashes() -> str:
+    """The sources of scripts for the content security policy: these, by their hashes, alone."""
+    return " ".join(map(_policy_hash, SCRIPTS))
+
+
+def json_in_html(value: Any) -> Markup:
+    """JSON inside a script element: no `<` in it can end the element or begin a comment."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - no markup is left in it
+
+
+@cache
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _policy_hash(name: str) -> str:
+    return f"'sha256-{base64.b64encode(sha256(_text(name).encode()).digest()).decode()}'"

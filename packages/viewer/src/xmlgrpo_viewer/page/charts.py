@@ -1,0 +1,257 @@
+"""What the page draws: each chart as numbers, and the same numbers as a table behind it.
+
+The panels of a run's curves are defined once, in `xmlgrpo_run.screen.curves`; the page adds bands,
+stacked reward parts and the time of a step.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import fmean
+from typing import Any, Literal
+
+from xmlgrpo_run.screen.curves import panels, reward_name
+from xmlgrpo_viewer.reading.run_view import RunView
+
+MOST_POINTS = 600  # drawn of one line; of more steps, each point is a mean
+MOST_TABLE_ROWS = 40
+HELD_OUT = "Validation problems, answered greedily"  # the panel that gets bands here
+
+Points = Sequence[tuple[float, float]]
+Kind = Literal["line", "stack", "bars"]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line, with its 95 % band where it has one."""
+
+    label: str
+    points: Points
+    low: Points = ()
+    high: Points = ()
+    heavy: bool = False  # drawn in the colour of text
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over one axis."""
+
+    title: str
+    unit: str
+    series: tuple[Series, ...]
+    kind: Kind = "line"
+    is_share: bool = False  # from 0 to 1, shown in percent
+    x: str = "step"
+    source: str = "metrics.jsonl"  # the file in the run that the numbers are in
+    note: str = ""
+
+
+def charts(view: RunView) -> list[Chart]:
+    """Every chart that the run has something for, in the order of a reader's questions."""
+    found = [_held_out(view), _reward_parts(view), *_panels(view), _mismatch(view)]
+    found += [_time(view), _pace(view)]
+    return [_thinned(chart) for chart in found if chart is not None and chart.series]
+
+
+def _held_out(view: RunView) -> Chart | None:
+    """Held-out accuracy at each validation with Wilson's interval."""
+    named = {
+        "strict_correct": f"strict accuracy (form and {view.words.answer})",
+        "lenient_correct": f"lenient accuracy ({view.words.answer}, any form)",
+        "strict_format": "strict format",
+    }
+    series = []
+    for name, label in named.items():
+        shares = [(answers.step, answers.share(name)) for answers in view.validations]
+        series.append(
+            Series(
+                label,
+                [(step, share.value) for step, share in shares],
+                [(step, share.low) for step, share in shares],
+                [(step, share.high) for step, share in shares],
+                heavy=name == "strict_correct",
+            )
+        )
+    if not view.validations:
+        return None
+    asked = len(view.validations[-1].items)
+    return Chart(
+        "Held-out accuracy",
+        f"share of {asked} validation problems, 95 % band",
+        tuple(series),
+        is_share=True,
+        source="holdout/",
+        note="Answered greedily. They choose the adapter that is kept; the result above is of "
+        "other problems.",
+    )
+
+
+def _reward_parts(view: RunView) -> Chart | None:
+    """What a mean completion was paid, by reward, weights applied, one on top of the other."""
+    keys = [
+        key
+        for key in sorted(view.log.names())
+        if key.startswith("rewards/") and key.endswith("/mean")
+    ]
+    parts = []
+    for key in keys:
+        name = key.removeprefix("rewards/").removesuffix("/mean")
+        weight = view.weights.get(name, 1.0)
+        points = [(step, weight * value) for step, value in view.log.series(key)]
+        if any(value for _, value in points):
+            parts.append(Series(reward_name(key), points))
+    is_stack = all(value >= 0 for part in parts for _, value in part.points)
+    return Chart(
+        "Reward by part",
+        "mean per completion, weights applied",
+        tuple(parts),
+        kind="stack" if is_stack else "line",
+    )
+
+
+def _panels(view: RunView) -> Iterator[Chart]:
+    """The panels that `curves.png` has too, but for the two that are drawn in more detail here."""
+    rows = [{"step": step, **row} for step, row in view.log.rows.items()]
+    for panel in panels(rows, view.words):
+        if panel.title != HELD_OUT and not panel.title.startswith("Reward"):
+            lines = tuple(
+                Series(line.label, view.log.series(line.key), heavy=line.heavy)
+                for line in panel.lines
+            )
+            yield Chart(panel.title, panel.unit, lines, is_share=panel.is_share)
+
+
+def _mismatch(view: RunView) -> Chart:
+    names = {
+        "sampling/sampling_logp_difference/mean": "mean difference",
+        "sampling/sampling_logp_difference/max": "farthest token",
+    }
+    lines = tuple(Series(label, view.log.series(key)) for key, label in names.items())
+    return Chart(
+        "Engine against policy",
+        "nats per token",
+        tuple(line for line in lines if line.points),
+        note="How far the log-probabilities of the engine that drew the completions are from "
+        "those of the policy that learns.",
+    )
+
+
+def _time(view: RunView) -> Chart:
+    points = view.log.series("step_time")
+    return Chart("Time of a step", "seconds", (Series("whole step", points),) if points else ())
+
+
+def _pace(view: RunView) -> Chart:
+    """Tokens of prompts and completions a second, from trl's running count of them."""
+    seconds, counts = dict(view.log.series("step_time")), view.log.series("num_tokens")
+    points = [
+        (step, (count - before) / seconds[step])
+        for (_, before), (step, count) in pairwise(counts)
+        if seconds.get(step) and count > before
+    ]
+    lines = (Series("prompts and completions", points),) if points else ()
+    return Chart("Tokens", "tokens per second of a step", lines)
+
+
+def lengths(groups: Mapping[str, Sequence[int]], source: str) -> Chart | None:
+    """How long replies are: the share of each group in equal bins of tokens."""
+    longest = max((max(lengths, default=0) for lengths in groups.values()), default=0)
+    if not longest:
+        return None
+    width = max(1, math.ceil((longest + 1) / 24))
+    bins = range(0, longest + 1, width)
+    return Chart(
+        "Length of held-out replies",
+        f"share of the replies, bins of {width} token{'s' if width > 1 else ''}",
+        tuple(
+            Series(
+                label,
+                [
+                    (start, sum(start <= n < start + width for n in group) / len(group))
+                    for start in bins
+                ],
+            )
+            for label, group in groups.items()
+            if group
+        ),
+        kind="bars",
+        is_share=True,
+        x="tokens",
+        source=source,
+    )
+
+
+def _thinned(chart: Chart) -> Chart:
+    """The same with at most `MOST_POINTS` points a line, each the mean of a stretch of steps."""
+    most = max(len(line.points) for line in chart.series)
+    if most <= MOST_POINTS:
+        return chart
+    every = math.ceil(most / MOST_POINTS)
+
+    def thin(points: Points) -> Points:
+        parts = (points[n : n + every] for n in range(0, len(points), every))
+        return [(part[-1][0], fmean(value for _, value in part)) for part in parts]
+
+    lines = tuple(
+        Series(one.label, thin(one.points), thin(one.low), thin(one.high), one.heavy)
+        for one in chart.series
+    )
+    note = f"{chart.note} Each point is the mean of {every} steps.".strip()
+    return replace(chart, series=lines, note=note)
+
+
+def for_uplot(chart: Chart) -> dict[str, Any]:
+    """What `page.js` draws: one x axis, and a column of values for each line and band end."""
+    lines = [one for one in chart.series if one.points]
+    xs = sorted({x for one in lines for x, _ in one.points})
+    columns: list[dict[str, Any]] = []
+    below = dict.fromkeys(xs, 0.0)
+    for one in lines:
+        values = dict(one.points)
+        if chart.kind == "stack":
+            shown = {x: below[x] + values.get(x, 0.0) for x in xs}
+            below = shown
+        else:
+            shown = values
+        column: dict[str, Any] = {"label": one.label, "heavy": one.heavy}
+        column["values"] = [_rounded(shown.get(x)) for x in xs]
+        if chart.kind == "stack":
+            column["own"] = [_rounded(values.get(x)) for x in xs]
+        if one.low:
+            low, high = dict(one.low), dict(one.high)
+            column["low"] = [_rounded(low.get(x)) for x in xs]
+            column["high"] = [_rounded(high.get(x)) for x in xs]
+        columns.append(column)
+    return {"kind": chart.kind, "share": chart.is_share, "x": chart.x, "xs": xs, "lines": columns}
+
+
+def table(chart: Chart) -> list[list[str]]:
+    """The chart as rows of text, the head first; of many steps, rows spread over them."""
+    lines = [one for one in chart.series if one.points]
+    xs = sorted({x for one in lines for x, _ in one.points})
+    shown = _spread(xs, MOST_TABLE_ROWS)
+    written: Callable[[float], str] = (lambda v: f"{v:.1%}") if chart.is_share else _plain
+    rows = [[chart.x, *(one.label for one in lines)]]
+    for x in shown:
+        cells = []
+        for one in lines:
+            value, low, high = (dict(part).get(x) for part in (one.points, one.low, one.high))
+            text = "" if value is None else written(value)
+            band = low is not None and high is not None
+            cells.append(f"{text} [{written(low)}, {written(high)}]" if band else text)  # type: ignore[arg-type]
+        rows.append([f"{x:g}", *cells])
+    return rows
+
+
+def _spread(xs: Sequence[float], most: int) -> Iterable[float]:
+    every = math.ceil(len(xs) / most) if xs else 1
+    return xs if every == 1 else [*xs[:-1:every], xs[-1]]
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")

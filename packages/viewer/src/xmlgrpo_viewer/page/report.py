@@ -1,0 +1,353 @@
+"""A run as one HTML file that needs nothing beside it and sends nothing anywhere.
+
+Completions are hostile text: the template escapes every value, the scripts set it as text only, and
+the page's content security policy runs no script but the two that are in it, named by their hashes.
+"""
+
+import difflib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
+
+from xmlgrpo_evaluator.results.compare import format_p, table_rows
+from xmlgrpo_evaluator.results.ladder import cells
+from xmlgrpo_evaluator.results.result import main_metric
+from xmlgrpo_rewards.prose import printable
+from xmlgrpo_run.files import read_json, write_text
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.manifest import require_as_trained
+from xmlgrpo_run.screen.curves import reward_name
+from xmlgrpo_run.screen.metric_names import metric_names
+from xmlgrpo_run.screen.progress import clock
+from xmlgrpo_trainer.doctor.run import check_run
+from xmlgrpo_viewer.page.assets import json_in_html, policy_hashes, scripts, styles
+from xmlgrpo_viewer.page.charts import Chart, charts, for_uplot, lengths, table
+from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
+from xmlgrpo_viewer.reading.difficulty import by_difficulty, steps_of_problems
+from xmlgrpo_viewer.reading.pair import Pair, paired
+from xmlgrpo_viewer.reading.run_view import Answer, RunView, read_run
+from xmlgrpo_viewer.reading.sampled import Sampled, paid_but_wrong_first, read_sampled
+
+REFRESH_S = 30  # a page of a run that trains is written and read again
+FLIPS_SHOWN = 12
+FOLLOWED = 3  # problems that are shown at each validation
+MOST_TEXT = 3_000_000  # characters of completions in a page, which stays below 5 MB
+MOST_WRONG = 500  # of those, the wrong ones that earned most
+MOST_CHARACTERS = 6_000  # of one completion
+SEVERITY = ("bad", "warning", "note", "ok")
+ALIKE = 0.3  # share of words in common below which two replies are simply two
+WORDS = re.compile(r"\w+|\s+|[^\w\s]")
+MEASURES = {
+    "strict_correct": "strict_accuracy",
+    "lenient_correct": "lenient_accuracy",
+    "strict_format": "strict_format",
+    "truncated": "truncated",
+    "answered": "",
+}
+
+
+def write_report(run: RunFolder) -> RunView:
+    """Write `report.html` into a run's folder, of whatever is there.
+
+    Raises:
+        UserError: no run is there, or a finished one's files are not what training left.
+    """
+    view = read_run(run)
+    write_text(run.report, render(view))
+    return view
+
+
+def render(view: RunView) -> str:
+    """The page as HTML."""
+    if view.manifest is not None:
+        for path in (view.run.config, view.run.metrics):
+            if path.name in view.manifest.files:
+                require_as_trained(view.run, view.manifest, path)
+    both = paired(view.before, view.after)
+    sampled, unread = read_sampled(view)
+    shown, note = _embedded(sampled)
+    drawn = charts(view)
+    evaluations = _evaluations(view)
+    comparisons = [(name, file) for name, file in evaluations if "first" in file]
+    results = [(name, file) for name, file in evaluations if "subject" in file]
+    difficulty = _difficulty(view)
+    followed = _followed(view)
+    sizes = _lengths(view)
+    drawn += [sizes] if sizes else []
+    flips = both.flips() if both else {}
+    ladder = read_json(view.run.ladder) if view.run.ladder.is_file() else None
+    parts = {
+        "result": "Result",
+        "training": "Training" if drawn else "",
+        "evaluation": "Evaluation" if evaluations else "",
+        "flips": "What changed" if any(flips.values()) else "",
+        "followed": "The same problems" if followed else "",
+        "difficulty": "By difficulty" if difficulty else "",
+        "exports": "Exports" if ladder else "",
+        "completions": "Completions" if shown else "",
+        "settings": "Settings",
+    }
+    data = {"charts": [for_uplot(chart) for chart in drawn], "completions": shown}
+    return (
+        _environment(view)
+        .get_template("report.html.j2")
+        .render(
+            name=view.run.name,
+            state=view.state,
+            about=_about(view),
+            refresh_s=REFRESH_S if view.state == "training" else 0,
+            written=time.strftime("%Y-%m-%d %H:%M:%S"),
+            parts=[(part, title) for part, title in parts.items() if title],
+            headline=headline(view, both),
+            held_out=list(_held_out(view, both)) if both else [],
+            asked=len(both.first.items) if both else 0,
+            findings=sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level)),
+            unread=[printable(text) for text in (*view.unread, *unread)],
+            flips=flips if any(flips.values()) else {},
+            flips_shown=FLIPS_SHOWN,
+            marked=marked,
+            comparisons=comparisons,
+            results=results,
+            charts=[(chart, table(chart)) for chart in drawn],
+            followed=followed,
+            difficulty=difficulty,
+            ladder=ladder,
+            completions={"rows": shown, "note": note, "outcomes": _outcomes(sampled)},
+            changed=changed_settings(view),
+            cost=cost_and_environment(view),
+            config=_text_of(view.run.config),
+            manifest_text=_text_of(view.run.manifest),
+            data=json_in_html(data),
+            scripts=scripts(),
+            script_hashes=policy_hashes(),
+            styles=styles(),
+        )
+    )
+
+
+def headline(view: RunView, both: Pair | None) -> str:
+    """The run in one sentence: what was gained, or how far it is."""
+    if both is not None:
+        before, after = (side.share("strict_correct") for side in (both.first, both.second))
+        table_ = both.table("strict_correct")
+        gap = table_.difference
+        return (
+            f"{before.value:.1%} of {before.total} held-out problems were right in the asked form "
+            f"before training, {after.value:.1%} after it: {100 * gap.value:+.1f} points "
+            f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}], p = {format_p(table_.p_value)}."
+        )
+    done = f"step {view.step}" + (f" of {view.last_step}" if view.last_step else "")
+    left = left_s(view)
+    about = f", {clock(left)} left" if left is not None and view.state == "training" else ""
+    if not view.validations:
+        return f"{done.capitalize()}{about}; no validation yet."
+    newest = view.validations[-1]
+    return (
+        f"{done.capitalize()}{about}. Validation at step {newest.step}: "
+        f"{newest.share('strict_correct')} right in the asked form, "
+        f"{view.validations[0].share('strict_correct')} at step {view.validations[0].step}."
+    )
+
+
+def left_s(view: RunView) -> float | None:
+    """Seconds that the remaining steps take at the pace of the last ones; None if not known."""
+    times = view.log.series("time")[-20:]
+    if view.last_step is None or len(times) < 2 or times[-1][0] == times[0][0]:
+        return None
+    pace = (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])
+    return max(0.0, pace * (view.last_step - view.step))
+
+
+def marked(first: str, second: str) -> Markup:
+    """The second text with the words that the first one does not have at their place marked."""
+    first, second = printable(first)[:MOST_CHARACTERS], printable(second)[:MOST_CHARACTERS]
+    old, new = WORDS.findall(first), WORDS.findall(second)
+    compared = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    if compared.ratio() < ALIKE:
+        return escape(second)
+    parts = []
+    for kind, _, _, low, high in compared.get_opcodes():
+        text = escape("".join(new[low:high]))
+        parts.append(text if kind == "equal" or not text else Markup("<mark>%s</mark>") % text)
+    return Markup("").join(parts)
+
+
+def _held_out(view: RunView, both: Pair) -> Iterator[tuple[str, str, str, str, str]]:
+    names = metric_names(view.words)
+    for field, metric in MEASURES.items():
+        before, after = both.first.share(field), both.second.share(field)
+        counted = both.table(field)
+        label = names[metric].full if metric else "an answer could be read"
+        difference, p = str(counted.difference), format_p(counted.p_value)
+        yield label, str(before), str(after), difference, p
+    means = [
+        sum(i.tokens for i in side.items) / len(side.items) for side in (both.first, both.second)
+    ]
+    yield (
+        "tokens per reply",
+        f"{means[0]:.1f}",
+        f"{means[1]:.1f}",
+        f"{means[1] - means[0]:+.1f}",
+        "",
+    )
+
+
+def _about(view: RunView) -> str:
+    """Model, task, length and time, in one line."""
+    parts = []
+    if view.manifest is not None:
+        base = view.manifest.base
+        parts.append(base.hub_id or Path(base.name).name)
+        if base.revision:
+            parts.append(f"at {base.revision[:12]}")
+    elif view.config is not None:
+        parts.append(view.config.model.name)
+    if view.task:
+        parts.append(f"task {view.task}")
+    if view.manifest is not None:
+        parts.append(f"{view.manifest.steps} steps, step {view.manifest.best_step} kept")
+        parts.append(f"finished {view.manifest.finished}")
+    else:
+        of = f" of {view.last_step}" if view.last_step else ""
+        parts.append(f"step {view.step}{of}")
+    return ", ".join(parts)
+
+
+def _evaluations(view: RunView) -> list[tuple[str, dict[str, Any]]]:
+    return [(path.name, read_json(path)) for path in sorted(view.run.eval.glob("*.json"))]
+
+
+def _lengths(view: RunView) -> Chart | None:
+    groups = {
+        label: [item.tokens for item in side.items]
+        for label, side in (("before", view.before), ("after", view.after))
+        if side
+    }
+    return lengths(groups, "holdout/")
+
+
+def _difficulty(view: RunView) -> list[tuple[str, str, str, str]]:
+    steps = steps_of_problems(view)
+    if view.before is None or not steps:
+        return []
+    before = by_difficulty(view.before, steps)
+    after = by_difficulty(view.after, steps) if view.after else {}
+    most = max(before, default=0)
+    return [
+        (
+            f"{count} or more" if count == most and count > 1 else str(count),
+            str(share.total),
+            str(share),
+            str(after[count]) if count in after else "",
+        )
+        for count, share in before.items()
+    ]
+
+
+def _followed(view: RunView) -> list[dict[str, Any]]:
+    """A few validation problems whose replies changed most, the same ones each time."""
+    rounds = [answers for answers in view.validations if answers.items]
+    if len(rounds) < 2:
+        return []
+    replies: dict[str, list[tuple[int, Answer]]] = {}
+    for answers in rounds:
+        for item in answers.items:
+            replies.setdefault(item.id, []).append((answers.step, item))
+
+    def interest(id_: str) -> tuple[int, int]:
+        outcomes = [item.outcome for _, item in replies[id_]]
+        return len(set(outcomes)), len({item.reply for _, item in replies[id_]})
+
+    always = [id_ for id_, given in replies.items() if len(given) == len(rounds)]
+    chosen = sorted(always, key=interest, reverse=True)[:FOLLOWED]
+    return [
+        {
+            "question": replies[id_][0][1].question,
+            "gold": replies[id_][0][1].gold,
+            "replies": _changes(replies[id_]),
+        }
+        for id_ in chosen
+    ]
+
+
+def _changes(given: Sequence[tuple[int, Answer]]) -> list[tuple[int, Answer]]:
+    """The first reply and each that differs from the one before it."""
+    kept = [given[0]]
+    kept += [
+        new for old, new in zip(given, given[1:], strict=False) if new[1].reply != old[1].reply
+    ]
+    return kept
+
+
+def _embedded(sampled: Sequence[Sampled]) -> tuple[list[dict[str, Any]], str]:
+    """The completions that go into the page, and a sentence on which these are."""
+    wrong = [one for one in paid_but_wrong_first(sampled) if one.outcome == "wrong"][:MOST_WRONG]
+    room = MOST_TEXT - sum(map(_size, wrong))
+    chosen = {id(one) for one in wrong}
+    others = [one for one in sampled if id(one) not in chosen]
+    every = max(1, -(-sum(map(_size, others)) // max(1, room)))
+    kept = [*wrong, *others[::every]]
+    rows = [_row(one) for one in kept]
+    if len(rows) == len(sampled):
+        return rows, f"All {len(rows):,} that the run kept."
+    return rows, (
+        f"{len(rows):,} of the {len(sampled):,} that the run kept: the {len(wrong)} wrong ones that "
+        f"earned most, and one of {every} of the others; all are in completions/."
+    )
+
+
+def _size(one: Sampled) -> int:
+    return min(len(one.text), MOST_CHARACTERS) + len(one.question) + 200
+
+
+def _row(one: Sampled) -> dict[str, Any]:
+    text = printable(one.text)
+    cut = f"… ({len(text):,} characters)" if len(text) > MOST_CHARACTERS else ""
+    scores = ", ".join(
+        f"{reward_name(name)} {'no opinion' if score is None else f'{score:g}'}"
+        for name, score in one.scores.items()
+    )
+    return {
+        "step": one.step,
+        "question": printable(one.question)[:MOST_CHARACTERS],
+        "gold": printable(one.gold),
+        "text": text[:MOST_CHARACTERS] + cut,
+        "pay": round(one.pay, 4),
+        "outcome": one.outcome,
+        "note": printable(one.note),
+        "scores": printable(scores),
+    }
+
+
+def _outcomes(sampled: Sequence[Sampled]) -> list[str]:
+    there = {one.outcome for one in sampled}
+    return [name for name in ("wrong", "right, other form", "right", "not graded") if name in there]
+
+
+def _environment(view: RunView) -> Environment:
+    names = {key: name.full for key, name in metric_names(view.words).items()}
+    environment = Environment(
+        loader=PackageLoader("xmlgrpo_viewer", "page"), autoescape=True, trim_blocks=True
+    )
+    filters: Mapping[str, Callable[..., Any]] = {
+        "called": lambda metric: names.get(metric, metric),
+        "cells": cells,
+        "interval": lambda value: "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**value),
+        "main_metric": main_metric,
+        "shown": lambda text: printable(str(text))[:MOST_CHARACTERS],
+        "table_rows": table_rows,
+    }
+    environment.filters |= filters
+    return environment
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return printable(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return ""

@@ -1,0 +1,76 @@
+"""What a run was told that the defaults do not say, what it cost, and where it ran."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xmlgrpo_rewards.prose import printable
+from xmlgrpo_run.screen.progress import clock
+from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_viewer.reading.run_view import RunView
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
+
+
+def changed_settings(view: RunView) -> list[tuple[str, str, str]]:
+    """Key, value and default of every setting that is not the default."""
+    if view.config is None:
+        return []
+    ours, defaults = (dict(flat(one.model_dump())) for one in (view.config, RunConfig()))
+    return [
+        (key, _shown(ours.get(key)), _shown(defaults[key]) if key in defaults else "the library's")
+        for key in dict.fromkeys((*ours, *defaults))
+        if ours.get(key) != defaults.get(key)
+    ]
+
+
+def flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted keys, as `ARGS` takes them."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from flat(inner, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", inner
+
+
+def cost_and_environment(view: RunView) -> list[tuple[str, str]]:
+    """What it took, on what; only what the run's files say."""
+    rows: list[tuple[str, str]] = []
+    times, seconds = view.log.series("time"), view.log.series("step_time")
+    if len(times) > 1:
+        rows.append(("from first to last step", clock(times[-1][1] - times[0][1])))
+    if seconds:
+        spent = sum(value for _, value in seconds)
+        rows.append(("in steps", f"{clock(spent)}, {spent / len(seconds):.2f} s a step"))
+    tokens = view.log.series("num_tokens")
+    if tokens:
+        rows.append(("tokens of prompts and completions", f"{tokens[-1][1]:,.0f}"))
+    manifest = view.manifest
+    if manifest is None:
+        return rows
+    hardware = manifest.hardware
+    if hours := gpu_hours(view):
+        rows.append(("GPU-hours in steps", f"{hours:.2f}"))
+    rows += [(name, _shown(value)) for name, value in hardware.items()]
+    rows.append(("code", _commit(view)))
+    rows += [(name, manifest.versions[name]) for name in LIBRARIES if name in manifest.versions]
+    rows.append(("data", f"{manifest.data.name}, sha256 {manifest.data.sha256[:16]}"))
+    return rows
+
+
+def gpu_hours(view: RunView) -> float | None:
+    """Seconds in steps times processes, where they ran on GPUs; None on a CPU."""
+    manifest = view.manifest
+    if manifest is None or str(manifest.hardware.get("device", "cpu")).startswith("cpu"):
+        return None
+    return manifest.seconds * int(manifest.hardware.get("processes", 1)) / 3600
+
+
+def _commit(view: RunView) -> str:
+    manifest = view.manifest
+    if manifest is None or manifest.commit is None:
+        return "not run from its repository"
+    return manifest.commit[:12] + (", with changes" if manifest.dirty else "")
+
+
+def _shown(value: Any) -> str:
+    return printable(f"{value:g}" if isinstance(value, float) else str(value))

@@ -1,0 +1,40 @@
+"""How hard a problem is: the steps of its worked solution."""
+
+from collections.abc import Mapping, Sequence
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.rows import text_rows
+from xmlgrpo_rewards.task import get_task
+from xmlgrpo_viewer.reading.run_view import Answers, RunView
+
+MOST_STEPS = 7  # from here on they are one class: there are few
+
+
+def steps_of_problems(view: RunView) -> Mapping[str, int]:
+    """Held-out problem's id -> lines of its solution; empty where the task gives no solutions."""
+    if view.task is None or not view.run.holdout_items.is_file():
+        return {}
+    try:
+        task = get_task(view.task)
+        examples = [
+            task.example(row.fields, str(row.fields.get("id", row.id)))
+            for row in text_rows(view.run.holdout_items)
+        ]
+    except UserError:
+        return {}
+    lines = {e.id: sum(bool(line.strip()) for line in e.solution.split("\n")) for e in examples}
+    return {id_: min(count, MOST_STEPS) for id_, count in lines.items() if count}
+
+
+def by_difficulty(answers: Answers, steps: Mapping[str, int]) -> Mapping[int, Share]:
+    """Steps -> share of the problems of so many steps whose answer is right in the asked form."""
+    groups: dict[int, list[bool]] = {}
+    for item in answers.items:
+        if item.id in steps:
+            groups.setdefault(steps[item.id], []).append(item.strict_correct)
+    return {count: _share(groups[count]) for count in sorted(groups)}
+
+
+def _share(right: Sequence[bool]) -> Share:
+    return Share(sum(right), len(right))

@@ -1,0 +1,35 @@
+"""Base against tuned on the same held-out problems."""
+
+from dataclasses import dataclass
+
+from xmlgrpo_evaluator.results.paired import Paired, pair
+from xmlgrpo_viewer.reading.run_view import Answer, Answers
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sets of replies to the same problems, item by item."""
+
+    first: Answers
+    second: Answers
+
+    def table(self, name: str) -> Paired:
+        """How both did by the attribute `name` of `Answer`."""
+        sides = ([getattr(item, name) for item in side.items] for side in (self.first, self.second))
+        return pair(*sides)
+
+    def flips(self) -> dict[str, list[tuple[Answer, Answer]]]:
+        """The problems that only the second got right, and those that only the first did."""
+        found: dict[str, list[tuple[Answer, Answer]]] = {"gained": [], "lost": []}
+        for one, other in zip(self.first.items, self.second.items, strict=True):
+            if one.strict_correct != other.strict_correct:
+                found["lost" if one.strict_correct else "gained"].append((one, other))
+        return found
+
+
+def paired(first: Answers | None, second: Answers | None) -> Pair | None:
+    """The pair; None where one is missing, or they are not of the same problems."""
+    if first is None or second is None or not first.items:
+        return None
+    asked = [[(item.id, item.question) for item in side.items] for side in (first, second)]
+    return Pair(first, second) if asked[0] == asked[1] else None

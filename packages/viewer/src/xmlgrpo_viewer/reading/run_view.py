@@ -1,0 +1,170 @@
+"""All that a run's folder says, whether the run trains, has stopped, or is finished.
+
+A folder that is being written to is never whole: what cannot be read is left out and named.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.task import Words
+from xmlgrpo_run.files import read_json, read_sealed
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.lock import is_held
+from xmlgrpo_run.manifest import Manifest, read_manifest
+from xmlgrpo_run.metrics import MetricsLog, read_log
+from xmlgrpo_run.screen.metric_names import words_of
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config, load_config
+
+State = Literal["training", "stopped", "finished"]
+MOST_VALIDATIONS = 400  # that are kept in memory while a run is watched
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One held-out problem and the model's greedy reply to it."""
+
+    id: str
+    question: str
+    gold: str
+    reply: str
+    tokens: int
+    strict_format: bool
+    strict_correct: bool
+    lenient_correct: bool
+    truncated: bool
+    answered: bool
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a word or two."""
+        if self.strict_correct:
+            return "right"
+        return "right, other form" if self.lenient_correct else "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The replies to one set of held-out problems at one step."""
+
+    step: int
+    items: tuple[Answer, ...]
+
+    def share(self, name: str) -> Share:
+        """How many have the attribute `name` of `Answer`."""
+        return Share(sum(getattr(item, name) for item in self.items), len(self.items))
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as far as its folder tells."""
+
+    run: RunFolder
+    state: State
+    config: RunConfig | None
+    manifest: Manifest | None  # of a finished run
+    log: MetricsLog
+    validations: tuple[Answers, ...]  # in step order
+    before: Answers | None  # the report problems, before training
+    after: Answers | None
+    last_step: int | None  # that training goes to, where it is known
+    unread: tuple[str, ...]  # what could not be read, a sentence each
+
+    @property
+    def task(self) -> str | None:
+        """The name of its task."""
+        return None if self.config is None else self.config.task
+
+    @property
+    def words(self) -> Words:
+        """Of its task, for tables and plots."""
+        return Words() if self.task is None else words_of(self.task)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Reward -> weight."""
+        return {} if self.config is None else self.config.rewards
+
+    @property
+    def step(self) -> int:
+        """The newest step that was logged; 0 before the first."""
+        return max(self.log.rows, default=0)
+
+
+def read_run(run: RunFolder) -> RunView:
+    """Read a run's folder.
+
+    Raises:
+        UserError: nothing of a run is there.
+    """
+    run.require_something()
+    if not any(path.exists() for path in (run.config, run.metrics, run.manifest)):
+        raise UserError(f"{run.root} is not a run: it has no {run.config.name}")
+    unread: list[str] = []
+
+    def tried(read: Callable[[], T], instead: T) -> T:
+        try:
+            return read()
+        except UserError as error:
+            unread.append(str(error))
+            return instead
+
+    is_there = run.manifest.exists()
+    manifest = tried(lambda: read_manifest(run), None) if is_there else None
+    if manifest is not None:
+        config = tried(lambda: check_config(dict(manifest.config), str(run.manifest)), None)
+    else:
+        config = tried(lambda: load_config(run.config), None) if run.config.exists() else None
+    resolved = tried(lambda: read_json(run.resolved), {}) if run.resolved.exists() else {}
+    return RunView(
+        run=run,
+        state="finished" if is_there else "training" if is_held(run.lock) else "stopped",
+        config=config,
+        manifest=manifest,
+        log=tried(lambda: read_log(run.metrics), MetricsLog({}, ())),
+        validations=tuple(
+            found
+            for path in sorted(run.holdout.glob("validation-*.json"))
+            if (found := tried(lambda path=path: _answers(path), None))  # type: ignore[misc]
+        ),
+        before=tried(lambda: _answers(run.holdout_before), None),
+        after=tried(lambda: _answers(run.holdout_after), None),
+        last_step=manifest.steps if manifest else _last_step(resolved),
+        unread=tuple(unread),
+    )
+
+
+def _last_step(resolved: Mapping[str, Any]) -> int | None:
+    steps = resolved.get("grpo", {}).get("max_steps")
+    return steps if isinstance(steps, int) and steps > 0 else None
+
+
+def _answers(path: Path) -> Answers | None:
+    """What a file of held-out replies holds; None if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _answers_as_of(os.fspath(path), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=MOST_VALIDATIONS)
+def _answers_as_of(path: str, _mtime_ns: int, _size: int) -> Answers:
+    """Read once, however often a run is looked at."""
+    stored = read_sealed(Path(path))
+    try:
+        items = tuple(_items(stored["items"]))
+        return Answers(int(stored["step"]), items)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} does not hold held-out replies ({error!r})") from None
+
+
+def _items(rows: Any) -> Iterator[Answer]:
+    for row in rows:
+        yield Answer(**{name: row[name] for name in Answer.__dataclass_fields__})

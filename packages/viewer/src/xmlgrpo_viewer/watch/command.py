@@ -1,0 +1,64 @@
+"""`xmlgrpo-watch`: a run beside its training, at a terminal and as a page that is written again."""
+
+import argparse
+import time
+
+from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
+from xmlgrpo_run.folder import RunFolder, find_run
+
+SCREEN_S = 2.0  # between two looks at the folder, where there is a terminal
+LINE_S = 9.0  # between two lines in a pipe
+
+
+def main() -> None:
+    """The console script."""
+    run_command(_run)
+
+
+def _run() -> None:
+    parser = argparse.ArgumentParser(
+        prog="xmlgrpo-watch",
+        description="Watch a run: a screen that follows its training, and report.html in its "
+        "folder, written again every half minute. It ends with the run; Ctrl-C ends it before, "
+        "and the training goes on.",
+    )
+    add_version(parser)
+    parser.add_argument(
+        "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
+    )
+    parser.add_argument("--once", action="store_true", help="look once, and end")
+    given = parser.parse_args()
+    run = find_run(given.run)
+    with kept_on_interrupt("the training goes on; the same command watches again"):
+        watch(run, once=given.once)
+
+
+def watch(run: RunFolder, *, once: bool) -> None:
+    """Show a run until it is finished or has stopped."""
+    from rich.live import Live
+
+    from xmlgrpo_run.files import write_text
+    from xmlgrpo_run.screen.console import make_console
+    from xmlgrpo_run.screen.say import say
+    from xmlgrpo_viewer.page.report import REFRESH_S, render
+    from xmlgrpo_viewer.reading.run_view import read_run
+    from xmlgrpo_viewer.watch.screen import plain_line, screen
+
+    console = make_console()
+    is_screen = console.is_terminal and not console.is_dumb_terminal
+    written_s = -float(REFRESH_S)
+    with Live(console=console, auto_refresh=False, screen=False, transient=False) as live:
+        while True:
+            view = read_run(run)
+            if is_screen:
+                live.update(screen(view, console.width, console.height), refresh=True)
+            else:
+                say(console, plain_line(view))
+            is_over = once or view.state != "training"
+            if is_over or time.monotonic() - written_s >= REFRESH_S:
+                write_text(run.report, render(view))
+                written_s = time.monotonic()
+            if is_over:
+                break
+            time.sleep(SCREEN_S if is_screen else LINE_S)
+    say(console, f"the page is {run.report}")

@@ -1,0 +1,163 @@
+"""One screen about a run: what the doctor says, held-out accuracy, the newest steps, three problems.
+
+It fits a terminal of 80 by 24; a larger one shows more of the problems.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from xmlgrpo_rewards.prose import one_line
+from xmlgrpo_run.metrics import MetricsLog
+from xmlgrpo_run.screen.curves import reward_name
+from xmlgrpo_run.screen.progress import clock
+from xmlgrpo_trainer.doctor.finding import COLOURS
+from xmlgrpo_trainer.doctor.run import check_run
+from xmlgrpo_viewer.page.report import SEVERITY, left_s
+from xmlgrpo_viewer.reading.run_view import RunView
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+NEWEST = 10  # steps that "now" is the mean of
+FINDINGS_SHOWN = 3
+# key in a logged step -> what it is called, and how it is written
+READINGS = {
+    "reward": ("reward", "{:.2f}"),
+    "sampled/strict": ("right, in form", "{:.0%}"),
+    "sampled/lenient": ("right, any form", "{:.0%}"),
+    "frac_reward_zero_std": ("groups alike", "{:.0%}"),
+    "completions/clipped_ratio": ("cut at the limit", "{:.0%}"),
+    "completions/mean_length": ("tokens a reply", "{:.0f}"),
+    "entropy": ("entropy, nats", "{:.3f}"),
+    "grad_norm": ("gradient norm", "{:.3f}"),
+    "sampling/sampling_logp_difference/mean": ("engine mismatch", "{:.4f}"),
+    "step_time": ("seconds a step", "{:.2f}"),
+}
+
+
+def screen(view: RunView, columns: int, rows: int) -> RenderableType:
+    """What is drawn of a run.
+
+    Args:
+        columns: of the terminal.
+        rows: of the terminal.
+    """
+    parts: list[RenderableType] = [_head(view, columns)]
+    findings = sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level))
+    for one in [one for one in findings if one.level in ("bad", "warning")][:FINDINGS_SHOWN]:
+        words = one_line(f"{one.what}: {one.text}", columns - 2)
+        parts.append(Text(words, style=COLOURS[one.level]))
+    if len(parts) == 1 and any(one.level == "ok" for one in findings):
+        parts.append(Text("the doctor finds nothing wrong", style="green"))
+    parts += [Text(), *_held_out(view, columns), _table(view, columns)]
+    room = rows - 2 - len(parts) - sum(1 for key in READINGS if view.log.series(key))
+    parts += list(_problems(view, columns, room))[: max(0, room)]
+    return Group(*parts)
+
+
+def _head(view: RunView, columns: int) -> Text:
+    left = left_s(view)
+    of = f" of {view.last_step}" if view.last_step else ""
+    words = f"{view.run.name}  {view.state}  step {view.step}{of}"
+    if left is not None and view.state == "training":
+        words += f"  left {clock(left)}"
+    times = view.log.series("time")
+    if times:
+        words += f"  newest at {datetime.fromtimestamp(times[-1][1]):%H:%M:%S}"
+    return Text(one_line(words, columns), style="bold")
+
+
+def _held_out(view: RunView, columns: int) -> Iterator[Text]:
+    """Accuracy at each validation, as a line and in numbers with intervals."""
+    if not view.validations:
+        yield Text("held out: no validation yet", style="dim")
+        return
+    for name, label in (
+        ("strict_correct", "right, in form"),
+        ("lenient_correct", "right, any form"),
+    ):
+        shares = [answers.share(name) for answers in view.validations]
+        steps = f" at {view.validations[-1].step}"
+        numbers = f" {shares[0].value:.1%} to {shares[-1]}{steps}"
+        room = max(4, columns - 28 - len(numbers))
+        line = sparkline([share.value for share in shares], room, low=0.0, high=1.0)
+        yield Text.assemble(f"held out {label:16}", (line, "cyan"), numbers)
+
+
+def _table(view: RunView, columns: int) -> Table:
+    """The newest steps: name, mean of the last ones, and the whole way there."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(no_wrap=True)
+    for key, (label, form) in READINGS.items():
+        values = [value for _, value in view.log.series(key)]
+        if values:
+            now = values[-NEWEST:]
+            line = sparkline(values, max(4, columns - 40))
+            table.add_row(label, form.format(sum(now) / len(now)), Text(line, style="cyan"))
+    parts = _reward_parts(view.log, view)
+    if parts:
+        table.add_row(
+            "reward by part", "", Text(one_line(parts, max(4, columns - 40)), style="dim")
+        )
+    return table
+
+
+def _reward_parts(log: MetricsLog, view: RunView) -> str:
+    named = []
+    for name, weight in view.weights.items():
+        values = [value for _, value in log.series(f"rewards/{name}/mean")][-NEWEST:]
+        if values:
+            named.append(f"{reward_name(name)} {weight * sum(values) / len(values):.2f}")
+    return ", ".join(named)
+
+
+def _problems(view: RunView, columns: int, room: int) -> Iterator[Text]:
+    """A few validation problems with the newest replies, where there is room for them."""
+    if not view.validations or room < 4:
+        return
+    yield Text()
+    newest = view.validations[-1]
+    wrong_first = sorted(newest.items, key=lambda item: item.strict_correct)
+    chosen = [*wrong_first[:2], *wrong_first[-1:]]
+    for item in chosen:
+        yield Text(one_line(f"asked   {item.question} (gold {item.gold})", columns), style="dim")
+        mark = "green" if item.strict_correct else "red"
+        yield Text.assemble(
+            one_line(f"replied {item.reply}", columns - len(item.outcome) - 2),
+            ("  " + item.outcome, mark),
+        )
+
+
+def sparkline(
+    values: Sequence[float], columns: int, *, low: float | None = None, high: float | None = None
+) -> str:
+    """Values as a line of blocks, each the mean of a stretch; the newest at the right end."""
+    if not values:
+        return ""
+    count = min(columns, len(values))
+    edges = [round(n * len(values) / count) for n in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    bottom = min(means) if low is None else low
+    top = max(means) if high is None else high
+    scale = (len(BLOCKS) - 1) / (top - bottom) if top > bottom else 0.0
+    return "".join(BLOCKS[min(len(BLOCKS) - 1, max(0, round((v - bottom) * scale)))] for v in means)
+
+
+def plain_line(view: RunView) -> str:
+    """The same in one line, for a pipe."""
+    of = f" of {view.last_step}" if view.last_step else ""
+    words = [f"{view.run.name}: {view.state}, step {view.step}{of}"]
+    for key in ("reward", "sampled/strict"):
+        values = [value for _, value in view.log.series(key)][-NEWEST:]
+        if values:
+            label, form = READINGS[key]
+            words.append(f"{label} {form.format(sum(values) / len(values))}")
+    if view.validations:
+        newest = view.validations[-1]
+        words.append(f"held out {newest.share('strict_correct')} at step {newest.step}")
+    return escape(", ".join(words))
