@@ -35,6 +35,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "evaluator": (),
     "exporter": ("merge",),
     "tasks": (),
+    "viewer": (),
 }
 # xformers is built for another torch (Unsloth then uses torch's own attention), diffusers is for
 # image models, and triton comes with torch's CUDA builds.

@@ -132,7 +132,7 @@ narrated "the locked packages" "$log" \
 }
 narrated "our packages" "$log" \
   pip install --no-compile --no-deps --no-build-isolation \
-  -e packages/rewards -e packages/run -e packages/gguf -e packages/rollout -e packages/trainer -e packages/evaluator -e packages/exporter -e packages/tasks || {
+  -e packages/rewards -e packages/run -e packages/gguf -e packages/rollout -e packages/trainer -e packages/evaluator -e packages/exporter -e packages/tasks -e packages/viewer || {
   say "error: pip could not install the packages; its own words: $log" >&2
   exit 1
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import environments
 
-PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks")
+PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks", "viewer")
 FLOORS = ("rewards", "run", "gguf", "rollout")  # what the others may stand on
 EXTRAS = {"rollout": "engine", "gguf": "engine"}  # without which some modules cannot be imported
 

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from finished_runs import finished
 from xmlgrpo_evaluator.models import run_model
-from xmlgrpo_evaluator.results.report import render
+from xmlgrpo_viewer.page.report import render
 from xmlgrpo_evaluator.settings import own_items
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base

@@ -16,7 +16,7 @@ MAPS += sorted([*ROOT.glob("bench/*.md"), *ROOT.glob("recipes/*/*.md")])
 EXAMPLE = "capitals"  # the task that docs/add-a-task.md has its reader write
 NAMED = re.compile(r"`((?:packages|docs|configs|ci|bench|recipes|tests|eval_tasks)/[\w./-]+\.\w+)`")
 IN_A_PACKAGE = re.compile(
-    r"`(?:xmlgrpo_)?((?:rewards|run|gguf|rollout|trainer|evaluator|exporter|tasks)/[\w/]+\.py)`"
+    r"`(?:xmlgrpo_)?((?:rewards|run|gguf|rollout|trainer|evaluator|exporter|tasks|viewer)/[\w/]+\.py)`"
 )
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks")
+PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks", "viewer")
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKS = ROOT / "ci" / "requirements"
 # Optional packages need not be installed where the tests run, so their names are said here.

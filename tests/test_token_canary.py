@@ -19,7 +19,7 @@ WANDB_CANARY = "c0ffee" * 6 + "c0ff"
 
 COMMANDS = (
     *("xmlgrpo_rewards.commands.validate", "xmlgrpo_exporter.cli", "xmlgrpo_evaluator.cli"),
-    *("xmlgrpo_evaluator.results.report", "xmlgrpo_trainer.cli", "xmlgrpo_trainer.ask.command"),
+    *("xmlgrpo_viewer.page.command", "xmlgrpo_trainer.cli", "xmlgrpo_trainer.ask.command"),
     *("xmlgrpo_trainer.plan.command", "xmlgrpo_trainer.doctor.command"),
 )
 

@@ -19,7 +19,16 @@ from xmlgrpo_viewer.page.settings import flat, gpu_hours
 from xmlgrpo_viewer.reading.run_view import Answers, RunView, read_run
 
 BASE = "base"
-NOT_OF_A_RECIPE = ("seed", "watch.")  # keys in which runs of one configuration may differ
+NOT_OF_A_RECIPE = "watch."  # such settings change nothing that is learned
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that can be compared."""
+
+    view: RunView
+    manifest: Manifest
+    after: Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class Side:
 
     name: str
     answers: Answers
-    view: RunView | None  # None for the base
+    run: Finished | None  # None for the base
 
     @property
     def right(self) -> list[bool]:
@@ -65,7 +74,6 @@ class Group:
     lowest: float
     highest: float
     gain: Difference | None  # of the mean over the base, seeds and problems drawn again
-    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +87,9 @@ class Compared:
     notes: tuple[str, ...]
 
     @property
-    def views(self) -> list[RunView]:
-        """The runs."""
-        return [side.view for side in self.sides if side.view is not None]
+    def runs(self) -> list[Finished]:
+        """The runs, without the base."""
+        return [side.run for side in self.sides if side.run is not None]
 
 
 def compare_runs(runs: Sequence[RunFolder]) -> Compared:
@@ -97,80 +105,71 @@ def compare_runs(runs: Sequence[RunFolder]) -> Compared:
     if len(set(roots)) < len(roots):
         twice = next(run for run in runs if roots.count(run.root.resolve()) > 1)
         raise UserError(f"{twice.called} is named twice; name each run once")
-    views = [_finished(run) for run in runs]
-    _require_same_questions(views)
-    names = _names(views)
-    sides = [
-        Side(name, view.after, view)
-        for name, view in zip(names, views, strict=True)
-        if view.after is not None
-    ]
-    base, notes = _base(views)
+    finished = [_finished(run) for run in runs]
+    _require_same_questions(finished)
+    names = _names(finished)
+    sides = [Side(name, run.after, run) for name, run in zip(names, finished, strict=True)]
+    base, notes = _base(finished)
     everyone = [*([base] if base else []), *sides]
     return Compared(
         sides=tuple(everyone),
         pairs=tuple(_pairs(everyone)),
-        groups=tuple(_groups(sides, base)),
-        differing=_differing(views),
+        groups=tuple(_groups(sides, finished, base)),
+        differing=_differing(finished),
         notes=tuple(notes),
     )
 
 
-def _finished(run: RunFolder) -> RunView:
+def _finished(run: RunFolder) -> Finished:
     view = read_run(run)
     if view.manifest is None or view.after is None:
         why = view.unread[0] if view.unread else "its training is not finished"
         raise UserError(f"{run.called} cannot be compared: {why}")
-    return view
+    return Finished(view, view.manifest, view.after)
 
 
-def _require_same_questions(views: Sequence[RunView]) -> None:
-    asked = {view.run.called: _asked(view) for view in views}
-    first_name, first = next(iter(asked.items()))
-    for name, how in asked.items():
-        for what, value in how.items():
-            if value != first[what]:
-                shown = "" if what == "problems" else f" ({first[what]} and {value})"
+def _require_same_questions(runs: Sequence[Finished]) -> None:
+    first, *others = runs
+    wanted = _asked(first)
+    for other in others:
+        for what, value in _asked(other).items():
+            if value != wanted[what]:
+                shown = "" if what == "problems" else f" ({wanted[what]} and {value})"
                 raise UserError(
-                    f"{first_name} and {name} are not comparable: they were asked with other "
-                    f"{what}{shown}; evaluate both on the same test items (make eval) and use "
-                    "xmlgrpo-eval compare"
+                    f"{first.view.run.called} and {other.view.run.called} are not comparable: they "
+                    f"were asked with other {what}{shown}; evaluate both on the same test items "
+                    "(make eval) and use xmlgrpo-eval compare"
                 )
 
 
-def _asked(view: RunView) -> dict[str, Any]:
-    manifest = view.manifest
-    assert manifest is not None and view.after is not None  # noqa: S101 - by _finished
+def _asked(run: Finished) -> dict[str, Any]:
+    """What must be the same for two numbers to mean the same."""
     return {
-        "task": manifest.task,
-        "reply form (format_version)": manifest.format_version,
-        "length limit": manifest.max_reply_tokens,
-        "problems": [(item.id, item.question, item.gold) for item in view.after.items],
+        "task": run.manifest.task,
+        "reply form": run.manifest.format_version,
+        "length limit": run.manifest.max_reply_tokens,
+        "problems": [(item.id, item.question, item.gold) for item in run.after.items],
     }
 
 
-def _names(views: Sequence[RunView]) -> list[str]:
+def _names(runs: Sequence[Finished]) -> list[str]:
     """Each run's name; its folder where two have the same one."""
-    short = [view.run.name for view in views]
+    short = [run.view.run.name for run in runs]
     return [
-        view.run.called
-        if short.count(view.run.name) > 1 or view.run.name == BASE
-        else view.run.name
-        for view in views
+        run.view.run.called if short.count(name) > 1 or name == BASE else name
+        for run, name in zip(runs, short, strict=True)
     ]
 
 
-def _base(views: Sequence[RunView]) -> tuple[Side | None, list[str]]:
+def _base(runs: Sequence[Finished]) -> tuple[Side | None, list[str]]:
     """The base's answers, if every run began with the same ones."""
-    before = [view.before for view in views]
-    first = before[0]
-    if first is None or any(one is None for one in before):
+    before = [run.view.before for run in runs if run.view.before is not None]
+    if len(before) < len(runs):
         return None, ["a run has no answers from before training: there is no base to compare with"]
-    right = [[item.strict_correct for item in one.items] for one in before if one]
-    if any(other != right[0] for other in right):
-        return None, [
-            "the runs began from bases that answer differently, so none of them is shown as the base"
-        ]
+    first, *others = before
+    right = [item.strict_correct for item in first.items]
+    if any([item.strict_correct for item in other.items] != right for other in others):
+        return None, ["the runs began from bases that answer differently: no base is shown"]
     return Side(BASE, first, None), []
 
 
@@ -181,42 +180,30 @@ def _pairs(sides: Sequence[Side]) -> Iterator[PairOfSides]:
         yield PairOfSides(a.name, b.name, table, p)
 
 
-def _groups(sides: Sequence[Side], base: Side | None) -> Iterator[Group]:
+def _groups(sides: Sequence[Side], runs: Sequence[Finished], base: Side | None) -> Iterator[Group]:
     recipes: dict[str, list[Side]] = {}
-    for side in sides:
-        recipes.setdefault(_recipe(side), []).append(side)
+    for side, run in zip(sides, runs, strict=True):
+        recipes.setdefault(_recipe(run.manifest), []).append(side)
     for members in recipes.values():
         shares = [side.share.value for side in members]
-        gain = seeds_interval([side.right for side in members], base.right) if base else None
-        view = members[0].view
         yield Group(
             names=tuple(side.name for side in members),
             mean=sum(shares) / len(shares),
             lowest=min(shares),
             highest=max(shares),
-            gain=gain,
-            config=view.manifest.config if view and view.manifest else {},
+            gain=seeds_interval([side.right for side in members], base.right) if base else None,
         )
 
 
-def _recipe(side: Side) -> str:
+def _recipe(manifest: Manifest) -> str:
     """What runs of one configuration have in common: all settings but the seed."""
-    manifest = _manifest(side.view)
-    kept = {
-        key: value
-        for key, value in flat(manifest.config)
-        if not key.startswith(NOT_OF_A_RECIPE) and key != "seed"
-    }
-    return repr(sorted(kept.items()))
+    settings = flat(manifest.config)
+    kept = [(key, value) for key, value in settings if not key.startswith(NOT_OF_A_RECIPE)]
+    return repr(sorted((key, value) for key, value in kept if key != "seed"))
 
 
-def _manifest(view: RunView | None) -> Manifest:
-    assert view is not None and view.manifest is not None  # noqa: S101 - by _finished
-    return view.manifest
-
-
-def _differing(views: Sequence[RunView]) -> dict[str, tuple[str, ...]]:
-    settings = [dict(flat(_manifest(view).config)) for view in views]
+def _differing(runs: Sequence[Finished]) -> dict[str, tuple[str, ...]]:
+    settings = [dict(flat(run.manifest.config)) for run in runs]
     keys = dict.fromkeys(key for one in settings for key in one)
     rows = {key: tuple(str(one.get(key, "")) for one in settings) for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
@@ -235,7 +222,7 @@ def as_json(compared: Compared) -> dict[str, Any]:
                 "total": side.share.total,
                 "low": side.share.low,
                 "high": side.share.high,
-                "gpu_hours": gpu_hours(side.view) if side.view else None,
+                "gpu_hours": gpu_hours(side.run.manifest) if side.run else None,
             }
             for side in compared.sides
         ],

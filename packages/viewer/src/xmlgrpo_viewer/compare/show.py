@@ -42,7 +42,7 @@ def page(compared: Compared) -> str:
     )
     data = {"charts": [for_uplot(chart) for chart in drawn], "completions": []}
     return environment.get_template("compare.html.j2").render(
-        names=[view.run.name for view in compared.views],
+        names=[run.view.run.name for run in compared.runs],
         asked=len(compared.sides[0].answers.items),
         tables=list(_tables(compared)),
         notes=compared.notes,
@@ -71,16 +71,16 @@ def _tables(compared: Compared) -> Iterator[tuple[list[str], list[list[str]]]]:
     )
     if compared.differing:
         yield (
-            ["setting", *(view.run.name for view in compared.views)],
+            ["setting", *(run.view.run.name for run in compared.runs)],
             [[key, *values] for key, values in compared.differing.items()],
         )
 
 
 def _side(side: Side, first: Side) -> list[str]:
-    manifest = side.view.manifest if side.view else None
-    hours = gpu_hours(side.view) if side.view else None
-    is_gain = hours and first.view is None
-    per_hour = 100 * (side.share.value - first.share.value) / hours if hours and is_gain else None
+    manifest = side.run.manifest if side.run else None
+    hours = gpu_hours(manifest) if manifest else None
+    gain = 100 * (side.share.value - first.share.value)
+    per_hour = gain / hours if hours and first.run is None else None
     return [
         side.name,
         str(side.share),
@@ -113,7 +113,7 @@ def _curves(compared: Compared) -> Chart:
     """Every run's validation accuracy with its band, over the steps."""
     series = []
     for side in compared.sides:
-        rounds = side.view.validations if side.view else ()
+        rounds = side.run.view.validations if side.run else ()
         shares: list[tuple[int, Share]] = [(r.step, r.share("strict_correct")) for r in rounds]
         if shares:
             series.append(

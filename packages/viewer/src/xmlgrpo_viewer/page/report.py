@@ -5,6 +5,7 @@ the page's content security policy runs no script but the two that are in it, na
 """
 
 import difflib
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,7 +85,7 @@ def render(view: RunView) -> str:
     parts = {
         "result": "Result",
         "training": "Training" if drawn else "",
-        "evaluation": "Evaluation" if evaluations else "",
+        "evaluation": "Evaluation" if evaluations or view.state == "finished" else "",
         "flips": "What changed" if any(flips.values()) else "",
         "followed": "The same problems" if followed else "",
         "difficulty": "By difficulty" if difficulty else "",
@@ -105,6 +106,7 @@ def render(view: RunView) -> str:
             parts=[(part, title) for part, title in parts.items() if title],
             headline=headline(view, both),
             held_out=list(_held_out(view, both)) if both else [],
+            evaluate=f"make eval RUN={view.run.called}",
             asked=len(both.first.items) if both else 0,
             findings=sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level)),
             unread=[printable(text) for text in (*view.unread, *unread)],
@@ -278,9 +280,7 @@ def _followed(view: RunView) -> list[dict[str, Any]]:
 def _changes(given: Sequence[tuple[int, Answer]]) -> list[tuple[int, Answer]]:
     """The first reply and each that differs from the one before it."""
     kept = [given[0]]
-    kept += [
-        new for old, new in zip(given, given[1:], strict=False) if new[1].reply != old[1].reply
-    ]
+    kept += [new for old, new in itertools.pairwise(given) if new[1].reply != old[1].reply]
     return kept
 
 
@@ -296,8 +296,8 @@ def _embedded(sampled: Sequence[Sampled]) -> tuple[list[dict[str, Any]], str]:
     if len(rows) == len(sampled):
         return rows, f"All {len(rows):,} that the run kept."
     return rows, (
-        f"{len(rows):,} of the {len(sampled):,} that the run kept: the {len(wrong)} wrong ones that "
-        f"earned most, and one of {every} of the others; all are in completions/."
+        f"{len(rows):,} of the {len(sampled):,} that the run kept: the {len(wrong)} wrong ones "
+        f"that earned most, and one of {every} of the others; all are in completions/."
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xmlgrpo_rewards.prose import printable
+from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_viewer.reading.run_view import RunView
@@ -48,26 +49,24 @@ def cost_and_environment(view: RunView) -> list[tuple[str, str]]:
     if manifest is None:
         return rows
     hardware = manifest.hardware
-    if hours := gpu_hours(view):
+    if hours := gpu_hours(manifest):
         rows.append(("GPU-hours in steps", f"{hours:.2f}"))
     rows += [(name, _shown(value)) for name, value in hardware.items()]
-    rows.append(("code", _commit(view)))
+    rows.append(("code", _commit(manifest)))
     rows += [(name, manifest.versions[name]) for name in LIBRARIES if name in manifest.versions]
     rows.append(("data", f"{manifest.data.name}, sha256 {manifest.data.sha256[:16]}"))
     return rows
 
 
-def gpu_hours(view: RunView) -> float | None:
+def gpu_hours(manifest: Manifest) -> float | None:
     """Seconds in steps times processes, where they ran on GPUs; None on a CPU."""
-    manifest = view.manifest
-    if manifest is None or str(manifest.hardware.get("device", "cpu")).startswith("cpu"):
+    if str(manifest.hardware.get("device", "cpu")).startswith("cpu"):
         return None
     return manifest.seconds * int(manifest.hardware.get("processes", 1)) / 3600
 
 
-def _commit(view: RunView) -> str:
-    manifest = view.manifest
-    if manifest is None or manifest.commit is None:
+def _commit(manifest: Manifest) -> str:
+    if manifest.commit is None:
         return "not run from its repository"
     return manifest.commit[:12] + (", with changes" if manifest.dirty else "")
 

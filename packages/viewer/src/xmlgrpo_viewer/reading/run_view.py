@@ -6,7 +6,7 @@ A folder that is being written to is never whole: what cannot be read is left ou
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +16,7 @@ from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import read_json, read_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.lock import is_held
-from xmlgrpo_run.manifest import Manifest, read_manifest
+from xmlgrpo_run.manifest import MANIFEST_FORMAT, Manifest, read_manifest
 from xmlgrpo_run.metrics import MetricsLog, read_log
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config, load_config
@@ -101,43 +101,59 @@ def read_run(run: RunFolder) -> RunView:
     """Read a run's folder.
 
     Raises:
-        UserError: nothing of a run is there.
+        UserError: nothing of a run is there, or what a finished run's training left is damaged.
     """
     run.require_something()
     if not any(path.exists() for path in (run.config, run.metrics, run.manifest)):
         raise UserError(f"{run.root} is not a run: it has no {run.config.name}")
+    is_finished = run.manifest.exists()
     unread: list[str] = []
+    manifest = _manifest(run, unread) if is_finished else None
 
     def tried(read: Callable[[], T], instead: T) -> T:
         try:
             return read()
         except UserError as error:
+            if manifest is not None:  # nothing writes there any more
+                raise
             unread.append(str(error))
             return instead
 
-    is_there = run.manifest.exists()
-    manifest = tried(lambda: read_manifest(run), None) if is_there else None
-    if manifest is not None:
-        config = tried(lambda: check_config(dict(manifest.config), str(run.manifest)), None)
-    else:
-        config = tried(lambda: load_config(run.config), None) if run.config.exists() else None
-    resolved = tried(lambda: read_json(run.resolved), {}) if run.resolved.exists() else {}
+    nothing: dict[str, Any] = {}
+    resolved = tried(lambda: read_json(run.resolved), nothing) if run.resolved.exists() else nothing
     return RunView(
         run=run,
-        state="finished" if is_there else "training" if is_held(run.lock) else "stopped",
-        config=config,
+        state="finished" if is_finished else "training" if is_held(run.lock) else "stopped",
+        config=tried(lambda: _config(run, manifest), None),
         manifest=manifest,
         log=tried(lambda: read_log(run.metrics), MetricsLog({}, ())),
         validations=tuple(
             found
             for path in sorted(run.holdout.glob("validation-*.json"))
-            if (found := tried(lambda path=path: _answers(path), None))  # type: ignore[misc]
+            if (found := tried(partial(_answers, path), None))
         ),
         before=tried(lambda: _answers(run.holdout_before), None),
         after=tried(lambda: _answers(run.holdout_after), None),
         last_step=manifest.steps if manifest else _last_step(resolved),
         unread=tuple(unread),
     )
+
+
+def _manifest(run: RunFolder, unread: list[str]) -> Manifest | None:
+    """The manifest; None, and a sentence, for one that another version wrote."""
+    if read_json(run.manifest).get("format") == MANIFEST_FORMAT:
+        return read_manifest(run)
+    try:
+        return read_manifest(run)
+    except UserError as error:
+        unread.append(str(error))
+        return None
+
+
+def _config(run: RunFolder, manifest: Manifest | None) -> RunConfig | None:
+    if manifest is not None:
+        return check_config(dict(manifest.config), str(run.manifest))
+    return load_config(run.config) if run.config.exists() else None
 
 
 def _last_step(resolved: Mapping[str, Any]) -> int | None:

@@ -1,8 +1,9 @@
-"""One screen about a run: what the doctor says, held-out accuracy, the newest steps, three problems.
+"""One screen about a run: the doctor's words, held-out accuracy, the newest steps, some replies.
 
 It fits a terminal of 80 by 24; a larger one shows more of the problems.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -141,7 +142,7 @@ def sparkline(
         return ""
     count = min(columns, len(values))
     edges = [round(n * len(values) / count) for n in range(count + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     bottom = min(means) if low is None else low
     top = max(means) if high is None else high
     scale = (len(BLOCKS) - 1) / (top - bottom) if top > bottom else 0.0
