@@ -3,9 +3,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from xmlgrpo_evaluator.results.report import render, write_report
 
 from xmlgrpo_evaluator.results.compare import compare_results
-from xmlgrpo_evaluator.results.report import render, write_report
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder

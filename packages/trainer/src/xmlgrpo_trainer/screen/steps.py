@@ -114,15 +114,22 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             self._guard.note(step, lost)
 
     def _keep_samples(self, step: int, batch: list[Scored]) -> None:
+        kept = batch[: self.config.samples_kept]
+        grades = grade_all(self.task, [o.completion for o in kept], [o.example for o in kept])
         rows = [
             {
                 "step": step,
+                "id": one.example.id,
                 "question": one.example.question,
                 "gold": one.example.gold,
+                **({"judge": one.example.judge} if one.example.judge else {}),
                 "completion": one.completion,
                 "scores": one.scores,
+                "strict_correct": grade.strict_correct,
+                "lenient_correct": grade.lenient_correct,
+                "note": grade.note,
             }
-            for one in batch[: self.config.samples_kept]
+            for one, grade in zip(kept, grades, strict=True)
         ]
         if rows:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -71,7 +71,7 @@ def render(view: RunView) -> str:
                 require_as_trained(view.run, view.manifest, path)
     both = paired(view.before, view.after)
     sampled, unread = read_sampled(view)
-    shown, note = _embedded(sampled)
+    shown, note = _embedded(sampled, view.weights)
     drawn = charts(view)
     evaluations = _evaluations(view)
     comparisons = [(name, file) for name, file in evaluations if "first" in file]
@@ -284,15 +284,18 @@ def _changes(given: Sequence[tuple[int, Answer]]) -> list[tuple[int, Answer]]:
     return kept
 
 
-def _embedded(sampled: Sequence[Sampled]) -> tuple[list[dict[str, Any]], str]:
+def _embedded(
+    sampled: Sequence[Sampled], weights: Mapping[str, float]
+) -> tuple[list[dict[str, Any]], str]:
     """The completions that go into the page, and a sentence on which these are."""
-    wrong = [one for one in paid_but_wrong_first(sampled) if one.outcome == "wrong"][:MOST_WRONG]
+    ordered = paid_but_wrong_first(sampled, weights)
+    wrong = [one for one in ordered if one.outcome == "wrong"][:MOST_WRONG]
     room = MOST_TEXT - sum(map(_size, wrong))
     chosen = {id(one) for one in wrong}
     others = [one for one in sampled if id(one) not in chosen]
     every = max(1, -(-sum(map(_size, others)) // max(1, room)))
     kept = [*wrong, *others[::every]]
-    rows = [_row(one) for one in kept]
+    rows = [_row(one, weights) for one in kept]
     if len(rows) == len(sampled):
         return rows, f"All {len(rows):,} that the run kept."
     return rows, (
@@ -302,10 +305,10 @@ def _embedded(sampled: Sequence[Sampled]) -> tuple[list[dict[str, Any]], str]:
 
 
 def _size(one: Sampled) -> int:
-    return min(len(one.text), MOST_CHARACTERS) + len(one.question) + 200
+    return min(len(one.text), MOST_CHARACTERS) + len(one.example.question) + 200
 
 
-def _row(one: Sampled) -> dict[str, Any]:
+def _row(one: Sampled, weights: Mapping[str, float]) -> dict[str, Any]:
     text = printable(one.text)
     cut = f"… ({len(text):,} characters)" if len(text) > MOST_CHARACTERS else ""
     scores = ", ".join(
@@ -314,10 +317,10 @@ def _row(one: Sampled) -> dict[str, Any]:
     )
     return {
         "step": one.step,
-        "question": printable(one.question)[:MOST_CHARACTERS],
-        "gold": printable(one.gold),
+        "question": printable(one.example.question)[:MOST_CHARACTERS],
+        "gold": printable(one.example.gold),
         "text": text[:MOST_CHARACTERS] + cut,
-        "pay": round(one.pay, 4),
+        "pay": round(one.pay(weights), 4),
         "outcome": one.outcome,
         "note": printable(one.note),
         "scores": printable(scores),

@@ -1,0 +1,117 @@
+"""`xmlgrpo-rescore`: what a run would have been paid."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from xmlgrpo_rewards.console_script import add_version, run_command
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.folder import find_run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from xmlgrpo_viewer.replay.rescored import Rescored
+
+EXAMPLES = 3
+COLUMNS = 160  # of a completion that is shown
+
+
+def main() -> None:
+    """The console script."""
+    run_command(_run)
+
+
+def _run() -> None:
+    parser = argparse.ArgumentParser(
+        prog="xmlgrpo-rescore",
+        description="Pay the kept completions of a run by other rewards: what would training have "
+        "been told? Nothing in the run is changed.",
+    )
+    add_version(parser)
+    parser.add_argument(
+        "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
+    )
+    parser.add_argument(
+        "--rewards",
+        nargs="+",
+        default=[],
+        metavar="NAME=WEIGHT",
+        help="as `rewards:` in a configuration; without any, the run's own, by today's grader",
+    )
+    parser.add_argument("--json", action="store_true", help="every completion, for machines")
+    given = parser.parse_args()
+    run = find_run(given.run)
+    wanted = read_rewards(given.rewards)
+    from xmlgrpo_run.screen.console import make_console
+    from xmlgrpo_viewer.reading.run_view import read_run
+    from xmlgrpo_viewer.replay.rescored import rescore
+
+    view = read_run(run)
+    rescored = rescore(view, wanted or view.weights)
+    if given.json:
+        for one in rescored:
+            print(json.dumps(_as_json(one), ensure_ascii=False))
+        return
+    show(rescored, make_console())
+
+
+def read_rewards(words: Sequence[str]) -> dict[str, float]:
+    """`NAME=WEIGHT` words as a configuration's `rewards`.
+
+    Raises:
+        UserError: a word is not of that form.
+    """
+    rewards = {}
+    for word in words:
+        name, equals, weight = word.rpartition("=")
+        try:
+            rewards[name] = float(weight)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise UserError(f"--rewards: expected NAME=WEIGHT, as in correctness=1, got {word!r}")
+    return rewards
+
+
+def show(rescored: "Sequence[Rescored]", console: "Console") -> None:
+    """Print what would have changed."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from xmlgrpo_rewards.prose import one_line
+    from xmlgrpo_run.screen.say import say
+    from xmlgrpo_viewer.replay.rescored import by_stretch, other_winners
+
+    table = Table("steps", "paid", "would be paid", box=SIMPLE_HEAD)
+    for steps, before, after in by_stretch(rescored):
+        table.add_row(steps, f"{before:.3f}", f"{after:.3f}")
+    say(console, f"[bold]{len(rescored):,} kept completions[/], mean pay of each")
+    console.print(table)
+    changed, groups = other_winners(rescored)
+    say(console, f"in {changed} of {groups} groups another completion would have been paid most")
+    graded = [one for one in rescored if one.sampled.outcome != "not graded"]
+    turned = sum(one.was_right != one.is_right for one in graded)
+    say(console, f"{turned} of {len(graded)} are graded otherwise today than when they were drawn")
+    for one in sorted(rescored, key=lambda o: -abs(o.after - o.before))[:EXAMPLES]:
+        if one.after != one.before:
+            text = escape(one_line(one.sampled.text, COLUMNS))
+            say(console, text, head=f"  {one.before:.3f} to {one.after:.3f}: ")
+
+
+def _as_json(one: "Rescored") -> Mapping[str, object]:
+    return {
+        "step": one.sampled.step,
+        "id": one.sampled.example.id,
+        "before": one.before,
+        "after": one.after,
+        "parts": one.parts,
+        "was_right": one.was_right,
+        "is_right": one.is_right,
+    }
+
+
+if __name__ == "__main__":
+    main()
