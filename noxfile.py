@@ -83,6 +83,12 @@ def terminal(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def browser(session: nox.Session) -> None:
+    """Pages in a headless Chromium: they draw, ask for nothing, and axe finds nothing serious."""
+    run(session, "pytest", "-m", "browser", *session.posargs)
+
+
+@nox.session(default=False)
 def scripts(session: nox.Session) -> None:
     """Rehearsals on the CPU of the scripts that measure on a GPU (bench/, recipes/)."""
     run(session, "pytest", "-m", "scripts", *session.posargs)

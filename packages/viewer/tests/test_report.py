@@ -1,148 +1,271 @@
+import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import Any
 
 import pytest
-from xmlgrpo_evaluator.results.report import render, write_report
 
 from xmlgrpo_evaluator.results.compare import compare_results
+from xmlgrpo_evaluator.results.result import metrics_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_viewer.page.report import marked, render, write_report
+from xmlgrpo_viewer.reading.run_view import read_run
 
-from ..conftest import finish, write_rows
-from .test_compare import result
+from .conftest import WRONG, begin, completion, end, held, write_lines
 
-HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}"
+HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}<!--"
+STEERING = "\x1b[31m\x1b]8;;http://x\x07\u202e\u2066\x9b"
 
 
 class Page(HTMLParser):
-    """What a browser would see: the tags with their attributes, and the text."""
+    """What a browser would see: the tags with their attributes, the text, and the page's data."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
+        self._in_script = False
         self.feed(html)
+        self.data = json.loads(self.scripts[0])
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self._in_script = tag == "script"
+        if self._in_script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._in_script = False
 
     def handle_data(self, data):
-        self.text += data
+        if self._in_script:
+            self.scripts[-1] += data
+        else:
+            self.text += data
 
 
-@pytest.fixture
-def run(tmp_path):
-    folder = RunFolder(tmp_path / "sums")
-    finish_again(folder)
-    return folder
+def page_of(run: RunFolder) -> Page:
+    return Page(render(read_run(run)))
 
 
-def finish_again(run: RunFolder) -> None:
-    """Let training end with the files that are there now."""
-    finish(run, run.root.parent / HOSTILE.replace("/", ""))
+def result(label: str, right: list[bool], text: str) -> dict[str, Any]:
+    items = [
+        {
+            "id": f"i{n}",
+            "question": text,
+            "gold": text,
+            "replies": [f"{text}{ok}"],
+            "scores": {"strict_accuracy": float(ok)},
+        }
+        for n, ok in enumerate(right)
+    ]
+    return {
+        "format": 1,
+        "label": label,
+        "subject": {"limit": None, "seed": 0},
+        "prompts": {"passed": True, "digest": "d", "compared": 2, "identical": 2},
+        "batch_check": None,
+        "tasks": {"t": {"metrics": metrics_of(items), "items": items}},
+    }
 
 
-def curves_of(html: str) -> str:
-    return html[html.index("<svg") : html.index("</svg>")]
+def test_the_result_stands_first_with_its_interval(run):
+    page = page_of(run)
+    assert "0.0% of 8 held-out problems were right in the asked form before training" in page.text
+    assert "75.0% after it: +75.0 points [+18.9, +100.0], p = 0.031" in page.text
+    assert "75.0% [40.9%, 92.9%]" in page.text
+    assert "strict accuracy (form and number)" in page.text
+    assert "6 gained" in page.text
+    assert "Not evaluated yet: make eval RUN=" in page.text
 
 
-def test_a_run_with_training_results_only(run):
-    page = Page(render(run))
-    assert "Before and after" in page.text
-    assert "25.0% [8.9%, 53.2%]" in page.text
-    assert "Not evaluated yet" in page.text
-    assert "No metrics were logged" in page.text
-
-
-def test_everything_hostile_is_text(run):
-    run.config.write_text(f"name: {HOSTILE}")
-    logged = [{"step": n, f"rewards/{HOSTILE}/mean": n, "reward": -n} for n in range(3)]
-    write_rows(run.metrics, logged)
-    finish_again(run)
-    row = {"question": HOSTILE, "gold": HOSTILE, "completion": HOSTILE, "scores": {HOSTILE: 1.0}}
-    write_rows(run.completions_of(10), [row])
-    first, second = result(HOSTILE, [True, False]), result("tuned", [False, True])
-    for item in second["tasks"]["t"]["items"]:
-        item["replies"], item["question"] = [HOSTILE], "same"
-    for item in first["tasks"]["t"]["items"]:
-        item["question"] = "same"
-    write_json(run.eval / "compare.json", compare_results(first, second))
-    page = Page(render(run))
-    assert page.text.count(HOSTILE) >= 8
-    tags = {tag for tag, _ in page.tags}
-    assert "script" not in tags
+def test_everything_hostile_is_text(tmp_path):
+    text = HOSTILE + STEERING
+    run = begin(tmp_path / "x", before=[True, False])
+    logged = [{"step": n, f"rewards/{text}/mean": n, "reward": -n} for n in range(3)]
+    write_lines(run.metrics, logged)
+    rows = [completion(1, text, question=text, gold=text, scores={text: 1.0}, note=text)]
+    write_lines(run.completions_of(1), rows)
+    end(run, [False, True], task=text, versions={"torch": text}, dirty=True)
+    both = [result("base", [True, False], text), result(text, [False, True], text)]
+    write_json(run.eval / "tuned.json", both[1])
+    write_json(run.eval / "compare.json", compare_results(*both))
+    page = page_of(run)
+    assert page.text.count(HOSTILE) >= 5
+    assert page.data["completions"][0]["text"].startswith(HOSTILE)
+    assert len(page.scripts) == 3, "the data, the library and ours"
     assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert "img" not in {tag for tag, _ in page.tags}
+    shown = page.text + page.data["completions"][0]["text"] + page.data["completions"][0]["note"]
+    shown += json.dumps(page.data["charts"], ensure_ascii=False)
+    assert not re.search("[\x07\x1b\u202e\u2066\x9b]", shown)
 
 
-def test_the_page_needs_nothing_beside_it_and_its_curves_have_its_colours(run):
-    rows = [{"step": n, "reward": n / 2, "validation/strict_accuracy": n / 9} for n in range(5)]
-    write_rows(run.metrics, rows)
-    finish_again(run)
+def test_the_page_needs_nothing_beside_it_and_runs_no_other_script(run):
     write_report(run)
-    html = run.report.read_text(encoding="utf-8")
+    page = Page(run.report.read_text(encoding="utf-8"))
+    assert [a for tag, a in page.tags if "src" in a or tag == "link"] == []
+    links = [a["href"] for _, a in page.tags if a.get("href")]
+    assert links
+    assert all(re.fullmatch(r"#\w+|[\w./-]+", str(link)) for link in links), "only into the run"
+    [policy] = [a["content"] for tag, a in page.tags if a.get("http-equiv")]
+    assert re.fullmatch(
+        r"default-src 'none'; style-src 'unsafe-inline'; script-src('? ?'sha256-[\w+/=]+'){2}; "
+        r"img-src data:",
+        str(policy),
+    )
+
+
+def test_charts_have_bands_stacks_and_the_numbers_behind_them(run):
+    page = page_of(run)
+    assert [a.get("data-chart") for _, a in page.tags if a.get("class") == "plot"][:2] == ["0", "1"]
+    held_out, parts = page.data["charts"][0], page.data["charts"][1]
+    assert held_out["xs"] == [0, 3, 6]
+    strict = held_out["lines"][0]
+    assert strict["values"] == [0.0, 0.375, 0.75]
+    assert [round(v, 3) for v in strict["high"]] == [0.324, 0.694, 0.929]
+    assert parts["kind"] == "stack"
+    assert parts["lines"][0]["values"][-1] == pytest.approx(0.3)
+    assert parts["lines"][1]["values"][-1] == pytest.approx(0.6), "on top of the first"
+    assert parts["lines"][1]["own"][-1] == pytest.approx(0.3)
+    assert "75.0% [40.9%, 92.9%]" in page.text
+
+
+def test_a_run_that_trains_has_a_page_that_reads_itself_again(training):
+    with held(training):
+        html = render(read_run(training))
     page = Page(html)
-    links = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
-    assert links == []
-    assert "svg" in {tag for tag, _ in page.tags}
-    policies = [a["content"] for tag, a in page.tags if "http-equiv" in a]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
-    assert "Validation problems" in page.text
-    assert "stroke: var(--line-3)" in html
-    assert "fill: var(--text)" in html
-    drawn = curves_of(html)
-    assert not re.search(r"#(?:ffffff|000000|0[1-9]0)", drawn)
+    assert "training" in page.text
+    assert "Step 6 of 10, 0:00:08 left. Validation at step 6: 75.0% [40.9%, 92.9%]" in page.text
+    assert 'data-refresh="30"' in html
+    stopped = render(read_run(training))
+    assert "stopped" in Page(stopped).text
+    assert "data-refresh" not in stopped
 
 
-def test_figures_have_readable_names_and_a_change(run):
-    text = Page(render(run)).text
-    assert "strict accuracy (form and number)" in text
-    assert "+50.0 points" in text
-    assert "strict_accuracy" not in text.partition("Settings")[0]
+@pytest.mark.parametrize(
+    ("file", "content", "named"),
+    [
+        ("metrics.jsonl", '{"step": 1, "reward": 1}\n{"step": 2, "rew', ""),
+        ("metrics.jsonl", "", ""),
+        ("config.yaml", "task: [", "config.yaml"),
+        ("config.yaml", "tusk: gsm8k\n", "tusk"),
+        ("holdout/validation-00003.json", '{"step": 3, "items": [', "validation-00003.json"),
+        ("holdout/report-before.json", "{}", "report-before.json"),
+        ("completions/step-00002.jsonl", '{"step": 2, "question"', "step-00002.jsonl"),
+        ("completions/step-00002.jsonl", '{"step": "2"}\n', "step-00002.jsonl:1"),
+        ("resolved.json", "[]", "resolved.json"),
+    ],
+)
+def test_half_of_a_file_is_left_out_and_named(training, file, content, named):
+    (training.root / file).write_text(content)
+    page = page_of(training)
+    left_out = [part for part in page.text.split("\n") if part.startswith("Left out: ")]
+    assert [named in part for part in left_out] == ([True] if named else [])
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.jsonl", "holdout/report-after.json", "manifest.json"]
+)
+def test_what_has_changed_since_training_is_refused(run, name):
+    render(read_run(run))
+    path = run.root / name
+    path.write_text(path.read_text().replace("8", "9"))
+    with pytest.raises(UserError, match=name):
+        render(read_run(run))
+
+
+def test_a_run_of_another_version_is_shown_as_far_as_it_is_understood(run):
+    manifest = json.loads(run.manifest.read_text())
+    run.manifest.write_text(json.dumps({"format": 1, "run": manifest["run"]}))
+    page = page_of(run)
+    assert "expected format 3, got 1" in page.text
+    assert "75.0% after it" in page.text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "note.txt").write_text("")
+    with pytest.raises(UserError, match=r"is not a run: it has no config\.yaml"):
+        write_report(RunFolder(tmp_path))
+
+
+def test_wrong_completions_that_earned_most_come_first_and_others_are_a_sample(training):
+    for step in range(1, 60):
+        rows = [completion(step, f"{n} " + "x" * 3_000) for n in range(40)]
+        write_lines(training.completions_of(step), rows)
+    gamed = completion(7, WRONG, strict_correct=False, lenient_correct=False)
+    write_lines(training.completions_of(7), [gamed])
+    html = render(read_run(training))
+    page = Page(html)
+    assert len(html) < 5_000_000
+    assert page.data["completions"][0]["outcome"] == "wrong"
+    assert page.data["completions"][0]["pay"] == 2.0
+    steps = {row["step"] for row in page.data["completions"]}
+    assert min(steps) == 1
+    assert max(steps) == 59
+    assert re.search(r"of the 2,321 that the run kept: the 1 wrong ones", page.text)
+
+
+def test_ten_thousand_steps_are_thinned_and_say_so(training):
+    rows = [{"step": n, "reward": float(n), "entropy": 0.5} for n in range(1, 10_001)]
+    write_lines(training.metrics, rows)
+    page = page_of(training)
+    [entropy] = [
+        c for c in page.data["charts"] if c["lines"][0]["label"] == "of the policy's draws"
+    ]
+    assert len(entropy["xs"]) <= 600
+    assert entropy["xs"][-1] == 10_000
+    assert "Each point is the mean of 17 steps" in page.text
+
+
+def test_texts_of_other_scripts_and_long_names_are_shown_whole(tmp_path):
+    run = begin(tmp_path / "运行-اختبار")
+    rows = [completion(1, "答案是五 إجابة", question="小明有五个苹果。كم؟")]
+    write_lines(run.completions_of(1), rows)
+    page = page_of(run)
+    assert "运行-اختبار" in page.text
+    assert page.data["completions"][0]["question"] == "小明有五个苹果。كم؟"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("a b c", "a x c", "a <mark>x</mark> c"),
+        ("a b c", "a b c", "a b c"),
+        ("one", "entirely other <b>", "entirely other &lt;b&gt;"),
+        ("2 + 3 = 5", "2 + 3 = 6", "2 + 3 = <mark>6</mark>"),
+        ("", "x", "x"),
+    ],
+)
+def test_differences_are_marked_by_words(first, second, expected):
+    assert marked(first, second) == expected
+
+
+def test_settings_that_differ_from_the_defaults_are_listed(tmp_path):
+    run = begin(tmp_path / "sums")
+    end(run, [True] * 8, config={"seed": 3, "grpo": {"learning_rate": 1e-4}})
+    text = page_of(run).text
+    assert re.search(r"seed\s*3\s*0", text)
+    assert re.search(r"grpo\.learning_rate\s*0\.0001\s*the library's", text)
+
+
+def test_accuracy_by_difficulty_counts_the_steps_of_the_solutions(run):
+    rows = [
+        {"id": f"held-out:{n}", "question": "q", "answer": "a = 1\n" * (n // 4 + 1) + "#### 5"}
+        for n in range(8)
+    ]
+    write_lines(run.holdout_items, rows)
+    end(run, [n < 6 for n in range(8)])
+    text = page_of(run).text.partition("By difficulty")[2].partition("By difficulty")[2]
+    assert re.search(r"1\s*4\s*0\.0%.*100\.0%", text)
+    assert re.search(r"2 or more\s*4\s*0\.0%.*50\.0%", text)
 
 
 def test_a_base_in_a_folder_is_called_by_the_folders_name(run):
-    header = Page(render(run)).text.partition("Before and after")[0]
-    assert Path(read_manifest(run).base.name).name in header
+    header = page_of(run).text.partition("Result")[0]
+    assert read_manifest(run).base.name.rpartition("/")[2] in header
     assert str(run.root.parent) not in header
-
-
-def test_equal_replies_are_shown_once(run):
-    scores = {"correctness_reward_func": 2.0, "mine:fits": None}
-    texts = ["same", "same", "other", "same"]
-    rows = [{"question": "q", "gold": "1", "completion": t, "scores": scores} for t in texts]
-    write_rows(run.completions_of(10), rows)
-    text = Page(render(run)).text
-    assert text.count("same") == 1
-    assert text.count("other") == 1
-    assert "drawn 3 times of 4; correctness 2, fits None" in text
-
-
-def test_after_a_resume_the_last_line_of_a_step_counts(run):
-    lines = ['{"step": 1, "reward": 1}', '{"step": 2, "reward": 2}', '{"step": 1, "reward": 9}']
-    run.metrics.write_text("\n".join([*lines[1:], '{"step": 3, "rew']))
-    finish_again(run)
-    once = curves_of(render(run))
-    run.metrics.write_text("\n".join([*lines, '{"step": 3, "rew']))
-    finish_again(run)
-    assert curves_of(render(run)) == once
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
-def test_what_has_changed_since_training_is_refused(run, name):
-    write_rows(run.metrics, [{"step": 1, "reward": 0.5}])
-    run.config.write_text("seed: 1\n")
-    finish_again(run)
-    render(run)
-    (run.root / name).write_text((run.root / name).read_text().replace("1", "2"))
-    with pytest.raises(UserError, match=f"{name} is damaged or was changed"):
-        render(run)
-
-
-def test_an_unfinished_run_is_refused(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.config.write_text("")
-    with pytest.raises(UserError, match="training has not finished"):
-        write_report(folder)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -14,7 +13,7 @@ from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_viewer.compare.compared import Compared, Group, PairOfSides, Side
-from xmlgrpo_viewer.page.assets import json_in_html, policy_hashes, scripts, styles
+from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes, scripts, styles
 from xmlgrpo_viewer.page.charts import Chart, Series, for_uplot, table
 from xmlgrpo_viewer.page.settings import gpu_hours
 
@@ -37,21 +36,22 @@ def show(compared: Compared, console: Console) -> None:
 def page(compared: Compared) -> str:
     """The comparison as one HTML file that needs nothing beside it."""
     drawn = [chart for chart in (_curves(compared),) if chart.series]
-    environment = Environment(
-        loader=PackageLoader("xmlgrpo_viewer", "compare"), autoescape=True, trim_blocks=True
-    )
     data = {"charts": [for_uplot(chart) for chart in drawn], "completions": []}
-    return environment.get_template("compare.html.j2").render(
-        names=[run.view.run.name for run in compared.runs],
-        asked=len(compared.sides[0].answers.items),
-        tables=list(_tables(compared)),
-        notes=compared.notes,
-        charts=[(chart, table(chart)) for chart in drawn],
-        differing=compared.differing,
-        data=json_in_html(data),
-        scripts=scripts(),
-        script_hashes=policy_hashes(),
-        styles=styles(),
+    return (
+        environment("compare")
+        .get_template("compare.html.j2")
+        .render(
+            names=[run.view.run.name for run in compared.runs],
+            asked=len(compared.sides[0].answers.items),
+            tables=list(_tables(compared)),
+            notes=compared.notes,
+            charts=[(chart, table(chart)) for chart in drawn],
+            differing=compared.differing,
+            data=json_in_html(data),
+            scripts=scripts(),
+            script_hashes=policy_hashes(),
+            styles=styles(),
+        )
     )
 
 

@@ -7,11 +7,29 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
+
+from xmlgrpo_rewards.prose import printable
 
 HERE = Path(__file__).parent
 SCRIPTS = ("uplot/uPlot.iife.min.js", "page.js")
 STYLES = ("uplot/uPlot.min.css", "page.css")
+
+
+def environment(room: str) -> Environment:
+    """Templates of a room of this package: what they write is escaped, and steers nothing."""
+    return Environment(
+        loader=PackageLoader("xmlgrpo_viewer", room),
+        autoescape=True,
+        trim_blocks=True,
+        finalize=_printable,
+    )
+
+
+def _printable(value: Any) -> Any:
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value) if is_text else value
 
 
 def scripts() -> list[Markup]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, Literal
 
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.screen.curves import panels, reward_name
 from xmlgrpo_viewer.reading.run_view import RunView
 
@@ -214,7 +215,7 @@ def for_uplot(chart: Chart) -> dict[str, Any]:
             below = shown
         else:
             shown = values
-        column: dict[str, Any] = {"label": one.label, "heavy": one.heavy}
+        column: dict[str, Any] = {"label": printable(one.label), "heavy": one.heavy}
         column["values"] = [_rounded(shown.get(x)) for x in xs]
         if chart.kind == "stack":
             column["own"] = [_rounded(values.get(x)) for x in xs]

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
 from xmlgrpo_evaluator.results.compare import format_p, table_rows
@@ -26,7 +25,7 @@ from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.metric_names import metric_names
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.doctor.run import check_run
-from xmlgrpo_viewer.page.assets import json_in_html, policy_hashes, scripts, styles
+from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes, scripts, styles
 from xmlgrpo_viewer.page.charts import Chart, charts, for_uplot, lengths, table
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
 from xmlgrpo_viewer.reading.difficulty import by_difficulty, steps_of_problems
@@ -94,41 +93,39 @@ def render(view: RunView) -> str:
         "settings": "Settings",
     }
     data = {"charts": [for_uplot(chart) for chart in drawn], "completions": shown}
-    return (
-        _environment(view)
-        .get_template("report.html.j2")
-        .render(
-            name=view.run.name,
-            state=view.state,
-            about=_about(view),
-            refresh_s=REFRESH_S if view.state == "training" else 0,
-            written=time.strftime("%Y-%m-%d %H:%M:%S"),
-            parts=[(part, title) for part, title in parts.items() if title],
-            headline=headline(view, both),
-            held_out=list(_held_out(view, both)) if both else [],
-            evaluate=f"make eval RUN={view.run.called}",
-            asked=len(both.first.items) if both else 0,
-            findings=sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level)),
-            unread=[printable(text) for text in (*view.unread, *unread)],
-            flips=flips if any(flips.values()) else {},
-            flips_shown=FLIPS_SHOWN,
-            marked=marked,
-            comparisons=comparisons,
-            results=results,
-            charts=[(chart, table(chart)) for chart in drawn],
-            followed=followed,
-            difficulty=difficulty,
-            ladder=ladder,
-            completions={"rows": shown, "note": note, "outcomes": _outcomes(sampled)},
-            changed=changed_settings(view),
-            cost=cost_and_environment(view),
-            config=_text_of(view.run.config),
-            manifest_text=_text_of(view.run.manifest),
-            data=json_in_html(data),
-            scripts=scripts(),
-            script_hashes=policy_hashes(),
-            styles=styles(),
-        )
+    pages = environment("page")
+    pages.filters |= _filters(view)
+    return pages.get_template("report.html.j2").render(
+        name=view.run.name,
+        state=view.state,
+        about=_about(view),
+        refresh_s=REFRESH_S if view.state == "training" else 0,
+        written=time.strftime("%Y-%m-%d %H:%M:%S"),
+        parts=[(part, title) for part, title in parts.items() if title],
+        headline=headline(view, both),
+        held_out=list(_held_out(view, both)) if both else [],
+        evaluate=f"make eval RUN={view.run.called}",
+        asked=len(both.first.items) if both else 0,
+        findings=sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level)),
+        unread=[*view.unread, *unread],
+        flips=flips if any(flips.values()) else {},
+        flips_shown=FLIPS_SHOWN,
+        marked=marked,
+        comparisons=comparisons,
+        results=results,
+        charts=[(chart, table(chart)) for chart in drawn],
+        followed=followed,
+        difficulty=difficulty,
+        ladder=ladder,
+        completions={"rows": shown, "note": note, "outcomes": _outcomes(sampled)},
+        changed=changed_settings(view),
+        cost=cost_and_environment(view),
+        config=_text_of(view.run.config),
+        manifest_text=_text_of(view.run.manifest),
+        data=json_in_html(data),
+        scripts=scripts(),
+        script_hashes=policy_hashes(),
+        styles=styles(),
     )
 
 
@@ -332,25 +329,20 @@ def _outcomes(sampled: Sequence[Sampled]) -> list[str]:
     return [name for name in ("wrong", "right, other form", "right", "not graded") if name in there]
 
 
-def _environment(view: RunView) -> Environment:
+def _filters(view: RunView) -> Mapping[str, Callable[..., Any]]:
     names = {key: name.full for key, name in metric_names(view.words).items()}
-    environment = Environment(
-        loader=PackageLoader("xmlgrpo_viewer", "page"), autoescape=True, trim_blocks=True
-    )
-    filters: Mapping[str, Callable[..., Any]] = {
+    return {
         "called": lambda metric: names.get(metric, metric),
         "cells": cells,
         "interval": lambda value: "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**value),
         "main_metric": main_metric,
-        "shown": lambda text: printable(str(text))[:MOST_CHARACTERS],
+        "shown": lambda text: str(text)[:MOST_CHARACTERS],
         "table_rows": table_rows,
     }
-    environment.filters |= filters
-    return environment
 
 
 def _text_of(path: Path) -> str:
     try:
-        return printable(path.read_text(encoding="utf-8", errors="replace"))
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

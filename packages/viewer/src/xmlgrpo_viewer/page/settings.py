@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.config.run_config import RunConfig
@@ -72,4 +71,4 @@ def _commit(manifest: Manifest) -> str:
 
 
 def _shown(value: Any) -> str:
-    return printable(f"{value:g}" if isinstance(value, float) else str(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

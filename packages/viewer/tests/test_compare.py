@@ -1,0 +1,135 @@
+import io
+import json
+import random
+from statistics import fmean
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import write_sealed
+from xmlgrpo_viewer.compare.compared import as_json, compare_runs
+from xmlgrpo_viewer.compare.show import page, show
+from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
+
+from .conftest import answers, begin, end
+from .test_report import Page
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of one configuration, and another learning rate."""
+    made = []
+    for name, right, seed, rate in (("a-0", 6, 0, 1e-4), ("a-1", 7, 1, 1e-4), ("b", 3, 0, 1e-5)):
+        run = begin(tmp_path / name)
+        config = {"seed": seed, "grpo": {"learning_rate": rate}}
+        end(run, [n < right for n in range(8)], config=config, seed=seed)
+        made.append(run)
+    return made
+
+
+def test_sides_pairs_and_groups(runs):
+    found = as_json(compare_runs(runs))
+    assert [(side["name"], side["hits"]) for side in found["sides"]] == [
+        ("base", 0),
+        ("a-0", 6),
+        ("a-1", 7),
+        ("b", 3),
+    ]
+    [pair] = [p for p in found["pairs"] if (p["first"], p["second"]) == ("a-0", "b")]
+    assert (pair["gained"], pair["lost"], pair["p"]) == (0, 3, 0.25)
+    assert len(found["pairs"]) == 6
+    [group, alone] = found["groups"]
+    assert group["runs"] == ["a-0", "a-1"]
+    assert group["mean"] == pytest.approx(13 / 16)
+    assert (group["lowest"], group["highest"]) == (0.75, 0.875)
+    assert alone["runs"] == ["b"]
+    assert found["differing"]["seed"] == ["0", "1", "0"]
+    assert found["differing"]["grpo.learning_rate"] == ["0.0001", "0.0001", "1e-05"]
+
+
+def test_a_comparison_is_shown_and_is_a_page(runs):
+    compared = compare_runs(runs)
+    console = Console(file=io.StringIO(), width=100)
+    show(compared, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "8 held-out problems" in printed
+    assert "a-0, a-1" in printed
+    html = page(compared)
+    shown = Page(html)
+    assert "a-0 to b" in shown.text
+    assert shown.data["charts"][0]["lines"][2]["label"] == "b"
+    json.dumps(as_json(compared), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"task": "other"}, r"other task \(gsm8k and other\)"),
+        ({"max_reply_tokens": 99}, r"other length limit \(80 and 99\)"),
+        ({"format_version": 1}, r"other reply form \(2 and 1\)"),
+    ],
+)
+def test_what_was_asked_otherwise_is_refused(tmp_path, changes, what):
+    one, other = begin(tmp_path / "a"), begin(tmp_path / "b")
+    end(one, [True] * 8)
+    end(other, [True] * 8, **changes)
+    with pytest.raises(UserError, match=what):
+        compare_runs([one, other])
+
+
+def test_other_problems_are_refused(tmp_path):
+    one, other = begin(tmp_path / "a"), begin(tmp_path / "b")
+    end(one, [True] * 8)
+    write_sealed(other.holdout_after, answers(60, [True] * 8, question="another"))
+    end(other, [True] * 7)
+    with pytest.raises(UserError, match=r"a and .*b are not comparable: .* other problems"):
+        compare_runs([one, other])
+
+
+def test_one_run_an_unfinished_one_and_one_twice_are_refused(runs, tmp_path):
+    with pytest.raises(UserError, match="two runs or more"):
+        compare_runs(runs[:1])
+    with pytest.raises(UserError, match="named twice"):
+        compare_runs([runs[0], runs[1], runs[0]])
+    with pytest.raises(UserError, match="c cannot be compared: its training is not finished"):
+        compare_runs([runs[0], begin(tmp_path / "c")])
+
+
+def test_other_bases_are_not_called_the_base(runs, tmp_path):
+    other = begin(tmp_path / "c", before=[True] * 8)
+    end(other, [True] * 8)
+    found = compare_runs([runs[0], other])
+    assert [side.name for side in found.sides] == ["a-0", "c"]
+    assert "bases that answer differently" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.5], [0.5]),
+        ([0.6, 0.9], [1.0, 1.0]),
+        ([], []),
+        ([0.02, 0.02], [0.04, 0.04]),
+    ],
+)
+def test_holm_by_hand(given, adjusted):
+    assert holm(given) == pytest.approx(adjusted)
+
+
+def test_the_interval_of_seeds_is_that_of_a_plain_bootstrap():
+    source = random.Random(5)  # noqa: S311 - draws, no secrets
+    base = [source.random() < 0.2 for _ in range(200)]
+    seeds = [[source.random() < p for _ in range(200)] for p in (0.3, 0.4, 0.5)]
+    found = seeds_interval(seeds, base)
+    draws = []
+    for _ in range(2000):
+        rows = [source.choice(seeds) for _ in seeds]
+        items = [source.randrange(200) for _ in base]
+        draws.append(fmean(fmean(r[i] for r in rows) - base[i] for i in items))
+    draws.sort()
+    assert found.value == pytest.approx(fmean(fmean(s) for s in seeds) - fmean(base))
+    assert found.low == pytest.approx(draws[50], abs=0.02)
+    assert found.high == pytest.approx(draws[-51], abs=0.02)
+    assert found == seeds_interval(seeds, base)

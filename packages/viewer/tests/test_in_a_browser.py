@@ -1,0 +1,120 @@
+"""The page in a real browser, headless: it draws, asks for nothing, and can be read by everyone."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from xmlgrpo_viewer.compare.compared import compare_runs
+from xmlgrpo_viewer.compare.show import page
+from xmlgrpo_viewer.page.report import render
+from xmlgrpo_viewer.reading.run_view import read_run
+
+from .conftest import begin, completion, end, held, write_lines
+
+pytestmark = pytest.mark.browser
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=http://a.test/x onerror=alert(1)>"
+)
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+SERIOUS = ("serious", "critical")
+WIDTH = """<script>
+document.body.setAttribute("data-width", document.documentElement.scrollWidth);
+</script></body>"""
+AXE = """<script>%s</script><script>axe.run().then((found) => {
+  const kept = found.violations.map((one) => [one.impact, one.id, one.nodes[0].html]);
+  document.body.setAttribute("data-axe", JSON.stringify(kept));
+});</script></body>"""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.fail(f"expected a browser, one of {', '.join(NAMES)}: apt-get install chromium")
+    return found
+
+
+def browse(chromium: str, html: str, folder: Path, *options: str) -> tuple[str, str]:
+    """Open a page and let its scripts run: the document as it is then, and what was logged."""
+    place = folder / "page.html"
+    place.write_text(html, encoding="utf-8")
+    done = subprocess.run(
+        [
+            chromium,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+            *("--virtual-time-budget=8000", f"--user-data-dir={folder / 'profile'}"),
+            f"--log-net-log={folder / 'net.json'}",
+            *options,
+            "--dump-dom",
+            place.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout, "\n".join(x for x in done.stderr.split("\n") if "CONSOLE" in x)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> str:
+    run = begin(tmp_path / "sums")
+    rows = [completion(6, HOSTILE, question=HOSTILE, gold=HOSTILE, scores={HOSTILE: 1.0})]
+    write_lines(run.completions_of(6), rows)
+    end(run, [n < 6 for n in range(8)])
+    return render(read_run(run))
+
+
+def test_charts_and_completions_are_drawn_and_nothing_hostile_runs(chromium, report, tmp_path):
+    document, logged = browse(chromium, report, tmp_path)
+    charts = json.loads(unescape(re.findall(r'id="data">(.*?)</script>', document)[0]))["charts"]
+    assert document.count("<canvas") == len(charts) > 5
+    legends = re.findall(r'<td class="u-value">([^<]*)</td>', document)
+    assert "75.0%" in legends, "the newest values, before a pointer names others"
+    assert "--" not in legends
+    assert document.count("<article") >= 6
+    assert "owned" not in re.findall(r"<title>(.*?)</title>", document)[0]
+    assert "6 of 6 shown" in document
+    assert logged == ""
+    assert "a.test" not in (tmp_path / "net.json").read_text()
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_nothing_is_wider_than_the_window(chromium, report, tmp_path, width):
+    html = POLICY.sub("", report).replace("</body>", WIDTH)
+    document, _ = browse(chromium, html, tmp_path, f"--window-size={width},900")
+    [found] = re.findall(r'data-width="(\d+)"', document)
+    assert int(found) <= max(width, 500), "headless Chromium is never narrower than 500"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(chromium, report, tmp_path, scheme):
+    axe = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    html = POLICY.sub("", report).replace("</body>", AXE % axe)
+    dark = ("--blink-settings=preferredColorScheme=0",) if scheme == "dark" else ()
+    document, _ = browse(chromium, html, tmp_path, *dark)
+    found = json.loads(unescape(re.findall(r'data-axe="(.*?)"', document)[0]))
+    assert [one for one in found if one[0] in SERIOUS] == []
+    faint = html.replace("</main>", '<p style="color:#777;background:#888">faint</p></main>')
+    document, _ = browse(chromium, faint, tmp_path, *dark)
+    assert "color-contrast" in document, "what is looked for would be found"
+
+
+def test_a_page_of_a_run_that_trains_and_one_of_a_comparison_draw(chromium, tmp_path):
+    run, other = begin(tmp_path / "a"), begin(tmp_path / "b")
+    with held(run):
+        document, logged = browse(chromium, render(read_run(run)), tmp_path)
+    assert 'data-refresh="30"' in document
+    assert document.count("<canvas") > 5
+    for one, right in ((run, 3), (other, 6)):
+        end(one, [n < right for n in range(8)])
+    document, more = browse(chromium, page(compare_runs([run, other])), tmp_path)
+    assert document.count("<canvas") == 1
+    assert logged == more == ""

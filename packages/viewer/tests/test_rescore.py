@@ -1,0 +1,45 @@
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_viewer.reading.run_view import read_run
+from xmlgrpo_viewer.replay.command import read_rewards
+from xmlgrpo_viewer.replay.rescored import by_stretch, other_winners, rescore
+
+from .conftest import RIGHT, WRONG, completion, write_lines
+
+
+def test_completions_are_paid_by_other_rewards(training):
+    rows = [completion(6, RIGHT), completion(6, WRONG, strict_correct=False), completion(6, "no")]
+    write_lines(training.completions_of(6), rows)
+    found = rescore(read_run(training), {"int_reward_func": 4.0, "strict_format_reward_func": 0.0})
+    last = found[-3:]
+    assert [one.before for one in last] == [2.0, 2.0, 2.0], "as it was paid"
+    assert [one.after for one in last] == [2.0, 2.0, 0.0]
+    assert [one.is_right for one in last] == [True, False, False]
+    assert [one.was_right for one in last] == [True, False, True]
+    assert other_winners(found) == (0, 1)
+    assert by_stretch(found)[0] == ("1 to 1", 2.0, 2.0)
+
+
+def test_another_winner_of_a_group_is_counted(training):
+    scores = [{"correctness_reward_func": 0.0}, {"correctness_reward_func": 2.0}]
+    rows = [completion(6, text, scores=s) for text, s in zip((RIGHT, WRONG), scores, strict=True)]
+    write_lines(training.completions_of(6), rows)
+    assert other_winners(rescore(read_run(training), {"correctness_reward_func": 1.0})) == (1, 1)
+
+
+def test_a_run_without_completions_is_refused(training):
+    for path in training.completions.iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"has kept no completion; watch\.samples_kept"):
+        rescore(read_run(training), {"int_reward_func": 1.0})
+
+
+@pytest.mark.parametrize("word", ["a", "=1", "a=", "a=b", "", "a=1x"])
+def test_a_word_that_is_no_reward_is_refused(word):
+    with pytest.raises(UserError, match="expected NAME=WEIGHT"):
+        read_rewards([word])
+
+
+def test_words_are_rewards():
+    assert read_rewards(["a=1", "my.module:f=-0.5", "b=2"]) == {"a": 1, "my.module:f": -0.5, "b": 2}

@@ -1,0 +1,82 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from xmlgrpo_viewer.reading.run_view import read_run
+from xmlgrpo_viewer.watch.command import watch
+from xmlgrpo_viewer.watch.screen import plain_line, screen, sparkline
+
+from .conftest import begin, held
+
+
+def drawn(run, columns=80, rows=24):
+    console = Console(file=io.StringIO(), width=columns, height=rows, force_terminal=True)
+    with console.capture() as shown:
+        console.print(screen(read_run(run), columns, rows))
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.get()).rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (100, 30), (120, 50), (60, 20)])
+def test_the_screen_fits_its_terminal(training, columns, rows):
+    lines = drawn(training, columns, rows)
+    assert len(lines) <= rows
+    assert max(map(len, lines)) <= columns
+    assert "step 6 of 10" in lines[0]
+
+
+def test_it_says_what_the_doctor_finds_and_where_held_out_accuracy_is(training):
+    text = "\n".join(drawn(training))
+    assert "0.0% to 75.0% [40.9%, 92.9%] at 6" in text
+    assert "reward by part" in text
+    assert re.search(r"wrong", text), "a problem that is still answered wrongly is shown"
+
+
+def test_hostile_replies_do_not_reach_the_terminal(tmp_path):
+    from xmlgrpo_run.files import write_sealed
+
+    from .conftest import answers
+
+    run = begin(tmp_path / "x")
+    reply = "\x1b]0;title\x07[bold]\u202eten\r\nlines\n" * 30
+    write_sealed(run.validation(6), answers(6, [False] * 8, reply=reply))
+    lines = drawn(run)
+    assert len(lines) <= 24
+    assert not re.search("[\x07\x1b\r\u202e]", "\n".join(lines))
+    assert "[bold]" in "\n".join(lines)
+
+
+def test_a_look_writes_the_page_and_ends_with_a_run_that_is_over(run, capsys):
+    watch(run, once=False)
+    assert run.report.is_file()
+    printed = capsys.readouterr().out
+    assert "finished, step 6 of 60" in printed
+    assert "held out 75.0% [40.9%, 92.9%] at step 6" in printed.replace("\n", " ")
+
+
+def test_a_look_at_a_run_that_trains_is_one_with_once(training, capsys):
+    with held(training):
+        watch(training, once=True)
+    assert "training, step 6 of 10" in capsys.readouterr().out
+    assert "data-refresh" in training.report.read_text()
+
+
+def test_a_run_without_a_step_has_a_screen(tmp_path):
+    run = begin(tmp_path / "x", steps=0)
+    run.validation(0).unlink()
+    assert "no validation yet" in "\n".join(drawn(run))
+    assert plain_line(read_run(run)) == "x: stopped, step 0 of 10"
+
+
+@pytest.mark.parametrize(
+    ("values", "columns", "line"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6, 7], 8, "▁▂▃▄▅▆▇█"),
+        ([5, 5, 5], 8, "▁▁▁"),
+        ([0, 0, 10, 10], 2, "▁█"),
+        ([], 5, ""),
+    ],
+)
+def test_a_sparkline_is_of_means(values, columns, line):
+    assert sparkline(values, columns) == line
