@@ -17,6 +17,9 @@ QUANTS   ?= q8_0 q4_k_m
 REPO     ?=
 WHAT     ?=
 REVISION ?=
+RUNS     ?=
+REWARDS  ?=
+N        ?= 3
 DRY_RUN  ?=
 PUBLIC   ?=
 
@@ -53,6 +56,16 @@ ifeq (,$(strip $(REPO)))
 $(error push: say where to, REPO=owner/name (add DRY_RUN=1 to see what would go))
 endif
 endif
+ifneq (,$(filter compare,$(MAKECMDGOALS)))
+ifeq (,$(strip $(RUNS)))
+$(error compare: say which runs, RUNS="one other")
+endif
+endif
+ifneq (,$(filter seeds,$(MAKECMDGOALS)))
+ifeq (,$(filter $(N),$(shell seq 100)))
+$(error seeds: N must be a whole number from 1 to 100; got '$(N)')
+endif
+endif
 ifneq (,$(filter validate,$(MAKECMDGOALS)))
 ifeq (,$(strip $(DATA)$(ARGS)))
 $(error validate: say which rows, DATA=folder (with train.jsonl or test.jsonl in it) or DATA=file.jsonl; TASK=name for another task than gsm8k)
@@ -82,6 +95,9 @@ run = --run $(call quote,$(RUN_DIR))
 task = $(if $(filter file,$(origin TASK)),,$(call option,task,$(TASK)$(1)))
 subject = $(if $(strip $(MODEL)),$(call option,model,$(MODEL)),$(run))
 
+# one seed after the other: each run is whole before the next begins
+SEEDS = $(wordlist 1,$(N),$(shell seq 0 99))
+
 # Several GPUs: one process each, started by accelerate's launcher.
 gpus = $(call option,gpus,$(filter-out 1,$(GPUS)))
 
@@ -94,19 +110,31 @@ needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
 needs_converter = $(if $(strip $(MODEL)$(TRAINED)$(wildcard $(RUN_DIR))),$(GGUF_READY))
 
 ##@ Train and try
-.PHONY: train ask plan doctor report demo-controls
+.PHONY: train seeds ask plan doctor demo-controls
 train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONFIG RUN SEED GPUS ARGS)
 	$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(gpus) $(call option,seed,$(SEED)) $(ARGS)
+seeds: | $(READY)  ## train CONFIG with seeds 0 to N-1 into outputs/RUN-seed0 and on, and compare them (CONFIG RUN N ARGS)
+	for seed in $(SEEDS); do $(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) --run $(call quote,$(RUN_DIR))-seed$$seed $(gpus) --seed $$seed $(ARGS); done
+	$(BIN)/xmlgrpo-compare --runs $(foreach seed,$(SEEDS),$(call quote,$(RUN_DIR)-seed$(seed)))
 ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question; without Q as many as you type (Q RUN MODEL TASK)
 	$(BIN)/xmlgrpo-ask $(subject) $(if $(strip $(MODEL)),$(call task,)) $(if $(strip $(value Q)),--question-env Q) $(ARGS)
 plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU GPUS ARGS)
 	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(gpus) $(ARGS)
 doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
 	$(BIN)/xmlgrpo-doctor $(if $(TRAINED),,$(run)) $(ARGS)
-report: | $(READY) $(TRAINED)  ## one HTML page about the run (RUN)
-	$(BIN)/xmlgrpo-report $(run) $(ARGS)
 demo-controls: | $(READY)  ## rerun the embedded default's controls: what else could explain the gain (SEED)
 	$(BIN)/python -m xmlgrpo_trainer.controls $(call option,seed,$(SEED)) $(ARGS)
+
+##@ See
+.PHONY: watch report compare rescore
+watch: | $(READY)  ## follow a training in another terminal; writes its report again and again (RUN)
+	$(BIN)/xmlgrpo-watch $(run) $(ARGS)
+report: | $(READY) $(if $(wildcard $(RUN_DIR)),,$(TRAINED))  ## one HTML page about the run, finished or not (RUN)
+	$(BIN)/xmlgrpo-report $(run) $(ARGS)
+compare: | $(READY)  ## finished runs on the same held-out problems, with intervals (RUNS="a b c")
+	$(BIN)/xmlgrpo-compare --runs $(foreach name,$(RUNS),$(call quote,$(name))) $(ARGS)
+rescore: | $(READY)  ## what a run would have been paid: REWARDS="correctness_reward_func=1" (RUN REWARDS)
+	$(BIN)/xmlgrpo-rescore $(run) $(if $(strip $(REWARDS)),--rewards $(foreach one,$(REWARDS),$(call quote,$(one)))) $(ARGS)
 
 ##@ Evaluate
 .PHONY: eval ladder validate rows bench

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import environments
 
-PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks", "viewer")
+PACKAGES = (
+    "rewards",
+    "run",
+    "gguf",
+    "rollout",
+    "trainer",
+    "evaluator",
+    "exporter",
+    "tasks",
+    "viewer",
+)
 FLOORS = ("rewards", "run", "gguf", "rollout")  # what the others may stand on
 EXTRAS = {"rollout": "engine", "gguf": "engine"}  # without which some modules cannot be imported
 

@@ -20,7 +20,6 @@ from safetensors.numpy import save_file
 
 from finished_runs import finished
 from xmlgrpo_evaluator.models import run_model
-from xmlgrpo_viewer.page.report import render
 from xmlgrpo_evaluator.settings import own_items
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
@@ -41,6 +40,8 @@ from xmlgrpo_trainer.problems.keep_best import check_best, keep, stopped_early
 from xmlgrpo_trainer.run.checkpoints import find_checkpoints, is_last, seal
 from xmlgrpo_trainer.run.opening import open_run
 from xmlgrpo_trainer.run.record import write_record
+from xmlgrpo_viewer.page.report import render
+from xmlgrpo_viewer.reading.run_view import read_run
 
 CONFIG: RunConfig = check_config({"seed": 3}, "test")
 IDENTITY = {"problems": "27c1", "backend": "plain"}
@@ -115,7 +116,7 @@ def evaluate(run: RunFolder, _base: Path) -> object:
 
 
 def report(run: RunFolder, _base: Path) -> object:
-    return render(run)
+    return render(read_run(run))
 
 
 def merge(run: RunFolder, _base: Path) -> object:

@@ -23,6 +23,9 @@ COMMANDS = (
     "xmlgrpo-doctor",
     "xmlgrpo-eval",
     "xmlgrpo-report",
+    "xmlgrpo-watch",
+    "xmlgrpo-compare",
+    "xmlgrpo-rescore",
     "xmlgrpo-export",
     "xmlgrpo-validate",
     "xmlgrpo-rows",
@@ -188,6 +191,13 @@ def finish(house: Path, run: str) -> None:
         ),
         pytest.param("ladder RUN=mine", "xmlgrpo-eval ladder --run outputs/mine", id="ladder"),
         pytest.param("report RUN=mine", "xmlgrpo-report --run outputs/mine", id="report"),
+        pytest.param("watch RUN=mine", "xmlgrpo-watch --run outputs/mine", id="watch"),
+        pytest.param("compare RUNS='a b/c'", "xmlgrpo-compare --runs a b/c", id="compare"),
+        pytest.param(
+            "rescore RUN=mine REWARDS='a=1 m:f=0.5'",
+            "xmlgrpo-rescore --run outputs/mine --rewards a=1 m:f=0.5",
+            id="rescore",
+        ),
         pytest.param("merge RUN=mine", "xmlgrpo-export merge --run outputs/mine", id="merge"),
         pytest.param(
             "gguf RUN=mine QUANTS='f16 q4_k_m'",

@@ -14,6 +14,7 @@ ROWS = "packages/rewards/tests/fixtures/gsm8k.jsonl"
 SCRIPTS = (
     *("xmlgrpo-train", "xmlgrpo-ask", "xmlgrpo-plan", "xmlgrpo-doctor", "xmlgrpo-report"),
     *("xmlgrpo-eval", "xmlgrpo-export", "xmlgrpo-validate"),
+    *("xmlgrpo-watch", "xmlgrpo-compare", "xmlgrpo-rescore"),
 )
 
 
@@ -51,6 +52,19 @@ def test_plan(screen: Screen) -> None:
 def test_report(house: Path, screen: Screen) -> None:
     check(record([script("xmlgrpo-report"), "--run", "sums"], screen, cwd=house))
     assert (house / "outputs/sums/report.html").stat().st_size > 10_000
+
+
+@on_every_screen
+def test_watch(house: Path, screen: Screen) -> None:
+    shown = check(record([script("xmlgrpo-watch"), "--run", "sums"], screen, cwd=house))
+    assert "finished" in shown.text
+    assert "held out" in shown.text
+
+
+@on_every_screen
+def test_rescore(house: Path, screen: Screen) -> None:
+    shown = check(record([script("xmlgrpo-rescore"), "--run", "sums"], screen, cwd=house))
+    assert "would be paid" in shown.text
 
 
 @on_every_screen

@@ -13,7 +13,17 @@ from .tiny_wheel import write_wheel
 
 pytestmark = pytest.mark.terminal
 
-PACKAGES = ("rewards", "run", "gguf", "rollout", "trainer", "evaluator", "exporter", "tasks", "viewer")
+PACKAGES = (
+    "rewards",
+    "run",
+    "gguf",
+    "rollout",
+    "trainer",
+    "evaluator",
+    "exporter",
+    "tasks",
+    "viewer",
+)
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "tiny_wheel"\nbackend-path = ["."]\n'
 
 
