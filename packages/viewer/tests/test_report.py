@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from xmlgrpo_evaluator.results.compare import compare_results
-from xmlgrpo_evaluator.results.result import metrics_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_viewer.page.report import marked, render, write_report
 from xmlgrpo_viewer.reading.run_view import read_run
 

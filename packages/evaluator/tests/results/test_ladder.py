@@ -17,7 +17,8 @@ from rich.console import Console
 
 from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.results import ladder as ladder_module
-from xmlgrpo_evaluator.results.ladder import cells, climb, exit_code, show
+from xmlgrpo_evaluator.results.ladder import climb, exit_code
+from xmlgrpo_evaluator.results.ladder_table import cells, show
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import digest, model_files

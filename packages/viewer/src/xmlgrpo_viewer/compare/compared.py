@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from xmlgrpo_evaluator.results.paired import Difference, Paired, pair
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.measures.paired import Difference, Paired, pair
 from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
 from xmlgrpo_viewer.page.settings import flat, gpu_hours
 from xmlgrpo_viewer.reading.run_view import Answers, RunView, read_run

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xmlgrpo_evaluator.results.paired import Difference
+from xmlgrpo_run.measures.paired import Difference
 
 DRAWS = 4000  # of a bootstrap: its interval's ends then vary by about a tenth of its width
 CHUNK = 200  # draws that are in memory at once

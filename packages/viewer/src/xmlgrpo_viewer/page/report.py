@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from xmlgrpo_evaluator.results.compare import format_p, table_rows
-from xmlgrpo_evaluator.results.ladder import cells
+from xmlgrpo_evaluator.results.ladder_table import cells
 from xmlgrpo_evaluator.results.result import main_metric
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.files import read_json, write_text

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xmlgrpo_evaluator.results.paired import Paired, pair
+from xmlgrpo_run.measures.paired import Paired, pair
 from xmlgrpo_viewer.reading.run_view import Answer, Answers
 
 

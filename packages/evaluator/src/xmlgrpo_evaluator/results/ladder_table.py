@@ -1,0 +1,122 @@
+"""A ladder as a table on the screen and in the report, and as a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from xmlgrpo_evaluator.results.compare import fits, format_p
+from xmlgrpo_run.files import replacing
+from xmlgrpo_run.measures.paired import Difference
+from xmlgrpo_run.screen.say import say
+
+COLUMNS = (
+    *("model", "accuracy, 95%", "difference, 95%", "to", "p"),
+    *("MB", "bits", "tok/s", "MiB", "gate"),
+)
+NARROW = (("model", "accuracy, 95%", "difference, 95%", "gate"), ("model", *COLUMNS[3:-1]))
+"""The columns of the two tables that a screen of 80 columns gets."""
+
+
+def show(ladder: Mapping[str, Any], console: Console) -> None:
+    """Print the table, or on a narrow screen two, and the gate's verdict."""
+    title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
+    say(console, Text(title, style="bold"))
+    whole = _table(ladder, COLUMNS)
+    for table in [whole] if fits(whole, console) else [_table(ladder, part) for part in NARROW]:
+        console.print(table)
+    rungs, tolerance = ladder["rungs"], ladder["tolerance"]
+    for rung in rungs:
+        if rung["passed"] is False:
+            say(console, escape(_reason(rung, tolerance)), head="[bold red]fails[/] ")
+    for rung in rungs:
+        if rung["caution"]:
+            say(console, escape(rung["caution"]), head="[bold red]caution[/] ")
+    if ladder["passed"] is None:
+        say(console, "there is no export to hold to the gate; make one with: make gguf")
+    if not ladder["passed"]:
+        return
+    say(console, f"[green]the gate is passed[/]: no export loses more than {tolerance:.1%}")
+    worst = min(rung["difference"]["low"] for rung in rungs if rung["difference"])
+    if worst < -tolerance:
+        say(
+            console,
+            f"with {ladder['items']} items a loss of up to {-worst:.1%} cannot be ruled out; "
+            "use more items for a sharper gate",
+        )
+
+
+def _table(ladder: Mapping[str, Any], columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for name in columns:
+        if name == "model":
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="left" if name == "gate" else "right", no_wrap=True)
+    for rung in ladder["rungs"]:
+        row = cells(rung)
+        style = "red" if rung["passed"] is False else ""
+        table.add_row(*(escape(row[name]) for name in columns), style=style)
+    return table
+
+
+def cells(rung: Mapping[str, Any]) -> dict[str, str]:
+    """A rung as text, by the column of the table."""
+    accuracy, gap, size = rung["accuracy"], rung["difference"], rung["size_bytes"]
+    texts = (
+        rung["label"],
+        f"{accuracy['mean']:.1%} [{accuracy['low']:.1%}, {accuracy['high']:.1%}]",
+        str(Difference(**gap)) if gap else "",
+        rung["against"] or "",
+        format_p(rung["p"]) if rung["p"] is not None else "",
+        f"{size / 1e6:.1f}" if size else "",
+        f"{rung['bits_per_weight']:.2f}" if rung["bits_per_weight"] else "",
+        f"{rung['tokens_per_s']:.0f}" if rung["tokens_per_s"] else "",
+        f"{rung['peak_mib']:.0f}" if rung["peak_mib"] else "",
+        {True: "pass", False: "FAIL", None: ""}[rung["passed"]],
+    )
+    return dict(zip(COLUMNS, texts, strict=True))
+
+
+def _reason(rung: Mapping[str, Any], tolerance: float) -> str:
+    if rung["prompts_as_in_training"] is False:
+        return f"{rung['label']}: its prompts are not token-identical to training's"
+    return (
+        f"{rung['label']}: {-rung['difference']['value']:.1%} below {rung['against']}, more than "
+        f"the {tolerance:.1%} allowed"
+    )
+
+
+def plot(ladder: Mapping[str, Any], path: Path) -> None:
+    """Draw accuracy with its interval over size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rungs = [rung for rung in ladder["rungs"] if rung["size_bytes"]]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for rung in rungs:
+        accuracy, size = rung["accuracy"], rung["size_bytes"] / 1e6
+        axes.errorbar(
+            size,
+            accuracy["mean"],
+            yerr=[[accuracy["mean"] - accuracy["low"]], [accuracy["high"] - accuracy["mean"]]],
+            marker="o" if rung["passed"] is not False else "x",
+            capsize=3,
+            label=rung["label"],
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("size of the weights, MB")
+    axes.set_ylabel(f"{ladder['metric']}, 95% interval")
+    axes.set_title(f"{ladder['task']}, {ladder['items']} items")
+    axes.grid(visible=True, alpha=0.3)
+    if rungs:  # a model of the Hub has no size here
+        axes.legend(fontsize="small")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)
