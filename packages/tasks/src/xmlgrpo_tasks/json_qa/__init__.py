@@ -1,13 +1,13 @@
 """JSON answers: a passage, a question and a JSON Schema; the answer must be valid and right."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.hacks import Hack
 from xmlgrpo_rewards.task import Example, Grade, Words
-from xmlgrpo_tasks.json_qa.generate import generated
+from xmlgrpo_tasks.json_qa.generate import Level, generated
 from xmlgrpo_tasks.json_qa.gold import gold_fault
 from xmlgrpo_tasks.json_qa.grading import PARSES, VALID, grade
 from xmlgrpo_tasks.json_qa.hacks import hacks
@@ -37,6 +37,7 @@ class JsonQa:
     dataset_config: str | None = None
     dataset_revision: str | None = None
     words: Words = WORDS
+    levels: Sequence[str] = get_args(Level)
     rewards: Mapping[str, Callable[[Grade], float]] = field(
         default_factory=lambda: {"correctness": _correctness, "parses": _parses, "valid": _valid}
     )
@@ -65,9 +66,11 @@ class JsonQa:
         """Replies that look for pay they did not earn."""
         return hacks(example)
 
-    def generated(self, count: int, seed: int, /) -> Iterator[dict[str, Any]]:
-        """Rows with certain golds; see `generate.generated` for easier ones."""
-        return generated(count, seed)
+    def generated(
+        self, count: int, seed: int, level: Level = "mixed", /
+    ) -> Iterator[dict[str, Any]]:
+        """Rows with certain golds."""
+        return generated(count, seed, level)
 
 
 TASK = JsonQa()

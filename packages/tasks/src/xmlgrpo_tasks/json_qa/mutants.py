@@ -7,7 +7,7 @@ from typing import Any
 from xmlgrpo_tasks.json_qa.leaves import Path
 
 STEPS = (1, -1, 7, -7, 60, -60)  # to other numbers
-BUMPS = 4  # characters of a text, from its end, that are tried
+BUMPS = 6  # characters of a text, from its end, that are tried
 
 
 def other_values(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
