@@ -1,18 +1,20 @@
 """What a worker process runs: read a job, call one function, write the answer, until the pipe ends.
 
-python -I -S child.py FILE FUNCTION WALL_S MEMORY_BYTES FILE_BYTES
+python -s -S -P child.py WALL_S MEMORY_BYTES FILE_BYTES FUNCTION MODULE=FILE ...
 
-The standard library alone, and little of it: a start takes some 20 ms.  `FILE` is loaded by itself,
-without the package around it.
+The standard library alone, and little of it: a start takes some 20 ms.  Each file is loaded under
+its module's name without the packages around it, so that a later one can import an earlier one; the
+function is one of the last.
 """
 
 import json
 import os
 import resource
-import runpy
 import signal
 import struct
 import sys
+from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 ORPHANED_S = 0.3  # how much later than the pool would
@@ -42,9 +44,32 @@ def _limit(kind: int, most: int) -> None:
     resource.setrlimit(kind, (most, most))
 
 
-def _main(file: str, function_name: str, wall_s: float, memory_bytes: int, file_bytes: int) -> None:
+def _register(module: ModuleType, name: str) -> None:
+    """Let `name` be imported, without the packages that stand in it."""
+    sys.modules[name] = module
+    parent, _, last = name.rpartition(".")
+    if parent:
+        if parent not in sys.modules:
+            _register(ModuleType(parent), parent)
+        setattr(sys.modules[parent], last, module)
+
+
+def _load(name: str, file: str) -> ModuleType:
+    module = ModuleType(name)
+    module.__file__ = file
+    _register(module, name)
+    exec(compile(Path(file).read_bytes(), file, "exec"), vars(module))  # noqa: S102 - our own file
+    return module
+
+
+def _main(
+    wall_s: float, memory_bytes: int, file_bytes: int, function_name: str, modules: list[str]
+) -> None:
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    function = runpy.run_path(file, run_name="worker")[function_name]
+    _register(sys.modules["__main__"], "xmlgrpo_tasks.workers.child")
+    for module in modules:
+        loaded = _load(*module.split("=", 1))
+    function = getattr(loaded, function_name)
     if sys.platform == "linux":
         _limit(resource.RLIMIT_AS, memory_bytes)
     _limit(resource.RLIMIT_FSIZE, file_bytes)
@@ -71,4 +96,4 @@ def _main(file: str, function_name: str, wall_s: float, memory_bytes: int, file_
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's business
-    _main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    _main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])

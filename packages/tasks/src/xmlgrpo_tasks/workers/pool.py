@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from xmlgrpo_tasks.workers import child
@@ -34,7 +33,7 @@ TAIL_CHARS = 500
 TIMEOUT = "timeout"
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 
-Wrap = Callable[[list[str], Sequence[Path]], list[str]]
+Wrap = Callable[[list[str], list[str]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,20 @@ def free_cores() -> int:
     return os.cpu_count() or 1  # macOS
 
 
+def _file_of(module: str) -> str:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"expected the name of a module, got {module!r}")
+    return spec.origin
+
+
 class Pool:
     """Some workers that all run one function.  Threads may share it; they take turns.
 
     Args:
         function: `package.module:function`, from one JSON value to another.  Its module is loaded
             by its file, alone: it imports the standard library only.
+        needs: modules that it imports, each loaded in the same way, in this order.
         wall_s: how long one job may take before its worker is killed.
         memory_bytes: address space of a worker (Linux only).
         file_bytes: how large a file it may write; by default none.
@@ -65,26 +72,30 @@ class Pool:
         wrap: puts something around the command, such as a sandbox; it is given the command and the
             files that it must be able to read.
         reuse: False ends a worker after each job.
+        hash_seed: of the workers: the order of a set of texts is the same in all of them.
     """
 
     def __init__(
         self,
         function: str,
         *,
+        needs: Sequence[str] = (),
         wall_s: float,
         memory_bytes: int,
         file_bytes: int = 0,
         workers: int | None = None,
         wrap: Wrap = lambda command, _files: command,
         reuse: bool = True,
+        hash_seed: int = 0,
     ) -> None:
         module, _, name = function.partition(":")
-        spec = find_spec(module)
-        if spec is None or spec.origin is None:
-            raise ValueError(f"expected package.module:function, got {function!r}")
-        files = [Path(child.__file__).resolve(), Path(spec.origin).resolve()]
-        command = [sys.executable, "-I", "-S", "-X", "utf8", *map(str, files), name]
-        self._command = wrap([*command, f"{wall_s}", f"{memory_bytes}", f"{file_bytes}"], files)
+        files = {needed: _file_of(needed) for needed in (*needs, module)}
+        # -I but for its blindness to PYTHONHASHSEED; nothing else of the kind is in the environment
+        python = [sys.executable, "-s", "-S", "-P", "-X", "utf8", child.__file__]
+        limits = [f"{wall_s}", f"{memory_bytes}", f"{file_bytes}"]
+        command = [*python, *limits, name, *(f"{needed}={file}" for needed, file in files.items())]
+        self._command = wrap(command, [child.__file__, *files.values()])
+        self._environment = {**ENVIRONMENT, "PYTHONHASHSEED": str(hash_seed)}
         self._wall_s, self._reuse, self._most = wall_s, reuse, workers or free_cores()
         self._workers: list[_Worker] = []
         self._turn = threading.Lock()
@@ -125,7 +136,7 @@ class Pool:
             self._drop(worker)  # killed from outside, or its sandbox ended with a thread of ours
         while len(outcomes) < len(jobs):
             while len(self._workers) < min(self._most, len(jobs) - len(outcomes)):
-                self._workers.append(_Worker(self._command))
+                self._workers.append(_Worker(self._command, self._environment))
             for worker in self._workers:
                 if waiting and not worker.busy:
                     worker.take(*waiting.popleft(), self._wall_s)
@@ -157,14 +168,14 @@ class Pool:
 class _Worker:
     """One process, and how far it is with its job."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            env=ENVIRONMENT,
+            env=environment,
             cwd="/",
             start_new_session=True,
         )

@@ -1,0 +1,160 @@
+"""A seccomp filter for the process that runs foreign code: no process, program, socket or tracing.
+
+A worker loads this file by itself: the standard library only.  What is refused raises
+PermissionError in Python.  Namespaces keep the code away from files and the network; the filter
+keeps it to its one process, so that it cannot touch the worker that started it, and nothing is left
+when that process is killed.  Numbers are from Linux `arch/x86/entry/syscalls/syscall_64.tbl` and
+`include/uapi/asm-generic/unistd.h`; cBPF as in `Documentation/userspace-api/seccomp_filter.rst`.
+"""
+
+import ctypes
+import errno
+import platform
+import struct
+import sys
+
+# name: (x86-64, arm64); None where the machine does not have it
+REFUSED: dict[str, tuple[int | None, int | None]] = {
+    # another process, another program
+    "fork": (57, None),
+    "vfork": (58, None),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    # a look or a hand into another process: its memory, its descriptors, its limits, its priority
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "pidfd_open": (434, 434),
+    "pidfd_getfd": (438, 438),
+    "pidfd_send_signal": (424, 424),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "tkill": (200, 130),
+    "kcmp": (312, 272),
+    "setpriority": (141, 140),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
+    "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    # what outlives the process: sockets, shared memory, queues, keys, files
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+    "mq_open": (240, 180),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    # doors of the kernel that no Python function needs
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsmount": (432, 432),
+    "mount_setattr": (442, 442),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "personality": (135, 92),
+    "setsid": (112, 157),
+    "setpgid": (109, 154),
+}
+CLONE, CLONE3 = (56, 220), (435, 435)
+SELF_ONLY = {"kill": (62, 129), "tgkill": (234, 131)}  # the first argument is a process
+PRLIMIT = (302, 261)  # 0 is the process itself
+
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
+X32 = 0x40000000
+CLONE_THREAD = 0x10000
+
+_LOAD, _EQUAL, _AT_LEAST, _HAS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_NUMBER, _MACHINE, _ARGUMENT = 0, 4, 16  # where they stand in seccomp_data
+_ALLOW, _KILL = 0x7FFF0000, 0x80000000
+_REFUSE, _UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+_NO_NEW_PRIVILEGES, _DUMPABLE, _SECCOMP, _FILTER = 38, 4, 22, 2
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def available() -> bool:
+    """Whether this machine's numbers are known."""
+    return sys.platform == "linux" and platform.machine() in MACHINES
+
+
+def instructions(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
+    """The filter for one process, as cBPF: code, jump if true, jump if false, value."""
+    column, arch = MACHINES[machine]
+    listed = [
+        (_LOAD, 0, 0, _MACHINE),
+        (_EQUAL, 1, 0, arch),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        (_AT_LEAST, 0, 1, X32),
+        (_RETURN, 0, 0, _REFUSE),
+        (_EQUAL, 0, 1, CLONE3[column]),
+        (_RETURN, 0, 0, _UNKNOWN),  # the C library then takes clone, whose flags can be seen
+        *_if_argument(CLONE[column], _HAS, CLONE_THREAD),
+        *_if_argument(PRLIMIT[column], _EQUAL, 0),
+    ]
+    for numbers in SELF_ONLY.values():
+        listed += _if_argument(numbers[column], _EQUAL, pid)
+    for numbers_or_none in REFUSED.values():
+        number = numbers_or_none[column]
+        if number is not None:
+            listed += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
+    return [*listed, (_RETURN, 0, 0, _ALLOW)]
+
+
+def _if_argument(number: int, test: int, value: int) -> list[tuple[int, int, int, int]]:
+    """Allow a call whose first argument passes the test, refuse it otherwise."""
+    return [
+        (_EQUAL, 0, 4, number),
+        (_LOAD, 0, 0, _ARGUMENT),
+        (test, 0, 1, value),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _REFUSE),
+    ]
+
+
+def hide_memory() -> None:
+    """Keep other processes of this user from reading or tracing this one."""
+    _prctl(_DUMPABLE, 0)
+
+
+def restrict(pid: int) -> None:
+    """Put the filter on this process, whose id is `pid`; nothing takes it off again.
+
+    Raises:
+        OSError: the kernel does not take it.
+    """
+    packed = b"".join(struct.pack("HBBI", *line) for line in instructions(platform.machine(), pid))
+    buffer = ctypes.create_string_buffer(packed, len(packed))
+    program = _Program(len(packed) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    _prctl(_NO_NEW_PRIVILEGES, 1)
+    _prctl(_SECCOMP, _FILTER, ctypes.byref(program))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, *arguments: object) -> None:
+    padded = [*arguments, *[0] * (4 - len(arguments))]
+    wide = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in padded]
+    if _libc.prctl(option, *wide) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}) failed")
