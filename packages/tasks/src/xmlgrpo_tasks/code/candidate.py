@@ -58,9 +58,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `defines`: whether it parses and defines the function; `answers`: a JSON text for each call
-        that was answered (see `_call`); `why`: why there are not as many as there are inputs.
+        that was answered (see `_call`); `why`: why there are not as many as there are inputs;
+        `seconds`: how long it took.
     """
-    deadline = time.monotonic() + WALL_S
+    began = time.monotonic()
     inputs_r, inputs_w = os.pipe()
     answers_r, answers_w = os.pipe()
     socket.send_fds(_stem, [START], [inputs_r, answers_w])
@@ -69,7 +70,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"defines": False, "answers": [], "why": ""}
     try:
         os.set_blocking(inputs_w, False)
-        _converse(job, _Line(inputs_w, answers_r, deadline), result)
+        _converse(job, _Line(inputs_w, answers_r, began + WALL_S), result)
     except TimeoutError:
         result["why"] = TIMEOUT
     except _Garbled:
@@ -81,8 +82,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         os.close(answers_r)
         status = _stop()
     if not result["why"] and len(result["answers"]) < len(job["inputs"]):
-        result["why"] = _how_it_ended(status)
-    return result
+        result["why"] = _how_it_ended(status, time.monotonic() - began)
+    return {**result, "seconds": time.monotonic() - began}
 
 
 def _converse(job: dict[str, Any], line: "_Line", result: dict[str, Any]) -> None:
@@ -108,11 +109,12 @@ def _stop() -> int:
     return int.from_bytes(status, "big")
 
 
-def _how_it_ended(status: int) -> str:
+def _how_it_ended(status: int, seconds: float) -> str:
     if not os.WIFSIGNALED(status):
         return "ended its process"
     number = os.WTERMSIG(status)
-    if number in (signal.SIGXCPU, signal.SIGKILL):  # what the kernel sends for too much CPU time
+    # what the kernel sends for too much CPU time: the second where the first is not heard
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and seconds > CPU_S):
         return TIMEOUT
     return f"killed by signal {number}"
 
@@ -215,18 +217,19 @@ def _be_candidate(inputs: int, answers: int) -> NoReturn:
 
 
 def _answer_all() -> None:
-    with os.fdopen(3, "rb") as inputs, os.fdopen(4, "wb", buffering=0) as answers:
-        job = json.loads(child.read_frame(inputs) or b"")
-        tree, parsed = _parse(job["program"], job["entry"], job["arity"])
-        answers.write(child.frame(parsed))
-        if tree is None or parsed["why"]:
-            return
-        # a name of its own: what stands under `if __name__ == "__main__":` is not asked for
-        module = ModuleType("candidate")
-        sys.modules["candidate"] = module
-        _write(answers, _execute(tree, module))
-        while (arguments := child.read_frame(inputs)) is not None:
-            _write(answers, _call(getattr(module, job["entry"]), json.loads(arguments)))
+    # not closed by us: the worker takes the end of these pipes for the end of the process
+    inputs, answers = os.fdopen(3, "rb", closefd=False), os.fdopen(4, "wb", 0, closefd=False)
+    job = json.loads(child.read_frame(inputs) or b"")
+    tree, parsed = _parse(job["program"], job["entry"], job["arity"])
+    answers.write(child.frame(parsed))
+    if tree is None:
+        return
+    # a name of its own: what stands under `if __name__ == "__main__":` is not asked for
+    module = ModuleType("candidate")
+    sys.modules["candidate"] = module
+    _write(answers, _execute(tree, module, job["entry"]))
+    while (arguments := child.read_frame(inputs)) is not None:
+        _write(answers, _call(getattr(module, job["entry"]), json.loads(arguments)))
 
 
 def _write(answers: Any, text: str) -> None:
@@ -255,13 +258,13 @@ def _takes(parameters: ast.arguments, arity: int) -> bool:
     return least <= arity and (arity <= most or parameters.vararg is not None) and not by_name
 
 
-def _execute(tree: ast.Module, module: ModuleType) -> str:
+def _execute(tree: ast.Module, module: ModuleType, entry: str) -> str:
     """Run the program's own lines; why it cannot be called then, empty where it can."""
     try:
         exec(compile(tree, "candidate", "exec"), vars(module))  # noqa: S102 - it is what we are for
     except BaseException as error:  # noqa: BLE001 - SystemExit is no answer either
         return f"raised {_said(error)}"
-    return ""
+    return "" if callable(getattr(module, entry, None)) else f"no function {entry}"
 
 
 def _call(function: Any, arguments: Any) -> str:

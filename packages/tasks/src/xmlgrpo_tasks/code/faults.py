@@ -1,0 +1,86 @@
+"""Why a row cannot be trained or measured on: its gold is wrong, or its cases tell nothing.
+
+The gold is run, three times, in workers whose sets of texts have different orders.  What a lazy
+program would return needs no running: it is compared with what is expected.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from xmlgrpo_rewards.task import Example
+from xmlgrpo_tasks.code import values
+from xmlgrpo_tasks.code.grading import Verdict, verdicts
+from xmlgrpo_tasks.code.rows import Case, Judge, judge_of
+
+HASH_SEEDS = (0, 1, 2)
+MOST_SECONDS = 0.5
+MISSING = "No module named "
+# what a function returns that does not look at its cases
+CONSTANTS: tuple[Any, ...] = (None, True, False, 0, 1, -1, "", [], {}, set(), 0.0)
+
+
+def gold_fault(example: Example) -> str | None:
+    """One sentence about what is wrong with a row, or None.
+
+    Raises:
+        UserError: this machine has no sandbox.
+    """
+    judge = judge_of(example.judge)
+    runs = [verdicts([(example.gold, judge)], seed)[0] for seed in HASH_SEEDS]
+    return _of_gold(runs, len(judge.cases)) or cases_fault(judge)
+
+
+def _of_gold(runs: list[Verdict], count: int) -> str | None:
+    first = runs[0]
+    if MISSING in first.why:
+        module = first.why.partition(MISSING)[2]
+        return f"the gold program needs the module {module}, which is not in the standard library"
+    if any(run.right != first.right for run in runs):
+        return "the gold program does not give the same each time; its cases cannot be trusted"
+    if not all(first.right):
+        return f"the gold program is right in {sum(first.right)} of {count} cases: {first.why}"
+    if not first.defines:
+        return "the gold program does not define the function with as many arguments as a case has"
+    if min(run.seconds for run in runs) > MOST_SECONDS:
+        return f"the gold program takes {first.seconds:.1f} s; {MOST_SECONDS} s is the most"
+    return None
+
+
+def cases_fault(judge: Judge) -> str | None:
+    """What is wrong with the cases, whatever the gold: a program without work passes them."""
+    for name, lazy in _lazy(judge):
+        if all(_meets(case, lazy) for case in judge.cases):
+            return f"a function that returns {name} passes all cases; add cases that tell it apart"
+    shown = [case.packed for case in judge.public]
+    if judge.public and all(
+        case.packed in shown or any(_equal(case, other) for other in judge.public)
+        for case in judge.hidden
+    ):
+        return "the hidden cases expect nothing that the shown ones do not; add others"
+    return None
+
+
+def _lazy(judge: Judge) -> Iterator[tuple[str, Callable[[Case], Any]]]:
+    """Functions that do no work, by what they return."""
+    for constant in CONSTANTS:
+        yield repr(constant), lambda _case, constant=constant: constant
+    for number in range(judge.arity):
+        yield f"its argument {number + 1}", lambda case, number=number: _argument(case, number)
+    expected = [case for case in judge.cases if not case.raises]
+    common = Counter(repr(case.expected) for case in expected).most_common(1)
+    for case in (case for case in expected if common and repr(case.expected) == common[0][0]):
+        yield f"{case.expected!r}"[:60], lambda _case, case=case: case.expected
+        break
+
+
+def _argument(case: Case, number: int) -> Any:
+    return values.unpack(case.packed[number]) if number < len(case.packed) else None
+
+
+def _meets(case: Case, lazy: Callable[[Case], Any]) -> bool:
+    return not case.raises and values.same(case.expected, lazy(case))
+
+
+def _equal(case: Case, other: Case) -> bool:
+    return case.raises == other.raises and values.same(case.expected, other.expected)
