@@ -43,7 +43,9 @@ def pool(_found):
         pytest.param({"do": "raise"}, Outcome(why="ValueError: no such thing"), id="raises"),
         pytest.param({"do": "eat"}, Outcome(why="out of memory"), id="eats 8 GiB"),
         pytest.param({"do": "print"}, Outcome(), id="prints a MiB"),
-        pytest.param({"do": "environment"}, Outcome(["LANG", "PATH", "PYTHONHASHSEED"]), id="environment"),
+        pytest.param(
+            {"do": "environment"}, Outcome(["LANG", "PATH", "PYTHONHASHSEED"]), id="environment"
+        ),
         pytest.param({"do": "descriptors"}, Outcome([0, 1, 2, 3, 4, 5]), id="descriptors"),
         pytest.param({"do": "core"}, Outcome(0), id="no core file"),
     ],

@@ -6,13 +6,14 @@ from typing import Any
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.hacks import Hack
-from xmlgrpo_rewards.task import Example, Grade, Task, Words
+from xmlgrpo_rewards.task import Example, Grade, Words
 from xmlgrpo_tasks.code import faults, generate, grading, hacks, rows
 
 RULES = (
     "Answer with Python code that defines the function. Use the standard library only; read and "
     "print nothing."
 )
+WORDS = Words(answer="program", worked=None)
 REWARDS: Mapping[str, Callable[[Grade], float]] = {
     "correctness": lambda grade: 2.0 if grade.strict_correct else 0.0,
     "defines_entry": lambda grade: 0.25 if grading.DEFINES in grade.parts else 0.0,
@@ -27,7 +28,8 @@ class Code:
     dataset: str = "google-research-datasets/mbpp"
     dataset_config: str | None = "full"
     dataset_revision: str | None = None
-    words: Words = Words(answer="program", worked=None)
+    levels: tuple[generate.Level, ...] = generate.LEVELS
+    words: Words = WORDS
     rewards: Mapping[str, Callable[[Grade], float]] = field(
         default_factory=lambda: REWARDS, hash=False
     )
@@ -69,9 +71,11 @@ class Code:
         """Replies that look for pay, escape or harm."""
         return hacks.hacks(example)
 
-    def generated(self, count: int, seed: int, /) -> Iterator[dict[str, Any]]:
-        """Functions of one line (`generate.rows`, level "line")."""
-        return generate.rows(count, seed)
+    def generated(
+        self, count: int, seed: int, level: generate.Level = "easy", /
+    ) -> Iterator[dict[str, Any]]:
+        """Functions of one line ("easy"), or of some lines ("steps"): see `generate.rows`."""
+        return generate.rows(count, seed, level)
 
 
-TASK: Task = Code()
+TASK = Code()

@@ -165,10 +165,15 @@ class _Line:
 
 def _grow_stem() -> socket.socket:
     ours, theirs = socket.socketpair()
-    if os.fork():
-        theirs.close()
-        return ours
-    ours.close()
+    if not os.fork():
+        ours.close()
+        _begin_stem(theirs)
+    theirs.close()
+    return ours
+
+
+def _begin_stem(theirs: socket.socket) -> NoReturn:
+    """Keep nothing open but the worker's word."""
     nothing = os.open(os.devnull, os.O_RDWR)
     control = os.dup2(theirs.fileno(), 3, inheritable=False)
     for descriptor in (0, 1, 2):
@@ -244,9 +249,7 @@ def _parse(program: str, entry: str, arity: int) -> tuple[ast.Module | None, dic
         return None, {"defines": False, "why": f"does not parse: {error}"[:SAID_CHARS]}
     except (MemoryError, RecursionError):
         return None, {"defines": False, "why": "does not parse: too deep"}
-    named = [
-        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == entry
-    ]
+    named = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == entry]
     defines = bool(named) and _takes(named[-1].args, arity)
     return tree, {"defines": defines, "why": ""}
 

@@ -28,7 +28,14 @@ def converted(row: Mapping[str, Any], row_id: str) -> Mapping[str, Any]:
             return _human_eval(row, row_id)
         if row.keys() >= MBPP:
             return _mbpp(row, row_id)
-    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+    except (
+        SyntaxError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise BadRow(row_id, "programs that can be parsed", str(error)) from None
     return row
 

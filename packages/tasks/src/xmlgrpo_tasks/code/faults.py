@@ -5,7 +5,7 @@ program would return needs no running: it is compared with what is expected.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from xmlgrpo_rewards.task import Example
@@ -15,6 +15,7 @@ from xmlgrpo_tasks.code.rows import Case, Judge, judge_of
 
 HASH_SEEDS = (0, 1, 2)
 MOST_SECONDS = 0.5
+MOST_SHOWN = 60
 MISSING = "No module named "
 # what a function returns that does not look at its cases
 CONSTANTS: tuple[Any, ...] = (None, True, False, 0, 1, -1, "", [], {}, set(), 0.0)
@@ -49,9 +50,11 @@ def _of_gold(runs: list[Verdict], count: int) -> str | None:
 
 def cases_fault(judge: Judge) -> str | None:
     """What is wrong with the cases, whatever the gold: a program without work passes them."""
-    for name, lazy in _lazy(judge):
-        if all(_meets(case, lazy) for case in judge.cases):
+    for name, returned in _lazy(judge):
+        if all(map(_meets, judge.cases, returned)):
             return f"a function that returns {name} passes all cases; add cases that tell it apart"
+    if all(case.raises for case in judge.cases):
+        return "every case wants an exception; add cases that return something"
     shown = [case.packed for case in judge.public]
     if judge.public and all(
         case.packed in shown or any(_equal(case, other) for other in judge.public)
@@ -61,25 +64,25 @@ def cases_fault(judge: Judge) -> str | None:
     return None
 
 
-def _lazy(judge: Judge) -> Iterator[tuple[str, Callable[[Case], Any]]]:
-    """Functions that do no work, by what they return."""
+def _lazy(judge: Judge) -> Iterator[tuple[str, list[Any]]]:
+    """What functions that do no work return: its name, and a value a case."""
     for constant in CONSTANTS:
-        yield repr(constant), lambda _case, constant=constant: constant
+        yield repr(constant), [constant] * len(judge.cases)
     for number in range(judge.arity):
-        yield f"its argument {number + 1}", lambda case, number=number: _argument(case, number)
-    expected = [case for case in judge.cases if not case.raises]
-    common = Counter(repr(case.expected) for case in expected).most_common(1)
-    for case in (case for case in expected if common and repr(case.expected) == common[0][0]):
-        yield f"{case.expected!r}"[:60], lambda _case, case=case: case.expected
-        break
+        given = [_argument(case, number) for case in judge.cases]
+        yield f"its argument {number + 1}", given
+    expected = {repr(case.expected): case.expected for case in judge.cases if not case.raises}
+    counts = Counter(repr(case.expected) for case in judge.cases if not case.raises)
+    for text, _ in counts.most_common(1):
+        yield text[:MOST_SHOWN], [expected[text]] * len(judge.cases)
 
 
 def _argument(case: Case, number: int) -> Any:
     return values.unpack(case.packed[number]) if number < len(case.packed) else None
 
 
-def _meets(case: Case, lazy: Callable[[Case], Any]) -> bool:
-    return not case.raises and values.same(case.expected, lazy(case))
+def _meets(case: Case, returned: Any) -> bool:
+    return not case.raises and values.same(case.expected, returned)
 
 
 def _equal(case: Case, other: Case) -> bool:

@@ -1,6 +1,6 @@
 """Rows whose golds are certain: what each function must do is known before it is written.
 
-Two levels: `line`, functions of one line (at most 60 characters), which a model of a few million
+Two levels: `easy`, functions of one line (at most 60 characters), which a model of a few million
 parameters can learn; and `steps`, functions of some lines, two of their cases shown.
 """
 
@@ -14,9 +14,10 @@ from xmlgrpo_tasks.code import values
 from xmlgrpo_tasks.code.faults import cases_fault
 from xmlgrpo_tasks.code.rows import Case, Judge
 
-Level = Literal["line", "steps"]
+Level = Literal["easy", "steps"]
+LEVELS: tuple[Level, ...] = ("easy", "steps")
 ENTRY, SIGNATURE = "f", "def f(x)"
-SHOWN = {"line": 0, "steps": 2}
+SHOWN = {"easy": 0, "steps": 2}
 HIDDEN = 6
 MOST_REPEATS = 10_000  # draws in a row that gave nothing new
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -113,7 +114,12 @@ LINES = (
     Kind("Each value of x times A, plus B.", "{k: x[k] * A + B for k in x}", _counts, _WIDE),
     Kind("The sum of x's values minus A, times B.", "(sum(x.values()) - A) * B", _counts, _WIDE),
     Kind("x with the value B at the key 'A'.", "{**x, 'A': B}", _counts, _letter_and_number),
-    Kind("How many values of x are above A, times B.", "sum(x[k] > A for k in x) * B", _counts, _SMALL),
+    Kind(
+        "How many values of x are above A, times B.",
+        "sum(x[k] > A for k in x) * B",
+        _counts,
+        _SMALL,
+    ),
 )
 
 STEPS = (
@@ -245,13 +251,13 @@ return vowels, x.find("A")""",
 )
 
 
-def rows(count: int, seed: int, level: Level = "line") -> Iterator[dict[str, Any]]:
+def rows(count: int, seed: int, level: Level = "easy") -> Iterator[dict[str, Any]]:
     """At most `count` rows, the same for the same seed, no two with the same question.
 
-    Fewer only where a level has no more: `line` has about 150,000 questions, `steps` some 2,000.
+    Fewer only where a level has no more: `easy` has about 150,000 questions, `steps` some 2,000.
     """
     rng = random.Random(f"{level} {seed}")  # noqa: S311 - no secret depends on it
-    kinds, seen, repeats = LINES if level == "line" else STEPS, set[str](), 0
+    kinds, seen, repeats = LINES if level == "easy" else STEPS, set[str](), 0
     while len(seen) < count and repeats < MOST_REPEATS:
         kind = rng.choice(kinds)
         constants = dict(zip("AB", kind.constants(rng), strict=True))
@@ -273,7 +279,7 @@ def _row(
     question: str, program: str, argument: Draw, rng: random.Random, level: Level
 ) -> dict[str, Any] | None:
     """A row; None where its cases happen to tell a lazy program nothing."""
-    if level == "line":
+    if level == "easy":
         gold, solution = f"{SIGNATURE}: return {program}", f"It is {program}."
     else:
         gold, solution = f"{SIGNATURE}:\n" + re.sub("^", "    ", program, flags=re.MULTILINE), ""

@@ -3,7 +3,6 @@
 Nothing here believes a program: no exit code, no output, no assertion decides.
 """
 
-import json
 import random
 import re
 import zlib
@@ -56,14 +55,18 @@ def read_program(text: str, entry: str) -> Program | None:
     in_answer = reply.parse(text).answer
     if in_answer is not None:
         fenced = _fenced(in_answer)
-        return Program(fenced or in_answer, bare=fenced is None, in_block=True) if in_answer else None
+        return (
+            Program(fenced or in_answer, bare=fenced is None, in_block=True) if in_answer else None
+        )
     last = _last_fenced(text)
     if last is not None:
         return Program(last)
     start = max(text.rfind(f"\ndef {entry}("), 0 if text.startswith(f"def {entry}(") else -1)
     if start < 0:
         return None
-    end = min(len(text), *(at for tag in reply.TAGS if (at := text.find(tag, start)) > 0), len(text))
+    end = min(
+        len(text), *(at for tag in reply.TAGS if (at := text.find(tag, start)) > 0), len(text)
+    )
     return Program(text[start:end].strip())
 
 
@@ -126,9 +129,7 @@ def _grade(text: str, program: Program | None, verdict: Verdict | None) -> Grade
     )
 
 
-def verdicts(
-    programs: Sequence[tuple[str, Judge]], hash_seed: int = 0
-) -> list[Verdict]:
+def verdicts(programs: Sequence[tuple[str, Judge]], hash_seed: int = 0) -> list[Verdict]:
     """Run programs in this machine's workers and compare.
 
     Raises:

@@ -88,13 +88,17 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     "exit-at-exit": ("import atexit, os\natexit.register(os._exit, 0)\nGOLD", FULL),
     # tells the judge what it wants to hear
     "forge-on-every-descriptor": (
-        "import os\ndef ENTRY(*a):\n for d in range(64):\n"
-        "  try: os.write(d, b'{\"value\": true}' * 99)\n  except OSError: pass",
+        (
+            "import os\ndef ENTRY(*a):\n for d in range(64):\n"
+            "  try: os.write(d, b'{\"value\": true}' * 99)\n  except OSError: pass"
+        ),
         DEFINED,
     ),
     "forge-frames": (
-        "import os, struct\ndef ENTRY(*a):\n t = b'{\"value\": null, \"right\": true}'\n"
-        " os.write(4, (struct.pack('>I', len(t)) + t) * 50)\n os._exit(0)",
+        (
+            'import os, struct\ndef ENTRY(*a):\n t = b\'{"value": null, "right": true}\'\n'
+            " os.write(4, (struct.pack('>I', len(t)) + t) * 50)\n os._exit(0)"
+        ),
         DEFINED,
     ),
     "forge-empty-frames": (
@@ -103,8 +107,10 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     ),
     "forge-huge-frame": ("import os\nos.write(4, b'\\xff' * 4096)\ndef ENTRY(*a): pass", DEFINED),
     "forge-deep-frame": (
-        "import os, struct\ndef ENTRY(*a):\n t = b'[' * 200000\n"
-        " os.write(4, struct.pack('>I', len(t)) + t)",
+        (
+            "import os, struct\ndef ENTRY(*a):\n t = b'[' * 200000\n"
+            " os.write(4, struct.pack('>I', len(t)) + t)"
+        ),
         DEFINED,
     ),
     "forge-stdout": ("def ENTRY(*a): print('{\"value\": 1}\\nok, 6 passed')", DEFINED),
@@ -113,8 +119,10 @@ PROGRAMS: dict[str, tuple[str, float]] = {
         DEFINED,
     ),
     "forge-pack": (
-        "import sys\nm = sys.modules['xmlgrpo_tasks.code.values']\n"
-        "m.same = lambda *a: True\nm.pack = lambda *a: True\ndef ENTRY(*a): pass",
+        (
+            "import sys\nm = sys.modules['xmlgrpo_tasks.code.values']\n"
+            "m.same = lambda *a: True\nm.pack = lambda *a: True\ndef ENTRY(*a): pass"
+        ),
         DEFINED,
     ),
     "forge-exception-name": (
@@ -123,13 +131,34 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     ),
     "forge-infinite-writes": ("import os\nwhile True: os.write(4, b'x' * 4096)", FORM),
     # is equal to everything, or to nothing
-    "equal-object": ("class E:\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()", DEFINED),
-    "equal-int": ("class E(int):\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()", DEFINED),
-    "equal-str": ("class E(str):\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()", DEFINED),
-    "equal-float": ("class E(float):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()", DEFINED),
-    "equal-list": ("class E(list):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()", DEFINED),
-    "equal-dict": ("class E(dict):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()", DEFINED),
-    "equal-tuple": ("class E(tuple):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()", DEFINED),
+    "equal-object": (
+        "class E:\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()",
+        DEFINED,
+    ),
+    "equal-int": (
+        "class E(int):\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()",
+        DEFINED,
+    ),
+    "equal-str": (
+        "class E(str):\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()",
+        DEFINED,
+    ),
+    "equal-float": (
+        "class E(float):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
+        DEFINED,
+    ),
+    "equal-list": (
+        "class E(list):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
+        DEFINED,
+    ),
+    "equal-dict": (
+        "class E(dict):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
+        DEFINED,
+    ),
+    "equal-tuple": (
+        "class E(tuple):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
+        DEFINED,
+    ),
     "equal-mock": ("from unittest.mock import ANY\ndef ENTRY(*a): return ANY", DEFINED),
     "result-nan": ("def ENTRY(*a): return float('nan')", DEFINED),
     "result-infinity": ("def ENTRY(*a): return float('inf')", DEFINED),
@@ -151,14 +180,18 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     ),
     # looks for the cases
     "peek-garbage": (
-        "import gc\ndef ENTRY(*a):\n"
-        " return [o for o in gc.get_objects() if isinstance(o, dict) and 'hidden' in o][0]",
+        (
+            "import gc\ndef ENTRY(*a):\n"
+            " return [o for o in gc.get_objects() if isinstance(o, dict) and 'hidden' in o][0]"
+        ),
         DEFINED,
     ),
     "peek-frames": (
-        "import sys\ndef ENTRY(*a):\n f = sys._getframe()\n"
-        " while f:\n  if 'inputs' in f.f_locals: break\n  f = f.f_back\n"
-        " return f.f_locals['expected']",
+        (
+            "import sys\ndef ENTRY(*a):\n f = sys._getframe()\n"
+            " while f:\n  if 'inputs' in f.f_locals: break\n  f = f.f_back\n"
+            " return f.f_locals['expected']"
+        ),
         DEFINED,
     ),
     "peek-inspect": (
@@ -175,13 +208,19 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     "peek-home": ("import os\ndef ENTRY(*a): return os.listdir(os.path.expanduser('~'))", DEFINED),
     "peek-import": ("import xmlgrpo_tasks.code.rows\ndef ENTRY(*a): pass", DEFINED),
     "peek-main": ("from __main__ import expected\ndef ENTRY(*a): pass", DEFINED),
-    "peek-parent": ("import os\ndef ENTRY(*a): return os.readlink(f'/proc/{os.getppid()}/exe')", DEFINED),
+    "peek-parent": (
+        "import os\ndef ENTRY(*a): return os.readlink(f'/proc/{os.getppid()}/exe')",
+        DEFINED,
+    ),
     # remembers
     "state-counts-calls": (
         "n = iter(SHOWN.values())\ndef ENTRY(*a): return next(n, None)",
         DEFINED,
     ),
-    "state-first-answer": ("def ENTRY(*a, memory=[]):\n memory.append(a)\n return memory[0]", DEFINED),
+    "state-first-answer": (
+        "def ENTRY(*a, memory=[]):\n memory.append(a)\n return memory[0]",
+        DEFINED,
+    ),
     "state-on-disk": (
         "def ENTRY(*a):\n open('/dev/shm/x', 'a').write(repr(a))\n return a[0]",
         DEFINED,
@@ -189,8 +228,7 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     # other processes, other programs
     "process-fork": ("import os\ndef ENTRY(*a): return os.fork()", DEFINED),
     "process-fork-bomb": (
-        "import os\ndef ENTRY(*a):\n while True:\n"
-        "  try: os.fork()\n  except OSError: return 1",
+        ("import os\ndef ENTRY(*a):\n while True:\n  try: os.fork()\n  except OSError: return 1"),
         DEFINED,
     ),
     "process-daemon": (
@@ -208,13 +246,14 @@ PROGRAMS: dict[str, tuple[str, float]] = {
         DEFINED,
     ),
     "process-thread-left": (
-        "import threading, time\n"
-        "threading.Thread(target=time.sleep, args=(999,)).start()\nGOLD",
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=(999,)).start()\nGOLD"),
         FULL,
     ),
     "process-many-threads": (
-        "import threading, time\ndef ENTRY(*a):\n"
-        " for _ in range(9999): threading.Thread(target=time.sleep, args=(999,)).start()",
+        (
+            "import threading, time\ndef ENTRY(*a):\n"
+            " for _ in range(9999): threading.Thread(target=time.sleep, args=(999,)).start()"
+        ),
         DEFINED,
     ),
     "process-kill-parent": ("import os\ndef ENTRY(*a): os.kill(os.getppid(), 9)", DEFINED),
@@ -224,12 +263,14 @@ PROGRAMS: dict[str, tuple[str, float]] = {
         DEFINED,
     ),
     "process-trace-parent": (
-        "import ctypes, os\ndef ENTRY(*a):\n return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)",
+        "import ctypes, os\ndef ENTRY(*a):\n ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)",
         DEFINED,
     ),
     "process-limit-parent": (
-        "import os, resource\ndef ENTRY(*a):\n"
-        " resource.prlimit(os.getppid(), resource.RLIMIT_NPROC, (0, 0))",
+        (
+            "import os, resource\ndef ENTRY(*a):\n"
+            " resource.prlimit(os.getppid(), resource.RLIMIT_NPROC, (0, 0))"
+        ),
         DEFINED,
     ),
     "process-slow-parent": (
@@ -265,26 +306,31 @@ PROGRAMS: dict[str, tuple[str, float]] = {
         DEFINED,
     ),
     "disk-shared-memory": (
-        "from multiprocessing.shared_memory import SharedMemory as S\n"
-        "def ENTRY(*a): return S(create=True, size=4096).name",
+        (
+            "from multiprocessing.shared_memory import SharedMemory as S\n"
+            "def ENTRY(*a): return S(create=True, size=4096).name"
+        ),
         DEFINED,
     ),
     "disk-mount": (
         "import ctypes\ndef ENTRY(*a): return ctypes.CDLL(None).mount(b'x', b'/', b'tmpfs', 0, 0)",
         DEFINED,
     ),
-    "disk-many-descriptors": ("def ENTRY(*a): return [open('/dev/null') for _ in range(999)]", DEFINED),
+    "disk-many-descriptors": (
+        "def ENTRY(*a): return [open('/dev/null') for _ in range(999)]",
+        DEFINED,
+    ),
     # time and memory
     "hang-loop": ("def ENTRY(*a):\n while True: pass", DEFINED),
     "hang-sleep": ("import time\ndef ENTRY(*a): time.sleep(999)", DEFINED),
-    "hang-at-import": ("while True: pass\ndef ENTRY(*a): pass", DEFINED),
     "hang-deaf": (
-        "import signal\nfor s in range(1, 65):\n try: signal.signal(s, lambda *a: None)\n"
-        " except (OSError, ValueError): pass\ndef ENTRY(*a):\n while True: pass",
+        (
+            "import signal\nfor s in range(1, 65):\n try: signal.signal(s, lambda *a: None)\n"
+            " except (OSError, ValueError): pass\ndef ENTRY(*a):\n while True: pass"
+        ),
         DEFINED,
     ),
     "hang-regex": ("import re\ndef ENTRY(*a): return re.match('(a+)+$', 'a' * 40 + 'b')", DEFINED),
-    "hang-power": ("def ENTRY(*a): return 9 ** 9 ** 9 ** 9", DEFINED),
     "hang-more-time": (
         "import resource\ndef ENTRY(*a): resource.setrlimit(resource.RLIMIT_CPU, (99, 99))",
         DEFINED,
@@ -309,14 +355,16 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     "parse-long-number": ("def ENTRY(*a): return " + "9" * 9000, FORM),
     "parse-too-long": ("def ENTRY(*a): pass\n" + "# x\n" * 9000, FORM),
     "parse-finally": (
-        "def ENTRY(*a):\n" + "".join(f"{' ' * i}try: pass\n{' ' * i}finally:\n" for i in range(1, 19))
-        + " " * 19 + "pass",
+        "def ENTRY(*a):\n"
+        + "".join(f"{' ' * i}try: pass\n{' ' * i}finally:\n" for i in range(1, 19))
+        + " " * 19
+        + "pass",
         DEFINED,
     ),
     "parse-coding": ("# -*- coding: rot13 -*-\ndef ENTRY(*a): pass", DEFINED),
     "parse-byte-order-mark": ("\ufeffGOLD", FORM),
     "parse-full-width-keyword": ("ｄｅｆ ENTRY(*a): pass", FORM),
-}  # fmt: skip
+}
 
 
 def hacks(example: Example) -> Iterator[Hack]:

@@ -69,7 +69,9 @@ def example(row: Mapping[str, Any], row_id: str) -> Example:
     row = datasets.converted(row, row_id)
     for key in TEXTS:
         if not isinstance(row.get(key), str) or not row[key].strip():
-            raise BadRow(row_id, f"a text in {key!r}", row.get(key, f"only {sorted(map(str, row))}"))
+            raise BadRow(
+                row_id, f"a text in {key!r}", row.get(key, f"only {sorted(map(str, row))}")
+            )
     solution = row.get("solution", "")
     if not isinstance(solution, str):
         raise BadRow(row_id, "a text in 'solution', or nothing", solution)
@@ -138,5 +140,7 @@ def _asked(question: str, signature: str, judge: Judge) -> str:
     lines = [question, "", signature.rstrip(":") + ":"]
     for case in judge.public:
         call = f"{judge.entry}({', '.join(repr(values.unpack(each)) for each in case.packed)})"
-        lines.append(f"{call} raises {case.raises}" if case.raises else f"{call} == {case.expected!r}")
+        lines.append(
+            f"{call} raises {case.raises}" if case.raises else f"{call} == {case.expected!r}"
+        )
     return "\n".join(lines)

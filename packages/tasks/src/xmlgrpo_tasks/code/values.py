@@ -30,11 +30,7 @@ def pack(value: Any, depth: int = MOST_DEPTH) -> Any:
     if not depth:
         raise NotPlain("something too deep")
     kind, under = type(value), depth - 1
-    if value is None or kind is bool or kind is str:
-        return value
-    if kind is int and value.bit_length() <= MOST_BITS:
-        return value
-    if kind is float and math.isfinite(value):
+    if _is_plain(value):
         return value
     if kind is list:
         return [pack(item, under) for item in value]
@@ -47,6 +43,15 @@ def pack(value: Any, depth: int = MOST_DEPTH) -> Any:
             return {key: pack(item, under) for key, item in value.items()}
         return {"$dict": [[pack(key, under), pack(item, under)] for key, item in value.items()]}
     raise NotPlain(f"a {kind.__name__}" if kind not in (int, float) else "a number out of range")
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is int:
+        return bool(value.bit_length() <= MOST_BITS)
+    if kind is float:
+        return math.isfinite(value)
+    return value is None or kind in (bool, str)
 
 
 def unpack(value: Any) -> Any:
@@ -109,23 +114,23 @@ def same(expected: Any, got: Any) -> bool:
     if type(expected) is float:
         return type(got) in (int, float) and _close(expected, got)
     if isinstance(expected, list | tuple):
-        if not isinstance(got, list | tuple) or len(expected) != len(got):
-            return False
-        return all(map(same, expected, got))
+        alike = isinstance(got, list | tuple) and len(expected) == len(got)
+        return alike and all(map(same, expected, got))
     if type(expected) is not type(got):
         return False
     if isinstance(expected, dict | set):
-        # 1 finds True there: what is found is compared, too
-        found = {key: key for key in got}
-        if len(expected) != len(found):
-            return False
-        return all(
-            key in found
-            and same(key, found[key])
-            and (isinstance(expected, set) or same(expected[key], got[key]))
-            for key in expected
-        )
+        return len(expected) == len(got) and _same_keys(expected, got)
     return bool(expected == got)
+
+
+def _same_keys(expected: Any, got: Any) -> bool:
+    found = {key: key for key in got}  # 1 finds True there: what is found is compared, too
+    return all(
+        key in found
+        and same(key, found[key])
+        and (isinstance(expected, set) or same(expected[key], got[key]))
+        for key in expected
+    )
 
 
 def _close(expected: float, got: float) -> bool:

