@@ -66,6 +66,8 @@ def evaluate(evaluation: Evaluation, console: Console, *, quiet: bool = False) -
             else:
                 words = escape(f"{model}, run by {model.backend}")
                 say(console, f"[bold]{escape(model.label)}[/]: {words}")
+                for line in tasks.graded:
+                    say(console, escape(line))
                 result = plain(_evaluated(evaluation, tasks, identity, screen))
                 write_sealed(out, result)
     show_result(result, console)

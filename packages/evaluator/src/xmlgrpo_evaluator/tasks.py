@@ -22,7 +22,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import files_in, files_of
-from xmlgrpo_rewards.task import data_variable, get_task, task_names
+from xmlgrpo_rewards.task import data_variable, extras, get_task, task_names
 from xmlgrpo_run.digests import digest, file_sha256
 from xmlgrpo_run.rows import read_rows
 
@@ -56,6 +56,7 @@ class Tasks:
     manager: TaskManager
     items: Mapping[str, Items]  # by task; nothing for a group of tasks
     repeats: int  # replies per item, for tasks in the form with several
+    graded: tuple[str, ...] = ()  # where replies are, for tasks that need something for it
 
     @property
     def data_digest(self) -> str | None:
@@ -93,7 +94,8 @@ def find_tasks(evaluation: Evaluation) -> Iterator[Tasks]:
     """Find the tasks of an evaluation by their names; they can be loaded until the context ends.
 
     Raises:
-        UserError: no task has that name, or local data is named that is not there.
+        UserError: no task has that name, local data is named that is not there, or this machine
+            lacks what a task grades with.
     """
     model, settings = evaluation.model, evaluation.settings
     names = tuple(_form(name, settings.k) for name in settings.tasks)
@@ -122,7 +124,10 @@ def find_tasks(evaluation: Evaluation) -> Iterator[Tasks]:
         if _redirect_gsm8k(configs, manager, settings, made):
             manager = managed()
         items = {name: items_of_task(config, settings.data) for name, config in configs.items()}
-        yield Tasks(names, manager, items, settings.k)
+        metadata_of = [config.get("metadata") or {} for config in configs.values()]
+        asked = {str(one["rewards_task"]) for one in metadata_of if "rewards_task" in one}
+        graded = [extras(get_task(name)).ready() for name in sorted(asked)]
+        yield Tasks(names, manager, items, settings.k, tuple(filter(None, graded)))
 
 
 def task_folder() -> Path:

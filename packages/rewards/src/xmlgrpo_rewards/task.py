@@ -111,6 +111,8 @@ class Extras:
         rewards: the task's own, by the short names that a configuration's `rewards` may use.  Each
             pays from the grade alone, so what is paid is what is measured.  Without any the five
             classic rewards pay, which want numbers.
+        ready: says in one line where replies are graded on this machine, for the start of a run;
+            empty where there is nothing to say.  It raises UserError where they cannot be graded.
         grade_many: grades several texts, each with its example; for a task with a pool of workers.
         gold_fault: one sentence why a row can neither be trained nor measured on (its gold fails
             its own check, a constant would earn), or None; milliseconds a row.
@@ -123,6 +125,7 @@ class Extras:
 
     words: Words
     rewards: Mapping[str, Callable[[Grade], float]]
+    ready: Callable[[], str]
     grade_many: Callable[[Sequence[str], Sequence[Example]], Sequence[Grade]]
     gold_fault: Callable[[Example], str | None]
     hacks: Callable[[Example], Iterable[Hack]]
@@ -140,6 +143,7 @@ def extras(task: Task) -> Extras:
     return Extras(
         words=getattr(task, "words", Words()),
         rewards=rewards,
+        ready=getattr(task, "ready", str),
         grade_many=getattr(task, "grade_many", grade_each),
         gold_fault=getattr(task, "gold_fault", lambda _example: None),
         hacks=getattr(task, "hacks", lambda example: () if rewards else number_hacks(example.gold)),

@@ -257,7 +257,7 @@ HUMAN_EVAL = {
         pytest.param(HUMAN_EVAL, "def top(x)", id="HumanEval"),
         pytest.param(ROW, "def vowels(s, n)", id="ours"),
         pytest.param(next(generate.rows(1, 0)), "def f(x)", id="generated"),
-        pytest.param(next(generate.rows(1, 0, "steps")), "def f(x)", id="generated, steps"),
+        pytest.param(next(generate.rows(1, 0, "full")), "def f(x)", id="generated, full"),
     ],
 )
 def test_rows_of_all_kinds_are_read_and_written_again(row, signature):

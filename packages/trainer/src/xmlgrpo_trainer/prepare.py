@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.task import Task, get_task
+from xmlgrpo_rewards.task import Task, extras, get_task
 from xmlgrpo_rewards.total import WeightedReward, check_reward_names, load_rewards
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_run.folder import RunFolder, model_source
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
+from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, check_context, completion_limit
 from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.library_fields import check_grpo, tiny_settings
@@ -90,6 +92,8 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
     ranks.on_first(lambda: prepare_wandb(config.watch, folder))
     task = get_task(config.task)
+    if graded := extras(task).ready():
+        say(console, escape(graded), head="[bold]grading   [/] ")
     with Stage(console, "reading the problems"):
         problems = ranks.together(
             lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
@@ -136,9 +140,11 @@ def check_names(config: RunConfig) -> None:
     """Refuse what is not there, before the libraries are read: that alone takes seconds.
 
     Raises:
-        UserError: no such reward, no file of problems, no model folder.
+        UserError: no such reward, no file of problems, no model folder; or this machine lacks what
+            the task grades with.
     """
     task = get_task(config.task)
+    extras(task).ready()
     check_reward_names(config.rewards, task)
     for key, name in (("data.path", config.data.path), ("holdout.path", config.holdout.path)):
         if name is not None:

@@ -208,6 +208,8 @@ def validate(task_name: str, paths: Sequence[Path]) -> int:
     """Check the files, print the table, and give the exit code."""
     task = get_task(task_name)
     files = [file for path in paths for file in _files(path, task.dataset_config)]
+    if graded := extras(task).ready():
+        print(graded)
     started_s = time.perf_counter()
     checks = [check_file(task, file) for file in files]
     rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s

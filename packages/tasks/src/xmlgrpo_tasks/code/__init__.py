@@ -8,6 +8,7 @@ from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.hacks import Hack
 from xmlgrpo_rewards.task import Example, Grade, Words
 from xmlgrpo_tasks.code import faults, generate, grading, hacks, rows
+from xmlgrpo_tasks.workers import sandbox
 
 RULES = (
     "Answer with Python code that defines the function. Use the standard library only; read and "
@@ -46,6 +47,14 @@ class Code:
         """The chat that asks `question`."""
         return reply.messages(f"{question}\n\n{RULES}")
 
+    def ready(self) -> str:
+        """Which sandbox this machine has for programs.
+
+        Raises:
+            UserError: none.
+        """
+        return sandbox.choose().sentence
+
     def grade(self, text: str, example: Example, /) -> Grade:
         """Run the program of a reply on all cases and compare what it returns.
 
@@ -74,7 +83,7 @@ class Code:
     def generated(
         self, count: int, seed: int, level: generate.Level = "easy", /
     ) -> Iterator[dict[str, Any]]:
-        """Functions of one line ("easy"), or of some lines ("steps"): see `generate.rows`."""
+        """Functions of one line ("easy"), or of several lines ("full"): see `generate.rows`."""
         return generate.rows(count, seed, level)
 
 

@@ -1,7 +1,7 @@
 """Rows whose golds are certain: what each function must do is known before it is written.
 
 Two levels: `easy`, functions of one line (at most 60 characters), which a model of a few million
-parameters can learn; and `steps`, functions of some lines, two of their cases shown.
+parameters can learn; and `full`, functions of some lines, two of their cases shown.
 """
 
 import random
@@ -14,10 +14,10 @@ from xmlgrpo_tasks.code import values
 from xmlgrpo_tasks.code.faults import cases_fault
 from xmlgrpo_tasks.code.rows import Case, Judge
 
-Level = Literal["easy", "steps"]
-LEVELS: tuple[Level, ...] = ("easy", "steps")
+Level = Literal["easy", "full"]
+LEVELS: tuple[Level, ...] = ("easy", "full")
 ENTRY, SIGNATURE = "f", "def f(x)"
-SHOWN = {"easy": 0, "steps": 2}
+SHOWN = {"easy": 0, "full": 2}
 HIDDEN = 6
 MOST_REPEATS = 10_000  # draws in a row that gave nothing new
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -254,7 +254,7 @@ return vowels, x.find("A")""",
 def rows(count: int, seed: int, level: Level = "easy") -> Iterator[dict[str, Any]]:
     """At most `count` rows, the same for the same seed, no two with the same question.
 
-    Fewer only where a level has no more: `easy` has about 150,000 questions, `steps` some 2,000.
+    Fewer only where a level has no more: `easy` has about 150,000 questions, `full` some 2,000.
     """
     rng = random.Random(f"{level} {seed}")  # noqa: S311 - no secret depends on it
     kinds, seen, repeats = LINES if level == "easy" else STEPS, set[str](), 0
