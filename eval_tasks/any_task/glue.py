@@ -108,6 +108,11 @@ def _hub_rows(
     task: Task, dataset: str | None, dataset_config: str | None, data_variable: str
 ) -> Mapping[str, Iterable[Row]]:
     name = dataset or task.dataset
+    if not name:
+        raise UserError(
+            f"the task {task.name!r} has no data set on the Hub; name local files with --data DIR "
+            f"(test.jsonl in it), or set {data_variable}=DIR in the environment"
+        )
     config = dataset_config if dataset else task.dataset_config
     revision = None if dataset else task.dataset_revision
     try:

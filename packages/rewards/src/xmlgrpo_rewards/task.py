@@ -69,7 +69,7 @@ class Task(Protocol):
 
     @property
     def dataset(self) -> str:
-        """The data set's id on the Hub.  Loading it is the caller's business."""
+        """The data set's id on the Hub, which the caller loads; empty where there is none."""
 
     @property
     def dataset_config(self) -> str | None:

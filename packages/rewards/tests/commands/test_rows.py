@@ -64,6 +64,8 @@ def test_what_cannot_be_made_is_refused_and_writes_nothing(tmp_path: Path, task:
         list(made_rows(task, 3, 0))
     with pytest.raises(UserError, match="has made 7 different problems of the 12"):
         list(made_rows(Sums(), 12, 0))
+    with pytest.raises(UserError, match="--level: the task 'gsm8k' has no 'easy'; there are: none"):
+        list(made_rows(Sums(), 3, 0, "easy"))
     with pytest.raises(FaultyRow, match="row generated:4: 3 is no answer"):
         write_rows(Doubting(), tmp_path / "none", train=9, test=0, seed=0)
     assert not (tmp_path / "none").exists()

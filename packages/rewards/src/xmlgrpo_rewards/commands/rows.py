@@ -23,11 +23,16 @@ TRAIN_ROWS, TEST_ROWS = 2000, 500
 MOST_ROWS = 1_000_000
 
 
-def made_rows(task: Task, count: int, seed: int) -> Iterator[dict[str, Any]]:
+def made_rows(
+    task: Task, count: int, seed: int, level: str | None = None
+) -> Iterator[dict[str, Any]]:
     """So many rows of the task's own making, no two with one question, each looked at.
 
+    Args:
+        level: how hard they are, of the task's `levels`; None is its own choice.
+
     Raises:
-        UserError: the task makes no rows, or fewer.
+        UserError: the task makes no rows, or fewer, or has no such level.
         FaultyRow: it has made one that it finds a fault with.
     """
     generated = extras(task).generated
@@ -36,8 +41,13 @@ def made_rows(task: Task, count: int, seed: int) -> Iterator[dict[str, Any]]:
         raise UserError(
             f"the task {task.name!r} makes no rows of its own; those that do: {able or 'none'}"
         )
+    levels = extras(task).levels
+    if level is not None and level not in levels:
+        there = ", ".join(levels) or "none"
+        raise UserError(f"--level: the task {task.name!r} has no {level!r}; there are: {there}")
+    rows = generated(count, seed) if level is None else generated(count, seed, level)
     asked: set[str] = set()
-    for number, row in enumerate(generated(count, seed), start=1):
+    for number, row in enumerate(rows, start=1):
         example = sound_example(task, row, f"generated:{number}")
         if example.question not in asked:
             asked.add(example.question)
@@ -49,13 +59,15 @@ def made_rows(task: Task, count: int, seed: int) -> Iterator[dict[str, Any]]:
         )
 
 
-def write_rows(task: Task, folder: Path, *, train: int, test: int, seed: int) -> list[Path]:
+def write_rows(
+    task: Task, folder: Path, *, train: int, test: int, seed: int, level: str | None = None
+) -> list[Path]:
     """Write `test.jsonl` and `train.jsonl` into `folder`; both or, where anything fails, neither.
 
     Raises:
         UserError: as `made_rows`; or a file is there already that holds something else.
     """
-    rows = list(made_rows(task, test + train, seed))
+    rows = list(made_rows(task, test + train, seed, level))
     contents = {
         folder / f"{split}.jsonl": "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in part)
         for split, part in (("test", rows[:test]), ("train", rows[test:]))
@@ -89,6 +101,7 @@ def run() -> None:
     parser.add_argument("--train", type=int, default=TRAIN_ROWS, help=f"rows ({TRAIN_ROWS})")
     parser.add_argument("--test", type=int, default=TEST_ROWS, help=f"rows ({TEST_ROWS})")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other rows (0)")
+    parser.add_argument("--level", help="how hard they are (default: the task's own choice)")
     given = parser.parse_args()
     for name in ("train", "test"):
         if not 0 <= getattr(given, name) <= MOST_ROWS:
@@ -96,7 +109,8 @@ def run() -> None:
     if not given.train + given.test:
         raise UserError("--train and --test are both 0; ask for at least one row")
     task = get_task(given.task)
-    files = write_rows(task, given.folder, train=given.train, test=given.test, seed=given.seed)
+    counts = {"train": given.train, "test": given.test}
+    files = write_rows(task, given.folder, **counts, seed=given.seed, level=given.level)
     print(f"{given.test:,} rows to be judged by and {given.train:,} to train on:", *files)
 
 

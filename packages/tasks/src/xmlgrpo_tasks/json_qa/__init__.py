@@ -33,7 +33,7 @@ class JsonQa:
     """The task `json_qa`."""
 
     name: str = "json_qa"
-    dataset: str = "generated"
+    dataset: str = ""  # made on the spot, or a file of yours
     dataset_config: str | None = None
     dataset_revision: str | None = None
     words: Words = WORDS

@@ -223,6 +223,11 @@ def problem_files(name: str, key: str, task: Task) -> list[Path]:
 
 
 def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Row]]:
+    if not task.dataset:
+        raise UserError(
+            f"data.source is 'hub', and the task {task.name!r} has no data set on the Hub; give "
+            "rows of yours: data.source=json data.path=FOLDER"
+        )
     from datasets import load_dataset
 
     revision = data.revision or task.dataset_revision
