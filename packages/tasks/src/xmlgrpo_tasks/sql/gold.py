@@ -33,21 +33,19 @@ def fault(example: Example) -> str | None:
     """Why a row cannot be trained or measured on, in one sentence; None when it can."""
     job = job_of(example.judge, example.gold)
     wrong = list(mutants(example.gold))
-    checked, *outcomes = judged(
-        [job | {"queries": [], "check": True}] + [job | {"queries": [sql]} for _, sql in wrong]
-    )
+    [answer] = judged([job | {"queries": [sql for _, sql in wrong], "check": True}])
     gold = f"the gold {example.gold!r}"
-    if checked["fault"]:
-        return f"{gold} cannot be used: {checked['fault']}"
-    if not any(checked["sizes"]):
-        return f"{gold} finds no row in any of the {len(checked['sizes'])} databases"
-    if not checked["differ"]:
+    if answer["fault"]:
+        return f"{gold} cannot be used: {answer['fault']}"
+    if not any(answer["sizes"]):
+        return f"{gold} finds no row in any of the {len(answer['sizes'])} databases"
+    if not answer["differ"]:
         return f"{gold} gives the same in every database, so that a constant would be paid"
-    if not checked["stable"]:
-        return f"{gold} gives another result when the tables are filled in another order"
-    for (mistake, sql), outcome in zip(wrong, outcomes, strict=True):
-        if all(outcome["outcomes"][0]["right"]):
+    for (mistake, sql), outcome in zip(wrong, answer["outcomes"], strict=True):
+        if all(outcome["right"]):
             return f"the databases cannot tell {gold} from {sql!r} ({mistake})"
+    if not answer["stable"]:
+        return f"{gold} gives another result when the tables are filled in another order"
     return None
 
 
