@@ -36,7 +36,7 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         pytest.param(
             "data: {limt: 3}", r"unknown key 'data\.limt'; did you mean 'limit'", id="typo"
         ),
-        pytest.param("data: {zzz: 3}", "known: generated_rows, limit", id="far-from-any"),
+        pytest.param("data: {zzz: 3}", "known: generated_rows, level, limit", id="far-from-any"),
         pytest.param("seed: '1'", "seed: input should be a valid integer, got '1'", id="text"),
         pytest.param("seed: 1.0", "seed: input should be a valid integer, got 1.0", id="float"),
         pytest.param("seed: -1", "greater than or equal to 0, got -1", id="negative"),
