@@ -122,8 +122,8 @@ plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is lo
 	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(gpus) $(ARGS)
 doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
 	$(BIN)/xmlgrpo-doctor $(if $(TRAINED),,$(run)) $(ARGS)
-demo-controls: | $(READY)  ## rerun the embedded default's controls: what else could explain the gain (SEED)
-	$(BIN)/python -m xmlgrpo_trainer.controls $(call option,seed,$(SEED)) $(ARGS)
+demo-controls: | $(READY)  ## rerun the controls of a tiny run: what else could explain the gain (CONFIG SEED)
+	$(BIN)/python -m xmlgrpo_trainer.controls --config $(call quote,$(CONFIG)) $(call option,seed,$(SEED)) $(ARGS)
 
 ##@ See
 .PHONY: watch report compare rescore

@@ -16,7 +16,7 @@ from xmlgrpo_trainer.plan.workload import load_of
 
 FOLDER = Path(__file__).parent.parent / "configs"
 PATHS = sorted(FOLDER.glob("*.yaml"))
-ON_A_GPU = [path for path in PATHS if path.stem != "tiny"]
+ON_A_GPU = [path for path in PATHS if not path.stem.startswith("tiny")]
 
 
 @pytest.fixture(params=PATHS, ids=[path.stem for path in PATHS])

@@ -139,7 +139,7 @@ def finish(house: Path, run: str) -> None:
         ),
         pytest.param(
             "demo-controls SEED=1",
-            "python -m xmlgrpo_trainer.controls --seed 1",
+            "python -m xmlgrpo_trainer.controls --config configs/tiny.yaml --seed 1",
             id="controls",
         ),
         pytest.param("bench", "nox -s bench --", id="bench"),

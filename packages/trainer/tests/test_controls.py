@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.total import FORM
 from xmlgrpo_trainer import controls
 from xmlgrpo_trainer.controls import train_further
 from xmlgrpo_trainer.tiny.build import ensure_tiny_model
@@ -83,6 +85,20 @@ def test_only_the_embedded_default_has_controls(arguments, says, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["demo-controls", "--config", str(CONFIG), *arguments])
     with pytest.raises(UserError, match=says):
         controls.run()
+
+
+@pytest.mark.parametrize(
+    ("file", "blind"),
+    [
+        ("tiny.yaml", {"int_reward_func", *FORM}),
+        ("tiny-json.yaml", set(FORM)),
+        ("tiny-sql.yaml", set(FORM)),
+        ("tiny-code.yaml", set(FORM)),
+    ],
+)
+def test_the_control_is_paid_for_the_form_alone(file, blind):
+    config = yaml.safe_load((CONFIG.parent / file).read_text(encoding="utf-8"))
+    assert set(controls.form_rewards(config["rewards"])) == blind
 
 
 def test_the_table_shows_every_result_with_its_interval():

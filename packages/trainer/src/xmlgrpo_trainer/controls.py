@@ -10,6 +10,8 @@ From the same warm start, on the same held-out problems:
 - Supervised training on worked answers in the reply format: what one would do who has such
   answers.  It does better than GRPO for the same compute, since it goes on teaching arithmetic;
   GRPO needs the final numbers only.
+
+The first two are there for every task with a tiny base (`--config configs/tiny-json.yaml`).
 """
 
 import argparse
@@ -25,6 +27,7 @@ from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import path_argument, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.total import CLASSIC
 from xmlgrpo_run.files import read_json, replacing, write_json
 from xmlgrpo_run.folder import run_folder
 from xmlgrpo_run.manifest import read_manifest
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
     from xmlgrpo_trainer.tiny.examples import Mixture
     from xmlgrpo_trainer.tiny.warm_start import OnProgress
 
-CORRECTNESS = "correctness_reward_func"
 SUPERVISED_STEPS = 500  # about the CPU time of the default's GRPO
 LOWER_RATES = 0.5  # of the warm start's peaks: the model is trained already
 SHOWN = ("strict_format", "strict_accuracy", "lenient_accuracy", "worked")
@@ -64,16 +66,25 @@ def run() -> int:
     config = load_config(arguments.config, [*arguments.overrides, f"seed={arguments.seed}"])
     if config.model.name != TINY or config.data.source != "generated":
         raise UserError(
-            "the controls belong to the embedded default: expected model.name 'tiny' and "
-            f"data.source 'generated', got {config.model.name!r} and {config.data.source!r}"
+            "the controls belong to a tiny model on generated problems: expected model.name 'tiny' "
+            f"and data.source 'generated', got {config.model.name!r} and {config.data.source!r}"
         )
-    if CORRECTNESS not in config.rewards:
-        raise UserError(f"rewards: expected {CORRECTNESS} among them, for a control to leave out")
+    if not 0 < len(form_rewards(config.rewards)) < len(config.rewards):
+        raise UserError(
+            "rewards: expected some that pay for the form, and some more for a control to leave "
+            f"out, got {', '.join(config.rewards)}"
+        )
     let_threads_sleep()
     from xmlgrpo_run.screen.console import make_console, quiet_libraries
 
     quiet_libraries()
     return compare(config, arguments.supervised_steps, make_console())
+
+
+def form_rewards(rewards: Mapping[str, float]) -> dict[str, float]:
+    """Those that pay without asking whether an answer is right."""
+    blind = set(CLASSIC) - {"correctness_reward_func"}
+    return {name: weight for name, weight in rewards.items() if name in blind}
 
 
 def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> int:
@@ -82,20 +93,23 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
     Returns:
         0, or the exit code of a GRPO run that was stopped.
     """
+    from xmlgrpo_rewards.task import get_task
+    from xmlgrpo_trainer.tiny.task.rows import has_own_base
     from xmlgrpo_trainer.train import train
 
-    rewards = config.rewards
+    rewards, task = config.rewards, get_task(config.task)
+    about = f"controls-{task.name}" if has_own_base(task) else "controls"
     controls = {
         "all-rewards": ("GRPO, all rewards", rewards),
         "format-rewards": (
             "GRPO, format rewards only",
-            {reward: weight for reward, weight in rewards.items() if reward != CORRECTNESS},
+            form_rewards(rewards),
         ),
     }
     results: dict[str, Mapping[str, Any]] = {}
     for short, (name, paid) in controls.items():
         console.rule(name)
-        run = run_folder(f"controls-{config.seed}-{short}")
+        run = run_folder(f"{about}-{config.seed}-{short}")
         if code := train(config.model_copy(update={"rewards": paid}), run.root, console):
             return code
         manifest = read_manifest(run)
@@ -103,6 +117,9 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
             "warm start": manifest.holdout.before,
             name: manifest.holdout.after,
         }
+    if has_own_base(task):
+        console.print(table(results))
+        return 0
     base = Path(manifest.base.source(run))
     results |= _supervised(config, base, supervised_steps, console)
     console.print(table(results))
