@@ -6,7 +6,8 @@ with another kind of assertion is refused.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from xmlgrpo_rewards.task import BadRow
@@ -14,6 +15,13 @@ from xmlgrpo_tasks.code import values
 
 MBPP = {"code", "test_list"}
 HUMAN_EVAL = {"prompt", "canonical_solution", "test", "entry_point"}
+OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+MOST_CHARS = 100  # of each side, so that products stay short
 ASSERTION = "assertions of the kind `assert f(literals) == literal`"
 
 
@@ -88,14 +96,27 @@ def _cases(statements: list[ast.stmt], entry: str, row_id: str) -> Iterator[list
                 ast.Compare(ast.Call(ast.Name(name), arguments, []), [ast.Eq()], [expected])
             ) if name == entry:
                 try:
-                    yield [
-                        [values.pack(ast.literal_eval(argument)) for argument in arguments],
-                        values.pack(ast.literal_eval(expected)),
-                    ]
+                    packed = [values.pack(_literal(argument)) for argument in arguments]
+                    yield [packed, values.pack(_literal(expected))]
                     continue
-                except (ValueError, TypeError, values.NotPlain):
+                except (ValueError, TypeError, ArithmeticError, values.NotPlain):
                     pass  # no literal, or one that JSON has no word for
         raise BadRow(row_id, ASSERTION, ast.unparse(statement))
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal, or of a sum, product and so on of short ones, as `3 * 19`.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(node, ast.BinOp):
+        return ast.literal_eval(node)
+    operation = OPERATIONS.get(type(node.op))
+    left, right = _literal(node.left), _literal(node.right)
+    if operation is None or max(len(repr(left)), len(repr(right))) > MOST_CHARS:
+        raise ValueError("no literal")
+    return operation(left, right)
 
 
 def _signature(program: str, entry: str, row_id: str) -> str:
