@@ -96,9 +96,7 @@ def measure(task: Task, rows: int, seed: int) -> Result:
 def replies(task: Task, example: Example) -> list[str]:
     """The gold reply and some of the battery's, as many for each row."""
     battery = [
-        hack.reply
-        for hack in extras(task).hacks(example)
-        if not hack.name.startswith(TO_THE_LIMIT)
+        hack.reply for hack in extras(task).hacks(example) if not hack.name.startswith(TO_THE_LIMIT)
     ]
     step = max(1, len(battery) // (REPLIES - 1))
     gold = render(example.solution or "The answer is known.", example.gold)
