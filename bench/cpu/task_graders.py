@@ -7,8 +7,8 @@ A training step grades what a model wrote, right or wrong; what costs time is wh
 battery tries.  So each row gets its gold reply and replies of its battery, all in one call, as
 a step hands them on; a task with a pool of workers fills it.  Then every reply of one row's battery
 is timed alone, for the slowest.  Nothing is kept between replies.  Those that are there to run into
-a limit (a program that hangs or eats memory) cost what the limit is: they are among the slowest, not
-among the others.
+a limit (a program that hangs or eats memory) cost what the limit is: they are among the slowest,
+not among the others.
 """
 
 import argparse
