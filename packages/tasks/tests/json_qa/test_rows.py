@@ -84,6 +84,18 @@ def test_a_row_may_hold_its_objects_as_text() -> None:
         pytest.param(
             record(a={"enum": ["x", "y", "z"]}), {"a": "y"}, "one of a short list", id="enum"
         ),
+        pytest.param(
+            record(a={"oneOf": [{"const": "x"}, {"const": "y"}]}), {"a": "y"}, "short list",
+            id="one-of",
+        ),
+        pytest.param(
+            record(a={"type": "array", "items": {"enum": ["x", "y"]}}), {"a": ["y"]},
+            "one of a short list", id="list-of-an-enum",
+        ),
+        pytest.param(
+            record(a={**COUNT, "minimum": 1, "maximum": 5}), {"a": 4}, "short list", id="1-to-5"
+        ),
+        pytest.param(record(a={**COUNT, "minimum": 0}), {"a": 4}, None, id="count"),
         pytest.param(record(a=FLAG, b=TEXT), {"a": True, "b": "Ann"}, None, id="boolean-and-text"),
         pytest.param(
             record(a={**TEXT, "pattern": "^[A-Z]{2}$"}), {"a": "LH"}, None, id="pattern"

@@ -8,7 +8,7 @@ block, in the last fence or anywhere, with keys without their case and numbers a
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -19,9 +19,8 @@ from jsonschema.protocols import Validator
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.task import Example, Grade
-from xmlgrpo_tasks.json_qa.leaves import Leaves, Modes, Path, leaves, shared
-from xmlgrpo_tasks.json_qa.mutants import other_values
-from xmlgrpo_tasks.json_qa.schema import validator_of, value_fault
+from xmlgrpo_tasks.json_qa.leaves import Leaves, Modes, Path, leaves, pointer, shared
+from xmlgrpo_tasks.json_qa.schema import short_lists, validator_of, value_fault
 from xmlgrpo_tasks.json_qa.text import (
     MAX_CHARS,
     NotJson,
@@ -31,7 +30,6 @@ from xmlgrpo_tasks.json_qa.text import (
 )
 
 PARSES, VALID = "parses", "valid"  # what a reply may achieve besides
-MANY = 3
 FENCE = "```"
 MAX_OPENINGS = 6  # of an object, that lenient reading tries
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}]', re.DOTALL)
@@ -64,18 +62,20 @@ def key_of(gold: str, judge: str) -> Key:
 
 @lru_cache(maxsize=1024)
 def telling_leaves(gold: str, judge: str) -> Leaves:
-    """The leaves of the gold that the schema would let be many others: no enum, boolean or null."""
+    """The leaves of the gold that only the passage tells: no null, boolean or one of few."""
     key = key_of(gold, judge)
-    allowed: dict[Path, list[Any]] = {}
-    for path, other in other_values(key.gold):
-        others = allowed.setdefault(path, [])
-        if len(others) < MANY and key.validator.is_valid(other):
-            others.append(other)
-    telling = Leaves()
-    for others in allowed.values():
-        if len(others) == MANY:
-            telling |= key.leaves - leaves(others[0], key.modes)
-    return telling
+    without = _without_open(key.gold, (), short_lists(key.schema))
+    return key.leaves - leaves(without, key.modes)
+
+
+def _without_open(value: Any, path: Path, closed: Set[str]) -> Any:
+    """The value with a list that no gold has for each leaf that could be any of many."""
+    if isinstance(value, dict):
+        return {k: _without_open(part, (*path, k), closed) for k, part in value.items()}
+    if isinstance(value, list):
+        return [_without_open(part, (*path, "*"), closed) for part in value]
+    is_open = value is not None and not isinstance(value, bool) and pointer(path) not in closed
+    return [[[]]] if is_open else value
 
 
 def grade(text: str, example: Example) -> Grade:

@@ -238,7 +238,7 @@ def _others(key: Key) -> Iterator[tuple[str, Any]]:
         yield name, _mapped(gold, leaf=other)
     for name, arrange in LISTS.items():
         yield name, _mapped(gold, parts=arrange)
-    for place, wrong in dict(other_values(gold)).items():  # the last of each place
+    for place, wrong in other_values(gold):
         yield f"other{pointer(place)}", wrong
 
 

@@ -23,11 +23,13 @@ from referencing import Registry
 from xmlgrpo_rewards.errors import did_you_mean
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_tasks.json_qa.leaves import escaped, leaves
-from xmlgrpo_tasks.json_qa.text import NotJson, read_object, write_json
+from xmlgrpo_tasks.json_qa.text import NotJson, read_json, write_json
 
-MAX_SUBSCHEMAS = 500  # with every reference followed
+MAX_SCHEMA_CHARS, MAX_SCHEMA_VALUES = 32_768, 2_048
+MAX_SUBSCHEMAS = 200  # with every reference followed
 MAX_PATTERN_TEXT = 256  # characters; a longer text matches no pattern
 MAX_VARIABLE = 2  # repeats of a pattern that may go back: at most 256 ** 2 steps
+SHORT = 20  # values: a reply that never changes would meet one of so few too often
 SHOWN_CHARS = 120
 
 ONE = ("items", "additionalProperties", "contains", "not")
@@ -50,7 +52,7 @@ _VARIABLE = re.compile(rf"{_ATOM}(?P<repeat>[*+?]|\{{[0-9]+,[0-9]*\}})")
 def schema_fault(schema: object) -> str | None:
     """Why a schema cannot be used, in a part of a sentence; None where it can."""
     try:
-        pointers(read_object(write_json(schema)))
+        pointers(_read(write_json(schema)))
     except (NotJson, TypeError) as error:
         return f"the schema cannot be read: {error}"
     except _Unusable as error:
@@ -75,10 +77,22 @@ def pointers(schema: Any) -> set[str]:
     return found
 
 
+def short_lists(schema: Any) -> set[str]:
+    """The JSON pointers of the places whose values come from a short list in the schema."""
+
+    def is_short(part: dict[str, Any]) -> bool:
+        low, high = part.get("minimum"), part.get("maximum")
+        few = low is not None and high is not None and high - low < SHORT
+        return "enum" in part or "const" in part or few
+
+    found = _subschemas(schema, schema, "", "#", ())
+    return {at for subschema, at, _ in found if is_short(subschema)}
+
+
 @lru_cache(maxsize=1024)
 def validator_of(schema_text: str) -> Validator:
     """The validator of a schema that has no fault; nothing is ever fetched."""
-    schema = read_object(schema_text)
+    schema = _read(schema_text)
     schema.pop("$schema", None)  # by which jsonschema would take a validator of its own
     return _Checked(schema, registry=Registry(), format_checker=_FORMATS)
 
@@ -89,6 +103,10 @@ def value_fault(validator: Validator, value: Any) -> str | None:
     if error is None:
         return None
     return one_line(f"{error.json_path}: {error.message}", SHOWN_CHARS)
+
+
+def _read(schema_text: str) -> Any:
+    return read_json(schema_text, MAX_SCHEMA_CHARS, MAX_SCHEMA_VALUES)
 
 
 class _Unusable(ValueError):  # noqa: N818 - what the schema is
@@ -190,7 +208,7 @@ def _outline(schema: dict[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=4096)  # rows of one kind share most of their parts, and a check takes a while
 def _shape_fault(schema_text: str) -> str | None:
     try:
-        Draft202012Validator.check_schema(read_object(schema_text))
+        Draft202012Validator.check_schema(_read(schema_text))
     except SchemaError as error:
         return one_line(f"{error.json_path}: {error.message}", SHOWN_CHARS)
     return None

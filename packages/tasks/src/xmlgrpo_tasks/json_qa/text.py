@@ -6,6 +6,7 @@ point or an exponent are exact (`Decimal`), so that 0.1 and 0.100000000000000000
 """
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
@@ -13,9 +14,10 @@ from typing import Any, NoReturn
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.rows import HALF_CHARACTER, check_json
 
-MAX_CHARS, MAX_DEPTH, MAX_VALUES = 8192, 32, 512
+MAX_CHARS, MAX_DEPTH, MAX_VALUES = 8192, 32, 256
 MAX_NUMBER_CHARS = 40
 MAX_EXPONENT = 308  # of ten: what other readers of JSON hold
+MAX_MARKS = 30  # as in the stream-safe text format of Unicode's annex 15
 SHOWN_CHARS = 60
 
 
@@ -23,17 +25,18 @@ class NotJson(ValueError):  # noqa: N818 - what the text is
     """A text that is not one JSON value of the kind read here; says why."""
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str, most_chars: int = MAX_CHARS, most_values: int = MAX_VALUES) -> Any:
     """The value of a JSON text: None, bool, int, Decimal, str, list or dict.
 
     Raises:
         NotJson: it is not one JSON value, or is over a limit above; a key stands twice; a number is
-            not finite, or so small that others read zero; a text holds NUL or half a character.
+            not finite, or so small that others read zero; a text holds NUL, half a character
+            or a flood of combining marks.
     """
-    if len(text) > MAX_CHARS:
-        raise NotJson(f"over {MAX_CHARS:,} characters")
+    if len(text) > most_chars:
+        raise NotJson(f"over {most_chars:,} characters")
     try:
-        check_json(text.encode(), most_values=MAX_VALUES, most_depth=MAX_DEPTH)
+        check_json(text.encode(), most_values=most_values, most_depth=MAX_DEPTH)
         value = json.loads(
             text,
             parse_constant=_constant,
@@ -47,8 +50,9 @@ def read_json(text: str) -> Any:
         raise NotJson("half a character, one of a pair without the other") from None
     except (ValueError, RecursionError) as error:
         raise NotJson(str(error)) from None
-    if "\\u" in text and any("\0" in part or HALF_CHARACTER.search(part) for part in texts(value)):
-        raise NotJson("NUL or half a character in a text")
+    if "\\u" in text or not text.isascii():
+        for part in texts(value):
+            _check_text(part)
     return value
 
 
@@ -76,6 +80,16 @@ def texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from texts(part)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text or HALF_CHARACTER.search(text):
+        raise NotJson("NUL or half a character in a text")
+    marks = 0
+    for character in text if not text.isascii() else "":
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MAX_MARKS:  # normalizing more takes quadratic time
+            raise NotJson(f"over {MAX_MARKS} combining marks in a row")
 
 
 def _constant(name: str) -> NoReturn:
