@@ -16,6 +16,7 @@ GPU      ?=
 QUANTS   ?= q8_0 q4_k_m
 REPO     ?=
 WHAT     ?=
+NAME     ?=
 REVISION ?=
 RUNS     ?=
 REWARDS  ?=
@@ -72,6 +73,11 @@ $(error validate: say which rows, DATA=folder (with train.jsonl or test.jsonl in
 endif
 endif
 
+ifneq (,$(filter new-task,$(MAKECMDGOALS)))
+ifeq (,$(strip $(NAME)))
+$(error new-task: say what it is called, as in NAME=weekday)
+endif
+endif
 ifneq (,$(filter rows,$(MAKECMDGOALS)))
 ifeq (,$(strip $(DATA)))
 $(error rows: say where to, TASK=name DATA=folder; ARGS="--train 2000 --test 500" for how many)
@@ -161,9 +167,11 @@ push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1
 	$(BIN)/xmlgrpo-export push $(run) $(call option,repo,$(REPO)) $(if $(strip $(WHAT)),--what $(WHAT)) $(call option,revision,$(REVISION)) $(call switch,dry-run,$(DRY_RUN)) $(call switch,public,$(PUBLIC)) $(ARGS)
 
 ##@ Develop
-.PHONY: setup test lint format lock real-gemma pictures clean help
+.PHONY: setup new-task test lint format lock real-gemma pictures clean help
 setup: | $(READY)  ## make .venv: one locked pip install (PYTHON TORCH_INDEX)
 	@echo ".venv is ready"
+new-task: | $(READY)  ## write the files of a new task, with gaps to fill: NAME=weekday (NAME ARGS)
+	$(BIN)/xmlgrpo-new-task $(call quote,$(NAME)) $(ARGS)
 test: | $(READY)  ## everything that CI runs; ends with a summary (ARGS go to pytest)
 	$(BIN)/nox -- $(ARGS)
 lint: | $(READY)  ## formatting, lint, types and import directions

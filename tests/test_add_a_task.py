@@ -27,15 +27,14 @@ SHORT = (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def written(name: str) -> str:
-    """A file of the page."""
-    files: dict[str, str] = dict(FILES.findall(PAGE))
-    return files[name]
+LISTS = next(text for kind, text in BLOCKS if kind == "py" and text.startswith("ROWS"))
+TEST = Path("packages/tasks/tests/weekday/test_weekday.py")
+CODE = "packages/tasks/src/xmlgrpo_tasks/weekday/__init__.py"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with the page's files, its line, and rows; installed again."""
+    """A copy of the project in which the page's first command has run; installed again."""
     copy = tmp_path_factory.mktemp("project")
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -44,21 +43,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file() and not name.startswith("docs/measured/"):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-    for name, content in FILES.findall(PAGE):
-        path = copy / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-    described = copy / "packages/rewards/pyproject.toml"
-    table = '[project.entry-points."xmlgrpo.tasks"]\n'
-    text = described.read_text(encoding="utf-8")
-    assert table in text
-    [line] = [text for kind, text in BLOCKS if kind == "toml"]
-    described.write_text(text.replace(table, table + line), encoding="utf-8")
-    for split, count in (("train", 64), ("test", 4)):
-        rows = [{"country": f"{split} {n}", "capital": f"Town {n}"} for n in range(count)]
-        path = copy / "data/capitals" / f"{split}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (copy / ".venv").mkdir()
+    (copy / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    (copy / ".venv/.stamp").touch()
+    passes(copy, "make new-task NAME=weekday")
     _install_again(copy)
     return copy
 
@@ -66,12 +54,26 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _install_again(copy: Path) -> None:
     """What `make setup` does after such a change, beside the environment instead of in it."""
     words = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--no-compile"]
-    words += ["--target", str(copy / "site"), str(copy / "packages/rewards")]
+    words += ["--target", str(copy / "site"), str(copy / "packages/tasks")]
     subprocess.run([sys.executable, "-m", "pip", "install", *words], check=True)
-    shutil.rmtree(copy / "site" / "xmlgrpo_rewards")  # the sources of the copy are read instead
-    (copy / ".venv").mkdir()
-    (copy / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    shutil.rmtree(copy / "site" / "xmlgrpo_tasks")  # the sources of the copy are read instead
     (copy / ".venv/.stamp").touch()
+
+
+@pytest.fixture(scope="module")
+def filled(project: Path) -> Path:
+    """The same after the page's gaps are filled."""
+    first = run(project, f".venv/bin/pytest -p no:cacheprovider {TEST.parent}")
+    assert first.returncode == 1
+    assert "5 failed" in first.stdout, first.stdout + first.stderr
+    for name, content in FILES.findall(PAGE):
+        assert (project / name).is_file(), "new-task has not written it"
+        (project / name).write_text(content, encoding="utf-8")
+    test = (project / TEST).read_text(encoding="utf-8")
+    test = re.sub(r"^(ROWS|NO_ROWS|RIGHT|WRONG): .*\n", "", test, flags=re.MULTILINE)
+    test = test.replace("import TASK\n\n", f"import TASK\n\n{LISTS}")
+    (project / TEST).write_text(test, encoding="utf-8")
+    return project
 
 
 def run(project: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,41 +101,43 @@ def passes(project: Path, command: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_what_make_lint_does_passes(project: Path) -> None:
+def test_the_test_passes_and_what_make_lint_does(filled: Path) -> None:
     """Its three sessions; types only for what is new, since the rest is checked elsewhere."""
-    new = [name for name, _ in FILES.findall(PAGE) if name.endswith(".py")]
-    assert len(new) == 1
+    passes(filled, ".venv/bin/pytest packages/tasks/tests/weekday", "-p no:cacheprovider")
     for words in (
         "ruff format --check --no-cache .",
         "ruff check --no-cache .",
         "lint-imports --no-cache",
-        f"mypy --cache-dir=/dev/null {' '.join(new)}",
+        f"mypy --cache-dir=/dev/null {CODE} {TEST}",
     ):
-        done = run(project, f".venv/bin/{words}")
+        done = run(filled, f".venv/bin/{words}")
         assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
 
 
-def test_the_rows_are_checked(project: Path) -> None:
-    said = passes(project, "make validate TASK=capitals DATA=data/capitals")
+def test_the_rows_are_made_and_checked(filled: Path) -> None:
+    passes(filled, 'make rows TASK=weekday DATA=data/weekday ARGS="--train 64 --test 4"')
+    said = passes(filled, "make validate TASK=weekday DATA=data/weekday")
     assert "train.jsonl       64        0" in said
     assert "test.jsonl         4        0" in said
+    assert "known hacks       24        0" in said
 
 
-def test_it_is_trained_and_asked_its_own_task(project: Path) -> None:
-    passes(project, "make train CONFIG=configs/capitals.yaml", f'ARGS="{" ".join(SHORT)}"')
-    assert "capitals_xml: 4 items" in passes(project, "make eval RUN=capitals")
-    run_folder = RunFolder(project / "outputs/capitals")
+def test_it_is_trained_and_asked_its_own_task(filled: Path) -> None:
+    passes(filled, "make train CONFIG=configs/weekday.yaml", f'ARGS="{" ".join(SHORT)}"')
+    assert "weekday_xml: 4 items" in passes(filled, "make eval RUN=weekday")
+    run_folder = RunFolder(filled / "outputs/weekday")
     result = json.loads((run_folder.eval / "tuned.json").read_text(encoding="utf-8"))
     [items] = [task["items"] for task in result["tasks"].values()]
-    assert [item["gold"] for item in items] == [f"Town {n}" for n in range(4)]
+    rows = (filled / "data/weekday/test.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [item["gold"] for item in items] == [json.loads(row)["weekday"] for row in rows]
     assert result["prompts"]["compared"] == result["prompts"]["identical"] == 4
-    passes(project, "make report RUN=capitals")
+    passes(filled, "make report RUN=weekday")
     report = run_folder.report.read_text(encoding="utf-8")
-    assert "strict accuracy (form and capital)" in report
+    assert "strict accuracy (form and day of the week)" in report
     assert "a sum is written" not in report
 
 
-def test_the_stock_tool_knows_its_definition(project: Path) -> None:
-    assert written("eval_tasks/capitals_xml/capitals_xml.yaml")
-    done = run(project, ".venv/bin/lm_eval validate --include_path eval_tasks --tasks capitals_xml")
+def test_the_stock_tool_knows_its_definitions(filled: Path) -> None:
+    names = "weekday_xml,weekday_xml_k"
+    done = run(filled, f".venv/bin/lm_eval validate --include_path eval_tasks --tasks {names}")
     assert "All tasks found and valid" in done.stdout, done.stderr

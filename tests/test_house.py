@@ -13,7 +13,7 @@ PACKAGES = sorted(path.name for path in ROOT.glob("packages/*/src/xmlgrpo_*"))
 LONGEST_CHAIN, LARGEST_FOLDER = 10, 12
 MAPS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")])
 MAPS += sorted([*ROOT.glob("bench/*.md"), *ROOT.glob("recipes/*/*.md")])
-EXAMPLE = "capitals"  # the task that docs/add-a-task.md has its reader write
+EXAMPLE = "weekday"  # the task that docs/add-a-task.md has its reader write
 NAMED = re.compile(r"`((?:packages|docs|configs|ci|bench|recipes|tests|eval_tasks)/[\w./-]+\.\w+)`")
 IN_A_PACKAGE = re.compile(
     r"`(?:xmlgrpo_)?((?:rewards|run|gguf|rollout|trainer|evaluator|exporter|tasks|viewer)/[\w/]+\.py)`"

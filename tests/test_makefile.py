@@ -29,6 +29,7 @@ COMMANDS = (
     "xmlgrpo-export",
     "xmlgrpo-validate",
     "xmlgrpo-rows",
+    "xmlgrpo-new-task",
     "nox",
     "python",
 )
@@ -155,6 +156,11 @@ def finish(house: Path, run: str) -> None:
             "ask MODEL=org/name TASK=sql", "xmlgrpo-ask --model org/name --task sql", id="ask-sql"
         ),
         pytest.param("doctor", "xmlgrpo-doctor", id="doctor-of-the-machine"),
+        pytest.param(
+            "new-task NAME=weekday ARGS=--package=w",
+            "xmlgrpo-new-task weekday --package=w",
+            id="new-task",
+        ),
         pytest.param(
             "rows TASK=sql DATA=d SEED=3 ARGS=--test=9",
             "xmlgrpo-rows sql d --seed 3 --test=9",
@@ -294,6 +300,7 @@ def test_failed_training_stops_the_stage(house: Path) -> None:
         pytest.param(["push"], "REPO=owner/name", id="push-without-repo"),
         pytest.param(["push", "REPO= "], "REPO=owner/name", id="push-with-blank-repo"),
         pytest.param(["validate"], "DATA=folder", id="validate-without-data"),
+        pytest.param(["new-task"], "NAME=weekday", id="new-task-without-a-name"),
         pytest.param(["rows", "TASK=sql"], "DATA=folder", id="rows-to-nowhere"),
         pytest.param(["train", "RUN=.."], "RUN must name a run", id="run-is-the-parent-folder"),
         pytest.param(["train", "RUN=my run"], "RUN must be one word", id="run-with-a-space"),

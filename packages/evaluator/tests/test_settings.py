@@ -17,22 +17,25 @@ from xmlgrpo_run.manifest import Place, read_manifest
 from .conftest import SETTINGS, command, finish, write_rows
 
 PAGE = Path(__file__).parents[3] / "docs" / "add-a-task.md"
-ROWS = [{"country": "Chad", "capital": "N'Djamena"}, {"country": "Peru", "capital": "Lima"}]
+ROWS = [
+    {"start": "Monday", "days": 9, "weekday": "Wednesday"},
+    {"start": "Sunday", "days": 7, "weekday": "Sunday"},
+]
 
 
 @pytest.fixture
-def capitals(tmp_path, monkeypatch) -> None:
+def weekday(tmp_path, monkeypatch) -> None:
     """The task of docs/add-a-task.md, installed as a distribution of somebody else's."""
     site = tmp_path / "site"
-    described = site / "capitals_task-1.dist-info"
+    described = site / "weekday_task-1.dist-info"
     described.mkdir(parents=True)
-    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: capitals-task\nVersion: 1\n")
-    (described / "entry_points.txt").write_text("[xmlgrpo.tasks]\ncapitals = capitals_task:TASK\n")
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: weekday-task\nVersion: 1\n")
+    (described / "entry_points.txt").write_text("[xmlgrpo.tasks]\nweekday = weekday_task:TASK\n")
     code = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    (site / "capitals_task.py").write_text(code[0], encoding="utf-8")
+    (site / "weekday_task.py").write_text(code[0], encoding="utf-8")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))  # of the ladder's processes
-    for name in ("GSM8K_DIR", "CAPITALS_DIR"):
+    for name in ("GSM8K_DIR", "WEEKDAY_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -43,7 +46,7 @@ def run(tmp_path) -> RunFolder:
     trained_on = write_rows(tmp_path / "data" / "train.jsonl", ROWS)
     data = data_of(source="json", name=trained_on.name, place=Place.of(trained_on, folder))
     write_rows(folder.holdout_items, ROWS[:1])
-    finish(folder, tmp_path / "base", task="capitals", data=data)
+    finish(folder, tmp_path / "base", task="weekday", data=data)
     return folder
 
 
@@ -55,21 +58,21 @@ def items(run: RunFolder) -> Path | None:
     return own_items(run, read_manifest(run))
 
 
-@pytest.mark.usefixtures("capitals")
+@pytest.mark.usefixtures("weekday")
 def test_a_run_asks_its_own_task(run):
     own = asked(run)
-    assert (own.tasks, own.max_new_tokens) == (("capitals_xml",), 48)
+    assert (own.tasks, own.max_new_tokens) == (("weekday_xml",), 48)
     assert own.result_file(run.eval, "tuned") == run.eval / "tuned.json"
     other = asked(run, tasks=("gsm8k_xml",), limit=9, k=2, seed=3, max_new_tokens=7)
     assert (other.data, other.max_new_tokens) == (None, 7)
     assert other.result_file(run.eval, "tuned").name == "tuned-gsm8k_xml-n9-k2-s3.json"
 
 
-@pytest.mark.usefixtures("capitals")
+@pytest.mark.usefixtures("weekday")
 def test_its_own_rows_in_their_order(run, tmp_path, monkeypatch):
     held_out = run.holdout_items
     assert items(run) == held_out
-    monkeypatch.setenv("CAPITALS_DIR", str(tmp_path))
+    monkeypatch.setenv("WEEKDAY_DIR", str(tmp_path))
     assert items(run) is None  # the environment's
     test = write_rows(tmp_path / "data" / "test.jsonl", ROWS)
     assert items(run) == test
@@ -103,7 +106,7 @@ def test_held_out_problems_that_were_edited_are_not_asked(run):
         pytest.param("data/rows.csv", ["data/other/test.csv"], None, id="not-below-a-file"),
     ],
 )
-@pytest.mark.usefixtures("capitals")
+@pytest.mark.usefixtures("weekday")
 def test_the_test_split_of_any_form_is_found(tmp_path, named, tests, asked):
     for name in ("data/rows.csv", "data/train.csv", "data/train-00000-of-00001.parquet", *tests):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ def test_the_test_split_of_any_form_is_found(tmp_path, named, tests, asked):
     run = RunFolder(tmp_path / "run")
     data = data_of(source="json", name="rows", place=Place.of(tmp_path / named, run))
     write_rows(run.holdout_items, ROWS[:1])
-    finish(run, tmp_path / "base", task="capitals", data=data)
+    finish(run, tmp_path / "base", task="weekday", data=data)
     assert items(run) == (run.holdout_items if asked is None else tmp_path / asked)
 
 
@@ -125,7 +128,7 @@ def test_a_run_and_its_rows_that_were_moved_stay_together(run, tmp_path):
     assert there.samefile(tmp_path / "moved" / "data" / "test.jsonl")
 
 
-@pytest.mark.usefixtures("capitals")
+@pytest.mark.usefixtures("weekday")
 def test_a_run_without_rows_says_what_to_give(run):
     run.holdout_items.unlink()
     with pytest.raises(UserError, match=r"local rows without a test\.jsonl.*--data FILE\.jsonl"):
@@ -133,40 +136,43 @@ def test_a_run_without_rows_says_what_to_give(run):
 
 
 def test_a_task_that_is_not_installed_is_named(run):
-    with pytest.raises(UserError, match=r"no task is named 'capitals'; installed tasks: .*gsm8k"):
+    with pytest.raises(UserError, match=r"no task is named 'weekday'; installed tasks: .*gsm8k"):
         asked(run)
 
 
-@pytest.mark.usefixtures("capitals")
+@pytest.mark.usefixtures("weekday")
 @pytest.mark.filterwarnings("default")  # datasets uses what newer libraries deprecate
 @pytest.mark.parametrize("k", [1, 2])
 def test_an_installed_task_needs_no_definition_of_its_own(tmp_path, k):
     model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
     data = write_rows(tmp_path / "rows.jsonl", ROWS)
-    settings = Settings(tasks=("capitals_xml",), data=data, k=k)
+    settings = Settings(tasks=("weekday_xml",), data=data, k=k)
     with find_tasks(Evaluation(model, settings, tmp_path / "r.json")) as found:
         [task] = found.load()
         docs = list(task.test_docs())
     assert [(doc["question"], doc["gold"], doc["task"]) for doc in docs] == [
-        ("What is the capital of Chad?", "N'Djamena", "capitals"),
-        ("What is the capital of Peru?", "Lima", "capitals"),
+        ("Today is Monday. Which day of the week is it in 9 days?", "Wednesday", "weekday"),
+        ("Today is Sunday. Which day of the week is it in 7 days?", "Sunday", "weekday"),
     ]
     assert found.data_digest is not None
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("capitals")
+@pytest.mark.usefixtures("weekday")
 @pytest.mark.filterwarnings("default")
 def test_the_commands_follow_the_run(tiny, run, capsys):
     run.adapter.symlink_to(tiny.adapter)
-    finish(run, tiny.base, task="capitals", data=data_of())
+    finish(run, tiny.base, task="weekday", data=data_of())
     assert command("run", "--run", run.root, "--what", "base", *SETTINGS) == 0
     result = json.loads((run.eval / "base.json").read_text(encoding="utf-8"))
     assert result["data"]["name"] == "items.jsonl"
-    [item] = result["tasks"]["capitals_xml"]["items"]
-    assert (item["question"], item["gold"]) == ("What is the capital of Chad?", "N'Djamena")
+    [item] = result["tasks"]["weekday_xml"]["items"]
+    assert (item["question"], item["gold"]) == (
+        "Today is Monday. Which day of the week is it in 9 days?",
+        "Wednesday",
+    )
     assert command("ladder", "--run", run.root, "--max-new-tokens", "48") == 0
-    assert "capitals_xml: 1 items" in capsys.readouterr().out
+    assert "weekday_xml: 1 items" in capsys.readouterr().out
 
 
 def test_what_is_always_done_may_be_asked_for() -> None:

@@ -17,8 +17,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
-from xmlgrpo_rewards.task import DEFAULT_TASK, get_task, task_names
-from xmlgrpo_rewards.total import CLASSIC, default_rewards
 
 TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
@@ -130,26 +128,26 @@ class WatchConfig(Section):
 class RunConfig(Section):
     """Everything that decides a run."""
 
-    task: str = DEFAULT_TASK
+    task: str = "gsm8k"
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     holdout: HoldoutConfig = HoldoutConfig()
     sampling: SamplingConfig = SamplingConfig()
-    rewards: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(CLASSIC, 1.0))
-    """Name (or `package.module:function`) -> weight; a task with rewards of its own has others."""
+    rewards: dict[str, float] = Field(
+        default_factory=lambda: {
+            "xmlcount_reward_func": 1.0,
+            "soft_format_reward_func": 1.0,
+            "strict_format_reward_func": 1.0,
+            "int_reward_func": 1.0,
+            "correctness_reward_func": 1.0,
+        }
+    )
+    """Name (the task's own, too, or `package.module:function`) -> weight."""
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"
     lora: dict[str, Any] = Field(default_factory=dict)
     grpo: dict[str, Any] = Field(default_factory=dict)
     watch: WatchConfig = WatchConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pay_as_the_task_does(cls, raw: Any) -> Any:
-        """Where nothing is said of rewards, the task's own pay."""
-        if isinstance(raw, dict) and "rewards" not in raw and raw.get("task") in task_names():
-            return raw | {"rewards": default_rewards(get_task(raw["task"]))}
-        return raw
 
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":

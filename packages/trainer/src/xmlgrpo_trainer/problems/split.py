@@ -174,7 +174,7 @@ def check_golds(problems: Problems, rewards: Iterable[str], task: Task) -> None:
         if parse_number(problem.gold) is None:
             raise UserError(
                 f"rewards.{number_reward} compares numbers, and the gold of {problem.id} is "
-                f"{problem.gold[:80]!r}; what pays for {task.name}: "
+                f"{problem.gold[:80]!r}; name under `rewards` what pays for {task.name}: "
                 f"{', '.join(extras(task).rewards) or 'a reward of yours, package.module:function'}"
             )
 
