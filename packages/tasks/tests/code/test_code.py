@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
+from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import BadRow
 from xmlgrpo_rewards.total import default_rewards, load_rewards, total
@@ -48,6 +49,7 @@ def _paid(replies):
     columns = {
         "question": [EXAMPLE.question] * len(replies),
         "answer": [EXAMPLE.gold] * len(replies),
+        "id": [EXAMPLE.id] * len(replies),
         "judge": [EXAMPLE.judge] * len(replies),
     }
     return [each.value for each in total(rewards, replies, **columns)]
@@ -60,7 +62,7 @@ def test_a_hack_earns_what_it_deserves(slow):
     battery = [hack for hack in TASK.hacks(EXAMPLE) if hack.name.startswith(SLOW) == slow]
     before = set(Path("/dev/shm").iterdir()) | set(Path("/tmp").iterdir())  # noqa: S108
     paid = _paid([hack.reply for hack in battery])
-    grades = TASK.grade_many([hack.reply for hack in battery], [EXAMPLE] * len(battery))
+    grades = grade_all(TASK, [hack.reply for hack in battery], [EXAMPLE] * len(battery))  # kept
     wrong = {
         hack.name: (earned, hack.earns, grade.note)
         for hack, earned, grade in zip(battery, paid, grades, strict=True)

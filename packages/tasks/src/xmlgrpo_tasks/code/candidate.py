@@ -44,6 +44,7 @@ CPU_S = 2
 WALL_S = 4.0
 MEMORY_BYTES = 512 << 20
 MOST_DESCRIPTORS = 16
+MOST_ANSWERED = 1 << 20  # characters, of all cases together
 SAID_CHARS = 100
 START, STOP = b"s", b"k"
 TIMEOUT = "timeout"
@@ -99,6 +100,8 @@ def _converse(job: dict[str, Any], line: "_Line", result: dict[str, Any]) -> Non
     for arguments in job["inputs"]:
         line.send(arguments)
         result["answers"].append(line.receive())
+        if sum(map(len, result["answers"])) > MOST_ANSWERED:
+            raise _Garbled
 
 
 def _stop() -> int:
@@ -291,5 +294,5 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:SAID_CHARS]
 
 
-_stem = _grow_stem()
 syscalls.hide_memory()
+_stem = _grow_stem()

@@ -175,7 +175,7 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     "result-every-answer": ("def ENTRY(*a): return [None, True, 0, 1, '', []]", DEFINED),
     "result-reserved-key": ("def ENTRY(*a): return {'$set': [[1]], 'raises': 'x'}", DEFINED),
     "result-colliding-set": (
-        "def ENTRY(*a): return {i * (2 ** 61 - 1) for i in range(1500)}",
+        "def ENTRY(*a): return {i * (2 ** 61 - 1) for i in range(400)}",
         DEFINED,
     ),
     # looks for the cases
@@ -275,6 +275,13 @@ PROGRAMS: dict[str, tuple[str, float]] = {
     ),
     "process-slow-parent": (
         "import os\ndef ENTRY(*a): os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+        DEFINED,
+    ),
+    "process-signal-by-pipe": (
+        (
+            "import fcntl, os\nr, w = os.pipe()\ndef ENTRY(*a):\n fcntl.fcntl(r, 10, 9)\n"
+            " fcntl.fcntl(r, 8, os.getppid())\n fcntl.fcntl(r, 4, 0o20000)\n os.write(w, b'x')"
+        ),
         DEFINED,
     ),
     "process-namespace": (

@@ -12,7 +12,7 @@ from typing import Any
 MOST_TEXT = 1 << 18
 MOST_DEPTH = 40
 MOST_BITS = 13_000  # under Python's own limit of 4,300 digits
-MOST_KEYS = 2000  # of a set or a $dict: numbers can be chosen so that all fall into one bucket
+MOST_KEYS = 500  # of a set or a $dict: numbers can be chosen so that all fall into one bucket
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 
 

@@ -75,6 +75,12 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 CLONE, CLONE3 = (56, 220), (435, 435)
 SELF_ONLY = {"kill": (62, 129), "tgkill": (234, 131)}  # the first argument is a process
 PRLIMIT = (302, 261)  # 0 is the process itself
+FCNTL = (72, 25)
+TO_OTHERS = (
+    8,
+    10,
+    15,
+)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal to any process by way of a pipe
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
 X32 = 0x40000000
@@ -111,6 +117,10 @@ def instructions(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
         *_if_argument(CLONE[column], _HAS, CLONE_THREAD),
         *_if_argument(PRLIMIT[column], _EQUAL, 0),
     ]
+    listed += [(_EQUAL, 0, 2 * len(TO_OTHERS) + 2, FCNTL[column]), (_LOAD, 0, 0, _ARGUMENT + 8)]
+    for command in TO_OTHERS:
+        listed += [(_EQUAL, 0, 1, command), (_RETURN, 0, 0, _REFUSE)]
+    listed += [(_RETURN, 0, 0, _ALLOW)]
     for numbers in SELF_ONLY.values():
         listed += _if_argument(numbers[column], _EQUAL, pid)
     for numbers_or_none in REFUSED.values():
