@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_run.digests import model_digest
-from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.files import write_sealed
+from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 from xmlgrpo_run.manifest import (
     Base,
     Data,
@@ -81,3 +82,9 @@ def finished(run: RunFolder, base: Path | str, /, **changes: Any) -> Manifest:
     manifest = Manifest(**{**facts, **changes})
     write_manifest(run, manifest)
     return manifest
+
+
+def compared(merged: Path) -> None:
+    """Say of a merged folder, as merge does, that it is the one compared with the adapter."""
+    record = {"fingerprint": model_digest(merged), "files": files_of_base(merged)}
+    write_sealed(merged / MERGE_RECORD, record)

@@ -20,6 +20,7 @@ from xmlgrpo_run.manifest import (
     Place,
     files_of_base,
     files_of_run,
+    loaded_commit,
     read_manifest,
     require_as_trained,
     write_manifest,
@@ -158,14 +159,18 @@ def test_a_base_that_is_gone_names_where_it_was_and_where_it_may_be(tmp_path: Pa
 
 def test_what_training_left_is_asked_for_as_it_was_left(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    for path in (run.holdout_items, run.config, run.adapter / "adapter_model.safetensors"):
+    completions = run.completions_of(7)
+    for path in (
+        *(run.holdout_items, run.config, completions),
+        run.adapter / "adapter_model.safetensors",
+    ):
         write_text(path, "1")
     left = dataclasses.replace(
         manifest(), files=files_of_run(run), adapter=model_digest(run.adapter) or ""
     )
-    for path in (run.holdout_items, run.adapter):
+    for path in (run.holdout_items, completions, run.adapter):
         assert require_as_trained(run, left, path) == path
-    for path in (run.holdout_items, run.adapter / "adapter_model.safetensors"):
+    for path in (run.holdout_items, completions, run.adapter / "adapter_model.safetensors"):
         write_text(path, "2")
         with pytest.raises(UserError, match=r"damaged or was changed.* restore it from a copy"):
             require_as_trained(run, left, run.adapter if "adapter" in str(path) else path)
@@ -204,3 +209,21 @@ def test_a_place_by_way_of_a_folder_that_goes_and_of_a_link_that_moves(tmp_path:
     there = place.now(RunFolder(tmp_path / "moved" / "outputs" / "run"))
     assert there is not None
     assert there.samefile(tmp_path / "moved" / "models" / "x")
+
+
+def test_the_commit_of_a_model_of_the_hub_is_the_one_in_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    commits = {"main": "1" * 40, "v1": "2" * 40}
+    for branch, commit in commits.items():
+        write_text(tmp_path / "models--org--name" / "refs" / branch, commit)
+        write_text(tmp_path / "models--org--name/snapshots" / commit / "config.json", "{}")
+    assert loaded_commit("org/name", None) == "1" * 40
+    assert loaded_commit("org/name", "v1") == "2" * 40
+    assert loaded_commit("org/name", "2" * 40) == "2" * 40
+    assert loaded_commit("org/name", "never-loaded") is None
+    assert loaded_commit(str(tmp_path), None) is None
+    assert loaded_commit("no id at all", None) is None

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from time import process_time
 
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.metrics import append_row, read_log
+from xmlgrpo_run.metrics import MAX_LOG_BYTES, MAX_LOG_LINES, append_row, read_log
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -93,3 +94,15 @@ def test_a_number_that_json_does_not_know_is_refused_and_nothing_is_written(tmp_
     assert not path.exists()
     append_row(path, {"step": 1, "loss": 0.5})
     assert json.loads(path.read_text()) == {"step": 1, "loss": 0.5}
+
+
+@pytest.mark.parametrize("piece", ["{}\n", "\n", " "])
+def test_a_log_of_more_than_any_run_writes_is_refused_at_once(tmp_path: Path, piece: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(piece * (MAX_LOG_LINES + 1))
+    with path.open("ab") as file:
+        file.truncate(MAX_LOG_BYTES + 1)
+    began = process_time()
+    with pytest.raises(UserError, match="a run logs at most 500,000 lines"):
+        read_log(path)
+    assert process_time() - began < 5, "it was parsed"

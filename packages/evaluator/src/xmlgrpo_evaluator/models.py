@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +11,13 @@ from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.digests import digest, model_files, weight_files
 from xmlgrpo_run.files import check_json_files
-from xmlgrpo_run.folder import RunFolder, model_source
-from xmlgrpo_run.manifest import Manifest, require_as_trained
+from xmlgrpo_run.folder import MERGE_RECORD, RunFolder, model_source
+from xmlgrpo_run.manifest import (
+    Manifest,
+    loaded_commit,
+    require_as_trained,
+    require_compared,
+)
 from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
 
 Backend = Literal["hf", "vllm", "llama-cpp"]
@@ -84,7 +88,7 @@ def run_model(run: RunFolder, manifest: Manifest, what: str) -> Model:
         return Model(what, "hf", source, adapter, tokenizer, base.revision, options)
     if what == "merged":
         _require(run.merged / "config.json", "make gguf (or xmlgrpo-export merge)")
-        return Model(what, "hf", str(run.merged), options={"dtype": "auto"})
+        return Model(what, "hf", str(require_compared(run.merged)), options={"dtype": "auto"})
     path = run.gguf / (what if what.endswith(".gguf") else f"{what}.gguf")
     _require(path, "make gguf")
     return Model(path.stem, "llama-cpp", str(path), tokenizer=tokenizer)
@@ -126,6 +130,8 @@ def any_model(
         raise UserError(
             f"no model at {source!r}: expected a folder, a .gguf file or a Hub id (org/name)"
         )
+    if (path / MERGE_RECORD).is_file():
+        require_compared(path)
     label = path.resolve().name if path.is_dir() else source.replace("/", "--")
     run_by: Backend = "vllm" if backend == "vllm" else "hf"
     return Model(label, run_by, model_source(source), adapter, tokenizer, options={"dtype": "auto"})
@@ -147,15 +153,13 @@ def pinned(model: Model) -> Model:
 
 
 def _commit(name: str, revision: str | None) -> str:
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi
 
     try:
         return str(HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).sha)
     except Exception as error:  # of the network's libraries, each with its own kinds
-        with suppress(ValueError):  # the name is no Hub id
-            cached = try_to_load_from_cache(name, "config.json", revision=revision)
-            if isinstance(cached, str):
-                return Path(cached).parent.name  # snapshots/<commit>/config.json
+        if cached := loaded_commit(name, revision):
+            return cached
         reason = one_line(str(error), 200)
         raise UserError(
             f"no model {name!r} here, and the Hub does not give it: {reason}; check the name, the "

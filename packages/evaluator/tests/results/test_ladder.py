@@ -15,6 +15,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from finished_runs import compared
 from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.results import ladder as ladder_module
 from xmlgrpo_evaluator.results.ladder import climb, exit_code
@@ -67,6 +68,7 @@ def evaluated(tmp_path, monkeypatch) -> RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * size)
     finish(run, run.root / "base")
+    compared(run.merged)
     put(run, "base", 10)
     for label in ("tuned", "merged", "sums-q8_0"):
         put(run, label, 40)
@@ -182,7 +184,8 @@ def test_the_result_of_a_model_that_changed_since_is_not_taken(evaluated, file, 
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1  # in the middle of the file, which keeps its size
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{label}\.json is the result .*\(another model\)"):
+    found = rf"{label}\.json is the result .*\(another model\)|{label} has changed since"
+    with pytest.raises(UserError, match=found):
         climbed(evaluated)
     assert not evaluated.ladder.exists()
 

@@ -18,7 +18,7 @@ from xmlgrpo_run.digests import (
     stamps,
 )
 from xmlgrpo_run.files import read_json, read_sealed, write_sealed
-from xmlgrpo_run.folder import RunFolder, full_path
+from xmlgrpo_run.folder import MERGE_RECORD, RunFolder, full_path
 
 MANIFEST_FORMAT = 3
 
@@ -159,7 +159,7 @@ class Manifest:
 def files_of_run(run: RunFolder) -> dict[str, str]:
     """What a manifest says of the files that training left beside the adapter."""
     left = [run.config, run.resolved, run.identity, run.metrics, run.curves]
-    left += run.holdout.glob("*.json*")
+    left += (*run.holdout.glob("*.json*"), *run.completions.glob("*.jsonl"))
     return file_hashes(run.root, (path for path in left if path.is_file()))
 
 
@@ -187,6 +187,54 @@ def run_around(model: str) -> RunFolder | None:
     places = (path.parent, path.parent.parent) if path.exists() else ()
     runs = (RunFolder(place) for place in places)
     return next((run for run in runs if run.manifest.is_file()), None)
+
+
+def require_compared(folder: Path, fingerprint: str | None = None) -> Path:
+    """A merged model's folder, if it is to the byte the one that was compared with the adapter.
+
+    Args:
+        folder: of the merged model.
+        fingerprint: its digest, where it is known; else a file whose size and time are what they
+            were after the merge is not read again.
+
+    Raises:
+        UserError: it was not made by a merge, or something in it has changed.
+    """
+    how = f"make merge RUN={RunFolder(folder.parent).called}"
+    if not (folder / MERGE_RECORD).is_file():
+        raise UserError(f"{folder} is no merged run: it has no {MERGE_RECORD}; make it ({how})")
+    record = read_json(folder / MERGE_RECORD)
+    stamped = record.get("files") if fingerprint is None else None
+    if isinstance(stamped, Mapping):
+        is_whole = {path.name for path in model_files(folder)} == stamped.keys()
+        same = is_whole and changed_since(folder, stamped) is None
+    else:
+        same = record.get("fingerprint") == (fingerprint or model_digest(folder))
+    if not same:
+        raise UserError(
+            f"{folder} has changed since it was compared with the adapter (weights, configuration "
+            f"or tokenizer); remove it and merge again ({how})"
+        )
+    return folder
+
+
+def loaded_commit(name: str, revision: str | None) -> str | None:
+    """The commit of a model of the Hub that was loaded here last; None of a folder or without one.
+
+    Args:
+        name: its id.
+        revision: the branch, tag or commit that it was asked for; None for the newest.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(name).exists():
+        return None
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:  # it is no id
+        return None
+    return Path(cached).parent.name if isinstance(cached, str) else None  # snapshots/<commit>/
 
 
 def write_manifest(run: RunFolder, manifest: Manifest) -> None:

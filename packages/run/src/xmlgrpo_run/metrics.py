@@ -8,12 +8,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import MAX_ROW_BYTES, bounded_json
 from xmlgrpo_run.disk import writing
 
+MAX_LOG_LINES, MAX_LOG_BYTES = 500_000, 128 << 20  # a step's line has a thousand or two
 LARGEST = 1e100  # what is larger is no measurement, and sums of it overflow
 
 
@@ -70,6 +71,7 @@ def read_log(path: Path) -> MetricsLog:
     number = 0
     try:
         with path.open("rb") as lines:
+            _require_bounded(path, lines)
             while line := lines.readline(MAX_ROW_BYTES):
                 number += 1
                 row = _row(line)
@@ -86,6 +88,19 @@ def read_log(path: Path) -> MetricsLog:
     return MetricsLog(
         {step: rows[step] for step in sorted(rows)}, tuple(broken[:-1] if torn else broken)
     )
+
+
+def _require_bounded(path: Path, log: BinaryIO) -> None:
+    """Refuse at once what no run logs: it is counted before a line is parsed."""
+    ends, pieces = 0, 0
+    while piece := log.read(MAX_ROW_BYTES):
+        ends, pieces = ends + piece.count(b"\n"), pieces + len(piece)
+        if ends > MAX_LOG_LINES or pieces > MAX_LOG_BYTES:
+            raise UserError(
+                f"cannot read {path}: a run logs at most {MAX_LOG_LINES:,} lines and "
+                f"{MAX_LOG_BYTES:,} bytes, and it holds more; restore it from a copy"
+            )
+    log.seek(0)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

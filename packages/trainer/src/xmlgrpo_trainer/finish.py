@@ -71,7 +71,7 @@ def _manifest(
         format_version=FORMAT_VERSION,
         base=Base(
             name=run.base,
-            revision=config.model.revision,
+            revision=run.policy.commit(run.base, config.model.revision) or config.model.revision,
             place=Place.of(base, folder) if base.is_dir() else None,
             dtype=placement.dtype,
             quantized_4bit=config.model.load_in_4bit,

@@ -112,7 +112,7 @@ def fit(run: Prepared) -> Trained:
 
     base = Path(run.base).expanduser()
     base_folder = base if base.is_dir() else None
-    commit = getattr(policy.model.config, "_commit_hash", None)  # of a model of the Hub
+    commit = policy.commit(run.base, config.model.revision)
     identity = {
         "problems": run.problems.sha256(),
         "base model": base.name if base_folder else run.base,

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from finished_runs import base_of, finished
+from finished_runs import base_of, compared, finished
 from xmlgrpo_rewards.console_script import Terminated
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import parse, render
@@ -322,6 +322,8 @@ def write_run(root: Path, *, adapter: bool = True, merged: bool = False) -> None
             (root / name / "config.json").write_text("{}")
             (root / name / "adapter_config.json").write_text("{}")
             save_file({"a": torch.zeros(1)}, root / name / "adapter_model.safetensors")
+    if merged:
+        compared(run.merged)
     base = base_of(run, hub_id, revision="abc", quantized_4bit=True)
     finished(run, hub_id, base=base, max_completion_tokens=77, max_reply_tokens=88)
 
@@ -358,6 +360,19 @@ def test_a_run_is_its_adapter_over_its_base(tmp_path: Path) -> None:
     )
     merged = of_run(str(root), merged=True)
     assert (merged.name, merged.adapter) == (str(root / "merged"), None)
+
+
+@pytest.mark.parametrize("ask", ["--run", "--model"])
+@pytest.mark.parametrize("file", ["config.json", "adapter_model.safetensors", "tokenizer.json"])
+def test_a_merged_model_that_changed_is_not_asked(tmp_path: Path, ask: str, file: str) -> None:
+    root = tmp_path / "run"
+    write_run(root, merged=True)
+    (root / "merged/adapter_config.json").unlink()
+    compared(root / "merged")
+    path = root / "merged" / file
+    path.write_bytes(b"{}" if not path.exists() else path.read_bytes()[:-1] + b" ")
+    with pytest.raises(UserError, match="merged has changed since it was compared"):
+        of_run(str(root), merged=True) if ask == "--run" else of_model(str(root / "merged"))
 
 
 def test_a_base_that_has_moved_can_be_named(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.reference import answer_questions
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.convert.converter import require_runtime
-from xmlgrpo_exporter.merge.merge import BUSY, require_compared
+from xmlgrpo_exporter.merge.merge import BUSY
 from xmlgrpo_exporter.transformers_model import hash_model
 from xmlgrpo_rewards.console_script import kept_on_interrupt, path_argument
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run
 from xmlgrpo_run.lock import LOCK, one_writer
-from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.manifest import read_manifest, require_compared
 from xmlgrpo_run.screen.say import say
 
 
@@ -59,7 +59,7 @@ def command(arguments: argparse.Namespace) -> int:
     require_runtime()
     model = hash_model(folder, console)
     if run:
-        require_compared(model)
+        require_compared(model.folder, model.fingerprint)
     records = {file: arguments.out or file.parent for file in files}
     with ExitStack() as locked:
         for out in sorted(set(records.values())):

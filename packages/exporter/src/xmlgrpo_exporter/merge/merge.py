@@ -39,7 +39,7 @@ from xmlgrpo_run.disk import require_free
 from xmlgrpo_run.files import read_json, remove, replacing, write_sealed
 from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 from xmlgrpo_run.lock import one_writer
-from xmlgrpo_run.manifest import Manifest, require_as_trained
+from xmlgrpo_run.manifest import Manifest, files_of_base, require_as_trained, require_compared
 from xmlgrpo_run.screen.console import quiet_retries
 from xmlgrpo_run.screen.loading import loading_model
 from xmlgrpo_run.screen.progress import Stage, growing
@@ -108,6 +108,7 @@ def merge_run(job: Merge) -> SourceModel | None:
                 "class": type(merged.model).__name__,
                 "stop_ids": list(merged.stop_ids),
                 "fingerprint": fingerprint,
+                "files": files_of_base(folder),
                 "questions": {
                     "source": job.comparison.questions.source,
                     "count": len(answers.prompts),
@@ -134,26 +135,7 @@ def _require_same(there: SourceModel, source: dict[str, Any], *, any_dtype: bool
             f"{there.folder} holds another merge (of another adapter, base or --dtype) or another "
             "model, which is not overwritten; remove it or give --out"
         )
-    require_compared(there)
-
-
-def require_compared(merged: SourceModel) -> None:
-    """See that a merged folder is, to the byte, the one that was compared with the adapter.
-
-    Everything that is exported is compared with this folder, so it must be the trained model.
-
-    Raises:
-        UserError: it was not made by a merge, or something in it has changed.
-    """
-    folder = merged.folder
-    how = f"make merge RUN={RunFolder(folder.parent).called}"
-    if not (folder / MERGE_RECORD).is_file():
-        raise UserError(f"{folder} is no merged run: it has no {MERGE_RECORD}; make it ({how})")
-    if read_json(folder / MERGE_RECORD).get("fingerprint") != merged.fingerprint:
-        raise UserError(
-            f"{folder} has changed since it was compared with the adapter (weights, configuration "
-            f"or tokenizer); remove it and merge again ({how})"
-        )
+    require_compared(there.folder, there.fingerprint)
 
 
 def _merge(job: Merge, adapter: Adapter, base: Base, folder: Path) -> "Answers":

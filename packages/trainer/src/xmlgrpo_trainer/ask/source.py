@@ -8,8 +8,13 @@ from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import DEFAULT_TASK
 from xmlgrpo_run.files import read_json
-from xmlgrpo_run.folder import RunFolder, find_run, model_source
-from xmlgrpo_run.manifest import read_manifest, require_as_trained, run_around
+from xmlgrpo_run.folder import MERGE_RECORD, RunFolder, find_run, model_source
+from xmlgrpo_run.manifest import (
+    read_manifest,
+    require_as_trained,
+    require_compared,
+    run_around,
+)
 from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 
@@ -42,7 +47,8 @@ def of_run(name: str, *, merged: bool, base: str | None = None) -> Source:
     if merged:
         if not (run.merged / "config.json").is_file():
             raise UserError(f"{run.root} has no merged model yet: make merge RUN={name}")
-        return Source("transformers", str(run.merged), task=task, max_new_tokens=tokens)
+        merged_model = str(require_compared(run.merged))
+        return Source("transformers", merged_model, task=task, max_new_tokens=tokens)
     _check_adapter(run.adapter)
     require_as_trained(run, manifest, run.adapter)
     return Source(
@@ -80,6 +86,8 @@ def of_model(name: str, task: str | None = None, base: str | None = None) -> Sou
         raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
     if (path / "config.json").is_file():
         safetensors_files(path)
+        if (path / MERGE_RECORD).is_file():
+            require_compared(path)
     return Source("transformers", model_source(name), task=task)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import check_json_files
+from xmlgrpo_run.manifest import loaded_commit
 from xmlgrpo_run.safetensors_header import safetensors_files
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
@@ -40,6 +41,16 @@ class Policy:
     tokenizer: Any  # with the chat template, padding on the left
     peft_config: Any  # the adapter still to be attached by the trainer, or None
     placement: Placement
+
+    def commit(self, name: str, revision: str | None) -> str | None:
+        """The commit of the Hub that it was loaded from; None of a folder.
+
+        Args:
+            name: its id or folder.
+            revision: what was asked for.
+        """
+        loaded: str | None = getattr(self.model.config, "_commit_hash", None)
+        return loaded or loaded_commit(name, revision)
 
 
 def choose_placement(config: ModelConfig) -> Placement:
