@@ -6,18 +6,23 @@ import shutil
 import signal
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED
 from xmlgrpo_exporter.check.questions import AWKWARD
+from xmlgrpo_exporter.check.verdict import gguf_fault, merge_fault
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.commands import gguf
 from xmlgrpo_exporter.convert.converter import find_converter
+from xmlgrpo_exporter.convert.modelfile import modelfile_of
 from xmlgrpo_exporter.merge import merge
+from xmlgrpo_exporter.quants import quant_of
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import SYSTEM
 from xmlgrpo_run.lock import LOCK, one_writer
 
 from ..exporting import FEW, QUIET, run_cli
@@ -48,6 +53,20 @@ def test_one_command_exports_and_checks(exported, capsys):
         for quant in ("f16", "q8_0", "q4_k_m")
         for kind in ("gguf", "Modelfile")
     }
+
+
+def test_what_was_recorded_is_what_push_works_out_again(exported):
+    check = json.loads((exported / "gguf/check.json").read_text())
+    assert gguf_fault(check["source"], check["source"]["quant"]) is None
+    assert merge_fault(json.loads((exported / "merged/merge.json").read_text())) is None
+    for file in (exported / "gguf").glob("*.gguf"):
+        entry, header = check["files"][file.name], read_header(file)
+        quant = quant_of(header.metadata["general.file_type"])
+        assert gguf_fault(entry, quant, file.stat().st_size) is None
+        stops = sorted(map(int, entry["gates"]["stop"]["found"]["ends_generation"]))
+        text = file.with_suffix(".Modelfile").read_text()
+        assert modelfile_of(file.name, header, stops, SYSTEM) == text
+        assert entry["modelfile_sha256"] == sha256(text.encode()).hexdigest()
 
 
 def test_what_is_there_is_left_alone_and_read_once(exported, capsys, monkeypatch):
