@@ -3,6 +3,7 @@
 import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import get_task, task_names
 
 from .conftest import write_rows
 from .tiny_model import rows
@@ -114,6 +116,49 @@ def test_metrics_of_several_replies(glue, doc, texts, expected):
     metrics = glue.process_results_k(doc, [texts])
     names = ("strict_accuracy", "pass_at_k", "maj_at_k")
     assert tuple(metrics[name] for name in names) == expected
+
+
+JSON_ROWS = list(islice(get_task("json_qa").generated(4, 0), 4))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def json_items(glue, tmp_path):
+    """Items of a task whose answers are not numbers; the gold of the second is broken."""
+    rows = [dict(row) for row in JSON_ROWS]
+    rows[1]["gold"] = {}
+    return items(glue, tmp_path, rows, rewards_task="json_qa")["test"]
+
+
+def test_an_item_with_a_faulty_gold_is_left_out_in_sight(json_items, capfd):
+    assert len(json_items) == 3
+    assert json_items.info.description.startswith("1 left out for their gold, the first: row items")
+
+
+def test_answers_that_are_no_numbers_vote_as_they_are(glue, json_items):
+    doc = json_items[0]
+    right = glue.worked_reply(doc)
+    wrong = reply.render("It says so.", '{"n": 1}')
+    votes = [wrong, wrong, right, reply.render("It says so.", '{"n": 1.0}')]
+    metrics = glue.process_results_k(doc, [votes])
+    assert (metrics["strict_accuracy"], metrics["pass_at_k"], metrics["maj_at_k"]) == (0.25, 1, 0)
+    assert glue.process_results(doc, [right])["strict_accuracy"] == 1.0
+    assert "judge" not in json.dumps([doc["system_text"], doc["user_text"]])
+
+
+def test_a_task_without_a_data_set_on_the_hub_wants_a_file(glue, monkeypatch):
+    monkeypatch.delenv("JSON_QA_DIR", raising=False)
+    with pytest.raises(UserError, match=r"no data set on the Hub; .* or set JSON_QA_DIR=DIR"):
+        glue.load(rewards_task="json_qa")
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_every_task_of_ours_has_its_definitions(task):
+    for form, template in (("_xml", "one_reply"), ("_xml_k", "k_replies")):
+        path = task_folder() / f"{task}_xml" / f"{task}{form}.yaml"
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert config["include"] == f"../any_task/{template}.yaml"
+        assert (config["task"], config["metadata"]["rewards_task"]) == (f"{task}{form}", task)
+        assert config["metadata"]["reply_limit"] == 1024
 
 
 def test_items_carry_the_prompt_of_training(doc):

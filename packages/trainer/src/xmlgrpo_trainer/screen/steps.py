@@ -182,11 +182,13 @@ def sampled_shares(task: Task, batch: list[Scored]) -> dict[str, float]:
     """What the newest training batch looks like: shares of its sampled completions."""
     grades = grade_all(task, [o.completion for o in batch], [o.example for o in batch])
     total = max(1, len(grades))
+    shares = [grade.share for grade in grades if grade.share is not None]
     return {
         "sampled/strict_format": sum(g.strict_format for g in grades) / total,
         "sampled/strict": sum(g.strict_correct for g in grades) / total,
         "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
         "sampled/worked": sum(is_worked(one.completion) for one in batch) / total,
+        **({"sampled/share_right": sum(shares) / len(shares)} if shares else {}),
     }
 
 
