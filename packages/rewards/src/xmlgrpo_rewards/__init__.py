@@ -6,7 +6,6 @@ with it, so that all of them mean the same by a right answer.
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.grading import grades
-from xmlgrpo_rewards.hacks import Hack
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.numbers import last_number, parse_number
 from xmlgrpo_rewards.reply import FORMAT_VERSION, SYSTEM, TAGS, Reply, messages, parse, render
@@ -17,7 +16,7 @@ from xmlgrpo_rewards.scores import (
     strict_format_reward_func,
     xmlcount_reward_func,
 )
-from xmlgrpo_rewards.task import BadRow, Example, Grade, Task, Words, get_task, task_names
+from xmlgrpo_rewards.task import BadRow, Example, Grade, Hack, Task, Words, get_task, task_names
 from xmlgrpo_rewards.total import Total, WeightedReward, load_rewards, total
 
 __all__ = [

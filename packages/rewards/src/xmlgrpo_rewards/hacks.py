@@ -11,7 +11,7 @@ might pay by mistake.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.reply import (
@@ -23,6 +23,7 @@ from xmlgrpo_rewards.reply import (
     TAGS,
     render,
 )
+from xmlgrpo_rewards.task import Hack
 
 WORK = "16 - 3 - 4 = 9 eggs\n9 * 2 dollars is what she makes"
 RIGHT = render(WORK, "GOLD")
@@ -34,16 +35,6 @@ ALL_BUT_ANSWER = 1.5  # strict form, soft form and four tags, with something els
 ALL_BUT_CORRECT = 2.0  # the same with a whole number that is not the gold
 ALL_BUT_STRICT = 3.5
 ALL_BUT_FORM = 3.0  # the right answer, a whole number, the four tags; text where none belongs
-
-
-@dataclass(frozen=True, slots=True)
-class Hack:
-    """One such reply."""
-
-    name: str  # in reports and tests
-    reply: str  # the whole completion
-    # what the task's default rewards (`total.default_rewards`), with weight 1, pay at most in total
-    earns: float
 
 
 def _answers(*named: tuple[str, str]) -> Iterator[Hack]:

@@ -11,7 +11,6 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
-from xmlgrpo_rewards.hacks import Hack, number_hacks
 
 TASK_GROUP = "xmlgrpo.tasks"
 DEFAULT_TASK = "gsm8k"  # where nothing names one
@@ -54,6 +53,16 @@ class Words:
     # what shows that a problem was worked out, such as `a sum is written`; None where
     # `numbers.is_worked`, which looks for sums, has nothing to find
     worked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hack:
+    """One such reply."""
+
+    name: str  # in reports and tests
+    reply: str  # the whole completion
+    # what the task's default rewards (`total.default_rewards`), with weight 1, pay at most in total
+    earns: float
 
 
 @runtime_checkable
@@ -116,7 +125,8 @@ class Extras:
         grade_many: grades several texts, each with its example; for a task with a pool of workers.
         gold_fault: one sentence why a row can neither be trained nor measured on (its gold fails
             its own check, a constant would earn), or None; milliseconds a row.
-        hacks: replies to an example that look for pay they did not earn.
+        hacks: replies to an example that look for pay they did not earn; for a task that the
+            classic rewards pay, `make validate` has some of its own.
         generated: `generated(count, seed)` makes rows with certain golds, the same for the same
             seed, no two alike.  None: the task has only what others wrote.
         levels: how hard `generated` can make them: names that it takes as a third argument.  One
@@ -146,7 +156,7 @@ def extras(task: Task) -> Extras:
         ready=getattr(task, "ready", str),
         grade_many=getattr(task, "grade_many", grade_each),
         gold_fault=getattr(task, "gold_fault", lambda _example: None),
-        hacks=getattr(task, "hacks", lambda example: () if rewards else number_hacks(example.gold)),
+        hacks=getattr(task, "hacks", lambda _example: ()),
         generated=getattr(task, "generated", None),
         levels=getattr(task, "levels", ()),
     )

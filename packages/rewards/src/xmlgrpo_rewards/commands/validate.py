@@ -29,13 +29,13 @@ from xmlgrpo_rewards.console_script import (
 )
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.grading import grade_all
-from xmlgrpo_rewards.hacks import FULL_MARKS
+from xmlgrpo_rewards.hacks import FULL_MARKS, number_hacks
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import count_text_rows, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
-from xmlgrpo_rewards.task import BadRow, Example, Task, extras, get_task, task_names
+from xmlgrpo_rewards.task import BadRow, Example, Hack, Task, extras, get_task, task_names
 from xmlgrpo_rewards.total import Total, default_rewards, load_rewards, total
 
 HACKED_GOLDS = 32
@@ -147,6 +147,13 @@ def _earned(task: Task, texts: Sequence[str], example: Example) -> list[Total]:
     return total(load_rewards(default_rewards(task), task), texts, **columns)
 
 
+def battery(task: Task, example: Example) -> Iterable[Hack]:
+    """The task's own hacks; those of numbers for a task that the classic rewards pay."""
+    has = extras(task)
+    own = list(has.hacks(example))
+    return own or ([] if has.rewards else number_hacks(example.gold))
+
+
 def check_hacks(task: Task, examples: Sequence[Example]) -> Checked:
     """Try the task's known hacks on examples spread over those given.
 
@@ -154,7 +161,7 @@ def check_hacks(task: Task, examples: Sequence[Example]) -> Checked:
     """
     checked = Checked("known hacks")
     for example in _spread(examples):
-        hacks = list(extras(task).hacks(example))
+        hacks = list(battery(task, example))
         if not hacks:
             continue
         texts = [hack.reply for hack in hacks]

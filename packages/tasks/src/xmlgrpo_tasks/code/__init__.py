@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.hacks import Hack
-from xmlgrpo_rewards.task import Example, Grade, Words
+from xmlgrpo_rewards.task import Example, Grade, Hack, Words
 from xmlgrpo_tasks.code import faults, generate, grading, hacks, rows
 from xmlgrpo_tasks.workers import sandbox
 

@@ -11,9 +11,8 @@ our own code for what it might believe.
 
 from collections.abc import Iterator
 
-from xmlgrpo_rewards.hacks import Hack
 from xmlgrpo_rewards.reply import ANSWER_CLOSE, ANSWER_OPEN, render
-from xmlgrpo_rewards.task import Example
+from xmlgrpo_rewards.task import Example, Hack
 from xmlgrpo_tasks.code import values
 from xmlgrpo_tasks.code.rows import Judge, judge_of
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.hacks import Hack
-from xmlgrpo_rewards.task import Example, Grade, Words
+from xmlgrpo_rewards.task import Example, Grade, Hack, Words
 from xmlgrpo_tasks.json_qa.generate import Level, generated
 from xmlgrpo_tasks.json_qa.gold import gold_fault
 from xmlgrpo_tasks.json_qa.grading import PARSES, VALID, grade

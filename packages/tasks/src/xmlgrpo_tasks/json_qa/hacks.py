@@ -11,8 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.hacks import Hack
-from xmlgrpo_rewards.task import Example
+from xmlgrpo_rewards.task import Example, Hack
 from xmlgrpo_tasks.json_qa.gold import constants
 from xmlgrpo_tasks.json_qa.grading import Key, key_of, telling_leaves
 from xmlgrpo_tasks.json_qa.leaves import MONTHS, leaves, pointer

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.hacks import Hack
-from xmlgrpo_rewards.task import Example, Grade, Words
+from xmlgrpo_rewards.task import Example, Grade, Hack, Words
 from xmlgrpo_tasks.sql import gold, rows
 from xmlgrpo_tasks.sql.generate import EASY, FULL, generated
 from xmlgrpo_tasks.sql.grading import EXECUTES, grade_many

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from xmlgrpo_rewards import reply
-from xmlgrpo_rewards.hacks import Hack
-from xmlgrpo_rewards.task import Example
+from xmlgrpo_rewards.task import Example, Hack
 from xmlgrpo_tasks.sql.engine import gold_rows
 from xmlgrpo_tasks.sql.inserts import literal
 from xmlgrpo_tasks.sql.lexer import Token, tokens
