@@ -24,8 +24,7 @@ from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import append_row
-from xmlgrpo_trainer.config.defaults import grpo_fields
-from xmlgrpo_trainer.config.run_config import RunConfig, load_config
+from xmlgrpo_trainer.config.run_config import RunConfig, grpo_fields, load_config
 from xmlgrpo_trainer.grpo.trainer import training_rows
 from xmlgrpo_trainer.model.load import lora_fields
 from xmlgrpo_trainer.problems.split import drop_long, load_problems

@@ -12,9 +12,8 @@ from accelerate.commands.launch import launch_command_parser
 
 from xmlgrpo_trainer.cli import parser
 from xmlgrpo_trainer.config.batch import shared
-from xmlgrpo_trainer.config.defaults import grpo_fields
 from xmlgrpo_trainer.config.library_fields import check_grpo
-from xmlgrpo_trainer.config.run_config import load_config
+from xmlgrpo_trainer.config.run_config import grpo_fields, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))

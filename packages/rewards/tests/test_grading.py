@@ -18,9 +18,10 @@ from xmlgrpo_rewards import (
     reply,
     total,
 )
+from xmlgrpo_rewards.commands.validate import battery
 from xmlgrpo_rewards.grading import example_of, grade_all, grades
-from xmlgrpo_rewards.task import Words, extras
-from xmlgrpo_rewards.total import CLASSIC, FORM, default_rewards
+from xmlgrpo_rewards.task import FORM_REWARDS, Words, default_rewards, extras
+from xmlgrpo_rewards.total import CLASSIC
 
 COLUMNS = {
     "answer": ["cat", "cat", "dog"],
@@ -159,7 +160,7 @@ def test_columns_that_do_not_fit_are_named(
 
 
 def test_the_names_of_rewards_follow_the_task(animals: Animals, task: Task) -> None:
-    assert list(default_rewards(animals)) == ["correctness", "short", *FORM]
+    assert list(default_rewards(animals)) == ["correctness", "short", *FORM_REWARDS]
     assert list(default_rewards(task)) == list(CLASSIC)
     with pytest.raises(UserError, match=r"did you mean 'correctness'.*: correctness, short, corr"):
         load_rewards({"corectness": 1.0}, animals)

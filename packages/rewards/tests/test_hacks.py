@@ -1,7 +1,8 @@
 import pytest
 
 from xmlgrpo_rewards import Example, Task, load_rewards, total
-from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS, RIGHT, Hack, number_hacks
+from xmlgrpo_rewards.hacks import FULL_MARKS, HACKS, RIGHT, number_hacks
+from xmlgrpo_rewards.task import Hack
 from xmlgrpo_rewards.total import CLASSIC
 
 REWARDS = load_rewards(dict.fromkeys(CLASSIC, 1.0))

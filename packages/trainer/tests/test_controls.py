@@ -11,7 +11,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.total import FORM
+from xmlgrpo_rewards.task import FORM_REWARDS
 from xmlgrpo_trainer import controls
 from xmlgrpo_trainer.controls import train_further
 from xmlgrpo_trainer.tiny.build import ensure_tiny_model
@@ -90,10 +90,10 @@ def test_only_the_embedded_default_has_controls(arguments, says, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "blind"),
     [
-        ("tiny.yaml", {"int_reward_func", *FORM}),
-        ("tiny-json.yaml", set(FORM)),
-        ("tiny-sql.yaml", set(FORM)),
-        ("tiny-code.yaml", set(FORM)),
+        ("tiny.yaml", {"int_reward_func", *FORM_REWARDS}),
+        ("tiny-json.yaml", set(FORM_REWARDS)),
+        ("tiny-sql.yaml", set(FORM_REWARDS)),
+        ("tiny-code.yaml", set(FORM_REWARDS)),
     ],
 )
 def test_the_control_is_paid_for_the_form_alone(file, blind):

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, is_output_lost
 from xmlgrpo_rewards.prose import fitted
 
 EXIT_USER_ERROR = 2
@@ -127,20 +127,6 @@ def _in_words(error: OSError) -> str | None:
     if error.filename and error.errno in NOT_A_FILE:
         return f"{where}; put back what stood there before"
     return None
-
-
-def is_output_lost() -> bool:
-    """Whether what is printed cannot be written any more."""
-    try:
-        number = sys.stdout.fileno()
-    except ValueError:  # not a file, or closed
-        return False
-    try:
-        sys.stdout.flush()  # what could not be written is still in the buffer
-        os.write(number, b"")
-    except OSError:
-        return True
-    return False
 
 
 def _drop_output() -> None:

@@ -14,6 +14,8 @@ from xmlgrpo_rewards.errors import UserError, did_you_mean
 
 TASK_GROUP = "xmlgrpo.tasks"
 DEFAULT_TASK = "gsm8k"  # where nothing names one
+FORM_REWARDS = ("strict_format_reward_func", "soft_format_reward_func", "xmlcount_reward_func")
+CLASSIC_REWARDS = ("correctness_reward_func", "int_reward_func", *FORM_REWARDS)
 _SHOWN_CHARS = 160
 
 
@@ -61,7 +63,7 @@ class Hack:
 
     name: str  # in reports and tests
     reply: str  # the whole completion
-    # what the task's default rewards (`total.default_rewards`), with weight 1, pay at most in total
+    # what the task's default rewards (`default_rewards`), with weight 1, pay at most in total
     earns: float
 
 
@@ -160,6 +162,12 @@ def extras(task: Task) -> Extras:
         generated=getattr(task, "generated", None),
         levels=getattr(task, "levels", ()),
     )
+
+
+def default_rewards(task: Task) -> dict[str, float]:
+    """What pays where nothing is said: the task's own rewards and the form, or the five classic."""
+    own = extras(task).rewards
+    return dict.fromkeys((*own, *FORM_REWARDS) if own else CLASSIC_REWARDS, 1.0)
 
 
 class BadRow(UserError):  # noqa: N818 - what is wrong, as UserError is whose it is

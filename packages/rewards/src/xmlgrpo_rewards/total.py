@@ -30,7 +30,6 @@ CLASSIC: Mapping[str, Callable[..., list[float]]] = {
         scores.xmlcount_reward_func,
     )
 }
-FORM = ("strict_format_reward_func", "soft_format_reward_func", "xmlcount_reward_func")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +47,6 @@ class Total:
 
     value: float  # the weighted sum
     parts: dict[str, float | None]  # score before its weight; None: the function had no opinion
-
-
-def default_rewards(task: Task) -> dict[str, float]:
-    """What pays where nothing is said: the task's own rewards and the form, or the five classic."""
-    own = extras(task).rewards
-    return dict.fromkeys((*own, *FORM) if own else CLASSIC, 1.0)
 
 
 def load_rewards(spec: Mapping[str, float], task: Task | None = None) -> list[WeightedReward]:

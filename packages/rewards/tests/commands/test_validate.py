@@ -12,8 +12,9 @@ import pytest
 from xmlgrpo_rewards import Example, Grade, Task, get_task, hacks
 from xmlgrpo_rewards.commands import validate
 from xmlgrpo_rewards.commands.validate import HACKED_GOLDS, check_file, check_hacks
-from xmlgrpo_rewards.hacks import HACKS, Hack
+from xmlgrpo_rewards.hacks import HACKS
 from xmlgrpo_rewards.reply import TAGS, render
+from xmlgrpo_rewards.task import Hack
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

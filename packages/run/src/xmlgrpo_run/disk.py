@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xmlgrpo_rewards.console_script import is_output_lost
-from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.errors import UserError, is_output_lost
 
 GIB, MIB = 1 << 30, 1 << 20
 SLACK_BYTES = 64 * MIB  # beside what was counted

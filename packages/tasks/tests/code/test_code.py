@@ -10,8 +10,8 @@ import pytest
 
 from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.task import BadRow
-from xmlgrpo_rewards.total import default_rewards, load_rewards, total
+from xmlgrpo_rewards.task import BadRow, default_rewards
+from xmlgrpo_rewards.total import load_rewards, total
 from xmlgrpo_tasks.code import TASK, generate, grading, hacks
 from xmlgrpo_tasks.code.grading import read_program, workers
 

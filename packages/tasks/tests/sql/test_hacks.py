@@ -7,7 +7,8 @@ import psutil
 import pytest
 
 from xmlgrpo_rewards.reply import parse
-from xmlgrpo_rewards.total import default_rewards, load_rewards, total
+from xmlgrpo_rewards.task import default_rewards
+from xmlgrpo_rewards.total import load_rewards, total
 from xmlgrpo_tasks.sql import TASK
 from xmlgrpo_tasks.sql.grading import query_in, worker_pool
 from xmlgrpo_tasks.sql.hacks import ANSWERS, COUNTER, FULL, REPLIES

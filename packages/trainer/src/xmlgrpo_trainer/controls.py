@@ -232,7 +232,7 @@ def _examined(
     from xmlgrpo_rollout.choice import choose_engine
     from xmlgrpo_rollout.engine import Sampling
     from xmlgrpo_rollout.stop_tokens import stop_ids
-    from xmlgrpo_trainer.config.defaults import holdout_limit
+    from xmlgrpo_trainer.config.run_config import holdout_limit
     from xmlgrpo_trainer.problems.exam import Exam, take
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

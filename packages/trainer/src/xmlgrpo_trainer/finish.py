@@ -19,8 +19,7 @@ from xmlgrpo_run.manifest import (
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
-from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
-from xmlgrpo_trainer.config.run_config import TINY, config_sha256
+from xmlgrpo_trainer.config.run_config import TINY, completion_limit, config_sha256, holdout_limit
 from xmlgrpo_trainer.prepare import Prepared
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter

@@ -18,7 +18,7 @@ from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
+from xmlgrpo_trainer.config.run_config import completion_limit, holdout_limit
 from xmlgrpo_trainer.grpo.draws import DrawnBatches, make_draws
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch

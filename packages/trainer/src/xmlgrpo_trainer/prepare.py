@@ -20,11 +20,11 @@ from xmlgrpo_run.folder import RunFolder, model_source
 from xmlgrpo_run.screen.loading import loading_model, reading_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, check_context, completion_limit
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.library_fields import check_grpo, tiny_settings
 from xmlgrpo_trainer.config.recorded_fields import library_class
-from xmlgrpo_trainer.config.run_config import TINY, RunConfig
+from xmlgrpo_trainer.config.run_config import TINY, RunConfig, check_context, completion_limit
 from xmlgrpo_trainer.model.load import (
     Placement,
     Policy,

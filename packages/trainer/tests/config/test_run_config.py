@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config.defaults import completion_limit, holdout_limit
 from xmlgrpo_trainer.config.run_config import (
     RunConfig,
     check_config,
+    completion_limit,
     config_sha256,
+    holdout_limit,
     load_config,
     nearest,
     parse_yaml,

@@ -12,8 +12,7 @@ import trl
 from torch import nn
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config.defaults import reply_limit
-from xmlgrpo_trainer.config.run_config import RunConfig, check_config
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config, reply_limit
 from xmlgrpo_trainer.model import unsloth as unsloth_backend
 from xmlgrpo_trainer.model.load import choose_placement
 from xmlgrpo_trainer.model.unsloth import (

@@ -35,8 +35,17 @@ from xmlgrpo_rewards.prose import fitted
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import count_text_rows, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
-from xmlgrpo_rewards.task import BadRow, Example, Hack, Task, extras, get_task, task_names
-from xmlgrpo_rewards.total import Total, default_rewards, load_rewards, total
+from xmlgrpo_rewards.task import (
+    BadRow,
+    Example,
+    Hack,
+    Task,
+    default_rewards,
+    extras,
+    get_task,
+    task_names,
+)
+from xmlgrpo_rewards.total import Total, load_rewards, total
 
 HACKED_GOLDS = 32
 HACKED_EXAMPLES = 4  # where golds are no numbers: a hostile reply may take seconds to grade

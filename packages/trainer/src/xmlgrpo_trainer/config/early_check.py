@@ -7,7 +7,6 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.config.batch import check_groups, shared
-from xmlgrpo_trainer.config.defaults import grpo_fields
 from xmlgrpo_trainer.config.library_fields import (
     RESERVED_GRPO,
     check_grpo,
@@ -15,7 +14,7 @@ from xmlgrpo_trainer.config.library_fields import (
     tiny_settings,
 )
 from xmlgrpo_trainer.config.recorded_fields import library_schema
-from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.config.run_config import RunConfig, grpo_fields
 
 # initialisations that change the frozen weights (peft's documentation of `init_lora_weights`)
 FROM_FROZEN = ("pissa", "olora", "corda", "loftq", "lora_ga")

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
+from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 
 TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
@@ -177,6 +178,43 @@ class RunConfig(Section):
         if self.model.load_in_4bit and self.model.device == "cpu":
             raise ValueError("model.load_in_4bit needs a CUDA GPU, but model.device is 'cpu'")
         return self
+
+
+def grpo_fields(config: RunConfig) -> dict[str, Any]:
+    """The `grpo:` section over our defaults; what is in neither is trl's default."""
+    # a limit that is null is none that was set: trl would draw completions without end
+    return {**GRPO_DEFAULTS, **config.grpo, "max_completion_length": completion_limit(config)}
+
+
+def completion_limit(config: RunConfig) -> int:
+    """The longest completion in tokens."""
+    limit = config.grpo.get("max_completion_length")
+    return int(limit or GRPO_DEFAULTS["max_completion_length"])
+
+
+def holdout_limit(config: RunConfig) -> int:
+    """The longest reply to a held-out problem, here and in every later evaluation of the run."""
+    return config.holdout.max_new_tokens or completion_limit(config)
+
+
+def reply_limit(config: RunConfig) -> int:
+    """The longest reply in tokens, in training or to a held-out problem."""
+    return max(completion_limit(config), config.holdout.max_new_tokens or 0)
+
+
+def check_context(config: RunConfig, context: int | None) -> None:
+    """Check that the longest prompt and reply fit into the model's context, in tokens, if known.
+
+    Raises:
+        UserError: they do not.
+    """
+    prompt, reply = config.data.max_prompt_tokens, reply_limit(config)
+    if context is not None and prompt + reply > context:
+        raise UserError(
+            f"a prompt of {prompt} tokens (data.max_prompt_tokens) and a reply of {reply} (the "
+            "longer of grpo.max_completion_length and holdout.max_new_tokens) do not fit into the "
+            f"model's context of {context}; lower one of them"
+        )
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -21,9 +21,8 @@ from trl import GRPOConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import model_source
-from xmlgrpo_trainer.config.defaults import check_context
 from xmlgrpo_trainer.config.library_fields import TIED_MODULES, tiny_settings
-from xmlgrpo_trainer.config.run_config import TINY, ModelConfig, RunConfig
+from xmlgrpo_trainer.config.run_config import TINY, ModelConfig, RunConfig, check_context
 from xmlgrpo_trainer.model.load import (
     Placement,
     check_model_folder,

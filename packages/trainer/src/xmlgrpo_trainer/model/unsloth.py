@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS, reply_limit
-from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
+from xmlgrpo_trainer.config.run_config import RunConfig, reply_limit
 
 BEFORE = ("trl", "transformers", "peft")
 CHECKPOINTING = "unsloth"  # each layer's input waits in the main memory, not the GPU's

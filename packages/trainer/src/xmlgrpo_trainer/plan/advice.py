@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from xmlgrpo_trainer.config.defaults import completion_limit, grpo_fields
-from xmlgrpo_trainer.config.run_config import RunConfig, check_config
+from xmlgrpo_trainer.config.run_config import RunConfig, check_config, completion_limit, grpo_fields
 
 LEAST_COMPLETION = 256  # shorter ones end a reply before its answer, and that earns nothing
 SHOWN = 3

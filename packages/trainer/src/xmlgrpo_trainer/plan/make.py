@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmlgrpo_trainer.config.batch import shared
-from xmlgrpo_trainer.config.defaults import check_context, completion_limit, grpo_fields
 from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.recorded_fields import library_schema
-from xmlgrpo_trainer.config.run_config import RunConfig
+from xmlgrpo_trainer.config.run_config import (
+    RunConfig,
+    check_context,
+    completion_limit,
+    grpo_fields,
+)
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit
 from xmlgrpo_trainer.plan.gpus import TABLE, Gpu, machine_gib
 from xmlgrpo_trainer.plan.memory import Peak, estimate
