@@ -18,6 +18,7 @@ REPO     ?=
 WHAT     ?=
 NAME     ?=
 REVISION ?=
+FRESH    ?=
 RUNS     ?=
 REWARDS  ?=
 N        ?= 3
@@ -45,6 +46,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
 BIN   := .venv/bin
 READY := .venv/.stamp
 GGUF_READY := .venv/.gguf-stamp
+FRESH_READY := .venv/.fresh-stamp
 
 # --- what the user gave, checked while make reads this file: before the hours, not after them ----
 one_word = $(if $(filter 1,$(words $($(1)))),,$(error $(1) must be one word, without spaces; got '$($(1))'))
@@ -111,6 +113,7 @@ gpus = $(call option,gpus,$(filter-out 1,$(GPUS)))
 # `make gguf RUN=typo` must say that there is no such run, not train one.
 TRAINED := $(if $(filter file,$(origin RUN)),$(RUN_DIR)/manifest.json)
 needs_run = $(if $(strip $(MODEL)),,$(TRAINED))
+needs_fresh = $(if $(call switch,fresh,$(FRESH)),$(FRESH_READY))
 needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
 # llama.cpp takes minutes to build: not before it is said that there is no such run
 needs_converter = $(if $(strip $(MODEL)$(TRAINED)$(wildcard $(RUN_DIR))),$(GGUF_READY))
@@ -144,8 +147,8 @@ rescore: | $(READY)  ## what a run would have been paid: REWARDS="correctness_re
 
 ##@ Evaluate
 .PHONY: eval ladder validate rows bench
-eval: | $(READY) $(needs_run) $(needs_llama_cpp)  ## base and tuned on the same test items (RUN MODEL TASK LIMIT SEED K)
-	$(BIN)/xmlgrpo-eval run $(subject) $(call task,_xml) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
+eval: | $(READY) $(needs_run) $(needs_llama_cpp) $(needs_fresh)  ## base and tuned on the same test items (RUN MODEL TASK LIMIT SEED K FRESH)
+	$(BIN)/xmlgrpo-eval run $(subject) $(call task,_xml) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(call switch,fresh,$(FRESH)) $(ARGS)
 ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT SEED K)
 	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
 validate: | $(READY)  ## every gold answer scores full marks, no known hack does (TASK DATA)
@@ -209,6 +212,10 @@ $(READY): $(wildcard ci/requirements/base.txt ci/requirements/dev.txt packages/*
 anew:
 as-named:
 	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) ci/setup.sh --check
+
+$(FRESH_READY): ci/requirements/fresh.txt | $(READY)
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps -r $<
+	@touch $@
 
 $(GGUF_READY): ci/requirements/gguf.txt | $(READY)
 	@ci/gguf_setup.sh

@@ -3,11 +3,13 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from xmlgrpo_evaluator.fresh import FRESH_TASK, ROWS, fresh_file, told
 from xmlgrpo_evaluator.models import any_model, check_weights, pinned, run_model
 from xmlgrpo_evaluator.results.compare import compare_results, show
 from xmlgrpo_evaluator.results.ladder import climb
@@ -21,7 +23,7 @@ from xmlgrpo_rewards.console_script import (
     run_command,
 )
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import write_sealed
+from xmlgrpo_run.files import read_json, write_sealed
 from xmlgrpo_run.folder import OUTPUTS, find_run
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.console import make_console, quiet_libraries
@@ -94,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=path_argument, metavar="FILE", help="the result file, for --model"
     )
     run.add_argument("--quiet", action="store_true", help="no line per item")
+    run.add_argument(
+        "--fresh",
+        type=int,
+        nargs="?",
+        const=ROWS,
+        metavar="N",
+        help=f"N of GSM8K's problems with new numbers: learned, or remembered? ({ROWS})",
+    )
     _add_settings(run)
     compare = commands.add_parser("compare", help="compare two results on the same items")
     compare.add_argument("first", type=path_argument, metavar="A.json")
@@ -134,6 +144,8 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate a run's models, or one model; two models are compared."""
     console = command_console()
     given = _given(options, rest)
+    if options.fresh is not None:
+        given |= _fresh(options)
     if options.run:
         for name in ("adapter", "tokenizer", "backend", "out"):
             if getattr(options, name):
@@ -171,8 +183,26 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     compared = compare_results(*results)
     write_sealed(settings.result_file(run.eval, "compare"), compared)
     show(compared, console)
+    if options.fresh is not None:
+        known = replace(settings, tasks=(settings.own_task,)).result_file(run.eval, "compare")
+        say(console, escape(told(compared, read_json(known) if known.is_file() else None)))
     say(console, escape(f"results: {run.eval}"))
     return 0
+
+
+def _fresh(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that ask fresh numbers; writes them beside the results, once."""
+    if options.data or options.task:
+        raise UserError("--fresh makes its own items for gsm8k; leave --data and --task out")
+    if options.fresh < 1:
+        raise UserError(f"--fresh: expected a whole number above 0, got {options.fresh}")
+    folder = OUTPUTS / "eval"
+    if options.run:
+        run = find_run(options.run)
+        folder = run.eval
+        if (task := read_manifest(run).task) != "gsm8k":
+            raise UserError(f"--fresh has new numbers for gsm8k alone; this run is of {task!r}")
+    return {"tasks": (FRESH_TASK,), "data": fresh_file(folder, options.fresh, options.seed)}
 
 
 def _compare(options: argparse.Namespace, _rest: Sequence[str]) -> int:
