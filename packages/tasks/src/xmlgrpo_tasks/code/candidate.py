@@ -40,6 +40,7 @@ from typing import Any, NoReturn
 from xmlgrpo_tasks.code import values
 from xmlgrpo_tasks.workers import child, syscalls
 
+MOST_CHARS = 20_000  # of a program
 CPU_S = 2
 WALL_S = 4.0
 MEMORY_BYTES = 512 << 20
@@ -246,6 +247,8 @@ def _write(answers: Any, text: str) -> None:
 
 
 def _parse(program: str, entry: str, arity: int) -> tuple[ast.Module | None, dict[str, Any]]:
+    if len(program) > MOST_CHARS:
+        return None, {"defines": False, "why": f"longer than {MOST_CHARS:,} characters"}
     try:
         tree = ast.parse(program)
     except (SyntaxError, ValueError) as error:

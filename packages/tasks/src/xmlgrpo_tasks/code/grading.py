@@ -19,7 +19,6 @@ from xmlgrpo_tasks.workers import sandbox
 from xmlgrpo_tasks.workers.pool import Outcome, Pool
 
 DEFINES = "defines"  # in `Grade.parts`: the program parses and has the function
-MOST_CHARS = 20_000  # of a program
 WALL_S = 8.0  # candidate.WALL_S and what it takes to get that far
 WORKER_BYTES = 1 << 30
 NOTE_CHARS = 120
@@ -144,7 +143,7 @@ def verdicts(programs: Sequence[tuple[str, Judge]], hash_seed: int = 0) -> list[
         orders.append(order)
         jobs.append(
             {
-                "program": text if len(text) <= MOST_CHARS else "(",
+                "program": text,
                 "entry": judge.entry,
                 "arity": judge.arity,
                 "inputs": [cases[i].packed for i in order],
