@@ -74,6 +74,14 @@ def test_data_that_do_not_fit_the_schema_are_refused():
     assert "table pets has 4 columns but 1 values were supplied" in fault
 
 
+def test_names_that_need_quotes_are_kept():
+    data = ['INSERT INTO "order" ([group by]) VALUES (1)', "INSERT INTO `order` VALUES (2), (3)"]
+    schema = 'CREATE TABLE "order" ("group by" INTEGER)'
+    example = problem('SELECT "group by" FROM "order"', schema=schema, data=data)
+    assert TASK.gold_fault(example) is None
+    assert "-- order, 1 of 1 rows: (1)" in example.question
+
+
 def test_mutants_are_one_mistake_away():
     gold = (
         "SELECT DISTINCT a, MAX(b) FROM t WHERE (c > 1 AND d BETWEEN 2 AND 3) OR e IN (SELECT e "

@@ -6,7 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from xmlgrpo_rewards.reply import parse
+from xmlgrpo_rewards.grading import grade_all
+from xmlgrpo_rewards.reply import parse, render
 from xmlgrpo_rewards.task import default_rewards
 from xmlgrpo_rewards.total import load_rewards, total
 from xmlgrpo_tasks.sql import TASK
@@ -24,26 +25,27 @@ def test_there_are_many_and_each_has_a_name_of_its_own():
     assert len(set(names)) == len(names) > 100
 
 
-@pytest.mark.parametrize("example", [NAMES, KINDS, SORTED], ids=["list", "group", "order"])
-def test_each_earns_what_it_may(example):
-    hacks = list(TASK.hacks(example))
-    texts, count = [hack.reply for hack in hacks], len(hacks)
-    columns = {"question": [example.question] * count, "answer": [example.gold] * count}
-    earned = total(REWARDS, texts, **columns, judge=[example.judge] * count)
-    grades = TASK.grade_many(texts, [example] * count)
-    for hack, pay, grade in zip(hacks, earned, grades, strict=True):
+def test_each_earns_what_it_may():
+    tried = [(hack, example) for example in (NAMES, KINDS, SORTED) for hack in TASK.hacks(example)]
+    texts, examples = [hack.reply for hack, _ in tried], [example for _, example in tried]
+    columns = {
+        "question": [example.question for example in examples],
+        "answer": [example.gold for example in examples],
+        "judge": [example.judge for example in examples],
+    }
+    earned = total(REWARDS, texts, **columns)
+    grades = grade_all(TASK, texts, examples)
+    exact = {name for name, *_ in ANSWERS}
+    for (hack, example), pay, grade in zip(tried, earned, grades, strict=True):
         assert pay.value <= hack.earns + 1e-9, hack.name
         assert grade.strict_correct == (hack.earns == FULL), hack.name
-    by_name = {hack.name: pay.value for hack, pay in zip(hacks, earned, strict=True)}
-    exact = {name: earns for name, _, earns in ANSWERS if example is NAMES}
-    assert {name: by_name[name] for name in exact} == exact
+        assert pay.value == hack.earns or hack.name not in exact or example is not NAMES, hack.name
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example = NAMES
-    hacks = list(TASK.hacks(example))
-    TASK.grade_many([hack.reply for hack in hacks], [example] * len(hacks))
+    texts = [hack.reply for hack in TASK.hacks(NAMES)]
+    TASK.grade_many(texts, [NAMES] * len(texts))
     workers = psutil.Process().children(recursive=True)
     assert 1 <= len(workers) <= free_cores()
     for worker in workers:
@@ -67,9 +69,24 @@ def test_a_query_that_no_limit_of_sqlite_stops_is_killed():
 
 
 @pytest.mark.parametrize(
-    "part", ["SELECT ", "WITH a(", "```sql\n", ";", "-- ", "/* ", "\n \n", "WITH "]
+    "part",
+    [
+        "SELECT ",
+        "WITH a(",
+        "WITH ",
+        "WITH a AS\n",
+        "```sql\n",
+        ";",
+        "-- ",
+        "--\n",
+        "/* ",
+        "/**/",
+        "\n \n",
+    ],
 )
 def test_a_long_reply_is_read_in_a_moment(part):
+    flood = part * (1_000_000 // len(part))
     began = time.perf_counter()
-    query_in(parse(part * (1_000_000 // len(part))))
+    for text in (flood, render("x", flood), render(flood, "SELECT 1")):
+        query_in(parse(text))
     assert time.perf_counter() - began < 2

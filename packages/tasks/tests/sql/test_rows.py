@@ -97,7 +97,11 @@ def test_literals_are_values():
         "insert into \"a b\" (x, [y z]) values (-1, 'it''s'), (+2.5e1, NULL);\n"
         "-- and\nINSERT OR IGNORE INTO t VALUES (TRUE, 9223372036854775808)"
     )
-    assert (one.table, one.columns, one.rows) == ("a b", ("x", "y z"), [[-1, "it's"], [25.0, None]])
+    assert (one.table, one.columns, one.rows) == (
+        '"a b"',
+        ("x", "[y z]"),
+        [[-1, "it's"], [25.0, None]],
+    )
     assert (two.rows, two.or_ignore) == ([[1, 9223372036854775808.0]], True)
     assert parse_inserts(one.text()) == [one]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from xmlgrpo_tasks.sql.inserts import Insert, Value
-from xmlgrpo_tasks.sql.lexer import Token, unquoted
+from xmlgrpo_tasks.sql.lexer import QUOTES, Token, unquoted
 
 _DIGIT = re.compile(r"\d")
 DATABASES = 3
@@ -51,7 +51,7 @@ def _changed(
 
 def _numbers_the_rows(insert: Insert, place: int, column: Sequence[Value]) -> bool:
     """Whether a column is the table's key: whole numbers, none twice, named so or the first."""
-    name = insert.columns[place].lower() if insert.columns else ""
+    name = insert.columns[place].strip(QUOTES).lower() if insert.columns else ""
     return (
         (place == 0 or name == "id")
         and all(isinstance(value, int) for value in column)

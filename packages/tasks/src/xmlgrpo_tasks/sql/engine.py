@@ -281,8 +281,8 @@ def _result(sql: str, database: Database) -> Result:
 
 
 def first_word(sql: str) -> str:
-    """The first word after comments and white space, in upper case."""
-    rest = sql.lstrip()
+    """The first word after comments and white space, in upper case; of a long text its start."""
+    rest = sql[:MAX_SQL_CHARS].lstrip()
     while rest.startswith(("--", "/*")):
         end = "\n" if rest.startswith("--") else "*/"
         rest = rest.partition(end)[2].lstrip()

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.task import Example, Grade
 from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word
 from xmlgrpo_tasks.sql.rows import job_of
@@ -13,6 +14,7 @@ from xmlgrpo_tasks.workers.pool import Pool
 
 WALL_S = 1.0
 MEMORY_BYTES = 512 << 20
+NOTE_COLUMNS = 200  # SQLite quotes the query in its errors
 EXECUTES = "executes"
 SEARCHED_CHARS = 16_384  # the end of a reply without an answer block
 FENCE = "```"
@@ -75,7 +77,7 @@ def _grade(read: reply.Reply, query: Query | None, outcome: Mapping[str, Any] | 
         soft_format=read.soft,
         answered=True,
         answer=query.sql,
-        note=outcome["why"],
+        note=one_line(outcome["why"], NOTE_COLUMNS),
         share=sum(right) / len(right),
         parts=frozenset({EXECUTES} if query.in_block and outcome["executes"] else ()),
     )

@@ -7,6 +7,7 @@ that runs `RUNS`, a right one `FULL`.
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.task import Example, Hack
@@ -201,13 +202,13 @@ def hacks(example: Example) -> Iterator[Hack]:
     words = tokens(example.gold)
     job = job_of(example.judge, example.gold)
     rows = [f"({', '.join(map(literal, row))})" for row in gold_rows(job, 0)]
-    after_create = tokens(job["schema"])[2:]  # CREATE TABLE
+    ddl = pairwise(tokens(job["schema"]))
     places = {
         "@LOWER": " ".join(word.text.lower() if _is_plain(word) else word.text for word in words),
         "@UPPER": " ".join(word.text.upper() if _is_plain(word) else word.text for word in words),
         "@SPREAD": "\n".join(word.text for word in words),
         "@TYPED": f"VALUES {', '.join(rows)}" if rows else "SELECT NULL WHERE 0",
-        "@TABLE": after_create[0].text,
+        "@TABLE": next(name.text for name, sign in ddl if sign.text == "("),
         "@GOLD": example.gold,
     }
     for name, answer, earns in ANSWERS:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from xmlgrpo_tasks.sql.lexer import Token, plain_name, statements, unquoted
+from xmlgrpo_tasks.sql.lexer import Token, statements, unquoted
 
 Value = int | float | str | None
 NAMED_VALUES: dict[str, Value] = {"NULL": None, "TRUE": 1, "FALSE": 0}
@@ -25,8 +25,8 @@ class NotLiteral(ValueError):  # noqa: N818 - what the text is
 class Insert:
     """Rows for one table."""
 
-    table: str
-    columns: tuple[str, ...]  # empty: all of the table, in its order
+    table: str  # as written, with its quotes
+    columns: tuple[str, ...]  # as written; empty: all of the table, in its order
     rows: list[list[Value]]
     or_ignore: bool = False  # rows that break a constraint are left out
 
@@ -44,8 +44,8 @@ class Insert:
         return replace(self, rows=rows, or_ignore=True)
 
     def _head(self) -> str:
-        columns = f" ({', '.join(map(_quoted, self.columns))})" if self.columns else ""
-        return f"{' '.join(HEADS[self.or_ignore])} {_quoted(self.table)}{columns}"
+        columns = f" ({', '.join(self.columns)})" if self.columns else ""
+        return f"{' '.join(HEADS[self.or_ignore])} {self.table}{columns}"
 
 
 def parse_inserts(text: str) -> list[Insert]:
@@ -64,7 +64,7 @@ def _insert(statement: str, words: Sequence[Token]) -> Insert:
     if not _SHAPE.fullmatch(shape):
         raise NotLiteral(statement)
     at = shape.index("V")
-    columns = tuple(plain_name(token) for token in rest[1:at] if token.kind == "name")
+    columns = tuple(token.text for token in rest[1:at] if token.kind == "name")
     rows: list[list[Value]] = []
     sign = ""
     for token in rest[at + 1 :]:
@@ -75,7 +75,7 @@ def _insert(statement: str, words: Sequence[Token]) -> Insert:
         sign = token.text
     if {len(row) for row in rows} != {len(columns or rows[0])}:
         raise NotLiteral(f"rows of different lengths in {statement}")
-    return Insert(plain_name(rest[0]), columns, rows, or_ignore=head == HEADS[True])
+    return Insert(rest[0].text, columns, rows, or_ignore=head == HEADS[True])
 
 
 def _letter(token: Token) -> str:
@@ -103,7 +103,3 @@ def literal(value: Value) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return "NULL" if value is None else repr(value)
-
-
-def _quoted(name: str) -> str:
-    return name if name.isidentifier() else '"' + name.replace('"', '""') + '"'

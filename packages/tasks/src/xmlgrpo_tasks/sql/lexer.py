@@ -15,6 +15,9 @@ _TOKEN = re.compile(
 )
 
 
+QUOTES = '"`[]'  # around a name
+
+
 class Token(NamedTuple):
     """A word of SQL."""
 
@@ -60,11 +63,6 @@ def has_top_order(words: Sequence[Token]) -> bool:
         token.depth == 0 and token.word == "ORDER" and after.word == "BY"
         for token, after in pairwise(words)
     )
-
-
-def plain_name(token: Token) -> str:
-    """A name without its quotes."""
-    return token.text.strip('"`[]')
 
 
 def unquoted(token: Token) -> str:

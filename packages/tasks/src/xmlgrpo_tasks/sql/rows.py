@@ -15,12 +15,12 @@ from xmlgrpo_rewards.task import BadRow, Example
 from xmlgrpo_tasks.sql.derive import derived
 from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word
 from xmlgrpo_tasks.sql.inserts import Insert, NotLiteral, parse_inserts
-from xmlgrpo_tasks.sql.lexer import has_top_order, statements, tokens
+from xmlgrpo_tasks.sql.lexer import QUOTES, has_top_order, statements, tokens
 
 SHOWN_ROWS = 3
 MAX_SHOWN_CHARS = 80  # of one cell
 MAX_DATABASES = 8
-MAX_DATA_CHARS = 200_000
+MAX_DATA_CHARS = 50_000
 ASKED = "Write one SQLite SELECT, without a semicolon or a code fence."
 
 
@@ -63,7 +63,7 @@ def write(example: Example) -> dict[str, Any]:
     return row | {"solution": example.solution} if example.solution else row
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def job_of(judge: str, gold: str) -> Job:
     """What the engine needs to know about a problem."""
     fields = json.loads(judge)
@@ -157,7 +157,7 @@ def _shown_rows(inserts: Sequence[Insert], most: int) -> list[str]:
     tables: dict[str, list[str]] = {}
     for insert in inserts:
         cells = [", ".join(map(_shown_cell, row)) for row in insert.rows]
-        tables.setdefault(insert.table, []).extend(f"({row})" for row in cells)
+        tables.setdefault(insert.table.strip(QUOTES), []).extend(f"({row})" for row in cells)
     return [
         f"-- {table}, {min(most, len(rows))} of {len(rows)} rows: {', '.join(rows[:most])}"
         for table, rows in tables.items()
