@@ -6,7 +6,7 @@ from xmlgrpo_rewards import reply
 from xmlgrpo_tasks.sql import TASK
 from xmlgrpo_tasks.sql.grading import query_in
 
-from .problems import KINDS, NAMES, SORTED, SUMS, WEIGHTS, problem
+from .problems import KINDS, NAMES, PETS, SORTED, SUMS, WEIGHTS, problem
 
 RIGHT, LENIENT, WRONG = (True, True), (False, True), (False, False)
 FIRST_NAME = problem("SELECT MIN(name) FROM pets")
@@ -333,10 +333,21 @@ def test_a_query_that_runs_earns_a_little_and_what_is_half_right_no_more():
     assert [pay(right) for pay in TASK.rewards.values()] == [2.0, 0.25]
 
 
-def test_a_gold_that_fails_pays_nobody():
-    grade = TASK.grade(
-        reply.render("x", "SELECT missing FROM pets"), problem("SELECT missing FROM pets")
-    )
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        pytest.param({"gold": "SELECT missing FROM pets"}, "no such column: missing", id="gold"),
+        pytest.param({"schema": "CREATE TABLE pets (name TEXT)"}, "cannot be built", id="all data"),
+        pytest.param({"data": [PETS["data"][0], "INSERT INTO x VALUES (1)"]}, "built", id="second"),
+    ],
+)
+@pytest.mark.parametrize("query", ["SELECT missing FROM pets", "SELECT name FROM pets", "SELECT 1"])
+def test_a_row_that_cannot_be_used_pays_nobody(fields, why, query):
+    example = problem(**{"gold": "SELECT name FROM pets", **fields})
+    grade = TASK.grade(reply.render("x", query), example)
     assert not grade.strict_correct
     assert not grade.lenient_correct
-    assert "the gold cannot be used: error: no such column: missing" in grade.note
+    assert grade.share == 0.0
+    assert "the gold cannot be used: " in grade.note
+    assert why in grade.note
+    assert not any(pay(grade) for pay in TASK.rewards.values())

@@ -12,7 +12,8 @@ lie is right by chance on one of them only.
 import re
 import sqlite3
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
@@ -122,7 +123,7 @@ def run(job: Job) -> dict[str, Any]:
         if len(_prepared) > KEPT_ROWS:
             _close(_prepared.popitem(last=False)[1])
     _prepared.move_to_end(job["key"])
-    outcomes = [_outcome(sql, prepared, ordered=job["ordered"]) for sql in job["queries"]]
+    outcomes = [_outcome(sql, job, prepared) for sql in job["queries"]]
     answer: dict[str, Any] = {"fault": prepared.fault, "outcomes": outcomes}
     if job.get("check") and not prepared.fault:
         answer["sizes"] = [len(gold.rows) for gold in prepared.golds]
@@ -233,21 +234,21 @@ def _clock(name: str, database: Database) -> Callable[..., Any]:
     return call
 
 
-class _bounded:  # noqa: N801 - reads as what it does: with _bounded(connection)
+@contextmanager
+def _bounded(connection: sqlite3.Connection) -> Iterator[None]:
     """Interrupts what takes more than `MAX_STEPS`."""
+    left = MAX_STEPS // STEPS_A_LOOK
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection, self._left = connection, MAX_STEPS // STEPS_A_LOOK
+    def look() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
 
-    def __enter__(self) -> None:
-        self._connection.set_progress_handler(self._look, STEPS_A_LOOK)
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.set_progress_handler(None, 0)
-
-    def _look(self) -> bool:
-        self._left -= 1
-        return self._left < 0
+    connection.set_progress_handler(look, STEPS_A_LOOK)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _result(sql: str, database: Database) -> Result:
@@ -317,7 +318,7 @@ def _same(one: Result, other: Result, *, ordered: bool) -> bool:
     return one.rows == other.rows if ordered else Counter(one.rows) == Counter(other.rows)
 
 
-def _outcome(sql: str, prepared: Prepared, *, ordered: bool) -> dict[str, Any]:
+def _outcome(sql: str, job: Job, prepared: Prepared) -> dict[str, Any]:
     """How a query fares.
 
     Returns:
@@ -325,14 +326,14 @@ def _outcome(sql: str, prepared: Prepared, *, ordered: bool) -> dict[str, Any]:
         columns as the gold; `right`, a bool a database; `permuted`: it is right everywhere once its
         columns are put in another order.
     """
-    wrong = {"executes": False, "right": [False] * len(prepared.databases), "permuted": False}
+    wrong = {"executes": False, "right": [False] * len(job["data"]), "permuted": False}
     if prepared.fault:
         return wrong | {"why": f"the gold cannot be used: {prepared.fault}"}
     try:
         results = [_result(sql, database) for database in prepared.databases]
     except Refused as refused:
         return wrong | {"why": str(refused)}
-    pairs = list(zip(results, prepared.golds, strict=True))
+    pairs, ordered = list(zip(results, prepared.golds, strict=True)), job["ordered"]
     width, expected = results[0].width, prepared.golds[0].width
     right = [_same(result, gold, ordered=ordered) for result, gold in pairs]
     why = ""
