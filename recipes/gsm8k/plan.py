@@ -219,7 +219,7 @@ class Experiment:
 
     def test(self, base: str, names: Sequence[str], gpus: int) -> Lanes:
         """The test split, of the base and every arm, side by side."""
-        models = [name for name in dict.fromkeys((base, *names)) if self._told(name).exists()]
+        models = [base, *(name for name in dict.fromkeys(names) if self._told(name).exists())]
         return [
             Lane((number + turn) % gpus, [self._test(name, k)])
             for number, name in enumerate(models)
@@ -365,7 +365,8 @@ class Experiment:
 
     def _test(self, name: str, k: int) -> Stage:
         makes = self.work / "test" / f"{name}-k{k}.json"
-        told = json.loads(self._told(name).read_text(encoding="utf-8"))
+        chosen = self._told(name)  # a base that was named has none
+        told = json.loads(chosen.read_text(encoding="utf-8")) if chosen.exists() else {}
         model, adapter = told.get("model") or self.start(name), told.get("adapter")
         limit = self.scale.test_sampled_rows if k > 1 else self.scale.test_rows
         sampling = ("--k", k, "--gen_kwargs", "temperature=1.0,top_p=1.0,top_k=0")
