@@ -119,7 +119,7 @@ needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
 needs_converter = $(if $(strip $(MODEL)$(TRAINED)$(wildcard $(RUN_DIR))),$(GGUF_READY))
 
 ##@ Train and try
-.PHONY: train seeds ask plan doctor demo-controls
+.PHONY: train seeds ask plan passrate doctor demo-controls
 train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONFIG RUN SEED GPUS ARGS)
 	$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(gpus) $(call option,seed,$(SEED)) $(ARGS)
 seeds: | $(READY)  ## train CONFIG with seeds 0 to N-1 into outputs/RUN-seed0 and on, and compare them (CONFIG RUN N ARGS)
@@ -129,6 +129,8 @@ ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question; 
 	$(BIN)/xmlgrpo-ask $(subject) $(if $(strip $(MODEL)),$(call task,)) $(if $(strip $(value Q)),--question-env Q) $(ARGS)
 plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is loaded (CONFIG GPU GPUS ARGS)
 	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(gpus) $(ARGS)
+passrate: | $(READY)  ## how often the model solves each training problem of CONFIG: a file for sampling.rates (CONFIG ARGS)
+	$(BIN)/python -m xmlgrpo_trainer.passrate --config $(call quote,$(CONFIG)) $(ARGS)
 doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
 	$(BIN)/xmlgrpo-doctor $(if $(TRAINED),,$(run)) $(ARGS)
 demo-controls: | $(READY)  ## rerun the controls of a tiny run: what else could explain the gain (CONFIG SEED)

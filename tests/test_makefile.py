@@ -143,6 +143,11 @@ def finish(house: Path, run: str) -> None:
             "python -m xmlgrpo_trainer.controls --config configs/tiny.yaml --seed 1",
             id="controls",
         ),
+        pytest.param(
+            "passrate ARGS=--samples=8",
+            "python -m xmlgrpo_trainer.passrate --config configs/tiny.yaml --samples=8",
+            id="passrate",
+        ),
         pytest.param("bench", "nox -s bench --", id="bench"),
         pytest.param(
             "bench WHAT=rewards ARGS=--texts", "nox -s bench -- rewards --texts", id="bench-of-one"

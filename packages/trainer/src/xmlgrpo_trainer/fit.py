@@ -147,11 +147,11 @@ def _make_trainer(run: Prepared, batch: list[Scored]) -> Any:
 
 
 def _draw_by_rates(run: Prepared, trainer: Any, batch: list[Scored]) -> DrawnBatches | None:
-    """Draw problems by their pass rates, where the configuration says so."""
-    settings = run.config.sampling
-    if not settings.is_used:
+    """Draw problems by their pass rates, where the configuration says so; several ranks do not."""
+    if run.ranks.count > 1:  # a group may be shared by two of them
         return None
-    draws = make_draws(settings, run.problems.train, run.config.seed)
+    settings, problems = run.config.sampling, run.problems.train
+    draws = make_draws(settings, problems, run.config.seed) if settings.is_used else None
     return DrawnBatches(trainer, draws, batch, run.task)
 
 

@@ -1,5 +1,6 @@
 """The doctor: its verdicts on runs of known health, and what it says of a machine."""
 
+import gzip
 import json
 import os
 import shutil
@@ -163,6 +164,26 @@ SICK = [
 ]
 
 
+SICK += [
+    pytest.param(
+        {"draws/mixed_groups": lambda s: 0.1, "draws/taught_tokens": lambda s: 0.08},
+        None,
+        "signal",
+        "bad",
+        "90% of the drawn groups are all right or all wrong now, and 8% of the drawn tokens taught",
+        id="few-groups-teach",
+    ),
+    pytest.param(
+        {"sampled/one_answer": lambda s: 0.02 if s < 30 else 0.9},
+        None,
+        "answers",
+        "bad",
+        "agree in 90.0% of the pairs now, 2.0% at first",
+        id="one-answer-to-everything",
+    ),
+]
+
+
 @pytest.mark.parametrize(("changes", "validated", "what", "level", "text"), SICK)
 def test_each_sickness_is_named_alone(
     changes: dict[str, AtStep],
@@ -176,6 +197,73 @@ def test_each_sickness_is_named_alone(
     assert found[what].level == level
     assert text in found[what].text
     assert found[what].advice
+
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+
+
+def read_until(name: str, last: int) -> MetricsLog:
+    """A true run of tests/fixtures as it was after a step."""
+    rows: dict[int, dict[str, Any]] = {}
+    with gzip.open(FIXTURES / f"{name}.metrics.jsonl.gz", "rt") as lines:
+        for row in map(json.loads, lines):
+            if row["step"] <= last:
+                rows.setdefault(row["step"], {}).update(row)
+    return MetricsLog({step: rows[step] for step in sorted(rows)}, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "what", "level", "text"),
+    [
+        pytest.param(
+            "collapse-lr2e-4",
+            50,
+            "held-out",
+            "bad",
+            "was 5.7% at first, and at most 2.7% at the last two looks",
+            id="a-rate-ten-times-too-high-after-a-quarter-of-its-steps",
+        ),
+        pytest.param(
+            "collapse-lr2e-4",
+            75,
+            "entropy",
+            "warning",
+            "from 0.356 to 0.597 nats per token, and right answers from 2.9% to 1.9%",
+            id="entropy-rises-and-nothing-else",
+        ),
+        pytest.param(
+            "lr5e-5", 200, "signal", "warning", "73% of the groups have no spread", id="waste"
+        ),
+        pytest.param(
+            "lr5e-5",
+            200,
+            "held-out",
+            "note",
+            "went from 5.2% to 10.6% right, greedy ones to validation problems from 10.5% to 10.2%",
+            id="surer-but-no-better",
+        ),
+        pytest.param(
+            "by-heart",
+            160,
+            "held-out",
+            "warning",
+            "81% of the replies are right on the problems trained on, 10.1% of those to validation",
+            id="learnt-by-heart",
+        ),
+    ],
+)
+def test_what_was_wrong_with_true_runs(
+    name: str, last: int, what: str, level: str, text: str
+) -> None:
+    [found] = [one for one in check_run(read_until(name, last)) if one.what == what]
+    assert found.level == level
+    assert text in found.text
+    assert found.advice
+
+
+@pytest.mark.parametrize("last", [40, 79])
+def test_a_true_run_that_learns_is_left_alone_at_first(last: int) -> None:
+    assert troubles(read_until("by-heart", last)) == {}
 
 
 def test_solved_problems_are_no_sickness() -> None:

@@ -96,6 +96,18 @@ def test_a_batch_is_filled_with_what_does_not_teach_and_says_so() -> None:
     assert metrics["draws/in_band"] == [6.0]
 
 
+def test_trls_own_batch_is_told_of_and_left_alone() -> None:
+    batch: list[Scored] = []
+    trainer = Trainer(batch)
+    DrawnBatches(trainer, None, batch, get_task("gsm8k"))
+    inputs = [dict(row) for row in trainer.train_dataset for _ in range(GROUP)]
+    found = trainer._generate_and_score_completions(inputs)
+    assert trainer.asked == [0, 1, 2, 3, 4, 5]
+    assert found["num_items_in_batch"] == 1e9
+    assert trainer._metrics["train"]["draws/mixed_groups"] == [pytest.approx(3 / 6)]
+    assert "draws/in_band" not in trainer._metrics["train"]
+
+
 def test_replies_renew_the_rates() -> None:
     batch: list[Scored] = []
     trainer = Trainer(batch)

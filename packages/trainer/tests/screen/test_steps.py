@@ -19,7 +19,7 @@ from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import WatchConfig
 from xmlgrpo_trainer.grpo.rewards import Scored
 from xmlgrpo_trainer.screen.result import draw_curves
-from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch, sampled_shares
+from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch, agreement, sampled_shares
 
 GSM8K = get_task("gsm8k")
 BATCH = [
@@ -140,7 +140,24 @@ def test_shares_of_a_batch() -> None:
         "sampled/strict": 0.5,
         "sampled/lenient": 0.5,
         "sampled/worked": 0.5,
+        "sampled/one_answer": 0.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        pytest.param(["1", "1", "2", "2"], 0.0, id="each-problem-its-own"),
+        pytest.param(["7", "7", "7", "7"], 1.0, id="one-to-everything"),
+        pytest.param([None, None, None, None], 0.0, id="none"),
+        pytest.param(["1", "7", "2", "7"], 1 / 4, id="one-pair-of-four"),
+    ],
+)
+def test_how_often_replies_to_different_problems_agree(
+    answers: list[str | None], expected: float
+) -> None:
+    assert agreement(["a", "a", "b", "b"], answers) == expected
+    assert agreement(["a"] * 4, answers) == 0.0
     assert set(sampled_shares(GSM8K, []).values()) == {0.0}
 
 

@@ -11,14 +11,22 @@ from statistics import fmean, median
 from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_trainer.doctor.finding import JUDGEMENT, Finding, Level
 from xmlgrpo_trainer.grpo.lost_batches import JUDGED, why_lost
+from xmlgrpo_trainer.problems.pass_rates import MIXED, TAUGHT
 
 AXOLOTL = "axolotl, docs/training_stability.qmd"
 LEAST_STEPS = 5  # fewer say nothing of means and trends
 WINDOW = 20  # logged steps that "now" and "at first" are means of, since single steps are noise
 PATIENCE_STEPS = 20  # a reward that is still 0 then is dead: AXOLOTL
 SATURATED = 0.95  # judgement: a share that can rise no more
+LEAST_LOOKS = 3  # at validation problems, for a trend: judgement
+SHARPER = 4 / 3  # times as many right: judgement
+LEAST_ENTROPY = 0.1  # nats, below which a rise means nothing: judgement
 LEAST_HALF = 5  # logged steps at either end of a comparison: judgement
 SHOWN_STEPS = 12
+WASTED = (
+    "most of each step is wasted, since their advantages are 0: draw problems by how often they "
+    "are solved (make passrate, sampling.band, sampling.draw), or raise grpo.num_generations"
+)
 CALMER = "lower grpo.learning_rate or grpo.max_grad_norm, or raise grpo.gradient_accumulation_steps"
 OF_SINGLE_STEPS = ("batches", "gradient")  # they end a run in its first steps, too
 
@@ -71,6 +79,70 @@ def solved_groups(log: MetricsLog) -> tuple[float, str] | None:
     share = _now(spread)
     words = f"{share:.0%} of the groups have no spread in reward now, and {_now(right):.0%}"
     return share, f"{words} of the replies are right: these are solved"
+
+
+def groups_alike(log: MetricsLog) -> tuple[float, str] | None:
+    """Drawn groups that are all right or all wrong; `scale_rewards: batch` hides them from trl."""
+    mixed, taught = log.series(MIXED), log.series(TAUGHT)
+    if not mixed or not taught:
+        return None
+    words = f"{1 - _now(mixed):.0%} of the drawn groups are all right or all wrong now, and"
+    return 1 - _now(mixed), f"{words} {_now(taught):.0%} of the drawn tokens taught anything"
+
+
+def known_by_heart(log: MetricsLog) -> tuple[float, str] | None:
+    """How much more often the problems that are trained on are solved than others."""
+    own, others = log.series("sampled/strict"), log.series("validation/strict_accuracy")
+    if not own or len(others) < 2:
+        return None
+    share, (step, other) = _now(own), others[-1]
+    words = f"{share:.0%} of the replies are right on the problems trained on, {other:.1%} of those"
+    return share - other, f"{words} to validation problems at step {step}"
+
+
+def sharpening(log: MetricsLog) -> tuple[float, str] | None:
+    """What became of greedy accuracy where sampled accuracy has risen by a third or more."""
+    right, greedy = log.series("sampled/strict"), log.series("validation/strict_accuracy")
+    if len(right) < 2 * LEAST_HALF or len(greedy) < LEAST_LOOKS or not greedy[0][1]:
+        return None
+    (first, last), before = _ends(right), greedy[0][1]
+    if last < SHARPER * first or last > SATURATED:
+        return None
+    now_greedy = fmean(value for _, value in greedy[-2:])
+    words = f"sampled replies went from {first:.1%} to {last:.1%} right, greedy ones to validation"
+    return now_greedy / before, f"{words} problems from {before:.1%} to {now_greedy:.1%}"
+
+
+def fallen(log: MetricsLog) -> tuple[float, str] | None:
+    """What is left of greedy accuracy at each of the last two looks."""
+    values = log.series("validation/strict_accuracy")
+    if len(values) < LEAST_LOOKS or not values[0][1]:
+        return None
+    better = max(value for _, value in values[-2:])
+    words = f"validation accuracy was {values[0][1]:.1%} at first, and at most {better:.1%} at the"
+    return better / values[0][1], f"{words} last two looks"
+
+
+def one_answer(log: MetricsLog) -> tuple[float, str] | None:
+    """How much more often replies to different problems agree than at first."""
+    values = log.series("sampled/one_answer")
+    if len(values) < 2 * LEAST_HALF:
+        return None
+    first, last = _ends(values)
+    words = f"two replies to different problems agree in {last:.1%} of the pairs now"
+    return last - first, f"{words}, {first:.1%} at first"
+
+
+def restless(log: MetricsLog) -> tuple[float, str] | None:
+    """How entropy has risen where right answers have not."""
+    entropy, right = log.series("entropy"), log.series("sampled/strict")
+    if len(entropy) < 2 * LEAST_HALF or not right or _now(entropy) < LEAST_ENTROPY:
+        return None
+    (before, after), (first, last) = _ends(entropy), _ends(right)
+    if last > first or not before:
+        return None
+    words = f"entropy went from {before:.3g} to {after:.3g} nats per token, and right answers from"
+    return after / before, f"{words} {first:.1%} to {last:.1%}"
 
 
 def lost_batches(log: MetricsLog) -> tuple[float, str] | None:
@@ -211,11 +283,11 @@ THRESHOLDS = (
     Threshold(
         "signal",
         now("frac_reward_zero_std", "{:.0%} of the groups have no spread in reward now"),
-        {"bad": 0.8},
-        "most of each step is wasted, since their advantages are 0: raise grpo.num_generations or "
-        "grpo.temperature, or take problems that the model sometimes solves",
+        {"bad": 0.8, "warning": 0.6},
+        WASTED,
         "at most {:.0%}",
     ),
+    Threshold("signal", groups_alike, {"bad": 0.8, "warning": 0.6}, WASTED, "at most {:.0%}"),
     Threshold(
         "batches",
         lost_batches,
@@ -241,11 +313,38 @@ THRESHOLDS = (
         "at least {:g}",
     ),
     Threshold(
+        "entropy",
+        restless,
+        {"warning": 1.4},
+        "the policy is getting lost: stop, and begin again from the best adapter with a fraction "
+        "of grpo.learning_rate",
+        "at most {:g} times",
+        JUDGEMENT,
+    ),
+    Threshold(
+        "answers",
+        one_answer,
+        {"bad": 0.15, "warning": 0.05},
+        "the policy is on its way to one answer to everything: stop, go back to the best adapter, "
+        "and lower grpo.learning_rate",
+        "at most {:.0%} more",
+        JUDGEMENT,
+    ),
+    Threshold(
         "held-out",
         validations,
         {"note": 2},
         "set holdout.validation_rows above 0 and holdout.every to a fraction of the steps",
         "at least {:g} to see a gamed reward",
+        JUDGEMENT,
+    ),
+    Threshold(
+        "held-out",
+        fallen,
+        {"bad": 0.7},
+        "training destroys what the model could do: stop, use the kept best adapter, and begin "
+        "again with a fraction of grpo.learning_rate",
+        "at least {:g} of the first",
         JUDGEMENT,
     ),
     Threshold(
@@ -264,6 +363,24 @@ THRESHOLDS = (
         "training makes it worse: lower grpo.learning_rate; holdout.patience stops such a run "
         "early",
         "at most {:.0%} below the best",
+        JUDGEMENT,
+    ),
+    Threshold(
+        "held-out",
+        known_by_heart,
+        {"warning": 0.5},
+        "they are learnt by heart, which teaches little more: train on more problems, and draw "
+        "those that are not solved yet (sampling.band)",
+        "at most {:.0%} more",
+        JUDGEMENT,
+    ),
+    Threshold(
+        "held-out",
+        sharpening,
+        {"note": 1.15},
+        "the policy is surer of what it knew, no better: more of the same steps will not raise "
+        "greedy accuracy; other problems or a better base may",
+        "at least {:g} times as many",
         JUDGEMENT,
     ),
     Threshold(

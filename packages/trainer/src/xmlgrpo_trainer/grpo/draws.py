@@ -6,9 +6,9 @@ right and some wrong are left out of the update as far as there are others.  All
 a GPU completes half as many groups again in much less than half of the time again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -20,11 +20,17 @@ from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_run.files import read_json, write_json
 from xmlgrpo_trainer.config.run_config import SamplingConfig
 from xmlgrpo_trainer.grpo.rewards import Scored
-from xmlgrpo_trainer.problems.pass_rates import Draws, PassRate, read_pass_rates
+from xmlgrpo_trainer.problems.pass_rates import (
+    INSIDE,
+    MIXED,
+    TAUGHT,
+    Draws,
+    PassRate,
+    read_pass_rates,
+)
 from xmlgrpo_trainer.run.checkpoints import checkpoint_of
 
 FILE = "draws.json"  # in a checkpoint
-TAUGHT, MIXED, INSIDE = "draws/taught_tokens", "draws/mixed_groups", "draws/in_band"
 
 
 def make_draws(settings: SamplingConfig, problems: Sequence[Example], seed: int) -> Draws:
@@ -43,73 +49,112 @@ def make_draws(settings: SamplingConfig, problems: Sequence[Example], seed: int)
     return Draws(rates, settings, seed)
 
 
+class Group(NamedTuple):
+    """The completions of one problem.
+
+    Attributes:
+        right: how many reached the right answer.
+        has_signal: their advantages differ.
+        is_mixed: some are right and some are not.
+    """
+
+    right: int
+    has_signal: bool
+    is_mixed: bool
+
+
 class DrawnBatches(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Replaces the batches of trl's trainer; saves and restores where the draws are.
+    """Says what each batch of trl's trainer teaches; with draws, asks what they name instead.
+
+    Where the draws are is in every checkpoint.
 
     Args:
-        trainer: trl's `GRPOTrainer`; changed in place, after all else that changes it.
-        draws: names the problems.
+        trainer: trl's `GRPOTrainer`, alone; changed in place, after all else that changes it.
+        draws: names the problems; None leaves them to trl.
         batch: the newest completions, as the rewards saw them.
         task: grades them.
     """
 
-    def __init__(self, trainer: Any, draws: Draws, batch: Sequence[Scored], task: Task) -> None:
+    def __init__(
+        self, trainer: Any, draws: Draws | None, batch: Sequence[Scored], task: Task
+    ) -> None:
         self._trainer, self._draws, self._batch, self._task = trainer, draws, batch, task
         self._rows: Dataset = trainer.train_dataset
         self._generate = trainer._generate_and_score_completions  # noqa: SLF001 - trl has no hooks
-        trainer._generate_and_score_completions = self._drawn  # noqa: SLF001
+        trainer._generate_and_score_completions = self._generated if draws is None else self._drawn  # noqa: SLF001
+
+    def _generated(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """One generation batch as trl makes it."""
+        batch: dict[str, Any] = self._generate(inputs)
+        groups = self._groups(batch)
+        self._log(batch, groups, range(len(groups)))
+        return batch
 
     def _drawn(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """One generation batch, in place of trl's `inputs`."""
-        group = self._trainer.num_generations
+        """One generation batch, in place of the one that trl's `inputs` would make."""
+        draws, group = self._draws, self._trainer.num_generations
+        assert draws is not None  # noqa: S101 - what it is called for
         wanted = len(inputs) // group
-        before = self._draws.state()
-        numbers = self._draws.take(round(wanted * self._draws.settings.draw))
+        before = draws.state()
+        numbers = draws.take(round(wanted * draws.settings.draw))
         rows = [self._rows[number] for number in numbers]
         try:
             batch = self._generate([dict(row) for row in rows for _ in range(group)])
         except BaseException:
-            self._draws.restore(before)  # what is saved now is the last finished step
+            draws.restore(before)  # what is saved now is the last finished step
             raise
-        grades = grade_all(
-            self._task, [one.completion for one in self._batch], [o.example for o in self._batch]
-        )
-        # whatever the form: else all would be unsolved until the form is learnt
-        right = [grade.lenient_correct for grade in grades]
-        counts = [sum(right[place : place + group]) for place in range(0, len(right), group)]
-        for number, count in zip(numbers, counts, strict=True):
-            self._draws.note(number, count, group)
-        advantages_P_G = batch["advantages"].view(-1, group)
-        has_signal = (advantages_P_G.amax(dim=1) > advantages_P_G.amin(dim=1)).tolist()
-        is_mixed = [0 < count < group for count in counts]
-        # first what differs in the answer, then what differs in the form alone
-        order = sorted(
-            range(len(numbers)),
-            key=lambda at: (has_signal[at] and is_mixed[at], has_signal[at]),
-            reverse=True,
-        )
-        kept = sorted(order[:wanted])
-        self._log(batch, [at for at in kept if has_signal[at]], is_mixed)
-        return _groups(batch, kept, group)
+        groups = self._groups(batch)
+        for number, found in zip(numbers, groups, strict=True):
+            draws.note(number, found.right, group)
+        kept = teaching_first(groups)[:wanted]
+        self._log(batch, groups, kept)
+        self._metric(INSIDE, draws.families_inside())
+        return _part(batch, sorted(kept), group)
 
-    def _log(self, batch: dict[str, Any], teaching: list[int], is_mixed: list[bool]) -> None:
-        tokens_P = batch["completion_mask"].view(len(is_mixed), -1).sum(dim=1)
-        metrics = self._trainer._metrics["train"]  # noqa: SLF001 - lists by name
-        metrics[TAUGHT].append((tokens_P[teaching].sum() / tokens_P.sum()).item())
-        metrics[MIXED].append(sum(is_mixed) / len(is_mixed))
-        metrics[INSIDE].append(self._draws.families_inside())
+    def _groups(self, batch: dict[str, Any]) -> list[Group]:
+        size = self._trainer.num_generations
+        texts, examples = [o.completion for o in self._batch], [o.example for o in self._batch]
+        # whatever the form: else all would be unsolved until the form is learnt
+        right = [grade.lenient_correct for grade in grade_all(self._task, texts, examples)]
+        advantages_P_G = batch["advantages"].view(-1, size)
+        has_signal = (advantages_P_G.amax(dim=1) > advantages_P_G.amin(dim=1)).tolist()
+        counts = [sum(right[at : at + size]) for at in range(0, len(right), size)]
+        return [
+            Group(count, signal, is_mixed=0 < count < size)
+            for count, signal in zip(counts, has_signal, strict=True)
+        ]
+
+    def _log(self, batch: dict[str, Any], groups: Sequence[Group], kept: Iterable[int]) -> None:
+        tokens_P = batch["completion_mask"].view(len(groups), -1).sum(dim=1)
+        teaching = [at for at in kept if groups[at].has_signal]
+        self._metric(TAUGHT, (tokens_P[teaching].sum() / tokens_P.sum()).item())
+        self._metric(MIXED, sum(found.is_mixed for found in groups) / len(groups))
+
+    def _metric(self, name: str, value: float) -> None:
+        self._trainer._metrics["train"][name].append(value)  # noqa: SLF001 - lists by name
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep where the draws are beside the checkpoint's other files."""
-        folder = checkpoint_of(Path(args.output_dir), state.global_step)
-        write_json(folder / FILE, self._draws.state())
+        if self._draws is not None:
+            folder = checkpoint_of(Path(args.output_dir), state.global_step)
+            write_json(folder / FILE, self._draws.state())
 
     def go_on(self, checkpoint: Path) -> None:
         """Go on where a checkpoint was saved."""
-        self._draws.restore(read_json(checkpoint / FILE))
+        if self._draws is not None:
+            self._draws.restore(read_json(checkpoint / FILE))
 
 
-def _groups(batch: dict[str, Any], kept: Sequence[int], group: int) -> dict[str, Any]:
+def teaching_first(groups: Sequence[Group]) -> list[int]:
+    """Places of groups: first of what differs in the answer, then of what differs in the form."""
+    return sorted(
+        range(len(groups)),
+        key=lambda at: (groups[at].has_signal and groups[at].is_mixed, groups[at].has_signal),
+        reverse=True,
+    )
+
+
+def _part(batch: dict[str, Any], kept: Sequence[int], group: int) -> dict[str, Any]:
     """Some groups of a generation batch, as trl would have made it of them alone."""
     rows = [at * group + place for at in kept for place in range(group)]
     found = {

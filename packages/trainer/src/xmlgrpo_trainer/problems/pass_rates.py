@@ -16,6 +16,11 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_trainer.config.run_config import SamplingConfig
 
+# what a step logs of its draws
+TAUGHT = "draws/taught_tokens"  # of all drawn tokens, those of groups that are learnt from
+MIXED = "draws/mixed_groups"  # of all drawn groups, those with right and wrong replies
+INSIDE = "draws/in_band"  # families
+
 KEPT = 0.5  # of what earlier replies count for, when new ones come
 
 

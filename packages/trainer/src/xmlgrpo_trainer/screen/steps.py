@@ -8,7 +8,8 @@ after it.
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +31,7 @@ from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import WatchConfig
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchGuard, why_lost
 from xmlgrpo_trainer.grpo.rewards import Scored
+from xmlgrpo_trainer.problems.pass_rates import TAUGHT
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
 
@@ -138,7 +140,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
     def _show_step(self, step: int, last: int, row: dict[str, Any], seconds: float) -> None:
         self.stage.update(step)
         clipped = row.get("completions/clipped_ratio") or 0.0
-        has_worked = words_of(self.task.name).worked
+        has_worked, taught = words_of(self.task.name).worked, row.get(TAUGHT)
         fields = [
             f"[bold]step {step:>{len(str(last))}}/{last}[/]",
             f"reward [cyan]{row.get('reward') or 0:5.2f}[/]",
@@ -149,6 +151,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             *([f"[yellow]{clipped:.0%} cut[/]"] if clipped else []),
             f"[dim]{seconds:.2f} s/step[/]",
             f"[dim]left {clock(self.stage.left_s or 0)}[/]",
+            *([] if taught is None else [f"[dim]{taught:.0%} taught[/]"]),
             f"[dim]grad {row.get('grad_norm') or 0:.2f}[/]",
         ]
         self.console.print(what_fits(fields, self.console.width), highlight=False, soft_wrap=True)
@@ -188,8 +191,25 @@ def sampled_shares(task: Task, batch: list[Scored]) -> dict[str, float]:
         "sampled/strict": sum(g.strict_correct for g in grades) / total,
         "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
         "sampled/worked": sum(is_worked(one.completion) for one in batch) / total,
+        "sampled/one_answer": agreement(
+            [one.example.question for one in batch], [grade.answer for grade in grades]
+        ),
         **({"sampled/share_right": sum(shares) / len(shares)} if shares else {}),
     }
+
+
+def agreement(questions: Sequence[str], answers: Sequence[str | None]) -> float:
+    """How often two replies to different problems give the same answer: a share of their pairs.
+
+    It is 1 where the policy has one answer to everything.  No answer agrees with nothing.
+    """
+    asked, given = Counter(questions), Counter(answers)
+    together = Counter(zip(questions, answers, strict=True))
+    del given[None]
+    pairs = len(questions) ** 2 - sum(count**2 for count in asked.values())
+    same = sum(count**2 for count in given.values())
+    same -= sum(count**2 for (_, answer), count in together.items() if answer is not None)
+    return same / pairs if pairs else 0.0
 
 
 def _one_line(text: str, width: int) -> str:
