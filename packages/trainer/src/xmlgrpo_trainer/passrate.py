@@ -88,7 +88,7 @@ def measure(config: "RunConfig", out: Path, samples: int, runs: Path, console: "
         from xmlgrpo_rewards.task import get_task
         from xmlgrpo_rollout.choice import choose_engine
         from xmlgrpo_rollout.stop_tokens import stop_ids
-        from xmlgrpo_trainer.config.defaults import completion_limit
+        from xmlgrpo_trainer.config.run_config import completion_limit
         from xmlgrpo_trainer.grpo.trainer import rollout_sampling
         from xmlgrpo_trainer.model.load import choose_placement, load_policy
         from xmlgrpo_trainer.problems.prompts import encode_prompts
@@ -174,7 +174,7 @@ def _about(
 ) -> dict[str, Any]:
     """Where the rates are from; the same for a call that goes on."""
     from xmlgrpo_run.digests import model_digest
-    from xmlgrpo_trainer.config.defaults import completion_limit
+    from xmlgrpo_trainer.config.run_config import completion_limit
     from xmlgrpo_trainer.run.record import versions
 
     folder = Path(base)
