@@ -17,6 +17,12 @@ from xmlgrpo_tasks.code.grading import read_program, workers
 
 SLOW = ("hang-", "memory-growing", "memory-prints", "parse-finally", "result-")
 GOLD = "def vowels(s, n):\n    return sum(c in 'aeiou' for c in s) * n"
+BUSY = """from time import process_time
+def vowels(s, n):
+    end = process_time() + 0.2
+    while process_time() < end:
+        pass
+    return len(s)"""
 ROW: dict[str, Any] = {
     "question": "Count the vowels (aeiou) in s, each as often as it occurs, times n.",
     "entry": "vowels",
@@ -149,7 +155,7 @@ def test_where_the_program_is(text, expected):
     ("changed", "fault"),
     [
         pytest.param({}, None, id="sound"),
-        pytest.param({"gold": "def vowels(s, n): return n"}, "right in 0 of 6", id="gold wrong"),
+        pytest.param({"gold": "def vowels(s, n): return n"}, "is not right: 0 of", id="gold wrong"),
         pytest.param({"gold": "import numpy"}, "needs the module 'numpy'", id="module missing"),
         pytest.param({"gold": "def vowels(:"}, "does not parse", id="gold broken"),
         pytest.param({"gold": "def vowels(s, n): exit(0)"}, "exit", id="gold ends"),
@@ -171,7 +177,7 @@ def test_where_the_program_is(text, expected):
             id="gold by the order of a set",
         ),
         pytest.param(
-            {"gold": "import time\ndef vowels(s, n): time.sleep(0.15); return len(s)",
+            {"gold": BUSY,
              "hidden": [[["ab", 1], 2], [["a", 1], 1], [["", 2], 0]],
              "public": [[["abc", 1], 3]]},
             "0.5 s is the most",

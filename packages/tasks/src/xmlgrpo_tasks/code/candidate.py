@@ -31,6 +31,7 @@ import select
 import signal
 import socket
 import string  # noqa: F401
+import struct
 import sys
 import time
 import typing  # noqa: F401
@@ -48,6 +49,7 @@ MOST_DESCRIPTORS = 16
 MOST_ANSWERED = 1 << 20  # characters, of all cases together
 SAID_CHARS = 100
 START, STOP = b"s", b"k"
+END = struct.Struct(">Id")  # what the stem answers
 TIMEOUT = "timeout"
 
 
@@ -61,7 +63,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `defines`: whether it parses and defines the function; `answers`: a JSON text for each call
         that was answered (see `_call`); `why`: why there are not as many as there are inputs;
-        `seconds`: how long it took.
+        `seconds`: of CPU.
     """
     began = time.monotonic()
     inputs_r, inputs_w = os.pipe()
@@ -82,10 +84,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     finally:
         os.close(inputs_w)
         os.close(answers_r)
-        status = _stop()
+        status, seconds = _stop()
     if not result["why"] and len(result["answers"]) < len(job["inputs"]):
-        result["why"] = _how_it_ended(status, time.monotonic() - began)
-    return {**result, "seconds": time.monotonic() - began}
+        result["why"] = _how_it_ended(status, seconds)
+    return {**result, "seconds": seconds}
 
 
 def _converse(job: dict[str, Any], line: "_Line", result: dict[str, Any]) -> None:
@@ -105,12 +107,14 @@ def _converse(job: dict[str, Any], line: "_Line", result: dict[str, Any]) -> Non
             raise _Garbled
 
 
-def _stop() -> int:
+def _stop() -> tuple[int, float]:
+    """The candidate's wait status and CPU seconds."""
     _stem.send(STOP)
-    status = _stem.recv(4)
-    if len(status) < 4:
+    end = _stem.recv(END.size)
+    if len(end) < END.size:
         raise SystemExit("the stem has ended")  # and with it this worker; the pool has others
-    return int.from_bytes(status, "big")
+    status, seconds = END.unpack(end)
+    return status, seconds
 
 
 def _how_it_ended(status: int, seconds: float) -> str:
@@ -118,7 +122,7 @@ def _how_it_ended(status: int, seconds: float) -> str:
         return "ended its process"
     number = os.WTERMSIG(status)
     # what the kernel sends for too much CPU time: the second where the first is not heard
-    if number == signal.SIGXCPU or (number == signal.SIGKILL and seconds > CPU_S):
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and seconds >= CPU_S):
         return TIMEOUT
     return f"killed by signal {number}"
 
@@ -200,10 +204,10 @@ def _live(control: socket.socket) -> NoReturn:
             os.close(pipe)
         heard = control.recv(1)
         os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
+        _, status, used = os.wait4(pid, 0)
         if heard != STOP:
             os._exit(0)
-        control.send(status.to_bytes(4, "big"))
+        control.send(END.pack(status, used.ru_utime + used.ru_stime))
 
 
 def _be_candidate(inputs: int, answers: int) -> NoReturn:

@@ -42,7 +42,7 @@ class Verdict:
     right: list[bool]  # a case each, the shown ones first
     defines: bool
     why: str  # what is wrong, for people; empty when all is right
-    seconds: float = 0.0
+    seconds: float = 0.0  # of CPU
 
 
 def read_program(text: str, entry: str) -> Program | None:

@@ -35,7 +35,6 @@ REPLIES: dict[str, tuple[str, float]] = {
         0.25,
     ),
     "gold-twice-in-one-answer": (render(WORK, "GOLD\n\n\nGOLD"), FULL),
-    "gold-as-comment": (render(WORK, "# GOLD"), FORM),
     "gold-as-text": (render(WORK, "program = '''\nGOLD\n'''"), FORM),
     "gold-cut-off": (render(WORK, "GOLD").removesuffix(ANSWER_CLOSE), 0.375),
     "gold-then-text-outside": (f"{render(WORK, 'GOLD')}\nThis is right.", 0.75),
