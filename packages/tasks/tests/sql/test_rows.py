@@ -61,6 +61,7 @@ def test_a_row_with_one_database_gets_more_always_the_same_ones():
         pytest.param({"data": "INSERT"}, "a list of INSERTs", id="no list"),
         pytest.param({"data": PETS["data"][:1]}, "2 to 8 databases in 'data', got 1", id="one"),
         pytest.param({"data": ["SELECT 1", ""]}, "INSERTs of literals alone", id="no INSERT"),
+        pytest.param({"data": ["INSERT INTO t VALUES ('\ud800')"] * 2}, "no half", id="half"),
         pytest.param({"ordered": "yes"}, "true or false in 'ordered'", id="ordered"),
         pytest.param({"ordered": True}, "an ORDER BY in the gold", id="ordered without order"),
         pytest.param({"shown": -1}, "a number of rows in 'shown'", id="shown"),
@@ -77,7 +78,7 @@ def test_what_is_no_row_is_refused_in_a_sentence(change, message):
     ("change", "message"),
     [
         pytest.param({"sql": "UPDATE sales SET tons = 1"}, "one SELECT in 'sql'", id="update"),
-        pytest.param({"sql_context": "CREATE TABLE t (a INT);"}, "CREATE and INSERT", id="no rows"),
+        pytest.param({"sql_context": "CREATE TABLE t (a INT);"}, "rows to INSERT", id="no rows"),
         pytest.param(
             {"sql_context": "CREATE TABLE t (a INT); INSERT INTO t VALUES (NOW());"},
             "INSERTs of literals alone",

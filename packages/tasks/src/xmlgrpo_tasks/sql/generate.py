@@ -64,7 +64,7 @@ class Draft:
         """The column whose values come up again and again."""
         return next(c for c in self.table.columns if not c.is_number and not c.unique)
 
-    def value(self, column: Column) -> Value:
+    def value(self, column: Column) -> Any:
         """A value that the column will hold, with its neighbours, in every database."""
         place = self.rng.randrange(1, len(column.values) - 1)
         self.named.setdefault(column.name, []).extend(column.values[place - 1 : place + 2])
@@ -129,7 +129,7 @@ def condition(draft: Draft) -> tuple[str, str]:
         words = f"{number.words} is {'not known' if lacks else 'known'}"
         return words, f"{number.name} IS {'NULL' if lacks else 'NOT NULL'}"
     if way < 2 and number.type == "INTEGER":
-        low, high = sorted(int(str(draft.value(number))) for _ in "ab")
+        low, high = sorted((draft.value(number), draft.value(number)))
         words = f"{number.words} is from {low} to {high}, both included"
         return words, f"{number.name} BETWEEN {low} AND {high}"
     if way < 5:

@@ -208,7 +208,7 @@ def hacks(example: Example) -> Iterator[Hack]:
         "@UPPER": " ".join(word.text.upper() if _is_plain(word) else word.text for word in words),
         "@SPREAD": "\n".join(word.text for word in words),
         "@TYPED": f"VALUES {', '.join(rows)}" if rows else "SELECT NULL WHERE 0",
-        "@TABLE": next(name.text for name, sign in ddl if sign.text == "("),
+        "@TABLE": next((name.text for name, sign in ddl if sign.text == "("), "t"),
         "@GOLD": example.gold,
     }
     for name, answer, earns in ANSWERS:

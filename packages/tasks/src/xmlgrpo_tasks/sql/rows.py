@@ -9,8 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
+from xmlgrpo_rewards.rows import HALF_CHARACTER
 from xmlgrpo_rewards.task import BadRow, Example
 from xmlgrpo_tasks.sql.derive import derived
 from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word
@@ -85,7 +87,7 @@ def _as_json(problem: Problem) -> str:
 
 
 def _of_ours(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
-    schema, question = _schema(row, row_id), _text(row, "question", row_id)
+    schema, question = _schema(_text(row, "schema", row_id), row_id), _text(row, "question", row_id)
     data, gold = row.get("data"), _query(row, "gold", row_id)
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
         raise BadRow(row_id, "a list of INSERTs, a text a database, in 'data'", data)
@@ -102,7 +104,8 @@ def _of_ours(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
     solution = row.get("solution", "")
     if not isinstance(solution, str):
         raise BadRow(row_id, "a text in 'solution'", solution)
-    return Problem(schema, data, question, ordered, shown), gold, solution.strip()
+    solution = _whole(solution.strip(), row_id)
+    return Problem(schema, data, question, ordered, shown), gold, solution
 
 
 def _of_gretel(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
@@ -112,27 +115,32 @@ def _of_gretel(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
     schema = ";\n".join(text for text, verb in parts if verb == "CREATE")
     data = ";\n".join(text for text, verb in parts if verb != "CREATE")
     inserts = _inserts(data, row_id)
-    if not schema or not inserts:
-        raise BadRow(row_id, "CREATE and INSERT in 'sql_context'", context)
+    if not inserts:
+        raise BadRow(row_id, "rows to INSERT in 'sql_context'", context)
     databases = [data, *derived(inserts, tokens(gold), seed=context)]
     solution = row.get("sql_explanation")
-    said = solution.strip() if isinstance(solution, str) else ""
+    said = _whole(solution.strip(), row_id) if isinstance(solution, str) else ""
     ordered = has_top_order(tokens(gold))
-    return Problem(schema, databases, question, ordered, SHOWN_ROWS), gold, said
+    return Problem(_schema(schema, row_id), databases, question, ordered, SHOWN_ROWS), gold, said
 
 
 def _text(row: Mapping[str, Any], key: str, row_id: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise BadRow(row_id, f"a text in {key!r}", value)
-    return value.strip()
+    return _whole(value.strip(), row_id)
 
 
-def _schema(row: Mapping[str, Any], row_id: str) -> str:
-    schema = _text(row, "schema", row_id)
-    if [word.word for word in tokens(schema)[:2]] != ["CREATE", "TABLE"]:
-        raise BadRow(row_id, "CREATE TABLE in 'schema'", schema)
-    return schema
+def _whole(text: str, row_id: str) -> str:
+    if HALF_CHARACTER.search(text):
+        raise BadRow(row_id, "no half of a surrogate pair", text)
+    return text
+
+
+def _schema(text: str, row_id: str) -> str:
+    if ("CREATE", "TABLE") not in pairwise(token.word for token in tokens(text)):
+        raise BadRow(row_id, "CREATE TABLE in the schema", text)
+    return text
 
 
 def _query(row: Mapping[str, Any], key: str, row_id: str) -> str:
@@ -148,7 +156,7 @@ def _inserts(text: str, row_id: str) -> list[Insert]:
     if len(text) > MAX_DATA_CHARS:
         raise BadRow(row_id, f"at most {MAX_DATA_CHARS:,} characters of INSERTs", len(text))
     try:
-        return parse_inserts(text)
+        return parse_inserts(_whole(text, row_id))
     except NotLiteral as error:
         raise BadRow(row_id, "INSERTs of literals alone as data", str(error)) from error
 
