@@ -19,7 +19,7 @@ SLOW = ("hang-", "memory-growing", "memory-prints", "parse-finally", "result-")
 GOLD = "def vowels(s, n):\n    return sum(c in 'aeiou' for c in s) * n"
 BUSY = """from time import process_time
 def vowels(s, n):
-    end = process_time() + 0.2
+    end = process_time() + 0.14
     while process_time() < end:
         pass
     return len(s)"""
