@@ -1,5 +1,6 @@
 """Which sandbox is used, and what is said where there is none."""
 
+import platform
 import sys
 
 import pytest
@@ -50,6 +51,15 @@ def test_none_is_taken_only_by_its_name(choose, monkeypatch):
     found = choose()
     assert "WITHOUT a sandbox" in found.sentence
     assert found.wrap(["python"], []) == ["python"]
+
+
+def test_none_needs_the_filter(choose, monkeypatch):
+    monkeypatch.setenv(sandbox.VARIABLE, sandbox.ACCEPTED)
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(UserError, match="needs a seccomp filter"):
+        choose()
+    monkeypatch.delenv(sandbox.VARIABLE)
+    assert choose().sentence.endswith("one for each reply")
 
 
 @pytest.mark.parametrize("reuse", [True, False], ids=["kept", "one each"])

@@ -92,13 +92,19 @@ def choose() -> Sandbox:
         UserError: there is none, and none is not accepted; says why and what to do.
     """
     wanted = os.environ.get(VARIABLE, "")
+    filtered = syscalls.available()
     if wanted == ACCEPTED:
-        return Sandbox(bwrap=None, reuse=syscalls.available())
+        if not filtered:
+            raise UserError(
+                f"{VARIABLE}={ACCEPTED} needs a seccomp filter, so that no process is left behind, "
+                "and this machine has none; take bubblewrap, or Linux on x86-64 or arm64"
+            )
+        return Sandbox(bwrap=None, reuse=True)
     if wanted:
         raise UserError(f"{VARIABLE}: expected {ACCEPTED!r} or nothing, got {wanted!r}")
     faults = []
     for bwrap in _programs():
-        found = Sandbox(bwrap, reuse=syscalls.available())
+        found = Sandbox(bwrap, reuse=filtered)
         fault = _try(found)
         if not fault:
             return found

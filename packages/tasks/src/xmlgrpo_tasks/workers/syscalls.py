@@ -93,13 +93,20 @@ _REFUSE, _UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _NO_NEW_PRIVILEGES, _DUMPABLE, _SECCOMP, _FILTER = 38, 4, 22, 2
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
 def available() -> bool:
-    """Whether this machine's numbers are known."""
-    return sys.platform == "linux" and platform.machine() in MACHINES
+    """Whether this machine's numbers are known, and its kernel takes filters."""
+    if sys.platform != "linux" or platform.machine() not in MACHINES:
+        return False
+    # asked for a filter at no address, a kernel that takes some says that the address is bad
+    refused = _libc.prctl(_SECCOMP, ctypes.c_ulong(_FILTER), None, None, None)
+    return refused == -1 and ctypes.get_errno() == errno.EFAULT
 
 
 def instructions(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
@@ -157,9 +164,6 @@ def restrict(pid: int) -> None:
     program = _Program(len(packed) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     _prctl(_NO_NEW_PRIVILEGES, 1)
     _prctl(_SECCOMP, _FILTER, ctypes.byref(program))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _prctl(option: int, *arguments: object) -> None:
