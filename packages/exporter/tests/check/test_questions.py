@@ -1,9 +1,12 @@
 """Where the questions come from."""
 
+import json
+
 import pytest
 
 from xmlgrpo_exporter.check.questions import BUILT_IN, load_questions
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
 
 
@@ -22,6 +25,18 @@ def test_questions_come_from_the_nearest_source(tmp_path, monkeypatch):
     run.validation(0).write_text('{"items": [{"question": "for choosing a checkpoint?"}]}')
     assert load_questions(None, run).texts == ("held out?",)
     assert load_questions(gsm8k / "test.jsonl", run).source == "test.jsonl"
+
+
+def test_another_tasks_rows_are_asked_as_that_task_asks_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("GSM8K_DIR", str(tmp_path / "of-another-task"))
+    task = get_task("json_qa")
+    [row] = task.generated(1, 0)
+    run = RunFolder(tmp_path)
+    run.holdout.mkdir()
+    run.holdout_items.write_text(json.dumps(row))
+    [asked] = load_questions(None, run, "json_qa").texts
+    assert asked == task.example(row, "x").question != row["question"]
+    assert load_questions(None, None, "json_qa").texts == BUILT_IN
 
 
 @pytest.mark.parametrize(
