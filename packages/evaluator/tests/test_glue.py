@@ -3,7 +3,6 @@
 import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_evaluator.tasks import task_folder
 from xmlgrpo_rewards import reply
+from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task, task_names
 
@@ -118,7 +118,7 @@ def test_metrics_of_several_replies(glue, doc, texts, expected):
     assert tuple(metrics[name] for name in names) == expected
 
 
-JSON_ROWS = list(islice(get_task("json_qa").generated(4, 0), 4))  # type: ignore[attr-defined]
+JSON_ROWS = list(made_rows(get_task("json_qa"), 4, 0))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from xmlgrpo_exporter.check.questions import BUILT_IN, load_questions
+from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
@@ -30,7 +31,7 @@ def test_questions_come_from_the_nearest_source(tmp_path, monkeypatch):
 def test_another_tasks_rows_are_asked_as_that_task_asks_them(tmp_path, monkeypatch):
     monkeypatch.setenv("GSM8K_DIR", str(tmp_path / "of-another-task"))
     task = get_task("json_qa")
-    [row] = task.generated(1, 0)
+    [row] = made_rows(task, 1, 0)
     run = RunFolder(tmp_path)
     run.holdout.mkdir()
     run.holdout_items.write_text(json.dumps(row))
