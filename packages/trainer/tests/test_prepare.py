@@ -10,6 +10,7 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_tasks.workers.sandbox import choose
 from xmlgrpo_trainer import prepare as prepare_module
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.model.load import Placement
@@ -91,6 +92,15 @@ def test_a_name_that_leads_nowhere_is_refused_before_the_libraries_are_read(
 ) -> None:
     with pytest.raises(UserError, match=words):
         check_names(quick_config(**changes))
+
+
+def test_a_machine_that_cannot_grade_is_refused_before_the_libraries_are_read(
+    quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose.cache_clear()
+    monkeypatch.setenv("XMLGRPO_SANDBOX", "no")
+    with pytest.raises(UserError, match="XMLGRPO_SANDBOX: expected 'none-i-accept'"):
+        check_names(quick_config(task="code", rewards={"correctness": 1.0}))
 
 
 def test_a_full_disk_is_found_before_the_model_is_built(
