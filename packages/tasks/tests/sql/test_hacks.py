@@ -13,10 +13,12 @@ from xmlgrpo_rewards.total import load_rewards, total
 from xmlgrpo_tasks.sql import TASK
 from xmlgrpo_tasks.sql.grading import query_in, worker_pool
 from xmlgrpo_tasks.sql.hacks import ANSWERS, COUNTER, FULL, REPLIES
+from xmlgrpo_tasks.sql.rows import job_of
 from xmlgrpo_tasks.workers.pool import Pool, free_cores
 
 from .problems import KINDS, NAMES, SORTED
 
+ENGINE = "xmlgrpo_tasks.sql.engine:run_in_worker"
 REWARDS = load_rewards(default_rewards(TASK), TASK)
 
 
@@ -59,11 +61,21 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     assert not any(worker.is_running() for worker in workers)
 
 
+def test_what_eats_memory_is_stopped_by_sqlite_itself():
+    [eater] = [parse(one.reply).answer for one in TASK.hacks(NAMES) if one.name == "heap-of-texts"]
+    job = job_of(NAMES.judge, NAMES.gold) | {"queries": [eater]}
+    with Pool(ENGINE, wall_s=10.0, memory_bytes=4 << 30, workers=1) as pool:
+        [outcome] = pool.map([job])
+    assert outcome.value["outcomes"][0]["why"] == "out of memory"
+
+
 def test_a_query_that_no_limit_of_sqlite_stops_is_killed():
     texts = f"{COUNTER} LIMIT 99999), l(x) AS (SELECT '{'a' * 1900}')"
     slow = f"{texts} SELECT COUNT(*) FROM n, l WHERE x LIKE '{'%a' * 9}b' || i"
     job = {"key": "", "schema": "CREATE TABLE t (a)", "data": [[], []], "ordered": False}
-    with Pool("xmlgrpo_tasks.sql.engine:run", wall_s=0.3, memory_bytes=1 << 29, workers=1) as pool:
+    with Pool(
+        "xmlgrpo_tasks.sql.engine:run_in_worker", wall_s=0.3, memory_bytes=1 << 29, workers=1
+    ) as pool:
         [first, second] = pool.map([{**job, "gold": slow, "queries": []}] * 2)
     assert first.why == second.why == "timeout"
 

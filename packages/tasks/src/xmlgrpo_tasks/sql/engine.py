@@ -103,6 +103,12 @@ _prepared: OrderedDict[str, Prepared] = OrderedDict()
 _alone = sqlite3.connect(":memory:", check_same_thread=False)  # computes dates, holds nothing
 
 
+def run_in_worker(job: Job) -> dict[str, Any]:
+    """`run` with a limit on SQLite's heap, which is the process's and cannot be taken back."""
+    _alone.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}")
+    return run(job)
+
+
 def run(job: Job) -> dict[str, Any]:
     """Compare queries with the gold of a row.
 
@@ -173,8 +179,6 @@ def _build(schema: str, data: Sequence[tuple[str, list[Row]]], *, backwards: boo
     connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
     connection.text_factory = lambda raw: raw.decode("utf-8", errors="surrogateescape")
     connection.execute("PRAGMA temp_store = MEMORY")  # a large sort writes no file
-    if __name__ == "worker":  # it is the process's, and cannot be taken back
-        connection.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}")
     for limit, most in LIMITS.items():
         connection.setlimit(limit, most)
     database = Database(connection)

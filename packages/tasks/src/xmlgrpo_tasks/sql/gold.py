@@ -11,7 +11,9 @@ from xmlgrpo_rewards.task import Example
 from xmlgrpo_tasks.sql.grading import judged
 from xmlgrpo_tasks.sql.lexer import Token, tokens
 from xmlgrpo_tasks.sql.rows import job_of
+from xmlgrpo_tasks.workers.pool import TIMEOUT
 
+TRIES = 3  # at a check that is late: a busy machine refuses no row
 CLAUSES = frozenset({"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "INTERSECT", "EXCEPT"})
 DROPPED = frozenset({"WHERE", "HAVING", "LIMIT"})
 FORGOTTEN = frozenset({"DISTINCT", "NOT", "LEFT"})
@@ -33,7 +35,10 @@ def fault(example: Example) -> str | None:
     """Why a row cannot be trained or measured on, in one sentence; None when it can."""
     job = job_of(example.judge, example.gold)
     wrong = list(mutants(example.gold))
-    [answer] = judged([job | {"queries": [sql for _, sql in wrong], "check": True}])
+    for _ in range(TRIES):
+        [answer] = judged([job | {"queries": [sql for _, sql in wrong], "check": True}])
+        if answer["fault"] != TIMEOUT:
+            break
     gold = f"the gold {example.gold!r}"
     if answer["fault"]:
         return f"{gold} cannot be used: {answer['fault']}"

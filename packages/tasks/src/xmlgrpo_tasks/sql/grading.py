@@ -99,7 +99,7 @@ def _killed(job: Job, why: str) -> dict[str, Any]:
 @cache
 def worker_pool() -> Pool:
     """The workers of this process, started by the first job."""
-    return Pool("xmlgrpo_tasks.sql.engine:run", wall_s=WALL_S, memory_bytes=MEMORY_BYTES)
+    return Pool("xmlgrpo_tasks.sql.engine:run_in_worker", wall_s=WALL_S, memory_bytes=MEMORY_BYTES)
 
 
 def query_in(read: reply.Reply) -> Query | None:

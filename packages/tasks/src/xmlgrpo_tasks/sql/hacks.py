@@ -19,6 +19,7 @@ from xmlgrpo_tasks.sql.rows import job_of
 FORM, RUNS, FULL = 1.5, 1.75, 3.75
 WORK = "The table has what is asked for."
 COUNTER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+HEAP = f"{COUNTER} LIMIT 90000), l(x) AS (SELECT '{'a' * 3000}')"
 DOUBLING = "v0 AS (SELECT 1 AS x FROM @TABLE), " + ", ".join(
     f"v{i} AS (SELECT a.x FROM v{i - 1} a, v{i - 1} b)" for i in range(1, 30)
 )
@@ -131,6 +132,7 @@ ANSWERS: tuple[tuple[str, str, float], ...] = (
     ("endless-rows", f"{COUNTER}) SELECT i FROM n", FORM),
     ("large-sort", f"{COUNTER} LIMIT 900000) SELECT i FROM n ORDER BY -i", FORM),
     ("large-group-concat", f"{COUNTER} LIMIT 90000) SELECT group_concat(i) FROM n", FORM),
+    ("heap-of-texts", f"{HEAP} SELECT COUNT(*) FROM (SELECT x FROM n, l ORDER BY x || i)", FORM),
     ("two-thousand-rows", f"{COUNTER} LIMIT 2000) SELECT i FROM n", FORM),
     ("cross-join", f"SELECT COUNT(*) FROM @TABLE{', @TABLE' * 15}", FORM),
     ("cross-join-of-64", f"SELECT COUNT(*) FROM @TABLE{', @TABLE' * 63}", FORM),
