@@ -63,9 +63,15 @@ def validate(letters: Any) -> Validate:
     """Measures with results by step; returns the steps that were reached before a stop."""
 
     def run(
-        folder: RunFolder, results: dict[int, int], patience: int | None = None, start: int = 0
+        folder: RunFolder,
+        results: dict[int, int],
+        patience: int | None = None,
+        start: int = 0,
+        stop_below: float | None = None,
     ) -> list[int]:
-        config = HoldoutConfig(every=2, validation_rows=10, patience=patience)
+        config = HoldoutConfig(
+            every=2, validation_rows=10, patience=patience, stop_below=stop_below
+        )
         engine, quiet = Improving(results), Console(quiet=True)
         sampling = Sampling(99, temperature=0.0)
         exam = Exam(engine, letters, get_task("gsm8k"), sampling, [0], 10, quiet)
@@ -126,6 +132,21 @@ def test_patience_stops_a_run_that_gets_no_better(
     results = {0: 1, 2: 5, 4: 5, 6: 4, 8: 3, 10: 2}
     assert validate(RunFolder(tmp_path), results, patience)[-1] == last
     assert kept(RunFolder(tmp_path))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("results", "last"),
+    [
+        pytest.param({0: 8, 2: 5, 4: 5, 6: 9, 8: 9}, 4, id="two-looks"),
+        pytest.param({0: 8, 2: 5, 4: 6, 6: 5, 8: 6}, 8, id="never-two-in-a-row"),
+        pytest.param({0: 0, 2: 0, 4: 0}, 4, id="nothing-to-lose"),
+    ],
+)
+def test_a_run_far_below_the_untrained_model_is_stopped(
+    tmp_path: Path, validate: Validate, results: dict[int, int], last: int
+) -> None:
+    assert validate(RunFolder(tmp_path), results, stop_below=0.7)[-1] == last
+    assert stopped_early(RunFolder(tmp_path), last) == (last < max(results))
 
 
 def test_a_best_beyond_the_checkpoint_that_a_run_resumes_from_is_kept(

@@ -87,6 +87,8 @@ class HoldoutConfig(Section):
     """Steps between two validations."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a new best; null never stops."""
+    stop_below: float | None = Field(default=None, gt=0, lt=1)
+    """Stop when two validations in a row are below this share of the untrained model's."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """null takes `grpo.max_completion_length`."""
     batch_size: int = Field(default=64, ge=1)

@@ -20,14 +20,14 @@ from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
-from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
+from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, read_result, save_result, take
 from xmlgrpo_trainer.run.wandb import log_to_wandb
 
 BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
 
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Measures every few steps, keeps the best adapter in `best/`, stops when patience is out.
+    """Measures every few steps, keeps the best adapter in `best/`, stops a run that is lost.
 
     All ranks measure; the first one writes and decides.
     """
@@ -58,22 +58,40 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             control.should_save = True
 
     def _is_enough(self, result: HoldoutResult, model: Any) -> bool:
-        """Keep the adapter if it is the best; whether to stop for want of a better one."""
+        """Keep the adapter if it is the best; whether to stop: lost, or none better for long."""
         accuracy, step = self._record(result), result.step
         kept = read_best(self.folder)
         if kept is None or accuracy > kept["strict_accuracy"]:
             keep(self.folder, model, step, accuracy)
             return False
+        reason = self._why_lost(accuracy, step)
         waited = (step - kept["step"]) // self.config.every
-        if self.config.patience is None or waited < self.config.patience:
+        if self.config.patience is not None and waited >= self.config.patience:
+            reason = f"no better validation for {waited} measurements"
+        if reason is None:
             return False
         write_sealed(self.folder.best / STOPPED, {"step": step})
         say(
             self.exam.console,
-            f"[yellow]no better validation for {waited} measurements (best at step "
-            f"{kept['step']}): stopping[/]",
+            f"[yellow]{reason} (best at step {kept['step']}): stopping[/]",
         )
         return True
+
+    def _why_lost(self, accuracy: float, step: int) -> str | None:
+        """Whether this validation and the one before are far below the untrained model's."""
+        before = self.folder.validation(step - self.config.every)
+        first = self.folder.validation(0)
+        if self.config.stop_below is None or before == first or not before.is_file():
+            return None
+        untrained, earlier = (
+            read_result(path).share("strict_accuracy").value for path in (first, before)
+        )
+        if max(accuracy, earlier) >= self.config.stop_below * untrained:
+            return None
+        return (
+            f"validation was {untrained:.1%} untrained, {earlier:.1%} and {accuracy:.1%} now: "
+            "training destroys what the model could do; lower grpo.learning_rate"
+        )
 
     def _record(self, result: HoldoutResult) -> float:
         """Write a result down and show it; its strict accuracy."""
@@ -94,7 +112,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
 
 def stopped_early(folder: RunFolder, step: int) -> bool:
-    """Whether the run was ended by its patience, by this step: a resumed one must not go on.
+    """Whether its validations ended the run, by this step: a resumed one must not go on.
 
     Raises:
         UserError: what says so is damaged.
