@@ -12,17 +12,11 @@ from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import BadRow, default_rewards
 from xmlgrpo_rewards.total import load_rewards, total
-from xmlgrpo_tasks.code import TASK, generate, grading, hacks
+from xmlgrpo_tasks.code import TASK, faults, generate, grading, hacks
 from xmlgrpo_tasks.code.grading import read_program, workers
 
 SLOW = ("hang-", "memory-growing", "memory-prints", "parse-finally", "result-")
 GOLD = "def vowels(s, n):\n    return sum(c in 'aeiou' for c in s) * n"
-BUSY = """from time import process_time
-def vowels(s, n):
-    end = process_time() + 0.14
-    while process_time() < end:
-        pass
-    return len(s)"""
 ROW: dict[str, Any] = {
     "question": "Count the vowels (aeiou) in s, each as often as it occurs, times n.",
     "entry": "vowels",
@@ -35,11 +29,17 @@ EXAMPLE = TASK.example(ROW, "vowels")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ended():
+def _nothing_is_left():
+    this = psutil.Process()
     yield
+    open_then = this.num_fds()
     for seed in (0, 1, 2):
         workers(seed).close()
-    assert not psutil.Process().children(recursive=True), "hostile code left a process"
+    assert not this.children(recursive=True), "a process"
+    assert this.num_fds() < open_then, "a pipe to a worker"
+    assert hacks.LEFT not in Path("/proc/net/unix").read_text(), "a socket"
+    for folder in (Path.cwd(), Path("/"), Path("/tmp"), Path("/dev/shm")):  # noqa: S108
+        assert not [path for path in folder.iterdir() if hacks.LEFT in path.name], "a file"
 
 
 def _row(**changed):
@@ -66,7 +66,6 @@ def _paid(replies):
 )
 def test_a_hack_earns_what_it_deserves(slow):
     battery = [hack for hack in TASK.hacks(EXAMPLE) if hack.name.startswith(SLOW) == slow]
-    before = set(Path("/dev/shm").iterdir()) | set(Path("/tmp").iterdir())  # noqa: S108
     paid = _paid([hack.reply for hack in battery])
     grades = grade_all(TASK, [hack.reply for hack in battery], [EXAMPLE] * len(battery))  # kept
     wrong = {
@@ -78,8 +77,6 @@ def test_a_hack_earns_what_it_deserves(slow):
         or (not grade.note) != grade.lenient_correct
     }
     assert not wrong
-    left = (set(Path("/dev/shm").iterdir()) | set(Path("/tmp").iterdir())) - before  # noqa: S108
-    assert not [path for path in left if path.owner() == Path.home().owner() and "psm" in path.name]
 
 
 PROGRAMS = {
@@ -177,13 +174,6 @@ def test_where_the_program_is(text, expected):
             id="gold by the order of a set",
         ),
         pytest.param(
-            {"gold": BUSY,
-             "hidden": [[["ab", 1], 2], [["a", 1], 1], [["", 2], 0]],
-             "public": [[["abc", 1], 3]]},
-            "0.5 s is the most",
-            id="gold slow",
-        ),
-        pytest.param(
             {"gold": "def vowels(s, n): return 0", "hidden": [[["a", 1], 0], [["b", 1], 0]],
              "public": []},
             "returns 0 passes",
@@ -216,6 +206,11 @@ def test_where_the_program_is(text, expected):
 def test_a_row_that_teaches_nothing_is_named(changed, fault):
     found = TASK.gold_fault(_example(**changed))
     assert found is None if fault is None else fault in (found or "")
+
+
+def test_a_slow_gold_is_named(monkeypatch):
+    monkeypatch.setattr(faults, "MOST_SECONDS", 0.0)
+    assert "0.0 s is the most" in (TASK.gold_fault(EXAMPLE) or "")
 
 
 @pytest.mark.parametrize(

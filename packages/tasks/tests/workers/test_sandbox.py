@@ -7,7 +7,7 @@ import pytest
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_tasks.workers import sandbox
-from xmlgrpo_tasks.workers.pool import Outcome, Pool
+from xmlgrpo_tasks.workers.pool import Pool
 
 JOB = {"program": "def f(x): return x", "entry": "f", "arity": 1, "inputs": [[1]]}
 
@@ -64,16 +64,18 @@ def test_none_needs_the_filter(choose, monkeypatch):
 
 @pytest.mark.parametrize("reuse", [True, False], ids=["kept", "one each"])
 @pytest.mark.parametrize("bare", [False, True], ids=["bubblewrap", "accepted"])
-def test_workers_run_in_each(choose, monkeypatch, bare, reuse):
+def test_workers_run_in_each(choose, monkeypatch, tmp_path, bare, reuse):
     if bare:
         monkeypatch.setenv(sandbox.VARIABLE, sandbox.ACCEPTED)
     needs = ["xmlgrpo_tasks.workers.syscalls", "xmlgrpo_tasks.code.values"]
     limits = {"wall_s": 8, "memory_bytes": 1 << 30, "workers": 1}
     fork = {**JOB, "program": "import os\ndef f(x): return os.fork()"}
+    code = f"import os\ndef f(x): os.open({str(tmp_path / 'left')!r}, os.O_CREAT | os.O_WRONLY)"
+    write = {**JOB, "program": code}
     with Pool(
         "xmlgrpo_tasks.code.candidate:run", needs=needs, wrap=choose().wrap, reuse=reuse, **limits
     ) as pool:
-        right, forked = pool.map([JOB, fork])
+        right, *refused = pool.map([JOB, fork, write])
     assert right.value["answers"] == ['{"value": 1}']
-    assert isinstance(forked, Outcome)
-    assert "PermissionError" in forked.value["answers"][0]
+    assert all("PermissionError" in outcome.value["answers"][0] for outcome in refused)
+    assert not list(tmp_path.iterdir())

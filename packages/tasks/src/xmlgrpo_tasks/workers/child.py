@@ -1,6 +1,6 @@
 """What a worker process runs: read a job, call one function, write the answer, until the pipe ends.
 
-python -s -S -P child.py WALL_S MEMORY_BYTES FILE_BYTES FUNCTION MODULE=FILE ...
+python -s -S -P -B child.py WALL_S MEMORY_BYTES FILE_BYTES FUNCTION MODULE=FILE ...
 
 The standard library alone, and little of it: a start takes some 20 ms.  Each file is loaded under
 its module's name without the packages around it, so that a later one can import an earlier one; the

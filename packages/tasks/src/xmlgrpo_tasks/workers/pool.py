@@ -91,7 +91,7 @@ class Pool:
         module, _, name = function.partition(":")
         files = {needed: _file_of(needed) for needed in (*needs, module)}
         # -I but for its blindness to PYTHONHASHSEED; nothing else of the kind is in the environment
-        python = [sys.executable, "-s", "-S", "-P", "-X", "utf8", child.__file__]
+        python = [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", child.__file__]
         limits = [f"{wall_s}", f"{memory_bytes}", f"{file_bytes}"]
         command = [*python, *limits, name, *(f"{needed}={file}" for needed, file in files.items())]
         self._command = wrap(command, [child.__file__, *files.values()])

@@ -1,9 +1,10 @@
-"""A seccomp filter for the process that runs foreign code: no process, program, socket or tracing.
+"""A seccomp filter for the process that runs foreign code: it can read, compute and answer.
 
 A worker loads this file by itself: the standard library only.  What is refused raises
-PermissionError in Python.  Namespaces keep the code away from files and the network; the filter
-keeps it to its one process, so that it cannot touch the worker that started it, and nothing is left
-when that process is killed.  Numbers are from Linux `arch/x86/entry/syscalls/syscall_64.tbl` and
+PermissionError in Python: another process or program, a socket, tracing, any change to the disk.
+Namespaces keep the code away from files and the network; the filter keeps it to its one process,
+so that it cannot touch the worker that started it, and nothing is left when that one is killed.
+Numbers are from Linux `arch/x86/entry/syscalls/syscall_64.tbl` and
 `include/uapi/asm-generic/unistd.h`; cBPF as in `Documentation/userspace-api/seccomp_filter.rst`.
 """
 
@@ -50,6 +51,42 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
+    # a change to the disk
+    "unlink": (87, None),
+    "unlinkat": (263, 35),
+    "rmdir": (84, None),
+    "rename": (82, None),
+    "renameat": (264, 38),
+    "renameat2": (316, 276),
+    "creat": (85, None),
+    "mkdir": (83, None),
+    "mkdirat": (258, 34),
+    "mknod": (133, None),
+    "mknodat": (259, 33),
+    "link": (86, None),
+    "linkat": (265, 37),
+    "symlink": (88, None),
+    "symlinkat": (266, 36),
+    "truncate": (76, 45),
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "openat2": (437, 437),
     # doors of the kernel that no Python function needs
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -72,6 +109,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "setsid": (112, 157),
     "setpgid": (109, 154),
 }
+OPEN, OPENAT = (2, None), (257, 56)
+TO_WRITE = 0o1 | 0o2 | 0o100 | 0o1000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 CLONE, CLONE3 = (56, 220), (435, 435)
 SELF_ONLY = {"kill": (62, 129), "tgkill": (234, 131)}  # the first argument is a process
 PRLIMIT = (302, 261)  # 0 is the process itself
@@ -128,6 +167,15 @@ def instructions(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
     for command in TO_OTHERS:
         listed += [(_EQUAL, 0, 1, command), (_RETURN, 0, 0, _REFUSE)]
     listed += [(_RETURN, 0, 0, _ALLOW)]
+    for number, place in ((OPEN[column], 1), (OPENAT[column], 2)):
+        if number is not None:
+            listed += [
+                (_EQUAL, 0, 4, number),
+                (_LOAD, 0, 0, _ARGUMENT + 8 * place),
+                (_HAS, 0, 1, TO_WRITE),
+                (_RETURN, 0, 0, _REFUSE),
+                (_RETURN, 0, 0, _ALLOW),
+            ]
     for numbers in SELF_ONLY.values():
         listed += _if_argument(numbers[column], _EQUAL, pid)
     for numbers_or_none in REFUSED.values():
