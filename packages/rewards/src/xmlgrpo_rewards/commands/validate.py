@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +54,7 @@ SHOWN_CHARS = 80  # of a gold
 ROUNDING = 1e-9
 SPLITS = ("train", "test")
 LINES_EVERY_S = 5.0
-_Row = TypeVar("_Row")
+_Thing = TypeVar("_Thing")
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def check_file(task: Task, path: Path) -> Checked:
             that one run names all of them.
     """
     checked, fault = Checked(path.name), extras(task).gold_fault
-    for row in _with_progress(text_rows(path), path):
+    for row in _with_progress(text_rows(path), path.name, "rows", lambda: count_text_rows(path)):
         checked.tried += 1
         try:
             example = task.example(row.fields, row.id)
@@ -90,18 +90,21 @@ def check_file(task: Task, path: Path) -> Checked:
     return checked
 
 
-def _with_progress(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
-    """The same rows; from five seconds on, a line every five shows how many are done."""
+def _with_progress(
+    things: Iterable[_Thing], name: str, unit: str, count: Callable[[], int]
+) -> Iterator[_Thing]:
+    """The same things; from five seconds on, a line every five shows how many are done."""
     began_s = spoke_s = time.monotonic()
     total = None
-    for done, row in enumerate(rows):
+    for done, thing in enumerate(things):
         now_s = time.monotonic()
         if done and now_s - spoke_s >= LINES_EVERY_S:
-            total = total or count_text_rows(path)
+            total = total or count()
             rate, spoke_s = done / (now_s - began_s), now_s
             left = timedelta(seconds=round((total - done) / rate))
-            print(f"{path.name}  {done:,}/{total:,} rows  {rate:,.0f}/s  left {left}", flush=True)
-        yield row
+            pace = f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each"
+            print(f"{name}  {done:,}/{total:,} {unit}  {pace}  left {left}", flush=True)
+        yield thing
 
 
 def row_failure(task: Task, example: Example) -> str | None:
@@ -169,7 +172,8 @@ def check_hacks(task: Task, examples: Sequence[Example]) -> Checked:
     A number task's go from the smallest gold to the largest.
     """
     checked = Checked("known hacks")
-    for example in _spread(examples):
+    chosen = _spread(examples)
+    for example in _with_progress(chosen, checked.name, "problems", lambda: len(chosen)):
         hacks = list(battery(task, example))
         if not hacks:
             continue
