@@ -187,6 +187,7 @@ def finish(house: Path, run: str) -> None:
             "xmlgrpo-validate json_qa /rows",
             id="validate-what-the-environment-names",
         ),
+        pytest.param("validate TASK=sql", "xmlgrpo-validate sql", id="validate-what-a-task-makes"),
         pytest.param(
             "validate ARGS=a.jsonl", "xmlgrpo-validate gsm8k a.jsonl", id="validate-a-file"
         ),

@@ -45,7 +45,8 @@ def test_bad_rows_fail_and_are_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "rows.jsonl         8        7" in done.stdout
     assert "FAILED row rows.jsonl:2: expected an answer that ends in `#### <number>`" in done.stdout
-    assert "... and 2 more of rows.jsonl" in done.stdout
+    assert "... and 2 more of rows.jsonl; --all lists them" in done.stdout
+    assert run("gsm8k", path, "--all").stdout.count("FAILED row rows.jsonl:") == 7
     assert done.stderr == ""
 
 
@@ -182,6 +183,12 @@ def test_a_folder_means_the_splits_in_it(rows_path: Path, tmp_path: Path) -> Non
         "test.jsonl",
     ]
     assert "52 rows in " in done.stdout
+
+
+def test_without_a_file_the_task_makes_the_rows() -> None:
+    done = run("gsm8k")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the task 'gsm8k' makes no rows of its own")
 
 
 def test_a_folder_without_rows_is_one_error_line(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ def _introduce(run: Prepared, rollout: str, trained_weights: int) -> None:
     for fault in problems.faulty[:FAULTS_SHOWN]:
         say(run.console, escape(printable(fault)), head="[yellow]left out[/] ")
     if len(problems.faulty) > FAULTS_SHOWN:
-        listed = f"make validate TASK={run.task.name} DATA=... lists all {len(problems.faulty):,}"
+        asked = f"make validate TASK={run.task.name} DATA=... ARGS=--all"
+        listed = f"{asked} lists all {len(problems.faulty):,}"
         say(run.console, escape(listed), head="[yellow]left out[/] ")
 
 

@@ -21,6 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.console_script import (
     add_version,
     kept_on_interrupt,
@@ -33,7 +34,7 @@ from xmlgrpo_rewards.hacks import FULL_MARKS, number_hacks
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.rows import count_text_rows, split_files, text_rows
+from xmlgrpo_rewards.rows import Row, count_text_rows, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
 from xmlgrpo_rewards.task import (
     BadRow,
@@ -51,6 +52,7 @@ HACKED_GOLDS = 32
 HACKED_EXAMPLES = 4  # where golds are no numbers: a hostile reply may take seconds to grade
 SHOWN_FAILURES = 5
 SHOWN_CHARS = 80  # of a gold
+GENERATED_ROWS = 200  # checked where no file is named
 ROUNDING = 1e-9
 SPLITS = ("train", "test")
 LINES_EVERY_S = 5.0
@@ -74,8 +76,22 @@ def check_file(task: Task, path: Path) -> Checked:
         UserError: the file cannot be read.  A row that the task refuses is a failure instead, so
             that one run names all of them.
     """
-    checked, fault = Checked(path.name), extras(task).gold_fault
-    for row in _with_progress(text_rows(path), path.name, "rows", lambda: count_text_rows(path)):
+    return _check_rows(task, path.name, text_rows(path), lambda: count_text_rows(path))
+
+
+def check_generated(task: Task, count: int) -> Checked:
+    """Check so many rows of the task's own making.
+
+    Raises:
+        UserError: it makes none.
+    """
+    rows = (Row(f"generated:{n}", row) for n, row in enumerate(made_rows(task, count, 0), start=1))
+    return _check_rows(task, "generated", rows, lambda: count)
+
+
+def _check_rows(task: Task, name: str, rows: Iterable[Row], count: Callable[[], int]) -> Checked:
+    checked, fault = Checked(name), extras(task).gold_fault
+    for row in _with_progress(rows, name, "rows", count):
         checked.tried += 1
         try:
             example = task.example(row.fields, row.id)
@@ -210,31 +226,38 @@ def _evenly(ordered: Sequence[Example], most: int) -> list[Example]:
     return [ordered[round(i * step)] for i in range(most)]
 
 
-def table(checks: Sequence[Checked]) -> str:
-    """What was tried, as lines of plain text, the first failures of each part below it."""
+def table(checks: Sequence[Checked], shown: int | None = SHOWN_FAILURES) -> str:
+    """What was tried, as lines of plain text, the first failures of each part below it.
+
+    Args:
+        shown: how many failures of each part; None shows all.
+    """
     width = max(len(check.name) for check in checks)
     lines = [f"{'':<{width}}  {'tried':>7}  {'failed':>7}"]
     for check in checks:
         failed = len(check.failures)
         lines.append(f"{check.name:<{width}}  {check.tried:>7,}  {failed:>7,}")
     for check in checks:
-        lines += [f"FAILED {failure}" for failure in check.failures[:SHOWN_FAILURES]]
-        if len(check.failures) > SHOWN_FAILURES:
-            lines.append(f"... and {len(check.failures) - SHOWN_FAILURES:,} more of {check.name}")
+        lines += [f"FAILED {failure}" for failure in check.failures[:shown]]
+        if shown is not None and len(check.failures) > shown:
+            more = f"... and {len(check.failures) - shown:,} more of {check.name}"
+            lines.append(f"{more}; --all lists them")
     return "\n".join(lines)
 
 
-def validate(task_name: str, paths: Sequence[Path]) -> int:
-    """Check the files, print the table, and give the exit code."""
+def validate(task_name: str, paths: Sequence[Path], shown: int | None = SHOWN_FAILURES) -> int:
+    """Check the files, or rows of the task's own making; print the table, give the exit code."""
     task = get_task(task_name)
     files = [file for path in paths for file in _files(path, task.dataset_config)]
     if graded := extras(task).ready():
         print(graded)
     started_s = time.perf_counter()
     checks = [check_file(task, file) for file in files]
+    if not checks:
+        checks.append(check_generated(task, GENERATED_ROWS))
     rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s
     checks.append(check_hacks(task, [e for check in checks for e in check.examples]))
-    text = table(checks)
+    text = table(checks, shown)
     print(fitted(text, os.get_terminal_size().columns) if sys.stdout.isatty() else text)
     print(f"{rows:,} rows in {took_s:.2f} s ({rows / took_s:,.0f} rows/s)")
     return 1 if any(check.failures for check in checks) else 0
@@ -268,15 +291,18 @@ def run() -> int:
     parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
     parser.add_argument(
         "paths",
-        nargs="+",
+        nargs="*",
         type=path_argument,
         metavar="PATH",
         help="rows as JSON lines, CSV or TSV, plain or packed (gzip, bzip2, xz): a file, or a "
-        "folder with train.jsonl and test.jsonl",
+        "folder with train.jsonl and test.jsonl; without any, rows that the task makes itself",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help=f"every failure, not the first {SHOWN_FAILURES}"
     )
     given = parser.parse_args()
     with kept_on_interrupt("nothing was changed; the same command checks again"):
-        return validate(given.task, given.paths)
+        return validate(given.task, given.paths, None if given.all else SHOWN_FAILURES)
 
 
 if __name__ == "__main__":
