@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import rows as rows_module
+from chain_reward import ROWS
 from lanes import MARGIN_S, Runner
 from look import show, show_tested
 from pass_rates import own_solutions, stories_within, to_train_on
-from plan import Budget, Experiment
+from plan import GRPO_ROWS, Budget, Experiment
 from scale import GPU, TINY
 from tested import tested
 from warm_start import DONE
@@ -82,6 +83,7 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # the reward of gsm8k.yaml stands here
     work = asked.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
+    os.environ[ROWS] = str(work / GRPO_ROWS)
     told = Told(asked.out.resolve(), work)
     scale = TINY if asked.small else GPU
     if asked.device:

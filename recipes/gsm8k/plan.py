@@ -30,6 +30,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "grpo": (),
     "random": (f"{PAYS_FOR_CHAIN}=0.0", "rewards.control_reward:coin=1.0"),
     "format": (f"{PAYS_FOR_CHAIN}=0.0",),
+    # paid for each step of GSM8K's solutions, and asked more often what is not solved yet
+    "steps": ("rewards.chain_reward:steps_met=1.0", "sampling.explore=0.4"),
     "plain": ("sampling.band=null", "sampling.rates=null", "sampling.draw=1"),  # all rows in turn
 }
 SUPERVISED: dict[str, tuple[str, ...]] = {

@@ -134,6 +134,29 @@ def test_a_guess_pays_a_quarter(scripts: Any, reply: str, paid: float) -> None:
     assert score(reward, [reply], prompts=["?"], answer=["72"], other=[1]) == [paid]
 
 
+@pytest.mark.parametrize(
+    ("reply", "share"),
+    [
+        pytest.param(render("48/2 = 24\n48 + 24 = 72", "72"), 1.0, id="all"),
+        pytest.param(render("In May 48/2 = 24\n48 - 24 = 24", "24"), 0.5, id="the-first"),
+        pytest.param(render("48 + 24 = 72", "72"), 0.0, id="not-the-first"),
+        pytest.param(render("48/2 = 20\n48 + 24 = 72", "72"), 0.0, id="a-false-sum"),
+        pytest.param("48/2 = 24", 0.0, id="no-form"),
+    ],
+)
+def test_steps_are_paid_in_their_order(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str, share: float
+) -> None:
+    [reward] = load_rewards({"chain_reward:steps_met": 1.0})
+    prompts = [get_task("gsm8k").messages(CLIPS["question"])]
+    monkeypatch.setenv(scripts.chain_reward.ROWS, str(tmp_path / "grpo.jsonl"))
+    scripts.rows.save(tmp_path / "grpo.jsonl", [CLIPS])
+    assert score(reward, [reply], prompts=prompts, answer=["72"]) == [share]
+    monkeypatch.delenv(scripts.chain_reward.ROWS)
+    with pytest.raises(UserError, match="environment variable GSM8K_ROWS"):
+        score(reward, [reply], prompts=prompts, answer=["72"])
+
+
 class TestRetellings:
     @pytest.mark.parametrize(
         ("question", "answer"),
@@ -350,14 +373,14 @@ class TestArms:
         ]
 
     def test_an_arm_that_is_none(self, scripts: Any, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="expected grpo-SEED, random-SEED, format-SEED, plain"):
+        with pytest.raises(UserError, match="expected grpo-SEED, random-SEED, format-SEED, steps"):
             self.lanes(scripts, tmp_path, "grpo")
 
-    @pytest.mark.parametrize("kind", ["grpo", "random", "format", "plain"])
+    @pytest.mark.parametrize("kind", ["grpo", "random", "format", "plain", "steps"])
     def test_every_kind_of_run_is_paid_for_something(self, scripts: Any, kind: str) -> None:
         config = load_config(SCRIPTS / "gsm8k.yaml", list(scripts.plan.RUNS[kind]))
         weights = {reward.name: reward.weight for reward in load_rewards(config.rewards)}
-        assert weights["chain_reward:correct_by_true_sums"] == (kind in ("grpo", "plain"))
+        assert weights["chain_reward:correct_by_true_sums"] == (kind in ("grpo", "plain", "steps"))
         assert ("control_reward:coin" in weights) == (kind == "random")
         assert config.sampling.is_used == (kind != "plain")
 
