@@ -30,8 +30,8 @@ MAX_STEPS = 2_000_000  # of SQLite's virtual machine; some 100 ms
 STEPS_A_LOOK = 1000
 MAX_FREE_COLUMNS = 6  # of which all orders are tried
 DIGITS = 10  # that two numbers must share, if not both are whole
-HEAP_BYTES = 128 << 20
-KEPT_ROWS = 16  # whose databases a worker keeps; the largest allowed leave room in the heap
+HEAP_BYTES = 32 << 20
+KEPT_ROWS = 8  # whose databases a worker keeps; the largest allowed leave room in the heap
 LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: 20_000,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 20_000,
