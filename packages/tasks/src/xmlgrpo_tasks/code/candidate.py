@@ -68,7 +68,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     inputs_r, inputs_w = os.pipe()
     answers_r, answers_w = os.pipe()
-    socket.send_fds(_stem, [START], [inputs_r, answers_w])
+    _tell_stem(START, inputs_r, answers_w)
     os.close(inputs_r)
     os.close(answers_w)
     result: dict[str, Any] = {"defines": False, "answers": [], "why": ""}
@@ -107,12 +107,19 @@ def _converse(job: dict[str, Any], line: "_Line", result: dict[str, Any]) -> Non
             raise _Garbled
 
 
+def _tell_stem(message: bytes, *pipes: int) -> None:
+    try:
+        socket.send_fds(_stem, [message], pipes)
+    except OSError:  # it has ended, and with it this worker does; the pool starts another
+        raise SystemExit from None
+
+
 def _stop() -> tuple[int, float]:
     """The candidate's wait status and CPU seconds."""
-    _stem.send(STOP)
+    _tell_stem(STOP)
     end = _stem.recv(END.size)
     if len(end) < END.size:
-        raise SystemExit("the stem has ended")  # and with it this worker; the pool has others
+        raise SystemExit
     status, seconds = END.unpack(end)
     return status, seconds
 
