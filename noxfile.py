@@ -83,6 +83,12 @@ def terminal(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def adapters(session: nox.Session) -> None:
+    """Our rewards in trl, verl and verifiers themselves; after --, one of them."""
+    run(session, "python", "ci/adapters.py", *session.posargs)
+
+
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """Pages in a headless Chromium: they draw, ask for nothing, and axe finds nothing serious."""
     run(session, "pytest", "-m", "browser", *session.posargs)

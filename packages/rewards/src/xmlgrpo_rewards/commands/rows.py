@@ -15,11 +15,13 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from xmlgrpo_rewards.adapters import trl, verl
 from xmlgrpo_rewards.console_script import add_version, path_argument, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Task, extras, get_task, sound_example, task_names
 
 TRAIN_ROWS, TEST_ROWS = 2000, 500
+OTHER_TRAINERS = {"trl": trl.row, "verl": verl.row}
 MOST_ROWS = 1_000_000
 
 
@@ -60,14 +62,26 @@ def made_rows(
 
 
 def write_rows(
-    task: Task, folder: Path, *, train: int, test: int, seed: int, level: str | None = None
+    task: Task,
+    folder: Path,
+    *,
+    train: int,
+    test: int,
+    seed: int,
+    level: str | None = None,
+    trainer: str = "",
 ) -> list[Path]:
     """Write `test.jsonl` and `train.jsonl` into `folder`; both or, where anything fails, neither.
+
+    Args:
+        trainer: one of `OTHER_TRAINERS`, whose data sets have the problems in another form.
 
     Raises:
         UserError: as `made_rows`; or a file is there already that holds something else.
     """
     rows = list(made_rows(task, test + train, seed, level))
+    if form := OTHER_TRAINERS.get(trainer):
+        rows = [form(task, task.example(row, f"generated:{n}")) for n, row in enumerate(rows, 1)]
     contents = {
         folder / f"{split}.jsonl": "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in part)
         for split, part in (("test", rows[:test]), ("train", rows[test:]))
@@ -102,6 +116,9 @@ def run() -> None:
     parser.add_argument("--test", type=int, default=TEST_ROWS, help=f"rows ({TEST_ROWS})")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other rows (0)")
     parser.add_argument("--level", help="how hard they are (default: the task's own choice)")
+    parser.add_argument(
+        "--for", dest="trainer", default="", choices=OTHER_TRAINERS, help="another trainer's form"
+    )
     given = parser.parse_args()
     for name in ("train", "test"):
         if not 0 <= getattr(given, name) <= MOST_ROWS:
@@ -110,7 +127,8 @@ def run() -> None:
         raise UserError("--train and --test are both 0; ask for at least one row")
     task = get_task(given.task)
     counts = {"train": given.train, "test": given.test}
-    files = write_rows(task, given.folder, **counts, seed=given.seed, level=given.level)
+    made = {"seed": given.seed, "level": given.level, "trainer": given.trainer}
+    files = write_rows(task, given.folder, **counts, **made)
     print(f"{given.test:,} rows to be judged by and {given.train:,} to train on:", *files)
 
 

@@ -18,6 +18,7 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from xmlgrpo_rewards.adapters import trl
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine, Sampling
@@ -111,18 +112,7 @@ def training_rows(task: Task, problems: Sequence[Example]) -> Dataset:
 
     That is `answer` (the gold answer), `id`, `question` and `judge`, as for `grading.grades`.
     """
-    return Dataset.from_list(
-        [
-            {
-                "prompt": task.messages(problem.question),
-                "answer": problem.gold,
-                "id": problem.id,
-                "question": problem.question,
-                "judge": problem.judge,
-            }
-            for problem in problems
-        ]
-    )
+    return Dataset.from_list([trl.row(task, problem) for problem in problems])
 
 
 def rollout_sampling(arguments: GRPOConfig, limit: int) -> Sampling:

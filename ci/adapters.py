@@ -1,0 +1,61 @@
+"""The rewards in other trainers, each with its real library, as `nox -s adapters`.
+
+trl is in `.venv`.  verl and verifiers pin what `.venv` has in other versions, so each gets an
+environment of its own in `.nox`, kept for the next time; what it does not have, it takes from
+`.venv` (torch among others).  Needs a package index the first time.
+
+    python ci/adapters.py              # all
+    python ci/adapters.py verifiers    # one
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import environments
+
+ROOT = environments.ROOT
+LIBRARIES = {
+    "trl": (),
+    # without its dependencies, which would bring torch and transformers again
+    "verl": (
+        *("--no-deps", "verl==0.9.1", "tensordict==0.10.0", "pyvers", "orjson", "hydra-core"),
+        *("omegaconf", "antlr4-python3-runtime==4.9.3", "ray>=2.41", "codetiming", "torchdata"),
+        *("pylatexenc", "cloudpickle"),
+    ),
+    "verifiers": ("verifiers==0.4.0",),
+}
+
+
+def environment(library: str) -> Path:
+    """The Python that has the library, made where it is not there yet."""
+    wanted = LIBRARIES[library]
+    if not wanted:
+        return Path(sys.executable)
+    home = ROOT / ".nox" / f"adapters-{library}"
+    done = home / "installed"
+    if not done.exists() or done.read_text(encoding="utf-8") != repr(wanted):
+        python = environments.create(home, Path(sys.executable))
+        environments.pip(python, "install", "--quiet", *wanted)
+        (site,) = home.glob("lib/python*/site-packages")
+        # `addsitedir` reads the .pth files in there, too
+        lines = f"import site; site.addsitedir({str(environments.SHARED)!r})\n"
+        (site / "zz_shared.pth").write_text(lines, encoding="utf-8")
+        done.write_text(repr(wanted), encoding="utf-8")
+    return home / "bin" / "python"
+
+
+def main() -> int:
+    """Run the tests of each library that is named, or of all; 1 where one failed."""
+    failed = []
+    for library in sys.argv[1:] or LIBRARIES:
+        tests = f"tests/adapters/test_{library}.py"
+        command = [str(environment(library)), "-m", "pytest", "-m", "adapters", tests]
+        if subprocess.run(command, check=False, cwd=ROOT).returncode:
+            failed.append(library)
+    print(f"adapters: {', '.join(failed)} failed" if failed else "adapters: all passed")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
