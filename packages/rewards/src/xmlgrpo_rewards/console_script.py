@@ -22,7 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from xmlgrpo_rewards.errors import UserError, is_output_lost
-from xmlgrpo_rewards.prose import fitted
+from xmlgrpo_rewards.prose import fitted, printable
 
 EXIT_USER_ERROR = 2
 KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
@@ -138,8 +138,14 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+def for_stdout(text: str) -> str:
+    """What a model or a file says, for standard output: as it is, but on a terminal `printable`."""
+    return printable(text) if sys.stdout.isatty() else text
+
+
 def print_error(text: str) -> None:
-    """Print on stderr: in lines that fit where that is a terminal, else a line as it is."""
+    """Print on stderr: `printable`, and in lines that fit where that is a terminal."""
+    text = printable(text)
     if sys.stderr.isatty():
         with suppress(OSError):
             text = fitted(text, os.get_terminal_size(sys.stderr.fileno()).columns)

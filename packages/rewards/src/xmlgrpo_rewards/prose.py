@@ -17,7 +17,10 @@ UNBROKEN = re.compile(
     r"|(?<=[a-z])[ ](?=\d[\d.]*%(?![ ]\[))"  # a share and its name; an interval is long enough
     r"|\S)+[ ]*"
 )
-TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # Unicode's annex 9
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of what shows nothing itself
+FILLERS = "\u115f\u1160\u3164\uffa0"  # letters that show nothing
+# line ends, tabs, the joiners, and the signs of their category that are seen
+KEPT = "\n\t\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2"
 WORD = re.compile(r"\s*\S+\s*")
 
 
@@ -52,13 +55,13 @@ def fitted(text: str, columns: int) -> str:
 
 
 def one_line(text: str, most: int) -> str:
-    """A text of a model or a file for a terminal: one line, nothing that steers it.
+    """A text of a model or a file for a terminal: one line, and `printable`.
 
     Args:
         text: any text.
         most: columns; a wider text ends in an ellipsis.
     """
-    visible = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    visible = printable(" ".join(text.split()))
     if width(visible) <= most:
         return visible
     visible = visible[:most]  # what is cut off here could only be shown if it took no column
@@ -76,16 +79,19 @@ def width(text: str) -> int:
 
 
 def printable(text: str) -> str:
-    """The text without what steers a terminal, turns its order round or cannot be written.
+    """The text without what steers a terminal, turns its order round, or cannot be seen or written.
 
-    Control characters, line ends that are none to a terminal, bidirectional embeddings, overrides
-    and isolates, and halves of surrogate pairs.
+    The one filter for what models, files and the Hub say, before a terminal, a card or a page shows
+    it: control characters, line ends that are none to a terminal, marks that show nothing (of the
+    direction, zero width, tags), and halves of surrogate pairs.  The joiners stay, which scripts
+    and emoji are written with.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
 
 
 def _steers(character: str) -> bool:
-    if character in "\n\t":
+    if character in KEPT:
         return False
-    is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-    return is_control or unicodedata.bidirectional(character) in TURNS
+    return unicodedata.category(character) in HIDDEN or character in FILLERS

@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from xmlgrpo_exporter.card import numbers
 from xmlgrpo_exporter.card.metadata import eval_results, front_matter
 from xmlgrpo_exporter.check.questions import system_of
+from xmlgrpo_exporter.check.verdict import RULES
 from xmlgrpo_exporter.convert.modelfile import jinja_render
 from xmlgrpo_exporter.publish.base_and_licence import GEMMA_POLICY, GEMMA_TERMS
 from xmlgrpo_exporter.publish.release import CARD, Release
@@ -19,11 +20,19 @@ from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
 from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.prompt import Messages, write_prompt
 from xmlgrpo_run.screen.metric_names import metric_names, words_of
 
 QUESTION = "your question"
+
+
+def _gate_name(name: str) -> str:
+    """A gate of ours in words; any other name as code."""
+    return name.replace("_", " ") if name in (*RULES, "parity") else numbers.code(name)
+
+
 TEMPLATES = Environment(
     loader=PackageLoader("xmlgrpo_exporter", "card"),
     autoescape=False,  # noqa: S701  the card is Markdown; `code` neutralises what others wrote
@@ -31,7 +40,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.globals |= vars(numbers) | {"size": decimal}
+TEMPLATES.globals |= vars(numbers) | {"size": decimal, "gate_name": _gate_name}
 
 
 class LooseNumberError(Exception):
@@ -105,7 +114,7 @@ def _as_told(chat: Messages, run: RunFolder) -> Messages:
 
 def _fenced(text: str) -> str:
     """Text for a code block, which it cannot end."""
-    return text.replace("```", '"""')
+    return printable(text).replace("```", '"""')
 
 
 def _gguf(release: Release, file: str) -> dict[str, str | None]:

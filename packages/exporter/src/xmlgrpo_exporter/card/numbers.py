@@ -13,7 +13,9 @@ from urllib.parse import quote
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.prose import one_line
 
+NAME_COLUMNS = 200
 NOT_RECORDED = "*not recorded*"
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,.]*(?:e[-+]?\d+)?(?![\w.])", re.IGNORECASE)
 
@@ -45,8 +47,8 @@ def number(
         text = show(value)
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{file.target}: {value!r} at {pointer} is nothing that a command here writes; run the "
-            "one that writes this file again"
+            f"{file.target}: {one_line(repr(value), NAME_COLUMNS)} at {pointer} is nothing that a "
+            "command here writes; run the one that writes this file again"
         ) from None
     return link(text, file.target, pointer)
 
@@ -64,11 +66,11 @@ def name(file: ResultFile, *steps: str, missing: str = NOT_RECORDED) -> str:
 
 
 def code(text: str) -> str:
-    """What a thing is called, in a code span: on one line, unable to end the span or a table cell.
+    """What a thing is called, in a code span: one line, unable to end the span or a table cell.
 
     What is all digits is put in quotes, so that it is no number.
     """
-    line = re.sub(r"\s+", " ", text).replace("`", "'").replace("|", "/").strip()
+    line = one_line(text, NAME_COLUMNS).replace("`", "'").replace("|", "/")
     return f'`"{line}"`' if NUMBER.fullmatch(line) else f"`{line}`"
 
 

@@ -14,6 +14,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import DEFAULT_TASK
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.screen.console import guarded
 
 RUN_HELP = "the run: its name under outputs/, or its folder"
 
@@ -124,4 +125,4 @@ def require_folder(path: Path, option: str) -> Path:
 
 def console() -> Console:
     """Colour on a terminal, plain text in a pipe; long lines stay whole."""
-    return Console(highlight=False, soft_wrap=True)
+    return guarded(Console(highlight=False, soft_wrap=True))

@@ -26,6 +26,7 @@ from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import Stage
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+ANY_HUB_ID = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")  # the oldest models have no owner
 
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 GEMMA_POLICY = "https://ai.google.dev/gemma/prohibited_use_policy"
@@ -97,6 +98,11 @@ def find_base(run: RunFolder, manifest: Manifest | None, given: str | None) -> B
     """
     base = _of_files(run) if manifest is None else _of_training(run, manifest)
     if given is None:
+        if base.hub_id is not None and not ANY_HUB_ID.fullmatch(base.hub_id):
+            raise UserError(
+                f"the run names {base.hub_id!r} as its base, which is no name on the Hub; give the "
+                "base model's with --base-id"
+            )
         return base
     revision = base.revision if base.hub_id == given else None
     return replace(base, hub_id=given, label=given, revision=revision, tiny=False)

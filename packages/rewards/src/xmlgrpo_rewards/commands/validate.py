@@ -32,7 +32,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.hacks import FULL_MARKS, number_hacks
 from xmlgrpo_rewards.numbers import parse_number
-from xmlgrpo_rewards.prose import fitted
+from xmlgrpo_rewards.prose import fitted, printable
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import Row, count_text_rows, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
@@ -119,7 +119,7 @@ def _with_progress(
             rate, spoke_s = done / (now_s - began_s), now_s
             left = timedelta(seconds=round((total - done) / rate))
             pace = f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each"
-            print(f"{name}  {done:,}/{total:,} {unit}  {pace}  left {left}", flush=True)
+            print(f"{printable(name)}  {done:,}/{total:,} {unit}  {pace}  left {left}", flush=True)
         yield thing
 
 
@@ -257,7 +257,7 @@ def validate(task_name: str, paths: Sequence[Path], shown: int | None = SHOWN_FA
         checks.append(check_generated(task, GENERATED_ROWS))
     rows, took_s = sum(check.tried for check in checks), time.perf_counter() - started_s
     checks.append(check_hacks(task, [e for check in checks for e in check.examples]))
-    text = table(checks, shown)
+    text = printable(table(checks, shown))
     print(fitted(text, os.get_terminal_size().columns) if sys.stdout.isatty() else text)
     print(f"{rows:,} rows in {took_s:.2f} s ({rows / took_s:,.0f} rows/s)")
     return 1 if any(check.failures for check in checks) else 0

@@ -4,7 +4,10 @@ import logging
 import os
 import warnings
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.segment import Segment
+
+from xmlgrpo_rewards.prose import printable
 
 PIPE_COLUMNS = 118  # where there is no terminal to ask
 QUIET = {
@@ -24,7 +27,13 @@ RETRIED = ("thrown while requesting", "Retrying in")
 def make_console(pipe_columns: int = PIPE_COLUMNS) -> Console:
     """Colours and bars on a terminal, plain lines of a fixed width in a pipe."""
     console = Console()
-    return console if console.is_terminal else Console(width=pipe_columns)
+    return guarded(console if console.is_terminal else Console(width=pipe_columns))
+
+
+def guarded(console: Console) -> Console:
+    """The console, on which nothing that it is given steers the terminal."""
+    console.push_render_hook(_AllPrintable())
+    return console
 
 
 def quiet_libraries() -> None:
@@ -61,3 +70,22 @@ class _OneLine(logging.Filter):
         self._is_said = True
         record.msg, record.args = HUB_WAITING, ()
         return True
+
+
+class _AllPrintable(RenderHook):
+    """Passes what is printed through `printable`, whatever it is in: a text, a table, a rule."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Printable(renderable) for renderable in renderables]
+
+
+class _Printable:
+    """Something printed, without what steers the terminal; rich's own control codes stay."""
+
+    def __init__(self, renderable: ConsoleRenderable) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._renderable, options):
+            is_ours = segment.control
+            yield segment if is_ours else Segment(printable(segment.text), segment.style)

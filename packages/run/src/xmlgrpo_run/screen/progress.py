@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from xmlgrpo_rewards.prose import one_line
+
 FIRST_LINE_S = 1.0
 NEXT_LINES_S = 8.0
 BAR_COLUMNS = 30  # at most
@@ -55,6 +57,7 @@ class Stage:
         done: float = 0,
         poll: Callable[[], float] | None = None,
     ) -> None:
+        words = one_line(words, console.width)
         self._console, self._words, self._unit, self._poll = console, words, unit, poll
         self._done, self._total, self._note = done, total, ""
         self._begin(done)

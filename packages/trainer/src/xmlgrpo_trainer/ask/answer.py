@@ -12,6 +12,7 @@ from rich.console import Console
 from xmlgrpo_rewards.console_script import (
     EXIT_USER_ERROR,
     Terminated,
+    for_stdout,
     kept_on_interrupt,
     print_error,
 )
@@ -19,7 +20,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
 from xmlgrpo_rewards.task import Task, get_task
-from xmlgrpo_run.screen.console import quiet_libraries
+from xmlgrpo_run.screen.console import guarded, quiet_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.ask.chat import Chat, Settings
@@ -53,7 +54,7 @@ def load(
         raise UserError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
     task = get_task(source.task)
     quiet_libraries()
-    with Stage(Console(stderr=True), "reading the model"):
+    with Stage(guarded(Console(stderr=True)), "reading the model"):
         from xmlgrpo_rollout.engine import Sampling  # imports torch
 
         tokens = source.max_new_tokens if max_new_tokens is None else max_new_tokens
@@ -126,13 +127,13 @@ def answer_typed(questions: Iterator[str], asked: Asked) -> int:
 
 def _answer(question: str, asked: Asked, indent: int | None = None) -> None:
     """Print a reply while it is written; what was written stays when it is interrupted."""
-    view, pieces = ReplyView(Console()), 0
+    view, pieces = ReplyView(guarded(Console())), 0
 
     def on_text(text: str) -> None:
         nonlocal pieces
         pieces += 1
         if asked.form == "raw":
-            sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+            sys.stdout.write(for_stdout(text))
         elif asked.form == "text":
             view.feed(text)
         sys.stdout.flush()
@@ -158,8 +159,8 @@ def _answer(question: str, asked: Asked, indent: int | None = None) -> None:
             "prompt_tokens": completion.prompt_tokens,
             "seconds": round(time.monotonic() - started, 3),
         }
-        print(json.dumps(fields, ensure_ascii=False, indent=indent), flush=True)
+        print(for_stdout(json.dumps(fields, ensure_ascii=False, indent=indent)), flush=True)
     elif asked.form == "text":
-        notes = Console(stderr=True)
+        notes = guarded(Console(stderr=True))
         for remark in remarks(completion, reply):
             say(notes, remark, head="[yellow]note[/] ")

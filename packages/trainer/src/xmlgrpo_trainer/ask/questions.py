@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from xmlgrpo_rewards.console_script import print_error
 from xmlgrpo_rewards.errors import UserError
 
 PROMPT = "question> "
@@ -76,4 +77,4 @@ def typed_questions() -> Iterator[str]:
         try:
             yield _checked(question, "the terminal")
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_error(f"error: {error}")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from xmlgrpo_rewards.console_script import add_version, run_command
+from xmlgrpo_rewards.console_script import add_version, for_stdout, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import find_run
 from xmlgrpo_trainer.doctor.finding import Finding, show
@@ -60,7 +60,7 @@ def run() -> int:
     }
     if arguments.json:
         plain = {title: list(map(dataclasses.asdict, part)) for title, part in found.items()}
-        print(json.dumps(plain, indent=2, ensure_ascii=False))
+        print(for_stdout(json.dumps(plain, indent=2, ensure_ascii=False)))
     return EXIT_BAD if any(one.level == "bad" for part in found.values() for one in part) else 0
 
 

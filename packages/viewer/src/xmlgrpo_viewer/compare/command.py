@@ -4,7 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from xmlgrpo_rewards.console_script import add_version, path_argument, run_command
+from xmlgrpo_rewards.console_script import (
+    add_version,
+    for_stdout,
+    path_argument,
+    run_command,
+)
 from xmlgrpo_run.folder import OUTPUTS, find_run
 
 
@@ -34,7 +39,7 @@ def _run() -> None:
 
     compared = compare_runs(runs)
     if given.json:
-        print(json.dumps(as_json(compared), indent=2, ensure_ascii=False))
+        print(for_stdout(json.dumps(as_json(compared), indent=2, ensure_ascii=False)))
         return
     from xmlgrpo_run.files import write_text
     from xmlgrpo_run.screen.console import make_console

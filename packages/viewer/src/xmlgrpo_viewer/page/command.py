@@ -2,7 +2,12 @@
 
 import argparse
 
-from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
+from xmlgrpo_rewards.console_script import (
+    add_version,
+    for_stdout,
+    kept_on_interrupt,
+    run_command,
+)
 from xmlgrpo_run.folder import find_run
 
 
@@ -24,15 +29,16 @@ def _run() -> None:
     run = find_run(parser.parse_args().run)
     from rich.console import Console
 
+    from xmlgrpo_run.screen.console import guarded
     from xmlgrpo_run.screen.progress import Stage
     from xmlgrpo_viewer.page.report import write_report
 
     with (
         kept_on_interrupt("no report was written; the same command writes it"),
-        Stage(Console(stderr=True), "writing the report"),
+        Stage(guarded(Console(stderr=True)), "writing the report"),
     ):
         write_report(run)
-    print(run.report)
+    print(for_stdout(str(run.report)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from xmlgrpo_rewards.console_script import add_version, run_command
+from xmlgrpo_rewards.console_script import add_version, for_stdout, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import find_run
 
@@ -52,7 +52,7 @@ def _run() -> None:
     rescored = rescore(view, wanted or view.weights)
     if given.json:
         for one in rescored:
-            print(json.dumps(_as_json(one), ensure_ascii=False))
+            print(for_stdout(json.dumps(_as_json(one), ensure_ascii=False)))
         return
     show(rescored, make_console())
 
