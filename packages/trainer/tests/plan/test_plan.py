@@ -240,6 +240,12 @@ def gemma(**sections: object) -> RunConfig:
     return check_config({"model": model, "data": {"source": "hub"}, **sections}, "a test")
 
 
+def test_groups_that_are_drawn_and_left_out_take_room_and_time() -> None:
+    config = gemma(grpo={"max_steps": 10, "generation_batch_size": 32}, sampling={"draw": 1.5})
+    planned = load_of(config, all_fields(config), GEMMA_3["1b"], None, 1)
+    assert (planned.prompts, planned.rows, planned.reuse) == (6, 48, 4)
+
+
 @pytest.mark.parametrize(
     ("grpo", "gpus", "expected"),
     [

@@ -117,6 +117,7 @@ def load_of(
     per_generation = fields["steps_per_generation"] or accumulate
     batch = fields["generation_batch_size"] or micro * gpus * per_generation
     reuse = max(1, batch // (micro * gpus) * fields["num_iterations"] // accumulate)
+    drawn = round(batch // group * config.sampling.draw)  # groups, not all of them learnt from
     rows = _train_rows(config)
     steps: int | None = fields["max_steps"] if fields["max_steps"] > 0 else None
     if steps is None and rows is not None:
@@ -147,7 +148,7 @@ def load_of(
         lora_weights=shape.lora_weights(lora["r"], lora["target_modules"]),
         optimizer_bytes=moments_bytes,
         engine=engine,
-        rows=batch // gpus,
+        rows=drawn * group // gpus,
         group=group,
         held_out_rows=min(holdout.batch_size, max(holdout.report_rows, holdout.validation_rows)),
         micro_batch=micro,
@@ -165,7 +166,7 @@ def load_of(
         room_gib=gpu.memory_gib if gpu else None,
         train_rows=rows,
         steps=steps,
-        prompts=batch // group,
+        prompts=drawn,
         micro_batches=accumulate,
         reuse=reuse,
         asked=asked,
