@@ -5,7 +5,6 @@ model is loaded: these are the files that a stage reads before it asks one, and 
 them.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from damage import every_fault, files_of
 from finished_runs import finished
 from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.settings import own_items
@@ -26,7 +26,6 @@ from xmlgrpo_exporter.merge.base import pristine_base
 from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import prepare_release
-from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_run.files import write_json
@@ -168,113 +167,38 @@ FINISHED = {
 OLDER = "checkpoints/checkpoint-4/"
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def instead(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    def replace(path: Path) -> None:
-        path.unlink()
-        make(path)
-
-    return replace
-
-
-FAULTS = {
-    "cut": cut,
-    "flipped": flip,
-    "empty": lambda path: path.write_bytes(b""),
-    "not-json": lambda path: path.write_bytes(b"{not json"),
-    "another-type": lambda path: path.write_bytes(b"[1]"),
-    "deep": lambda path: path.write_bytes(b"[" * 100_000),
-    "not-utf8": lambda path: path.write_bytes(b'{"a": "\xff\xfe"}'),
-    "gone": Path.unlink,
-    "folder": instead(Path.mkdir),
-    "pipe": instead(os.mkfifo),
-    "link-to-itself": instead(lambda path: path.symlink_to(path.name)),
-    "input-output-error": instead(lambda path: path.symlink_to("/proc/self/mem")),
-}
-
-
-def said(stage: Callable[[RunFolder, Path], object], run: RunFolder, base: Path) -> tuple[str, Any]:
-    """How a command that does this ends: with a value, or with what `run_command` says."""
-    values = []
-    with pytest.raises(SystemExit) as left:
-        run_command(lambda: values.append(stage(run, base)))
-    return ("value", values[0]) if left.value.code in (0, None) else ("refused", left.value.code)
-
-
-def files_of(root: Path) -> list[str]:
-    return sorted(
-        str(path.relative_to(root))
-        for path in root.rglob("*")
-        if path.is_file() and path.stat().st_size
-    )
-
-
 @pytest.fixture(autouse=True)
 def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["xmlgrpo"])
 
 
-def every_fault(
+def wrong_of(
     tmp_path: Path,
     write: Callable[[RunFolder, Path], None],
     stage: Callable[[RunFolder, Path], object],
-    capsys: pytest.CaptureFixture[str],
 ) -> list[str]:
-    """What went wrong, by file and fault; empty when each was refused or changed nothing."""
     there = tmp_path / "there"
     run, base = RunFolder(there / "outputs" / "sums"), there / "outputs" / "base"
     write_base(base)
     write(run, base)
-    shutil.copytree(there, tmp_path / "sound")
-    sound = said(stage, run, base)
-    assert sound[0] == "value"
-    wrong = []
-    for file in files_of(there):
-        for name, fault in FAULTS.items():
-            shutil.rmtree(there)
-            shutil.copytree(tmp_path / "sound", there)
-            fault(there / file)
-            capsys.readouterr()
-            try:
-                found = said(stage, run, base)
-            except Exception as error:  # noqa: BLE001 - all are listed
-                wrong.append(f"{file}, {name}: {error!r:.200}")
-                continue
-            lines = capsys.readouterr().err
-            if found[0] == "refused":
-                if found[1] != 2 or lines.count("\n") != 1 or "Traceback" in lines:
-                    wrong.append(f"{file}, {name}: {lines}")
-            elif found != sound and not is_sound_without(stage, file, found[1], sound[1]):
-                wrong.append(f"{file}, {name}: used in silence")
-    return wrong
 
+    def is_fine(file: str, value: Any, sound: Any) -> bool:
+        """Also where it went on from an older checkpoint, or published the other files only."""
+        if value == sound:
+            return True
+        if stage is go_on:
+            return OLDER in file and value[2] == 2
+        return stage is push and set(value) < set(sound)
 
-def is_sound_without(stage: object, file: str, value: Any, sound: Any) -> bool:
-    """Whether it went on from an older checkpoint, or published the other files only."""
-    if stage is go_on:
-        return OLDER in file and value[2] == 2
-    return stage is push and set(value) < set(sound)
+    return every_fault(there, files_of(there), lambda: stage(run, base), is_fine)
 
 
 @pytest.mark.parametrize("stage", FINISHED.values(), ids=FINISHED)
-def test_a_finished_run(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    stage: Callable[[RunFolder, Path], object],
-) -> None:
-    wrong = every_fault(tmp_path, write_finished, stage, capsys)
+def test_a_finished_run(tmp_path: Path, stage: Callable[[RunFolder, Path], object]) -> None:
+    wrong = wrong_of(tmp_path, write_finished, stage)
     assert not wrong, "\n".join(wrong)
 
 
-def test_a_run_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = every_fault(tmp_path, write_unfinished, go_on, capsys)
+def test_a_run_that_goes_on(tmp_path: Path) -> None:
+    wrong = wrong_of(tmp_path, write_unfinished, go_on)
     assert not wrong, "\n".join(wrong)

@@ -24,6 +24,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import files_in, files_of
 from xmlgrpo_rewards.task import data_variable, extras, get_task, task_names
 from xmlgrpo_run.digests import digest, file_sha256
+from xmlgrpo_run.files import write_text
 from xmlgrpo_run.rows import read_rows
 
 GSM8K_IDS = ("gsm8k", "openai/gsm8k")
@@ -165,7 +166,7 @@ def _define_installed(names: Sequence[str], defined: Sequence[str], made: Path) 
                 "metadata": metadata,
             }
             text = json.dumps(definition)  # which is YAML too
-            (made / f"{name}.yaml").write_text(text, encoding="utf-8")
+            write_text(made / f"{name}.yaml", text)
 
 
 def _check_names(names: Sequence[str], manager: TaskManager) -> None:
@@ -253,10 +254,10 @@ def _redirect_gsm8k(
                 f"{name} shows solved problems of the training split, and there is no "
                 f"{folder / 'train.jsonl'}; put it there, or ask without shots: --num_fewshot 0"
             )
-        (made / f"{name}.yaml").write_text(
+        write_text(
+            made / f"{name}.yaml",
             f"include: {manager.task_index[name].yaml_path}\ntask: {name}\ndataset_path: json\n"
             f"dataset_name: null\n{splits}dataset_kwargs: {{data_files: {files}}}\n",
-            encoding="utf-8",
         )
         redirected = True
     return redirected
@@ -267,7 +268,7 @@ def _as_json_lines(files: Sequence[Path], made: Path) -> str:
     rows = [row.fields for row in read_rows(*files)]
     if len(files) == 1 and files[0].suffix == ".jsonl":
         return str(files[0])
-    made.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows), encoding="utf-8")
+    write_text(made, "".join(json.dumps(row, default=str) + "\n" for row in rows))
     return str(made)
 
 

@@ -18,6 +18,7 @@ from xmlgrpo_gguf.model import require_llama_cpp
 from xmlgrpo_gguf.sandbox import run_child
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.disk import GIB
+from xmlgrpo_run.files import write_text
 
 REQUEST, RESULT, PROGRESS, LOGITS = "request.json", "result.json", "progress", "logits.f32"
 BASE_GIB = 6  # Python, numpy, llama.cpp's buffers and a 262,144 wide row of logits a token
@@ -67,7 +68,7 @@ def run_task(
     answered, progress = scratch / RESULT, scratch / PROGRESS
     for left_over in (answered, progress):
         left_over.unlink(missing_ok=True)
-    (scratch / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+    write_text(scratch / REQUEST, json.dumps(request))
     ended = run_child(
         ["-m", "xmlgrpo_gguf.child_jobs", task, str(scratch)],
         log=scratch / f"{task}.log",

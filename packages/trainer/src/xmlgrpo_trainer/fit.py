@@ -46,6 +46,7 @@ from xmlgrpo_trainer.run.checkpoints import (
     checkpoint_of,
     find_checkpoints,
     is_last,
+    remove_unfinished,
     seal_when_saved,
     set_aside,
     step_of,
@@ -243,9 +244,12 @@ def _loop(run: Prepared, trainer: Any, step_start: StepStart, draws: DrawnBatche
     """Go on from the newest checkpoint; a failure saves the last finished step first."""
     console, ranks = run.console, run.ranks
     newest, damaged = ranks.on_first(lambda: find_checkpoints(run.folder.checkpoints))
+    unfinished = ranks.on_first(lambda: remove_unfinished(run.folder.checkpoints, newest))
     for path, wrong in damaged.items():
-        aside = ranks.on_first(partial(set_aside, path))
-        say(console, f"[yellow]{escape(wrong)}[/]: it is {escape(aside.name)} now")
+        what = "it is removed"
+        if path not in unfinished:
+            what = f"it is {ranks.on_first(partial(set_aside, path)).name} now"
+        say(console, f"[yellow]{escape(wrong)}[/]: {escape(what)}")
     if damaged and newest is None:
         say(console, "no checkpoint is left to continue from: the training begins again")
     step = 0 if newest is None else step_of(newest)

@@ -1,5 +1,6 @@
 """Which adapter is kept, by what the validation problems say of each step."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,6 +204,17 @@ def test_a_best_that_a_killed_process_has_half_kept_is_no_damage(
     validate(folder, {0: 1, 2: 5})
     (folder.best / BEST).unlink()
     check_best(folder, 1)  # the checkpoint is older than what was being kept
+    assert list(folder.best.iterdir()) == []
+
+
+def test_what_a_killed_process_has_not_removed_is_removed(
+    tmp_path: Path, validate: Validate
+) -> None:
+    folder = RunFolder(tmp_path)
+    validate(folder, {0: 1, 2: 5})
+    shutil.copytree(folder.best / "step-00002", folder.best / "step-00001")
+    check_best(folder, 2)
+    assert sorted(path.name for path in folder.best.iterdir()) == [BEST, "step-00002"]
 
 
 def test_without_validation_nothing_is_kept(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ import torch
 from xmlgrpo_rewards.console_script import interruption_code
 from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import Ranks
-from xmlgrpo_trainer.run.checkpoints import SEAL, find_checkpoints, seal, set_aside
+from xmlgrpo_trainer.run.checkpoints import (
+    SEAL,
+    find_checkpoints,
+    remove_unfinished,
+    seal,
+    set_aside,
+)
 from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
 
 
@@ -105,6 +111,23 @@ def test_a_damaged_checkpoint_is_passed_over_and_says_why(
     damage(good)
     assert list(find_checkpoints(tmp_path).damaged) == [broken, good]
     assert find_checkpoints(tmp_path).newest is None
+
+
+def test_what_a_kill_has_cut_off_is_removed_and_no_more(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8, 10):
+        write_checkpoint(tmp_path, step)
+    unseal(tmp_path / "checkpoint-10")  # killed while it was written
+    lose(tmp_path / "checkpoint-2")  # killed while it was removed
+    flip(tmp_path / "checkpoint-4")
+    pipe_for_seal = tmp_path / "checkpoint-6" / SEAL
+    pipe_for_seal.unlink()
+    os.mkfifo(pipe_for_seal)
+    newest = find_checkpoints(tmp_path).newest
+    assert newest == tmp_path / "checkpoint-8"
+    removed = remove_unfinished(tmp_path, newest)
+    assert [path.name for path in removed] == ["checkpoint-10", "checkpoint-2"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["checkpoint-4", "checkpoint-6", "checkpoint-8"]
 
 
 def test_a_damaged_checkpoint_is_kept_under_another_name(tmp_path: Path) -> None:

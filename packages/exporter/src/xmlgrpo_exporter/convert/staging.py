@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json
+from xmlgrpo_run.files import read_json, replacing, write_text
 
 SETTINGS = "tokenizer_config.json"
 SKIPPED = (".gguf", ".bin", ".pt", ".pth")
@@ -57,10 +57,11 @@ def stage(model: Path, staged: Path, *, prompts_have_bos: bool) -> Path:
             (staged / path.name).symlink_to(path.absolute())
     tokenizer = read_json(model / "tokenizer.json")
     if not (staged / "tokenizer.model").exists() and is_gemma_form(tokenizer):
-        (staged / "tokenizer.model").write_bytes(sentencepiece_model(tokenizer))
+        with replacing(staged / "tokenizer.model") as partial:
+            partial.write_bytes(sentencepiece_model(tokenizer))
     settings = read_json(model / SETTINGS) if (model / SETTINGS).is_file() else {}
     completed = complete_settings(settings, tokenizer) | {"add_bos_token": prompts_have_bos}
-    (staged / SETTINGS).write_text(json.dumps(completed, ensure_ascii=False), encoding="utf-8")
+    write_text(staged / SETTINGS, json.dumps(completed, ensure_ascii=False))
     return staged
 
 

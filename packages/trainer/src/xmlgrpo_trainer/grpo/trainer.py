@@ -9,6 +9,7 @@ no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from math import gcd, lcm
 from pathlib import Path
@@ -48,27 +49,27 @@ def build_arguments(
         UserError: trl refuses the combination, or checkpoints would fall inside a generation
             batch, which a resumed run could not repeat.
     """
-    fields = shared(grpo_fields(config), processes)
+    options = shared(grpo_fields(config), processes)
     on_gpu = placement.device == "cuda"
-    fields.setdefault("gradient_checkpointing", on_gpu)
+    options.setdefault("gradient_checkpointing", on_gpu)
     if on_gpu and placement.backend == "plain":
         # fused norms, and no whole logits: those are 8 bytes a token and piece of the vocabulary
-        fields.setdefault("use_liger_kernel", find_spec("liger_kernel") is not None)
+        options.setdefault("use_liger_kernel", find_spec("liger_kernel") is not None)
     if config.rollout == "vllm":
         # else it reserves room for a text of the model's whole window
         longest = config.data.max_prompt_tokens + completion_limit(config)
-        fields.setdefault("vllm_max_model_length", longest)
+        options.setdefault("vllm_max_model_length", longest)
     if processes > 1:
         # every weight of the adapter has a part in every loss: no search for those that have none
-        fields.setdefault("ddp_find_unused_parameters", False)
-        fields.setdefault("log_level", "error")  # transformers' own for several is "warning"
-        fields.setdefault("log_level_replica", "error")
+        options.setdefault("ddp_find_unused_parameters", False)
+        options.setdefault("log_level", "error")  # transformers' own for several is "warning"
+        options.setdefault("log_level_replica", "error")
     tracker = ["wandb"] if config.watch.wandb != "off" else []
     with refusals("grpo: trl"):
         arguments = trl_arguments(
             GRPOConfig,
             {
-                **fields,
+                **options,
                 "output_dir": str(checkpoints),
                 "seed": config.seed,
                 "reward_weights": list(rewards),
@@ -190,8 +191,26 @@ def build_trainer(
             if "target modules" not in str(error).lower():
                 raise
             raise UserError(f"lora.target_modules: {error}") from None
+    for settings in trainer.model.peft_config.values():
+        _put_in_order(settings)
+    trainer.create_model_card = _no_card
     trainer.remove_callback(PrinterCallback)
     policy.tokenizer.padding_side = "left"  # Unsloth's trainer turns it round
     if policy.placement.device == "cuda" and policy.placement.backend == "plain":
         speed_up(trainer)
     return trainer
+
+
+def _put_in_order(settings: Any) -> None:
+    """Have peft write the sets of its settings in one order; it writes them as they hash.
+
+    Equal runs would leave files that differ, and a continued one another digest of its adapter.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, set):
+            setattr(settings, field.name, sorted(value))
+
+
+def _no_card(**_: Any) -> None:
+    """In place of trl's card among the checkpoints, which names no base; push writes the card."""

@@ -142,12 +142,16 @@ def read_best(folder: RunFolder) -> dict[str, Any] | None:
 def check_best(folder: RunFolder, step: int) -> None:
     """Refuse to go on from a step when the best adapter until then is damaged or lost.
 
+    What a kill between two of them has left beside the best one is removed.
+
     Raises:
         UserError: another one would become the result without a word.
     """
-    kept = sorted(int(path.name.removeprefix("step-")) for path in folder.best.glob("step-*"))
-    if read_best(folder) is None and kept and kept[0] <= step:
+    best = read_best(folder)
+    steps = sorted(int(path.name.removeprefix("step-")) for path in folder.best.glob("step-*"))
+    if best is None and steps and steps[0] <= step:
         raise _without_best(folder, f"{folder.best / BEST} is missing; restore it from a copy")
+    _keep_only(folder, None if best is None else _weights(folder, best["step"]).parent)
 
 
 def _without_best(folder: RunFolder, what: str) -> UserError:
@@ -172,8 +176,12 @@ def keep(folder: RunFolder, model: Any, step: int, accuracy: float) -> None:
     files = file_hashes(folder.best, weights.iterdir())
     kept = {"step": step, "strict_accuracy": accuracy, "files": files}
     write_sealed(folder.best / BEST, kept)
+    _keep_only(folder, weights)
+
+
+def _keep_only(folder: RunFolder, adapter: Path | None) -> None:
     for other in folder.best.glob("step-*"):
-        if other != weights:
+        if other != adapter:
             remove(other)
 
 

@@ -65,14 +65,46 @@ class Checkpoints(NamedTuple):
 
 def find_checkpoints(checkpoints: Path) -> Checkpoints:
     """Look through a run's checkpoints, from the newest on."""
-    numbered = [path for path in checkpoints.glob("checkpoint-*") if NUMBERED.fullmatch(path.name)]
     damaged: dict[Path, str] = {}
-    for path in sorted(numbered, key=step_of, reverse=True):
+    for path in _newest_first(checkpoints):
         wrong = _what_is_wrong(path)
         if wrong is None:
             return Checkpoints(path, damaged)
         damaged[path] = wrong
     return Checkpoints(None, damaged)
+
+
+def _newest_first(checkpoints: Path) -> list[Path]:
+    numbered = [path for path in checkpoints.glob("checkpoint-*") if NUMBERED.fullmatch(path.name)]
+    return sorted(numbered, key=step_of, reverse=True)
+
+
+def remove_unfinished(checkpoints: Path, newest: Path | None) -> list[Path]:
+    """Remove checkpoints whose writing, or whose removal, a kill has cut off.
+
+    transformers keeps the ones that were changed last: of two, one with half of its files gone
+    would be kept, and the whole one removed.
+
+    Args:
+        newest: the newest good one; those before it need only have all their files.
+    """
+    unfinished = [
+        path
+        for path in _newest_first(checkpoints)
+        if not os.path.lexists(path / SEAL)
+        or (newest is not None and step_of(path) < step_of(newest) and _lacks_files(path))
+    ]
+    for path in unfinished:
+        remove(path)
+    return unfinished
+
+
+def _lacks_files(folder: Path) -> bool:
+    try:
+        names = read_sealed(folder / SEAL)["files"]
+    except UserError:
+        return False  # damaged, and looked at when it is needed
+    return not all((folder / name).exists() for name in names)
 
 
 def set_aside(checkpoint: Path) -> Path:
