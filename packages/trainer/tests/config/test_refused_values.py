@@ -149,6 +149,14 @@ REFUSED_BY_A_LIBRARY = [
     ("grpo.adam_beta1=1.5", "Invalid beta parameter at index 0: 1.5"),
     ("grpo.adam_epsilon=-1", "Invalid epsilon value: -1"),
     ("grpo.optim=adamw_bnb_8bit", "You need to install `bitsandbytes`"),
+    (
+        "grpo.optim=galore_adamw & grpo.optim_target_modules=all-linear",
+        "You need to install `galore_torch`",
+    ),
+    (
+        "grpo.optim=apollo_adamw & grpo.optim_target_modules=all-linear",
+        "You need to install `apollo_torch`",
+    ),
     ("grpo.optim_args=foo", "grpo: the optimiser refuses these settings"),
     (
         "grpo.lr_scheduler_type=cosine & grpo.lr_scheduler_kwargs={foo: 1}",

@@ -174,9 +174,11 @@ def _try_arguments(arguments: GRPOConfig) -> None:
 
 def _try_optimizer(arguments: GRPOConfig) -> None:
     """Make the optimiser and its schedule for one weight, unless it is made of the model."""
-    if arguments.optim_target_modules is not None:
-        return
     one = Linear(1, 1, bias=False)
+    if arguments.optim_target_modules is not None:
+        with suppress(ValueError), refusals("grpo: the optimiser", but=ValueError):
+            Trainer.get_optimizer_cls_and_kwargs(arguments, one)  # `one` has none of these modules
+        return
     steps = max(arguments.max_steps, 1)
     with refusals("grpo: the optimiser"):
         kind, fields = Trainer.get_optimizer_cls_and_kwargs(arguments, one)
