@@ -157,6 +157,12 @@ REFUSED_BY_A_LIBRARY = [
         "grpo.optim=apollo_adamw & grpo.optim_target_modules=all-linear",
         "You need to install `apollo_torch`",
     ),
+    ("grpo.dataloader_persistent_workers=true", "option needs num_workers > 0"),
+    ("grpo.dataloader_multiprocessing_context=spawn", "can only be used with multi-process"),
+    (
+        "grpo.dataloader_num_workers=1 & grpo.dataloader_multiprocessing_context=foo",
+        "should specify a valid start method",
+    ),
     ("grpo.optim_args=foo", "grpo: the optimiser refuses these settings"),
     (
         "grpo.lr_scheduler_type=cosine & grpo.lr_scheduler_kwargs={foo: 1}",

@@ -15,6 +15,7 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch.nn import Linear
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, TensorDataset
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Trainer, get_scheduler
 from transformers.utils import is_liger_kernel_available
 from trl import GRPOConfig
@@ -160,6 +161,14 @@ def _try_arguments(arguments: GRPOConfig) -> None:
         raise UserError(
             "grpo.accelerator_config: dispatch_batches divides tensors, but a batch of problems "
             "holds texts; leave it out"
+        )
+    with refusals("grpo: torch"):
+        DataLoader(
+            TensorDataset(torch.zeros(1)),
+            num_workers=arguments.dataloader_num_workers,
+            persistent_workers=arguments.dataloader_persistent_workers,
+            prefetch_factor=arguments.dataloader_prefetch_factor,
+            multiprocessing_context=arguments.dataloader_multiprocessing_context,
         )
     with refusals("grpo: trl"):
         arguments.get_process_log_level()
