@@ -19,7 +19,7 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,7 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
         0, or the exit code of a GRPO run that was stopped.
     """
     from xmlgrpo_rewards.task import get_task
+    from xmlgrpo_run.screen.metric_names import metric_names, words_of
     from xmlgrpo_trainer.tiny.task.rows import has_own_base
     from xmlgrpo_trainer.train import train
 
@@ -118,7 +119,8 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
             name: manifest.holdout.after,
         }
     if has_own_base(task):
-        console.print(table(results))
+        named = metric_names(words_of(task.name))
+        console.print(table(results, [name for name in SHOWN if name in named]))
         return 0
     base = Path(manifest.base.source(run))
     results |= _supervised(config, base, supervised_steps, console)
@@ -250,16 +252,16 @@ def _examined(
     return take(exam, "held-out problems", problems, step=0).metrics()
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> "Table":
+def table(results: Mapping[str, Mapping[str, Any]], names: Sequence[str] = SHOWN) -> "Table":
     """One row per model: held-out shares with their 95 % intervals."""
     from rich.table import Table
 
     made = Table(title="The same held-out problems, greedy, 95 % interval")
     made.add_column("", style="bold")
-    for name in SHOWN:
+    for name in names:
         made.add_column(name.replace("_", " "), justify="right")
     for name, metrics in results.items():
-        made.add_row(name, *(str(Share(**metrics[shown])) for shown in SHOWN))
+        made.add_row(name, *(str(Share(**metrics[shown])) for shown in names))
     return made
 
 
