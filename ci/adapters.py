@@ -21,7 +21,7 @@ LIBRARIES = {
     "verl": (
         *("--no-deps", "verl==0.9.1", "tensordict==0.10.0", "pyvers", "orjson", "hydra-core"),
         *("omegaconf", "antlr4-python3-runtime==4.9.3", "ray>=2.41", "codetiming", "torchdata"),
-        *("pylatexenc", "cloudpickle"),
+        *("pylatexenc", "cloudpickle", "msgpack", "importlib_metadata", "zipp"),
     ),
     "verifiers": ("verifiers==0.4.0",),
 }

@@ -51,7 +51,9 @@ def test_a_trace_is_paid_as_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def scored(reply: str) -> vf.Trace:
         trace = vf.Trace(
-            task=vf.TraceTask(type="RowTask", key=task.key, data=task.data), root_reply=reply
+            task=vf.TraceTask(type="RowTask", key=task.key, data=task.data),
+            agent=vf.AgentInfo(config=vf.AgentConfig()),
+            root_reply=reply,
         )
         asyncio.run(task.score(trace))
         return trace
