@@ -8,6 +8,7 @@ kept.  A number that does not follow is not published, whoever wrote it there.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from math import isclose
 from pathlib import PurePosixPath
 from statistics import fmean
@@ -42,15 +43,15 @@ def counting_problems(release: Release) -> Iterator[str]:
     """Why numbers of the results are not those of their parts, each with what to do."""
     results, run = release.results, release.run
     yield from filter(None, [_held_out_problem(release)])
-    by_label = {file.at("label"): file for file in results.evaluations if file.at("label")}
+    evaluated = [file for file in results.evaluations if file.at("label") is not None]
     for file in (*results.evaluations, *filter(None, [results.ladder])):
         try:
             if file is results.ladder:
-                _ladder(file, by_label)
+                _ladder(file, evaluated)
             elif file.at("first") is None:
                 _evaluation(file)
             else:
-                _comparison(file, by_label)
+                _comparison(file, evaluated)
         except NO_NUMBERS as error:
             where = (
                 error if isinstance(error, DoesNotFollowError) else "a number is none or missing"
@@ -110,24 +111,40 @@ def _counted(task: Mapping[str, Any]) -> dict[str, Any]:
     return counted
 
 
-def _comparison(file: ResultFile, by_label: Mapping[Any, ResultFile]) -> None:
-    pair = [by_label.get(file.at(which)) for which in ("first", "second")]
+def _comparison(file: ResultFile, evaluated: Sequence[ResultFile]) -> None:
+    """See that a comparison is of two of the evaluations, where both are here."""
+    settings = file.at("settings") or {}
     for name, task in file.at("tasks").items():
         for metric, row in task["metrics"].items():
-            where = f"{metric} of {name}"
-            _consistent(row, where)
-            for which, result in zip(("first", "second"), pair, strict=True):
-                if result is not None:
-                    of_it = result.at("tasks", name, "metrics", metric)
-                    _require(_equal(row[which], of_it), f"{where}, {which}")
-            if None not in pair:
-                lists = [
-                    [item["scores"][metric] for item in result.at("tasks", name, "items")]
-                    for result in pair
-                    if result is not None
-                ]
-                compared = _plain(compare_metric(lists, row["first"], row["second"]))
-                _require(_equal(row, compared), where)
+            _consistent(row, f"{metric} of {name}")
+        sides = [
+            [
+                one
+                for one in evaluated
+                if one.at("label") == file.at(which)
+                and one.at("tasks", name) is not None
+                and all(one.at("subject", key) == value for key, value in settings.items())
+            ]
+            for which in ("first", "second")
+        ]
+        faults = [_pair_fault(name, task, *pair) for pair in product(*sides)]
+        if faults and None not in faults:
+            raise DoesNotFollowError(faults[0])
+
+
+def _pair_fault(
+    name: str, task: Mapping[str, Any], first: ResultFile, second: ResultFile
+) -> str | None:
+    """Which number of a compared task is not that of these two evaluations."""
+    pair = first.at("tasks", name), second.at("tasks", name)
+    for metric, row in task["metrics"].items():
+        summaries = [one["metrics"].get(metric) for one in pair]
+        lists = [[item["scores"][metric] for item in one["items"]] for one in pair]
+        if summaries != [row["first"], row["second"]] or not _equal(
+            row, _plain(compare_metric(lists, row["first"], row["second"]))
+        ):
+            return f"{metric} of {name}"
+    return None
 
 
 def _consistent(row: Mapping[str, Any], where: str) -> None:
@@ -147,7 +164,7 @@ def _consistent(row: Mapping[str, Any], where: str) -> None:
         _require(isclose(row["difference"]["value"], gap, abs_tol=1e-6), f"{where}, the difference")
 
 
-def _ladder(ladder: ResultFile, by_label: Mapping[Any, ResultFile]) -> None:
+def _ladder(ladder: ResultFile, evaluated: Sequence[ResultFile]) -> None:
     tolerance, rungs = number(ladder.at("tolerance")), ladder.at("rungs")
     labels = [rung["label"] for rung in rungs]
     _require(0 <= tolerance < 1, "the tolerance")
@@ -157,11 +174,16 @@ def _ladder(ladder: ResultFile, by_label: Mapping[Any, ResultFile]) -> None:
         label, accuracy = rung["label"], rung["accuracy"]
         _summary(accuracy, label)
         _require(accuracy["n"] == ladder.at("items"), f"{label}, the number of items")
-        if result := by_label.get(label):
-            of_it = result.at("tasks", ladder.at("task"), "metrics", ladder.at("metric"))
-            same_items = of_it is not None and of_it["n"] == accuracy["n"]
-            if same_items and result.at("subject", "model", "content") == rung["content"]:
-                _require(_equal(accuracy, of_it), f"{label}, the accuracy")
+        measured = [
+            one.at("tasks", ladder.at("task"), "metrics", ladder.at("metric"))
+            for one in evaluated
+            if one.at("label") == label
+            and one.at("subject", "model", "content") == rung["content"]
+            and {**one.at("subject"), "model": None}
+            == {**(ladder.at("settings") or {}), "model": None}
+        ]
+        is_measured = not measured or any(_equal(accuracy, value) for value in measured)
+        _require(is_measured, f"{label}, the accuracy")
         if rung["against"] is None:
             continue
         gap = Difference(**rung["difference"])
