@@ -22,6 +22,7 @@ from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.measures.paired import Difference, Paired
 from xmlgrpo_run.measures.summary import compare_metric, metrics_of
 
+ASKED_BY = ("limit", "seed", "k", "max_new_tokens", "chat_template", "data")  # of a `subject`
 MADE_BY = "make eval RUN={run}, or make ladder RUN={run}"
 HELD_OUT: Mapping[
     str, Callable[[Mapping[str, Any]], bool]
@@ -166,7 +167,7 @@ def _consistent(row: Mapping[str, Any], where: str) -> None:
 
 def _ladder(ladder: ResultFile, evaluated: Sequence[ResultFile]) -> None:
     tolerance, rungs = number(ladder.at("tolerance")), ladder.at("rungs")
-    labels = [rung["label"] for rung in rungs]
+    labels, settings = [rung["label"] for rung in rungs], ladder.at("settings") or {}
     _require(0 <= tolerance < 1, "the tolerance")
     _require(len(labels) == len(set(labels)), "a label stands there twice")
     by_name = {rung["label"]: rung for rung in rungs}
@@ -179,8 +180,7 @@ def _ladder(ladder: ResultFile, evaluated: Sequence[ResultFile]) -> None:
             for one in evaluated
             if one.at("label") == label
             and one.at("subject", "model", "content") == rung["content"]
-            and {**one.at("subject"), "model": None}
-            == {**(ladder.at("settings") or {}), "model": None}
+            and all(one.at("subject", key) == settings.get(key) for key in ASKED_BY)
         ]
         is_measured = not measured or any(_equal(accuracy, value) for value in measured)
         _require(is_measured, f"{label}, the accuracy")
