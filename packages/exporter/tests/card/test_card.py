@@ -6,11 +6,13 @@ import re
 import shlex
 
 import pytest
+import yaml
 
 from tracing import linked_numbers, untraced
 from xmlgrpo_exporter.card.card import QUESTION, TEMPLATES, LooseNumberError
 from xmlgrpo_exporter.card.numbers import code, count, loose_numbers, number, setting
 from xmlgrpo_exporter.publish.results import ResultFile
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import SYSTEM
 from xmlgrpo_run.digests import file_sha256
 
@@ -204,3 +206,35 @@ def test_a_number_is_a_link_to_its_place():
 
 def test_the_same_run_makes_the_same_card(run):
     assert card_of(run) == card_of(run)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("<script>alert(1)</script><img src=https://a.test/x>", id="html"),
+        pytest.param("[click](javascript:alert(1)) ![x](https://a.test/x.png)", id="links"),
+        pytest.param("a | b |\n| --- |\n", id="table"),
+        pytest.param("`x` ``y`` ```z```", id="code"),
+        pytest.param("---\nlicense: mit\n---\n# Mine", id="front-matter"),
+        pytest.param("\x1b[31m\x9b1m\u202eevil\u200b\u2028", id="steering"),
+        pytest.param("word" * 5_000, id="long"),
+    ],
+)
+def test_foreign_names_on_the_card_are_names_only(run, text):
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["versions"] |= {text: text}
+    manifest["rewards"] |= {text: 1.0}
+    manifest["config"]["grpo"] |= {text: text}
+    manifest["backend"] = manifest["data"]["name"] = text
+    write_json(run / "manifest.json", manifest)
+    check = json.loads((run / "gguf/check.json").read_text())
+    gate = {"passed": True, "found": {text: 1}, "limit": {text: 1}}
+    check["files"][text] = {"gates": {text: gate}}
+    write_json(run / "gguf/check.json", check)
+    header, _, body = card_of(run).removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(header)["license"] == "gemma"
+    plain = re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", body, flags=re.DOTALL | re.M))
+    foreign = ("<script", "<img", "javascript:", "https://a.test", "license: mit", "# Mine")
+    assert not any(part in plain for part in foreign)
+    assert printable(body) == body
+    assert max(map(len, body.splitlines())) < 2_000

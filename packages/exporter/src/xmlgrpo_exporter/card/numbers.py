@@ -54,8 +54,8 @@ def number(
 
 
 def link(text: str, target: str, pointer: str = "") -> str:
-    """A link to a published file, or to a place in it."""
-    place = f"#{quote(pointer, safe='/~')}" if pointer else ""
+    """A link to a published file, or to a place in it, unless that is called by a whole text."""
+    place = f"#{quote(pointer, safe='/~')}" if 0 < len(pointer) <= NAME_COLUMNS else ""
     return f"[{text}]({quote(target)}{place})"
 
 
