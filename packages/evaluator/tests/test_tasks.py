@@ -64,6 +64,15 @@ def test_a_variable_with_nothing_behind_it_is_named(monkeypatch, tmp_path):
         items_of_task(OURS, None)
 
 
+def test_a_task_that_is_on_no_hub_asks_for_rows(monkeypatch):
+    monkeypatch.delenv("SOME_DIR", raising=False)
+    own = {"metadata": {"rewards_task": "json_qa", "data_variable": "SOME_DIR"}}
+    with pytest.raises(
+        UserError, match=r"no data set on the Hub; name its rows: --data FILE, or SO"
+    ):
+        items_of_task(own, None)
+
+
 def found(*tasks: str):
     model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
     return find_tasks(Evaluation(model, Settings(tasks=tasks), Path("r.json")))

@@ -208,6 +208,12 @@ def items_of_task(config: Mapping[str, Any], data: Path | None) -> Items:
     if metadata.get("dataset"):
         return Items("hub", metadata["dataset"])
     task = get_task(metadata["rewards_task"])
+    if not task.dataset:
+        variable = metadata.get("data_variable") or data_variable(task.name)
+        raise UserError(
+            f"the task {task.name!r} has no data set on the Hub; name its rows: --data FILE, or "
+            f"{variable}=FOLDER with a test.jsonl (make rows TASK={task.name} DATA=FOLDER)"
+        )
     return Items("hub", task.dataset, revision=task.dataset_revision)
 
 
