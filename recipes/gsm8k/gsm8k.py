@@ -136,7 +136,7 @@ def _phase(
     if phase == "base":
         ready = runner.run(experiment.preparation())
         if ready:
-            runner.run(experiment.warm_starts(asked.gpus))
+            runner.run(experiment.warm_starts(asked.gpus, asked.base))
         if asked.base is not None:  # nothing to choose
             return ready and (experiment.start(asked.base) / DONE).exists()
         return ready and runner.run(experiment.accuracies(asked.gpus))

@@ -124,10 +124,15 @@ class Experiment:
         convert = Stage("convert", _script(*words), self.pretrained / CONVERTED)
         return [Lane(0, [convert]), made]
 
-    def warm_starts(self, gpus: int) -> Lanes:
-        """Each warm start on its GPU; where one is over early, the pace of GRPO is measured."""
+    def warm_starts(self, gpus: int, only: str | None = None) -> Lanes:
+        """Each warm start on its GPU; where one is over early, the pace of GRPO is measured.
+
+        Args:
+            only: the one that is wanted; the others are left out.
+        """
+        wanted = {n: s for n, s in self.scale.warm_starts.items() if only in (None, n)}
         lanes: list[list[Stage]] = [[] for _ in range(gpus)]
-        for number, (name, start) in enumerate(self.scale.warm_starts.items()):
+        for number, (name, start) in enumerate(wanted.items()):
             lanes[number % gpus].append(
                 self._supervised(
                     name,
@@ -139,8 +144,8 @@ class Experiment:
                     keep=start.keep,
                 )
             )
-        number = len(self.scale.warm_starts) - 1
-        lanes[number % gpus].append(self._pace(list(self.scale.warm_starts)[number]))
+        number = len(wanted) - 1
+        lanes[number % gpus].append(self._pace(list(wanted)[number]))
         return [Lane(gpu, stages) for gpu, stages in enumerate(lanes)]
 
     def accuracies(self, gpus: int) -> Lanes:
