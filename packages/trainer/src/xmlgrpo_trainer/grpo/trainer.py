@@ -173,7 +173,7 @@ def build_trainer(
     """Build trl's trainer.
 
     Raises:
-        UserError: peft finds no module of the model that the adapter could change.
+        UserError: trl refuses a setting for this model, or peft finds no module to adapt.
     """
     with warnings.catch_warnings():
         # peft warns that a tied head exists; check_lora refuses to train it
@@ -187,10 +187,11 @@ def build_trainer(
                 processing_class=policy.tokenizer,
                 peft_config=policy.peft_config,
             )
-        except ValueError as error:
-            if "target modules" not in str(error).lower():
+        except (ValueError, TypeError, AttributeError, NotImplementedError, ImportError) as error:
+            if "target modules" in str(error).lower():
+                raise UserError(f"lora.target_modules: {error}") from None
+            with refusals("grpo: trl"):  # what it finds wrong with the settings for this model
                 raise
-            raise UserError(f"lora.target_modules: {error}") from None
     for settings in trainer.model.peft_config.values():
         _put_in_order(settings)
     trainer.create_model_card = _no_card
