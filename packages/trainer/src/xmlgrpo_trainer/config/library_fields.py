@@ -98,6 +98,7 @@ RESERVED_LORA = {
     "trainable_token_indices": "a changed embedding does not merge into a tied model; leave it out",
     "inference_mode": "an adapter in that mode is not trained; leave it out",
     "peft_type": "always LORA",
+    "alora_invocation_tokens": "the rollout would have to switch the adapter on in mid-text",
     "lora_ga_config": "that start needs gradients before training, which are not taken here",
 }
 
