@@ -55,8 +55,10 @@ def truncated(b_O_K: Tensor, a_K_I: Tensor, rank: int) -> tuple[Tensor, Tensor, 
     """The nearest product of factors of `rank` to `b_O_K @ a_K_I`, and all its singular values."""
     left_O_K, upper_K_K = torch.linalg.qr(b_O_K.float())
     right_I_K, lower_K_K = torch.linalg.qr(a_K_I.float().T)
-    u_K_K, sizes_K, v_K_K = torch.linalg.svd(upper_K_K @ lower_K_K.T)
+    u_K_K, sizes_K, v_K_K = torch.linalg.svd(upper_K_K @ lower_K_K.T, full_matrices=False)
     roots_R = sizes_K[:rank].sqrt()
     b_O_R = left_O_K @ u_K_K[:, :rank] * roots_R
     a_R_I = (right_I_K @ v_K_K[:rank].T * roots_R).T
-    return b_O_R, a_R_I, sizes_K
+    missing = rank - len(roots_R)  # of a projection that is narrower than the rank
+    b_O_R = torch.nn.functional.pad(b_O_R, (0, missing))
+    return b_O_R, torch.nn.functional.pad(a_R_I, (0, 0, 0, missing)), sizes_K

@@ -293,6 +293,15 @@ def test_the_mean_of_one_adapter_and_itself_is_that_adapter(scripts: Any, tmp_pa
     )
 
 
+def test_a_projection_narrower_than_the_rank_keeps_the_ranks_shape(scripts: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    b_O_K = torch.randn(3, 8, generator=generator)
+    a_K_I = torch.randn(8, 6, generator=generator)
+    b_O_R, a_R_I, _ = scripts.mean_adapter.truncated(b_O_K, a_K_I, rank=4)
+    assert (b_O_R.shape, a_R_I.shape) == ((3, 4), (4, 6))
+    torch.testing.assert_close(b_O_R @ a_R_I, b_O_K @ a_K_I)
+
+
 def save_adapter(scripts: Any, folder: Path, seed: int) -> None:
     from safetensors.torch import save_file
 
