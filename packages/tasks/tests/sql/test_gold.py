@@ -57,10 +57,46 @@ def test_a_sound_row_has_no_fault(example):
             "(MIN for MAX)",
             id="aggregate",
         ),
+        pytest.param(
+            "SELECT name FROM pets WHERE age = 3 AND kind = 'cat' OR age = 8 ORDER BY name",
+            "(no ORDER BY)",
+            id="order of one row",
+        ),
+        pytest.param(
+            "SELECT name FROM pets WHERE age = 3 UNION SELECT kind FROM pets WHERE age = 9",
+            "(UNION ALL for UNION)",
+            id="union",
+        ),
     ],
 )
 def test_a_row_that_would_teach_the_wrong_thing_is_named(gold, message):
     assert message in (TASK.gold_fault(problem(gold)) or "")
+
+
+LINED_UP = [
+    "INSERT INTO pets VALUES ('Ada', 'cat', 1, 1), ('Ben', 'dog', 2, 2), ('Cleo', 'cat', 3, 3)",
+    "INSERT INTO pets VALUES ('Eva', 'cat', 9, 1), ('Finn', 'dog', 8, 2), ('Gus', 'cat', 7, 3)",
+]
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "SELECT name FROM pets ORDER BY age LIMIT 1",
+        "SELECT name FROM pets ORDER BY age",
+        "SELECT AVG(weight) FROM (SELECT weight FROM pets ORDER BY age LIMIT 2)",
+    ],
+)
+def test_rows_that_lie_in_the_order_asked_for_cannot_tell(gold):
+    """The second database is filled from its end: there, too, the rows are in order."""
+    assert "(no ORDER BY)" in (TASK.gold_fault(problem(gold, data=LINED_UP)) or "")
+    mixed = [LINED_UP[0].replace("1, 1", "4, 1"), LINED_UP[1].replace("9, 1", "5, 1")]
+    assert TASK.gold_fault(problem(gold, data=mixed)) is None
+
+
+def test_an_order_that_does_not_count_may_be_left_out():
+    example = problem("SELECT name FROM pets ORDER BY age", data=LINED_UP, ordered=False)
+    assert TASK.gold_fault(example) is None
 
 
 def test_a_schema_that_is_more_than_tables_is_refused():
@@ -87,13 +123,14 @@ def test_mutants_are_one_mistake_away():
         "SELECT DISTINCT a, MAX(b) FROM t WHERE (c > 1 AND d BETWEEN 2 AND 3) OR e IN (SELECT e "
         "FROM u WHERE f <= 4) GROUP BY a HAVING SUM(b) < 5 ORDER BY a DESC LIMIT 6"
     )
-    made = dict(mutants(gold))
+    made = dict(mutants(gold, ordered=True))
     assert made["no DISTINCT"].startswith("SELECT  a, MAX(b)")
     assert made["MIN for MAX"].startswith("SELECT DISTINCT a, MIN(b)")
     assert "(c > 1 ) OR" in made["no AND d BETWEEN 2 AND 3"]
     assert made["no LIMIT"].endswith("ORDER BY a DESC ")
+    assert made["no ORDER BY"].endswith("HAVING SUM(b) < 5  LIMIT 6")
     assert "ORDER BY a ASC LIMIT 6" in made["ASC for DESC"]
-    texts = [sql for _, sql in mutants(gold)]
+    texts = [sql for _, sql in mutants(gold, ordered=True)]
     assert gold.replace(" WHERE f <= 4", " ") in [text.replace("  ", " ") for text in texts]
     assert gold not in texts
     assert len(texts) == len(set(texts))

@@ -413,7 +413,7 @@ def _row(rng: random.Random, level: str) -> dict[str, Any] | None:
     }
     if level == EASY:
         row["shown"] = 0
-    wrong = [sql for _, sql in mutants(gold)]
+    wrong = [sql for _, sql in mutants(gold, ordered=row["ordered"])]
     for _ in range(TRIES):
         databases = [_filled(draft) for _ in range(DATABASES)]
         if _tells(row, databases, wrong):

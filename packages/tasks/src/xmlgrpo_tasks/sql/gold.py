@@ -16,7 +16,7 @@ from xmlgrpo_tasks.workers.pool import TIMEOUT
 TRIES = 3  # at a check that is late: a busy machine refuses no row
 CLAUSES = frozenset({"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "INTERSECT", "EXCEPT"})
 DROPPED = frozenset({"WHERE", "HAVING", "LIMIT"})
-FORGOTTEN = frozenset({"DISTINCT", "NOT", "LEFT"})
+FORGOTTEN = frozenset({"DISTINCT", "NOT", "LEFT", "ALL"})
 EXCHANGED = {
     "<": "<=",
     "<=": "<",
@@ -34,7 +34,7 @@ EXCHANGED = {
 def fault(example: Example) -> str | None:
     """Why a row cannot be trained or measured on, in one sentence; None when it can."""
     job = job_of(example.judge, example.gold)
-    wrong = list(mutants(example.gold))
+    wrong = list(mutants(example.gold, ordered=job["ordered"]))
     for _ in range(TRIES):
         [answer] = judged([job | {"queries": [sql for _, sql in wrong], "check": True}])
         if answer["fault"] != TIMEOUT:
@@ -54,8 +54,13 @@ def fault(example: Example) -> str | None:
     return None
 
 
-def mutants(sql: str) -> Iterator[tuple[str, str]]:
-    """Queries one mistake away from `sql`, each after the mistake in words."""
+def mutants(sql: str, *, ordered: bool) -> Iterator[tuple[str, str]]:
+    """Queries one mistake away from `sql`, each after the mistake in words.
+
+    Args:
+        sql: the gold.
+        ordered: whether the order of its rows counts; of a part of a query it counts before LIMIT.
+    """
     words = tokens(sql)
     for i, token in enumerate(words):
         word = token.word
@@ -65,6 +70,13 @@ def mutants(sql: str) -> Iterator[tuple[str, str]]:
             yield f"no {word}", _without(sql, token, token)
         elif word in DROPPED:
             yield f"no {word}", _without(sql, token, words[_end(words, i) - 1])
+        elif word == "UNION" and words[i + 1 : i + 2] and words[i + 1].word != "ALL":
+            yield "UNION ALL for UNION", _without(sql, token, token, "UNION ALL")
+        elif word == "ORDER":
+            end = _end(words, i)
+            limited = end < len(words) and words[end].word == "LIMIT"
+            if limited or (ordered and token.depth == 0):
+                yield "no ORDER BY", _without(sql, token, words[end - 1])
         elif word in ("AND", "OR") and not _is_of_between(words, i):
             last = words[_end(words, i, "AND", "OR") - 1]
             yield f"no {sql[token.start : last.end]}", _without(sql, token, last)
