@@ -196,13 +196,25 @@ def test_where_the_program_is(text, expected):
         pytest.param(
             {"gold": "def vowels(s, n): raise KeyError", "public": [],
              "hidden": [[["a", 1], {"raises": "KeyError"}]] * 2},
-            "every case wants an exception",
+            "every hidden case wants an exception",
             id="exceptions alone",
         ),
         pytest.param(
             {"gold": GOLD, "hidden": [[["apple", 1], 2], [["sky", 3], 0]]},
             "nothing that the shown",
             id="hidden is shown",
+        ),
+        pytest.param(
+            {"hidden": [[["rhythms", 1], 7], [["b", 1], 7], [["apple", 1], 2]],
+             "gold": "def vowels(s, n): return {'apple': 2, 'sky': 0}.get(s, 7)"},
+            "returns 7 passes all cases that are not shown",
+            id="a table of what is shown, else a constant",
+        ),
+        pytest.param(
+            {"hidden": [[["b", 5], 5], [["c", 6], 6]],
+             "gold": "def vowels(s, n): return {'apple': 2, 'sky': 0}.get(s, n)"},
+            "returns its argument 2 passes",
+            id="a table of what is shown, else an argument",
         ),
     ],
 )  # fmt: skip
@@ -226,6 +238,11 @@ def test_a_slow_gold_is_named(monkeypatch):
         pytest.param({"hidden": "none"}, "cases as", id="no cases"),
         pytest.param({"hidden": [[1, 2]] * 3}, "cases as", id="arguments are no list"),
         pytest.param({"hidden": [[[1], {"$set": 3}]] * 3}, "cases as", id="a set of nothing"),
+        pytest.param(
+            {"hidden": [[["a", 1], 1], [[1, 1], {"raises": "Exception"}]]},
+            "hidden[1]: any mistake of a program raises Exception",
+            id="any exception",
+        ),
         pytest.param({"hidden": [[[1], float("nan")]] * 3}, "cases as", id="not a number"),
         pytest.param({"solution": 3}, "a text in 'solution'", id="solution"),
     ],

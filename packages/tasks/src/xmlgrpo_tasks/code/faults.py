@@ -4,8 +4,7 @@ The gold is run, three times, in workers whose sets of texts have different orde
 program would return needs no running: it is compared with what is expected.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xmlgrpo_rewards.task import Example
@@ -17,7 +16,7 @@ HASH_SEEDS = (0, 1, 2)
 MOST_SECONDS = 0.5
 MOST_SHOWN = 60
 MISSING = "No module named "
-# what a function returns that does not look at its cases
+# what a function returns that does not look at its arguments
 CONSTANTS: tuple[Any, ...] = (None, True, False, 0, 1, -1, "", [], {}, set(), 0.0)
 
 
@@ -49,32 +48,31 @@ def _of_gold(runs: list[Verdict]) -> str | None:
 
 
 def cases_fault(judge: Judge) -> str | None:
-    """What is wrong with the cases, whatever the gold: a program without work passes them."""
-    for name, returned in _lazy(judge):
-        if all(map(_meets, judge.cases, returned)):
-            return f"a function that returns {name} passes all cases; add cases that tell it apart"
-    if all(case.raises for case in judge.cases):
-        return "every case wants an exception; add cases that return something"
+    """What is wrong with the cases, whatever the gold: a program without work passes them.
+
+    Such a program may answer the shown cases from a table, so that the others have to tell.
+    """
     shown = [case.packed for case in judge.public]
-    if judge.public and all(
-        case.packed in shown or any(_equal(case, other) for other in judge.public)
-        for case in judge.hidden
-    ):
+    unseen = [case for case in judge.hidden if case.packed not in shown]
+    if judge.public and all(any(_equal(case, other) for other in judge.public) for case in unseen):
         return "the hidden cases expect nothing that the shown ones do not; add others"
+    for name, returned in _lazy(unseen, judge.arity):
+        if all(map(_meets, unseen, returned)):
+            return (
+                f"a function that returns {name} passes all cases that are not shown; add hidden "
+                "cases that tell it apart"
+            )
+    if all(case.raises for case in unseen):
+        return "every hidden case wants an exception; add cases that return something"
     return None
 
 
-def _lazy(judge: Judge) -> Iterator[tuple[str, list[Any]]]:
+def _lazy(cases: Sequence[Case], arity: int) -> Iterator[tuple[str, list[Any]]]:
     """What functions that do no work return: its name, and a value a case."""
-    for constant in CONSTANTS:
-        yield repr(constant), [constant] * len(judge.cases)
-    for number in range(judge.arity):
-        given = [_argument(case, number) for case in judge.cases]
-        yield f"its argument {number + 1}", given
-    expected = {repr(case.expected): case.expected for case in judge.cases if not case.raises}
-    counts = Counter(repr(case.expected) for case in judge.cases if not case.raises)
-    for text, _ in counts.most_common(1):
-        yield text[:MOST_SHOWN], [expected[text]] * len(judge.cases)
+    for constant in (*CONSTANTS, *[case.expected for case in cases[:1] if not case.raises]):
+        yield repr(constant)[:MOST_SHOWN], [constant] * len(cases)
+    for number in range(arity):
+        yield f"its argument {number + 1}", [_argument(case, number) for case in cases]
 
 
 def _argument(case: Case, number: int) -> Any:

@@ -18,7 +18,7 @@ from xmlgrpo_tasks.code import datasets, values
 
 LEAST_HIDDEN = 2
 MOST_CASES = 200
-RAISES = "raises"
+TOO_WIDE = frozenset({"Exception", "BaseException"})
 TEXTS = ("question", "entry", "signature", "gold")
 CASE = '[[argument, ...], expected] or [[argument, ...], {"raises": "ValueError"}]'
 
@@ -120,6 +120,8 @@ def judge_of(text: str) -> Judge:
 def _case(case: Any, where: str) -> Case:
     match case:
         case [list(arguments), {"raises": str(name)}] if name and len(case[1]) == 1:
+            if name in TOO_WIDE:
+                raise ValueError(f"{where}: any mistake of a program raises {name}; name the kind")
             values.read(json.dumps(arguments))
             return Case(arguments, None, name)
         case [list(arguments), expected]:
