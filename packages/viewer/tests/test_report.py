@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from typing import Any
 
@@ -9,7 +10,7 @@ from xmlgrpo_evaluator.results.compare import compare_results
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.manifest import HeldOut, read_manifest
 from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_viewer.page.report import marked, render, write_report
 from xmlgrpo_viewer.reading.run_view import read_run
@@ -169,14 +170,47 @@ def test_half_of_a_file_is_left_out_and_named(training, file, content, named):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "metrics.jsonl", "holdout/report-after.json", "manifest.json"]
+    "name",
+    [
+        "config.yaml",
+        "metrics.jsonl",
+        "holdout/report-after.json",
+        "manifest.json",
+        "completions/step-00002.jsonl",
+    ],
 )
 def test_what_has_changed_since_training_is_refused(run, name):
     render(read_run(run))
     path = run.root / name
-    path.write_text(path.read_text().replace("8", "9"))
+    path.write_text(path.read_text().replace("8", "9").replace("2", "3"))
     with pytest.raises(UserError, match=name):
         render(read_run(run))
+
+
+def test_completions_that_were_added_are_refused_and_lost_ones_are_named(run):
+    run.completions_of(2).unlink()
+    assert "Left out: 1 of 6 files of completions that training left" in page_of(run).text
+    write_lines(run.completions_of(7), [completion(7)])
+    with pytest.raises(UserError, match=r"step-00007\.jsonl was not there after training"):
+        render(read_run(run))
+
+
+def test_without_the_replies_the_shares_are_those_that_were_logged(run):
+    rows = [{"step": step, "validation/strict_accuracy": step / 10} for step in (0, 3, 6)]
+    with run.metrics.open("a") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+    shutil.rmtree(run.holdout)
+    run.manifest.unlink()
+    page = page_of(run)
+    assert "Validation at step 6: 60.0% right in the asked form, 0.0% at step 0." in page.text
+    assert page.data["charts"][0]["lines"][0]["values"] == [0.0, 0.3, 0.6]
+
+
+def test_without_the_replies_the_result_is_the_manifests(training):
+    shares = [{"strict_accuracy": {"hits": hits, "total": 8}} for hits in (0, 6)]
+    end(training, [True] * 8, holdout=HeldOut(8, *shares))
+    shutil.rmtree(training.holdout)
+    assert "training, 75.0% [40.9%, 92.9%] after it." in page_of(training).text
 
 
 def test_a_run_of_another_version_is_shown_as_far_as_it_is_understood(run):

@@ -58,31 +58,39 @@ def charts(view: RunView) -> list[Chart]:
 def _held_out(view: RunView) -> Chart | None:
     """Held-out accuracy at each validation with Wilson's interval."""
     named = {
-        "strict_correct": f"strict accuracy (form and {view.words.answer})",
-        "lenient_correct": f"lenient accuracy ({view.words.answer}, any form)",
-        "strict_format": "strict format",
+        "strict_correct": (
+            "strict_accuracy",
+            f"strict accuracy (form and {view.words.answer})",
+        ),
+        "lenient_correct": (
+            "lenient_accuracy",
+            f"lenient accuracy ({view.words.answer}, any form)",
+        ),
+        "strict_format": ("strict_format", "strict format"),
     }
     series = []
-    for name, label in named.items():
+    for name, (metric, label) in named.items():
         shares = [(answers.step, answers.share(name)) for answers in view.validations]
+        logged = view.log.series(f"validation/{metric}")  # where the replies themselves are gone
         series.append(
             Series(
                 label,
-                [(step, share.value) for step, share in shares],
+                [(step, share.value) for step, share in shares] or logged,
                 [(step, share.low) for step, share in shares],
                 [(step, share.high) for step, share in shares],
                 heavy=name == "strict_correct",
             )
         )
-    if not view.validations:
+    if not any(one.points for one in series):
         return None
-    asked = len(view.validations[-1].items)
+    rounds = view.validations
+    asked = f"{len(rounds[-1].items)} validation problems, 95 % band" if rounds else ""
     return Chart(
         "Held-out accuracy",
-        f"share of {asked} validation problems, 95 % band",
+        f"share of {asked or 'the validation problems'}",
         tuple(series),
         is_share=True,
-        source="holdout/",
+        source="holdout/" if rounds else "metrics.jsonl",
         note="Answered greedily. They choose the adapter that is kept; the result above is of "
         "other problems.",
     )

@@ -25,7 +25,7 @@
         width: line.heavy ? 2.2 : 1.6,
         points: { show: few && chart.kind === "line" },
         spanGaps: true,
-        dash: n > 5 ? [5, 3] : undefined,
+        dash: n > 2 && chart.kind === "line" ? [5, 3] : undefined,  // what lies under it is seen
         paths: chart.kind === "bars" ? uPlot.paths.stepped({ align: 1 }) : undefined,
         value: (_, v, __, at) => shown(own && at !== null ? own[at] : v, chart.share),
       });
@@ -46,7 +46,7 @@
     return [{
       width,
       height: 240,
-      scales: { x: { time: false }, y: chart.share && chart.kind !== "bars" ? { range: [0, 1] } : {} },
+      scales: { x: { time: false }, y: chart.share && chart.kind !== "bars" ? { range: [0, 1] } : chart.kind === "stack" ? { range: { min: { pad: 0, soft: 0, mode: 1 }, max: { pad: 0.1, mode: 0 } } } : {} },
       axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((v) => shown(v, chart.share).replace(".0%", "%")) }],
       series,
       bands,
@@ -97,8 +97,10 @@
     const kind = row.outcome === "right" ? "good" : row.outcome === "wrong" ? "bad" : "odd";
     const head = element("p", `step ${row.step}, paid ${Number(row.pay.toPrecision(4))}: `, "note");
     head.append(element("span", row.outcome + (row.note ? ` (${row.note})` : ""), kind));
-    const asked = element("p", `${row.question} `);
-    asked.append(element("b", row.gold));
+    const asked = element("p", `${row.question} (gold `);
+    asked.append(element("b", row.gold), ")");
+    made.tabIndex = 0;
+    made.setAttribute("aria-label", `${row.outcome}, step ${row.step}, paid ${Number(row.pay.toPrecision(4))}`);
     made.append(head, asked, element("pre", row.text), element("p", row.scores, "note"));
     return made;
   }
@@ -111,7 +113,11 @@
 
   function more() {
     const list = document.getElementById("list");
-    found.slice(listed, listed + page).forEach((row) => list.append(article(row)));
+    found.slice(listed, listed + page).forEach((row, n) => {
+      const made = list.appendChild(article(row));
+      made.setAttribute("aria-posinset", listed + n + 1);
+      made.setAttribute("aria-setsize", found.length);
+    });
     listed = Math.min(found.length, listed + page);
     document.getElementById("found").textContent = `${listed} of ${found.length} shown`;
     document.getElementById("more").hidden = listed === found.length;
@@ -132,6 +138,15 @@
     more();
   }
 
+  // the keys of a feed (WAI-ARIA practices): from one completion to the next, however many there are
+  document.getElementById("list").addEventListener("keydown", (event) => {
+    const here = event.target.closest("article");
+    if (!here || !["PageDown", "PageUp"].includes(event.key)) return;
+    event.preventDefault();
+    if (event.key === "PageDown" && !here.nextElementSibling) more();
+    const next = event.key === "PageDown" ? here.nextElementSibling : here.previousElementSibling;
+    if (next) next.focus();
+  });
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("more").addEventListener("click", more);

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from xmlgrpo_evaluator.results.compare import format_p, table_rows
 from xmlgrpo_evaluator.results.ladder_table import cells
 from xmlgrpo_evaluator.results.result import main_metric
+from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder
@@ -140,16 +141,25 @@ def headline(view: RunView, both: Pair | None) -> str:
             f"before training, {after.value:.1%} after it: {100 * gap.value:+.1f} points "
             f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}], p = {format_p(table_.p_value)}."
         )
+    held = view.manifest.holdout if view.manifest else None
+    if held and "strict_accuracy" in held.after:  # without the replies no pairs, but both shares
+        before, after = (Share(**one["strict_accuracy"]) for one in (held.before, held.after))
+        return (
+            f"{before} of {held.rows} held-out problems were right in the asked form before "
+            f"training, {after} after it."
+        )
     done = f"step {view.step}" + (f" of {view.last_step}" if view.last_step else "")
     left = left_s(view)
     about = f", {clock(left)} left" if left is not None and view.state == "training" else ""
-    if not view.validations:
+    validated = [(one.step, str(one.share("strict_correct"))) for one in view.validations]
+    logged = view.log.series("validation/strict_accuracy")
+    validated = validated or [(step, f"{value:.1%}") for step, value in logged]
+    if not validated:
         return f"{done.capitalize()}{about}; no validation yet."
-    newest = view.validations[-1]
+    (first, at_first), (newest, now) = validated[0], validated[-1]
     return (
-        f"{done.capitalize()}{about}. Validation at step {newest.step}: "
-        f"{newest.share('strict_correct')} right in the asked form, "
-        f"{view.validations[0].share('strict_correct')} at step {view.validations[0].step}."
+        f"{done.capitalize()}{about}. Validation at step {newest}: {now} right in the asked form, "
+        f"{at_first} at step {first}."
     )
 
 
@@ -205,7 +215,8 @@ def _about(view: RunView) -> str:
         if base.revision:
             parts.append(f"at {base.revision[:12]}")
     elif view.config is not None:
-        parts.append(view.config.model.name)
+        name = view.config.model.name
+        parts.append(Path(name).name if name.startswith(("/", ".", "~")) else name)
     if view.task:
         parts.append(f"task {view.task}")
     if view.manifest is not None:
@@ -274,11 +285,14 @@ def _followed(view: RunView) -> list[dict[str, Any]]:
     ]
 
 
-def _changes(given: Sequence[tuple[int, Answer]]) -> list[tuple[int, Answer]]:
-    """The first reply and each that differs from the one before it."""
-    kept = [given[0]]
-    kept += [new for old, new in itertools.pairwise(given) if new[1].reply != old[1].reply]
-    return kept
+def _changes(given: Sequence[tuple[int, Answer]]) -> list[tuple[int, Answer, Markup]]:
+    """The first reply and each that differs from the one before it, with the new words marked."""
+    step, first = given[0]
+    return [(step, first, escape(printable(first.reply)[:MOST_CHARACTERS]))] + [
+        (step, new, marked(old.reply, new.reply))
+        for (_, old), (step, new) in itertools.pairwise(given)
+        if new.reply != old.reply
+    ]
 
 
 def _embedded(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_rewards.task import Example
+from xmlgrpo_run.manifest import require_as_trained
 from xmlgrpo_run.metrics import finite
 from xmlgrpo_viewer.reading.run_view import RunView
 
@@ -34,10 +35,18 @@ class Sampled:
 
 
 def read_sampled(view: RunView) -> tuple[list[Sampled], list[str]]:
-    """Every kept completion in step order, and a sentence for each file that cannot be read."""
+    """Every kept completion in step order, and a sentence for each file that cannot be read.
+
+    Raises:
+        UserError: a finished run's completions are not what training left.
+    """
     completions: list[Sampled] = []
-    unread: list[str] = []
+    left = _left_by_training(view)
+    lost = sum(not (view.run.root / name).is_file() for name in left)
+    unread = [f"{lost} of {len(left)} files of completions that training left"] if lost else []
     for path in sorted(view.run.completions.glob("step-*.jsonl")):
+        if left and view.manifest is not None:
+            require_as_trained(view.run, view.manifest, path)
         try:
             stat = path.stat()
             completions += _sampled_as_of(str(path), stat.st_mtime_ns, stat.st_size)
@@ -46,6 +55,12 @@ def read_sampled(view: RunView) -> tuple[list[Sampled], list[str]]:
         except UserError as error:
             unread.append(str(error))
     return completions, unread
+
+
+def _left_by_training(view: RunView) -> list[str]:
+    """The files of completions that the manifest of a finished run names."""
+    names = view.manifest.files if view.manifest else ()
+    return [name for name in names if name.startswith(f"{view.run.completions.name}/")]
 
 
 def paid_but_wrong_first(
