@@ -77,6 +77,21 @@ def test_a_broken_offer_is_named(installed: list[EntryPoint], value: str, said: 
         get_task("sql")
 
 
+@pytest.mark.parametrize(
+    "name", ["sums", "GSM8K", "../gsm8k", "gsm8k\n", "gsm 8k", "8gsm", "gsm.8k"]
+)
+def test_a_task_is_offered_by_its_own_name_which_can_stand_in_a_path(
+    installed: list[EntryPoint], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    installed.append(offer(name, "xmlgrpo_rewards.tasks.gsm8k:TASK"))
+    with pytest.raises(UserError, match="letters, digits, - and _, got 'gsm8k'"):
+        get_task(name)
+    if name not in {"sums", "GSM8K"}:
+        monkeypatch.setattr(gsm8k, "TASK", gsm8k.Gsm8k(name=name))
+        with pytest.raises(UserError, match="letters, digits, - and _"):
+            get_task(name)
+
+
 def test_a_bad_row_says_which_what_and_what_came() -> None:
     error = BadRow("train.jsonl:7", "a text in 'question'", 3)
     assert isinstance(error, UserError)

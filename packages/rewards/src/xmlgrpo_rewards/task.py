@@ -5,6 +5,7 @@ that has the attributes of `Task`; a distribution offers it through the entry po
 `xmlgrpo.tasks`, so a third party adds a task without touching this package.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +17,8 @@ TASK_GROUP = "xmlgrpo.tasks"
 DEFAULT_TASK = "gsm8k"  # where nothing names one
 FORM_REWARDS = ("strict_format_reward_func", "soft_format_reward_func", "xmlcount_reward_func")
 CLASSIC_REWARDS = ("correctness_reward_func", "int_reward_func", *FORM_REWARDS)
+# a part of paths, of import paths and of variables, as it stands
+TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SHOWN_CHARS = 160
 
 
@@ -217,7 +220,8 @@ def get_task(name: str) -> Task:
     """Load an installed task by its name.
 
     Raises:
-        UserError: no such task, two distributions offer it, or it cannot be loaded.
+        UserError: no such task, two distributions offer it, it cannot be loaded, or it is called
+            otherwise than it is offered.
     """
     installed = _installed()
     if name not in installed:
@@ -239,6 +243,11 @@ def get_task(name: str) -> Task:
         raise UserError(
             f"the task {name!r} ({value}) lacks something of xmlgrpo_rewards.task.Task: "
             f"got {type(task).__name__}; see docs/add-a-task.md"
+        )
+    if task.name != name or not TASK_NAME.fullmatch(name):
+        raise UserError(
+            f"the task {name!r} ({value}): expected this as its `name`, of letters, digits, - and "
+            f"_, got {task.name!r}; correct the entry point or the name"
         )
     return task
 
