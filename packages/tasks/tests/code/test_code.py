@@ -120,6 +120,16 @@ def test_a_program_has_its_note():
     assert all((grade.share == 1) == grade.lenient_correct for grade in grades)
 
 
+def test_the_form_is_measured_as_it_is_paid():
+    """Whatever the answer block holds; a reply without a program has no case right."""
+    replies = [render("r", GOLD), render("r", f"```python\n{GOLD}\n```"), render("r", ""), GOLD]
+    grades = TASK.grade_many(replies, [EXAMPLE] * 4)
+    form = load_rewards({"strict_format_reward_func": 2.0})
+    paid = [bool(one.value) for one in total(form, replies)]
+    assert [grade.strict_format for grade in grades] == paid == [True, True, False, False]
+    assert [grade.share for grade in grades] == [1.0, 1.0, 0.0, 1.0]
+
+
 @pytest.mark.parametrize("deep", [False, True], ids=["the sandbox", "the process in it"])
 def test_a_worker_that_is_gone_is_replaced(deep):
     gold = render("Done.", EXAMPLE.gold)

@@ -146,12 +146,10 @@ def test_the_form_decides_what_is_read(
         pytest.param(GOLD, "", 1.0, id="right"),
         pytest.param(swap("30", "31"), "8 of 9 values right, 9 given", 8 / 9, id="one-wrong"),
         pytest.param("{}", "not valid: $: 'name' is a required property", 0.0, id="not-valid"),
-        pytest.param("no", "not JSON: Expecting value: line 1 column 1 (char 0)", None, id="none"),
+        pytest.param("no", "not JSON: Expecting value: line 1 column 1 (char 0)", 0.0, id="none"),
     ],
 )
-def test_the_note_says_why_and_the_share_how_much(
-    answer: str, note: str, share: float | None
-) -> None:
+def test_the_note_says_why_and_the_share_how_much(answer: str, note: str, share: float) -> None:
     grade = TASK.grade(render("It says so.", answer), EXAMPLE)
     assert (grade.note, grade.share) == (note, share)
 

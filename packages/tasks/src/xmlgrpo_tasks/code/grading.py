@@ -112,13 +112,12 @@ def _grade(text: str, program: Program | None, verdict: Verdict | None) -> Grade
     form = reply.parse(text)
     if program is None or verdict is None:
         nothing = (False, False, form.strict, form.soft, False, None)
-        return Grade(*nothing, note="no program")
+        return Grade(*nothing, note="no program", share=0.0)
     right = all(verdict.right)
-    strict = form.strict and program.bare
     return Grade(
-        strict_correct=strict and right,
+        strict_correct=form.strict and program.bare and right,
         lenient_correct=right,
-        strict_format=strict,
+        strict_format=form.strict,
         soft_format=form.soft,
         answered=True,
         answer=program.text,

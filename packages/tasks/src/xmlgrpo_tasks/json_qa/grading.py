@@ -83,7 +83,7 @@ def grade(text: str, example: Example) -> Grade:
     read = reply.parse(text)
     key = key_of(example.gold, example.judge)
     value, note = _read_block(read.answer)
-    parts, share, right = set(), None, False
+    parts, share, right = set(), 0.0, False
     if value is not None:
         parts.add(PARSES)
         found = leaves(value, key.modes)
