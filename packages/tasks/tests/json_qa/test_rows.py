@@ -93,6 +93,18 @@ def test_a_row_may_hold_its_objects_as_text() -> None:
             "one of a short list", id="list-of-an-enum",
         ),
         pytest.param(
+            record(a={**COUNT, "exclusiveMinimum": 0, "exclusiveMaximum": 6}), {"a": 4},
+            "short list", id="above-0-below-6",
+        ),
+        pytest.param(
+            record(name={**TEXT, "examples": ["Ann", "Bo"]}), {"name": "Bo"}, "examples",
+            id="second-of-the-examples",
+        ),
+        pytest.param(
+            {**record(name=TEXT), "examples": [{"name": "Ann"}, {"name": "Bo"}]}, {"name": "Bo"},
+            "examples", id="second-example-of-the-whole",
+        ),
+        pytest.param(
             record(a={**COUNT, "minimum": 1, "maximum": 5}), {"a": 4}, "short list", id="1-to-5"
         ),
         pytest.param(record(a={**COUNT, "minimum": 0}), {"a": 4}, None, id="count"),

@@ -14,6 +14,7 @@ from xmlgrpo_tasks.json_qa.text import write_json
 
 MIN_CLOSED = 5  # values of short lists, without any other: 32 blind guesses at least
 MOST_WHOLE = 40  # leaves of a gold of which each is tried otherwise; of a larger one some
+MOST_EXAMPLES = 8  # of a part of a schema that are tried
 EMPTY = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "null": None}
 
 
@@ -55,11 +56,17 @@ def constants(key: Key) -> Iterator[tuple[str, Any]]:
     def default(schema: dict[str, Any]) -> list[Any]:
         return [schema["default"]] if "default" in schema else []
 
+    def example_at(place: int) -> Callable[[dict[str, Any]], list[Any]]:
+        return lambda schema: schema.get("examples", [])[place : place + 1]
+
     yield "the empty object", {}
     yield "the schema itself", key.schema
     yield "the schema's defaults", _filled(key.schema, key.schema, default)
-    examples = _filled(key.schema, key.schema, lambda schema: schema.get("examples", [])[:1])
-    yield "the schema's examples", examples
+    for place in range(MOST_EXAMPLES):
+        examples = _filled(key.schema, key.schema, example_at(place))
+        if place and not examples:
+            break
+        yield f"the schema's examples{f', number {place + 1}' * bool(place)}", examples
     yield "null for each value", _filled(key.schema, key.schema, lambda _schema: [None])
     yield "zeros and empty texts", _filled(key.schema, key.schema, nothing)
 

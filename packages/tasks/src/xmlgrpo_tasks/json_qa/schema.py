@@ -81,7 +81,8 @@ def short_lists(schema: Any) -> set[str]:
     """The JSON pointers of the places whose values come from a short list in the schema."""
 
     def is_short(part: dict[str, Any]) -> bool:
-        low, high = part.get("minimum"), part.get("maximum")
+        low = part.get("minimum", part.get("exclusiveMinimum"))
+        high = part.get("maximum", part.get("exclusiveMaximum"))
         few = low is not None and high is not None and high - low < SHORT
         return "enum" in part or "const" in part or few
 
