@@ -115,9 +115,10 @@ def asked(*golds: str) -> list[Example]:
 
 def test_a_grader_that_refuses_gold_is_found(rows_path: Path) -> None:
     checked = check_file(Wrapped(strict_correct=False), rows_path)
-    assert len(checked.failures) == checked.tried == len(checked.examples) == 26
+    assert len(checked.failures) == checked.tried == 26
+    assert checked.examples == []  # no hack is tried on a row whose gold is wrong
     assert checked.failures[0].startswith(
-        "row gsm8k.jsonl:1: the gold answer '29' is graded Grade("
+        "row gsm8k.jsonl:1: the gold answer '29' is not graded right (Grade("
     )
 
 

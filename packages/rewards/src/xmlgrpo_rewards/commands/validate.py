@@ -66,7 +66,7 @@ class Checked:
     name: str  # of the file, or of the other thing that was checked
     tried: int = 0  # rows or replies
     failures: list[str] = field(default_factory=list)  # what went wrong, one sentence each
-    examples: list[Example] = field(default_factory=list)  # the problems that were read
+    examples: list[Example] = field(default_factory=list)  # those whose gold is right
 
 
 def check_file(task: Task, path: Path) -> Checked:
@@ -98,11 +98,13 @@ def _check_rows(task: Task, name: str, rows: Iterable[Row], count: Callable[[], 
         except BadRow as error:
             checked.failures.append(str(error))
             continue
-        checked.examples.append(example)
-        found = [gold_failure(task, example), row_failure(task, example)]
-        if wrong := fault(example):
-            found.append(f"row {example.id}: {wrong}")
-        checked.failures += filter(None, found)
+        wrong = fault(example)
+        failure = f"row {example.id}: {wrong}" if wrong else gold_failure(task, example)
+        if failure is None:
+            checked.examples.append(example)
+            failure = row_failure(task, example)
+        if failure is not None:
+            checked.failures.append(failure)
     return checked
 
 
@@ -139,7 +141,8 @@ def gold_failure(task: Task, example: Example) -> str | None:
     text = gold_reply(example)
     [grade] = grade_all(task, [text], [example])
     if not (grade.strict_correct and grade.lenient_correct):
-        return f"row {example.id}: the gold answer {shown(example.gold)} is graded {grade}"
+        why = f": {grade.note}" if grade.note else f" ({grade})"
+        return f"row {example.id}: the gold answer {shown(example.gold)} is not graded right{why}"
     number = parse_number(example.gold)
     if number is None or extras(task).rewards:
         return None
