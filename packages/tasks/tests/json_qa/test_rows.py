@@ -79,6 +79,17 @@ def test_a_row_may_hold_its_objects_as_text() -> None:
         pytest.param(record(a={}, b={}), {"a": None, "b": None}, "null for each", id="nulls"),
         pytest.param(record(a=COUNT, b=TEXT), {"a": 0, "b": ""}, "zeros and empty", id="zeros"),
         pytest.param(record(a={"const": "x"}), {"a": "x"}, "zeros and empty", id="constant"),
+        pytest.param({"const": {"a": "x"}}, {"a": "x"}, "zeros and empty", id="one-object"),
+        pytest.param(
+            {"enum": [{"a": "x"}, {"a": "y"}]}, {"a": "y"}, "one of a short list", id="two-objects"
+        ),
+        pytest.param(
+            {"type": "object", "default": {"a": "x"}}, {"a": "x"}, "defaults", id="default-object"
+        ),
+        pytest.param(
+            {"$ref": "#/$defs/r", "$defs": {"r": record(a={"const": "x"})}}, {"a": "x"},
+            "zeros and empty", id="constant-by-reference",
+        ),
         pytest.param({"type": "object"}, {"type": "object"}, "the schema itself", id="schema"),
         pytest.param(record(a=FLAG), {"a": True}, "one of a short list", id="boolean"),
         pytest.param(

@@ -78,12 +78,11 @@ def _filled(
 
     A schema's own choice of a whole object goes before its properties'.
     """
-    parts = {**schema.get("properties", {})}
-    whole = [value for value in choose(schema) if isinstance(value, dict)] if parts else []
-    if whole:
+    schema = _followed(schema, root)
+    if whole := [value for value in choose(schema) if isinstance(value, dict)]:
         return whole[0]
     filled = {}
-    for name, part in parts.items():
+    for name, part in schema.get("properties", {}).items():
         subschema = _followed(part, root)
         if "properties" in subschema:
             filled[name] = _filled(subschema, root, choose)

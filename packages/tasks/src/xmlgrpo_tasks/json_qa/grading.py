@@ -70,12 +70,13 @@ def telling_leaves(gold: str, judge: str) -> Leaves:
 
 def _without_open(value: Any, path: Path, closed: Set[str]) -> Any:
     """The value with a list that no gold has for each leaf that could be any of many."""
+    if pointer(path) in closed:
+        return value
     if isinstance(value, dict):
         return {k: _without_open(part, (*path, k), closed) for k, part in value.items()}
     if isinstance(value, list):
         return [_without_open(part, (*path, "*"), closed) for part in value]
-    is_open = value is not None and not isinstance(value, bool) and pointer(path) not in closed
-    return [[[]]] if is_open else value
+    return value if value is None or isinstance(value, bool) else [[[]]]
 
 
 def grade(text: str, example: Example) -> Grade:
