@@ -16,6 +16,7 @@ from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
 from xmlgrpo_trainer.screen.result import (
     DEMO_DID_NOT,
     DEMO_SHOWED,
+    TASK_DID_NOT,
     TASK_SHOWED,
     TINY_ON_REAL,
     show_end,
@@ -87,11 +88,12 @@ def test_a_gain_without_working_is_not_what_the_demo_shows(manifest) -> None:
     assert verdict(guessed) == DEMO_DID_NOT
 
 
-def test_a_task_without_sums_is_not_asked_for_them(manifest) -> None:
-    shown = manifest(
-        tiny=True, source="generated", form=400, lenient=320, worked=0, task="capitals"
+@pytest.mark.parametrize(("lenient", "words"), [(320, TASK_SHOWED), (179, TASK_DID_NOT)])
+def test_a_task_without_sums_is_not_asked_for_them(manifest, lenient: int, words: str) -> None:
+    ended = manifest(
+        tiny=True, source="generated", form=400, lenient=lenient, worked=0, task="capitals"
     )
-    assert verdict(shown) == TASK_SHOWED
+    assert verdict(ended) == words
 
 
 def item(reply: str, *, right: bool) -> Item:

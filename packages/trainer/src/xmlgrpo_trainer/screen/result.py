@@ -55,9 +55,14 @@ DEMO_DID_NOT = (
     "This run was too short, or its settings too different, to show what the default shows: strict "
     "format of at least 95 % and 30 points more lenient accuracy. Read the table as it is."
 )
+TASK_DID_NOT = (
+    "This run does not show that the task was learnt: strict format of at least 95 %, and 30 "
+    "points more strict and lenient accuracy, would. Read the table as it is; docs/results.md has "
+    "what the tiny configuration of each task reaches."
+)
 TINY_ON_REAL = (
-    "The tiny model has only seen small made-up problems. On these it is expected to score next to "
-    "nothing; this run shows that the path works, not that the model reasons."
+    "The tiny model has only seen small made-up problems. On others it is expected to score next "
+    "to nothing; this run shows that the path works, not that the model reasons."
 )
 
 
@@ -99,7 +104,7 @@ def verdict(manifest: Manifest) -> str:
     rising = ("strict_accuracy", "lenient_accuracy", *(["worked"] if works else []))
     formed = Share(**after["strict_format"]).value >= SHOWN_FORMAT
     if not formed or not all(map(gained, rising)):
-        return DEMO_DID_NOT
+        return DEMO_DID_NOT if works else TASK_DID_NOT
     return DEMO_SHOWED if works else TASK_SHOWED
 
 
