@@ -10,6 +10,7 @@ minute.
 import re
 import unicodedata
 from decimal import Decimal
+from html import unescape
 
 MAX_NUMBER_CHARS = 64
 """Longer texts are not numbers.  No sum of a school problem comes near."""
@@ -57,87 +58,138 @@ _SPACED_SCRIPTS = (
     "GREEK",
     "CYRILLIC",
 )  # words stand apart: a letter that touches is glued
-_CURRENCY = "[$€£¥₩₹₽₺₫₪฿₴₦₱₿￥＄¢]"
+_CURRENCY = "[$¢-¥֏؋৲৳฿៛\u20a0-\u20cf﷼﹩＄￠￡￥￦💲]"
 
-# What typesetters put between groups of three digits becomes a comma, so that one rule judges both:
-# LaTeX's `{,}` `\,` `\ ` `\;` `\!` `\thinspace`, an apostrophe, blanks that do not break a line.
-_SEPARATOR = re.compile(
-    r"(?<=[0-9])(?:\{,\}|\\(?:[,;! ]|thinspace\s?)|['’\u00a0\u2007\u2009\u202f])(?=[0-9])"
+# What only says how a text looks goes first, so that the rules below judge what is left: HTML's
+# tags, LaTeX's fonts, boxes, sizes and blanks.  What is raised or lowered keeps a mark of that.
+_FONTS = "b|i|u|s|em|strong|span|font|code|mark|small|big|tt|wbr"
+_LOOKS = (
+    (re.compile(r"<sup\b[^<>]*>|\\textsuperscript\s*\{", re.IGNORECASE), "^{"),
+    (re.compile(r"<sub\b[^<>]*>|\\textsubscript\s*\{", re.IGNORECASE), "_{"),
+    (re.compile(r"</su[bp]>", re.IGNORECASE), "}"),
+    (re.compile(rf"<!--.*?-->|</?(?:{_FONTS})\b[^<>]*>", re.IGNORECASE | re.DOTALL), ""),
+    (re.compile(r"</?[A-Za-z][^<>]*>"), "\n"),
+    (re.compile(r"(?<=[0-9])(?:\\(?:text|math\w+)|)\{\\?([,.])\}(?=[0-9\\])"), r"\1"),
+    (re.compile(r"\\(?:text(?!color)|math)[a-z]*\s*\{"), ""),
+    (re.compile(r"\\(?:boxed|[fmh]box|bm|emph)\s*\{"), ""),
+    (re.compile(r"\\(?:boldsymbol|underline|ensuremath|pmb)\s*\{"), ""),
+    (re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-z])"), ""),
+    (re.compile(r"(?<=[0-9]),?(?:\\(?:[,:;! ]|(?:thin|en)s(?:pace|kip)\s*)|~)+(?=[0-9])"), ","),
+    (re.compile(r"\\/"), "/"),
+    (re.compile(r"\\[,:;! ]"), " "),
 )
+# What typesetters put between groups of three digits becomes a comma, so that one rule judges both:
+# an apostrophe, a blank of another width, an empty group.
+_SEPARATOR = re.compile(
+    r"(?<=[0-9])(?:['’‘ʼ\u00a0\u2000-\u200a\u202f\u205f\u3000]|\{\s*\})(?=[0-9])"
+)
+_ENTITY = re.compile(r"&#?\w+;")
 _ESCAPED_CURRENCY = re.compile(rf"\\(?={_CURRENCY})")
 # A full stop right before digits begins a number, as in `= .5`, but after a letter or another full
 # stop it ends something (`No.5`); after one of the third kind it may do either.
-_FULL_STOP = re.compile(r"(?:(?P<ends>[A-Za-z.])|(?P<either>[)\]}%\"'”’²³]))?\.\Z")
+_FULL_STOP = re.compile(r"(?:(?P<ends>[A-Za-z.])|(?P<either>[)\]}%\"'”’²³]|[0-9]\s))?\.\Z")
 
+_CODE = "(?:USD|EUR|GBP|CNY|RMB|JPY|INR)"
+_MARKS = r"[*_`${(\[]*"  # what may stand between a sign and its number
+_DASH = "[-−‐‑‒–—―⁻₋➖˗﹣－]"
+_FUNCTION = "(?:sqrt|cbrt|log[0-9]*|l[gn]|exp|a?(?:rc)?(?:sin|cos|tan|cot)h?)"
 # Right before the digits, one of these makes them a part of something else.
 _PART_OF = re.compile(
     rf"""(?:
-      [0-9)\]}}%²³]\ ?[/⁄∕／÷]\ ?{_CURRENCY}?[-+−]?  # a fraction, a quotient: 3/4, (1+2) / 3
-    | [0-9][:∶：] | [0-9]\ [:∶：]\                     # a time, a ratio; not `Step 3: 18`
-    | [0-9][eE][-+−]                                  # 1.5e-3
-    | \^\s*[{{(]?\s*[-+−]?                            # a power: 10^3, 10^{{-3}}, cm^2
-    | [0-9)]\*\*\(?[-+−]? | [0-9]\ \*\*\ \(?[-+−]?    # 2**10; not **18**
+      [^\W_][)\]}}%²³$*`]*\s?[/⁄∕／÷]+\s?{_MARKS}{_CURRENCY}?[-+−]?  # a quotient: 3/4, (1+2) / 3
+    | [)\]}}%²³$]\s?[/⁄∕／÷]+\s?{_MARKS}{_CURRENCY}?[-+−]?
+    | [0-9][*`$)}}]*[:∶：꞉︰] | [0-9]\ [:∶：](?:\ )?     # a time, a ratio; not `Step 3: 18`
+    | [0-9]\}}?[eE⏨]\s?\{{?(?:{_DASH}|\+)?\}}? | [0-9]\s[eE]\{{?(?:{_DASH}|\+)   # 1.5e-3
+    | [\^ˆ↑]\s*[{{(\[*`$\s]*(?:{_DASH}|\+)?\s*         # a power: 10^3, 10^{{-3}}, cm^2
+    | [\^_](?:\{{[^{{}}]*|\([^()]*)                    # or more in it: 10^{{2+3}}, x_{{i, 3}}
+    | [0-9)\]]\*\*[({{]?[-+−]? | [0-9]\ \*\*\ \(?[-+−]?   # 2**10; not **18**
+    | (?<![*])\b(?:[cmk]?m|in|ft|yd)\*\*               # cm**2
+    | [·⋅*/][A-Za-z]+{_DASH}                           # m·s-1
     | [^\s(:=*_]_{{1,2}}[{{(]?\s* | _[{{(]\s*        # x_{{3}}; not _18_
-    | \}}\s*\{{ | [√±]\s*                             # {{3}}{{4}}, a root, either sign
-    | \\[dtc]?frac\s*(?:[0-9]\s*)?[\s{{(]*           # \frac34, \frac 3 4
-    | \\(?:over|div|pm)\b[\s{{(]*                     # 3 \over 4
-    | \\(?:sqrt|binom|log|ln|sin|cos|tan|exp)(?:_\{{?\w+\}}?)?\s*(?:\[[^]]*\])?[\s{{(]*
-    | \b(?:sqrt|log|ln|sin|cos|tan|exp|abs)\(\s*     # a function of the number
-    | [0-9][,.'’´·˙٫٬，．~～°]                          # a separator that no rule above has read
+    | \}}\s*\{{\s* | [0-9]\}} | [√∛∜±∓][\s({{]*            # {{3}}{{4}}, a root, either sign
+    | \\[a-z]*frac\s*(?:[0-9]\s*|\{{[^{{}}]*\}}\s*)?[\s{{(]*           # \frac34, \frac 3 4
+    | \\(?:over|above|div|mp|pm|[bp]?mod)\b[\s{{(]*    # 3 \over 4
+    | \\(?:{_FUNCTION}|binom)(?:_\{{?\w+\}}?)?\s*(?:\[[^]]*\])?[\s{{(]*[-−]?
+    | \\[A-Za-z]+\*?\s*(?:\[[^][]*\]\s*|\{{[^{{}}]*\}}\s*)*\{{[^{{}}]*   # what a command takes
+    | \b(?:{_FUNCTION}|sec|csc|abs)[({{]\s*[-−]?       # a function of the number
+    | \b(?!exp|tan){_FUNCTION}\s+
+    | [0-9][*`_$]*[,.'][*`_$]+ | [0-9](?:\*\*|__|[`$])[*`_$]*[,.]?      # **1**,**234**, 1**8**
+    | [0-9]\s[,.] | [0-9][.,](?:\(|\\[a-z]+\s*\{{?)   # 1 ,234, 0.(3)
+    | [0-9][,.'’´`‘"″′ʼ·•|\\˙٫٬，．~～°]                  # a separator that no rule above has read
+    | [0-9]\s?['’′°]\s                                 # 5' 10, 18° 30
     | [0-9][-–—−.][0-9]{{1,2}}[-–—−.]                  # a date: 2026-05-18
     | [0-9]\s?[年月点點時时分元块塊]\s?                  # 5月18日, 10点30分, 3元50
-    | [0-9]\s+(?:out\ of|point|over|divided\ by)\s+  # 3 out of 4, 3 point 5
+    | [0-9]\s+(?:out\ of|point|over|divided\ by|mod(?:ulo)?|hoch|durch|h)\s+  # 3 out of 4
+    | [0-9]\s+(?i:remainder|rem\.?|r\.?)\s+            # 3 remainder 4
+    | [0-9]\s+(?:raised\s+)?to\s+(?:the\s+)?(?=\Z)(?<=the\ )|[0-9]\s+raised\s+to\s+
     | [0-9]\s?除以\s? | (?<!百)分之\s?                # 48除以2, 5分之3; 百分之50 is 50 %, so 50
-    | \bto\ the\ power(?:\ of)?\s+ | <su[bp]>\s*     # to the power of 3, 10<sup>3</sup>
-    | &\# | \+/[-−]\s*                               # &#37; is a character, +/- 3 either sign
-    | (?:\b(?:[Mm]inus|[Nn]egative)\s+|[负負]\s?|零下){_CURRENCY}?   # a sign in words
-    | (?:\A|[^0-9A-Za-z)\]}}.²³\-−–—])[‐‑–—﹣－]{_CURRENCY}?       # a dash that may be a sign
-    | =\s*[‐‑–—﹣－]\s*{_CURRENCY}?
-    | [-−](?:[*`]+|\(|\{{|\\[a-zA-Z]+\s*\{{)\s*{_CURRENCY}?       # a sign before the brackets
+    | \bto\ the\ power(?:\ of)?\s+                     # to the power of 3
+    | &\# | \+\s?/\s?[-−]\s*                           # &#37; is a character, +/- 3 either sign
+    | (?<![A-Za-z]){_DASH}[-+−] | \+{_DASH}                         # two signs
+    | (?i:\b(?:minus|negative|menos|moins|meno|минус|мінус|eksi|âm|سالب|ناقص|ऋण)|[负負]|零下
+        |マイナス|마이너스|영하|ลบ)[-\s]*{_MARKS}{_CURRENCY}?   # a sign in words
+    | (?:\A|[^0-9A-Za-z)\]}}.²³\-−–—])(?!-|−){_DASH}{_CURRENCY}?       # a dash that may be a sign
+    | =\s*(?!-|−){_DASH}\s*{_CURRENCY}?
+    | (?:\A|[^\w)\]}}.\-−])[-−](?!{_CODE}\s?\Z)[A-Za-z]{{1,3}}\.?\s?\}}?   # -Rs. 3
+    | [-−]{_CURRENCY}\}}
+    | [-−](?:[*`]+|\(|\{{|\}}|\$\$)\s*{_CURRENCY}?       # a sign before the brackets
     )\Z""",
     re.VERBOSE,
 )
 _GROUP_BEFORE = re.compile(r"(?<![0-9])[0-9]{1,3} \Z")  # `1 234`: one number, or two
 # Right after them, one of these says that the number goes on.
+_CLOSES = re.compile(r"[*_`$})\]]*")
 _GOES_ON = re.compile(
-    r"[ \u00a0-]?(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore)"
-    r"|[ \u00a0-]?(?i:(?:third|fifth|sixth|seventh|eighth|ninth|tenth)s)\b"
-    r"|\s(?i:and (?:a|one|three)[ -](?:half|third|quarter|fourth))"
+    r"[^\S\n]*[-*_`]*(?i:hundred|thousand|dozen|lakh|crore|(?:[mb]|tr|quadr|quint|sext)illi(?:on|ard)"
+    r"|mill?iarde?n?\b|milh[oõ]|milion|mille\b|millones|mil\b|tausend|mio\b|mrd\b|mln\b|bn\b|mn\b|k\b"
+    r"|тыс|млн|млрд|мил+ион|миллиард|ribu\b|juta\b|tỷ|triệu|nghìn|लाख|करोड़|हज़ार|ألف|مليون)"
+    r"|(?:ths\b|[ \u00a0-]?(?i:thirds|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen"
+    r"|twentie|hundred|thousand|million)ths)\b)"
+    r"|\s(?i:(?:and|&) (?:an?|one|three)[ -](?:half|third|quarter|fourth))"
     r"|\s?[个個年天倍点點]半(?![价價圆圓径徑])"  # 3个半小时
-    r"|\s?(?:π|√|\\pi\b|\\sqrt)"
-    r"|\s?(?:的?次(?:方(?!案)|[幂冪])|的[平立]方)|\s(?i:squared|cubed)\b"
+    r"|\s?(?:[*·⋅×]|\\cdot\b|\\times\b)?\s?(?:π|√|\\pi\b|\\sqrt|pi\b|sqrt)"
+    r"|\s?(?:的?次(?:方(?!案)|[幂冪])|的[平立]方|(?:の[^\W_])?乗)|\s(?i:squared|cubed)\b"
     r"|\s?(?:°\s?[CF]?|(?i:degrees?)(?:\s(?:[CF]|Celsius|Fahrenheit))?)?\s?below (?:zero|freezing)"
-    r"|[ \u00a0]?[百千万萬亿億兆½⅓⅔¼¾⅕⅛⅜⅝⅞]"
-    r"|\s?\^(?!\s*\{?\s*(?:\\circ|°))"  # the base of a power; degrees are none
-    r"|(?:k|K|M|B|bn|mn)(?![A-Za-z])"
+    r"|[ \u00a0]?[百千万萬亿億兆천만억½⅓⅔¼¾⅕⅛⅜⅝⅞]"
+    r"|[⁺⁻⁽ⁿ]|\s?\^(?!\s*\{?\s*(?:\\circ|°))"  # the base of a power; degrees are none
+    r"|(?:k|K|M|MM|B|T|bn|mn)(?![A-Za-z])"
 )
 # Two numbers that are one quantity: `3 hours 30 minutes`, `1小时30分钟`, `$18 and 50 cents`.  The
 # last digits stand where the NUL is.
-_THEN = r"(?:,?\s+(?:and\s+)?)?\0\s?"
+_THEN = r"\.?(?:,?\s+(?:and\s+)?)?\0\s?"
+_UNITS = (  # of one kind, the larger before the smaller
+    (r"years?|months?|weeks?|days?", r"months?\b|weeks?\b|days?\b|hours?\b|h\b"),
+    (r"hours?|hrs?|h|个?小时|個?小時|stunden?", r"min|m\b|分"),
+    (r"minutes?|mins?|m|分钟?|分鐘?", r"sec|s\b|秒"),
+    (
+        r"km|miles?|m|yards?|yd|feet|foot|ft|cm",
+        r"(?:m|cm|mm|yards?|yd|feet|foot|ft|in(?:ch|ches)?)\b",
+    ),
+    (r"tons?|tonnes?|kg|g|stones?|pounds?|lbs?", r"(?:kg|g|mg|pounds?|lbs?|ounces?|oz)\b"),
+    (r"gallons?|quarts?|pints?|l", r"(?:quarts?|pints?|cups?|ounces?|oz|ml)\b"),
+    (r"dollars?|euros?|pounds?|rupees?", r"(?:cents?|pence|paise)\b"),
+    (r"tens?|dozens?", r"ones?\b|more\b"),
+)
 _TWO_UNITS = re.compile(
-    rf"""[0-9]\s?(?:
-      (?:hours?|hrs?|h|个?小时|個?小時){_THEN}(?:min|m\b|分)
-    | (?:minutes?|mins?|m|分钟?|分鐘?){_THEN}(?:sec|s\b|秒)
-    | days?{_THEN}(?:hours?|hrs?|h)\b
-    | weeks?{_THEN}days?\b
-    | years?{_THEN}months?\b
-    | (?:feet|foot|ft){_THEN}in(?:ch|ches)?\b
-    | (?:pounds?|lbs?){_THEN}(?:ounces?|oz)\b
-    | (?:dollars?|euros?){_THEN}cents?\b
+    "[0-9]\\s?(?:"
+    + "|".join(
+        rf"(?P<unit{place}>{large}){_THEN}(?!(?P=unit{place})\b)(?:{small})"  # not the same again
+        for place, (large, small) in enumerate(_UNITS)
     )
-    | {_CURRENCY}\s?[0-9]+\s+and\s+\0\s?cents?\b""",
-    re.VERBOSE | re.IGNORECASE,
+    + rf")|{_CURRENCY}\s?[0-9]+\s+and\s+\0\s?(?:cents?|pence)\b|[0-9]\s+dozen\s+and\s+\0",
+    re.IGNORECASE,
 )
 # What LaTeX writes without a blank before digits, and is no part of a number: \approx18.
 _APART = re.compile(
     r"\\(?:approx|sim|simeq|equiv|to|Rightarrow|rightarrow|implies|times|cdot|q?quad|[lg]eq?|large)\Z"
 )
+_A_DASH = re.compile(_DASH)
 _EMPHASIS = re.compile(r"(?:\A|[\s(:=*])__?\Z")  # markdown's _18_
 _POWER_OF = re.compile(r"\*\*[A-Za-z(]")
 # A sign stands right before the digits or before a currency, which may have letters: -US$3.  With a
 # space after it, it counts only where nothing else can be meant.
 _SIGNED = re.compile(
-    rf"(?:(?P<sign>[-−])(?:[A-Z]{{1,3}}(?={_CURRENCY})|(?:USD|EUR|GBP|CNY|RMB|JPY|INR) ?)?"
+    rf"(?:(?P<sign>[-−])(?:[A-Z]{{1,3}}(?={_CURRENCY})|{_CODE} ?)?"
     rf"|[=(]\s*(?P<apart>[-−]) )?"
     rf"(?:{_CURRENCY} ?)?(?P<inner>[-−])?\Z"
 )
@@ -165,10 +217,9 @@ def last_number(text: str) -> Decimal | None:
     end = max(text.rfind(digit) for digit in "0123456789") + 1
     if not end or _has_other_digits(text[end : end + _TAIL_CHARS]):
         return None
-    before = text[max(0, end - _BEFORE_CHARS) : end]
-    before = _ESCAPED_CURRENCY.sub("", _SEPARATOR.sub(",", before))
+    before = _plain(text[max(0, end - _BEFORE_CHARS) : end])
     digits = before[len(before.rstrip("0123456789.,")) :].lstrip(".,")
-    if len(digits) > MAX_NUMBER_CHARS or not _DIGITS_ALONE.fullmatch(digits):
+    if not 0 < len(digits) <= MAX_NUMBER_CHARS or not _DIGITS_ALONE.fullmatch(digits):
         return None
     before = before.removesuffix(digits)
     full_stop = _FULL_STOP.search(before)
@@ -179,6 +230,14 @@ def last_number(text: str) -> Decimal | None:
     if _is_part(before, digits) or _goes_on(before, text[end : end + _AFTER_CHARS]):
         return None
     return _decimal(_sign(before), digits)
+
+
+def _plain(text: str) -> str:
+    """The text without what only says how it looks; what parts groups of digits is a comma."""
+    text = _ENTITY.sub(lambda entity: unescape(entity[0]), text)
+    for looks, plain in _LOOKS:
+        text = looks.sub(plain, text)
+    return _ESCAPED_CURRENCY.sub("", _SEPARATOR.sub(",", text))
 
 
 def _has_other_digits(tail: str) -> bool:
@@ -197,7 +256,7 @@ def _is_part(before: str, digits: str) -> bool:
         return True
     if _is_glued_letter(last) and not _APART.search(shown):
         return True
-    if shown != before and last in (".", ","):
+    if shown != before and (last in (".", ",") or _A_DASH.match(last)):
         return True
     if _GROUP_BEFORE.search(shown) and len(digits.partition(".")[0]) == 3:
         return True
@@ -211,7 +270,12 @@ def _goes_on(before: str, after: str) -> bool:
         return True
     if _POWER_OF.match(after) and not before.endswith("**"):
         return True
-    return bool(_GOES_ON.match(after) or _TWO_UNITS.search(f"{before}\0{after}"))
+    after = _plain(after)
+    closed = _CLOSES.match(after)
+    return bool(
+        _GOES_ON.match(after, closed.end() if closed else 0)
+        or _TWO_UNITS.search(f"{before}\0{after}")
+    )
 
 
 def _is_unseen(character: str) -> bool:
