@@ -41,6 +41,8 @@ class RunFolder:
     identity = _Entry("identity.json")  # data, base, versions: a continued run must agree
     lock = _Entry(LOCK)  # held by the process that trains into the folder
     wandb_id = _Entry("wandb-id")
+    trackio = _Entry("trackio")  # its database
+    tensorboard = _Entry("tensorboard")  # its event files
     unsloth = _Entry(".unsloth")  # what Unsloth compiles
     metrics = _Entry("metrics.jsonl")  # one object per line; a step's lines are merged
     completions = _Entry("completions")  # some of each step, with their scores

@@ -56,6 +56,7 @@ from xmlgrpo_trainer.run.failures import check_room
 from xmlgrpo_trainer.run.record import resolved_fields, versions, write_record
 from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
 from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
+from xmlgrpo_trainer.screen.trackers import Trackers
 
 FAULTS_SHOWN = 5  # of the rows that were left out for their gold
 
@@ -225,10 +226,13 @@ def _train(
 ) -> int | None:
     """Run trl's loop with our callbacks; the signal that stopped it, None at its end."""
     config, ranks = run.config, run.ranks
-    keeper = KeepBest(exam, run.problems.validation, run.folder, config.holdout)
+    trackers = Trackers(config, run.folder, trainer.callback_handler.callbacks)
+    keeper = KeepBest(exam, run.problems.validation, run.folder, config.holdout, log=trackers.log)
     stopper = StopAndSave(steps_between_generations(run.arguments), ranks)
     step_start = StepStart()
-    watch = Watch(run.folder, run.task, batch, config.watch, run.console, ranks=ranks)
+    watch = Watch(
+        run.folder, run.task, batch, config.watch, run.console, ranks=ranks, trackers=trackers
+    )
     drawn = [] if draws is None else [draws]
     for callback in (step_start, watch, keeper, *drawn, seal_when_saved(ranks), stopper):
         trainer.add_callback(callback)

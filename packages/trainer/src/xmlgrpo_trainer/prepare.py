@@ -44,7 +44,7 @@ from xmlgrpo_trainer.problems.split import (
 )
 from xmlgrpo_trainer.ranks.processes import Ranks
 from xmlgrpo_trainer.run.failures import check_room, failures_in_words
-from xmlgrpo_trainer.run.wandb import prepare_wandb
+from xmlgrpo_trainer.run.trackers import check_trackers, prepare_trackers
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -88,9 +88,9 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         UserError: a library refuses a setting, the data or the model cannot be read.
     """
     ranks.together(lambda: check_names(config))
+    ranks.on_first(lambda: prepare_trackers(config.watch, folder))
     with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
-    ranks.on_first(lambda: prepare_wandb(config.watch, folder))
     task = get_task(config.task)
     if graded := extras(task).ready():
         say(console, escape(graded), head="[bold]grading   [/] ")
@@ -126,10 +126,11 @@ def refuse_early(config: RunConfig, processes: int) -> None:
     """Refuse what the configuration alone shows, before a folder is made or a library imported.
 
     Raises:
-        UserError: as `check_early`; of a model whose shape is known here: texts do not fit into
-            it, or the engine that is asked for cannot serve it.
+        UserError: as `check_early` and `check_trackers`; of a model whose shape is known here:
+            texts do not fit into it, or the engine that is asked for cannot serve it.
     """
     check_early(config, processes)
+    check_trackers(config.watch)
     shape = _known_shape(config)
     if shape is not None:
         check_context(config, shape.context)

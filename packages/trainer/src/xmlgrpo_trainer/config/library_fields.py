@@ -33,7 +33,7 @@ RESERVED_GRPO = {
     "seed": "set the top-level seed",
     "data_seed": "set the top-level seed",
     "reward_weights": "set the weights under rewards:",
-    "report_to": "set watch.wandb",
+    "report_to": "set watch.wandb or watch.trackers",
     "run_name": "the run folder decides it (--run)",
     "use_vllm": "set rollout: vllm",
     "use_cpu": "set model.device",
@@ -77,7 +77,11 @@ RESERVED_GRPO = {
         "log_completions log_multimodal log_unique_prompts num_completions_to_print",
         "watch: decides which completions are shown and kept",
     ),
-    **_all("project trackio_space_id trackio_bucket_id trackio_static_space_id", "set watch.wandb"),
+    "project": "set watch.wandb_project",
+    **_all(
+        "trackio_space_id trackio_bucket_id trackio_static_space_id",
+        "a run is sent nowhere while it trains; see docs/configuration.md, watch",
+    ),
     **_all("fsdp_config deepspeed", "every GPU holds the whole model; run with --gpus N"),
     **_all(
         "ref_model_mixup_alpha ref_model_sync_steps",

@@ -120,6 +120,8 @@ class WatchConfig(Section):
 
     wandb: Literal["off", "offline", "online"] = "off"
     wandb_project: str = "xmlgrpo"
+    trackers: list[Literal["trackio", "tensorboard"]] = []
+    """Others that are logged to, all at once."""
     samples_every: int = Field(default=10, ge=1)
     """Steps between two sample replies on the screen."""
     samples_kept: int = Field(default=8, ge=0)

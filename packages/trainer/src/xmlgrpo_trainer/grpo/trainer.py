@@ -64,7 +64,7 @@ def build_arguments(
         options.setdefault("ddp_find_unused_parameters", False)
         options.setdefault("log_level", "error")  # transformers' own for several is "warning"
         options.setdefault("log_level_replica", "error")
-    tracker = ["wandb"] if config.watch.wandb != "off" else []
+    trackers = [*([] if config.watch.wandb == "off" else ["wandb"]), *config.watch.trackers]
     with refusals("grpo: trl"):
         arguments = trl_arguments(
             GRPOConfig,
@@ -73,7 +73,8 @@ def build_arguments(
                 "output_dir": str(checkpoints),
                 "seed": config.seed,
                 "reward_weights": list(rewards),
-                "report_to": tracker or "none",
+                "report_to": trackers or "none",
+                "project": config.watch.wandb_project,
                 "run_name": checkpoints.parent.name,
                 "use_cpu": not on_gpu,
                 "bf16": on_gpu and placement.dtype == "bfloat16",

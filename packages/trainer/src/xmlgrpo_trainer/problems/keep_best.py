@@ -5,7 +5,7 @@ loss says nothing in GRPO; this is measured on problems that were never trained 
 report problems, so that choosing does not flatter the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
 from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, read_result, save_result, take
-from xmlgrpo_trainer.run.wandb import log_to_wandb
 
 BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
 
@@ -33,12 +32,19 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
     """
 
     def __init__(
-        self, exam: Exam, problems: Sequence[Example], folder: RunFolder, config: HoldoutConfig
+        self,
+        exam: Exam,
+        problems: Sequence[Example],
+        folder: RunFolder,
+        config: HoldoutConfig,
+        *,
+        log: Callable[[int, Mapping[str, float]], None] = lambda _step, _values: None,
     ) -> None:
         self.exam = exam
         self.problems = problems
         self.folder = folder
         self.config = config
+        self.log = log  # shares and the ends of their intervals, to whoever tracks the run
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Measure the untrained model."""
@@ -98,10 +104,13 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         step = result.step
         save_result(self.folder.validation(step), result)
         names = ("strict_accuracy", "lenient_accuracy", "strict_format", "worked")
-        strict, lenient, form, worked = values = [result.share(name).value for name in names]
-        shares = {f"validation/{name}": value for name, value in zip(names, values, strict=True)}
-        append_row(self.folder.metrics, {"step": step, **shares})
-        log_to_wandb(step, shares)
+        shares = {f"validation/{name}": result.share(name) for name in names}
+        values = {name: share.value for name, share in shares.items()}
+        strict, lenient, form, worked = values.values()
+        append_row(self.folder.metrics, {"step": step, **values})
+        lows = {f"{name}_low": share.low for name, share in shares.items()}
+        highs = {f"{name}_high": share.high for name, share in shares.items()}
+        self.log(step, values | lows | highs)
         say(
             self.exam.console,
             f"[bold magenta]validation[/] at step {step}, {len(result.items)} problems, greedy: "

@@ -33,6 +33,7 @@ from xmlgrpo_trainer.grpo.lost_batches import LostBatchGuard, why_lost
 from xmlgrpo_trainer.grpo.rewards import Scored
 from xmlgrpo_trainer.problems.pass_rates import TAUGHT
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
+from xmlgrpo_trainer.screen.trackers import Trackers
 
 
 class NotFiniteError(UserError):
@@ -54,6 +55,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         console: Console,
         *,
         ranks: Ranks = ALONE,
+        trackers: Trackers | None = None,
     ) -> None:
         self.folder = folder
         self.ranks = ranks
@@ -61,6 +63,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.batch = batch
         self.config = config
         self.console = console
+        self.trackers = trackers
         self.stage = Stage(console, "training", unit="steps")
         self._step_began = time.monotonic()
         self._guard = LostBatchGuard()
@@ -68,6 +71,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock and the bar."""
         if self.ranks.is_first:
+            if self.trackers:
+                self.trackers.begin()
             self.stage.start()
             self.stage.count_from(state.global_step, state.max_steps)
 
@@ -96,10 +101,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         batch = [scored for part in self.ranks.gather(self.batch) for scored in part]
         if self.ranks.is_first:
             row = {name: finite(value) for name, value in logs.items()}
-            row |= sampled_shares(self.task, batch)
+            shares = sampled_shares(self.task, batch)
+            row |= shares
             seconds = time.monotonic() - self._step_began
             append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
-            self._keep_samples(step, batch)
+            kept = self._keep_samples(step, batch)
+            if self.trackers:
+                paid = {name: row[name] for name in row if name.startswith("rewards/")}
+                self.trackers.log(step, shares | paid)
+                if step == 1 or step % self.config.samples_every == 0 or step == state.max_steps:
+                    self.trackers.keep_completions(step, kept)
+                    self.trackers.alert(step)
             self._show_step(step, state.max_steps, row, seconds)
             if batch and (step == 1 or step % self.config.samples_every == 0):
                 self._show_sample(batch[0])
@@ -115,7 +127,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if lost and self.config.stop_on_lost_batches:
             self._guard.note(step, lost)
 
-    def _keep_samples(self, step: int, batch: list[Scored]) -> None:
+    def _keep_samples(self, step: int, batch: list[Scored]) -> list[dict[str, Any]]:
+        """Write some completions of the step down; what was written."""
         kept = batch[: self.config.samples_kept]
         grades = grade_all(self.task, [o.completion for o in kept], [o.example for o in kept])
         rows = [
@@ -136,6 +149,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if rows:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(self.folder.completions_of(step), text)
+        return rows
 
     def _show_step(self, step: int, last: int, row: dict[str, Any], seconds: float) -> None:
         self.stage.update(step)

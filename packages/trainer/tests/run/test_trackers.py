@@ -1,4 +1,4 @@
-"""wandb gets where to write and which run this is, and nothing else."""
+"""Trackers get where to write and which run this is, and nothing else."""
 
 import importlib.util
 import os
@@ -9,7 +9,13 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
-from xmlgrpo_trainer.run.wandb import prepare_wandb, run_id
+from xmlgrpo_trainer.run.trackers import (
+    SENDING,
+    check_trackers,
+    prepare_trackers,
+    prepare_wandb,
+    run_id,
+)
 
 SET = ("MODE", "DIR", "PROJECT", "RUN_ID", "RESUME", "CONSOLE", "DISABLE_GIT")
 
@@ -48,9 +54,29 @@ def test_the_id_moves_with_the_folder_and_another_run_has_another(tmp_path: Path
     assert run_id(before) != first  # a new run under the old name
 
 
-def test_a_missing_wandb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("watch", "words"),
+    [
+        (WatchConfig(wandb="offline"), "watch.wandb asks for wandb, but the package wandb is not"),
+        (WatchConfig(trackers=["trackio"]), r"\.venv/bin/pip install trackio, or leave watch\."),
+        (WatchConfig(trackers=["tensorboard"]), "watch.trackers asks for tensorboard, but the"),
+    ],
+)
+def test_a_missing_tracker_is_named(
+    watch: WatchConfig, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(
-        UserError, match=r"the package wandb is not installed: \.venv/bin/pip install wandb"
-    ):
-        prepare_wandb(WatchConfig(wandb="offline"), RunFolder(tmp_path))
+    check_trackers(WatchConfig())
+    with pytest.raises(UserError, match=words):
+        check_trackers(watch)
+
+
+def test_trackers_write_into_the_run_folder_and_send_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*SENDING, "TRACKIO_DIR", "TENSORBOARD_LOGGING_DIR"):
+        monkeypatch.setenv(name, "elsewhere")
+    prepare_trackers(WatchConfig(), RunFolder(tmp_path))
+    assert not [name for name in SENDING if name in os.environ]
+    assert os.environ["TRACKIO_DIR"] == str(tmp_path / "trackio")
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "tensorboard")

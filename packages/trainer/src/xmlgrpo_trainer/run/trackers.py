@@ -1,14 +1,52 @@
-"""wandb: switched on by the configuration, shown where to write, never given a token by us."""
+"""Trackers: switched on by the configuration, shown where to write, never given a token by us."""
 
 import importlib.util
 import os
 import secrets
-import sys
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
+
+SENDING = (
+    "TRACKIO_SPACE_ID",
+    "TRACKIO_SERVER_URL",
+    "TRACKIO_BUCKET_ID",
+    "TRACKIO_DATASET_ID",
+    "TRACKIO_WEBHOOK_URL",
+)
+
+
+def check_trackers(watch: WatchConfig) -> None:
+    """See that the package of each tracker is there, before anything is made.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    wanted: dict[str, str] = dict.fromkeys(watch.trackers, "watch.trackers")
+    if watch.wandb != "off":
+        wanted["wandb"] = "watch.wandb"
+    for name, key in wanted.items():
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"{key} asks for {name}, but the package {name} is not installed: "
+                f".venv/bin/pip install {name}, or leave {key} out"
+            )
+
+
+def prepare_trackers(watch: WatchConfig, folder: RunFolder) -> None:
+    """Have every tracker write into the run folder; called before trl, which imports trackio.
+
+    Raises:
+        UserError: as `prepare_wandb`.
+    """
+    # these would send what is logged elsewhere; a person does that afterwards
+    for name in SENDING:
+        os.environ.pop(name, None)
+    os.environ["TRACKIO_DIR"] = str(folder.trackio.resolve())
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.tensorboard.resolve())
+    prepare_wandb(watch, folder)
 
 
 def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
@@ -18,15 +56,10 @@ def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
     so that it moves with the folder, and a new run of the same name is another one.
 
     Raises:
-        UserError: wandb is not installed, or `online` without a login.
+        UserError: `online` without a login.
     """
     if watch.wandb == "off":
         return
-    if importlib.util.find_spec("wandb") is None:
-        raise UserError(
-            f"watch.wandb is {watch.wandb!r}, but the package wandb is not installed: "
-            ".venv/bin/pip install wandb, or set watch.wandb=off"
-        )
     if watch.wandb == "online":
         import wandb
 
@@ -49,10 +82,3 @@ def run_id(folder: RunFolder) -> str:
     if not folder.wandb_id.is_file():
         write_text(folder.wandb_id, secrets.token_hex(6) + "\n")
     return folder.wandb_id.read_text(encoding="utf-8").strip()
-
-
-def log_to_wandb(step: int, values: dict[str, float]) -> None:
-    """Log what trl does not log itself, if wandb is switched on."""
-    wandb = sys.modules.get("wandb")  # the trainer has imported it where it is switched on
-    if wandb is not None and getattr(wandb, "run", None) is not None:
-        wandb.log({**values, "train/global_step": step})
