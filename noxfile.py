@@ -89,6 +89,12 @@ def adapters(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def trackers(session: nox.Session) -> None:
+    """A short run into wandb, trackio and TensorBoard at once, and what each of them holds."""
+    run(session, "python", "ci/trackers.py", *session.posargs)
+
+
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """Pages in a headless Chromium: they draw, ask for nothing, and axe finds nothing serious."""
     run(session, "pytest", "-m", "browser", *session.posargs)

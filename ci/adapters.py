@@ -32,17 +32,7 @@ def environment(library: str) -> Path:
     wanted = LIBRARIES[library]
     if not wanted:
         return Path(sys.executable)
-    home = ROOT / ".nox" / f"adapters-{library}"
-    done = home / "installed"
-    if not done.exists() or done.read_text(encoding="utf-8") != repr(wanted):
-        python = environments.create(home, Path(sys.executable))
-        environments.pip(python, "install", "--quiet", *wanted)
-        (site,) = home.glob("lib/python*/site-packages")
-        # `addsitedir` reads the .pth files in there, too
-        lines = f"import site; site.addsitedir({str(environments.SHARED)!r})\n"
-        (site / "zz_shared.pth").write_text(lines, encoding="utf-8")
-        done.write_text(repr(wanted), encoding="utf-8")
-    return home / "bin" / "python"
+    return environments.beside_venv(f"adapters-{library}", wanted)
 
 
 def main() -> int:

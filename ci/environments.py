@@ -42,6 +42,27 @@ def pip(python: Path, *arguments: str | Path) -> None:
     subprocess.run([*command, "--disable-pip-version-check", *arguments], check=True)
 
 
+def beside_venv(name: str, wanted: Sequence[str]) -> Path:
+    """The Python of an environment that has `wanted` and, of what that lacks, `.venv`'s packages.
+
+    It is made in `.nox`, with a package index, and kept for the next time.
+
+    Args:
+        wanted: what pip installs, with its options.
+    """
+    home = ROOT / ".nox" / name
+    done = home / "installed"
+    if not done.exists() or done.read_text(encoding="utf-8") != repr(wanted):
+        python = create(home, Path(sys.executable))
+        pip(python, "install", "--quiet", *wanted)
+        (site,) = home.glob("lib/python*/site-packages")
+        # `addsitedir` reads the .pth files in there, too
+        lines = f"import site; site.addsitedir({str(SHARED)!r})\n"
+        (site / "zz_shared.pth").write_text(lines, encoding="utf-8")
+        done.write_text(repr(wanted), encoding="utf-8")
+    return home / "bin" / "python"
+
+
 def link_requirements(python: Path, extra: str = "") -> None:
     """Link from `.venv` what the wheels installed in an environment declare, and nothing more.
 

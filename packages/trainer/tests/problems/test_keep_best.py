@@ -1,7 +1,7 @@
 """Which adapter is kept, by what the validation problems say of each step."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,6 +69,8 @@ def validate(letters: Any) -> Validate:
         patience: int | None = None,
         start: int = 0,
         stop_below: float | None = None,
+        *,
+        log: Callable[[int, Mapping[str, float]], None] = lambda _step, _values: None,
     ) -> list[int]:
         config = HoldoutConfig(
             every=2, validation_rows=10, patience=patience, stop_below=stop_below
@@ -77,7 +79,7 @@ def validate(letters: Any) -> Validate:
         sampling = Sampling(99, temperature=0.0)
         exam = Exam(engine, letters, get_task("gsm8k"), sampling, [0], 10, quiet)
         problems = [Example(str(n), str(n), "1", "") for n in range(10)]
-        keeper = KeepBest(exam, problems, folder, config)
+        keeper = KeepBest(exam, problems, folder, config, log=log)
         model, reached = Weights(), []
         state = SimpleNamespace(global_step=start, max_steps=max(results))
         keeper.on_train_begin(None, state, None)
@@ -105,6 +107,16 @@ def test_the_best_is_kept_not_the_last(tmp_path: Path, validate: Validate) -> No
     validate(RunFolder(tmp_path), {0: 1, 2: 4, 4: 8, 6: 5})
     assert kept(RunFolder(tmp_path)) == (4, "4")
     assert not list(RunFolder(tmp_path).best.glob("step-*/README.md"))
+
+
+def test_trackers_get_the_shares_with_the_ends_of_their_intervals(
+    tmp_path: Path, validate: Validate
+) -> None:
+    logged: dict[int, Mapping[str, float]] = {}
+    validate(RunFolder(tmp_path), {0: 1, 2: 4}, log=logged.__setitem__)
+    assert list(logged) == [0, 2]
+    ends = [logged[2][f"validation/strict_accuracy{end}"] for end in ("_low", "", "_high")]
+    assert ends == pytest.approx([0.168, 0.4, 0.687], abs=1e-3)  # Wilson's, of 4 in 10
 
 
 def test_the_first_of_two_equals_is_kept(tmp_path: Path, validate: Validate) -> None:
