@@ -68,7 +68,8 @@ class Wandb:
 
     def alert(self, step: int, title: str, text: str, level: str) -> None:
         """Sent on by mail or chat, as the user of wandb has chosen."""
-        self._wandb.alert(title=title, text=f"step {step}: {text}", level=level)
+        run: Any = self._wandb.run  # trl's callback has opened it
+        run.alert(title=title, text=f"step {step}: {text}", level=level)
 
 
 class Trackio:
