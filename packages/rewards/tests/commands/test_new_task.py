@@ -47,6 +47,8 @@ def test_a_package_of_its_own_is_whole(tmp_path: Path) -> None:
     assert all(path.is_relative_to(folder) for path in paths)
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["xmlgrpo.tasks"] == {"weekday": "weekday_task:TASK"}
+    config = folder / "weekday.yaml"
+    assert config.read_text().startswith(f"# make train CONFIG={config}\n")
     for path in paths:
         if path.suffix == ".py":
             ast.parse(path.read_text())

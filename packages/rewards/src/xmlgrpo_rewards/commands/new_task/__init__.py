@@ -44,7 +44,8 @@ def in_checkout(name: str, root: Path) -> dict[Path, str]:
     for form, template in FORMS:
         definition = _filled("eval.yaml", values | {"form": form, "template": template})
         made[f"../../eval_tasks/{name}_xml/{name}{form}.yaml"] = definition
-    made[f"../../configs/{name}.yaml"] = _filled("config.yaml", values)
+    config = f"configs/{name}.yaml"
+    made[f"../../{config}"] = _filled("config.yaml", values | {"config": config})
     paths = {root / normpath(TASKS / path): content for path, content in made.items()}
     return paths | {described: text.replace(TABLE, f'{TABLE}{name} = "{module}:TASK"\n')}
 
@@ -55,7 +56,8 @@ def as_package(name: str, folder: Path) -> dict[Path, str]:
     made = _task_files(name, module, f"src/{module}", readme="README.md", tests="tests")
     values = {"name": name, "module": module, "distribution": module.replace("_", "-")}
     made["pyproject.toml"] = _filled("pyproject.toml", values)
-    made[f"{name}.yaml"] = _filled("config.yaml", values)
+    config = f"{name}.yaml"
+    made[config] = _filled("config.yaml", values | {"config": str(folder / config)})
     return {folder / path: content for path, content in made.items()}
 
 
@@ -88,7 +90,8 @@ def write_task(name: str, package: Path | None, root: Path) -> list[Path]:
     """
     if not NAME.fullmatch(name) or keyword.iskeyword(name):
         raise UserError(
-            f"expected a name of small letters, digits and underscores, as 'weekday', got {name!r}"
+            "expected a name of small letters, digits and underscores, as 'weekday', and no word "
+            f"of Python's, got {name!r}"
         )
     if name in task_names():
         raise UserError(f"a task named {name!r} is installed; take another name")
