@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from xmlgrpo_exporter.card.numbers import code, count, loose_numbers, number, se
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import SYSTEM
+from xmlgrpo_rewards.task import Example, Words
 from xmlgrpo_run.digests import file_sha256
 
 from .. import run_folders
@@ -58,6 +60,27 @@ def test_the_card_asks_as_the_runs_task_does(run, monkeypatch, system):
     line = re.search(r"^llama-cli -m .*?(?=^```)", card, re.DOTALL | re.MULTILINE)
     assert line is not None
     assert shlex.split(line[0])[3:] == ["--temp", "0", *(["-sys", system] if system else [])]
+
+
+class MadeCapitals(Capitals):
+    """The same, with rows of its own making."""
+
+    name = "capitals"
+    words = Words(answer="capital")
+
+    def generated(self, _count: int, _seed: int, /) -> Iterator[dict[str, str]]:
+        yield {"of": "Peru"}
+
+    def example(self, row: Mapping[str, str], row_id: str, /) -> Example:
+        return Example(row_id, f"The capital of {row['of']}?", "Lima", "")
+
+
+def test_the_card_shows_how_a_question_reads_where_the_task_makes_some(run, monkeypatch):
+    monkeypatch.setattr("xmlgrpo_rewards.task.get_task", lambda _name: MadeCapitals(""))
+    manifest = json.loads((run / "manifest.json").read_text())
+    write_json(run / "manifest.json", {**manifest, "task": "capitals"})
+    assert card_of(run).count("问题：The capital of Peru? 🦙") == 2
+    assert QUESTION not in card_of(run)
 
 
 NO_SYSTEM_ROLE = (

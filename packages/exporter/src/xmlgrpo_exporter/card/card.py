@@ -19,6 +19,7 @@ from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
 from xmlgrpo_rewards import reply, task
+from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.folder import RunFolder
@@ -92,11 +93,21 @@ def _context(release: Release) -> dict[str, Any]:
 
 
 def _chat(task_name: str | None) -> list[dict[str, str]]:
-    """How the run's task asks; the plain reply format where it is not known or not installed."""
+    """How the run's task asks; the plain reply format where it is not known or not installed.
+
+    A task that makes rows shows one, since its questions have a form of their own; no row of the
+    user's, which may be nobody else's.
+    """
     try:
-        return (task.get_task(task_name) if task_name else reply).messages(QUESTION)
+        asking = task.get_task(task_name) if task_name else None
     except UserError:
+        asking = None
+    if asking is None:
         return reply.messages(QUESTION)
+    if task.extras(asking).generated is None:
+        return asking.messages(QUESTION)
+    [row] = made_rows(asking, 1, seed=0)
+    return asking.messages(asking.example(row, "made").question)
 
 
 def _as_told(chat: Messages, run: RunFolder) -> Messages:
