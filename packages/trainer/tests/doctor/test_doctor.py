@@ -457,6 +457,19 @@ def test_a_full_disk_is_told(
     assert finding.level == level
 
 
+def test_a_task_that_needs_what_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Needy:
+        def ready(self) -> str:
+            raise UserError("it needs a sandbox; install one")
+
+    asked = {"needy": Needy(), "plain": object()}
+    monkeypatch.setattr(machine, "task_names", lambda: list(asked))
+    monkeypatch.setattr(machine, "get_task", asked.__getitem__)
+    assert list(machine.tasks(Path())) == [
+        Finding("note", "task needy", "cannot be graded here: it needs a sandbox; install one")
+    ]
+
+
 def test_a_gpu_that_torch_does_not_see_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.task import extras, get_task, task_names
 from xmlgrpo_run.disk import GIB, free_bytes
 from xmlgrpo_trainer.doctor.finding import JUDGEMENT, Finding, Level
 from xmlgrpo_trainer.plan.gpus import found_gpu, machine_gib
@@ -178,6 +180,16 @@ def optional_packages(_folder: Path) -> Iterator[Finding]:
             yield Finding("ok", name, there)
 
 
+def tasks(_folder: Path) -> Iterator[Finding]:
+    """Can each installed task grade here?  Heard of those alone that need something."""
+    for name in task_names():
+        try:
+            if graded := extras(get_task(name)).ready():
+                yield Finding("ok", f"task {name}", graded)
+        except UserError as error:
+            yield Finding("note", f"task {name}", f"cannot be graded here: {error}")
+
+
 def disk(folder: Path) -> Iterator[Finding]:
     """Room for checkpoints and exports."""
     free_gib = free_bytes(folder) / GIB
@@ -229,6 +241,7 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     disk,
     hub_token,
     optional_packages,
+    tasks,
     torch_and_gpu,
     threads,
 )
