@@ -136,6 +136,11 @@ def test_a_cell_of_a_megabyte_is_read(tmp_path: Path) -> None:
         pytest.param("a.csv", b'q,a\nx,1\n"y,2\nz,3\n', r"a\.csv:3: .*unexpected end", id="quote"),
         pytest.param("a.csv", b'q,a\n"x"y,2\n', r"a\.csv:2: .*expected after", id="after-a-quote"),
         pytest.param("a.csv", b"q,q\nx,1\n", r"a\.csv:1: expected different names", id="twice"),
+        pytest.param(
+            "a.csv", b'q\n"' + b"x\n" * 10**6, r"a\.csv:2: .*100,000 lines", id="open-quote"
+        ),
+        pytest.param("a.csv", b"," * 9_000_000, r"a\.csv:1: .*500,000 cells", id="commas"),
+        pytest.param("a.csv", b"%b\n1\n" % bytes(b"q," * 20_000), "10,000 .*20,001", id="columns"),
         pytest.param("a.csv", b"q,a\nx,\xff\n", r"a\.csv:2: expected UTF-8.*0xff at col", id="ff"),
         pytest.param("a.csv", b"q,a\n", "at least one row", id="names-only"),
         pytest.param("a.tsv", "q\ta\n".encode("utf-16"), r"a\.tsv:1: expected UTF-8", id="utf-16"),

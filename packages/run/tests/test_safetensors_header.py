@@ -38,6 +38,11 @@ def headed(header: object, tail: bytes = b"") -> bytes:
         pytest.param(headed([1, 2]), "got other bytes", id="a-list"),
         pytest.param(headed({"a": 1}), "got other bytes", id="no-entry"),
         pytest.param(
+            headed({"a": {"shape": [2], "data_offsets": [0, float("inf")]}}),
+            "got other bytes",
+            id="an-end-that-is-none",
+        ),
+        pytest.param(
             headed({"a": {"shape": [2], "data_offsets": [0, 8]}}, b"1234"),
             "promises 61 bytes, the file has 57",
             id="cut-short",

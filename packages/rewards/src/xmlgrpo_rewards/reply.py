@@ -28,9 +28,10 @@ SYSTEM = (
 # What a reader sees of a block decides whether it holds anything.  The search gives up after this
 # many characters, so that a flood of unseen ones costs no time.
 MAX_UNSEEN = 1024
-_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by Unicode, and empty
+# fillers of Hangul and blanks of hieroglyphs: letters by Unicode, and empty
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\U00013441\U00013442"
 _WORD = re.compile(rf"[^\W_{_BLANK_LETTERS}]")  # a letter or a digit of any script
-_BLANK_SIGN = "\u2800"  # the Braille pattern without a dot
+_BLANK_SIGNS = "\u2800\U0001d159"  # the Braille pattern without a dot, a note without a head
 
 Message = Mapping[str, Any]
 Completion = str | Sequence[Message]
@@ -143,7 +144,7 @@ def _shows_something(content: str) -> bool:
 
 def _is_seen(character: str) -> bool:
     """A punctuation mark or a symbol; letters and digits are words, the rest needs one to show."""
-    return unicodedata.category(character)[0] in "PS" and character != _BLANK_SIGN
+    return unicodedata.category(character)[0] in "PS" and character not in _BLANK_SIGNS
 
 
 def _is_strict(text: str) -> bool:

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 from xmlgrpo_rewards.errors import UserError
 
 MAX_ROW_BYTES = 10_000_000
+MAX_ROW_LINES, MAX_COLUMNS = 100_000, 10_000  # of one row of a table
 MOST_TIMES = 100  # the size of a file that it may unpack to; texts reach twenty
 # Of one JSON text: a byte of `[[],[],...]` becomes thirty in memory, and what is nested deeper than
 # any file of ours ends in a RecursionError wherever it is walked through.
@@ -265,10 +266,25 @@ def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
 def _table(lines: Iterable[tuple[str, bytes]], name: str, delimiter: str) -> Iterator[Row]:
     """Rows of a table; a cell in quotation marks may go over several lines."""
     csv.field_size_limit(max(MAX_ROW_BYTES, csv.field_size_limit()))
-    texts = (_text(line, row_id) for row_id, line in lines)
-    table, columns = csv.reader(texts, delimiter=delimiter, strict=True), None
+    row_start = 0
+
+    def texts() -> Iterator[str]:  # an open quotation mark, or a line of commas, takes no minute
+        for place, (row_id, line) in enumerate(lines):
+            if (
+                place - row_start > MAX_ROW_LINES
+                or line.count(delimiter.encode()) > MAX_JSON_VALUES
+            ):
+                raise UserError(
+                    f"{name}:{row_start + 1}: expected one row of a table, got over "
+                    f"{MAX_ROW_LINES:,} lines or {MAX_JSON_VALUES:,} cells; is a quotation mark "
+                    "not closed?"
+                )
+            yield _text(line, row_id)
+
+    table, columns = csv.reader(texts(), delimiter=delimiter, strict=True), None
     while True:
-        row_id = f"{name}:{table.line_num + 1}"
+        row_start = table.line_num
+        row_id = f"{name}:{row_start + 1}"
         try:
             cells = next(table, None)
         except csv.Error as error:
@@ -281,18 +297,29 @@ def _table(lines: Iterable[tuple[str, bytes]], name: str, delimiter: str) -> Ite
         if not cells:
             continue  # an empty line
         if columns is None:
-            columns = cells
-            if len(set(columns)) < len(columns):
-                raise UserError(f"{row_id}: expected different names of columns, got {columns}")
-        elif len(cells) != len(columns):
-            raise UserError(
-                f"{row_id}: expected {len(columns)} cells, as the first line names, got "
-                f"{len(cells)}; correct the row or take it out"
-            )
-        elif sum(map(len, cells)) > MAX_ROW_BYTES:
-            raise too_long(row_id)
+            columns = _column_names(cells, row_id)
         else:
-            yield Row(row_id, dict(zip(columns, cells, strict=True)))
+            yield _table_row(row_id, columns, cells)
+
+
+def _column_names(cells: list[str], row_id: str) -> list[str]:
+    if len(cells) > MAX_COLUMNS or len(set(cells)) < len(cells):
+        raise UserError(
+            f"{row_id}: expected different names of columns, {MAX_COLUMNS:,} at most, got "
+            f"{len(cells):,}: {str(cells[:20])[:200]}"
+        )
+    return cells
+
+
+def _table_row(row_id: str, columns: list[str], cells: list[str]) -> Row:
+    if len(cells) != len(columns):
+        raise UserError(
+            f"{row_id}: expected {len(columns)} cells, as the first line names, got "
+            f"{len(cells)}; correct the row or take it out"
+        )
+    if sum(map(len, cells)) > MAX_ROW_BYTES:
+        raise too_long(row_id)
+    return Row(row_id, dict(zip(columns, cells, strict=True)))
 
 
 def _text(line: bytes, row_id: str) -> str:

@@ -5,7 +5,10 @@ it out without a word (Phi-3), or take no notice of `add_generation_prompt`.  So
 looked at: every instruction and every question has to stand in it.
 """
 
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ Render = Callable[..., str]
 
 MARK = "\u0001mark\u0001"  # stands for a text of any content
 REASON_COLUMNS = 300
+RENDER_CPU_S = 2.0  # of one chat; a template may loop for ever, and takes a few milliseconds
 
 
 class Prompt(NamedTuple):
@@ -40,7 +44,11 @@ def write_prompt(render: Render, chat: Messages) -> Prompt:
     why = ""
     for told in (chat, in_user_turn(chat)):
         try:
-            text = render(told, add_generation_prompt=True)
+            with _limited():
+                text = render(told, add_generation_prompt=True)
+        except TimeoutError as error:
+            why = str(error)
+            break
         except Exception as error:  # noqa: BLE001 - a template may raise whatever it likes
             why = why or one_line(str(error), REASON_COLUMNS) or type(error).__name__
             continue
@@ -113,6 +121,29 @@ def check_bos(ids: Sequence[int], around: Sequence[int], bos: int, name: str, pr
     )
 
 
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Stop what runs in the block after `RENDER_CPU_S`; only in the main thread, which has signals.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it writes one chat for over {RENDER_CPU_S:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, RENDER_CPU_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def _lost(chat: Messages, text: str) -> str | None:
     """The role of a message whose text is not in the prompt; the model's own may be shortened."""
     told = (message for message in chat if message["role"] != "assistant")
@@ -123,10 +154,11 @@ def _opened(render: Render, chat: Messages, text: str) -> str:
     """The prompt's text, with the model's turn opened where the template did not do so."""
     reply = {"role": "assistant", "content": MARK}
     try:
-        if render(chat, add_generation_prompt=False) != text:
-            return text
-        # it takes no notice: Llama 2's opens the turn of itself, by [/INST], others never do
-        replied = render([*chat, reply], add_generation_prompt=False)
+        with _limited():
+            if render(chat, add_generation_prompt=False) != text:
+                return text
+            # it takes no notice: Llama 2's opens the turn of itself, by [/INST], others never do
+            replied = render([*chat, reply], add_generation_prompt=False)
     except Exception:  # noqa: BLE001 - it knows no such chat, and so no turn to open
         return text
     before = replied.rpartition(MARK)[0]

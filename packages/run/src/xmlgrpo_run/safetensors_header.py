@@ -49,7 +49,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         tensors = {name: entry for name, entry in bounded_json(header).items() if name[:2] != "__"}
         ends = [int(entry["data_offsets"][1]) for entry in tensors.values()]
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
-    except (ValueError, AttributeError, TypeError, KeyError, IndexError):
+    except (ValueError, AttributeError, TypeError, LookupError, OverflowError):
         raise _not_safetensors(path, size) from None
     expected = 8 + length + max(ends, default=0)
     if size != expected:

@@ -63,6 +63,13 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ),
         pytest.param("? [seed]\n: 1", "a key is no text", id="list-as-key"),
         pytest.param("seed: 2001-99-99", "month must be", id="no-such-date"),
+        *(
+            pytest.param(text, r"run\.yaml: not valid YAML", id=text[:30])
+            for text in (
+                *("seed: !!int ''", "seed: !!int '-'", "seed: !!float ''", "seed: !!bool x"),
+                *("seed: !!timestamp x", "!!map x: 1", f"seed: 1{':59' * 3000}.5"),
+            )
+        ),
         pytest.param("seed: [1", r"run\.yaml line 1: not valid YAML", id="not-yaml"),
         pytest.param("seed: !!python/name:os.system", "not valid YAML", id="python-tag"),
     ],

@@ -327,8 +327,9 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
-    except ValueError as error:  # a date or a number that cannot be
-        raise UserError(f"{where}: not valid YAML: {error}") from None
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        # PyYAML's own, about what a tag (`!!int ''`, `!!bool maybe`) or a date cannot mean
+        raise UserError(f"{where}: not valid YAML: {type(error).__name__}: {error}") from None
 
 
 def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
