@@ -2,10 +2,11 @@
 
 The default run is trained once at a pseudo-terminal of 100 columns, in a folder of its own, and
 every byte that it writes is kept.  Two moments of that become `docs/pictures/*.svg`: the middle of
-the training with its bar, and the end.  The run's report is photographed by a headless Chromium.
+the training with its bar, and the end.  A third one is the screen that watches a run.  The run's
+report is photographed by a headless Chromium.
 
     make pictures                        # trains first: minutes
-    make pictures ARGS="--run outputs/tiny"  # the report of a run that is there, no terminal
+    make pictures ARGS="--run outputs/tiny"  # of a run that is there: its report, and watched
 """
 
 import argparse
@@ -48,11 +49,13 @@ class Screen(pyte.Screen):
 def main() -> int:
     """Train, unless a run is named, and make the pictures; 1 when one could not be made."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", type=Path, help="a finished run: its report alone")
+    parser.add_argument(
+        "--run", type=Path, help="a finished run: its report and the screen that watches it alone"
+    )
     arguments = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
     if arguments.run:
-        return photograph(arguments.run)
+        return show(arguments.run)
     with tempfile.TemporaryDirectory(prefix="xmlgrpo-pictures-") as house:
         folder = Path(house)
         shutil.copytree(ROOT / "configs", folder / "configs")
@@ -61,15 +64,30 @@ def main() -> int:
         recorded = train(folder)
         draw("train", recorded, lambda text: "step 40/60" in text and "left" in text)
         draw("result", recorded, None)
-        return photograph(folder / "outputs/tiny")
+        return show(folder / "outputs/tiny")
+
+
+def show(run: Path) -> int:
+    """Make the pictures of a finished run: the screen that watches it, and its report."""
+    root = run.resolve().parent.parent  # so that the screen names no folder of this machine
+    shown = str(run.resolve().relative_to(root))
+    recorded = record("xmlgrpo-watch", ["--once", "--run", shown], root)
+    draw("watch", recorded, lambda text: "the page is" in text)
+    return photograph(run)
 
 
 def train(folder: Path) -> bytes:
-    """All that `make train` writes to a terminal; it is shown here meanwhile."""
+    """All that `make train` writes to a terminal."""
+    wanted = ["--config", "configs/tiny.yaml", "--run", "outputs/tiny"]
+    return record("xmlgrpo-train", wanted, folder)
+
+
+def record(command: str, arguments: list[str], folder: Path) -> bytes:
+    """All that a command writes to a terminal."""
     log = BytesIO()
     child = pexpect.spawn(
-        str(BIN / "xmlgrpo-train"),
-        ["--config", "configs/tiny.yaml", "--run", "outputs/tiny"],
+        str(BIN / command),
+        arguments,
         cwd=str(folder),
         dimensions=(ROWS, COLUMNS),
         timeout=LONGEST_S,
@@ -78,7 +96,7 @@ def train(folder: Path) -> bytes:
     child.expect(pexpect.EOF)
     child.close()
     if child.exitstatus:
-        sys.exit(f"the training ended with {child.exitstatus}:\n{log.getvalue().decode()[-2000:]}")
+        sys.exit(f"{command} ended with {child.exitstatus}:\n{log.getvalue().decode()[-2000:]}")
     return log.getvalue()
 
 
@@ -98,7 +116,9 @@ def draw(name: str, recorded: bytes, is_it: Callable[[str], bool] | None) -> Non
         paper.print(line, soft_wrap=True, highlight=False)
     # without the web's font: a picture asks no other machine for anything
     plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    svg = paper.export_svg(title="make train", code_format=plain, unique_id=name)
+    svg = paper.export_svg(
+        title="make watch" if name == "watch" else "make train", code_format=plain, unique_id=name
+    )
     keep(PICTURES / f"{name}.svg", svg.encode())
 
 

@@ -30,7 +30,7 @@ QuickConfig = Callable[..., RunConfig]
 # the module; the package offers a function of the same name
 TOTAL: Any = importlib.import_module("xmlgrpo_rewards.total")
 # What depends on the clock, or counts what one process did.
-NOT_COMPARED = {"time", "step_time", "train_runtime"}
+NOT_COMPARED = {"time", "step_time", "rollout_time", "train_runtime", "peak_mib"}
 
 
 def quiet() -> Console:

@@ -15,7 +15,7 @@ from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_viewer.page.report import marked, render, write_report
 from xmlgrpo_viewer.reading.run_view import read_run
 
-from .conftest import WRONG, begin, completion, end, held, write_lines
+from .conftest import RIGHT, WRONG, begin, completion, end, held, write_lines
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}<!--"
 STEERING = "\x1b[31m\x1b]8;;http://x\x07\u202e\u2066\x9b"
@@ -134,6 +134,28 @@ def test_charts_have_bands_stacks_and_the_numbers_behind_them(run):
     assert parts["lines"][1]["values"][-1] == pytest.approx(0.6), "on top of the first"
     assert parts["lines"][1]["own"][-1] == pytest.approx(0.3)
     assert "75.0% [40.9%, 92.9%]" in page.text
+
+
+def test_the_time_of_a_step_is_shown_by_part_where_it_was_logged(training):
+    rows = [
+        {"step": step, "step_time": 2.0, "rollout_time": 1.5, "peak_mib": 900.0} for step in (1, 2)
+    ]
+    write_lines(training.metrics, rows)
+    time, memory = page_of(training).data["charts"][-3:-1]  # the last is of lengths
+    assert [(line["label"], line["own"][0]) for line in time["lines"]] == [
+        ("completions drawn", 1.5),
+        ("rewards and update", 0.5),
+    ]
+    assert memory["lines"][0]["values"] == [900.0, 900.0]
+
+
+def test_completions_of_an_older_version_are_graded_as_they_are_read(training):
+    row = completion(1, WRONG)
+    old = {name: row[name] for name in row if name not in ("strict_correct", "lenient_correct")}
+    write_lines(training.completions_of(1), [old, old | {"completion": RIGHT}])
+    outcomes = [one["outcome"] for one in page_of(training).data["completions"]]
+    assert (outcomes.count("wrong"), outcomes[0]) == (1, "wrong")
+    assert set(outcomes[1:]) == {"right"}
 
 
 def test_a_run_that_trains_has_a_page_that_reads_itself_again(training):

@@ -22,7 +22,7 @@ from xmlgrpo_evaluator.harness.open_model import bos_of, loaded, training_tokeni
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
 from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.journal import EngineUse, Journal, open_journal
-from xmlgrpo_evaluator.progress import Screen, final_line, peak_memory_mib, reset_peak_memory
+from xmlgrpo_evaluator.progress import Screen, final_line
 from xmlgrpo_evaluator.results.result import (
     RESULT_FORMAT,
     items_of,
@@ -36,6 +36,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import write_sealed
+from xmlgrpo_run.measures.memory import peak_memory_mib, reset_peak_memory
 from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_run.screen.say import say
 

@@ -1,11 +1,8 @@
-"""What one sees while a model is evaluated, a line per item among it; its speed and its memory."""
+"""What one sees while a model is evaluated, a line per item among it; its speed."""
 
-import resource
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -23,8 +20,6 @@ _task = cache(get_task)  # finding a task scans the installed packages
 
 _SHOWN_CHARS = 40  # of an answer, which may be anything a model wrote
 _FEWEST_CHARS = 6
-_PROCESS_STATUS = Path("/proc/self/status")
-_CLEAR_PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): sets the peak to the present size
 
 
 class Screen:
@@ -149,28 +144,3 @@ def final_line(share: Share) -> str:
         f"Final accuracy: {share.value:.2%} ({share.hits}/{share.total}), "
         f"95% interval {share.low:.1%} to {share.high:.1%}"
     )
-
-
-def reset_peak_memory() -> None:
-    """Let `peak_memory_mib` count from now on; outside Linux it counts from the process's start."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):
-        path, value = _CLEAR_PEAK
-        path.write_text(value, encoding="ascii")
-
-
-def peak_memory_mib() -> float:
-    """Peak memory of the GPU where it was used, else of the process with Python and libraries."""
-    import torch
-
-    if torch.cuda.is_available() and (on_gpu := torch.cuda.max_memory_allocated()):
-        return round(on_gpu / 2**20, 1)
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if _PROCESS_STATUS.exists():
-        for line in _PROCESS_STATUS.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                kib = int(line.split()[1])
-    return round(kib / 1024, 1)

@@ -1,5 +1,6 @@
 """What trl's rollout gets from our engines: each prompt asked once, whatever stands beside it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -48,9 +49,14 @@ def test_a_group_is_one_prompt_with_its_samples(
     engine: Any = Numbering()
     rollout = rollout_function(engine, letters, SAMPLING, 4)
     messages = [[{"role": "user", "content": letter}] for letter in prompts]
-    drawn = rollout(messages, SimpleNamespace(use_vllm=False))
+    logged: Any = defaultdict(list)
+    trainer = SimpleNamespace(use_vllm=False, _metrics={"train": logged})
+    drawn = rollout(messages, trainer)
+    first = logged["rollout_time"][0]
     assert engine.calls == [(asked, samples)]
     assert engine.refreshed == 1
     assert drawn["prompt_ids"] == [[ord(letter)] for letter in prompts]
     assert [ids[:-1] for ids in drawn["completion_ids"]] == drawn["prompt_ids"]
     assert drawn["logprobs"] is None
+    rollout(messages, trainer)
+    assert [second > first > 0 for second in logged["rollout_time"]] == [True], "of both, one sum"

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 QuickConfig = Callable[..., RunConfig]
 WHOLE = {"watch__samples_kept": 16}  # every completion of a step is kept
-CLOCK = {"time", "step_time", "train_runtime"}
+CLOCK = {"time", "step_time", "rollout_time", "train_runtime", "peak_mib"}
 PAYS = """
 import os
 

@@ -80,6 +80,7 @@ def test_a_step_is_one_line_of_what_fits_and_one_in_the_file(
     assert line.endswith(ends[-1])
     [row] = read_log(tmp_path / "metrics.jsonl").rows.values()
     assert (row["step"], row["loss"], row["sampled/lenient"]) == (3, 0.1, 0.5)
+    assert row["peak_mib"] > 10, "of this process"
 
 
 def test_the_line_and_the_bar_say_the_same_time_left(tmp_path: Path) -> None:

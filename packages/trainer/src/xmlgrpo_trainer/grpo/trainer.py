@@ -7,6 +7,7 @@ Nothing of that is written again here.  Where the defaults differ from the paper
 no KL term (`beta` 0) and the token-level DAPO loss (arXiv 2503.14476, eq. 8).
 """
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -30,6 +31,7 @@ from xmlgrpo_trainer.model.load import Placement, Policy, refusals
 from xmlgrpo_trainer.model.unsloth import trl_arguments
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 
+ROLLOUT_TIME = "rollout_time"  # in a logged step: the seconds of trl's `step_time` that drew
 RolloutFunction = Callable[[list[Any], Any], dict[str, Any]]
 
 
@@ -153,7 +155,11 @@ def rollout_function(
         distinct = encode_prompts(tokenizer, prompts[::samples])
         if not trainer.use_vllm:  # else trl has asked for fresh weights already
             engine.refresh()
+        began = time.perf_counter()
         completions = engine(distinct, samples, sampling)
+        # one entry, the sum of a step's rollouts: trl logs the mean of a list and empties it
+        spent = trainer._metrics["train"][ROLLOUT_TIME]  # noqa: SLF001 - lists by name
+        spent[:] = [sum(spent) + time.perf_counter() - began]
         logprobs = [completion.logprobs for completion in completions]
         return {
             "prompt_ids": [ids for ids in distinct for _ in range(samples)],

@@ -24,6 +24,7 @@ from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.measures.memory import peak_memory_mib, reset_peak_memory
 from xmlgrpo_run.metrics import append_row, finite
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage, clock
@@ -83,6 +84,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note when the step began."""
         self._step_began = time.monotonic()
+        reset_peak_memory()
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -102,7 +104,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if self.ranks.is_first:
             row = {name: finite(value) for name, value in logs.items()}
             shares = sampled_shares(self.task, batch)
-            row |= shares
+            row |= {**shares, "peak_mib": peak_memory_mib()}
             seconds = time.monotonic() - self._step_began
             append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
             kept = self._keep_samples(step, batch)

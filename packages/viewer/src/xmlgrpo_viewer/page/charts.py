@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from xmlgrpo_rewards.prose import printable
+from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_run.screen.curves import panels, reward_name
 from xmlgrpo_viewer.reading.run_view import RunView
 
@@ -51,7 +52,7 @@ class Chart:
 def charts(view: RunView) -> list[Chart]:
     """Every chart that the run has something for, in the order of a reader's questions."""
     found = [_held_out(view), _reward_parts(view), *_panels(view), _mismatch(view)]
-    found += [_time(view), _pace(view)]
+    found += [_time(view), _pace(view), _memory(view)]
     return [_thinned(chart) for chart in found if chart is not None and chart.series]
 
 
@@ -147,18 +148,37 @@ def _mismatch(view: RunView) -> Chart:
 
 
 def _time(view: RunView) -> Chart:
-    points = view.log.series("step_time")
-    return Chart("Time of a step", "seconds", (Series("whole step", points),) if points else ())
+    whole, drawn = view.log.series("step_time"), dict(view.log.series("rollout_time"))
+    if not drawn:
+        return Chart("Time of a step", "seconds", (Series("whole step", whole),) if whole else ())
+    parts = (
+        Series("completions drawn", [(step, drawn.get(step, 0.0)) for step, _ in whole]),
+        Series(
+            "rewards and update",
+            [(step, max(0.0, value - drawn.get(step, 0.0))) for step, value in whole],
+        ),
+    )
+    return Chart("Time of a step", "seconds", parts, kind="stack")
 
 
-def _pace(view: RunView) -> Chart:
-    """Tokens of prompts and completions a second, from trl's running count of them."""
-    seconds, counts = dict(view.log.series("step_time")), view.log.series("num_tokens")
-    points = [
+def tokens_per_s(log: MetricsLog) -> list[tuple[int, float]]:
+    """(step, tokens of prompts and completions a second), from trl's running count of them."""
+    seconds, counts = dict(log.series("step_time")), log.series("num_tokens")
+    return [
         (step, (count - before) / seconds[step])
         for (_, before), (step, count) in pairwise(counts)
         if seconds.get(step) and count > before
     ]
+
+
+def _memory(view: RunView) -> Chart:
+    points = view.log.series("peak_mib")
+    lines = (Series("peak of a step", points),) if points else ()
+    return Chart("Memory", "MiB, of the GPU where there is one, else of the process", lines)
+
+
+def _pace(view: RunView) -> Chart:
+    points = tokens_per_s(view.log)
     lines = (Series("prompts and completions", points),) if points else ()
     return Chart("Tokens", "tokens per second of a step", lines)
 

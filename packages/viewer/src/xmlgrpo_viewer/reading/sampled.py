@@ -1,14 +1,15 @@
 """The completions that a run kept of its steps, each with what it earned and what it was worth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.rows import text_rows
-from xmlgrpo_rewards.task import Example
+from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_run.manifest import require_as_trained
 from xmlgrpo_run.metrics import finite
 from xmlgrpo_viewer.reading.run_view import RunView
@@ -26,7 +27,7 @@ class Sampled:
     example: Example  # without its solution
     text: str
     scores: Mapping[str, float | None]  # by reward, before its weight; None: it had no opinion
-    outcome: Outcome  # as it was graded when it was drawn
+    outcome: Outcome  # as it was graded when it was drawn, where it was
     note: str  # why it is not right, where the task says
 
     def pay(self, weights: Mapping[str, float]) -> float:
@@ -54,13 +55,34 @@ def read_sampled(view: RunView) -> tuple[list[Sampled], list[str]]:
             continue  # written again just now
         except UserError as error:
             unread.append(str(error))
-    return completions, unread
+    return _graded(completions, view.task), unread
 
 
 def _left_by_training(view: RunView) -> list[str]:
     """The files of completions that the manifest of a finished run names."""
     names = view.manifest.files if view.manifest else ()
     return [name for name in names if name.startswith(f"{view.run.completions.name}/")]
+
+
+def _graded(completions: list[Sampled], task_name: str | None) -> list[Sampled]:
+    """The same, with those graded now that an older version kept without their grade.
+
+    Not those that need a judge, which may run what the model wrote: `xmlgrpo-rescore` does.
+    """
+    rest = [one for one in completions if one.outcome == "not graded" and not one.example.judge]
+    if not rest or task_name is None:
+        return completions
+    try:
+        grades = grade_all(
+            get_task(task_name), [one.text for one in rest], [one.example for one in rest]
+        )
+    except UserError:  # its task is not installed here
+        return completions
+    now = {
+        id(one): replace(one, outcome=_outcome(asdict(grade)), note=grade.note)
+        for one, grade in zip(rest, grades, strict=True)
+    }
+    return [now.get(id(one), one) for one in completions]
 
 
 def paid_but_wrong_first(

@@ -13,17 +13,25 @@ from rich.table import Table
 from rich.text import Text
 
 from xmlgrpo_rewards.prose import one_line
-from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.doctor.finding import COLOURS
 from xmlgrpo_trainer.doctor.run import check_run
+from xmlgrpo_viewer.page.charts import tokens_per_s
 from xmlgrpo_viewer.page.report import SEVERITY, left_s
 from xmlgrpo_viewer.reading.run_view import RunView
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NEWEST = 10  # steps that "now" is the mean of
 FINDINGS_SHOWN = 3
+FOLLOWED = 3  # validation problems, the same ones all the time
+MARKS = {"right": "✓", "right, other form": "~", "wrong": "✗"}
+MOST_MARKS = 12  # of the newest validations
+PACE = {
+    "step_time": "{:.2f} s a step",
+    "rollout_time": "{:.2f} of it for completions",
+    "peak_mib": "peak {:,.0f} MiB",
+}
 # key in a logged step -> what it is called, and how it is written
 READINGS = {
     "reward": ("reward", "{:.2f}"),
@@ -35,7 +43,6 @@ READINGS = {
     "entropy": ("entropy, nats", "{:.3f}"),
     "grad_norm": ("gradient norm", "{:.3f}"),
     "sampling/sampling_logp_difference/mean": ("engine mismatch", "{:.4f}"),
-    "step_time": ("seconds a step", "{:.2f}"),
 }
 
 
@@ -54,6 +61,7 @@ def screen(view: RunView, columns: int, rows: int) -> RenderableType:
     if len(parts) == 1 and any(one.level == "ok" for one in findings):
         parts.append(Text("the doctor finds nothing wrong", style="green"))
     parts += [Text(), *_held_out(view, columns), _table(view, columns)]
+    parts += [Text(one_line(words, columns), style="dim") for words in _words(view) if words]
     room = rows - 2 - len(parts) - sum(1 for key in READINGS if view.log.series(key))
     parts += list(_problems(view, columns, room))[: max(0, room)]
     return Group(*parts)
@@ -74,7 +82,9 @@ def _head(view: RunView, columns: int) -> Text:
 def _held_out(view: RunView, columns: int) -> Iterator[Text]:
     """Accuracy at each validation, as a line and in numbers with intervals."""
     if not view.validations:
-        yield Text("held out: no validation yet", style="dim")
+        logged = [f"{value:.1%}" for _, value in view.log.series("validation/strict_accuracy")]
+        words = f"{logged[0]} to {logged[-1]}" if logged else "no validation yet"
+        yield Text(f"held out: {words}", style="" if logged else "dim")
         return
     for name, label in (
         ("strict_correct", "right, in form"),
@@ -98,39 +108,46 @@ def _table(view: RunView, columns: int) -> Table:
         values = [value for _, value in view.log.series(key)]
         if values:
             now = values[-NEWEST:]
-            line = sparkline(values, max(4, columns - 40))
+            top = 1.0 if form.endswith("%}") else None
+            low = None if top is None else 0.0
+            line = sparkline(values, max(4, columns - 40), low=low, high=top)
             table.add_row(label, form.format(sum(now) / len(now)), Text(line, style="cyan"))
-    parts = _reward_parts(view.log, view)
-    if parts:
-        table.add_row(
-            "reward by part", "", Text(one_line(parts, max(4, columns - 40)), style="dim")
-        )
     return table
 
 
-def _reward_parts(log: MetricsLog, view: RunView) -> str:
-    named = []
-    for name, weight in view.weights.items():
-        values = [value for _, value in log.series(f"rewards/{name}/mean")][-NEWEST:]
-        if values:
-            named.append(f"{reward_name(name)} {weight * sum(values) / len(values):.2f}")
-    return ", ".join(named)
+def _words(view: RunView) -> tuple[str, str]:
+    """What the newest steps took, and what they were paid for, a line each."""
+    pace = [
+        form.format(now) for key, form in PACE.items() if (now := _now(view.log.series(key))) != 0
+    ]
+    if tokens := _now(tokens_per_s(view.log)):
+        pace.append(f"{tokens:,.0f} tokens/s")
+    paid = [
+        f"{reward_name(name)} {weight * _now(points):.2f}"
+        for name, weight in view.weights.items()
+        if (points := view.log.series(f"rewards/{name}/mean"))
+    ]
+    return ", ".join(pace), f"reward by part: {', '.join(paid)}" if paid else ""
+
+
+def _now(points: Sequence[tuple[int, float]]) -> float:
+    """The mean of the newest values; 0 of none."""
+    newest = [value for _, value in points[-NEWEST:]]
+    return sum(newest) / len(newest) if newest else 0.0
 
 
 def _problems(view: RunView, columns: int, room: int) -> Iterator[Text]:
-    """A few validation problems with the newest replies, where there is room for them."""
-    if not view.validations or room < 4:
+    """The same validation problems all the time: the newest reply, how each validation ended."""
+    if not view.validations or room < 3:
         return
     yield Text()
-    newest = view.validations[-1]
-    wrong_first = sorted(newest.items, key=lambda item: item.strict_correct)
-    chosen = [*wrong_first[:2], *wrong_first[-1:]]
-    for item in chosen:
+    for item in view.validations[-1].items[: min(FOLLOWED, (room - 1) // 2)]:
+        past = (one for answers in view.validations for one in answers.items if one.id == item.id)
+        ends = "".join(MARKS[one.outcome] for one in past)[-MOST_MARKS:] + " " + item.outcome
         yield Text(one_line(f"asked   {item.question} (gold {item.gold})", columns), style="dim")
         mark = "green" if item.strict_correct else "red"
         yield Text.assemble(
-            one_line(f"replied {item.reply}", columns - len(item.outcome) - 2),
-            ("  " + item.outcome, mark),
+            one_line(f"replied {item.reply}", columns - len(ends) - 2), ("  " + ends, mark)
         )
 
 
