@@ -325,7 +325,7 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         # PyYAML's own, about what a tag (`!!int ''`, `!!bool maybe`) or a date cannot mean
