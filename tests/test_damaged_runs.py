@@ -188,6 +188,10 @@ def wrong_of(
             return True
         if stage is go_on:
             return OLDER in file and value[2] == 2
+        if stage is report:  # it says what is gone, and that a run without a manifest has stopped
+            gone = f"Left out: {tmp_path / 'there' / file}, which training left, is gone"
+            is_stopped = "manifest.json" in file and 'class="state stopped"' in str(value)
+            return gone in str(value) or is_stopped
         return stage is push and set(value) < set(sound)
 
     return every_fault(there, files_of(there), lambda: stage(run, base), is_fine)

@@ -21,7 +21,6 @@ from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import require_as_trained
 from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.metric_names import metric_names
 from xmlgrpo_run.screen.progress import clock
@@ -65,10 +64,6 @@ def write_report(run: RunFolder) -> RunView:
 
 def render(view: RunView) -> str:
     """The page as HTML."""
-    if view.manifest is not None:
-        for path in (view.run.config, view.run.metrics):
-            if path.name in view.manifest.files:
-                require_as_trained(view.run, view.manifest, path)
     both = paired(view.before, view.after)
     sampled, unread = read_sampled(view)
     shown, note = _embedded(sampled, view.weights)

@@ -16,7 +16,7 @@ from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import read_json, read_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.lock import is_held
-from xmlgrpo_run.manifest import MANIFEST_FORMAT, Manifest, read_manifest
+from xmlgrpo_run.manifest import MANIFEST_FORMAT, Manifest, read_manifest, require_as_trained
 from xmlgrpo_run.metrics import MetricsLog, read_log
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config, load_config
@@ -109,6 +109,8 @@ def read_run(run: RunFolder) -> RunView:
     is_finished = run.manifest.exists()
     unread: list[str] = []
     manifest = _manifest(run, unread) if is_finished else None
+    if manifest is not None:
+        unread += _gone(run, manifest)
 
     def tried(read: Callable[[], T], instead: T) -> T:
         try:
@@ -137,6 +139,21 @@ def read_run(run: RunFolder) -> RunView:
         last_step=manifest.steps if manifest else _last_step(resolved),
         unread=tuple(unread),
     )
+
+
+def _gone(run: RunFolder, manifest: Manifest) -> Iterator[str]:
+    """What training left and is not there any more, a sentence each; what changed is refused.
+
+    Completions are counted where they are read, and the curves are drawn anew here.
+    """
+    for name in manifest.files:
+        path = run.root / name
+        if path == run.curves or run.completions in path.parents:
+            continue
+        if os.path.lexists(path):
+            require_as_trained(run, manifest, path)
+        else:
+            yield f"{path}, which training left, is gone"
 
 
 def _manifest(run: RunFolder, unread: list[str]) -> Manifest | None:
