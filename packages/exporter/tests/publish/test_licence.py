@@ -3,6 +3,7 @@
 import pytest
 
 from xmlgrpo_exporter.publish.base_and_licence import BaseModel, find_licence
+from xmlgrpo_rewards.errors import UserError
 
 from ..cards import card_of, metadata, no_card, prepared
 
@@ -48,6 +49,49 @@ def test_the_licence(base, card, expected):
     licence = find_licence(base, lambda hub_id: card)
     assert licence.id == expected
     assert (licence.notice is not None) == (expected == "gemma")
+
+
+ALIASES = "a0: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        pytest.param("license: mit\nx: [", "mit", id="broken-elsewhere"),
+        pytest.param("license:\n- mit\nx: !!python/name:os.system", "mit", id="a-tag-elsewhere"),
+        pytest.param(f"license: mit\na: {'[' * 3000}", "mit", id="depth-elsewhere"),
+        pytest.param(f"{ALIASES}license: mit", "mit", id="aliases-elsewhere"),
+        pytest.param(f"license: mit\n{'model-index: x' * 100_000}", "mit", id="a-megabyte"),
+        pytest.param(f"{ALIASES}license: *a8", "unknown", id="an-alias"),
+        pytest.param("- a", "unknown", id="a-list"),
+        pytest.param("x", "unknown", id="a-word"),
+        pytest.param("license: [", "error", id="broken"),
+        pytest.param("license: !!int ''", "error", id="a-tag-without-a-value"),
+        pytest.param("license: 2001-99-99", "error", id="no-such-date"),
+        pytest.param("license: {a: b}", "error", id="a-mapping"),
+        pytest.param("license: '<script>x</script>'", "error", id="script"),
+        pytest.param('license: "a\\e]0;x\\a"', "error", id="steers-a-terminal"),
+        pytest.param("license: \ufffd", "error", id="no-utf-8"),
+    ],
+)
+def test_a_card_from_anywhere_is_read_or_refused(tmp_path, head, expected):
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# x\n")
+    base = BaseModel(folder=tmp_path)
+    if expected == "error":
+        with pytest.raises(UserError, match="correct"):
+            find_licence(base, no_card)
+    else:
+        assert find_licence(base, no_card).id == expected
+
+
+def test_a_licence_s_name_is_one_line_and_its_link_leads_to_a_page(tmp_path):
+    (tmp_path / "README.md").write_text(
+        '---\nlicense: other\nlicense_name: "a\\nb\\e[2J"\nlicense_link: javascript:alert(1)\n---\n'
+    )
+    licence = find_licence(BaseModel(folder=tmp_path), no_card)
+    assert (licence.name, licence.link) == ("a b\ufffd[2J", None)
 
 
 def test_the_licence_in_the_folder_of_the_base_comes_first(tmp_path):

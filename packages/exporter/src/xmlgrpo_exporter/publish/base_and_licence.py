@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import HfApi
-from huggingface_hub.repocard import metadata_load
 from rich.console import Console
 
 from xmlgrpo_exporter.publish.hub_calls import ask
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json
+from xmlgrpo_rewards.prose import one_line
+from xmlgrpo_run.files import read_bytes, read_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import Stage
@@ -40,6 +41,13 @@ GEMMA_NOTICE = (
     "\n"
     "The model files here were modified: they derive from Gemma by further training.\n"
 )
+
+# Of a card only the lines about the licence are read: some hold megabytes of results as metadata.
+MAX_CARD_BYTES, MAX_LICENCE_CHARS = 4 << 20, 2000
+CARD_HEAD = re.compile(r"\ufeff?\s*---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
+LICENCE_LINES = re.compile(r"^license(?:_name|_link)?[ \t]*:.*\n?(?:[ \t-].*\n?)*", re.MULTILINE)
+LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
+LINK = re.compile(r"https?://[^\s<>()\"'`]{1,500}|[\w.-]{1,100}")  # or a file beside the card
 
 CardLookup = Callable[[str], Mapping[str, Any] | None]
 """Gives the metadata of a Hub model's card; None when it cannot be read."""
@@ -113,7 +121,7 @@ def find_licence(base: BaseModel, look_up: CardLookup) -> Licence:
     if base.tiny:
         return Licence("mit", "the run's manifest: the base is this project's own tiny model")
     card = base.folder / "README.md" if base.folder else None
-    if card and card.is_file() and (stated := metadata_load(card) or {}).get("license"):
+    if card and card.is_file() and (stated := _stated_in(card)).get("license"):
         return _from_card(stated, "the base model's own card")
     if base.hub_id is not None:
         metadata = look_up(base.hub_id)
@@ -175,12 +183,33 @@ def _values(run: RunFolder, file: str, key: str) -> Iterator[Any]:
             yield value
 
 
+def _stated_in(card: Path) -> Mapping[str, Any]:
+    """What the metadata of a card, a file from anywhere, say of the licence."""
+    text = read_bytes(card, MAX_CARD_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
+    head = CARD_HEAD.match(text)
+    found = LICENCE_LINES.finditer(head[1]) if head else ()
+    lines = "\n".join(lines[0].strip("\n") for lines in found)[:MAX_LICENCE_CHARS]
+    try:
+        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(lines))
+        return {} if aliases or not lines else dict(yaml.safe_load(lines))
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{card}: its licence cannot be read ({reason}); correct it") from None
+
+
 def _from_card(metadata: Mapping[str, Any], source: str) -> Licence:
     licence = metadata["license"]
     identifier = str(licence[0] if isinstance(licence, list) else licence)
+    if not LICENCE_ID.fullmatch(identifier):
+        raise UserError(
+            f"{source} states the licence as {one_line(identifier, 60)!r}; expected an identifier "
+            "of the Hub's, such as apache-2.0; correct the card"
+        )
     if identifier == "gemma":
         return _gemma(source)
-    return Licence(identifier, source, metadata.get("license_name"), metadata.get("license_link"))
+    name, link = metadata.get("license_name"), str(metadata.get("license_link") or "")
+    named = one_line(str(name), 100) if name else None
+    return Licence(identifier, source, named, link if LINK.fullmatch(link) else None)
 
 
 def _gemma(source: str) -> Licence:
