@@ -121,6 +121,9 @@ def test_grades_do_not_pile_up_and_a_larger_batch_is_kept_whole(animals: Animals
         pytest.param({"gold": "cow"}, id="gold"),
         pytest.param({"question": "Whose?"}, id="question"),
         pytest.param({"judge": "{}"}, id="judge"),
+        pytest.param(
+            {"question": "Which?c", "gold": "at"}, id="the same letters, parted elsewhere"
+        ),
     ],
 )
 def test_another_problem_is_graded_anew(animals: Animals, change: dict[str, str]) -> None:

@@ -10,6 +10,15 @@ from .problems import KINDS, NAMES, PETS, SORTED, SUMS, WEIGHTS, problem
 
 RIGHT, LENIENT, WRONG = (True, True), (False, True), (False, False)
 FIRST_NAME = problem("SELECT MIN(name) FROM pets")
+FIRST_KEY = problem(
+    "SELECT name FROM pets ORDER BY id LIMIT 1",
+    schema="CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT)",
+    data=[
+        "INSERT INTO pets VALUES (1, 'Ada'), (2, 'Ben')",
+        "INSERT INTO pets VALUES (1, 'Eva'), (2, 'Gus')",
+    ],
+)
+COUNTED = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT"
 BOTH = problem("SELECT name, kind FROM pets WHERE age > 2")
 OLDEST = problem("SELECT name FROM pets ORDER BY age DESC, name LIMIT 1", ordered=False)
 
@@ -163,6 +172,13 @@ OLDEST = problem("SELECT name FROM pets ORDER BY age DESC, name LIMIT 1", ordere
             id="duplicates gone",
         ),
         pytest.param(
+            problem("SELECT kind FROM pets"),
+            "SELECT CASE WHEN name IN ('Ben', 'Finn') THEN 'cat' ELSE kind END FROM pets",
+            WRONG,
+            "wrong on 2",
+            id="as many rows, another one twice",
+        ),
+        pytest.param(
             problem("SELECT DISTINCT kind FROM pets"),
             "SELECT kind FROM pets",
             WRONG,
@@ -209,6 +225,23 @@ OLDEST = problem("SELECT name FROM pets ORDER BY age DESC, name LIMIT 1", ordere
         ),
         pytest.param(
             FIRST_NAME, "SELECT name FROM pets LIMIT 1", WRONG, "wrong on 1", id="the first row"
+        ),
+        pytest.param(
+            FIRST_KEY, "SELECT name FROM pets LIMIT 1", WRONG, "wrong on 1", id="the first by key"
+        ),
+        # what goes beyond a limit
+        pytest.param(
+            NAMES, f"{COUNTED} 1001) SELECT i FROM n", WRONG, "more than 1,000 rows", id="rows"
+        ),
+        pytest.param(
+            NAMES,
+            f"{COUNTED} 900) SELECT i, '{'x' * 2000}' FROM n",
+            WRONG,
+            "more than 1,000 rows or 1,048,576 bytes",
+            id="bytes",
+        ),
+        pytest.param(
+            NAMES, "SELECT COUNT(*) FROM sqlite_master", WRONG, "not authorized", id="how many tables"
         ),
         pytest.param(
             OLDEST,
