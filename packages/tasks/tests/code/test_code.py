@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,43 @@ def test_a_program_has_its_note():
     assert all((grade.share == 1) == grade.lenient_correct for grade in grades)
 
 
+def test_each_case_counts():
+    cases = [*ROW["public"], *ROW["hidden"]]
+    programs = [f"{GOLD} + 9 * ((s, n) == {tuple(arguments)!r})" for arguments, _ in cases]
+    grades = TASK.grade_many([render("r", program) for program in programs], [EXAMPLE] * len(cases))
+    assert [grade.note for grade in grades] == ["5 of 6 cases"] * len(cases)
+    assert not any(grade.strict_correct or grade.lenient_correct for grade in grades)
+
+
+def test_where_an_exception_is_expected_that_one_or_a_kind_of_it_is_right():
+    hidden = [[["", 1], {"raises": "LookupError"}], [["queue", 2], 8]]
+    example = _example(hidden=hidden)
+    ends = {
+        "raise LookupError": True,
+        "raise KeyError(s)": True,
+        "return {}[s]": True,
+        "raise ValueError": False,
+        "exit()": False,
+        "return None": False,
+        "return LookupError": False,
+        "return 'LookupError'": False,
+        "return {'raised': ['LookupError']}": False,
+    }
+    replies = [render("r", GOLD.replace("    ", f"    if not s: {end}\n    ")) for end in ends]
+    grades = TASK.grade_many(replies, [example] * len(replies))
+    assert [grade.strict_correct for grade in grades] == list(ends.values())
+
+
+def test_a_gold_that_is_right_in_one_order_of_sets_is_named():
+    words = ["abcdefgh", "ijklmnop", "qrstuvwx"]
+    program = f"import json; print(json.dumps([list(set(word)) for word in {words}]))"
+    seed = {"PYTHONHASHSEED": str(faults.HASH_SEEDS[0])}
+    lists = json.loads(subprocess.check_output([sys.executable, "-S", "-c", program], env=seed))
+    hidden = [[[word, 1], letters] for word, letters in zip(words, lists, strict=True)]
+    example = _example(gold="def vowels(s, n): return list(set(s))", public=[], hidden=hidden)
+    assert "does not give the same each time" in (TASK.gold_fault(example) or "")
+
+
 def test_the_form_is_measured_as_it_is_paid():
     """Whatever the answer block holds; a reply without a program has no case right."""
     replies = [render("r", GOLD), render("r", f"```python\n{GOLD}\n```"), render("r", ""), GOLD]
@@ -169,6 +208,11 @@ def test_where_the_program_is(text, expected):
         pytest.param({"gold": "import numpy"}, "needs the module 'numpy'", id="module missing"),
         pytest.param({"gold": "def vowels(:"}, "does not parse", id="gold broken"),
         pytest.param({"gold": "def vowels(s, n): exit(0)"}, "exit", id="gold ends"),
+        pytest.param(
+            {"gold": "vowels = lambda s, n: sum(c in 'aeiou' for c in s) * n"},
+            "does not define the function",
+            id="gold is no def",
+        ),
         pytest.param(
             {
                 "gold": "import random\ndef vowels(s, n): return random.choice([0, 0, 0, 7])",

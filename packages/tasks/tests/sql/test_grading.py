@@ -241,7 +241,11 @@ OLDEST = problem("SELECT name FROM pets ORDER BY age DESC, name LIMIT 1", ordere
             id="bytes",
         ),
         pytest.param(
-            NAMES, "SELECT COUNT(*) FROM sqlite_master", WRONG, "not authorized", id="how many tables"
+            NAMES,
+            "SELECT COUNT(*) FROM sqlite_master",
+            WRONG,
+            "not authorized",
+            id="how many tables",
         ),
         pytest.param(
             OLDEST,
