@@ -59,6 +59,8 @@ def test_a_comparison_is_shown_and_is_a_page(runs):
     shown = Page(html)
     assert "a-0 to b" in shown.text
     assert shown.data["charts"][0]["lines"][2]["label"] == "b"
+    captions = shown.text.count("Each pair on the same problems"), html.count("<caption>")
+    assert captions == (1, 4), "each table says what it is"
     json.dumps(as_json(compared), allow_nan=False)
 
 
@@ -94,6 +96,9 @@ def test_one_run_an_unfinished_one_and_one_twice_are_refused(runs, tmp_path):
         compare_runs([runs[0], runs[1], runs[0]])
     with pytest.raises(UserError, match="c cannot be compared: its training is not finished"):
         compare_runs([runs[0], begin(tmp_path / "c")])
+    runs[1].holdout_after.unlink()
+    with pytest.raises(UserError, match="a-1 cannot be compared: its replies after training are"):
+        compare_runs(runs)
 
 
 def test_other_bases_are_not_called_the_base(runs, tmp_path):

@@ -25,6 +25,10 @@ HOSTILE = (
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 SERIOUS = ("serious", "critical")
 WIDTH = """<script>
+document.querySelector("#list article").focus();
+for (let n = 0; n < 2; n++) document.activeElement.dispatchEvent(
+  new KeyboardEvent("keydown", { key: "PageDown", bubbles: true }));
+document.body.setAttribute("data-at", document.activeElement.getAttribute("aria-posinset"));
 document.body.setAttribute("data-width", document.documentElement.scrollWidth);
 </script></body>"""
 AXE = """<script>%s</script><script>axe.run().then((found) => {
@@ -92,6 +96,7 @@ def test_nothing_is_wider_than_the_window(chromium, report, tmp_path, width):
     document, _ = browse(chromium, html, tmp_path, f"--window-size={width},900")
     [found] = re.findall(r'data-width="(\d+)"', document)
     assert int(found) <= max(width, 500), "headless Chromium is never narrower than 500"
+    assert 'data-at="3"' in document, "Page Down goes from one completion to the next"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

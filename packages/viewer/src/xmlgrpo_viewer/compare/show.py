@@ -17,6 +17,14 @@ from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes,
 from xmlgrpo_viewer.page.charts import Chart, Series, for_uplot, table
 from xmlgrpo_viewer.page.settings import gpu_hours
 
+# first column of a table -> what the table says, for its caption on the page
+DESCRIBED = {
+    "run": "Each run, greedy, with Wilson's 95 % interval",
+    "seeds of one configuration": "Seeds of one configuration: a bootstrap over seeds and problems",
+    "pair": "Each pair on the same problems: exact McNemar test, Bonett and Price's interval",
+    "setting": "What differs between the configurations",
+}
+
 
 def show(compared: Compared, console: Console) -> None:
     """Print the tables of a comparison."""
@@ -42,6 +50,7 @@ def page(compared: Compared) -> str:
         .get_template("compare.html.j2")
         .render(
             names=[run.view.run.name for run in compared.runs],
+            described=DESCRIBED,
             asked=len(compared.sides[0].answers.items),
             tables=list(_tables(compared)),
             notes=compared.notes,
@@ -57,7 +66,7 @@ def page(compared: Compared) -> str:
 
 def _tables(compared: Compared) -> Iterator[tuple[list[str], list[list[str]]]]:
     yield (
-        ["run", "right in the asked form", "gain per GPU-hour", "time in steps"],
+        ["run", "right in the asked form", "gain per GPU-hour", "GPU-hours", "time in steps"],
         [_side(side, compared.sides[0]) for side in compared.sides],
     )
     if any(len(group.names) > 1 for group in compared.groups):
@@ -85,6 +94,7 @@ def _side(side: Side, first: Side) -> list[str]:
         side.name,
         str(side.share),
         "" if per_hour is None else f"{per_hour:+.1f} points",
+        "" if hours is None else f"{hours:.3g}",
         clock(manifest.seconds) if manifest else "",
     ]
 
