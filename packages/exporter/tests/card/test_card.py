@@ -79,8 +79,10 @@ def test_the_card_shows_how_a_question_reads_where_the_task_makes_some(run, monk
     monkeypatch.setattr("xmlgrpo_rewards.task.get_task", lambda _name: MadeCapitals(""))
     manifest = json.loads((run / "manifest.json").read_text())
     write_json(run / "manifest.json", {**manifest, "task": "capitals"})
-    assert card_of(run).count("问题：The capital of Peru? 🦙") == 2
-    assert QUESTION not in card_of(run)
+    card = card_of(run)
+    assert "this one is made up:\n\n```text\n问题：The capital of Peru? 🦙\n```\n" in card
+    assert card.count("The capital of Peru?") == 3  # in both programs, too
+    assert QUESTION not in card
 
 
 NO_SYSTEM_ROLE = (

@@ -19,7 +19,6 @@ from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
 from xmlgrpo_rewards import reply, task
-from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.folder import RunFolder
@@ -79,6 +78,7 @@ def _context(release: Release) -> dict[str, Any]:
         "results": results,
         "ggufs": [_gguf(release, file) for file in release.ggufs],
         "system_prompt": _fenced(system_of(chat)),
+        "question": "" if QUESTION in chat[-1]["content"] else _fenced(chat[-1]["content"]),
         "system_shell": _fenced(shlex.quote(system_of(chat))),
         "chat_literal": _fenced(json.dumps(chat, indent=4, ensure_ascii=False)),
         "known_metrics": metric_names(words_of(task_name or "")),  # no sums where none are asked
@@ -104,10 +104,9 @@ def _chat(task_name: str | None) -> list[dict[str, str]]:
         asking = None
     if asking is None:
         return reply.messages(QUESTION)
-    if task.extras(asking).generated is None:
-        return asking.messages(QUESTION)
-    [row] = made_rows(asking, 1, seed=0)
-    return asking.messages(asking.example(row, "made").question)
+    made = task.extras(asking).generated
+    row = next(iter(made(1, 0)), None) if made else None
+    return asking.messages(asking.example(row, "made").question if row else QUESTION)
 
 
 def _as_told(chat: Messages, run: RunFolder) -> Messages:
