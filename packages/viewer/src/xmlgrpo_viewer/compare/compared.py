@@ -123,10 +123,7 @@ def compare_runs(runs: Sequence[RunFolder]) -> Compared:
 def _finished(run: RunFolder) -> Finished:
     view = read_run(run)
     if view.manifest is None or view.after is None:
-        why = "its training is not finished"
-        if view.manifest is not None:
-            why = f"its replies after training are gone ({run.holdout_after}); restore them"
-        why = view.unread[0] if view.unread else why
+        why = view.unread[0] if view.unread else "its training is not finished"
         raise UserError(f"{run.called} cannot be compared: {why}")
     return Finished(view, view.manifest, view.after)
 

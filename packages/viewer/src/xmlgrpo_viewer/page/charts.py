@@ -189,7 +189,7 @@ def lengths(groups: Mapping[str, Sequence[int]], source: str) -> Chart | None:
     if not longest:
         return None
     width = max(1, math.ceil((longest + 1) / 24))
-    bins = range(0, longest + 1, width)
+    bins = range(0, longest + 1 + width, width)  # the last one is empty, and ends the one before
     return Chart(
         "Length of held-out replies",
         f"share of the replies, bins of {width} token{'s' if width > 1 else ''}",

@@ -47,12 +47,14 @@
       width,
       height: 240,
       scales: { x: { time: false }, y: chart.share && chart.kind !== "bars" ? { range: [0, 1] } : chart.kind === "stack" ? { range: { min: { pad: 0, soft: 0, mode: 1 }, max: { pad: 0.1, mode: 0 } } } : {} },
-      axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((v) => shown(v, chart.share).replace(".0%", "%")) }],
+      axes: [{ ...axis, incrs: whole }, { ...axis, size: 56, values: (_, ticks) => ticks.map((v) => shown(v, chart.share).replace(".0%", "%")) }],
       series,
       bands,
       cursor: { sync: chart.x === "step" ? { key: "steps" } : undefined },
     }, columns];
   }
+
+  const whole = [...Array(8).keys()].flatMap((n) => [1, 2, 5].map((one) => one * 10 ** n));  // steps and tokens
 
   function draw() {
     plots.splice(0).forEach((plot) => plot.destroy());
