@@ -165,7 +165,9 @@ def test_columns_that_do_not_fit_are_named(
 def test_the_names_of_rewards_follow_the_task(animals: Animals, task: Task) -> None:
     assert list(default_rewards(animals)) == ["correctness", "short", *FORM_REWARDS]
     assert list(default_rewards(task)) == list(CLASSIC)
-    with pytest.raises(UserError, match=r"did you mean 'correctness'.*: correctness, short, corr"):
+    with pytest.raises(
+        UserError, match=r": correctness, short, corr.*did you mean 'correctness'\?$"
+    ):
         load_rewards({"corectness": 1.0}, animals)
     with pytest.raises(UserError, match="no reward is named 'short'"):
         load_rewards({"short": 1.0}, task)

@@ -170,8 +170,8 @@ def _find(name: str, task: Task | None) -> RewardFunction:
     named = _named(task)
     if name not in named:
         raise UserError(
-            f"no reward is named {name!r}{did_you_mean(name, named)}; there are: "
-            f"{', '.join(named)}; or give the import path of your own, as package.module:function"
+            f"no reward is named {name!r}; there are: {', '.join(named)}; or give the import path "
+            f"of your own, as package.module:function{did_you_mean(name, named)}"
         )
     return named[name]
 
