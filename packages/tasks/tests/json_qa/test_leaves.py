@@ -93,3 +93,14 @@ def test_a_pointer_names_the_place(pointer: str, value: Any) -> None:
 )
 def test_the_share_counts_what_is_missing_and_what_is_too_much(found: Any, share: float) -> None:
     assert shared(leaves(found, {}), leaves({"a": 1, "b": [1, 2]}, {})) == share
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "modes"),
+    [
+        pytest.param(1, True, {"/a": "number"}, id="true for the number 1"),
+        pytest.param([["x"]], [["x", "x"]], {"/a": "set", "/a/*": "set"}, id="twice, inside"),
+    ],
+)
+def test_what_looks_equal_and_is_not(one: Any, other: Any, modes: dict[str, str]) -> None:
+    assert leaves({"a": one}, modes) != leaves({"a": other}, modes)
