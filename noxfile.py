@@ -95,6 +95,12 @@ def trackers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def notebook(session: nox.Session) -> None:
+    """Every cell of docs/colab.ipynb in a real kernel, on the tiny model."""
+    run(session, "python", "ci/notebook.py", *session.posargs)
+
+
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """Pages in a headless Chromium: they draw, ask for nothing, and axe finds nothing serious."""
     run(session, "pytest", "-m", "browser", *session.posargs)
