@@ -71,6 +71,8 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
             exceptions pass through: they are bugs, and a bug's traceback is wanted.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    # a notebook names its own for what it starts, and our environment does not have that one
+    os.environ.pop("MPLBACKEND", None)
     try:
         refuse_tokens(sys.argv[1:])  # before a parser, which would repeat what it does not know
         code = _ended(command)
