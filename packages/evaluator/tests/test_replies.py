@@ -56,6 +56,27 @@ def test_a_torn_last_line_is_dropped_and_the_rest_kept(path, cut):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param((b"second", b"sec0nd"), id="a-reply"),
+        pytest.param((b'"key": "b"', b'"kex": "b"'), id="a-name"),
+        pytest.param((b'"nth": 0, "tokens": 4', b'"nth": 0, "tokens": 3'), id="a-count"),
+        pytest.param((b'{"key": "b"', b'["key", "b"'), id="no-json"),
+    ],
+)
+def test_a_damaged_line_and_those_after_it_are_asked_again(path, change):
+    with open_journal(path, IDENTITY) as journal:
+        for key, text in (("a", "first"), ("b", "second"), ("c", "third")):
+            journal.add((key, 0), reply(text, 4 if key == "b" else 3))
+    path.write_bytes(path.read_bytes().replace(*change))
+    with open_journal(path, IDENTITY) as journal:
+        assert [journal.get((key, 0)) for key in "abc"] == ["first", None, None]
+        journal.add(("b", 0), reply("second"))
+    with open_journal(path, IDENTITY) as journal:
+        assert [journal.get((key, 0)) for key in "abc"] == ["first", "second", None]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         pytest.param(None, r"another limit.*delete it", id="another-limit"),

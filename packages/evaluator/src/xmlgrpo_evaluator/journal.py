@@ -4,11 +4,11 @@ lm-eval passes replies on as plain text, so a task cannot see how many tokens on
 it was cut off.  A `CountedReply` is that text with the two facts on it, and lm-eval hands it to the
 task unchanged.
 
-The journal is a file of JSON lines: first what is evaluated, then one reply per line, written as
-soon as it is finished, and before the first reply of an HF model which engine writes them.  In
-float32 the `graph` engine and lm-eval's own call of `generate` write the same greedy replies.  In
-16 bits each rounds in its own places, and `graph` adds an adapter to the weights first, so that a
-near tie between two tokens may fall to the other one.
+The journal is a file of sealed JSON lines: first what is evaluated, then one reply per line,
+written as soon as it is finished, and before the first reply of an HF model which engine writes
+them.  In float32 the `graph` engine and lm-eval's own call of `generate` write the same greedy
+replies.  In 16 bits each rounds in its own places, and `graph` adds an adapter to the weights
+first, so that a near tie between two tokens may fall to the other one.
 """
 
 import json
@@ -23,6 +23,7 @@ from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import MAX_ROW_BYTES, bounded_json
 from xmlgrpo_run.disk import writing
+from xmlgrpo_run.files import sealed, unsealed
 from xmlgrpo_run.lock import one_writer
 
 Key = tuple[str, int]
@@ -105,7 +106,7 @@ class Journal:
     def _write(self, line: Mapping[str, Any]) -> None:
         # ASCII, because a reply may hold lone surrogates, which UTF-8 cannot write
         with writing(self.path):
-            self._file.write(json.dumps(line).encode("ascii") + b"\n")
+            self._file.write(json.dumps(sealed(line)).encode("ascii") + b"\n")
             self._file.flush()
 
     def begin(self, identity: Mapping[str, Any]) -> None:
@@ -115,7 +116,7 @@ class Journal:
             UserError: they are of another one.
         """
         lines, complete = _complete_lines(self.path)
-        if lines and "subject" not in lines[0]:
+        if "subject" not in lines[0] if lines else _has_a_line(self.path):
             raise self._foreign(["file"])
         for line in lines[1:]:
             if "engine" in line:
@@ -131,7 +132,7 @@ class Journal:
             self._write({"subject": identity})
         elif differing := differences(lines[0]["subject"], identity, self.engines):
             raise self._foreign(differing)
-        else:  # a torn last line is cut off, so that the next one begins on a line of its own
+        else:  # what follows the last whole line is asked again, and begins on its own line
             self._file.truncate(complete)
 
     def _foreign(self, differing: Sequence[str]) -> UserError:
@@ -155,18 +156,21 @@ def open_journal(path: Path, identity: Mapping[str, Any]) -> Iterator[Journal]:
         yield journal
 
 
+def _has_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"\n" in file.read(MAX_ROW_BYTES)
+
+
 def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines up to the first that a kill left unfinished, and their length in bytes."""
+    """The lines up to the first that is unfinished or damaged, and their length in bytes."""
     found: list[dict[str, Any]] = []
     length = 0
     with path.open("rb") as lines:
         while line := lines.readline(MAX_ROW_BYTES):
             try:
                 row = bounded_json(line) if line.endswith(b"\n") else None
-            except ValueError:
+                found.append(unsealed(path, dict(row or {})))
+            except (ValueError, TypeError, UserError):
                 break
-            if not isinstance(row, dict):
-                break
-            found.append(row)
             length += len(line)
     return found, length

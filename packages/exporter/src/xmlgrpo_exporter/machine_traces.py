@@ -7,21 +7,30 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# two names at least: a lone `/answer` in a text is no path
-ABSOLUTE = re.compile(r"(?:/[^/\n]+){2,}/?|[A-Za-z]:[\\/][^\n]*")
+KEY = re.compile(r"[\w.-]{1,64}=")  # of an override
+ELSEWHERE = re.compile(r"[A-Za-z]:[\\/]|\\\\[\w.-]+\\|~[\w.-]*[\\/]")  # a drive, a host, a home
 NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")  # transformers' own
 
 
 def without_paths(value: Any) -> Any:
     """A JSON value in which every absolute path, and every one out of the run, is its last name."""
     if isinstance(value, str):
-        is_path = ABSOLUTE.fullmatch(value) or value.startswith("../")
-        return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if is_path else value
+        return re.split(r"[\\/]", value.rstrip("\\/ \n"))[-1] if _is_path(value.strip()) else value
     if isinstance(value, Mapping):
         return {key: without_paths(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_paths(item) for item in value]
     return value
+
+
+def _is_path(text: str) -> bool:
+    if "\n" in text:
+        return False
+    text = KEY.sub("", text, count=1).removeprefix("file:")
+    names = [name for name in re.split(r"[\\/]", text) if name]
+    # two names at least: a lone `/answer` in a text is no path
+    is_absolute = text.startswith("/") and len(names) > 1
+    return is_absolute or ".." in names[:-1] or ELSEWHERE.match(text) is not None
 
 
 def without_notes(tokenizer_config: Mapping[str, Any]) -> dict[str, Any]:

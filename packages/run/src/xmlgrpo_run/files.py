@@ -36,16 +36,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """As `read_json`, of a file that must be sealed."""
-    return _unsealed(path, _object(_raw(path), path))
+    return unsealed(path, _object(_raw(path), path))
 
 
 def json_object(raw: bytes, path: Path) -> dict[str, Any]:
     """As `read_json`, of a file that has been read."""
     content = _object(raw, path)
-    return _unsealed(path, content) if SEAL in content else content
+    return unsealed(path, content) if SEAL in content else content
 
 
-def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+def unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """A sealed JSON object of a file, without its seal.
+
+    Raises:
+        UserError: it has no seal, or is not what was sealed.
+    """
     if content.pop(SEAL, None) != _digest(content):
         raise UserError(
             f"{path} is damaged or was changed: its sha256 is not that of its content; restore it "
