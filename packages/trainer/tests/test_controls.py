@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import FORM_REWARDS
 from xmlgrpo_trainer import controls
+from xmlgrpo_trainer.config.run_config import HoldoutConfig
 from xmlgrpo_trainer.controls import train_further
 from xmlgrpo_trainer.tiny.build import ensure_tiny_model
 from xmlgrpo_trainer.tiny.examples import Mixture
@@ -99,6 +100,12 @@ def test_only_the_embedded_default_has_controls(arguments, says, monkeypatch):
 def test_the_control_is_paid_for_the_form_alone(file, blind):
     config = yaml.safe_load((CONFIG.parent / file).read_text(encoding="utf-8"))
     assert set(controls.form_rewards(config["rewards"])) == blind
+
+
+def test_no_right_answer_chooses_the_controls_adapter():
+    holdout = HoldoutConfig(report_rows=3)
+    assert holdout.keep == "best"
+    assert controls.last_kept(holdout) == HoldoutConfig(report_rows=3, keep="last")
 
 
 def test_the_table_shows_every_result_with_its_interval():

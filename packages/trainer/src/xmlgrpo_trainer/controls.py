@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from xmlgrpo_trainer.config.run_config import RunConfig
+    from xmlgrpo_trainer.config.run_config import HoldoutConfig, RunConfig
     from xmlgrpo_trainer.tiny.examples import Mixture
     from xmlgrpo_trainer.tiny.warm_start import OnProgress
 
@@ -87,6 +87,11 @@ def form_rewards(rewards: Mapping[str, float]) -> dict[str, float]:
     return {name: weight for name, weight in rewards.items() if name in blind}
 
 
+def last_kept(holdout: "HoldoutConfig") -> "HoldoutConfig":
+    """The same with the last adapter kept: no right answer may choose a control's."""
+    return holdout.model_copy(update={"keep": "last"})
+
+
 def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> int:
     """Run the controls that are not there yet, and print all in one table.
 
@@ -111,7 +116,9 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
     for short, (name, paid) in controls.items():
         console.rule(name)
         run = run_folder(f"{about}-{config.seed}-{short}")
-        if code := train(config.model_copy(update={"rewards": paid}), run.root, console):
+        holdout = config.holdout if paid == rewards else last_kept(config.holdout)
+        asked = config.model_copy(update={"rewards": paid, "holdout": holdout})
+        if code := train(asked, run.root, console):
             return code
         manifest = read_manifest(run)
         results |= {

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -70,10 +70,11 @@ def validate(letters: Any) -> Validate:
         start: int = 0,
         stop_below: float | None = None,
         *,
+        keep: Literal["best", "last"] = "best",
         log: Callable[[int, Mapping[str, float]], None] = lambda _step, _values: None,
     ) -> list[int]:
         config = HoldoutConfig(
-            every=2, validation_rows=10, patience=patience, stop_below=stop_below
+            every=2, validation_rows=10, patience=patience, stop_below=stop_below, keep=keep
         )
         engine, quiet = Improving(results), Console(quiet=True)
         sampling = Sampling(99, temperature=0.0)
@@ -136,6 +137,11 @@ def test_the_last_step_is_validated_though_it_is_no_multiple(
 ) -> None:
     validate(RunFolder(tmp_path), {0: 1, 2: 2, 3: 9})
     assert kept(RunFolder(tmp_path)) == (3, "3")
+
+
+def test_the_last_is_kept_where_that_is_asked_for(tmp_path: Path, validate: Validate) -> None:
+    validate(RunFolder(tmp_path), {0: 1, 2: 8, 4: 4, 6: 3}, keep="last")
+    assert kept(RunFolder(tmp_path)) == (6, "6")
 
 
 @pytest.mark.parametrize(("patience", "last"), [(1, 4), (2, 6), (None, 10)])

@@ -85,6 +85,9 @@ class HoldoutConfig(Section):
     validation_rows: int = Field(default=200, ge=0, le=MOST_ROWS)
     every: int = Field(default=20, ge=1)
     """Steps between two validations."""
+    keep: Literal["best", "last"] = "best"
+    """Which adapter is the run's: the best at a validation, or the last one, which no right answer
+    has chosen, as a control needs it."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a new best; null never stops."""
     stop_below: float | None = Field(default=None, gt=0, lt=1)
@@ -173,6 +176,11 @@ class RunConfig(Section):
             )
         if self.sampling.rates and not self.sampling.is_used:
             raise ValueError("sampling.rates is read only with sampling.band or sampling.draw")
+        if self.holdout.keep == "last" and (self.holdout.patience or self.holdout.stop_below):
+            raise ValueError(
+                "holdout.patience and holdout.stop_below end a run at its best adapter, but "
+                "holdout.keep is 'last'"
+            )
         if not self.rewards:
             raise ValueError("rewards is empty: name at least one reward function and its weight")
         if self.model.backend == "unsloth" and self.model.device == "cpu":

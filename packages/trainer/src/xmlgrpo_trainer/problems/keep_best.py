@@ -26,7 +26,7 @@ BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
 
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Measures every few steps, keeps the best adapter in `best/`, stops a run that is lost.
+    """Measures every few steps, keeps the best adapter (or the last) in `best/`, stops a run that is lost.
 
     All ranks measure; the first one writes and decides.
     """
@@ -67,7 +67,8 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         """Keep the adapter if it is the best; whether to stop: lost, or none better for long."""
         accuracy, step = self._record(result), result.step
         kept = read_best(self.folder)
-        if kept is None or accuracy > kept["strict_accuracy"]:
+        is_last_kept = self.config.keep == "last"
+        if kept is None or is_last_kept or accuracy > kept["strict_accuracy"]:
             keep(self.folder, model, step, accuracy)
             return False
         reason = self._why_lost(accuracy, step)
