@@ -116,6 +116,7 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ("holdout.validation_rows=-1", "holdout.validation_rows: input should be greater than"),
     ("holdout.every=0", "holdout.every: input should be greater than or equal to 1"),
     ("holdout.keep=first", "holdout.keep: input should be 'best' or 'last'"),
+    ("holdout={keep: last, patience: 2}", "end a run at its best adapter, but keep is 'last'"),
     ("holdout.patience=0", "holdout.patience: input should be greater than or equal to 1"),
     ("holdout.max_new_tokens=0", "holdout.max_new_tokens: input should be greater than"),
     ("holdout.batch_size=0", "holdout.batch_size: input should be greater than or equal to 1"),

@@ -96,6 +96,14 @@ class HoldoutConfig(Section):
     """null takes `grpo.max_completion_length`."""
     batch_size: int = Field(default=64, ge=1)
 
+    @model_validator(mode="after")
+    def _keeps_what_it_stops_at(self) -> "HoldoutConfig":
+        if self.keep == "last" and (self.patience or self.stop_below):
+            raise ValueError(
+                "patience and stop_below end a run at its best adapter, but keep is 'last'"
+            )
+        return self
+
 
 class SamplingConfig(Section):
     """Which of the training problems are asked, and which of their groups are learnt from.
@@ -176,11 +184,6 @@ class RunConfig(Section):
             )
         if self.sampling.rates and not self.sampling.is_used:
             raise ValueError("sampling.rates is read only with sampling.band or sampling.draw")
-        if self.holdout.keep == "last" and (self.holdout.patience or self.holdout.stop_below):
-            raise ValueError(
-                "holdout.patience and holdout.stop_below end a run at its best adapter, but "
-                "holdout.keep is 'last'"
-            )
         if not self.rewards:
             raise ValueError("rewards is empty: name at least one reward function and its weight")
         if self.model.backend == "unsloth" and self.model.device == "cpu":

@@ -26,7 +26,9 @@ BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
 
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Measures every few steps, keeps the best adapter (or the last) in `best/`, stops a run that is lost.
+    """Measures every few steps, keeps the best adapter in `best/`, stops a run that is lost.
+
+    With `keep: last` it keeps the newest in place of the best.
 
     All ranks measure; the first one writes and decides.
     """
