@@ -10,6 +10,7 @@ Processes that the command starts itself are left alone: what becomes of them is
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,8 @@ def run(
     log.unlink(missing_ok=True)
     given = {"folder": f"{folder}{os.sep}", "log": str(log), "here": fork, **vars(strike)}
     hook = "\n".join(f"{name} = {value!r}" for name, value in given.items()) + HOOK
+    # a hook as long as the one before, written in the same second, would be taken for it
+    shutil.rmtree(scratch / "__pycache__", ignore_errors=True)
     (scratch / "sitecustomize.py").write_text(hook, encoding="utf-8")
     variables = {"PYTHONPATH": str(scratch), **(environment or {})}
     reading, writing = os.pipe()  # a file would be full with the disk

@@ -14,6 +14,7 @@ import pytest
 from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import SEAL, sealed
 
 from .conftest import SETTINGS, command, replies
 from .tiny_model import ITEMS, rows
@@ -234,7 +235,9 @@ def test_an_evaluation_that_generate_began_is_finished_by_it(base_result, tiny, 
     lines = kept.replace('"name": "graph"', '"name": "generate"').splitlines()[:5]
     out = tmp_path / "begun.json"
     journal = tmp_path / "begun.replies.jsonl"
-    journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    rows = [{k: v for k, v in json.loads(line).items() if k != SEAL} for line in lines]
+    text = "".join(f"{json.dumps(sealed(row))}\n" for row in rows)
+    journal.write_text(text, encoding="utf-8")
     command("run", "--model", tiny.base, "--data", tiny.items, "--out", out, *SETTINGS)
     shown = " ".join(capsys.readouterr().out.split())
     assert "generate, 16 at once: it wrote the replies that are kept" in shown

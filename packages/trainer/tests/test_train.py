@@ -67,7 +67,10 @@ def test_a_run_leaves_what_the_other_packages_read(finished: Path, tiny_base: Pa
     assert folder.curves.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert [row["step"] for row in steps(finished)] == list(range(7))
     samples = (finished / "completions" / "step-00006.jsonl").read_text().splitlines()
-    assert set(json.loads(samples[0])) == {"step", "question", "gold", "completion", "scores"}
+    assert set(json.loads(samples[0])) == {
+        *("step", "id", "question", "gold", "completion", "scores"),
+        *("strict_correct", "lenient_correct", "note"),
+    }
     items = (folder.holdout / "items.jsonl").read_text().splitlines()
     assert len(items) == 24
     assert "####" in json.loads(items[0])["answer"]
