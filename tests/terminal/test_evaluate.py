@@ -16,7 +16,7 @@ LADDER = [script("xmlgrpo-eval"), "ladder", "--run", "sums", "--limit", "12"]
 
 def test_an_evaluation_is_stopped_and_goes_on(house: Path) -> None:
     with started(EVAL, SCREENS["80"], cwd=house) as running:
-        running.until(r"\[003/024\]")
+        running.until(r"\[008/024\]")
         running.press_ctrl_c()
         stopped = running.end()
     kept = re.search(r"(\d+) replies of base are kept", interrupted(stopped))
