@@ -68,7 +68,16 @@ if here or len(sys.orig_argv) > 1 and os.path.basename(sys.orig_argv[1]).startsw
 
 # entries of a JSON file that say when or how long, or what the checkout was meanwhile
 TIMES = {"time", "step_time", "seconds", "cpu_seconds", "tokens_per_s", "peak_mib", "finished"}
-TIMES |= {"rollout_time", "date", "mtime_ns", "commit", "dirty", "sha256_of_the_rest"}
+TIMES |= {
+    "rollout_time",
+    "greedy_tokens_per_s",
+    "load_s",
+    "date",
+    "mtime_ns",
+    "commit",
+    "dirty",
+    "sha256_of_the_rest",
+}
 # files that hold such entries, whose hashes therefore differ
 TIMED_FILES = {
     "metrics.jsonl",
