@@ -89,6 +89,16 @@ def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
     assert "data.limit" in str(caught.value)
 
 
+def test_a_name_alone_is_answered_with_those_in_configs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("configs").mkdir()
+    Path("configs/mine.yaml").touch()
+    with pytest.raises(UserError, match=r"'mine\.yaml': .*; there are configs/mine\.yaml"):
+        load_config(Path("mine.yaml"))
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "run.yaml"

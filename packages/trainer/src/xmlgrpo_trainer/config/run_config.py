@@ -243,7 +243,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
             text = file.read(MAX_YAML_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        beside = ", ".join(str(other) for other in sorted(path.parent.glob("*.yaml")))
+        there = sorted(path.parent.glob("*.yaml")) or sorted(Path("configs").glob("*.yaml"))
+        beside = ", ".join(map(str, there))
         hint = f"; there are {beside}" if beside else ""
         raise UserError(f"cannot read the configuration {str(path)!r}: {reason}{hint}") from None
     try:
