@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
@@ -56,7 +57,7 @@ def finished(run: RunFolder, base: Path | str, /, **changes: Any) -> Manifest:
         "run": run.name,
         "finished": "2026-11-30T09:14:46Z",
         "task": "gsm8k",
-        "format_version": 2,
+        "format_version": FORMAT_VERSION,
         "base": base_of(run, base),
         "adapter": model_digest(run.adapter) or "",
         "backend": "plain",

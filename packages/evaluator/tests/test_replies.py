@@ -7,7 +7,7 @@ import pytest
 from xmlgrpo_evaluator.journal import CountedReply, open_journal, request_digest
 from xmlgrpo_rewards.errors import UserError
 
-IDENTITY = {"model": {"source": "a", "content": "5e1f"}, "limit": 3}
+IDENTITY = {"model": {"source": "a", "content": "5e1f"}, "limit": 3, "format_version": 3}
 
 
 def reply(text: str, tokens: int = 2, *, truncated: bool = False) -> CountedReply:
@@ -77,21 +77,27 @@ def test_a_damaged_line_and_those_after_it_are_asked_again(path, change):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "asked", "message"),
     [
-        pytest.param(None, r"another limit.*delete it", id="another-limit"),
+        pytest.param(None, {"limit": 4}, r"another limit\).*delete it", id="another-limit"),
         pytest.param(
-            b'{"question": "mine"}\n{"question": "and mine"}\n', "another file", id="rows"
+            None,
+            {"format_version": 4},
+            r"another version of the reply form, 3 and 4, which grade otherwise\); delete it",
+            id="another-grader",
+        ),
+        pytest.param(
+            b'{"question": "mine"}\n{"question": "and mine"}\n', {}, "another file", id="rows"
         ),
     ],
 )
-def test_a_file_of_something_else_is_refused_and_stays(path, content, message):
+def test_a_file_of_something_else_is_refused_and_stays(path, content, asked, message):
     with open_journal(path, IDENTITY) as journal:
         journal.add(("a", 0), reply("first"))
     if content:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=message), open_journal(path, {**IDENTITY, "limit": 4}):
+    with pytest.raises(UserError, match=message), open_journal(path, IDENTITY | asked):
         pass
     assert path.read_bytes() == before
 

@@ -4,14 +4,17 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import yaml
 from pyarrow import Table, parquet
 
 from xmlgrpo_evaluator.models import any_model
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_evaluator.tasks import find_tasks, items_of_task
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.tasks.gsm8k import TASK
 
+FOLDER = Path(__file__).parents[3] / "eval_tasks"
 ROW = '{"question": "q", "answer": "#### 1"}\n'
 OURS = {"metadata": {"rewards_task": "gsm8k", "data_variable": "SOME_DIR"}}
 PLATINUM = {"metadata": {**OURS["metadata"], "dataset": "some/platinum"}}
@@ -22,6 +25,15 @@ STOCK = {"dataset_path": "openai/gsm8k"}
 def no_data_in_the_environment(monkeypatch):
     for name in ("GSM8K_DIR", "GSM8K_PLATINUM_DIR", "SOME_DIR"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_lm_evals_version_of_our_tasks_is_that_of_the_reply_form():
+    versions = {
+        path.name: yaml.safe_load(path.read_text())["metadata"]["version"]
+        for path in FOLDER.glob("*_xml/*.yaml")
+    }
+    assert versions == dict.fromkeys(versions, float(FORMAT_VERSION))
+    assert len(versions) > 10
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ SUBJECT: dict[str, Any] = {
     "chat_template": True,
     "harness": {},
     "max_new_tokens": 1024,
+    "format_version": 3,
 }
 
 

@@ -164,3 +164,89 @@ def test_an_answer_that_cannot_be_seen_is_empty() -> None:
     unseen = in_bulk([c for c in CHARACTERS if unicodedata.category(c)[0] in "ZCM" or c in BLANKS])
     assert [ascii(text) for text in unseen if parse(render("x", text)).strict] == []
     assert all(parse(render("x", f"1{text}")).strict for text in unseen)
+
+
+# What a page or a typesetter shows nothing of.
+UNSEEN = [
+    *("<b></b>", "<br/>", "<p>&nbsp;</p>", "<b title='a>b'>", "<b", "<table><tr><td></td></table>"),
+    *("<!-- 3 + 4 -->", "<!-- never closed", "<![CDATA[x]]>", "<!DOCTYPE html>", "<?xml x?>"),
+    *(
+        "<script>let x = 1</script>",
+        "<STYLE>p {color: red}</STYLE>",
+        "<template><p>x</p></template>",
+    ),
+    *("<span hidden>x</span>", '<p style="display: none">x</p>', '<p style="font-size:0">x</p>'),
+    *("<img src=x alt=y>", "<input value=x>", "<think> </think>", "<end_of_turn>", "&nbsp; &nbsp"),
+    *("&#160;&#x200b;", "&zwj;&shy;", "&NewLine;&Tab;", "$ $", "$$$$", r"\( \)", r"\[ \]", "{}"),
+    *(r"\phantom{x}", r"\phantom{\text{a} {b}}", r"\vphantom x", r"\hspace{1cm}", r"\vspace*{2em}"),
+    *(r"\quad\qquad\,\ ~", r"\text{}", r"\mathrm{ }", r"\frac{}{}", r"\left.\right.", r"\\[3pt]"),
+    *(r"\begin{align}\end{align}", r"\begin{array}{cc}\end{array}", r"\hskip 1em plus 2em"),
+    *(r"\kern3pt", r"\rule{0pt}{3pt}", r"\label{eq:1}", r"\color{red}", r"\textcolor{red}{}"),
+    *(r"{\color{white} x}", r"\textcolor{white}{x}", r"\newline \par", r"\usepackage{amsmath}"),
+    *(r"\newcommand{\x}{y}", r"\def\x{y}", r"\includegraphics[width=3cm]{x}", r"\href{http://x}{}"),
+    *("% 3 + 4", "% one\n% two", r"\iffalse x \fi", r"\begin{comment}x\end{comment}", r"\n\n"),
+    *("```python\n```", "~~~\n~~~", "[//]: # (3 + 4)", "[](http://x.y)", "![](a.png)"),
+]
+SEEN = [
+    *(
+        "<b>x</b>",
+        "<i>理由</i>",
+        "a < b",
+        "x<y and y>z",
+        "<b>1",
+        "&lt;b&gt;",
+        "&#65;",
+        "<!-- a --> b",
+    ),
+    *(
+        "<script></script>b",
+        "<p hidden=false>x</p>",
+        '<p style="opacity:0.5">x</p>',
+        "{x}",
+        "$3+4$",
+    ),
+    *(r"\text{hello}", r"\frac{3}{4}", r"\pi", r"\alpha + \beta", r"\Gamma", r"\phantom{x}y"),
+    *(r"\textcolor{red}{yes}", r"\color{red} yes", r"\begin{array}{c}1\end{array}", r"\sqrt[3]{8}"),
+    *(r"\vphantom xy", r"\rule{1pt}{2pt}z", r"\href{u}{x}", r"\boxed{18}", r"\\ 3", "50% of it"),
+    *(
+        "% note\nthen 3",
+        r"\iffalse a \fi b",
+        "```python\nx\n```",
+        "[Step 1]: 3+4=7",
+        "[x](http://y)",
+    ),
+    *("![alt](x.png)", "`x`", r"3 \% of"),
+]
+
+
+@pytest.mark.parametrize("content", UNSEEN)
+def test_markup_that_renders_as_nothing_is_empty(content: str) -> None:
+    assert not parse(render(content, "13")).soft
+    assert parse(render(f"so {content}", "13")).strict
+
+
+@pytest.mark.parametrize("content", SEEN)
+def test_markup_around_a_word_leaves_it(content: str) -> None:
+    assert parse(render(content, "13")).strict
+
+
+def test_markup_without_a_word_is_empty_however_it_is_put_together(draw: random.Random) -> None:
+    closed = [content for content in UNSEEN if content not in ("<b", "<!-- never closed")]
+    wraps = ["{}", "<p>\n{}\n</p>", "<a href='x'>\n{}\n</a>", "$$\n{}\n$$"]
+    wraps += ["\\text{{\n{}\n}}", "\\phantom{{\n{}\n}}"]
+    for _ in range(2_000):
+        parts = [draw.choice(closed) for _ in range(draw.randrange(1, 6))]
+        content = "\n".join(draw.choice(wraps).format(part) for part in parts)
+        assert not parse(render(content, "13")).soft, content
+        if "<think>" not in content:
+            assert parse(render(f"{content}\nso", "13")).strict, content
+
+
+@pytest.mark.parametrize("answer", ["{}", "[]", "+", "<", "$", "%", "\\", "&", "`", "*"])
+def test_an_answer_of_a_sign_is_some(answer: str) -> None:
+    assert parse(render("x", answer)).strict
+
+
+@pytest.mark.parametrize("answer", ["<b></b>", "&nbsp;", "<!-- 13 -->", r"\phantom{13}"])
+def test_an_answer_that_renders_as_nothing_is_empty(answer: str) -> None:
+    assert not parse(render("x", answer)).soft

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import write_sealed
 from xmlgrpo_viewer.compare.compared import as_json, compare_runs
 from xmlgrpo_viewer.compare.show import page, show
@@ -69,7 +70,7 @@ def test_a_comparison_is_shown_and_is_a_page(runs):
     [
         ({"task": "other"}, r"other task \(gsm8k and other\)"),
         ({"max_reply_tokens": 99}, r"other length limit \(80 and 99\)"),
-        ({"format_version": 1}, r"other reply form \(2 and 1\)"),
+        ({"format_version": 1}, rf"other reply form \({FORMAT_VERSION} and 1\)"),
     ],
 )
 def test_what_was_asked_otherwise_is_refused(tmp_path, changes, what):

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from finished_runs import finished
 from xmlgrpo_evaluator.results.compare import compare_results
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, read_manifest
@@ -207,6 +209,12 @@ def test_what_has_changed_since_training_is_refused(run, name):
     path.write_text(path.read_text().replace("8", "9").replace("2", "3"))
     with pytest.raises(UserError, match=name):
         render(read_run(run))
+
+
+def test_grades_of_another_version_are_called_so(run):
+    assert "Graded by version" not in page_of(run).text
+    finished(run, "google/gemma-3-1b-it", format_version=FORMAT_VERSION - 1)
+    assert f"Graded by version {FORMAT_VERSION - 1} of the reply form" in page_of(run).text
 
 
 def test_completions_that_were_added_are_refused_and_lost_ones_are_named(run):

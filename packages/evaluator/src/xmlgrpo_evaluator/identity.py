@@ -35,7 +35,14 @@ def differences(
             return expected == "auto" or set(engines) <= {expected}
         return bool(got == expected)
 
-    return [key for key in identity if not is_same(key)]
+    return [in_words(key, there, identity) for key in identity if not is_same(key)]
+
+
+def in_words(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What differs, as a refusal or a caution calls it: the option's name, or what it means."""
+    if key != "format_version":
+        return key
+    return f"version of the reply form, {there.get(key)} and {here.get(key)}, which grade otherwise"
 
 
 def plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.rows import files_in, files_of
 from xmlgrpo_rewards.task import data_variable, extras, get_task, task_names
 from xmlgrpo_run.digests import digest, file_sha256
@@ -159,7 +160,7 @@ def _define_installed(names: Sequence[str], defined: Sequence[str], made: Path) 
             name = f"{task}{form}"
             if name not in names or name in defined:
                 continue
-            metadata = {"version": 1.0, "rewards_task": task, "reply_limit": 1024}
+            metadata = {"version": float(FORMAT_VERSION), "rewards_task": task, "reply_limit": 1024}
             definition = {
                 "include": str(task_folder() / "any_task" / f"{template}.yaml"),
                 "task": name,

@@ -84,6 +84,10 @@ def prompts_not_of_training(other):
     other["prompts"]["passed"] = False
 
 
+def graded_before(other):
+    other["subject"]["format_version"] = 2
+
+
 def another_seed(other):
     other["subject"]["seed"] = 1
 
@@ -96,6 +100,7 @@ def another_seed(other):
             prompts_not_of_training, "the prompts of b are not those of training", id="training"
         ),
         pytest.param(another_seed, "with another seed", id="settings"),
+        pytest.param(graded_before, "version of the reply form, None and 2, which", id="grader"),
     ],
 )
 def test_what_is_less_than_comparable_is_said(change, caution):

@@ -42,7 +42,8 @@ FILE = {"source": "files", "name": "test.jsonl", "revision": None, "sha256": "ab
             "Graded on `openai/gsm8k`, a data set on the Hub at revision "
             f"`{GSM8K['revision']}` of {ROWS} problems, "
             f"sha256 `{GSM8K['sha256']}`; replies of at most "
-            "[1,024](results/eval/compare.json#/settings/max_new_tokens) tokens.",
+            "[1,024](results/eval/compare.json#/settings/max_new_tokens) tokens; version "
+            "[3](results/eval/compare.json#/settings/format_version) of the reply format.",
             id="hub",
         ),
         pytest.param(

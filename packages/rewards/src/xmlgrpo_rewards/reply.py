@@ -2,7 +2,7 @@
 
 This module is the only place that spells the tags.  The prompt, the reward functions, the
 lm-eval task, the export check and `ask` import it.  A change here changes what every past number
-means: bump `FORMAT_VERSION` in the same commit.
+means: bump `FORMAT_VERSION` in the same commit, and say there what has changed.
 
 A completion is read with `str.find`: a few passes per tag, linear in its length whatever it holds.
 The usual regular expressions for the whole form are quadratic or worse on hostile completions.
@@ -12,9 +12,16 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 from typing import Any, NamedTuple
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+"""What the form and the grade of a number mean.  Numbers of another version do not compare:
+
+2. `last_number` reads a number whole or not at all; reasoning without a letter or digit is empty.
+3. It reads what markup and more words around a number make of it (`x/2` is no 2, `<b>18</b>` is
+   18); reasoning of markup that renders as nothing is empty.
+"""
 
 REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
@@ -32,6 +39,61 @@ MAX_UNSEEN = 1024
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\U00013441\U00013442"
 _WORD = re.compile(rf"[^\W_{_BLANK_LETTERS}]")  # a letter or a digit of any script
 _BLANK_SIGNS = "\u2800\U0001d159"  # the Braille pattern without a dot, a note without a head
+_MAY_HIDE = re.compile(r"[<&\\%`\[]")  # what markup begins with that may leave a word unseen
+
+# HTML, and Markdown's marks that leave nothing.  Each of these runs to the end where it is not
+# closed, as in a browser, so that every character is read once.
+_HTML = re.compile(
+    r"""
+      <!--.*?(?:--!?>|\Z) | <[!?][^>]*(?:>|\Z)
+    | <(?P<element>script|style|template|title|head|iframe|noembed|noframes|datalist|object|audio
+        |video|canvas|select)\b.*?(?:</(?P=element)\s*>|\Z)
+    | <(?P<hidden>[a-z]\w*)\s(?=[^>]{0,200}?(?:\bhidden\b(?!\s*=\s*["']?false)|display\s*:\s*none
+        |visibility\s*:\s*hidden|(?:opacity|font-size)\s*:\s*0(?!\.?[1-9])|color\s*:\s*transparent
+        )).*?(?:</(?P=hidden)\s*>|\Z)
+    | </?[a-z](?:[^>"']++|"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))*+(?:>|\Z)
+    | (?m:^)[ ]{0,3}(?:```|~~~)[^\n`]*(?m:$)               # a fence and its language
+    | (?m:^)[ ]{0,3}\[[^]\n]{0,99}\]:[ ]*(?:\#|<>)[^\n]*  # [//]: # (a comment)
+    | !?\[\s*\]\([^)\n]{0,200}\)                         # a link without a text
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_TEX = re.compile(
+    r"""
+      (?P<note>%[^\n]*) | \\iffalse\b.*?(?:\\fi\b|\Z)
+    | \\begin\s*\{comment\}.*?(?:\\end\s*\{comment\}|\Z)
+    | \\[hvm]?(?:kern|skip|glue)\s*[-+]?[\d.,]+\s*[a-z]{2}(?:\s*(?:plus|minus)\s*[\d.]+\s*[a-z]+)*
+    | \\\\(?:\[[^]\n]{0,20}\])?                           # the end of a row
+    | \\color\s*\{\s*(?:white|transparent)\s*\}[^}]*
+    | \\(?P<white>textcolor\s*\{\s*(?:white|transparent)\s*\})
+    | \\(?P<columns>begin\s*\{(?:array|tabularx?|longtable|alignat|minipage|multicols)\*?\})
+    | \\(?P<name>[A-Za-z]+)\*?(?:\s*\[[^][{}\n]{0,40}\])? | \\. | (?P<brace>[{}])
+    | (?P<text>[^\\%{}]+|\\\Z)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# How many arguments of a command are not printed; of any other, none.
+_UNPRINTED = dict.fromkeys(
+    (
+        *("phantom", "hphantom", "vphantom", "hspace", "vspace", "label", "color", "textcolor"),
+        *("pagecolor", "colorbox", "begin", "end", "raisebox", "href", "index", "usepackage"),
+        *("documentclass", "pagestyle", "thispagestyle", "input", "include", "require", "class"),
+        *("cssId", "style", "title", "author", "date", "nocite", "bibliographystyle", "typeout"),
+        *("message", "special", "includegraphics", "hypersetup", "columns", "white"),
+    ),
+    1,
+) | dict.fromkeys(
+    (
+        *("rule", "fcolorbox", "setlength", "addtolength", "setcounter", "addtocounter"),
+        *("newcommand", "renewcommand", "providecommand", "def", "let", "fontsize", "pdfbookmark"),
+    ),
+    2,
+)
+_GREEK = {
+    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"),
+    *("lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi"),
+    "omega",
+}
 
 Message = Mapping[str, Any]
 Completion = str | Sequence[Message]
@@ -50,7 +112,8 @@ class Reply:
             comes after `<answer>` (nested, reopened, reversed), since it has not finished.
         strict: the whole text is the form of `render`, newlines included; one newline may follow.
         soft: the four tags once each and in order, with only white space around and between the
-            two blocks; a letter or a digit in the reasoning, something to see in the answer.
+            two blocks; a letter or a digit in the reasoning, something to see in the answer, both
+            once HTML, Markdown and LaTeX are rendered.
     """
 
     text: str
@@ -132,14 +195,47 @@ def _is_soft(text: str, reasoning: _Block, answer: _Block) -> bool:
 
 
 def _holds_a_word(content: str) -> bool:
-    return _WORD.search(content.strip(), 0, MAX_UNSEEN) is not None
+    content = content.strip()[:MAX_UNSEEN]
+    word = _WORD.search(content)
+    if word is None or not _MAY_HIDE.search(content, 0, word.start()):
+        return word is not None
+    return _WORD.search(_rendered(content)) is not None
 
 
 def _shows_something(content: str) -> bool:
     """Whether anything is to be seen: an answer may be a sign alone, as `[]` or `+`."""
-    return _holds_a_word(content) or any(
-        _is_seen(character) for character in content.strip()[:MAX_UNSEEN]
-    )
+    content = content.strip()[:MAX_UNSEEN]
+    return _holds_a_word(content) or any(map(_is_seen, _rendered(content)))
+
+
+def _rendered(content: str) -> str:
+    """What a reader may see of HTML, Markdown or LaTeX, whichever it is.
+
+    A command that is not known to print nothing leaves its arguments, and a Greek letter itself.
+    """
+    printed: list[str] = []
+    depth = unprinted = 0  # braces that are open in an argument; arguments that are not printed
+    for token in _TEX.finditer(unescape(_HTML.sub(" ", content))):
+        kind, text = token.lastgroup, token[0]
+        if depth:
+            depth += {"{": 1, "}": -1}.get(text, 0)
+            unprinted -= depth == 0
+        elif kind in ("columns", "white"):
+            unprinted = _UNPRINTED[kind]
+        elif unprinted and text == "{":
+            depth = 1
+        elif unprinted and kind == "text":  # without braces an argument is one character
+            printed.append(text.lstrip()[unprinted:])
+            unprinted -= min(unprinted, len(text.strip()))
+        elif unprinted and kind == "name":
+            unprinted -= 1
+        elif kind == "name":
+            unprinted = _UNPRINTED.get(token["name"], 0)
+            is_greek = token["name"].removeprefix("var").lower() in _GREEK
+            printed.append(token["name"] if is_greek else " ")
+        elif kind in ("text", "brace", "note"):
+            printed.append(text if kind != "note" else "%")
+    return "".join(printed)
 
 
 def _is_seen(character: str) -> bool:

@@ -12,6 +12,7 @@ from transformers import set_seed
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
@@ -117,6 +118,7 @@ def fit(run: Prepared) -> Trained:
     commit = policy.commit(run.base, config.model.revision)
     identity = {
         "problems": run.problems.sha256(),
+        "version of the reply form": str(FORMAT_VERSION),
         "base model": base.name if base_folder else run.base,
         **({"base model's commit": commit} if commit else {}),
         "backend": policy.placement.backend,

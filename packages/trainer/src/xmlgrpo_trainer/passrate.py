@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import kept_on_interrupt, path_argument, run_command
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import read_json, write_json, write_text
 from xmlgrpo_run.folder import run_folder
 
@@ -182,6 +183,7 @@ def _about(
         "model": folder.name if folder.is_dir() else base,
         "model_digest": model_digest(folder) if folder.is_dir() else config.model.revision,
         "task": config.task,
+        "reply_form": FORMAT_VERSION,
         "problems_sha256": problems,
         "samples": samples,
         "sampling": {name: config.grpo.get(name, value) for name, value in TRLS_SAMPLING.items()},

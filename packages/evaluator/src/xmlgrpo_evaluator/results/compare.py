@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from xmlgrpo_evaluator.identity import plain
+from xmlgrpo_evaluator.identity import in_words, plain
 from xmlgrpo_evaluator.results.result import engines_of, main_metric
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
@@ -95,7 +95,7 @@ def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """What makes the two less than comparable."""
     found = []
     one, other = first["subject"], second["subject"]
-    differing = [key for key in SETTINGS if one.get(key) != other.get(key)]
+    differing = [in_words(key, one, other) for key in SETTINGS if one.get(key) != other.get(key)]
     if differing:
         found.append(f"the two were evaluated with another {', '.join(differing)}")
     digests = [(r["prompts"] or {}).get("digest") for r in (first, second)]

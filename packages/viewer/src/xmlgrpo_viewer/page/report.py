@@ -19,6 +19,7 @@ from xmlgrpo_evaluator.results.ladder_table import cells
 from xmlgrpo_evaluator.results.result import main_metric
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import printable
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.curves import reward_name
@@ -101,6 +102,8 @@ def render(view: RunView) -> str:
         headline=headline(view, both),
         held_out=list(_held_out(view, both)) if both else [],
         evaluate=f"make eval RUN={view.run.called}",
+        called=view.run.called,
+        graded_by=_older_grade(view),
         asked=len(both.first.items) if both else 0,
         findings=sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level)),
         unread=[*view.unread, *unread],
@@ -123,6 +126,12 @@ def render(view: RunView) -> str:
         script_hashes=policy_hashes(),
         styles=styles(),
     )
+
+
+def _older_grade(view: RunView) -> int | None:
+    """The version of the reply form whose grades these are; None of today's."""
+    version = view.manifest.format_version if view.manifest else FORMAT_VERSION
+    return None if version == FORMAT_VERSION else version
 
 
 def headline(view: RunView, both: Pair | None) -> str:

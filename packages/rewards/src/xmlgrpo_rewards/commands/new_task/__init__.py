@@ -17,6 +17,7 @@ from string import Template
 
 from xmlgrpo_rewards.console_script import add_version, path_argument, run_command
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.task import TASK_GROUP, task_names
 
 NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
@@ -42,7 +43,10 @@ def in_checkout(name: str, root: Path) -> dict[Path, str]:
     made = _task_files(name, module, folder, readme=f"{folder}/README.md", tests=f"tests/{name}")
     values = {"name": name}
     for form, template in FORMS:
-        definition = _filled("eval.yaml", values | {"form": form, "template": template})
+        definition = _filled(
+            "eval.yaml",
+            values | {"form": form, "template": template, "version": str(FORMAT_VERSION)},
+        )
         made[f"../../eval_tasks/{name}_xml/{name}{form}.yaml"] = definition
     config = f"configs/{name}.yaml"
     made[f"../../{config}"] = _filled("config.yaml", values | {"config": config})
