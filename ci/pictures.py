@@ -2,10 +2,10 @@
 
 The default run is trained once at a pseudo-terminal of 100 columns, in a folder of its own, and
 every byte that it writes is kept.  Two moments of that become `docs/pictures/*.svg`: the middle of
-the training with its bar, and the end.  A third one is the screen that watches a run.  The run's
-report is photographed by a headless Chromium.
+the training with its bar, and the end.  A third one is the screen that watches a run, a fourth its
+comparison with a second run.  The run's report is photographed by a headless Chromium.
 
-    make pictures                        # trains first: minutes
+    make pictures                        # trains twice first: minutes
     make pictures ARGS="--run outputs/tiny"  # of a run that is there: its report, and watched
 """
 
@@ -36,6 +36,7 @@ LONGEST_S = 3600
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 REPORT_PIXELS = (1000, 1500)
 LARGEST_BYTES = 300_000
+SLOW = "grpo.learning_rate=3e-4"  # of the second run: the first one's is 1e-3
 
 
 class Screen(pyte.Screen):
@@ -61,9 +62,11 @@ def main() -> int:
         shutil.copytree(ROOT / "configs", folder / "configs")
         if (ROOT / "outputs/base").is_dir():  # where it fits, half of the time is saved
             shutil.copytree(ROOT / "outputs/base", folder / "outputs/base")
-        recorded = train(folder)
+        recorded = train(folder, "tiny")
         draw("train", recorded, lambda text: "step 40/60" in text and "left" in text)
         draw("result", recorded, None)
+        train(folder, "slow", SLOW)
+        draw("compare", record("xmlgrpo-compare", ["--runs", "tiny", "slow"], folder), None)
         return show(folder / "outputs/tiny")
 
 
@@ -76,9 +79,9 @@ def show(run: Path) -> int:
     return photograph(run)
 
 
-def train(folder: Path) -> bytes:
+def train(folder: Path, name: str, *overrides: str) -> bytes:
     """All that `make train` writes to a terminal."""
-    wanted = ["--config", "configs/tiny.yaml", "--run", "outputs/tiny"]
+    wanted = ["--config", "configs/tiny.yaml", "--run", f"outputs/{name}", *overrides]
     return record("xmlgrpo-train", wanted, folder)
 
 
@@ -116,9 +119,8 @@ def draw(name: str, recorded: bytes, is_it: Callable[[str], bool] | None) -> Non
         paper.print(line, soft_wrap=True, highlight=False)
     # without the web's font: a picture asks no other machine for anything
     plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    svg = paper.export_svg(
-        title="make watch" if name == "watch" else "make train", code_format=plain, unique_id=name
-    )
+    title = f"make {name}" if name in ("watch", "compare") else "make train"
+    svg = paper.export_svg(title=title, code_format=plain, unique_id=name)
     keep(PICTURES / f"{name}.svg", svg.encode())
 
 
