@@ -12,6 +12,7 @@ Q        ?=
 MODEL    ?=
 LIMIT    ?=
 K        ?=
+TEMPERATURE ?=
 GPU      ?=
 QUANTS   ?= q8_0 q4_k_m
 REPO     ?=
@@ -149,10 +150,10 @@ rescore: | $(READY)  ## what a run would have been paid: REWARDS="correctness_re
 
 ##@ Evaluate
 .PHONY: eval ladder validate rows bench
-eval: | $(READY) $(needs_run) $(needs_llama_cpp) $(needs_fresh)  ## base and tuned on the same test items (RUN MODEL TASK LIMIT SEED K FRESH)
-	$(BIN)/xmlgrpo-eval run $(subject) $(call task,_xml) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(call switch,fresh,$(FRESH)) $(ARGS)
+eval: | $(READY) $(needs_run) $(needs_llama_cpp) $(needs_fresh)  ## base and tuned on the same test items (RUN MODEL TASK LIMIT SEED K TEMPERATURE FRESH)
+	$(BIN)/xmlgrpo-eval run $(subject) $(call task,_xml) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(call option,temperature,$(TEMPERATURE)) $(call switch,fresh,$(FRESH)) $(ARGS)
 ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT SEED K)
-	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(ARGS)
+	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(call option,temperature,$(TEMPERATURE)) $(ARGS)
 validate: | $(READY)  ## every gold answer scores full marks, no known hack does; without DATA the rows that TASK makes (TASK DATA)
 	$(BIN)/xmlgrpo-validate $(call quote,$(TASK)) $(if $(strip $(DATA)),$(call quote,$(DATA))) $(ARGS)
 rows: | $(READY)  ## rows that a task makes by itself, train.jsonl and test.jsonl in DATA (TASK DATA SEED ARGS)

@@ -192,8 +192,8 @@ def finish(house: Path, run: str) -> None:
             "validate ARGS=a.jsonl", "xmlgrpo-validate gsm8k a.jsonl", id="validate-a-file"
         ),
         pytest.param(
-            "eval RUN=mine LIMIT=50 SEED=1 K=8",
-            "xmlgrpo-eval run --run outputs/mine --limit 50 --seed 1 --k 8",
+            "eval RUN=mine LIMIT=50 SEED=1 K=8 TEMPERATURE=0.7",
+            "xmlgrpo-eval run --run outputs/mine --limit 50 --seed 1 --k 8 --temperature 0.7",
             id="eval-of-a-run",
         ),
         pytest.param(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
+from math import comb
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,6 +35,7 @@ from xmlgrpo_run.rows import read_rows
 
 _task = cache(get_task)  # called for every reply; finding a task scans the installed packages
 SPLITS = ("train", "test")
+FEWER = (2, 4, 8, 16, 32)  # of the k replies, for the curve of pass@k
 SHOWN_CHARS = 400  # of what is said about items that were left out
 COLUMNS = ("id", "question", "gold", "solution", "judge", "task", "system_text", "user_text")
 
@@ -175,10 +177,10 @@ def process_results(doc: Mapping[str, str], results: Sequence[str]) -> dict[str,
 def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) -> dict[str, float]:
     """The metrics of one item with several replies.
 
-    `strict_accuracy` is the share of right replies, which is pass@1; `pass_at_k` whether any was
-    right; `maj_at_k` whether the most frequent answer was, where a reply outside the strict form
-    has no vote, `18` and `18.0` are one answer where answers are numbers and, of equally frequent
-    ones, the first counts.
+    `strict_accuracy` is the share of right replies, which is pass@1; `pass_at_2`, `pass_at_4`, ...
+    estimate pass@2, ... from all k; `pass_at_k` is whether any was right; `maj_at_k` whether the
+    most frequent answer was, where a reply outside the strict form has no vote, `18` and `18.0` are
+    one answer where answers are numbers and, of equally frequent ones, the first counts.
     """
     task, texts = _task(doc["task"]), results[0]
     grades = grade_all(task, texts, [example_of(doc)] * len(texts))
@@ -192,12 +194,23 @@ def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) 
         if grade.strict_format and grade.answered
     )
     winner = votes.most_common(1)[0][0] if votes else None
+    right = sum(grade.strict_correct for grade in grades)
     return means | {
-        "pass_at_k": float(any(grade.strict_correct for grade in grades)),
+        **{f"pass_at_{few}": pass_at(few, len(texts), right) for few in FEWER if few < len(texts)},
+        "pass_at_k": pass_at(len(texts), len(texts), right),
         "maj_at_k": float(
             any(g.strict_correct and vote == winner for g, vote in zip(grades, cast, strict=True))
         ),
     }
+
+
+def pass_at(few: int, n: int, right: int) -> float:
+    """The chance that one of `few` replies is right, where `right` of `n` were.
+
+    Unbiased, which 1 - (1 - right / n)^few is not.  (Chen et al. 2021, "Evaluating Large Language
+    Models Trained on Code", arXiv 2107.03374, equation 1.)
+    """
+    return 1 - comb(n - right, few) / comb(n, few)
 
 
 def _vote(grade: Grade, *, numbers: bool) -> Decimal | str | None:

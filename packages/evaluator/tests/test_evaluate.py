@@ -140,13 +140,31 @@ def test_a_finished_result_is_read_and_not_asked_again(base_result, tiny, capsys
     assert base_result.read_bytes() == before
 
 
-def test_sampled_replies_give_pass_and_majority(tiny, tmp_path):
-    out = tmp_path / "k.json"
-    words = ("--model", tiny.base, "--data", tiny.items, "--limit", "4", "--k", "3", *SETTINGS)
-    command("run", *words, "--out", out)
-    task = read_result(out)["tasks"]["gsm8k_xml_k"]
-    assert all(len(item["replies"]) == 3 for item in task["items"])
-    assert {"strict_accuracy", "pass_at_k", "maj_at_k"} <= task["metrics"].keys()
+SAMPLED = ("--limit", "4", "--k", "3", "--temperature", "0.9", *SETTINGS)
+
+
+def test_sampled_replies_stand_beside_greedy_ones(tiny, base_result, tmp_path, capsys):
+    out, journal = tmp_path / "k.json", tmp_path / "k.replies.jsonl"
+    words = ("run", "--model", tiny.base, "--data", tiny.items, "--out", out, *SAMPLED)
+    command(*words)
+    result = read_result(out)
+    greedy, sampled = (result["tasks"][name] for name in ("gsm8k_xml", "gsm8k_xml_k"))
+    assert greedy["items"] == read_result(base_result)["tasks"]["gsm8k_xml"]["items"][:4]
+    assert result["batch_check"] == {"items": 4, "identical": 4}
+    assert all(len(item["replies"]) == 3 for item in sampled["items"])
+    assert {"strict_accuracy", "pass_at_2", "pass_at_k", "maj_at_k"} <= sampled["metrics"].keys()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Final accuracy: 100.00% (4/4)" in shown
+    assert "Sampled at T 0.9, 3 replies an item: " in shown
+    # killed in the middle of an item's samples: only the rest is asked
+    whole = journal.read_text(encoding="utf-8").splitlines()
+    kept = whole[:-5]
+    journal.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    out.unlink()
+    command(*words)
+    assert read_result(out)["speed"]["resumed_replies"] == 4 * (1 + 3) - 5
+    again = journal.read_text(encoding="utf-8").splitlines()
+    assert (again[: len(kept)], len(again)) == (kept, len(whole))
 
 
 @pytest.mark.parametrize(

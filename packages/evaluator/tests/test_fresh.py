@@ -97,6 +97,7 @@ def compared(value, low, high, mean):
     return {"tasks": {"t": {"judged_by": "accuracy", "metrics": {"accuracy": metric}}}}
 
 
+WITH_SAMPLES = {"tasks": compared(0.3, 0.2, 0.4, 0.5)["tasks"] | {"t_k": {}}}
 GAIN, NO_GAIN = compared(0.3, 0.2, 0.4, 0.5), compared(0.01, -0.1, 0.12, 0.2)
 LOSS = compared(-0.3, -0.4, -0.2, 0.1)
 
@@ -109,6 +110,7 @@ LOSS = compared(-0.3, -0.4, -0.2, 0.1)
         pytest.param(NO_GAIN, NO_GAIN, "not shown to have learned: ", "items +1.0%", id="neither"),
         pytest.param(LOSS, GAIN, "not learned: ", "may be memory", id="worse"),
         pytest.param(GAIN, None, "learned: ", "is not known", id="fresh-alone"),
+        pytest.param(WITH_SAMPLES, GAIN, "learned: ", "items +30.0%", id="with-sampled-replies"),
     ],
 )
 def test_what_two_results_say(on_fresh, on_known, start, part):

@@ -3,7 +3,9 @@
 import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import yaml
@@ -116,6 +118,15 @@ def test_metrics_of_several_replies(glue, doc, texts, expected):
     metrics = glue.process_results_k(doc, [texts])
     names = ("strict_accuracy", "pass_at_k", "maj_at_k")
     assert tuple(metrics[name] for name in names) == expected
+
+
+def test_pass_at_fewer_is_the_mean_over_every_choice_of_the_replies(glue, doc):
+    texts = [WRONG, GOOD, "", WRONG, GOOD]
+    metrics = glue.process_results_k(doc, [texts])
+    for few in (2, 4):
+        chosen = [float(GOOD in some) for some in combinations(texts, few)]
+        assert metrics[f"pass_at_{few}"] == pytest.approx(fmean(chosen))
+    assert "pass_at_8" not in metrics
 
 
 JSON_ROWS = list(made_rows(get_task("json_qa"), 4, 0))

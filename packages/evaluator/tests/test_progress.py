@@ -99,6 +99,23 @@ def test_a_line_per_item(replies, lines):
     assert shown(*replies) == lines
 
 
+def test_sampled_replies_stand_beside_the_bar_and_do_not_count_among_the_greedy_ones():
+    out = io.StringIO()
+    options = [{}, {"do_sample": True}, {"do_sample": True}, {}]
+    requests = [Instance("generate_until", DOC, ("p", each), 0) for each in options]
+    with closing(Screen(Console(file=out, width=100), "m", quiet=False)) as screen:
+        screen.begin(requests)
+        for request, text in zip(requests, ("6", FIVE, "6", FIVE), strict=True):
+            screen.reply(request, CountedReply(text, tokens=3, truncated=False))
+        assert screen.shown is not None
+        assert screen.shown.figures().startswith("4/4 replies")
+        assert screen.shown.figures().endswith("sampled 50.0% right")
+    assert out.getvalue().splitlines() == [
+        "[001/002] ✅=0 | Acc=0.00% | Pred: 6 | GT: 5",
+        "[002/002] ✅=1 | Acc=50.00% | Pred: 5 | GT: 5",
+    ]
+
+
 def test_replies_that_an_engine_has_finished_and_not_handed_on_move_the_bar():
     waiting = 3
     request = Instance("generate_until", DOC, ("p", {}), 0)

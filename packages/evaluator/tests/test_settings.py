@@ -1,6 +1,7 @@
 """What a run decides: a run of another task than GSM8K asks its own task and its own rows."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -63,9 +64,34 @@ def test_a_run_asks_its_own_task(run):
     own = asked(run)
     assert (own.tasks, own.max_new_tokens) == (("weekday_xml",), 48)
     assert own.result_file(run.eval, "tuned") == run.eval / "tuned.json"
-    other = asked(run, tasks=("gsm8k_xml",), limit=9, k=2, seed=3, max_new_tokens=7)
+    given = {"limit": 9, "k": 2, "temperature": 0.7, "seed": 3, "max_new_tokens": 7}
+    other = asked(run, tasks=("gsm8k_xml",), **given)
     assert (other.data, other.max_new_tokens) == (None, 7)
-    assert other.result_file(run.eval, "tuned").name == "tuned-gsm8k_xml-n9-k2-s3.json"
+    assert other.result_file(run.eval, "tuned").name == "tuned-gsm8k_xml-n9-k2-t0.7-s3.json"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        pytest.param({"k": 4, "temperature": 0.0}, "expected a number above 0, got 0", id="none"),
+        pytest.param({"k": 4, "temperature": math.nan}, "above 0, got nan", id="no-number"),
+        pytest.param({"temperature": 0.7}, "of sampled replies; say how many", id="without-k"),
+    ],
+)
+def test_a_temperature_is_of_sampled_replies(given, message):
+    with pytest.raises(UserError, match=message):
+        Settings(**given)
+
+
+def test_another_temperature_is_another_evaluation_and_of_greedy_replies_there_is_none():
+    model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
+
+    def identity(**given):
+        return Evaluation(model, Settings(**given), Path("r.json")).identity(None)
+
+    assert "temperature" not in identity()
+    assert identity(k=4)["temperature"] == 1.0
+    assert identity(k=4, temperature=0.7)["temperature"] == 0.7
 
 
 @pytest.mark.usefixtures("weekday")
@@ -148,7 +174,8 @@ def test_an_installed_task_needs_no_definition_of_its_own(tmp_path, k):
     data = write_rows(tmp_path / "rows.jsonl", ROWS)
     settings = Settings(tasks=("weekday_xml",), data=data, k=k)
     with find_tasks(Evaluation(model, settings, tmp_path / "r.json")) as found:
-        [task] = found.load()
+        *greedy, task = found.load()
+        assert [one.config.task for one in greedy] == ["weekday_xml"] * (k - 1)
         docs = list(task.test_docs())
     assert [(doc["question"], doc["gold"], doc["task"]) for doc in docs] == [
         ("Today is Monday. Which day of the week is it in 9 days?", "Wednesday", "weekday"),

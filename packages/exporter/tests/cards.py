@@ -10,7 +10,7 @@ from xmlgrpo_exporter.card.card import with_card
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import Release, prepare_release
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.measures.summary import compare_metric, metrics_of
+from xmlgrpo_run.measures.summary import compare_by_steps, compare_metric, metrics_of
 
 from .run_folders import write_json
 
@@ -82,6 +82,7 @@ def write_evaluation(
         items = [
             {
                 "id": str(number),
+                "steps": 1 + number % 9,
                 "scores": {"strict_accuracy": float(right[place]), "reply_tokens": float(tokens)},
             }
             for number, right in enumerate(RIGHT)
@@ -105,6 +106,7 @@ def write_evaluation(
         for metric in ("strict_accuracy", "reply_tokens")
     }
     task = {"data": data, "items": 1319, "judged_by": "strict_accuracy", "metrics": compared}
+    task["by_steps"] = compare_by_steps(*(model["items"] for model in models.values()))
     names = {"format": 1, "first": "base", "second": "tuned"}
     settings = {"settings": SUBJECT | {"limit": limit}}
     write_json(run / "eval/compare.json", names | settings | {"tasks": {"gsm8k_xml": task}})

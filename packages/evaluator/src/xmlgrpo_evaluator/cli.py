@@ -14,7 +14,7 @@ from xmlgrpo_evaluator.models import any_model, check_weights, pinned, run_model
 from xmlgrpo_evaluator.results.compare import compare_results, show
 from xmlgrpo_evaluator.results.ladder import climb
 from xmlgrpo_evaluator.results.result import read_result
-from xmlgrpo_evaluator.settings import Evaluation, model_settings, run_settings
+from xmlgrpo_evaluator.settings import Evaluation, greedy_alone, model_settings, run_settings
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import (
     add_version,
@@ -33,6 +33,7 @@ from xmlgrpo_run.screen.say import say
 EPILOG = """\
 examples:
   xmlgrpo-eval run --run tiny                     base and tuned, compared
+  xmlgrpo-eval run --run tiny --k 16              and of 16 samples an item
   xmlgrpo-eval run --model org/name --limit 100   any Hub model or folder
   xmlgrpo-eval run --model a.gguf --task arc_easy any task of lm-eval on a GGUF
   xmlgrpo-eval compare a.json b.json              two results on the same items
@@ -40,6 +41,7 @@ examples:
   xmlgrpo-eval harness ls tasks                   lm-eval itself, with llama-cpp
 """
 PIPE_COLUMNS = 140
+K_HELP = "beside the greedy reply K sampled ones per item: their accuracy, maj@k, pass@k"
 BATCH_HELP = "replies at once (graph: 64, on a GPU 128; generate: 16; GGUF: 32)"
 
 
@@ -126,7 +128,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--task", "--tasks", default=None, metavar="LIST", help="lm-eval tasks (default: its own)")
     add("--limit", type=int, metavar="N", help="the first N items only")
     add("--seed", type=int, default=0, metavar="N", help="of sampled replies (default: 0)")
-    add("--k", type=int, default=1, metavar="K", help="K sampled replies per item: pass@k, maj@k")
+    add("--k", type=int, default=1, metavar="K", help=K_HELP)
+    add("--temperature", type=float, metavar="T", help="of these K replies (default: 1)")
     add("--batch-size", "--batch_size", metavar="N", help=BATCH_HELP)
     add("--engine", default="auto", metavar="NAME", help="of HF models: auto, generate or graph")
     add("--max-new-tokens", type=int, metavar="N", help="the limit of a reply")
@@ -184,8 +187,10 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     write_sealed(settings.result_file(run.eval, "compare"), compared)
     show(compared, console)
     if options.fresh is not None:
-        known = replace(settings, tasks=(settings.own_task,)).result_file(run.eval, "compare")
-        say(console, escape(told(compared, read_json(known) if known.is_file() else None)))
+        usual = replace(settings, tasks=(settings.own_task,))
+        each = [one.result_file(run.eval, "compare") for one in (usual, greedy_alone(usual))]
+        known = next((read_json(path) for path in each if path.is_file()), None)
+        say(console, escape(told(compared, known)))
     say(console, escape(f"results: {run.eval}"))
     return 0
 
@@ -282,6 +287,7 @@ def _given(options: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         "limit": options.limit,
         "seed": options.seed,
         "k": options.k,
+        "temperature": options.temperature,
         "max_new_tokens": options.max_new_tokens,
         "batch_size": int(size) if size and size.isdigit() else size,
         "engine": options.engine,

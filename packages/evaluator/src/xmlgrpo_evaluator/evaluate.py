@@ -22,7 +22,7 @@ from xmlgrpo_evaluator.harness.open_model import bos_of, loaded, training_tokeni
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
 from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.journal import EngineUse, Journal, open_journal
-from xmlgrpo_evaluator.progress import Screen, final_line
+from xmlgrpo_evaluator.progress import Screen, final_line, sampled_line
 from xmlgrpo_evaluator.results.result import (
     RESULT_FORMAT,
     items_of,
@@ -37,7 +37,7 @@ from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.measures.memory import peak_memory_mib, reset_peak_memory
-from xmlgrpo_run.measures.summary import metrics_of
+from xmlgrpo_run.measures.summary import by_steps, metrics_of
 from xmlgrpo_run.screen.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")
@@ -116,7 +116,7 @@ def _evaluated(
         results = _simple_evaluate(front, tasks, loaded_tasks, settings)
         speed = {**screen.speed(), "resumed_replies": journal.resumed}
         samples = results.pop("samples")
-        items = settings.check_batch if settings.k == 1 else 0
+        items = settings.check_batch
         stage = screen.stage("asking a few again, alone", total=items, unit="items")
         asked = count(1)
         batch_check = check_batching(inner, samples, items, lambda: stage.update(next(asked)))
@@ -141,7 +141,12 @@ def _evaluated(
         "model": {"size_bytes": model.size_bytes(), **info},
         "data": next(iter(data.values())) if len(data) == 1 else None,
         "tasks": {
-            name: {"data": data.get(name), "metrics": metrics_of(items), "items": items}
+            name: {
+                "data": data.get(name),
+                "metrics": metrics_of(items),
+                "by_steps": by_steps(items),
+                "items": items,
+            }
             for name, items in answered.items()
         },
         "prompts": asdict(prompts[0]) | {"passed": prompts[0].passed} if prompts else None,
@@ -216,7 +221,9 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
         if top is None:
             continue
         metric, value = top
-        if "hits" in value:
+        if "maj_at_k" in task["metrics"]:
+            line = sampled_line(task, result["subject"].get("temperature", 1.0))
+        elif "hits" in value:
             line = final_line(Share(value["hits"], value["n"]))
         else:
             line = f"Final {metric}: {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"

@@ -164,6 +164,6 @@ def told(fresh: Mapping[str, Any], known: Mapping[str, Any] | None) -> str:
 
 def _gain(compared: Mapping[str, Any]) -> tuple[Difference, float]:
     """The difference that a comparison judges by, and the second model's share."""
-    [task] = compared["tasks"].values()
+    task = next(iter(compared["tasks"].values()))  # sampled replies are another one
     metric = task["metrics"][task["judged_by"]]
     return Difference(**metric["difference"]), metric["second"]["mean"]

@@ -1,7 +1,8 @@
 """What one sees while a model is evaluated, a line per item among it; its speed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -31,7 +32,9 @@ class Screen:
     def __init__(self, console: Console, label: str, *, quiet: bool) -> None:
         self.console, self._label, self._quiet = console, label, quiet
         self.shown: Stage | None = None
-        self._done = self._total = self._graded = self._correct = 0
+        self._done, self._total, self._note = 0, 0, ""
+        # of sampled replies (true) and of all others: how many there are, are done, graded, right
+        self._asked, self._seen, self._graded, self._right = (Counter[bool]() for _ in range(4))
         self._tokens, self._began, self._cpu_began = 0, 0.0, 0.0
 
     def stage(self, words: str, **options: Any) -> Stage:
@@ -57,27 +60,36 @@ class Screen:
         on when its whole batch is finished.
         """
         self._total += len(requests)
-        stage = self.stage("", unit="items", poll=lambda: self._done + unreported())
+        self._asked.update(map(is_sampled, requests))
+        unit = "replies" if self._asked[True] else "items"
+        stage = self.stage("", unit=unit, poll=lambda: self._done + unreported())
         stage.count_from(self._done, self._total)
         if not self._began:
             self._began, self._cpu_began = time.perf_counter(), time.process_time()
 
     def reply(self, request: Instance, reply: CountedReply, *, new: bool = True) -> None:
-        """Show one reply; one that is not new says nothing about the pace."""
-        self._count(new=new)
+        """Show one reply; one that is not new says nothing about the pace.
+
+        Sampled replies, of which there are many, have no line: their share stands beside the bar.
+        """
+        sampled = is_sampled(request)
+        self._count(new=new, sampled=sampled)
         self._tokens += reply.tokens if new else 0
         doc = request.doc
         if not {"task", "gold", "judge", "user_text"} <= doc.keys():
             return
         [grade] = grade_all(_task(doc["task"]), [reply], [example_of(doc)])
-        self._graded += 1
-        self._correct += grade.strict_correct
-        if self._quiet:
+        self._graded[sampled] += 1
+        self._right[sampled] += grade.strict_correct
+        share = Share(self._right[sampled], self._graded[sampled])
+        if sampled:
+            self._note = f"sampled {share.value:.1%} right"
+        if sampled or self._quiet:
             return
         line = live_line(
-            self._done,
-            self._total,
-            Share(self._correct, self._graded),
+            self._seen[False],
+            self._asked[False],
+            share,
             grade.answer,
             doc["gold"],
             note=grade.note,
@@ -89,14 +101,15 @@ class Screen:
 
     def scored(self) -> None:
         """Count an item that was scored, not answered."""
-        self._count(new=True)
+        self._count(new=True, sampled=False)
 
-    def _count(self, *, new: bool) -> None:
+    def _count(self, *, new: bool, sampled: bool) -> None:
         self._done += 1
+        self._seen[sampled] += 1
         if self.shown is None:
             return
         if new:
-            self.shown.update(self._done)
+            self.shown.update(self._done, note=self._note)
         else:
             self.shown.count_from(self._done, self._total)
 
@@ -110,6 +123,12 @@ class Screen:
             "cpu_seconds": round(cpu_seconds, 3),
             "tokens_per_s": round(self._tokens / seconds, 2) if self._tokens else None,
         }
+
+
+def is_sampled(request: Instance) -> bool:
+    """Whether the reply to a request is drawn, not greedy."""
+    options = request.args[1] if len(request.args) > 1 else None
+    return isinstance(options, dict) and bool(options.get("do_sample"))
 
 
 def live_line(
@@ -143,4 +162,20 @@ def final_line(share: Share) -> str:
     return (
         f"Final accuracy: {share.value:.2%} ({share.hits}/{share.total}), "
         f"95% interval {share.low:.1%} to {share.high:.1%}"
+    )
+
+
+def sampled_line(task: Mapping[str, Any], temperature: float) -> str:
+    """Of several replies an item: `Sampled at T 1, 16 replies an item: 8.3% [7.0%, 9.6%] right`.
+
+    Then maj@k and pass@k, each with its 95 % interval too.
+    """
+    k = len(task["items"][0]["replies"])
+    right, majority, any_right = (
+        "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**task["metrics"][name])
+        for name in ("strict_accuracy", "maj_at_k", "pass_at_k")
+    )
+    return (
+        f"Sampled at T {temperature:g}, {k} replies an item: {right} right, "
+        f"maj@{k} {majority}, pass@{k} {any_right}"
     )

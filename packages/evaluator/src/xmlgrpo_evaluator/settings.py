@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ class Settings:
     own_task: str = DEFAULT_ASKED  # asked where none is named, and left out of results' names
     limit: int | None = None  # only the first items of each task
     seed: int = 0  # of sampled replies and of shots
-    k: int = 1  # replies per item; 1 is greedy, more are sampled
+    k: int = 1  # sampled replies per item, beside the greedy one; with 1 there are none
+    temperature: float = 1.0  # of sampled replies
     max_new_tokens: int = 1024  # of a reply
     batch_size: int | str | None = None  # a number, `auto`, or None for the backend's default
     engine: str = "auto"  # of an HF model; `generate` is lm-eval's own call
@@ -45,6 +47,13 @@ class Settings:
         for name, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"--{name}: expected a whole number above 0, got {value}")
+        if not 0 < self.temperature < inf:
+            raise UserError(
+                f"--temperature: expected a number above 0, got {self.temperature:g}; greedy "
+                "replies are asked for in any case"
+            )
+        if self.temperature != 1 and self.k == 1:
+            raise UserError("--temperature is of sampled replies; say how many, as in --k 16")
         if self.check_batch < 0:
             raise UserError(f"--check-batch: expected 0 or more items, got {self.check_batch}")
         if self.engine not in ENGINES:
@@ -65,6 +74,7 @@ class Settings:
         parts += self.tasks if self.tasks != (self.own_task,) else []
         parts += [f"n{self.limit}"] if self.limit else []
         parts += [f"k{self.k}"] if self.k > 1 else []
+        parts += [f"t{self.temperature:g}"] if self.temperature != 1 else []
         parts += [f"s{self.seed}"] if self.seed else []
         return folder / f"{'-'.join(parts)}.json"
 
@@ -92,7 +102,7 @@ class Evaluation:
             data_digest: of the local items, whether `data` or the environment named them.
         """
         asked = self.settings
-        identity = {
+        identity: dict[str, Any] = {
             "model": self.model.identity(),
             "engine": asked.engine,
             "tasks": asked.tasks,
@@ -108,7 +118,14 @@ class Evaluation:
         }
         if self.model.backend != "hf":
             del identity["engine"]
+        if asked.k > 1:
+            identity["temperature"] = asked.temperature
         return dict(plain(identity))
+
+
+def greedy_alone(settings: Settings) -> Settings:
+    """The same without sampled replies."""
+    return replace(settings, k=1, temperature=1.0)
 
 
 def run_settings(run: RunFolder, manifest: Manifest, given: Mapping[str, Any]) -> Settings:

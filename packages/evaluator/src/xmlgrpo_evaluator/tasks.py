@@ -57,7 +57,8 @@ class Tasks:
     names: tuple[str, ...]  # as lm-eval knows them
     manager: TaskManager
     items: Mapping[str, Items]  # by task; nothing for a group of tasks
-    repeats: int  # replies per item, for tasks in the form with several
+    repeats: int  # replies per item, for tasks in the form with several ...
+    temperature: float  # ... which are drawn at this one
     graded: tuple[str, ...] = ()  # where replies are, for tasks that need something for it
 
     @property
@@ -81,6 +82,8 @@ class Tasks:
         for name, task in loaded["tasks"].items():
             if name.endswith(REPEATED) and self.repeats > 1:
                 task.set_config("repeats", self.repeats)
+                drawn = {"temperature": self.temperature}
+                task.set_config("generation_kwargs", drawn, update=True)
         found = {**loaded["tasks"], **loaded.get("groups", {})}
         return [found.get(name, name) for name in self.names]
 
@@ -100,7 +103,7 @@ def find_tasks(evaluation: Evaluation) -> Iterator[Tasks]:
             lacks what a task grades with.
     """
     model, settings = evaluation.model, evaluation.settings
-    names = tuple(_form(name, settings.k) for name in settings.tasks)
+    names = tuple(form for name in settings.tasks for form in _forms(name, settings.k))
     metadata: dict[str, Any] = {
         "pretrained": model.tokenizer or model.source,
         "reply_limit": settings.max_new_tokens,
@@ -129,7 +132,8 @@ def find_tasks(evaluation: Evaluation) -> Iterator[Tasks]:
         metadata_of = [config.get("metadata") or {} for config in configs.values()]
         asked = {str(one["rewards_task"]) for one in metadata_of if "rewards_task" in one}
         graded = [extras(get_task(name)).ready() for name in sorted(asked)]
-        yield Tasks(names, manager, items, settings.k, tuple(filter(None, graded)))
+        ready = tuple(filter(None, graded))
+        yield Tasks(names, manager, items, settings.k, settings.temperature, ready)
 
 
 def task_folder() -> Path:
@@ -149,8 +153,9 @@ def task_folder() -> Path:
     )
 
 
-def _form(name: str, k: int) -> str:
-    return f"{name}{REPEATED}" if k > 1 and not name.endswith(REPEATED) else name
+def _forms(name: str, k: int) -> list[str]:
+    """A task as it is asked: greedily, and with several sampled replies beside that one."""
+    return [name, f"{name}{REPEATED}"] if k > 1 and not name.endswith(REPEATED) else [name]
 
 
 def _define_installed(names: Sequence[str], defined: Sequence[str], made: Path) -> None:

@@ -47,6 +47,30 @@ def test_flips_and_table_agree():
     assert row["p"] == 1.0
 
 
+def test_difficulty_stands_below_the_metrics_and_of_several_replies_nothing_flips():
+    first, second = result("base", [True, False] * 4), result("tuned", [True] * 8)
+    for one, share in ((first, 0.25), (second, 0.5)):
+        for n, item in enumerate(one["tasks"]["t"]["items"]):
+            item["steps"] = 1 + 4 * (n > 1) + 4 * (n > 5)
+        items = [
+            {**item, "scores": {"strict_accuracy": share}} for item in one["tasks"]["t"]["items"]
+        ]
+        one["tasks"]["t_k"] = {"metrics": metrics_of(items), "items": items}
+    compared = compare_results(first, second)["tasks"]
+    shown = [row[:2] + row[3:] for row in table_rows(compared["t"])[-3:]]
+    assert [row[0] for row in shown] == ["of 1 step (2)", "of 5 steps (4)", "of 7+ steps (2)"]
+    assert compared["t"]["by_steps"]["5"]["strict_accuracy"]["table"]["only_second"] == 2
+    assert len(compared["t"]["gained"]) == 4
+    sampled = compared["t_k"]
+    assert sampled["metrics"]["strict_accuracy"]["difference"]["value"] == 0.25
+    assert (sampled["gained"], sampled["lost"]) == ([], [])
+
+
+def test_problems_that_are_alike_in_length_have_no_difficulty():
+    first, second = result("base", [True] * 4), result("tuned", [True] * 4)
+    assert compare_results(first, second)["tasks"]["t"]["by_steps"] == {}
+
+
 def test_other_items_are_refused():
     with pytest.raises(UserError, match=r"not of the same items \(2 and 3\)"):
         compare_results(result("a", [True] * 2), result("b", [True] * 3))

@@ -93,7 +93,7 @@ def test_a_result_of_two_tasks_says_it_with_each(run):
     assert BENCHMARK in published(run)
 
 
-@pytest.mark.parametrize("changed", [{"k": 4}, {"harness": {"num_fewshot": 5}}])
+@pytest.mark.parametrize("changed", [{"chat_template": False}, {"harness": {"num_fewshot": 5}}])
 def test_problems_asked_in_another_way_are_no_benchmark_result(run, changed):
     tuned = json.loads((run / "eval/tuned.json").read_text())
     tuned["subject"] |= changed

@@ -34,6 +34,11 @@ class Example:
     # where the gold is all that is needed
     judge: str = ""
 
+    @property
+    def steps(self) -> int:
+        """How hard it is: the lines of its worked solution; 0 where there is none."""
+        return sum(bool(line.strip()) for line in self.solution.split("\n"))
+
 
 @dataclass(frozen=True, slots=True)
 class Grade:

@@ -11,6 +11,7 @@ model.
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import lm_eval.models  # noqa: F401  # before ours: lm-eval fills its registry only while empty
@@ -132,20 +133,27 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     def _by_engine(self, requests: Sequence[Instance], asked: EngineRequest) -> list[str]:
         choice = self._chosen(asked.stop_ids)
         self._on_engine(EngineUse("graph", choice.reason, self.slots))
-        texts = [request.args[0] for request in requests]
-        # the longest first, as lm-eval does: the caches made for them fit all others
-        order = sorted(range(len(texts)), key=lambda n: (-len(self.tok_encode(texts[n])), texts[n]))
+        places: dict[str, list[int]] = defaultdict(list)
+        for number, request in enumerate(requests):
+            places[request.args[0]].append(number)
+        # prompts that are asked equally often together, so that each is read once; of these the
+        # longest first, as lm-eval does: the caches made for them fit all others
+        length = {text: len(self.tok_encode(text)) for text in places}
+        order = sorted(places, key=lambda text: (-len(places[text]), -length[text], text))
         replies: dict[int, CountedReply] = {}
-        for start in range(0, len(order), self.slots):
-            numbers = order[start : start + self.slots]
-            prompts = self._prompts([texts[number] for number in numbers], self._room(asked))
-            written = choice.engine(prompts, 1, asked.sampling)
-            for number, completion in zip(numbers, written, strict=True):
-                replies[number] = asked.reply(completion.tokens, self.tokenizer)
-                self.cache_hook.add_partial(
-                    "generate_until", requests[number].args, replies[number]
-                )
-        return [replies[number] for number in range(len(texts))]
+        for samples, alike in groupby(order, key=lambda text: len(places[text])):
+            at_once, group = max(1, self.slots // samples), list(alike)
+            for start in range(0, len(group), at_once):
+                texts = group[start : start + at_once]
+                prompts = self._prompts(texts, self._room(asked))
+                written = choice.engine(prompts, samples, asked.sampling)
+                numbers = [number for text in texts for number in places[text]]
+                for number, completion in zip(numbers, written, strict=True):
+                    replies[number] = asked.reply(completion.tokens, self.tokenizer)
+                    self.cache_hook.add_partial(
+                        "generate_until", requests[number].args, replies[number]
+                    )
+        return [replies[number] for number in range(len(requests))]
 
     @property
     def unreported(self) -> int:

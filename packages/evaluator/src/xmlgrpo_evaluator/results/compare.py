@@ -14,13 +14,13 @@ from xmlgrpo_evaluator.results.result import engines_of, main_metric
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run.measures.paired import Difference
-from xmlgrpo_run.measures.summary import COUNTS, compare_metric
+from xmlgrpo_run.measures.summary import COUNTS, compare_by_steps, compare_items
 from xmlgrpo_run.screen.say import say
 
 COMPARISON_FORMAT = 1
 SETTINGS = (
-    *("limit", "seed", "k", "max_new_tokens", "chat_template", "data", "format_version"),
-    "harness",
+    *("limit", "seed", "k", "temperature", "max_new_tokens", "chat_template", "data"),
+    *("format_version", "harness"),
 )
 """What two evaluations of different models should have in common, by its name in `subject`."""
 _EXAMPLE_COLUMNS = 400
@@ -69,19 +69,23 @@ def _compare_task(name: str, first: Mapping[str, Any], second: Mapping[str, Any]
             f"{name}: the two results are not of the same items ({len(before)} and {len(after)}); "
             "evaluate both with the same --data and --limit"
         )
-    metrics = {}
-    for metric, value in first["metrics"].items():
-        if metric in second["metrics"]:
-            scores = [[item["scores"][metric] for item in items] for items in (before, after)]
-            metrics[metric] = compare_metric(scores, value, second["metrics"][metric])
-    judged, _ = main_metric({"metrics": metrics}) or (None, None)
+    metrics = compare_items(before, after)
+    judged, row = main_metric({"metrics": metrics}) or (None, {})
     flips: dict[str, list[dict[str, Any]]] = {"gained": [], "lost": []}
-    for one, other in zip(before, after, strict=True) if judged else ():
+    # of several replies to an item the share changes nearly always: no flip
+    for one, other in zip(before, after, strict=True) if "table" in row else ():
         change = other["scores"][judged] - one["scores"][judged]
         if change:
             flips["gained" if change > 0 else "lost"].append(_flip(one, other))
     data = first.get("data") if first.get("data") == second.get("data") else None
-    return {"data": data, "items": len(before), "judged_by": judged, "metrics": metrics, **flips}
+    return {
+        "data": data,
+        "items": len(before),
+        "judged_by": judged,
+        "metrics": metrics,
+        "by_steps": compare_by_steps(before, after),
+        **flips,
+    }
 
 
 def _flip(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,9 +174,17 @@ def _table(task: Mapping[str, Any], compared: Mapping[str, Any], *, with_interva
 
 
 def table_rows(task: Mapping[str, Any], *, with_intervals: bool = True) -> list[list[str]]:
-    """A compared task as text: metric, both values, difference and p, a row per metric."""
+    """A compared task as text: metric, both values, difference and p, a row per metric.
+
+    Then a row for each difficulty, of the metric that the task is judged by.
+    """
+    judged = task["judged_by"]
+    harder = {
+        f"of {steps} step{'' if steps == '1' else 's'} ({some[judged]['first']['n']})": some[judged]
+        for steps, some in task.get("by_steps", {}).items()
+    }
     rows = []
-    for metric, row in task["metrics"].items():
+    for metric, row in (task["metrics"] | harder).items():
         means = [row["first"]["mean"], row["second"]["mean"]]
         is_rate = metric not in COUNTS and all(m is None or 0 <= m <= 1 for m in means)
         rows.append(

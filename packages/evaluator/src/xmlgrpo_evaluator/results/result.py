@@ -6,6 +6,7 @@ from typing import Any
 
 from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.grading import example_of
 from xmlgrpo_run.files import read_json
 
 RESULT_FORMAT = 1
@@ -49,12 +50,14 @@ def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     items: dict[Any, dict[str, Any]] = {}
     for sample in samples:
         doc = sample["doc"]
+        steps = example_of(doc).steps if "judge" in doc else 0
         entry = items.setdefault(
             sample["doc_id"],
             {
                 "id": str(doc.get("id", sample["doc_id"])),
                 "question": str(doc.get("question", "")),
                 "gold": str(doc.get("gold", sample["target"])),
+                **({"steps": steps} if steps else {}),
                 "replies": [str(r) for replies in sample["resps"] for r in _flat(replies)],
                 "scores": {},
             },

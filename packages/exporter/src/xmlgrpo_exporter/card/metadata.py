@@ -25,8 +25,8 @@ METRICS = {
     "strict_accuracy": "right and in the reply format",
     "lenient_accuracy": "right in any format",
 }
-# all rows, each asked once and as in training
-AS_TRAINED: Mapping[str, Any] = {"limit": None, "k": 1, "chat_template": True, "harness": {}}
+# all rows, asked as in training; sampled replies beside the greedy ones are another task
+AS_TRAINED: Mapping[str, Any] = {"limit": None, "chat_template": True, "harness": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def scores_of(release: Release) -> list[Score]:
 
     def of(label: str) -> list[Score]:
         files = (file for file in results.evaluations if file.at("label") == label)
-        return [score for file in files for score in _evaluated(file)]
+        return next(filter(None, (list(_evaluated(file)) for file in files)), [])
 
     if not {"adapter", "merged"} & set(release.what):
         return [score for label in release.labels for score in of(label)]

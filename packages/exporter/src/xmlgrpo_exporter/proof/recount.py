@@ -20,9 +20,10 @@ from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.measures.paired import Difference, Paired
-from xmlgrpo_run.measures.summary import compare_metric, metrics_of
+from xmlgrpo_run.measures.summary import by_steps, compare_by_steps, compare_metric, metrics_of
 
-ASKED_BY = ("limit", "seed", "k", "max_new_tokens", "chat_template", "data")  # of a `subject`
+ASKED_BY = ("limit", "seed", "k", "temperature", "max_new_tokens", "chat_template", "data")
+"""What of a `subject` says how the items were asked."""
 MADE_BY = "make eval RUN={run}, or make ladder RUN={run}"
 HELD_OUT: Mapping[
     str, Callable[[Mapping[str, Any]], bool]
@@ -105,6 +106,8 @@ def _evaluation(file: ResultFile) -> None:
             _require(_equal(task["metrics"].get(metric), value), f"{metric} of {name}")
         if unknown := task["metrics"].keys() - _counted(task).keys():
             raise DoesNotFollowError(f"{min(unknown)} of {name} has no items")
+        counted = _plain(by_steps(task["items"]))
+        _require(_same(task.get("by_steps", counted), counted), f"by_steps of {name}")
 
 
 def _counted(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +148,8 @@ def _pair_fault(
             row, _plain(compare_metric(lists, row["first"], row["second"]))
         ):
             return f"{metric} of {name}"
-    return None
+    counted = _plain(compare_by_steps(*(one["items"] for one in pair)))
+    return None if _same(task.get("by_steps", counted), counted) else f"by_steps of {name}"
 
 
 def _consistent(row: Mapping[str, Any], where: str) -> None:
@@ -221,6 +225,10 @@ def _equal(stated: Any, counted: Any) -> bool:
     if isinstance(counted, float):
         return isclose(number(stated), counted, rel_tol=1e-6, abs_tol=1e-9)
     return bool(stated == counted) and type(stated) is type(counted)
+
+
+def _same(stated: Mapping[str, Any], counted: Mapping[str, Any]) -> bool:
+    return stated.keys() == counted.keys() and _equal(stated, counted)
 
 
 def _require(holds: bool, where: str) -> None:  # noqa: FBT001  it is what is required

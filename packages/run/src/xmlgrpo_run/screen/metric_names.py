@@ -34,6 +34,7 @@ def metric_names(words: Words) -> dict[str, MetricName]:
         "soft_format": MetricName("soft format", "but for white space"),
         "strict_accuracy": MetricName("strict accuracy", f"form and {words.answer}"),
         "lenient_accuracy": MetricName("lenient accuracy", f"{words.answer}, any form"),
+        **{f"pass_at_{few}": MetricName(f"pass@{few}") for few in (2, 4, 8, 16, 32)},
         "pass_at_k": MetricName("pass@k", "any of the replies is right"),
         "maj_at_k": MetricName("maj@k", "the most frequent answer is right"),
         "share_right": MetricName("parts right", "mean share of an answer's parts"),

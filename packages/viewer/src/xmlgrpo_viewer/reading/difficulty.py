@@ -6,9 +6,8 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_run.measures.summary import MOST_STEPS
 from xmlgrpo_viewer.reading.run_view import Answers, RunView
-
-MOST_STEPS = 7  # from here on they are one class: there are few
 
 
 def steps_of_problems(view: RunView) -> Mapping[str, int]:
@@ -23,8 +22,7 @@ def steps_of_problems(view: RunView) -> Mapping[str, int]:
         ]
     except UserError:
         return {}
-    lines = {e.id: sum(bool(line.strip()) for line in e.solution.split("\n")) for e in examples}
-    return {id_: min(count, MOST_STEPS) for id_, count in lines.items() if count}
+    return {one.id: min(one.steps, MOST_STEPS) for one in examples if one.steps}
 
 
 def by_difficulty(answers: Answers, steps: Mapping[str, int]) -> Mapping[int, Share]:
