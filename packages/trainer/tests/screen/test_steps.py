@@ -83,6 +83,18 @@ def test_a_step_is_one_line_of_what_fits_and_one_in_the_file(
     assert row["peak_mib"] > 10, "of this process"
 
 
+def test_energy_is_that_since_the_step_before_where_the_driver_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([1000.0, 1250.0, 1300.04, None])
+    monkeypatch.setattr("xmlgrpo_trainer.screen.steps.gpu_energy_j", lambda: next(told))
+    made = watch(tmp_path, Console(file=io.StringIO(), width=118))
+    for step in (1, 2, 3):
+        log(made, step)
+    rows = read_log(tmp_path / "metrics.jsonl").rows.values()
+    assert [row.get("energy_j") for row in rows] == [250.0, 50.0, None]
+
+
 def test_the_line_and_the_bar_say_the_same_time_left(tmp_path: Path) -> None:
     out = io.StringIO()
     made = watch(tmp_path, Console(file=out, width=118))

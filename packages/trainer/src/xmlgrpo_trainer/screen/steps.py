@@ -24,6 +24,7 @@ from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.measures.energy import gpu_energy_j
 from xmlgrpo_run.measures.memory import peak_memory_mib, reset_peak_memory
 from xmlgrpo_run.metrics import append_row, finite
 from xmlgrpo_run.screen.metric_names import words_of
@@ -67,10 +68,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.trackers = trackers
         self.stage = Stage(console, "training", unit="steps")
         self._step_began = time.monotonic()
+        self._energy_j: float | None = None  # at the last step that was logged
         self._guard = LostBatchGuard()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock and the bar."""
+        self._energy_j = gpu_energy_j()
         if self.ranks.is_first:
             if self.trackers:
                 self.trackers.begin()
@@ -100,11 +103,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if not logs or "grad_norm" not in logs:
             return
         step, lost = state.global_step, why_lost(logs)
-        batch = [scored for part in self.ranks.gather(self.batch) for scored in part]
+        gathered = self.ranks.gather((self.batch, self._energy_used_j()))
+        batch = [scored for part, _ in gathered for scored in part]
         if self.ranks.is_first:
             row = {name: finite(value) for name, value in logs.items()}
             shares = sampled_shares(self.task, batch)
             row |= {**shares, "peak_mib": peak_memory_mib()}
+            used = [energy_j for _, energy_j in gathered if energy_j is not None]
+            if len(used) == len(gathered):
+                row["energy_j"] = round(sum(used), 1)
             seconds = time.monotonic() - self._step_began
             append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
             kept = self._keep_samples(step, batch)
@@ -128,6 +135,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
                 )
         if lost and self.config.stop_on_lost_batches:
             self._guard.note(step, lost)
+
+    def _energy_used_j(self) -> float | None:
+        """Since the last step that was logged, with the validation between them."""
+        before, self._energy_j = self._energy_j, gpu_energy_j()
+        return None if before is None or self._energy_j is None else self._energy_j - before
 
     def _keep_samples(self, step: int, batch: list[Scored]) -> list[dict[str, Any]]:
         """Write some completions of the step down; what was written."""

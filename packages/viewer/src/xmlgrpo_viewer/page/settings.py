@@ -45,12 +45,17 @@ def cost_and_environment(view: RunView) -> list[tuple[str, str]]:
     if tokens:
         rows.append(("tokens of prompts and completions", f"{tokens[-1][1]:,.0f}"))
     manifest = view.manifest
+    hours = gpu_hours(manifest) if manifest else None
+    if hours is not None:
+        rows.append(("GPU-hours in steps", f"{hours:.2g}"))
+    used_kwh = energy_kwh(view)
+    rows.append(("energy of the GPUs", "not told" if used_kwh is None else f"{used_kwh:.3g} kWh"))
+    if peaks := view.log.series("peak_mib"):
+        whose = "" if manifest is None else " of the process" if hours is None else " of a GPU"
+        rows.append((f"peak memory{whose}", f"{max(value for _, value in peaks):,.0f} MiB"))
     if manifest is None:
         return rows
-    hardware = manifest.hardware
-    if hours := gpu_hours(manifest):
-        rows.append(("GPU-hours in steps", f"{hours:.2f}"))
-    rows += [(name, _shown(value)) for name, value in hardware.items()]
+    rows += [(name, _shown(value)) for name, value in manifest.hardware.items()]
     rows.append(("code", _commit(manifest)))
     rows += [(name, manifest.versions[name]) for name in LIBRARIES if name in manifest.versions]
     rows.append(("data", f"{manifest.data.name}, sha256 {manifest.data.sha256[:16]}"))
@@ -62,6 +67,14 @@ def gpu_hours(manifest: Manifest) -> float | None:
     if str(manifest.hardware.get("device", "cpu")).startswith("cpu"):
         return None
     return manifest.seconds * int(manifest.hardware.get("processes", 1)) / 3600
+
+
+def energy_kwh(view: RunView) -> float | None:
+    """What the cards used from the first step to the last; None where not every step tells."""
+    used = view.log.series("energy_j")
+    if not used or len(used) < len(view.log.series("grad_norm")):
+        return None
+    return sum(joules for _, joules in used) / 3.6e6
 
 
 def _commit(manifest: Manifest) -> str:
