@@ -15,6 +15,8 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, read_manifest
 from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_viewer.page.report import marked, render, write_report
+from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
+from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.run_view import read_run
 
 from .conftest import RIGHT, WRONG, begin, completion, end, held, write_lines
@@ -268,10 +270,22 @@ def test_wrong_completions_that_earned_most_come_first_and_others_are_a_sample(t
     assert len(html) < 5_000_000
     assert page.data["completions"][0]["outcome"] == "wrong"
     assert page.data["completions"][0]["pay"] == 2.0
+    assert page.data["completions"][0]["scores"] == [2.0, None]
     steps = {row["step"] for row in page.data["completions"]}
     assert min(steps) == 1
     assert max(steps) == 59
     assert re.search(r"of the 2,321 that the run kept: the 1 wrong ones", page.text)
+
+
+@pytest.mark.parametrize("letter", ["数", "<", "\n", '"', "🂡", "\ud800"])
+def test_a_page_stays_small_whatever_its_completions_are_written_in(training, letter):
+    is_wrong = {"strict_correct": False, "lenient_correct": False}
+    for step in range(1, 60):
+        rows = [completion(step, letter * 6_000, **is_wrong) for _ in range(10)]
+        path = training.completions_of(step)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_report(training)
+    assert training.report.stat().st_size < 5_000_000
 
 
 def test_ten_thousand_steps_are_thinned_and_say_so(training):
@@ -311,10 +325,89 @@ def test_differences_are_marked_by_words(first, second, expected):
 
 def test_settings_that_differ_from_the_defaults_are_listed(tmp_path):
     run = begin(tmp_path / "sums")
-    end(run, [True] * 8, config={"seed": 3, "grpo": {"learning_rate": 1e-4}})
-    text = page_of(run).text
-    assert re.search(r"seed\s*3\s*0", text)
-    assert re.search(r"grpo\.learning_rate\s*0\.0001\s*the library's", text)
+    grpo = {"learning_rate": 1e-4, "temperature": 1.0, "beta": 0.1, "num_generations": 8}
+    end(run, [True] * 8, config={"seed": 3, "grpo": grpo})
+    assert changed_settings(read_run(run)) == [
+        ("seed", "3", "0"),
+        ("grpo.learning_rate", "0.0001", "1e-05"),  # ours, not trl's
+        ("grpo.beta", "0.1", "0"),  # trl's
+    ]
+    assert re.search(r"grpo\.learning_rate\s*0\.0001\s*1e-05", page_of(run).text)
+
+
+def test_the_cost_of_a_run_on_gpus(training):
+    rows = [
+        {"step": n, "time": 60.0 * n, "grad_norm": 0.1, "peak_mib": 1000.0 * n, "energy_j": 1.8e6}
+        for n in (1, 2)
+    ]
+    write_lines(training.metrics, rows)
+    hardware = {"device": "NVIDIA H200", "processes": 2}
+    end(training, [True] * 8, hardware=hardware, seconds=360.0)
+    cost = dict(cost_and_environment(read_run(training)))
+    assert cost["GPU-hours in steps"] == "0.2"
+    assert cost["energy of the GPUs"] == "1 kWh"
+    assert cost["peak memory of a GPU"] == "2,000 MiB"
+    del rows[1]["energy_j"]
+    training.manifest.unlink()
+    write_lines(training.metrics, rows)
+    assert dict(cost_and_environment(read_run(training)))["energy of the GPUs"] == "not told"
+
+
+def planted(run: RunFolder, pay_of_wrong: float) -> RunFolder:
+    """Its last step has as many right completions, paid 2, as wrong ones, paid otherwise."""
+    right = [completion(6, scores={"sums": 2.0})] * 5
+    is_wrong = {"strict_correct": False, "lenient_correct": False}
+    wrong = [completion(6, WRONG, scores={"sums": pay_of_wrong}, **is_wrong)] * 5
+    write_lines(run.completions_of(6), right + wrong)
+    return run
+
+
+def test_a_reward_that_pays_wrong_answers_is_told_before_the_tables(training):
+    page = page_of(planted(training, 2.0))
+    first = page.text.partition("What the doctor says")[0]
+    assert "5 of 5 wrong completions (100%) earned what right ones earn, 2 or more." in first
+    assert "A reward that pays wrong answers teaches them" in first
+    assert WRONG in first, "one of them, whole"
+    assert re.search(r"sums\s*1\s*2\s*2\s*", page.text), "what each reward paid"
+    page = page_of(planted(training, 0.5))
+    assert "0 of 5 wrong completions (0%) earned what right ones earn, 2 or more." in page.text
+    assert "teaches them" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        ('{"why": "loss is nan at step 7"}', "loss is nan at step 7. What was trained is not kept"),
+        (None, "it was killed, or left no word"),
+        ('{"why', "it was killed, or left no word"),
+    ],
+)
+def test_a_stopped_run_says_why_as_far_as_it_is_known(training, ended, words):
+    if ended:
+        training.ended.write_text(ended)
+    assert words in page_of(training).text
+    with held(training):
+        assert "has ended before the last step" not in page_of(training).text
+
+
+def test_every_link_leads_to_a_file_of_the_run(run):
+    names = {a["href"] for _, a in page_of(run).tags if a.get("href")}
+    there = {name for name in names if not str(name).startswith("#")}
+    assert {"metrics.jsonl", "manifest.json", "config.yaml", "holdout/", "completions/"} <= there
+    assert [name for name in there if not (run.root / str(name)).exists()] == []
+    shown = page_of(run).data["completions"]
+    assert {row["file"] for row in shown} == {
+        f"completions/step-{n:05d}.jsonl" for n in range(1, 7)
+    }
+
+
+def test_followed_problems_are_the_first_ones_with_each_new_reply_once(training):
+    [always, _, later] = followed(read_run(training))
+    assert [(one.steps, one.answer.outcome) for one in always.stretches] == [
+        ("step 0", "wrong"),
+        ("step 3 to 6", "right"),
+    ]
+    assert [answer.outcome for answer in later.answers] == ["wrong", "right", "right"]
 
 
 def test_accuracy_by_difficulty_counts_the_steps_of_the_solutions(run):

@@ -44,6 +44,7 @@ class RunFolder:
     trackio = _Entry("trackio")  # its database
     tensorboard = _Entry("tensorboard")  # its event files
     unsloth = _Entry(".unsloth")  # what Unsloth compiles
+    ended = _Entry("ended.json")  # why an unfinished run has ended, where it could still say so
     metrics = _Entry("metrics.jsonl")  # one object per line; a step's lines are merged
     completions = _Entry("completions")  # some of each step, with their scores
     holdout = _Entry("holdout")  # results with every reply

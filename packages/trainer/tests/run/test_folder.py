@@ -9,6 +9,7 @@ from typing import IO
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.run.opening import open_run
@@ -92,7 +93,7 @@ def test_a_run_that_has_begun_is_kept_however_it_ends(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         failed()
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        *(".lock", "config.yaml", "holdout", "identity.json", "resolved.json"),
+        *(".lock", "config.yaml", "ended.json", "holdout", "identity.json", "resolved.json"),
     }
 
 
@@ -152,3 +153,35 @@ def test_a_config_that_was_damaged_is_named(tmp_path: Path) -> None:
         open_run(RunFolder(tmp_path / "run"), RunConfig()),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (UserError("loss is nan at step 7"), "loss is nan at step 7"),
+        (KeyboardInterrupt("the training is kept"), "stopped by Ctrl-C"),
+        (ValueError("a bug"), "ValueError: a bug"),
+        (None, "stopped by a signal; saved before it ended"),
+    ],
+)
+def test_why_an_unfinished_run_has_ended_is_kept_until_it_goes_on(
+    tmp_path: Path, error: BaseException | None, why: str
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+
+    def trained() -> None:
+        with open_run(folder, RunConfig()):
+            begin(folder.root)
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(type(error)):
+            trained()
+    else:
+        trained()
+    assert read_json(folder.ended)["why"] == why
+    with open_run(folder, RunConfig()) as state:
+        assert (state, folder.ended.exists()) == ("unfinished", False)
+        folder.manifest.write_text("{}")
+    assert not folder.ended.exists()

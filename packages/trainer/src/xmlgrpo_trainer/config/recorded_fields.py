@@ -43,6 +43,12 @@ def library_schema(name: str) -> type:
     )
 
 
+def recorded_defaults(name: str) -> dict[str, Any]:
+    """Field -> default, as recorded, whatever version is installed."""
+    fields = json.loads(FILE.read_text(encoding="utf-8"))[name]["fields"]
+    return {field: said["default"] for field, said in fields.items() if "default" in said}
+
+
 def library_class(name: str) -> type:
     """The library's own dataclass; imports the library."""
     module, _ = SOURCES[name]

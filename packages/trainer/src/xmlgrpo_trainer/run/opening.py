@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.lock import one_writer
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
@@ -23,20 +25,42 @@ def open_run(folder: RunFolder, config: RunConfig) -> Iterator[State]:
     made = [path for path in (folder.root, *folder.root.parents) if not path.exists()]
     taken = f"another process is training into {folder.root}; wait for it, or name another RUN"
     with one_writer(folder.lock, taken):
-        if _has_begun(folder):
+        has_begun = _has_begun(folder)
+        if has_begun:
             if not folder.config.is_file():
                 raise UserError(
                     f"{folder.root} holds a run, and {folder.config} is missing or not a file; "
                     "restore it from a copy, or name another RUN"
                 )
             _refuse_other(folder, config)
-            yield "finished" if folder.manifest.is_file() else "unfinished"
-            return
+        is_finished = has_begun and folder.manifest.is_file()
         try:
-            yield "new"
+            folder.ended.unlink(missing_ok=True)
+            yield "finished" if is_finished else "unfinished" if has_begun else "new"
+            if not folder.manifest.is_file():
+                _note_end(folder, "stopped by a signal; saved before it ended")
+        except BaseException as error:
+            _note_end(folder, _in_words(error))
+            raise
         finally:
             if not _has_begun(folder):
                 _leave_no_trace(folder, made)
+
+
+def _note_end(folder: RunFolder, why: str) -> None:
+    """Keep why an unfinished run has ended; of one that is killed nothing is kept."""
+    with suppress(UserError, OSError):  # of a full disk, the first error is the one to be shown
+        if _has_begun(folder) and not folder.manifest.is_file():
+            time = datetime.now(UTC).isoformat(timespec="seconds")
+            write_json(folder.ended, {"time": time, "why": why})
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by Ctrl-C"
+    return f"{type(error).__name__}: {error}"
 
 
 def _has_begun(folder: RunFolder) -> bool:

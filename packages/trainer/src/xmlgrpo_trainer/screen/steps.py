@@ -109,9 +109,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             row = {name: finite(value) for name, value in logs.items()}
             shares = sampled_shares(self.task, batch)
             row |= {**shares, "peak_mib": peak_memory_mib()}
-            used = [energy_j for _, energy_j in gathered if energy_j is not None]
-            if len(used) == len(gathered):
-                row["energy_j"] = round(sum(used), 1)
+            row |= _energy([energy_j for _, energy_j in gathered])
             seconds = time.monotonic() - self._step_began
             append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
             kept = self._keep_samples(step, batch)
@@ -196,6 +194,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             head="  [dim]asked[/]   ",
         )
         say(self.console, f"{reply} {mark}", head="  [dim]replied[/] ")
+
+
+def _energy(used_j: Sequence[float | None]) -> dict[str, float]:
+    """That of all ranks; nothing where one does not know its own."""
+    told = [joules for joules in used_j if joules is not None]
+    return {"energy_j": round(sum(told), 1)} if len(told) == len(used_j) else {}
 
 
 def what_fits(fields: Iterable[str], columns: int) -> Text:

@@ -94,16 +94,23 @@
     return made;
   }
 
+  function scores(row) {
+    const said = (score) => (score === null ? "no opinion" : String(Number(score.toPrecision(4))));
+    return data.rewards.map((name, n) => `${name} ${said(row.scores[n])}`).join(", ");
+  }
+
   function article(row) {
     const made = document.createElement("article");
     const kind = row.outcome === "right" ? "good" : row.outcome === "wrong" ? "bad" : "odd";
     const head = element("p", `step ${row.step}, paid ${Number(row.pay.toPrecision(4))}: `, "note");
-    head.append(element("span", row.outcome + (row.note ? ` (${row.note})` : ""), kind));
+    const file = element("a", row.file);
+    file.href = row.file;
+    head.append(element("span", row.outcome + (row.note ? ` (${row.note})` : ""), kind), ", ", file);
     const asked = element("p", `${row.question} (gold `);
     asked.append(element("b", row.gold), ")");
     made.tabIndex = 0;
     made.setAttribute("aria-label", `${row.outcome}, step ${row.step}, paid ${Number(row.pay.toPrecision(4))}`);
-    made.append(head, asked, element("pre", row.text), element("p", row.scores, "note"));
+    made.append(head, asked, element("pre", row.text), element("p", scores(row), "note"));
     return made;
   }
 
@@ -129,10 +136,13 @@
     const value = (name) => form.elements[name].value;
     const number = (name, otherwise) => (value(name) === "" ? otherwise : Number(value(name)));
     const wanted = value("text").toLowerCase();
+    const pay = (row) => (value("reward") === "" ? row.pay : row.scores[Number(value("reward"))] ?? NaN);
+    const [least, most] = [number("least", -Infinity), number("most", Infinity)];
+    const isAnyPay = value("least") === "" && value("most") === "";
     found = data.completions.filter((row) =>
       (!value("outcome") || row.outcome === value("outcome")) &&
       row.step >= number("first", 0) && row.step <= number("last", Infinity) &&
-      row.pay >= number("pay", -Infinity) &&
+      (isAnyPay || (pay(row) >= least && pay(row) <= most)) &&
       (!wanted || row.text.toLowerCase().includes(wanted) || row.question.toLowerCase().includes(wanted)));
     found.sort(orders[value("order")]);
     listed = 0;

@@ -5,12 +5,13 @@ the page's content security policy runs no script but the two that are in it, na
 """
 
 import difflib
-import itertools
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
@@ -26,18 +27,20 @@ from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.metric_names import metric_names
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.doctor.run import check_run
+from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
 from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes, scripts, styles
 from xmlgrpo_viewer.page.charts import Chart, charts, for_uplot, lengths, table
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
 from xmlgrpo_viewer.reading.difficulty import by_difficulty, steps_of_problems
+from xmlgrpo_viewer.reading.followed import Stretch, followed
+from xmlgrpo_viewer.reading.paid import Paid, paid_for
 from xmlgrpo_viewer.reading.pair import Pair, paired
-from xmlgrpo_viewer.reading.run_view import Answer, RunView, read_run
+from xmlgrpo_viewer.reading.run_view import RunView, read_run
 from xmlgrpo_viewer.reading.sampled import Sampled, paid_but_wrong_first, read_sampled
 
 REFRESH_S = 30  # a page of a run that trains is written and read again
 FLIPS_SHOWN = 12
-FOLLOWED = 3  # problems that are shown at each validation
-MOST_TEXT = 3_000_000  # characters of completions in a page, which stays below 5 MB
+MOST_BYTES = 3_000_000  # of completions in a page, which stays below 5 MB
 MOST_WRONG = 500  # of those, the wrong ones that earned most
 MOST_CHARACTERS = 6_000  # of one completion
 SEVERITY = ("bad", "warning", "note", "ok")
@@ -67,13 +70,14 @@ def render(view: RunView) -> str:
     """The page as HTML."""
     both = paired(view.before, view.after)
     sampled, unread = read_sampled(view)
-    shown, note = _embedded(sampled, view.weights)
+    shown, note = _embedded(sampled, view)
     drawn = charts(view)
     evaluations = _evaluations(view)
     comparisons = [(name, file) for name, file in evaluations if "first" in file]
     results = [(name, file) for name, file in evaluations if "subject" in file]
     difficulty = _difficulty(view)
-    followed = _followed(view)
+    problems = _followed(view)
+    paid = paid_for(sampled, view.weights)
     sizes = _lengths(view)
     drawn += [sizes] if sizes else []
     flips = both.flips() if both else {}
@@ -83,13 +87,17 @@ def render(view: RunView) -> str:
         "training": "Training" if drawn else "",
         "evaluation": "Evaluation" if evaluations or view.state == "finished" else "",
         "flips": "What changed" if any(flips.values()) else "",
-        "followed": "The same problems" if followed else "",
+        "followed": "The same problems" if problems else "",
         "difficulty": "By difficulty" if difficulty else "",
         "exports": "Exports" if ladder else "",
         "completions": "Completions" if shown else "",
         "settings": "Settings",
     }
-    data = {"charts": [for_uplot(chart) for chart in drawn], "completions": shown}
+    data = {
+        "charts": [for_uplot(chart) for chart in drawn],
+        "completions": shown,
+        "rewards": [printable(reward_name(name)) for name in _rewards(sampled)],
+    }
     pages = environment("page")
     pages.filters |= _filters(view)
     return pages.get_template("report.html.j2").render(
@@ -100,6 +108,7 @@ def render(view: RunView) -> str:
         written=time.strftime("%Y-%m-%d %H:%M:%S"),
         parts=[(part, title) for part, title in parts.items() if title],
         headline=headline(view, both),
+        ended=_ended(view),
         held_out=list(_held_out(view, both)) if both else [],
         evaluate=f"make eval RUN={view.run.called}",
         called=view.run.called,
@@ -113,10 +122,18 @@ def render(view: RunView) -> str:
         comparisons=comparisons,
         results=results,
         charts=[(chart, table(chart)) for chart in drawn],
-        followed=followed,
+        followed=problems,
         difficulty=difficulty,
         ladder=ladder,
-        completions={"rows": shown, "note": note, "outcomes": _outcomes(sampled)},
+        completions={
+            "rows": shown,
+            "note": note,
+            "outcomes": _outcomes(sampled),
+            "rewards": data["rewards"],
+        },
+        paid=paid,
+        paid_rows=_paid_rows(paid, view.weights) if paid else [],
+        gamed=shown[0] if paid and paid.is_often else None,
         changed=changed_settings(view),
         cost=cost_and_environment(view),
         config=_text_of(view.run.config),
@@ -164,6 +181,19 @@ def headline(view: RunView, both: Pair | None) -> str:
     return (
         f"{done.capitalize()}{about}. Validation at step {newest}: {now} right in the asked form, "
         f"{at_first} at step {first}."
+    )
+
+
+def _ended(view: RunView) -> str:
+    """Why a run that is not finished trains no more, and how it goes on."""
+    if view.state != "stopped":
+        return ""
+    why = view.ended or "it was killed, or left no word"
+    kept = find_checkpoints(view.run.checkpoints).newest
+    up_to = f"is kept up to step {step_of(kept)}" if kept else "is not kept"
+    return (
+        f"Its training has ended before the last step: {why}. What was trained {up_to}; the same "
+        "make train goes on from there."
     )
 
 
@@ -263,83 +293,82 @@ def _difficulty(view: RunView) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _followed(view: RunView) -> list[dict[str, Any]]:
-    """A few validation problems whose replies changed most, the same ones each time."""
-    rounds = [answers for answers in view.validations if answers.items]
-    if len(rounds) < 2:
-        return []
-    replies: dict[str, list[tuple[int, Answer]]] = {}
-    for answers in rounds:
-        for item in answers.items:
-            replies.setdefault(item.id, []).append((answers.step, item))
-
-    def interest(id_: str) -> tuple[int, int]:
-        outcomes = [item.outcome for _, item in replies[id_]]
-        return len(set(outcomes)), len({item.reply for _, item in replies[id_]})
-
-    always = [id_ for id_, given in replies.items() if len(given) == len(rounds)]
-    chosen = sorted(always, key=interest, reverse=True)[:FOLLOWED]
+def _followed(view: RunView) -> list[list[tuple[Stretch, Markup]]]:
+    """The problems that are followed: each new reply, with its new words marked."""
     return [
-        {
-            "question": replies[id_][0][1].question,
-            "gold": replies[id_][0][1].gold,
-            "replies": _changes(replies[id_]),
-        }
-        for id_ in chosen
+        [
+            (stretch, marked(before.answer.reply if before else "", stretch.answer.reply))
+            for before, stretch in zip((None, *one.stretches), one.stretches, strict=False)
+        ]
+        for one in followed(view)
     ]
 
 
-def _changes(given: Sequence[tuple[int, Answer]]) -> list[tuple[int, Answer, Markup]]:
-    """The first reply and each that differs from the one before it, with the new words marked."""
-    step, first = given[0]
-    return [(step, first, escape(printable(first.reply)[:MOST_CHARACTERS]))] + [
-        (step, new, marked(old.reply, new.reply))
-        for (_, old), (step, new) in itertools.pairwise(given)
-        if new.reply != old.reply
-    ]
-
-
-def _embedded(
-    sampled: Sequence[Sampled], weights: Mapping[str, float]
-) -> tuple[list[dict[str, Any]], str]:
+def _embedded(sampled: Sequence[Sampled], view: RunView) -> tuple[list[dict[str, Any]], str]:
     """The completions that go into the page, and a sentence on which these are."""
-    ordered = paid_but_wrong_first(sampled, weights)
-    wrong = [one for one in ordered if one.outcome == "wrong"][:MOST_WRONG]
-    room = MOST_TEXT - sum(map(_size, wrong))
+    names = _rewards(sampled)
+    ordered = paid_but_wrong_first(sampled, view.weights)
+    wrong = list(_that_fit([one for one in ordered if one.outcome == "wrong"], MOST_BYTES // 2))
+    room = MOST_BYTES - sum(map(_bytes, wrong))
     chosen = {id(one) for one in wrong}
     others = [one for one in sampled if id(one) not in chosen]
-    every = max(1, -(-sum(map(_size, others)) // max(1, room)))
+    every = max(1, -(-sum(map(_bytes, others)) // room))
     kept = [*wrong, *others[::every]]
-    rows = [_row(one, weights) for one in kept]
+    rows = [_row(one, view, names) for one in kept]
     if len(rows) == len(sampled):
         return rows, f"All {len(rows):,} that the run kept."
     return rows, (
-        f"{len(rows):,} of the {len(sampled):,} that the run kept: the {len(wrong)} wrong ones "
-        f"that earned most, and one of {every} of the others; all are in completions/."
+        f"{len(rows):,} of the {len(sampled):,} that the run kept: the {len(wrong):,} wrong ones "
+        f"that earned most, and one of {every} of the others."
     )
 
 
-def _size(one: Sampled) -> int:
-    return min(len(one.text), MOST_CHARACTERS) + len(one.example.question) + 200
+def _that_fit(ones: Sequence[Sampled], room: int) -> Iterator[Sampled]:
+    for one in ones[:MOST_WRONG]:
+        room -= _bytes(one)
+        if room < 0:
+            return
+        yield one
 
 
-def _row(one: Sampled, weights: Mapping[str, float]) -> dict[str, Any]:
+def _bytes(one: Sampled) -> int:
+    """What it takes in the page, about."""
+    texts = one.text, one.example.question, one.example.gold
+    written = json_in_html([text[:MOST_CHARACTERS] for text in texts])
+    return len(written.encode(errors="replace")) + 200
+
+
+def _rewards(sampled: Sequence[Sampled]) -> list[str]:
+    return list(dict.fromkeys(name for one in sampled for name in one.scores))
+
+
+def _row(one: Sampled, view: RunView, names: Sequence[str]) -> dict[str, Any]:
     text = printable(one.text)
     cut = f"… ({len(text):,} characters)" if len(text) > MOST_CHARACTERS else ""
-    scores = ", ".join(
-        f"{reward_name(name)} {'no opinion' if score is None else f'{score:g}'}"
-        for name, score in one.scores.items()
-    )
     return {
         "step": one.step,
+        "file": str(view.run.completions_of(one.step).relative_to(view.run.root)),
         "question": printable(one.example.question)[:MOST_CHARACTERS],
-        "gold": printable(one.example.gold),
+        "gold": printable(one.example.gold)[:MOST_CHARACTERS],
         "text": text[:MOST_CHARACTERS] + cut,
-        "pay": round(one.pay(weights), 4),
+        "pay": round(one.pay(view.weights), 4),
         "outcome": one.outcome,
         "note": printable(one.note),
-        "scores": printable(scores),
+        "scores": [one.scores.get(name) for name in names],
     }
+
+
+def _paid_rows(paid: Paid, weights: Mapping[str, float]) -> list[list[str]]:
+    """What each reward paid for right and for wrong completions."""
+
+    def shown(mean: float | None) -> str:
+        return "no opinion" if mean is None else f"{mean:.3g}"
+
+    rows = [
+        [reward_name(name), f"{weights.get(name, 1.0):g}", shown(right), shown(wrong)]
+        for name, (right, wrong) in paid.by_reward.items()
+    ]
+    return [*rows, ["all together", "", shown(paid.right_mean), shown(paid.wrong_mean)]]
 
 
 def _outcomes(sampled: Sequence[Sampled]) -> list[str]:
@@ -352,11 +381,20 @@ def _filters(view: RunView) -> Mapping[str, Callable[..., Any]]:
     return {
         "called": lambda metric: names.get(metric, metric),
         "cells": cells,
+        "linked": partial(_linked, view.run),
         "interval": lambda value: "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**value),
         "main_metric": main_metric,
         "shown": lambda text: str(text)[:MOST_CHARACTERS],
         "table_rows": table_rows,
     }
+
+
+def _linked(run: RunFolder, name: str) -> Markup:
+    """A file's or a folder's name, which leads there where it is there."""
+    shown = printable(name)
+    if not (run.root / name).exists():
+        return escape(shown)
+    return Markup('<a href="%s">%s</a>') % (quote(name), shown)
 
 
 def _text_of(path: Path) -> str:

@@ -5,10 +5,18 @@ from typing import Any
 
 from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import clock
+from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS, LORA_DEFAULTS
+from xmlgrpo_trainer.config.recorded_fields import recorded_defaults
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_viewer.reading.run_view import RunView
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "unsloth", "vllm")
+UNKNOWN = object()
+# section -> what we make of it where it is silent, and the library's dataclass that has the rest
+LIBRARY_SECTIONS: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "grpo": (GRPO_DEFAULTS, "GRPOConfig"),
+    "lora": (LORA_DEFAULTS, "LoraConfig"),
+}
 
 
 def changed_settings(view: RunView) -> list[tuple[str, str, str]]:
@@ -16,8 +24,9 @@ def changed_settings(view: RunView) -> list[tuple[str, str, str]]:
     if view.config is None:
         return []
     ours, defaults = (dict(flat(one.model_dump())) for one in (view.config, RunConfig()))
+    defaults |= {key: default for key in ours if (default := library_default(key)) is not UNKNOWN}
     return [
-        (key, _shown(ours.get(key)), _shown(defaults[key]) if key in defaults else "the library's")
+        (key, _shown(ours.get(key)), _shown(defaults.get(key, "none")))
         for key in dict.fromkeys((*ours, *defaults))
         if ours.get(key) != defaults.get(key)
     ]
@@ -60,6 +69,13 @@ def cost_and_environment(view: RunView) -> list[tuple[str, str]]:
     rows += [(name, manifest.versions[name]) for name in LIBRARIES if name in manifest.versions]
     rows.append(("data", f"{manifest.data.name}, sha256 {manifest.data.sha256[:16]}"))
     return rows
+
+
+def library_default(key: str) -> Any:
+    """What `grpo.…` or `lora.…` is where a configuration is silent; `UNKNOWN` of any other key."""
+    section, _, field = key.partition(".")
+    ours, name = LIBRARY_SECTIONS.get(section, ({}, ""))
+    return ours.get(field, recorded_defaults(name).get(field, UNKNOWN)) if name else UNKNOWN
 
 
 def gpu_hours(manifest: Manifest) -> float | None:

@@ -74,6 +74,7 @@ class RunView:
     before: Answers | None  # the report problems, before training
     after: Answers | None
     last_step: int | None  # that training goes to, where it is known
+    ended: str  # why a stopped one has ended; empty where it could not say so
     unread: tuple[str, ...]  # what could not be read, a sentence each
 
     @property
@@ -137,8 +138,13 @@ def read_run(run: RunFolder) -> RunView:
         before=tried(lambda: _answers(run.holdout_before), None),
         after=tried(lambda: _answers(run.holdout_after), None),
         last_step=manifest.steps if manifest else _last_step(resolved),
+        ended=tried(lambda: _ended(run), ""),
         unread=tuple(unread),
     )
+
+
+def _ended(run: RunFolder) -> str:
+    return str(read_json(run.ended).get("why", "")) if run.ended.is_file() else ""
 
 
 def _gone(run: RunFolder, manifest: Manifest) -> Iterator[str]:

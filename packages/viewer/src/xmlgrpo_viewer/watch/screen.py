@@ -19,12 +19,12 @@ from xmlgrpo_trainer.doctor.finding import COLOURS
 from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_viewer.page.charts import tokens_per_s
 from xmlgrpo_viewer.page.report import SEVERITY, left_s
+from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.run_view import RunView
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NEWEST = 10  # steps that "now" is the mean of
 FINDINGS_SHOWN = 3
-FOLLOWED = 3  # validation problems, the same ones all the time
 MARKS = {"right": "✓", "right, other form": "~", "wrong": "✗"}
 MOST_MARKS = 12  # of the newest validations
 PACE = {
@@ -138,17 +138,18 @@ def _now(points: Sequence[tuple[int, float]]) -> float:
 
 def _problems(view: RunView, columns: int, room: int) -> Iterator[Text]:
     """The same validation problems all the time: the newest reply, how each validation ended."""
-    if not view.validations or room < 3:
-        return
-    yield Text()
-    for item in view.validations[-1].items[: min(FOLLOWED, (room - 1) // 2)]:
-        past = (one for answers in view.validations for one in answers.items if one.id == item.id)
-        ends = "".join(MARKS[one.outcome] for one in past)[-MOST_MARKS:] + " " + item.outcome
-        yield Text(one_line(f"asked   {item.question} (gold {item.gold})", columns), style="dim")
-        mark = "green" if item.strict_correct else "red"
-        yield Text.assemble(
-            one_line(f"replied {item.reply}", columns - len(ends) - 2), ("  " + ends, mark)
-        )
+    problems = followed(view)[: (room - 1) // 2]
+    if problems and room >= 3:
+        yield Text()
+        for one in problems:
+            newest = one.answers[-1]
+            ends = "".join(MARKS[answer.outcome] for answer in one.answers)[-MOST_MARKS:]
+            ends += f" {newest.outcome}"
+            asked = one_line(f"asked   {newest.question} (gold {newest.gold})", columns)
+            yield Text(asked, style="dim")
+            mark = "green" if newest.strict_correct else "red"
+            replied = one_line(f"replied {newest.reply}", columns - len(ends) - 2)
+            yield Text.assemble(replied, ("  " + ends, mark))
 
 
 def sparkline(
