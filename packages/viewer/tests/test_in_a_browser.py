@@ -112,6 +112,36 @@ def test_axe_finds_nothing_serious(chromium, report, tmp_path, scheme):
     assert "color-contrast" in document, "what is looked for would be found"
 
 
+FILTER = """<script>
+const seen = [];
+for (const [reward, least, most, text] of [["", "", "", ""], ["0", "1", "", ""], ["1", "", "9", ""],
+    ["", "", "1.5", ""], ["", "2", "2", "5"]]) {
+  Object.entries({ reward, least, most, text }).forEach(([name, value]) => {
+    document.getElementById("filter").elements[name].value = value;
+  });
+  document.getElementById("filter").dispatchEvent(new Event("input"));
+  seen.push(document.getElementById("found").textContent);
+}
+document.body.setAttribute("data-seen", seen.join("; "));
+</script></body>"""
+
+
+def test_completions_are_filtered_by_reward_and_text(chromium, tmp_path):
+    run = begin(tmp_path / "sums")
+    write_lines(run.completions_of(6), [completion(6, "no", scores={"a": 0.5}, gold="7")])
+    html = POLICY.sub("", render(read_run(run))).replace("</body>", FILTER)
+    document, logged = browse(chromium, html, tmp_path)
+    [seen] = re.findall(r'data-seen="(.*?)"', document)
+    assert seen.split("; ") == [
+        "6 of 6 shown",
+        "5 of 5 shown",  # paid by the first reward at least 1
+        "0 of 0 shown",  # the second one had no opinion on any
+        "1 of 1 shown",  # all together at most 1.5
+        "5 of 5 shown",
+    ]
+    assert logged == ""
+
+
 def test_a_page_of_a_run_that_trains_and_one_of_a_comparison_draw(chromium, tmp_path):
     run, other = begin(tmp_path / "a"), begin(tmp_path / "b")
     with held(run):
