@@ -9,7 +9,7 @@ from xmlgrpo_evaluator.journal import CountedReply, EngineUse, open_journal
 from xmlgrpo_evaluator.results.compare import engine_caution
 from xmlgrpo_rewards.errors import UserError
 
-GRAPH = EngineUse("graph", "a Gemma 3 on the CPU", 64)
+GRAPH = EngineUse("graph", "it reads this model, on the CPU", 64)
 GENERATE = EngineUse("generate", "asked for", 16)
 REPLY = CountedReply("x", tokens=1, truncated=False)
 FULL, HALF = "torch.float32", "torch.bfloat16"
@@ -103,5 +103,5 @@ def test_an_engine_without_a_reply_is_forgotten(tmp_path):
 
 
 def test_what_answers_reads_as_a_sentence():
-    assert str(GRAPH) == "replies by the graph engine, 64 at once: a Gemma 3 on the CPU"
+    assert str(GRAPH) == "replies by the graph engine, 64 at once: it reads this model, on the CPU"
     assert str(GENERATE) == "replies by lm-eval's own generate, 16 at once: asked for"

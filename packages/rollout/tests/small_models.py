@@ -1,4 +1,4 @@
-"""Small random Gemma 3 models that stand for the real one in the tests of the engines."""
+"""Small random models that stand for the real ones in the tests of the engines."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     Gemma3Config,
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
@@ -48,6 +50,74 @@ def tiny_gemma(seed: int = 0, **overrides: Any) -> Gemma3ForCausalLM:
         for name, parameter in model.named_parameters():
             if "norm" in name:
                 parameter.normal_(std=0.2)
+    return model.eval()
+
+
+# What the other families' configurations can say, each with the shape of a real one: heads that do
+# not make up the width (Qwen3), three or seven to a key head (SmolLM2, Qwen2.5), one table for all
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama-3": {
+        "model_type": "llama",
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10_000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    },
+    "llama-with-biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
+    "smollm-2": {"model_type": "llama", "hidden_size": 48, "num_attention_heads": 3},
+    "mistral": {"model_type": "mistral", "sliding_window": None},
+    "mistral-with-a-window": {"model_type": "mistral", "sliding_window": WINDOW},
+    "qwen-2.5": {"model_type": "qwen2", "hidden_size": 112, "num_attention_heads": 7},
+    "qwen-2-with-windows": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": WINDOW,
+        "max_window_layers": 1,
+    },
+    "qwen-3": {"model_type": "qwen3", "head_dim": 24},
+    "qwen-3-with-biases-and-yarn": {
+        "model_type": "qwen3",
+        "head_dim": 16,
+        "attention_bias": True,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 10_000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    },
+    "smollm-3": {"model_type": "smollm3", "num_hidden_layers": 4},
+}
+
+
+def tiny(family: str, seed: int = 0) -> Any:
+    """A random float32 model of a family, with norms and biases that are not at their start."""
+    settings = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.3,
+        "tie_word_embeddings": False,
+        "pad_token_id": PAD,
+        "eos_token_id": [EOS, END_OF_TURN],
+        "bos_token_id": 2,
+        **FAMILIES[family],
+    }
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name or name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return model.eval()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from peft import LoraConfig
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.which_engine import (
@@ -18,7 +18,15 @@ from xmlgrpo_rollout.which_engine import (
     why_not_merged,
 )
 
-from .small_models import EOS, Tokenizer, tiny_gemma, tiny_multimodal_gemma, with_lora
+from .small_models import (
+    EOS,
+    FAMILIES,
+    Tokenizer,
+    tiny,
+    tiny_gemma,
+    tiny_multimodal_gemma,
+    with_lora,
+)
 
 SMALL = {
     "vocab_size": 61,
@@ -30,6 +38,7 @@ SMALL = {
 }
 LINEAR = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
 YARN = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e6}
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
 LOCAL = {"rope_type": "default", "rope_theta": 1e4}
 
 
@@ -37,10 +46,14 @@ def roped(full: dict[str, Any]) -> Any:
     return tiny_gemma(rope_parameters={"full_attention": full, "sliding_attention": LOCAL})
 
 
-def other(kind: Any, config: Any) -> Any:
-    model = kind(config(**SMALL))
-    model.config.architectures = [kind.__name__]  # as `save_pretrained` does
+def other(kind: str, **more: Any) -> Any:
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL, **more))
+    model.config.architectures = [type(model).__name__]  # as `save_pretrained` does
     return model
+
+
+def every_family(name: str) -> Any:
+    return pytest.param(lambda: tiny(name), {}, "graph", id=name)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +62,17 @@ def other(kind: Any, config: Any) -> Any:
         pytest.param(tiny_gemma, {}, "graph", id="gemma"),
         pytest.param(tiny_multimodal_gemma, {}, "graph", id="gemma-with-vision"),
         pytest.param(lambda: roped(LINEAR), {}, "graph", id="linear-rope"),
-        pytest.param(lambda: roped(YARN), {}, "generate", id="yarn"),
+        pytest.param(lambda: roped(YARN), {}, "graph", id="yarn"),
         pytest.param(lambda: tiny_gemma(attn_logit_softcapping=50.0), {}, "generate", id="capped"),
-        pytest.param(lambda: tiny_gemma(attention_bias=True), {}, "generate", id="bias"),
-        pytest.param(lambda: tiny_gemma(hidden_activation="silu"), {}, "generate", id="silu"),
-        pytest.param(lambda: other(LlamaForCausalLM, LlamaConfig), {}, "generate", id="llama"),
-        pytest.param(lambda: other(Qwen3ForCausalLM, Qwen3Config), {}, "generate", id="qwen3"),
+        pytest.param(lambda: tiny_gemma(attention_bias=True), {}, "graph", id="bias"),
+        pytest.param(lambda: tiny_gemma(hidden_activation="silu"), {}, "graph", id="silu"),
+        *map(every_family, FAMILIES),
+        pytest.param(lambda: other("llama", hidden_act="gelu"), {}, "generate", id="gelu"),
+        pytest.param(
+            lambda: other("llama", rope_parameters=DYNAMIC), {}, "generate", id="dynamic-rope"
+        ),
+        pytest.param(lambda: other("phi3", pad_token_id=0), {}, "generate", id="phi-3"),
+        pytest.param(lambda: other("gemma2", head_dim=8), {}, "generate", id="gemma-2"),
         pytest.param(tiny_gemma, {"use_rslora": True}, "graph", id="rslora"),
         pytest.param(tiny_gemma, {"rank_pattern": {"q_proj": 2}}, "graph", id="ranks"),
         pytest.param(
@@ -95,13 +113,29 @@ def test_the_engine_is_the_same_before_and_after_loading(
     [
         pytest.param({"model_type": "gemma3_text"}, None, id="no-more-than-its-kind"),
         pytest.param({"rope_scaling": {"type": "linear", "factor": 8.0}}, None, id="older-rope"),
-        pytest.param({"rope_scaling": {"rope_type": "yarn"}}, "rotary", id="older-yarn"),
+        pytest.param({"rope_scaling": {"type": "dynamic"}}, "rotary", id="older-dynamic"),
+        pytest.param({"partial_rotary_factor": 0.5}, "of whole heads", id="half-turned"),
+        pytest.param(
+            {"rope_parameters": {"full_attention": {"partial_rotary_factor": 0.5}}},
+            "of whole heads",
+            id="half-turned-in-a-kind",
+        ),
+        pytest.param({"layer_types": ["chunked_attention"]}, "chunked", id="chunked"),
+        pytest.param({"use_bidirectional_attention": True}, "causal", id="both-ways"),
+        pytest.param({"model_type": "qwen3", "hidden_act": "relu"}, "relu", id="another-act"),
+        pytest.param({"model_type": "llama", "rope_scaling": None}, None, id="llama-2"),
         pytest.param({"rope_scaling": "odd", "text_config": 3}, None, id="no-mappings"),
         pytest.param({"quantization_config": {"quant_method": "gptq"}}, "quantized", id="gptq"),
         pytest.param({"quantization_config": {"load_in_4bit": True}}, None, id="4-bits"),
-        pytest.param({"text_config": {"attention_bias": True}}, "bias", id="inner"),
+        pytest.param(
+            {"text_config": {"final_logit_softcapping": 30.0}}, "soft-capping", id="inner"
+        ),
         pytest.param({"model_type": "gemma2"}, "type 'gemma2'", id="gemma-2"),
-        pytest.param({"model_type": "x", "architectures": ["XLM"]}, "not XLM", id="named"),
+        pytest.param(
+            {"model_type": "x", "architectures": ["XLM"]},
+            "and Gemma3ForConditionalGeneration, not XLM",
+            id="named",
+        ),
     ],
 )
 def test_a_config_json_in_any_form_is_read(config: dict[str, Any], says: str | None) -> None:

@@ -15,7 +15,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine, stream
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
 from xmlgrpo_rollout.engine import Sampling
-from xmlgrpo_rollout.weights import Gemma3Weights, read_rope, read_weights
+from xmlgrpo_rollout.weights import DecoderWeights, read_rope, read_weights
 
 from .small_models import END_OF_TURN, EOS, PAD, tiny_gemma
 
@@ -58,10 +58,12 @@ def read(base: Path, adapter: Path | None) -> FolderModel:
     return found
 
 
-def assert_same(found: Gemma3Weights, expected: Gemma3Weights) -> None:
+def assert_same(found: DecoderWeights, expected: DecoderWeights) -> None:
     one, other = dataclasses.asdict(found), dataclasses.asdict(expected)
+    assert one.pop("recipe") == other.pop("recipe")
     for layer, like in zip(one.pop("layers"), other.pop("layers"), strict=True):
-        assert layer.pop("kind") == like.pop("kind")
+        for name in ("kind", "table"):
+            assert layer.pop(name) == like.pop(name)
         torch.testing.assert_close(layer, like, rtol=0, atol=0)
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 

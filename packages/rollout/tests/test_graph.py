@@ -11,10 +11,12 @@ from xmlgrpo_rollout.generate import GenerateEngine
 from .small_models import (
     END_OF_TURN,
     EOS,
+    FAMILIES,
     PAD,
     WINDOW,
     disturb,
     prompts_of,
+    tiny,
     tiny_gemma,
     with_lora,
 )
@@ -72,6 +74,14 @@ def test_other_shapes_of_gemma_3(overrides):
     graph, generate = both(tiny_gemma(**(SHAPE | overrides)))
     sampling = Sampling(16, temperature=0.0)
     prompts = prompts_of([4, 11, 2])
+    assert tokens(graph(prompts, 1, sampling)) == tokens(generate(prompts, 1, sampling))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families(family):
+    graph, generate = both(with_lora(tiny(family), target_modules="all-linear"))
+    sampling = Sampling(4 * WINDOW, temperature=0.0)
+    prompts = prompts_of([*range(1, 13), 3 * WINDOW, 33])
     assert tokens(graph(prompts, 1, sampling)) == tokens(generate(prompts, 1, sampling))
 
 
@@ -196,8 +206,10 @@ def test_tokens_are_drawn_from_the_models_own_distribution(limits):
         assert chi_square < degrees + 5 * (2 * degrees) ** 0.5 + 5
 
 
-def test_bfloat16_stays_close_to_the_policy():
-    model = with_lora(tiny_gemma(**SHAPE)).to(torch.bfloat16)
+@pytest.mark.parametrize("family", ["gemma-3", *FAMILIES])
+def test_bfloat16_stays_close_to_the_policy(family):
+    model = tiny_gemma(**SHAPE) if family == "gemma-3" else tiny(family)
+    model = with_lora(model, target_modules="all-linear").to(torch.bfloat16)
     graph, _ = both(model)
     prompts = prompts_of([9, 30, 4])
     differences = []

@@ -1,6 +1,7 @@
 """The products of few rows against float64 and against cuBLAS with the kernels that follow it."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,13 +9,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 
 from xmlgrpo_rollout.engine import Sampling
+from xmlgrpo_rollout.weights import recipe_of
 
 from .small_models import PAD, prompts_of, tiny_gemma, with_lora
 
 pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
-EPS = 1e-6
+ACTIVATIONS: dict[str, Any] = {
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
 
 # rows, hidden size, width: of a tile or less, across tiles, odd
 SHAPES = [
@@ -46,18 +51,19 @@ def nan(*shape: int, dtype: torch.dtype) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize(("rows", "hidden", "width"), SHAPES)
-def test_gate_up_gelu_is_as_near_to_float64_as_cublas(rows, hidden, width, dtype):
-    from xmlgrpo_rollout.gpu.kernels.norms import gated_gelu
-    from xmlgrpo_rollout.gpu.kernels.products import gate_up_gelu
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_gated_product_is_as_near_to_float64_as_cublas(rows, hidden, width, dtype, activation):
+    from xmlgrpo_rollout.gpu.kernels.norms import gated
+    from xmlgrpo_rollout.gpu.kernels.products import gated_product
 
     torch.manual_seed(rows)
     normed = torch.randn(rows, hidden, device=DEVICE).to(dtype)
     gate_up = weights(2 * width, hidden, dtype)
     gate, up = (normed.double() @ gate_up.double().T).chunk(2, dim=1)
-    exact = F.gelu(gate, approximate="tanh") * up
+    exact = ACTIVATIONS[activation](gate) * up
     own, usual = nan(rows, width, dtype=dtype), nan(rows, width, dtype=dtype)
-    gate_up_gelu(normed, gate_up, own, tiles())
-    gated_gelu(F.linear(normed, gate_up), usual)
+    gated_product(normed, gate_up, own, tiles(), activation)
+    gated(F.linear(normed, gate_up), usual, activation)
     # the roundings differ by chance, the less so the more numbers there are
     assert far(own, exact) < far(usual, exact) * (1 + 4 / (rows * width) ** 0.5)
 
@@ -80,10 +86,10 @@ def test_parts_add_up_to_the_product_and_the_norm_sums_them(rows, hidden, width,
     after = torch.rand(hidden, device=DEVICE) + 0.5
     before = torch.rand(hidden, device=DEVICE) + 0.5
     residual = torch.randn(rows, hidden, device=DEVICE).to(dtype)
-    results = []
+    recipe, results = recipe_of(tiny_gemma()), []
     for mixed in (parts, sum(parts.unbind()[1:], parts[0]).to(dtype)):
         total, normed = residual.clone(), nan(rows, hidden, dtype=dtype)
-        add_norm(mixed, after, total, before, normed, EPS)
+        add_norm(mixed, after, total, before, normed, recipe)
         results.append((total, normed))
     for summed_there, summed_before in zip(*results, strict=True):
         assert torch.equal(summed_there, summed_before)

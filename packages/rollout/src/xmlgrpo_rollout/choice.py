@@ -23,6 +23,7 @@ from xmlgrpo_rollout.which_engine import (
     READABLE,
     EngineName,
     name_engine,
+    not_readable,
     why_not_described,
     why_not_merged,
 )
@@ -91,7 +92,7 @@ def why_not_read(model: nn.Module) -> str | None:
     """Why `weights.read_weights` cannot read a model, in words for the user; None when it can."""
     base = base_model(model)
     if type(base).__name__ not in READABLE.values():
-        return f"it reads {' and '.join(READABLE.values())}, not {type(base).__name__}"
+        return not_readable(type(base).__name__)
     adapters: dict[str, Any] = getattr(model, "peft_config", {})
     reasons = [why_not_described(base.config.to_dict())]
     reasons += [why_not_merged(vars(adapter)) for adapter in adapters.values()]

@@ -1,4 +1,4 @@
-"""A Gemma 3 text model's weights, read out of transformers and peft for a lean forward pass.
+"""A text model's weights, read out of transformers and peft for a lean forward pass.
 
 Reading is separate from computing: a LoRA adapter is merged here, in a copy, so that decoding
 costs the same with and without one and the trained model is never touched.  A base in 4 bits is
@@ -6,31 +6,24 @@ unpacked on the way: the copy of its projections is in 16 bits.  `choice.why_not
 models that cannot be read so.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-SLIDING, FULL = "sliding_attention", "full_attention"
+from xmlgrpo_rollout.recipe import FULL, SLIDING, UNTURNED, Recipe, read_recipe
 
-# of `LayerWeights`: the modules of a layer whose weights lie below one another in one tensor ...
+# of `LayerWeights`: the modules of a layer whose weights lie below one another in one tensor
 JOINED = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention_out": ("self_attn.o_proj",),
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
-NORMS = {  # ... and its norms
-    "query_norm": "self_attn.q_norm",
-    "key_norm": "self_attn.k_norm",
-    "before_attention": "input_layernorm",
-    "after_attention": "post_attention_layernorm",
-    "before_mlp": "pre_feedforward_layernorm",
-    "after_mlp": "post_feedforward_layernorm",
-}
 
-# for each kind of layer: cosine and sine for every position, (positions, head_dim)
+# for each rotary table: cosine and sine for every position, (positions, head_dim)
 Rope = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -38,38 +31,40 @@ Rope = dict[str, tuple[Tensor, Tensor]]
 class LayerWeights:
     """One decoder layer.
 
-    Matrices are (out, in), in the model's number type.  Norm weights are in float32, as Gemma
-    applies them, with its 1 already added.
+    Matrices are (out, in), in the model's number type.  Norm weights are in float32, with the
+    recipe's offset already added; None where the family has no such norm.
 
     Attributes:
         kind: "sliding_attention" or "full_attention".
+        table: the rotary table of its queries and keys.
         qkv: query, key and value projections, one below the other.
         attention_out, gate_up, down: the other projections; gate above up.
-        query_norm: also holds the attention's scale.
-        key_norm, before_attention, after_attention, before_mlp, after_mlp: norm weights.
+        biases: of the four above, those that there are.
+        before_attention, before_mlp, after_attention, after_mlp, key_norm: norm weights.
+        query_norm: also holds the recipe's `query_factor`.
     """
 
     kind: str
+    table: str
     qkv: Tensor
     attention_out: Tensor
     gate_up: Tensor
     down: Tensor
-    query_norm: Tensor
-    key_norm: Tensor
+    biases: Mapping[str, Tensor]
     before_attention: Tensor
-    after_attention: Tensor
     before_mlp: Tensor
-    after_mlp: Tensor
+    after_attention: Tensor | None = None
+    after_mlp: Tensor | None = None
+    query_norm: Tensor | None = None
+    key_norm: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Gemma3Weights:
-    """What a forward pass of a Gemma 3 text model needs.
+class DecoderWeights:
+    """What a forward pass of a text model needs.
 
     Attributes:
-        heads, kv_heads, head_dim: the attention's shape.
-        window: how many tokens a sliding layer sees, itself included.
-        eps: of every norm.
+        recipe: how they are used.
         embedding: (vocabulary, hidden).
         embedding_scale: what an embedding is multiplied by.
         layers: from first to last.
@@ -77,11 +72,7 @@ class Gemma3Weights:
         head: (vocabulary, hidden); the embedding itself where the two are tied.
     """
 
-    heads: int
-    kv_heads: int
-    head_dim: int
-    window: int
-    eps: float
+    recipe: Recipe
     embedding: Tensor
     embedding_scale: Tensor
     layers: tuple[LayerWeights, ...]
@@ -95,41 +86,52 @@ class Gemma3Weights:
 
     def row_bytes(self, slots: int) -> int:
         """What the keys and values of a row of `slots` tokens take, if windows are used."""
-        windows = sum(layer.kind == SLIDING for layer in self.layers)
-        tokens = windows * min(slots, self.window) + (len(self.layers) - windows) * slots
-        return 2 * tokens * self.kv_heads * self.head_dim * self.dtype.itemsize
+        seen = [self.slots_seen(kind, slots) for kind in self.recipe.kinds]
+        return sum(seen) * self._token_bytes
 
     @property
     def bytes_per_slot(self) -> int:
         """What the keys and values of one token take, over all layers."""
-        numbers = 2 * len(self.layers) * self.kv_heads * self.head_dim
-        return numbers * self.dtype.itemsize
+        return len(self.layers) * self._token_bytes
+
+    def slots_seen(self, kind: str, slots: int) -> int:
+        """How many of `slots` slots a layer of this kind sees at most."""
+        window = self.recipe.window if kind == SLIDING else None
+        return slots if window is None else min(slots, window)
+
+    @property
+    def _token_bytes(self) -> int:
+        return 2 * self.recipe.kv_heads * self.recipe.head_dim * self.dtype.itemsize
 
 
-def read_weights(model: nn.Module) -> Gemma3Weights:
-    """Read a `Gemma3ForCausalLM`, bare or wrapped by peft with LoRA adapters.
+def recipe_of(model: nn.Module) -> Recipe:
+    """How a loaded model computes."""
+    return read_recipe(base_model(model).config.get_text_config().to_dict())
+
+
+def read_weights(model: nn.Module) -> DecoderWeights:
+    """Read a model of one of the recipe's families, bare or wrapped by peft with LoRA adapters.
 
     Args:
         model: one that `choice.why_not_read` has nothing against.
     """
-    base = base_model(model)
-    decoder, config = text_decoder(base), base.config.get_text_config()
-    return Gemma3Weights(
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_dim=config.head_dim,
-        window=config.sliding_window,
-        eps=config.rms_norm_eps,
-        embedding=decoder.embed_tokens.weight,
-        embedding_scale=decoder.embed_tokens.embed_scale.to(decoder.embed_tokens.weight.dtype),
-        layers=tuple(_read_layer(layer) for layer in decoder.layers),
-        final_norm=_norm(decoder.norm),
+    base, recipe = base_model(model), recipe_of(model)
+    decoder = text_decoder(base)
+    embedding = decoder.embed_tokens.weight
+    scale = getattr(decoder.embed_tokens, "embed_scale", embedding.new_ones(()))
+    layers = zip(decoder.layers, recipe.kinds, recipe.tables, strict=True)
+    return DecoderWeights(
+        recipe=recipe,
+        embedding=embedding,
+        embedding_scale=scale.to(embedding.dtype),
+        layers=tuple(_read_layer(recipe, *layer) for layer in layers),
+        final_norm=_norm(recipe, decoder.norm),
         head=base.lm_head.weight,
     )
 
 
 @torch.no_grad()
-def refresh_weights(weights: Gemma3Weights, model: nn.Module) -> None:
+def refresh_weights(weights: DecoderWeights, model: nn.Module) -> None:
     """Write the model's present weights into tensors that `read_weights` gave out earlier.
 
     In place, since a captured CUDA graph knows its tensors by their addresses, and each product
@@ -138,38 +140,55 @@ def refresh_weights(weights: Gemma3Weights, model: nn.Module) -> None:
     Raises:
         RuntimeError: the model has got an adapter since.
     """
-    decoder = text_decoder(base_model(model))
+    decoder, recipe = text_decoder(base_model(model)), weights.recipe
     norms, sources = [weights.final_norm], [decoder.norm.weight]
     scaled: list[Tensor] = []
     for kept, layer in zip(weights.layers, decoder.layers, strict=True):
         for field, names in JOINED.items():
             _write_joined(_modules(layer, names), getattr(kept, field))
-        for field, name in NORMS.items():
+            if field in kept.biases:
+                kept.biases[field].copy_(_joined_biases(_modules(layer, names)))
+        for field, name in recipe.norms.items():
             norms.append(getattr(kept, field))
             sources.append(layer.get_submodule(name).weight)
-        scaled.append(kept.query_norm)
+        if kept.query_norm is not None:
+            scaled.append(kept.query_norm)
     torch._foreach_copy_(norms, sources)
-    torch._foreach_add_(norms, 1)
-    torch._foreach_mul_(scaled, decoder.layers[0].self_attn.scaling)
+    if recipe.norm_offset:
+        torch._foreach_add_(norms, recipe.norm_offset)
+    if recipe.query_factor != 1:
+        torch._foreach_mul_(scaled, recipe.query_factor)
 
 
 def read_rope(model: nn.Module, positions: int) -> Rope:
     """Cosine and sine of the rotary embedding for places 0 to `positions` - 1."""
-    decoder = text_decoder(base_model(model))
+    decoder, recipe = text_decoder(base_model(model)), recipe_of(model)
     like = decoder.embed_tokens.weight
     places_1_T = torch.arange(positions, device=like.device)[None]
-    rope = {}
-    for kind in sorted(set(decoder.config.layer_types)):
-        cosine_1_T_D, sine_1_T_D = decoder.rotary_emb(like, places_1_T, kind)
-        rope[kind] = (cosine_1_T_D[0], sine_1_T_D[0])
-    return rope
+
+    def turns(table: str) -> tuple[Tensor, Tensor]:
+        if table == UNTURNED:
+            ones_T_D = like.new_ones(positions, recipe.head_dim)
+            return ones_T_D, torch.zeros_like(ones_T_D)
+        of_kind = (table,) if table in {SLIDING, FULL} else ()
+        cosine_1_T_D, sine_1_T_D = decoder.rotary_emb(like, places_1_T, *of_kind)
+        return cosine_1_T_D[0], sine_1_T_D[0]
+
+    return {table: turns(table) for table in sorted(set(recipe.tables))}
 
 
-def _read_layer(layer: Any) -> LayerWeights:
-    norms = {field: _norm(layer.get_submodule(name)) for field, name in NORMS.items()}
-    norms["query_norm"] *= layer.self_attn.scaling
-    joined = {field: _joined(_modules(layer, names)) for field, names in JOINED.items()}
-    return LayerWeights(kind=layer.self_attn.layer_type, **joined, **norms)
+def _read_layer(recipe: Recipe, layer: Any, kind: str, table: str) -> LayerWeights:
+    norms = {f: _norm(recipe, layer.get_submodule(name)) for f, name in recipe.norms.items()}
+    if "query_norm" in norms:
+        norms["query_norm"] *= recipe.query_factor
+    parts = {field: _modules(layer, names) for field, names in JOINED.items()}
+    joined = {field: _joined(modules) for field, modules in parts.items()}
+    biases = {
+        field: _joined_biases(modules)
+        for field, modules in parts.items()
+        if _bias(modules[0]) is not None
+    }
+    return LayerWeights(kind=kind, table=table, biases=biases, **joined, **norms)
 
 
 def _modules(layer: Any, names: tuple[str, ...]) -> list[Any]:
@@ -194,9 +213,18 @@ def _write_joined(projections: list[Any], target: Tensor) -> None:
         _write_merged(projection, part)
 
 
-def _norm(norm: Any) -> Tensor:
-    weight: Tensor = norm.weight.float()
-    return 1 + weight
+def _joined_biases(projections: list[Any]) -> Tensor:
+    return torch.cat([_bias(projection).detach() for projection in projections])
+
+
+def _bias(projection: Any) -> Any:
+    return getattr(projection, "base_layer", projection).bias
+
+
+def _norm(recipe: Recipe, norm: Any) -> Tensor:
+    # a copy, whatever the number type: it is refreshed in place
+    weight: Tensor = norm.weight.detach().float() + recipe.norm_offset
+    return weight
 
 
 def _write_merged(linear: Any, target: Tensor) -> None:
@@ -231,7 +259,7 @@ def base_model(model: nn.Module) -> Any:
 
 
 def text_decoder(base: Any) -> Any:
-    """The layers that read and write text; Gemma 3 from 4B up has a vision tower beside them."""
+    """The layers that read and write text; some Gemma 3 have a vision tower beside."""
     return getattr(base.model, "language_model", base.model)
 
 

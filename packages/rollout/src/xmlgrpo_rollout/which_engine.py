@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.recipe import ACTIVATIONS, FAMILIES, FULL, SLIDING, activation_of
 
 EngineName = Literal["generate", "graph", "vllm"]
 ENGINE_NAMES = ("auto", "generate", "graph", "vllm")
 
 # the models that `graph` reads: transformers' model type -> the class that it loads for text
-READABLE = {"gemma3_text": "Gemma3ForCausalLM", "gemma3": "Gemma3ForConditionalGeneration"}
-ROPES = {"default", "linear"}  # Gemma 3's own; others may change with the length
+READABLE = {
+    **{kind: family.model_class for kind, family in FAMILIES.items()},
+    "gemma3": "Gemma3ForConditionalGeneration",
+}
+# what turns a place by the same angles at every length; the others change with the length
+ROPES = {"default", "linear", "llama3", "yarn"}
 # fields of `peft.LoraConfig` that make an adapter more than W + s B A, where they hold anything
 NOT_PLAIN = (
     *("use_dora", "velora_config", "alora_invocation_tokens", "use_qalora", "monteclora_config"),
@@ -51,8 +56,8 @@ def name_engine(
         obstacle = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
     if asked == "generate" or obstacle:
         return "generate", "asked for" if asked == "generate" else str(obstacle)
-    kind = f"a Gemma 3 on the {'GPU' if on_gpu else 'CPU'}"
-    return "graph", "asked for" if asked == "graph" else kind
+    reads = f"it reads this model, on the {'GPU' if on_gpu else 'CPU'}"
+    return "graph", "asked for" if asked == "graph" else reads
 
 
 def why_not_described(model: Mapping[str, Any]) -> str | None:
@@ -65,18 +70,30 @@ def why_not_described(model: Mapping[str, Any]) -> str | None:
     if kind not in READABLE:
         classes = model.get("architectures")
         name = classes[0] if isinstance(classes, list) and classes else f"the type {kind!r}"
-        return f"it reads {' and '.join(READABLE.values())}, not {name}"
+        return not_readable(name)
     text = _part(model, "text_config") or model
-    if any(map(text.get, ("attn_logit_softcapping", "final_logit_softcapping", "attention_bias"))):
-        return "it knows no soft-capping and no attention bias, which this model has"
-    activation = text.get("hidden_activation", "gelu_pytorch_tanh")
-    if activation != "gelu_pytorch_tanh" or text.get("use_bidirectional_attention"):
-        return "it knows only Gemma's own activation and causal attention"
-    if not _ropes(text) <= ROPES:
-        return f"it knows only these rotary embeddings: {', '.join(sorted(ROPES))}"
-    if _part(model, "quantization_config") and not is_packed(model):
-        return "the model is quantized in a way it does not know"
-    return None
+    activation, kinds = activation_of(text), _kinds(text) - {FULL, SLIDING}
+    is_capped = any(map(text.get, ("attn_logit_softcapping", "final_logit_softcapping")))
+    is_turned_otherwise = not _ropes(text) <= ROPES or _turns_a_part(text)
+    is_quantized_otherwise = _part(model, "quantization_config") and not is_packed(model)
+    ropes = ", ".join(sorted(ROPES))
+    reasons = {
+        "it knows no soft-capping, which this model has": is_capped,
+        "it knows only causal attention": text.get("use_bidirectional_attention"),
+        f"it knows the activations {' and '.join(ACTIVATIONS)}, not {activation}": (
+            activation not in ACTIVATIONS
+        ),
+        f"it knows full and sliding attention, not {', '.join(sorted(kinds))}": kinds,
+        f"it knows only these rotary embeddings, of whole heads: {ropes}": is_turned_otherwise,
+        "the model is quantized in a way it does not know": is_quantized_otherwise,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def not_readable(name: str) -> str:
+    """Why `graph` cannot read a model of a class that it does not know."""
+    *classes, last = READABLE.values()
+    return f"it reads {', '.join(classes)} and {last}, not {name}"
 
 
 def why_not_merged(adapter: Mapping[str, Any]) -> str | None:
@@ -107,8 +124,25 @@ def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
+def _kinds(text: Mapping[str, Any]) -> set[str]:
+    kinds = text.get("layer_types")
+    return {str(kind) for kind in kinds} if isinstance(kinds, list) else set()
+
+
 def _ropes(text: Mapping[str, Any]) -> set[str]:
-    """The kinds of rotary embedding; `rope_scaling` is what they were called before."""
+    return {str(rope.get("rope_type") or rope.get("type") or "default") for rope in _rotary(text)}
+
+
+def _turns_a_part(text: Mapping[str, Any]) -> bool:
+    """Whether only some numbers of a head are turned."""
+    return any(
+        part.get("partial_rotary_factor") not in {None, 1.0} for part in (text, *_rotary(text))
+    )
+
+
+def _rotary(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rotary embeddings' parameters; `rope_scaling` is what they were called before."""
     found = [_part(text, "rope_parameters"), _part(text, "rope_scaling")]
-    found += [inner for rope in found for inner in rope.values() if isinstance(inner, Mapping)]
-    return {str(rope.get("rope_type") or rope.get("type") or "default") for rope in found}
+    return found + [
+        inner for rope in found for inner in rope.values() if isinstance(inner, Mapping)
+    ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xmlgrpo_rollout.cpu.forward import Attend
-from xmlgrpo_rollout.weights import FULL, SLIDING
+from xmlgrpo_rollout.recipe import FULL, SLIDING, Recipe
 
 
 class KeyValueCache:
@@ -19,7 +19,7 @@ class KeyValueCache:
     Attributes:
         keys, values: one tensor a layer.
         used: how many slots are filled, the same for every row.
-        window: how many slots a sliding layer sees, the newest included.
+        recipe: of the model.
         padding_bias: 0 for a slot that holds a token, minus infinity for padding: (rows, slots).
     """
 
@@ -29,13 +29,13 @@ class KeyValueCache:
         values: Sequence[Tensor],
         *,
         used: int,
-        window: int,
+        recipe: Recipe,
         padding_bias: Tensor,
     ) -> None:
         self.keys = list(keys)
         self.values = list(values)
         self.used = used
-        self.window = window
+        self.recipe = recipe
         self.padding_bias = padding_bias
 
     def grown(self, rows: Tensor, slots: int) -> "KeyValueCache":
@@ -53,7 +53,7 @@ class KeyValueCache:
             [copied(keys) for keys in self.keys],
             [copied(values) for values in self.values],
             used=used,
-            window=self.window,
+            recipe=self.recipe,
             padding_bias=bias,
         )
 
@@ -71,34 +71,37 @@ class KeyValueCache:
         query heads that share a key head are computed together.
         """
         at = self.used
-        start = max(0, at + 1 - self.window) if kind == SLIDING else 0
+        window = self.recipe.window if kind == SLIDING else None
+        start = 0 if window is None else max(0, at + 1 - window)
         keys, values = self.keys[number], self.values[number]
         keys[:, :, at] = key_R_1_K_D[:, 0]
         values[:, :, at] = value_R_1_K_D[:, 0]
         rows, kv_heads, _, size = keys.shape
         query_R_K_G_D = query_R_1_N_D.reshape(rows, kv_heads, -1, size)
         scores = query_R_K_G_D @ keys[:, :, start : at + 1].transpose(2, 3)
+        if self.recipe.score_factor != 1:
+            scores *= self.recipe.score_factor
         scores += self.padding_bias[:, None, None, start : at + 1]
         mixed_R_K_G_D = scores.softmax(dim=-1) @ values[:, :, start : at + 1]
         return mixed_R_K_G_D.reshape(rows, 1, -1)
 
 
-def prefill(padding_R: Tensor, length: int, window: int) -> tuple[KeyValueCache, Attend]:
+def prefill(padding_R: Tensor, length: int, recipe: Recipe) -> tuple[KeyValueCache, Attend]:
     """An empty cache and the attention that fills it with whole prompts.
 
     Args:
         padding_R: padding tokens before each row's prompt.
         length: tokens a row, padding included.
-        window: how many tokens a sliding layer sees.
+        recipe: of the model.
     """
-    visible = visible_tokens(padding_R, length, window)
+    visible = visible_tokens(padding_R, length, recipe.window)
     is_padding_R_T = torch.arange(length, device=padding_R.device) < padding_R[:, None]
     bias = torch.zeros(is_padding_R_T.shape, device=padding_R.device)
     cache = KeyValueCache(
         [],
         [],
         used=length,
-        window=window,
+        recipe=recipe,
         padding_bias=bias.masked_fill(is_padding_R_T, -torch.inf),
     )
 
@@ -112,19 +115,25 @@ def prefill(padding_R: Tensor, length: int, window: int) -> tuple[KeyValueCache,
             key.repeat_interleave(group, dim=1),
             value.repeat_interleave(group, dim=1),
             attn_mask=visible[kind][:, None],
-            scale=1.0,
+            scale=recipe.score_factor,
         )
         return mixed_R_N_T_D.transpose(1, 2).flatten(2)
 
     return cache, attend
 
 
-def visible_tokens(padding_R: Tensor, length: int, window: int) -> dict[str, Tensor]:
-    """For each kind of layer, which tokens each token of a left-padded prompt sees: (R, T, T)."""
+def visible_tokens(padding_R: Tensor, length: int, window: int | None) -> dict[str, Tensor]:
+    """For each kind of layer, which tokens each token of a left-padded prompt sees: (R, T, T).
+
+    Args:
+        window: how many tokens a sliding layer sees; None where there is none.
+    """
     is_text_R_T = torch.arange(length, device=padding_R.device) >= padding_R[:, None]
     # a byte a pair of tokens: whole distances of a long prompt would take eight
     causal_T_T = padding_R.new_ones(length, length, dtype=torch.bool).tril_()
     causal_R_T_T = causal_T_T & is_text_R_T[:, None]
     # padding sees itself: a row without anything to see would give NaN, and NaN spreads
     causal_R_T_T.diagonal(dim1=1, dim2=2).fill_(True)  # noqa: FBT003 - the value is the point
+    if window is None:
+        return {FULL: causal_R_T_T}
     return {FULL: causal_R_T_T, SLIDING: causal_R_T_T.triu(1 - window)}

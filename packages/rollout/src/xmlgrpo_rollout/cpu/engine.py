@@ -15,7 +15,7 @@ from xmlgrpo_rollout.cpu.cache import KeyValueCache, prefill
 from xmlgrpo_rollout.cpu.forward import last_logits
 from xmlgrpo_rollout.engine import Completion, Sampling, in_parts, left_padded, next_tokens
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
-from xmlgrpo_rollout.weights import Gemma3Weights, Rope, read_rope, read_weights
+from xmlgrpo_rollout.weights import DecoderWeights, Rope, read_rope, read_weights
 
 ROWS = 512  # completions that grow side by side at most ...
 CACHE_BYTES = 2**30  # ... and fewer where their keys and values would take more than this
@@ -25,7 +25,7 @@ SMALL_HIDDEN_SIZE = 512  # up to here torch's threads cost more by waiting than 
 
 
 class StaticEngine:
-    """Completes prompts with a `Gemma3ForCausalLM`, bare or with a LoRA adapter.
+    """Completes prompts with a text model, bare or with a LoRA adapter.
 
     The model's own modules are not called, so its training mode and dropout do not matter.
 
@@ -93,7 +93,7 @@ class StaticEngine:
         padded, padding = left_padded(prompts, self.pad_id)
         length, padding_P = len(padded[0]), torch.tensor(padding, device=device)
         places_P_T = (torch.arange(length, device=device) - padding_P[:, None]).clamp(min=0)
-        cache, attend = prefill(padding_P, length, self._weights.window)
+        cache, attend = prefill(padding_P, length, self._weights.recipe)
         tokens_P_T = torch.tensor(padded, device=device)
         logits_P_V = last_logits(self._weights, rope, tokens_P_T, places_P_T, attend)
         return cache, logits_P_V, padding_P
@@ -139,7 +139,7 @@ class StaticEngine:
 
 
 def stream(
-    weights: Gemma3Weights,
+    weights: DecoderWeights,
     rope: Rope,
     prompt: Sequence[int],
     stop_ids: Sequence[int],
@@ -157,7 +157,7 @@ def stream(
     with torch.no_grad(), fitting_threads(weights):
         length = len(prompt)
         padding = torch.zeros(1, dtype=torch.long)
-        cache, attend = prefill(padding, length, weights.window)
+        cache, attend = prefill(padding, length, weights.recipe)
         places = torch.arange(length)[None]
         logits = last_logits(weights, rope, torch.tensor([list(prompt)]), places, attend)
         cache = cache.grown(padding, length + sampling.max_new_tokens)
@@ -172,7 +172,7 @@ def stream(
 
 
 @contextmanager
-def fitting_threads(weights: Gemma3Weights) -> Iterator[None]:
+def fitting_threads(weights: DecoderWeights) -> Iterator[None]:
     """One thread while a small model decodes: a step is many small calls, each with its wait."""
     before = torch.get_num_threads()
     small = weights.embedding.shape[1] <= SMALL_HIDDEN_SIZE

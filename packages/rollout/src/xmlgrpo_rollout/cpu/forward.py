@@ -1,23 +1,31 @@
-"""The forward pass of a Gemma 3 text model, with the attention left to the caller.
+"""The forward pass of a text model, with the attention left to the caller.
 
-The same operations as in transformers' `modeling_gemma3.py`, in fewer calls: while one token a row
-is computed, it is the calls and not the arithmetic that take the time.
+The same operations as in transformers' `modeling_gemma3.py`, `modeling_llama.py` and their like, in
+fewer calls: while one token a row is computed, it is the calls and not the arithmetic that take the
+time.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
-from xmlgrpo_rollout.weights import Gemma3Weights, LayerWeights, Rope
+from xmlgrpo_rollout.recipe import Recipe
+from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
 
 # (number of the layer, its kind, query_R_T_N_D, key_R_T_K_D, value_R_T_K_D) -> mixed_R_T_(N*D)
 Attend = Callable[[int, str, Tensor, Tensor, Tensor], Tensor]
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
+
 
 def last_logits(
-    weights: Gemma3Weights,
+    weights: DecoderWeights,
     rope: Rope,
     tokens_R_T: Tensor,
     places_R_T: Tensor,
@@ -30,49 +38,58 @@ def last_logits(
         rope: of the model, for every place that occurs.
         tokens_R_T: token ids.
         places_R_T: each token's place in its own text, from 0.
-        attend: mixes the values; queries come scaled, queries and keys rotated.
+        attend: mixes the values; queries and keys come rotated, scores are yet to be multiplied by
+            the recipe's `score_factor`.
     """
-    eps = weights.eps
+    recipe = weights.recipe
+    activated = ACTIVATIONS[recipe.activation]
     turns = {
-        kind: (cosine[places_R_T][:, :, None], sine[places_R_T][:, :, None])
-        for kind, (cosine, sine) in rope.items()
+        table: (cosine[places_R_T][:, :, None], sine[places_R_T][:, :, None])
+        for table, (cosine, sine) in rope.items()
     }
     embedded = F.embedding(tokens_R_T, weights.embedding) * weights.embedding_scale
     hidden_R_T_C = embedded.to(weights.dtype)
     for number, layer in enumerate(weights.layers):
-        normed = rms_norm(hidden_R_T_C, layer.before_attention, eps)
-        query, key, value = _project(weights, layer, normed, turns[layer.kind])
-        mixed = F.linear(attend(number, layer.kind, query, key, value), layer.attention_out)
-        hidden_R_T_C = hidden_R_T_C + rms_norm(mixed, layer.after_attention, eps)
+        normed = rms_norm(recipe, hidden_R_T_C, layer.before_attention)
+        query, key, value = _project(recipe, layer, normed, turns[layer.table])
+        mixed = attend(number, layer.kind, query, key, value)
+        mixed = F.linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
+        hidden_R_T_C = hidden_R_T_C + _normed(recipe, mixed, layer.after_attention)
 
-        normed = rms_norm(hidden_R_T_C, layer.before_mlp, eps)
-        gate, up = F.linear(normed, layer.gate_up).chunk(2, dim=-1)
-        mapped = F.linear(F.gelu(gate, approximate="tanh") * up, layer.down)
-        hidden_R_T_C = hidden_R_T_C + rms_norm(mapped, layer.after_mlp, eps)
-    last_R_C = rms_norm(hidden_R_T_C[:, -1], weights.final_norm, eps)
+        normed = rms_norm(recipe, hidden_R_T_C, layer.before_mlp)
+        gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
+        gate, up = gate_up.chunk(2, dim=-1)
+        mapped = F.linear(activated(gate) * up, layer.down, layer.biases.get("down"))
+        hidden_R_T_C = hidden_R_T_C + _normed(recipe, mapped, layer.after_mlp)
+    last_R_C = rms_norm(recipe, hidden_R_T_C[:, -1], weights.final_norm)
     return F.linear(last_R_C.to(weights.head.dtype), weights.head)
 
 
-def rms_norm(vectors: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Root mean square norm over the last axis, in float32 whatever the vectors are, as Gemma's."""
-    return F.rms_norm(vectors.float(), weight.shape, weight, eps).to(vectors.dtype)
+def rms_norm(recipe: Recipe, vectors: Tensor, weight: Tensor) -> Tensor:
+    """Root mean square norm over the last axis, in float32 whatever the vectors are."""
+    number_type = vectors.dtype
+    if recipe.rounds_first and number_type != torch.float32:
+        normed = F.rms_norm(vectors.float(), weight.shape, None, recipe.eps).to(number_type)
+        return normed * weight.to(number_type)
+    return F.rms_norm(vectors.float(), weight.shape, weight, recipe.eps).to(number_type)
+
+
+def _normed(recipe: Recipe, vectors: Tensor, weight: Tensor | None) -> Tensor:
+    return vectors if weight is None else rms_norm(recipe, vectors, weight)
 
 
 def _project(
-    weights: Gemma3Weights,
+    recipe: Recipe,
     layer: LayerWeights,
     normed_R_T_C: Tensor,
     turn: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (R, T, heads, D) each; the first two normed and rotated."""
-    eps = weights.eps
-    joint = F.linear(normed_R_T_C, layer.qkv)
-    joint = joint.view(*joint.shape[:-1], -1, weights.head_dim)
-    query, key, value = torch.split(
-        joint, [weights.heads, weights.kv_heads, weights.kv_heads], dim=2
-    )
-    query = _rotated(rms_norm(query, layer.query_norm, eps), turn)
-    key = _rotated(rms_norm(key, layer.key_norm, eps), turn)
+    joint = F.linear(normed_R_T_C, layer.qkv, layer.biases.get("qkv"))
+    joint = joint.view(*joint.shape[:-1], -1, recipe.head_dim)
+    query, key, value = torch.split(joint, [recipe.heads, recipe.kv_heads, recipe.kv_heads], dim=2)
+    query = _rotated(_normed(recipe, query, layer.query_norm), turn)
+    key = _rotated(_normed(recipe, key, layer.key_norm), turn)
     return query, key, value
 
 

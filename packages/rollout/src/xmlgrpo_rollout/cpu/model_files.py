@@ -1,6 +1,6 @@
 """A Gemma 3 text model and a LoRA adapter, read from their files and not through modules.
 
-The same `Gemma3Weights` as `weights.read_weights` gives, without transformers' model classes and
+The same `DecoderWeights` as `weights.read_weights` gives, without transformers' model classes and
 peft: to import those takes several times as long as to answer a question with a small model.
 Folders that `save_pretrained` of the pinned transformers wrote are read, with plain LoRA; for all
 others `read_folder` gives None.
@@ -16,12 +16,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.weights import JOINED, NORMS, Gemma3Weights, LayerWeights, Rope
+from xmlgrpo_rollout.recipe import GEMMA, read_recipe
+from xmlgrpo_rollout.weights import JOINED, DecoderWeights, LayerWeights, Rope
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
 # model type and class of the text models, which the tiny one and Gemma 3 up to 1B are
-TEXT_MODEL = ("gemma3_text", ["Gemma3ForCausalLM"])
+TEXT_MODEL = (GEMMA, ["Gemma3ForCausalLM"])
 ROPES = {"default": {"rope_type", "rope_theta"}, "linear": {"rope_type", "rope_theta", "factor"}}
 # Fields of an adapter's configuration that may hold something: with any other the adapter is more
 # than W + s B A, or peft prepares it in its own way.
@@ -55,17 +56,17 @@ class FolderModel:
         context: the longest text, in tokens.
     """
 
-    weights: Gemma3Weights
+    weights: DecoderWeights
     rope_parameters: Mapping[str, Mapping[str, Any]]
     context: int
 
     def rope(self, positions: int) -> Rope:
         """Cosine and sine of the rotary embedding for places 0 to `positions` - 1."""
         places_T = torch.arange(positions, dtype=torch.float32)
-        powers_D = torch.arange(0, self.weights.head_dim, 2, dtype=torch.float32)
-        powers_D /= self.weights.head_dim
+        powers_D = torch.arange(0, self.weights.recipe.head_dim, 2, dtype=torch.float32)
+        powers_D /= self.weights.recipe.head_dim
         rope = {}
-        for kind in sorted({layer.kind for layer in self.weights.layers}):
+        for kind in sorted(set(self.weights.recipe.tables)):
             rope_of = self.rope_parameters[kind]
             turns_D = 1.0 / rope_of["rope_theta"] ** powers_D / rope_of.get("factor", 1.0)
             angles_T_D = torch.outer(places_T, turns_D).repeat(1, 2)
@@ -96,7 +97,7 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
     changes = None
     if adapter is not None:
         changes = _Tensors([adapter / "adapter_model.safetensors"], f"the adapter in {adapter}")
-    hidden, head = config["hidden_size"], config["head_dim"]
+    hidden, recipe = config["hidden_size"], read_recipe(config)
     shapes = _projection_shapes(config)
 
     def matrix(module: str) -> Tensor:
@@ -112,28 +113,25 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
         return torch.addmm(weight, up, down, alpha=lora["lora_alpha"] / root)
 
     def norm(module: str) -> Tensor:
-        size = head if module.endswith(("q_norm", "k_norm")) else hidden
-        return 1 + base.read(f"{module}.weight", (size,), torch.float32)
+        size = recipe.head_dim if module.endswith(("q_norm", "k_norm")) else hidden
+        return recipe.norm_offset + base.read(f"{module}.weight", (size,), torch.float32)
 
     def layer(number: int) -> LayerWeights:
         place = f"model.layers.{number}"
-        norms = {field: norm(f"{place}.{name}") for field, name in NORMS.items()}
-        norms["query_norm"] *= config["query_pre_attn_scalar"] ** -0.5
+        norms = {field: norm(f"{place}.{name}") for field, name in recipe.norms.items()}
+        norms["query_norm"] *= recipe.query_factor
         joined = {
             field: torch.cat([matrix(f"{place}.{name}") for name in names])
             for field, names in JOINED.items()
         }
-        return LayerWeights(kind=config["layer_types"][number], **joined, **norms)
+        kind, table = recipe.kinds[number], recipe.tables[number]
+        return LayerWeights(kind=kind, table=table, biases={}, **joined, **norms)
 
     table = (config["vocab_size"], hidden)
     embedding = base.read("model.embed_tokens.weight", table, dtype)
     tied = config["tie_word_embeddings"]
-    weights = Gemma3Weights(
-        heads=config["num_attention_heads"],
-        kv_heads=config["num_key_value_heads"],
-        head_dim=head,
-        window=config["sliding_window"],
-        eps=config["rms_norm_eps"],
+    weights = DecoderWeights(
+        recipe=recipe,
         embedding=embedding,
         embedding_scale=torch.tensor(hidden**0.5).to(dtype),
         layers=tuple(map(layer, range(config["num_hidden_layers"]))),

@@ -1,4 +1,4 @@
-"""One decoding step of a Gemma 3 text model on a GPU, over tensors that stay where they are.
+"""One decoding step of a text model on a GPU, over tensors that stay where they are.
 
 Nothing in a step depends on a number that only the host knows: how long the texts are, which
 rows are done and what was drawn all lie in device memory.  So a step is captured once as a CUDA
@@ -15,9 +15,9 @@ from xmlgrpo_rollout.engine import Sampling, filtered
 from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend
 from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
 from xmlgrpo_rollout.gpu.kernels.keys import store_token
-from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated_gelu
-from xmlgrpo_rollout.gpu.kernels.products import TILES, gate_up_gelu, split_product, tiles_for
-from xmlgrpo_rollout.weights import SLIDING, Gemma3Weights, LayerWeights, Rope
+from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated
+from xmlgrpo_rollout.gpu.kernels.products import TILES, gated_product, split_product, tiles_for
+from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
 
 WARM_UP_STEPS = 2  # Triton compiles and cuBLAS chooses before a capture, not in it
 
@@ -39,7 +39,7 @@ class Decoder:
 
     def __init__(
         self,
-        weights: Gemma3Weights,
+        weights: DecoderWeights,
         rope: Rope,
         rows: int,
         slots: int,
@@ -50,15 +50,14 @@ class Decoder:
     ) -> None:
         self.rows, self.slots, self.sampling = rows, slots, sampling
         self._weights, self._rope, self._pad_id = weights, rope, pad_id
-        device, number_type = weights.embedding.device, weights.dtype
-        size, hidden = weights.head_dim, weights.embedding.shape[1]
+        device, number_type, recipe = weights.embedding.device, weights.dtype, weights.recipe
+        size, hidden = recipe.head_dim, weights.embedding.shape[1]
 
         def room(*shape: int, dtype: torch.dtype = number_type) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         def cache(layer: LayerWeights) -> Tensor:
-            seen = min(slots, weights.window) if layer.kind == SLIDING else slots
-            return room(rows, weights.kv_heads, seen, size)
+            return room(rows, recipe.kv_heads, weights.slots_seen(layer.kind, slots), size)
 
         self.keys = [cache(layer) for layer in weights.layers]
         self.values = [cache(layer) for layer in weights.layers]
@@ -75,15 +74,18 @@ class Decoder:
         self._stops_E = torch.tensor(stop_ids, dtype=torch.int64, device=device)
         self._tokens_R = room(rows, dtype=torch.int64)
         self._hidden_R_C, self._normed_R_C = room(rows, hidden), room(rows, hidden)
-        self._query_R_N_D = room(rows, weights.heads, size)
-        self._mixed_R_ND = room(rows, weights.heads * size)
+        self._query_R_N_D = room(rows, recipe.heads, size)
+        self._mixed_R_ND = room(rows, recipe.heads * size)
         self._gated_R_I = room(rows, weights.layers[0].down.shape[1])
-        group = weights.heads // weights.kv_heads
-        self._splits = SplitRoom(rows, weights.kv_heads, group, size, device)
+        group = recipe.heads // recipe.kv_heads
+        self._splits = SplitRoom(rows, recipe.kv_heads, group, size, device)
         self._draws = DrawRoom(rows, weights.head.shape[0], device)
         # of the products that cuBLAS does not compute
         first = weights.layers[0]
-        tiles = {name: tiles_for(name, getattr(first, name), rows) for name in TILES}
+        tiles = {
+            name: tiles_for(name, getattr(first, name), rows)
+            for name in TILES.keys() - first.biases.keys()
+        }
         self._tiles = {name: chosen for name, chosen in tiles.items() if chosen is not None}
         self._parts = {
             name: room(chosen.splits, rows, getattr(first, name).shape[0], dtype=torch.float32)
@@ -144,7 +146,7 @@ class Decoder:
 
     def _compute(self) -> None:
         weights, hidden, normed = self._weights, self._hidden_R_C, self._normed_R_C
-        layers, eps = weights.layers, weights.eps
+        layers, recipe = weights.layers, weights.recipe
         embed_norm(
             self._tokens_R,
             weights.embedding,
@@ -152,34 +154,35 @@ class Decoder:
             layers[0].before_attention,
             hidden,
             normed,
-            eps,
+            recipe,
         )
         after = [layer.before_attention for layer in layers[1:]] + [weights.final_norm]
         for number, (layer, next_norm) in enumerate(zip(layers, after, strict=True)):
             mixed = self._attend(number, layer)
-            add_norm(mixed, layer.after_attention, hidden, layer.before_mlp, normed, eps)
+            add_norm(mixed, layer.after_attention, hidden, layer.before_mlp, normed, recipe)
             if "gate_up" in self._tiles:
-                gate_up_gelu(normed, layer.gate_up, self._gated_R_I, self._tiles["gate_up"])
+                tiles = self._tiles["gate_up"]
+                gated_product(normed, layer.gate_up, self._gated_R_I, tiles, recipe.activation)
             else:
-                gated_gelu(F.linear(normed, layer.gate_up), self._gated_R_I)
-            mapped = self._product("down", self._gated_R_I, layer.down)
-            add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, eps)
+                gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
+                gated(gate_up, self._gated_R_I, recipe.activation)
+            mapped = self._product("down", self._gated_R_I, layer)
+            add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, recipe)
         self._draw(F.linear(normed.to(weights.head.dtype), weights.head))
         self._counters.add_(1)
 
     def _attend(self, number: int, layer: LayerWeights) -> Tensor:
         keys, values = self.keys[number], self.values[number]
         store_token(
-            F.linear(self._normed_R_C, layer.qkv),
-            layer.query_norm,
-            layer.key_norm,
-            self._rope[layer.kind],
+            F.linear(self._normed_R_C, layer.qkv, layer.biases.get("qkv")),
+            layer,
+            self._rope[layer.table],
             self._at,
             self.padding_R,
             self._query_R_N_D,
             keys,
             values,
-            self._weights.eps,
+            self._weights.recipe,
         )
         attend(
             self._query_R_N_D,
@@ -190,13 +193,15 @@ class Decoder:
             self.is_done_R,
             self._splits,
             self._mixed_R_ND,
+            self._weights.recipe.score_factor,
         )
-        return self._product("attention_out", self._mixed_R_ND, layer.attention_out)
+        return self._product("attention_out", self._mixed_R_ND, layer)
 
-    def _product(self, name: str, values_R_K: Tensor, weights_N_K: Tensor) -> Tensor:
+    def _product(self, name: str, values_R_K: Tensor, layer: LayerWeights) -> Tensor:
         """(rows, N), or (splits, rows, N) of which the norm that follows makes the sum."""
+        weights_N_K = getattr(layer, name)
         if name not in self._tiles:
-            return F.linear(values_R_K, weights_N_K)
+            return F.linear(values_R_K, weights_N_K, layer.biases.get(name))
         split_product(values_R_K, weights_N_K, self._parts[name], self._tiles[name])
         return self._parts[name]
 

@@ -25,7 +25,7 @@ LOOK_EVERY = 16  # steps between two looks at whether every row is done
 
 
 class GraphEngine:
-    """Completes prompts with a Gemma 3 text model, bare or with a LoRA adapter.
+    """Completes prompts with a text model, bare or with a LoRA adapter.
 
     The model's own modules are not called, so its training mode and dropout do not matter.  It
     holds a copy of the adapted and the joined projections in the type that the model computes in

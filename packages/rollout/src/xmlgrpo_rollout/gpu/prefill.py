@@ -1,4 +1,4 @@
-"""Whole prompts through a Gemma 3 text model on a GPU, into the cache of a `Decoder`.
+"""Whole prompts through a text model on a GPU, into the cache of a `Decoder`.
 
 The same operations as `forward.last_logits`, by the kernels of a decoding step: a few prompts are
 so little work that a pass over them takes as long as its launches, of which this has a fifth.
@@ -11,12 +11,12 @@ from torch import Tensor
 from xmlgrpo_rollout.attention_guard import masked_attention
 from xmlgrpo_rollout.cpu.cache import visible_tokens
 from xmlgrpo_rollout.gpu.kernels.keys import split_prompts
-from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated_gelu
-from xmlgrpo_rollout.weights import Gemma3Weights, Rope
+from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated
+from xmlgrpo_rollout.weights import DecoderWeights, Rope
 
 
 def read_prompts(
-    weights: Gemma3Weights,
+    weights: DecoderWeights,
     rope: Rope,
     tokens_P_T: Tensor,
     padding_P: Tensor,
@@ -39,19 +39,20 @@ def read_prompts(
         The logits after each prompt, (P, V).
     """
     prompts, length = tokens_P_T.shape
-    tokens, size, eps = prompts * length, weights.head_dim, weights.eps
+    recipe, tokens = weights.recipe, prompts * length
+    size, kv_heads = recipe.head_dim, recipe.kv_heads
     layers, device, number_type = weights.layers, tokens_P_T.device, weights.dtype
 
     def room(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=number_type, device=device)
 
     hidden, normed = (room(tokens, weights.embedding.shape[1]) for _ in range(2))
-    gated = room(tokens, layers[0].down.shape[1])
-    query_P_N_T_D = room(prompts, weights.heads, length, size)
-    keys_P_K_T_D, values_P_K_T_D = (room(prompts, weights.kv_heads, length, size) for _ in range(2))
+    gated_M_I = room(tokens, layers[0].down.shape[1])
+    query_P_N_T_D = room(prompts, recipe.heads, length, size)
+    keys_P_K_T_D, values_P_K_T_D = (room(prompts, kv_heads, length, size) for _ in range(2))
     visible = {
         kind: seen_P_T_T[:, None]
-        for kind, seen_P_T_T in visible_tokens(padding_P, length, weights.window).items()
+        for kind, seen_P_T_T in visible_tokens(padding_P, length, recipe.window).items()
     }
     embed_norm(
         tokens_P_T.reshape(-1),
@@ -60,32 +61,36 @@ def read_prompts(
         layers[0].before_attention,
         hidden,
         normed,
-        eps,
+        recipe,
     )
     after = [layer.before_attention for layer in layers[1:]] + [weights.final_norm]
     for number, (layer, next_norm) in enumerate(zip(layers, after, strict=True)):
         split_prompts(
-            F.linear(normed, layer.qkv),
-            layer.query_norm,
-            layer.key_norm,
-            rope[layer.kind],
+            F.linear(normed, layer.qkv, layer.biases.get("qkv")),
+            layer,
+            rope[layer.table],
             padding_P,
             query_P_N_T_D,
             keys_P_K_T_D,
             values_P_K_T_D,
-            eps,
+            recipe,
         )
         spread(keys_P_K_T_D, keys[number])
         spread(values_P_K_T_D, values[number])
         mixed_P_N_T_D = masked_attention(
-            query_P_N_T_D, keys_P_K_T_D, values_P_K_T_D, visible[layer.kind], scale=1.0
+            query_P_N_T_D,
+            keys_P_K_T_D,
+            values_P_K_T_D,
+            visible[layer.kind],
+            scale=recipe.score_factor,
         )
         mixed = mixed_P_N_T_D.transpose(1, 2).reshape(tokens, -1)
-        added = F.linear(mixed, layer.attention_out)
-        add_norm(added, layer.after_attention, hidden, layer.before_mlp, normed, eps)
-        gated_gelu(F.linear(normed, layer.gate_up), gated)
-        added = F.linear(gated, layer.down)
-        add_norm(added, layer.after_mlp, hidden, next_norm, normed, eps)
+        added = F.linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
+        add_norm(added, layer.after_attention, hidden, layer.before_mlp, normed, recipe)
+        gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
+        gated(gate_up, gated_M_I, recipe.activation)
+        added = F.linear(gated_M_I, layer.down, layer.biases.get("down"))
+        add_norm(added, layer.after_mlp, hidden, next_norm, normed, recipe)
     last_P_C = normed.view(prompts, length, -1)[:, -1]
     return F.linear(last_P_C.to(weights.head.dtype), weights.head)
 

@@ -36,6 +36,7 @@ def _attend_split(
     kv_heads,
     size,
     slots,
+    SCALE: tl.constexpr,
     GROUP: tl.constexpr,
     HEADS: tl.constexpr,
     SLOTS: tl.constexpr,
@@ -71,6 +72,8 @@ def _attend_split(
         there_mask = is_slot[:, None] & inside[None, :]
         key = tl.load(keys + there, mask=there_mask, other=0.0)
         scores = tl.dot(asked, tl.trans(key), input_precision="ieee")
+        if SCALE != 1.0:
+            scores *= SCALE
         scores = tl.where(visible[None, :], scores, -1e30)
         higher = tl.maximum(best, tl.max(scores, axis=1))
         weights = tl.where(visible[None, :], tl.exp(scores - higher[:, None]), 0.0)
@@ -143,10 +146,11 @@ def attend(
     is_done_R: Tensor,
     room: SplitRoom,
     mixed_R_ND: Tensor,
+    scale: float,
 ) -> None:
     """Mix the values that each row's new token may see into `mixed_R_ND`.
 
-    Queries come scaled.  Rows that are done get anything finite.
+    Scores are multiplied by `scale`.  Rows that are done get anything finite.
     """
     rows, heads, size = query_R_N_D.shape
     kv_heads, slots = keys_R_K_S_D.shape[1:3]
@@ -164,6 +168,7 @@ def attend(
         kv_heads,
         size,
         slots,
+        SCALE=scale,
         GROUP=group,
         HEADS=max(MIN_HEADS, triton.next_power_of_2(group)),
         SLOTS=BLOCK_SLOTS,

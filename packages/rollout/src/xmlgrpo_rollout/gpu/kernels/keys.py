@@ -9,6 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from xmlgrpo_rollout.recipe import Recipe
+from xmlgrpo_rollout.weights import LayerWeights
+
 
 @triton.jit
 def _turned(
@@ -20,9 +23,11 @@ def _turned(
     size,
     eps,
     like,
+    HAS_NORM: tl.constexpr,
+    ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """A head's vector, normed and turned by its place's angles, in `like`'s number type."""
+    """A head's vector, normed if it has a norm and turned, in `like`'s number type."""
     number_type = like.dtype.element_ty
     places = tl.arange(0, BLOCK)
     inside = places < size
@@ -30,11 +35,16 @@ def _turned(
     partner_places = tl.where(places < half, places + half, places - half)
     own = tl.load(vector + places, mask=inside, other=0.0).to(tl.float32)
     partner = tl.load(vector + partner_places, mask=inside, other=0.0).to(tl.float32)
-    inverse = tl.rsqrt(tl.sum(own * own, axis=0) / size + eps)
-    own_weights = tl.load(weight + places, mask=inside, other=0.0)
-    partner_weights = tl.load(weight + partner_places, mask=inside, other=0.0)
-    own = (own * inverse * own_weights).to(number_type)
-    partner = (partner * inverse * partner_weights).to(number_type)
+    if HAS_NORM:
+        inverse = tl.rsqrt(tl.sum(own * own, axis=0) / size + eps)
+        own_weights = tl.load(weight + places, mask=inside, other=0.0)
+        partner_weights = tl.load(weight + partner_places, mask=inside, other=0.0)
+        own, partner = own * inverse, partner * inverse
+        if ROUNDS_FIRST:
+            own = own.to(number_type).to(tl.float32)
+            partner = partner.to(number_type).to(tl.float32)
+        own, partner = own * own_weights, partner * partner_weights
+    own, partner = own.to(number_type), partner.to(number_type)
     # rotary embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)
     turn = place * size + places
     cosines = tl.load(cosine + turn, mask=inside, other=0.0)
@@ -59,6 +69,8 @@ def _store_token(
     size,
     slots,
     eps,
+    HAS_NORM: tl.constexpr,
+    ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -75,7 +87,19 @@ def _store_token(
     else:
         weight = query_weight if head < heads else key_weight
         place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
-        turned = _turned(vector, weight, cosine, sine, place, size, eps, query, BLOCK)
+        turned = _turned(
+            vector,
+            weight,
+            cosine,
+            sine,
+            place,
+            size,
+            eps,
+            query,
+            HAS_NORM,
+            ROUNDS_FIRST,
+            BLOCK,
+        )
         if head < heads:
             tl.store(query + (row * heads + head) * size + places, turned, mask=inside)
         else:
@@ -99,6 +123,8 @@ def _split_prompts(
     size,
     length,
     eps,
+    HAS_NORM: tl.constexpr,
+    ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)  # of all prompts, one after another
@@ -114,7 +140,19 @@ def _split_prompts(
     else:
         weight = query_weight if head < heads else key_weight
         place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
-        turned = _turned(vector, weight, cosine, sine, place, size, eps, query, BLOCK)
+        turned = _turned(
+            vector,
+            weight,
+            cosine,
+            sine,
+            place,
+            size,
+            eps,
+            query,
+            HAS_NORM,
+            ROUNDS_FIRST,
+            BLOCK,
+        )
         if head < heads:
             there = ((row * heads + head) * length + at) * size
             tl.store(query + there + places, turned, mask=inside)
@@ -125,21 +163,20 @@ def _split_prompts(
 
 def store_token(
     joint: Tensor,
-    query_weight_D: Tensor,
-    key_weight_D: Tensor,
+    layer: LayerWeights,
     rope: tuple[Tensor, Tensor],
     at: Tensor,
     padding_R: Tensor,
     query_R_N_D: Tensor,
     keys_R_K_S_D: Tensor,
     values_R_K_S_D: Tensor,
-    eps: float,
+    recipe: Recipe,
 ) -> None:
     """Norm and turn one new token's queries and keys a row; put keys and values into the cache.
 
     Args:
         joint: (rows, (heads + 2 kv_heads) * head_dim), of the joint projection.
-        query_weight_D, key_weight_D: of the norms, float32.
+        layer: whose norms are applied, where it has any.
         rope: cosine and sine for every place, (places, head_dim).
         at: the place of the new tokens, one number.
         padding_R: padding tokens before each row's text.
@@ -150,8 +187,8 @@ def store_token(
     kv_heads, slots = keys_R_K_S_D.shape[1:3]
     _store_token[(rows, heads + 2 * kv_heads)](
         joint,
-        query_weight_D,
-        key_weight_D,
+        joint if layer.query_norm is None else layer.query_norm,
+        joint if layer.key_norm is None else layer.key_norm,
         *rope,
         at,
         padding_R,
@@ -162,7 +199,9 @@ def store_token(
         kv_heads,
         size,
         slots,
-        eps,
+        recipe.eps,
+        HAS_NORM=layer.query_norm is not None,
+        ROUNDS_FIRST=recipe.rounds_first,
         BLOCK=triton.next_power_of_2(size),
         num_warps=1,
     )
@@ -170,20 +209,19 @@ def store_token(
 
 def split_prompts(
     joint: Tensor,
-    query_weight_D: Tensor,
-    key_weight_D: Tensor,
+    layer: LayerWeights,
     rope: tuple[Tensor, Tensor],
     padding_P: Tensor,
     query_P_N_T_D: Tensor,
     keys_P_K_T_D: Tensor,
     values_P_K_T_D: Tensor,
-    eps: float,
+    recipe: Recipe,
 ) -> None:
     """Norm and turn the queries and keys of whole prompts, and lay each head's tokens together.
 
     Args:
         joint: (prompts * tokens, (heads + 2 kv_heads) * head_dim), of the joint projection.
-        query_weight_D, key_weight_D: of the norms, float32.
+        layer: whose norms are applied, where it has any.
         rope: cosine and sine for every place, (places, head_dim).
         padding_P: padding tokens before each prompt.
         query_P_N_T_D, keys_P_K_T_D, values_P_K_T_D: what is written.
@@ -192,8 +230,8 @@ def split_prompts(
     kv_heads = keys_P_K_T_D.shape[1]
     _split_prompts[(prompts * length, heads + 2 * kv_heads)](
         joint,
-        query_weight_D,
-        key_weight_D,
+        joint if layer.query_norm is None else layer.query_norm,
+        joint if layer.key_norm is None else layer.key_norm,
         *rope,
         padding_P,
         query_P_N_T_D,
@@ -203,7 +241,9 @@ def split_prompts(
         kv_heads,
         size,
         length,
-        eps,
+        recipe.eps,
+        HAS_NORM=layer.query_norm is not None,
+        ROUNDS_FIRST=recipe.rounds_first,
         BLOCK=triton.next_power_of_2(size),
         num_warps=1,
     )

@@ -7,12 +7,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from xmlgrpo_rollout.recipe import Recipe
+
 
 @triton.jit
-def _rms_normed(values, weights, size, eps):
-    """float32 in, float32 out; places past `size` hold zeros and stay zero."""
+def _rms_normed(values, weights, size, eps, like, ROUNDS_FIRST: tl.constexpr):
+    """float32 in, float32 out; places past `size` hold zeros and stay zero.
+
+    Where the family rounds before the weight, it rounds to the number type of `like`.
+    """
     mean_square = tl.sum(values * values, axis=0) / size
-    return values * tl.rsqrt(mean_square + eps) * weights
+    normed = values * tl.rsqrt(mean_square + eps)
+    if ROUNDS_FIRST:
+        normed = normed.to(like.dtype.element_ty).to(tl.float32)
+    return normed * weights
 
 
 @triton.jit
@@ -25,6 +33,7 @@ def _embed_norm(
     normed,
     size,
     eps,
+    ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -35,7 +44,7 @@ def _embed_norm(
     scaled = (embedded * tl.load(scale).to(embedded.dtype)).to(hidden.dtype.element_ty)
     tl.store(hidden + row * size + places, scaled, mask=inside)
     weights = tl.load(weight + places, mask=inside, other=0.0)
-    result = _rms_normed(scaled.to(tl.float32), weights, size, eps)
+    result = _rms_normed(scaled.to(tl.float32), weights, size, eps, normed, ROUNDS_FIRST)
     tl.store(normed + row * size + places, result.to(normed.dtype.element_ty), mask=inside)
 
 
@@ -48,6 +57,8 @@ def _add_norm(
     normed,
     size,
     eps,
+    HAS_AFTER: tl.constexpr,
+    ROUNDS_FIRST: tl.constexpr,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -55,37 +66,41 @@ def _add_norm(
     places = tl.arange(0, BLOCK)
     inside = places < size
     number_type = hidden.dtype.element_ty
-    after = tl.load(weight_after + places, mask=inside, other=0.0)
     values = tl.load(mixed + row * size + places, mask=inside, other=0.0).to(tl.float32)
     for part in tl.static_range(1, PARTS):
         values += tl.load(mixed + (part * rows + row) * size + places, mask=inside, other=0.0)
-    values = values.to(number_type).to(tl.float32)
-    update = _rms_normed(values, after, size, eps).to(number_type)
+    update = values.to(number_type)
+    if HAS_AFTER:
+        after = tl.load(weight_after + places, mask=inside, other=0.0)
+        values = update.to(tl.float32)
+        update = _rms_normed(values, after, size, eps, hidden, ROUNDS_FIRST).to(number_type)
     total = tl.load(hidden + row * size + places, mask=inside, other=0.0) + update
     tl.store(hidden + row * size + places, total, mask=inside)
     before = tl.load(weight_before + places, mask=inside, other=0.0)
-    result = _rms_normed(total.to(tl.float32), before, size, eps)
+    result = _rms_normed(total.to(tl.float32), before, size, eps, hidden, ROUNDS_FIRST)
     tl.store(normed + row * size + places, result.to(number_type), mask=inside)
 
 
 @triton.jit
-def gelu_times(gate, up):
-    """GELU of `gate`, which is in float32, rounded to the type of `up`, times that.
+def activated_times(gate, up, IS_SILU: tl.constexpr):
+    """The activation of `gate`, which is in float32, rounded to the type of `up`, times that.
 
-    The tanh form (arXiv 1606.08415, section 2); tanh(y) = 2 sigmoid(2 y) - 1.
+    SiLU, or GELU's tanh form (arXiv 1606.08415, section 2); tanh(y) = 2 sigmoid(2 y) - 1.
     """
-    inner = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
-    return (gate * tl.sigmoid(2 * inner)).to(up.dtype) * up
+    inner = gate
+    if not IS_SILU:
+        inner = 2 * (0.7978845608028654 * (gate + 0.044715 * gate * gate * gate))
+    return (gate * tl.sigmoid(inner)).to(up.dtype) * up
 
 
 @triton.jit
-def _gated_gelu(gate_up, out, size, BLOCK: tl.constexpr):
+def _gated(gate_up, out, size, IS_SILU: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     places = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = places < size
     gate = tl.load(gate_up + row * 2 * size + places, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * size + size + places, mask=inside, other=0.0)
-    tl.store(out + row * size + places, gelu_times(gate, up), mask=inside)
+    tl.store(out + row * size + places, activated_times(gate, up, IS_SILU), mask=inside)
 
 
 def embed_norm(
@@ -95,26 +110,36 @@ def embed_norm(
     weight_C: Tensor,
     hidden_R_C: Tensor,
     normed_R_C: Tensor,
-    eps: float,
+    recipe: Recipe,
 ) -> None:
     """Write the scaled embeddings of tokens into `hidden_R_C`, and their norm."""
     rows, size = hidden_R_C.shape
     _embed_norm[(rows,)](
-        tokens_R, embedding, scale, weight_C, hidden_R_C, normed_R_C, size, eps, **_row(size)
+        tokens_R,
+        embedding,
+        scale,
+        weight_C,
+        hidden_R_C,
+        normed_R_C,
+        size,
+        recipe.eps,
+        ROUNDS_FIRST=recipe.rounds_first,
+        **_row(size),
     )
 
 
 def add_norm(
     mixed: Tensor,
-    weight_after_C: Tensor,
+    weight_after_C: Tensor | None,
     hidden_R_C: Tensor,
     weight_before_C: Tensor,
     normed_R_C: Tensor,
-    eps: float,
+    recipe: Recipe,
 ) -> None:
     """Add the norm of `mixed` to `hidden_R_C`, and write the norm of that sum.
 
-    Gemma 3 norms both what a block gives and what the next block takes; here the two meet.
+    Gemma 3 norms both what a block gives and what the next block takes; here the two meet.  Where
+    `weight_after_C` is None, as in the other families, `mixed` itself is added.
 
     Args:
         mixed: (rows, C), or (splits, rows, C) in float32 of a product whose parts are summed
@@ -123,22 +148,31 @@ def add_norm(
     rows, size = hidden_R_C.shape
     _add_norm[(rows,)](
         mixed,
-        weight_after_C,
+        weight_before_C if weight_after_C is None else weight_after_C,
         hidden_R_C,
         weight_before_C,
         normed_R_C,
         size,
-        eps,
+        recipe.eps,
+        HAS_AFTER=weight_after_C is not None,
+        ROUNDS_FIRST=recipe.rounds_first,
         PARTS=mixed.shape[0] if mixed.dim() == 3 else 1,
         **_row(size),
     )
 
 
-def gated_gelu(gate_up_R_2I: Tensor, out_R_I: Tensor) -> None:
-    """GELU of the first half times the second half."""
+def gated(gate_up_R_2I: Tensor, out_R_I: Tensor, activation: str) -> None:
+    """The activation of the first half times the second half."""
     rows, size = out_R_I.shape
     block = 1024
-    _gated_gelu[(rows, triton.cdiv(size, block))](gate_up_R_2I, out_R_I, size, BLOCK=block)
+    _gated[(rows, triton.cdiv(size, block))](
+        gate_up_R_2I, out_R_I, size, IS_SILU=is_silu(activation), BLOCK=block
+    )
+
+
+def is_silu(activation: str) -> bool:
+    """Which of the recipe's two activations the kernels compute."""
+    return activation == "silu"
 
 
 def _row(size: int) -> dict[str, int]:

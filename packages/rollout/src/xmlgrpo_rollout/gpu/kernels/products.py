@@ -1,9 +1,9 @@
 """Products of few rows with a layer's weights, for which time goes by the bytes of the weights.
 
 Every weight is read once, by tiles that lie side by side in the depth of the product, and the
-activations, which are small, by every program again.  What cuBLAS leaves to a kernel of its own is
-done in the same one or in the one after: GELU where gate and up are still in registers, the sum of
-a split product in the norm that follows it.
+inputs, which are small, by every program again.  What cuBLAS leaves to a kernel of its own is done
+in the same one or in the one after: the activation where gate and up are still in registers, the
+sum of a split product in the norm that follows it.
 
 Axes: R rows, N columns (a weight's rows), K depth, S splits of the depth, I width of the MLP.
 Sums are in float32, and rounded where transformers rounds: after each product.
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xmlgrpo_rollout.gpu.kernels.norms import gelu_times
+from xmlgrpo_rollout.gpu.kernels.norms import activated_times, is_silu
 
 MIN_SIDE = 16  # tl.dot takes no smaller tile
 
@@ -62,6 +62,8 @@ TILES = {
 def tiles_for(product: str, weights: Tensor, rows: int) -> Tiles | None:
     """How to compute one of a layer's products here, or None where cuBLAS is the better choice.
 
+    A product with a bias is always cuBLAS's, which adds it in passing; the caller sees to that.
+
     Float32 has no tensor cores that round as transformers does, and sizes that are no multiple of
     16 cannot be loaded 16 bytes at a time.
     """
@@ -75,13 +77,14 @@ def tiles_for(product: str, weights: Tensor, rows: int) -> Tiles | None:
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _gate_up_gelu(
+def _gate_up(
     normed,
     gate_up,
     out,
     rows,
     size,
     width,
+    IS_SILU: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -108,7 +111,7 @@ def _gate_up_gelu(
         gate = tl.dot(values, tl.trans(gate_weights), gate, input_precision="ieee")
         up = tl.dot(values, tl.trans(up_weights), up, input_precision="ieee")
     number_type = out.dtype.element_ty
-    result = gelu_times(gate.to(number_type).to(tl.float32), up.to(number_type))
+    result = activated_times(gate.to(number_type).to(tl.float32), up.to(number_type), IS_SILU)
     tl.store(
         out + row[:, None] * width + column[None, :],
         result,
@@ -157,25 +160,29 @@ def _split_product(
     )
 
 
-def gate_up_gelu(normed_R_C: Tensor, gate_up_2I_C: Tensor, out_R_I: Tensor, tiles: Tiles) -> None:
-    """GELU of the product with the upper half of the weights times that with the lower half.
+def gated_product(
+    normed_R_C: Tensor, gate_up_2I_C: Tensor, out_R_I: Tensor, tiles: Tiles, activation: str
+) -> None:
+    """The activated product with the upper half of the weights times that with the lower half.
 
     Args:
         normed_R_C: the activations.
         gate_up_2I_C: gate above up.
         out_R_I: written; in the number type of both.
-        tiles: `splits` is not used: GELU needs the whole sum.
+        tiles: `splits` is not used: an activation needs the whole sum.
+        activation: the recipe's.
     """
     rows, size = normed_R_C.shape
     width = out_R_I.shape[1]
     row_tile = tiles.row_tile(rows)
-    _gate_up_gelu[(triton.cdiv(rows, row_tile), triton.cdiv(width, tiles.columns))](
+    _gate_up[(triton.cdiv(rows, row_tile), triton.cdiv(width, tiles.columns))](
         normed_R_C,
         gate_up_2I_C,
         out_R_I,
         rows,
         size,
         width,
+        IS_SILU=is_silu(activation),
         ROWS=row_tile,
         **_settings(tiles),
     )

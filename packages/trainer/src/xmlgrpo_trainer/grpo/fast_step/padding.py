@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.weights import FULL, SLIDING, base_model
+from xmlgrpo_rollout.recipe import FULL, SLIDING
+from xmlgrpo_rollout.weights import base_model
 from xmlgrpo_trainer.grpo.fast_step.sliding_window import NAME, has_kernel, take_windows
 
 READ = ("Gemma3TextModel", "Gemma3Model")  # they take a mask for each kind of layer
