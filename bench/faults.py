@@ -1,32 +1,32 @@
 """Kill a stage, fill its disk, fail it: does the same command end as if nothing had happened?
 
     python bench/faults.py train --kills 30 --share 0.35 --to kills.json
-    python bench/faults.py eval merge gguf ladder report push --kills 6 --full 4 --broken 4
+    python bench/faults.py eval merge gguf ladder report push --kills 6 --stops 4 --full 4
 
 The stages run on configs/tiny.yaml as a user runs them, one command each, in a folder of their own;
 tests/shared/strikes.py strikes them.  Then the same command runs undisturbed, and every file is
-compared with those of a run that nothing happened to.  A chain of kills strikes the continued
-command again, until one gets to its end.  `push` goes to a hub of its own on 127.0.0.1.
+compared with those of a run that nothing happened to.  A chain of kills (SIGKILL) or stops
+(SIGTERM) strikes the continued command again, until one gets to its end.  `push` goes to a hub of
+its own on 127.0.0.1.
 """
 
 import argparse
 import json
 import random
 import shutil
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "shared"))
 
 from hub_server import serve  # noqa: E402
-from strikes import Ended, Fault, Strike, contents, differences, run  # noqa: E402
+from strikes import SIGNALS, Ended, Fault, Strike, contents, differences, run  # noqa: E402
 
 RUN = ("--run", "outputs/tiny")
 TRAIN = ("xmlgrpo-train", "--config", str(ROOT / "configs/tiny.yaml"), *RUN)
@@ -129,32 +129,37 @@ def whole(place: Place, stage: str) -> Sound:
     return sound
 
 
-def chains(place: Place, sound: Sound, kills: int, share: float) -> Iterator[dict[str, Any]]:
-    """Kill, go on, kill again until the end; then from the start again, up to so many kills."""
+def chains(
+    place: Place, sound: Sound, fault: Literal["kill", "stop"], most: int, share: float
+) -> Iterator[dict[str, Any]]:
+    """Strike, go on, strike again until the end; then from the start again, up to so many."""
     rng, done = random.Random(0), 0  # noqa: S311 - no secret depends on it
-    while done < kills:
+    number = SIGNALS[fault]
+    while done < most:
         moments: list[str] = []
         orphans: list[str] = []
+        said: list[str] = []
         with fresh(place, sound.name) as given:
             hub = given.pop("hub")
             while True:
                 strike, after_s = Strike(), None
-                if done < kills and done % 2 == 0 and sound.events:
-                    strike = Strike(
-                        "kill", rng.randint(1, max(1, round(len(sound.events) * share)))
-                    )
-                elif done < kills:
-                    after_s = rng.uniform(0, sound.seconds * share)
-                ended = run(STAGES[sound.name], place.work, strike, kill_after_s=after_s, **given)
+                if done < most and done % 2 == 0 and sound.events:
+                    strike = Strike(fault, rng.randint(1, max(1, round(len(sound.events) * share))))
+                elif done < most:
+                    strike, after_s = Strike(fault), rng.uniform(0, sound.seconds * share)
+                ended = run(STAGES[sound.name], place.work, strike, after_s=after_s, **given)
                 orphans += ended.orphans
-                if ended.code != -signal.SIGKILL:
+                if ended.code not in {-number, 128 + number}:
                     break
                 done += 1
-                moments.append(f"{after_s:.1f} s" if after_s else ended.events[-1])
-                print(f"{sound.name}: kill {done} at {moments[-1]}", flush=True)
+                moments.append(f"{after_s:.1f} s" if after_s else ended.events[strike.moment - 1])
+                if ended.code > 0:
+                    said.append(ended.errors.strip().splitlines()[-1])
+                print(f"{sound.name}: {fault} {done} at {moments[-1]}", flush=True)
             yield verdict(place, sound, hub, ended) | {
-                "fault": "kill",
+                "fault": fault,
                 "at": moments,
+                "said": said,
                 "orphans": orphans,
             }
 
@@ -194,6 +199,7 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("stages", nargs="+", choices=STAGES)
     made.add_argument("--kills", type=int, default=0, help="of each stage")
+    made.add_argument("--stops", type=int, default=0, help="of each stage, by SIGTERM")
     made.add_argument(
         "--share", type=float, default=1.0, help="of a whole stage, in which they come"
     )
@@ -222,7 +228,8 @@ def trials(asked: argparse.Namespace, place: Place) -> Iterator[dict[str, Any]]:
         print(f"{name}: {len(sound.events)} file events, {sound.seconds:.0f} s", flush=True)
         if name not in asked.stages:
             continue
-        yield from chains(place, sound, asked.kills, asked.share)
+        yield from chains(place, sound, "kill", asked.kills, asked.share)
+        yield from chains(place, sound, "stop", asked.stops, asked.share)
         for moment in moments(sound, asked.full) if sound.events else ():
             yield struck(place, sound, "full", moment)
         for moment in moments(sound, asked.broken) if sound.events else ():

@@ -2,8 +2,9 @@
 
 A moment is counted in what Python does to files in a folder (open to write, rename, make, remove),
 seen by an audit hook that a `sitecustomize` on PYTHONPATH puts into the command's process.  At that
-moment the process gets SIGKILL; or from then on no file can grow (`full`: the system's own limit,
-which every library meets in its own way); or this one operation fails (`broken`: EIO).
+moment the process gets SIGKILL (`kill`) or SIGTERM (`stop`); or from then on no file can grow
+(`full`: the system's own limit, which every library meets in its own way); or this one operation
+fails (`broken`: EIO).
 Processes that the command starts itself are left alone: what becomes of them is looked at.
 """
 
@@ -23,7 +24,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-Fault = Literal["kill", "full", "broken"]
+Fault = Literal["kill", "stop", "full", "broken"]
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGTERM}
 BIN = Path(sys.executable).parent
 ENDS_WITHIN_S = 20  # a process that the command started, after the command itself was killed
 
@@ -53,8 +55,8 @@ def watch(event, arguments):
         to = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(to, f"{did}\\n".encode())
         os.close(to)
-    if seen == moment and fault == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if seen == moment and fault in signals:
+        os.kill(os.getpid(), signals[fault])
     if seen == moment and fault == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
     is_busy = False
@@ -114,7 +116,7 @@ def run(
     strike: Strike = Strike(),
     *,
     scratch: Path,
-    kill_after_s: float | None = None,
+    after_s: float | None = None,
     environment: Mapping[str, str] | None = None,
     fork: bool = False,
 ) -> Ended:
@@ -125,7 +127,7 @@ def run(
         folder: the working folder; what is done to files under it is counted.
         strike: what happens when.
         scratch: a folder outside of it, for the hook.
-        kill_after_s: SIGKILL after so many seconds, instead.
+        after_s: the strike's signal after so many seconds, instead of at a moment.
         environment: variables beside this process's.
         fork: run the script's function in a fork of this process, which has imported the libraries,
             instead of a new Python, where most of the time goes into that.
@@ -134,6 +136,7 @@ def run(
     log = scratch / "events.txt"
     log.unlink(missing_ok=True)
     given = {"folder": f"{folder}{os.sep}", "log": str(log), "here": fork, **vars(strike)}
+    given["signals"] = {name: int(number) for name, number in SIGNALS.items()}
     hook = "\n".join(f"{name} = {value!r}" for name, value in given.items()) + HOOK
     # a hook as long as the one before, written in the same second, would be taken for it
     shutil.rmtree(scratch / "__pycache__", ignore_errors=True)
@@ -146,7 +149,7 @@ def run(
     began = time.monotonic()
     if fork:
         process = _forked(words, folder, variables, hook, writing)
-        code = _waited(process, kill_after_s)
+        code = _waited(process, strike.fault, after_s)
     else:
         started = subprocess.Popen(
             [sys.executable, str(BIN / words[0]), *words[1:]],
@@ -158,7 +161,7 @@ def run(
             start_new_session=True,
         )
         process = started.pid
-        code = started.returncode = _waited(process, kill_after_s)
+        code = started.returncode = _waited(process, strike.fault, after_s)
     os.close(writing)
     seconds = time.monotonic() - began
     left = _orphans(process)
@@ -200,15 +203,15 @@ def _read(pipe: int, said: list[bytes]) -> None:
         said.extend(lines)
 
 
-def _waited(process: int, kill_after_s: float | None) -> int:
+def _waited(process: int, fault: Fault, after_s: float | None) -> int:
     """The exit code, negative for a signal."""
-    until = None if kill_after_s is None else time.monotonic() + kill_after_s
+    until = None if after_s is None else time.monotonic() + after_s
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         if until is not None and time.monotonic() > until:
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, SIGNALS[fault])
             until = None
         time.sleep(0.05)
 

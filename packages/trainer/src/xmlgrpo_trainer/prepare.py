@@ -35,6 +35,7 @@ from xmlgrpo_trainer.model.load import (
 from xmlgrpo_trainer.model.unsloth import check_shared_vllm, import_unsloth
 from xmlgrpo_trainer.plan.shapes import ModelShape, find_shape
 from xmlgrpo_trainer.plan.workload import engine_of
+from xmlgrpo_trainer.problems.pass_rates import read_pass_rates
 from xmlgrpo_trainer.problems.split import (
     Problems,
     check_golds,
@@ -141,8 +142,8 @@ def check_names(config: RunConfig) -> None:
     """Refuse what is not there, before the libraries are read: that alone takes seconds.
 
     Raises:
-        UserError: no such reward, no file of problems, no model folder; or this machine lacks what
-            the task grades with.
+        UserError: no such reward, no file of problems or of their rates, no model folder; or this
+            machine lacks what the task grades with.
     """
     task = get_task(config.task)
     extras(task).ready()
@@ -150,6 +151,8 @@ def check_names(config: RunConfig) -> None:
     for key, name in (("data.path", config.data.path), ("holdout.path", config.holdout.path)):
         if name is not None:
             problem_files(name, key, task)
+    if config.sampling.rates:
+        read_pass_rates(Path(config.sampling.rates))
     if config.model.name != TINY:
         check_model_folder(model_source(config.model.name))
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_trainer.grpo.lost_batches import DIFFERENCE, DISCARDED, IMPOSSIBLE_FIRST, RATIO
@@ -37,17 +36,6 @@ def test_the_ratio_by_hand(mode: str, low: Any, high: Any, expected: list[list[f
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     found = importance_ratio(difference, mask, mode, low, high)
     torch.testing.assert_close(found[:, :2], torch.tensor(expected))
-
-
-def test_a_loss_that_cannot_weigh_sequences_says_so() -> None:
-    trainer: Any = SimpleNamespace(
-        vllm_importance_sampling_correction=True,
-        vllm_importance_sampling_mode="sequence_mask",
-        loss_type="vespo",
-    )
-    engine: Any = SimpleNamespace()
-    with pytest.raises(UserError, match=r"vespo needs .* token_mask, got sequence_mask"):
-        correct_mismatch(trainer, engine, is_trls_own=True)
 
 
 def test_a_sequences_ratio_counts_once_in_the_log_however_long_it_is() -> None:

@@ -20,6 +20,7 @@ COUNTS = (
     "generation_batch_size",
 )
 
+MOST_COMPLETIONS = 1_000_000  # of a batch, which is kept in memory
 BUSY_TOKENS = 16_384  # of one pass, padding included: enough to keep a GPU busy
 
 
@@ -39,8 +40,9 @@ def check_groups(grpo: Mapping[str, Any]) -> None:
             continue
         if type(value) is not int:
             raise UserError(f"grpo.{name}: expected a whole number, got {value!r}")
-        if value < 1:
-            raise UserError(f"grpo.{name}: expected 1 or more, got {value}")
+        if not 1 <= value <= MOST_COMPLETIONS:
+            expected = "1 or more" if value < 1 else f"at most {MOST_COMPLETIONS:,}"
+            raise UserError(f"grpo.{name}: expected {expected}, got {value}")
     count: dict[str, Any] = {name: grpo.get(name) or GRPO_DEFAULTS.get(name) for name in COUNTS}
     group, micro = count["num_generations"], count["per_device_train_batch_size"]
     steps = count["steps_per_generation"] or count["gradient_accumulation_steps"] or 1

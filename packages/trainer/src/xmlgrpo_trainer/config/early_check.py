@@ -8,7 +8,9 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_trainer.config.batch import check_groups, shared
 from xmlgrpo_trainer.config.library_fields import (
+    READ_WITH,
     RESERVED_GRPO,
+    Rule,
     check_grpo,
     check_lora,
     tiny_settings,
@@ -32,6 +34,7 @@ def check_early(config: RunConfig, processes: int) -> None:
     tiny_settings(config.model.tiny)
     check_grpo(_fields_of_trl(config))
     check_lora(config.lora)
+    check_read(config)
     check_groups(config.grpo)
     check_beginning(config)
     if processes > 1 and config.model.backend == "unsloth":
@@ -45,6 +48,50 @@ def check_early(config: RunConfig, processes: int) -> None:
             "and sampling.draw"
         )
     shared(grpo_fields(config), processes)
+
+
+def check_read(config: RunConfig) -> None:
+    """Refuse what would be taken and never looked at, because another setting is not as it needs.
+
+    Raises:
+        UserError: there is such a setting, or two that the loss cannot have together.
+    """
+    may_have_gpu = config.model.device != "cpu"  # what is on there, unless the file says otherwise
+    value: dict[str, Any] = {"rollout": config.rollout}
+    written = {"grpo": config.grpo, "lora": config.lora}
+    for section, schema in (("grpo", "GRPOConfig"), ("lora", "LoraConfig")):
+        fields = dataclasses.fields(library_schema(schema))
+        defaults = {field.name: field.default for field in fields}
+        given = {**defaults, **written[section]}
+        value |= {f"{section}.{name}": given[name] for name in given}
+        for name in ("gradient_checkpointing", "use_liger_kernel"):
+            value[f"grpo.{name}"] = config.grpo.get(name, may_have_gpu)
+        for name, (other, rule) in READ_WITH[section].items():
+            if written[section].get(name) not in (None, {}, defaults[name]):
+                _check_other(f"{section}.{name}", other, rule, value[other])
+    lowest, highest = value["grpo.entropy_coef_min"], value["grpo.entropy_coef_max"]
+    if lowest > highest:
+        raise UserError(
+            f"grpo.entropy_coef_min: expected at most entropy_coef_max, {highest}, got {lowest}"
+        )
+    mode = value["grpo.vllm_importance_sampling_mode"]
+    if (
+        value["grpo.loss_type"] == "vespo"
+        and value["grpo.vllm_importance_sampling_correction"]
+        and not mode.startswith("token")
+    ):
+        raise UserError(
+            "grpo.loss_type: vespo needs grpo.vllm_importance_sampling_mode: token_truncate or "
+            f"token_mask, got {mode}"
+        )
+
+
+def _check_other(name: str, other: str, rule: Rule, value: Any) -> None:
+    if not rule.holds(value):
+        raise UserError(
+            f"{name} is read only where {other} is {rule.expected}, and that is {value!r}; leave "
+            f"{name} out, or set {other}"
+        )
 
 
 def check_beginning(config: RunConfig) -> None:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from xmlgrpo_trainer.tiny.settings import TinySettings
 
 
-def _all(names: str, reason: str) -> dict[str, str]:
-    return dict.fromkeys(names.split(), reason)
+def _all(names: str, value: Any) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), value)
 
 
 # What a run decides elsewhere.  Two places for one setting would have to agree.
-RESERVED_GRPO = {
+RESERVED_GRPO: dict[str, str] = {
     "output_dir": "the run folder decides it (--run)",
     "seed": "set the top-level seed",
     "data_seed": "set the top-level seed",
@@ -59,6 +59,9 @@ RESERVED_GRPO = {
     "sync_ref_model": "the reference is the base model under the adapter; it has no other weights",
     "chat_template_kwargs": "held-out questions and training must share one prompt",
     "max_tool_calling_iterations": "no tools are called here",
+    "do_train": "make train trains",
+    "ddp_backend": "--gpus N starts the processes, and chooses it",
+    "ds3_gather_for_generation": "DeepSpeed is not used: every GPU holds the whole model",
     # names that trl takes, and that would change nothing here, or too late
     **_all(
         "do_eval do_predict eval_strategy eval_steps eval_delay eval_on_start "
@@ -82,7 +85,11 @@ RESERVED_GRPO = {
         "trackio_space_id trackio_bucket_id trackio_static_space_id",
         "a run is sent nowhere while it trains; see docs/configuration.md, watch",
     ),
-    **_all("fsdp_config deepspeed", "every GPU holds the whole model; run with --gpus N"),
+    **_all(
+        "fsdp_config deepspeed parallelism_config",
+        "every GPU holds the whole model; run with --gpus N",
+    ),
+    "cast_lm_head_to_fp32": "it parts Gemma 3's head from its embeddings; set model.dtype=float32",
     **_all(
         "ref_model_mixup_alpha ref_model_sync_steps",
         "the reference is the base model under the adapter",
@@ -95,15 +102,22 @@ RESERVED_GRPO = {
     **_all("label_smoothing_factor label_names", "GRPO has rewards, and no labels"),
     **_all("train_sampling_strategy length_column_name", "trl's GRPO has an order of its own"),
 }
-RESERVED_LORA = {
+RESERVED_LORA: dict[str, str] = {
     "task_type": "always CAUSAL_LM",
     "base_model_name_or_path": "set model.name",
     "modules_to_save": "full copies of modules do not merge into a tied model; leave it out",
     "trainable_token_indices": "a changed embedding does not merge into a tied model; leave it out",
     "inference_mode": "an adapter in that mode is not trained; leave it out",
     "peft_type": "always LORA",
+    "peft_version": "peft writes its own",
+    "auto_mapping": "peft writes it",
+    "revision": "set model.revision",
+    **_all("megatron_config megatron_core", "no Megatron model is trained here"),
     "alora_invocation_tokens": "the rollout would have to switch the adapter on in mid-text",
     "lora_ga_config": "that start needs gradients before training, which are not taken here",
+    "kasa_config": "its adapter changes the model before the first step",
+    "arrow_config": "one adapter is trained here, and none are mixed",
+    "runtime_config": "it is an object, which no configuration file can hold",
 }
 
 
@@ -116,7 +130,8 @@ class Rule(NamedTuple):
 
 def one_of(*names: str) -> Rule:
     """One of these names."""
-    return Rule(lambda value: value in names, "one of " + ", ".join(names))
+    words = ", ".join(names)
+    return Rule(lambda value: value in names, f"one of {words}" if names[1:] else words)
 
 
 AT_LEAST_0 = Rule(lambda value: value >= 0, "0 or more")
@@ -125,32 +140,50 @@ ABOVE_0 = Rule(lambda value: value > 0, "a number above 0")
 SHARE = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 SHARE_BELOW_1 = Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1")
 SHARE_ABOVE_0 = Rule(lambda value: 0 < value <= 1, "a number above 0 and at most 1")
+UP_TO_100 = Rule(lambda value: 0 <= value <= 100, "0 to 100")
+PORT = Rule(lambda value: 1 <= value <= 65_535, "a port, 1 to 65535")
 
 # Values that trl and peft take in silence, or notice in the first step.  What a library refuses by
 # itself is not repeated here: the dry run (`model/dry_run.py`) lets it say so.
-GRPO_RULES = {
+GRPO_RULES: dict[str, Rule] = {
     "max_steps": Rule(lambda value: value >= 1 or value == -1, "1 or more, or -1 for whole epochs"),
-    "num_train_epochs": ABOVE_0,
+    "num_train_epochs": Rule(
+        lambda value: 0 < value <= 1e6, "a number above 0 and at most 1000000"
+    ),
     "max_completion_length": AT_LEAST_1,
     "num_iterations": AT_LEAST_1,
     "save_steps": AT_LEAST_1,
     "logging_steps": ABOVE_0,
-    "weight_decay": AT_LEAST_0,
+    "weight_decay": UP_TO_100,
     "max_grad_norm": AT_LEAST_0,
     "neftune_noise_alpha": AT_LEAST_0,
-    "beta": AT_LEAST_0,
+    "beta": UP_TO_100,
     "epsilon": AT_LEAST_0,
     "epsilon_high": AT_LEAST_0,
+    "router_aux_loss_coef": AT_LEAST_0,
+    **_all("vespo_k_pos vespo_k_neg vespo_lambda_pos vespo_lambda_neg", AT_LEAST_0),
+    "entropy_coef_delta": AT_LEAST_0,
+    "entropy_target": AT_LEAST_0,
     "delta": ABOVE_0,
     "sapo_temperature_neg": ABOVE_0,
     "sapo_temperature_pos": ABOVE_0,
     "top_entropy_quantile": SHARE,
     "off_policy_mask_threshold": ABOVE_0,
-    "pad_to_multiple_of": AT_LEAST_1,
+    "pad_to_multiple_of": Rule(lambda value: 1 <= value <= 4096, "1 to 4096"),
     "dataloader_num_workers": Rule(lambda value: 0 <= value <= 128, "0 to 128"),
     "save_strategy": Rule(lambda value: value != "best", "steps or epoch; holdout: keeps the best"),
-    "learning_rate": AT_LEAST_0,  # the optimiser says so too; `xmlgrpo-plan` makes none
+    "learning_rate": UP_TO_100,  # the optimiser says so in part; `xmlgrpo-plan` makes none
+    "lr_scheduler_kwargs": Rule(
+        lambda value: not isinstance(value, str) or value.startswith("{"), "keys and values"
+    ),
     "ddp_timeout": AT_LEAST_1,
+    "ddp_bucket_cap_mb": AT_LEAST_1,
+    "vllm_server_port": PORT,
+    "vllm_group_port": PORT,
+    "vllm_server_timeout": ABOVE_0,
+    "vllm_max_model_length": AT_LEAST_1,
+    "vllm_tensor_parallel_size": AT_LEAST_1,
+    "vllm_model_impl": one_of("auto", "vllm", "transformers"),
     "vllm_gpu_memory_utilization": SHARE_ABOVE_0,
     "vllm_importance_sampling_clip_max": ABOVE_0,
     "vllm_importance_sampling_clip_min": AT_LEAST_0,
@@ -164,10 +197,15 @@ GRPO_RULES = {
         "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
     ),
     "vllm_mode": one_of("server", "colocate"),
+    "include_num_input_tokens_seen": Rule(
+        lambda value: value in {True, False, "all", "non_padding", "no"},
+        "true, false, all, non_padding or no",
+    ),
 }
 LORA_RULES = {
     "r": AT_LEAST_1,  # peft would say so too; `xmlgrpo-plan` counts with it and has no peft
-    "lora_alpha": ABOVE_0,
+    "lora_alpha": Rule(lambda value: 0 < value <= 1e6, "a number above 0 and at most 1000000"),
+    "qalora_group_size": AT_LEAST_1,
     "lora_dropout": SHARE_BELOW_1,
     "alpha_pattern": Rule(
         lambda alphas: all(not isinstance(a, int | float) or a > 0 for a in alphas.values()),
@@ -176,6 +214,52 @@ LORA_RULES = {
     "init_lora_weights": Rule(
         lambda start: start != "eva", "a start that needs no pass over the data before training"
     ),
+}
+
+_IS_ON = Rule(lambda value: value is True, "true")
+_CLIPPED = one_of("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+# A setting -> another one, and what that has to be.  Otherwise the library takes the first in
+# silence, and never reads it.
+READ_WITH: dict[str, dict[str, tuple[str, Rule]]] = {
+    "grpo": {
+        **_all(
+            "vllm_mode vllm_model_impl vllm_enable_sleep_mode vllm_structured_outputs_regex "
+            "vllm_gpu_memory_utilization vllm_max_model_length vllm_tensor_parallel_size",
+            ("rollout", one_of("vllm")),
+        ),
+        **_all(
+            "vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout "
+            "vllm_group_port",
+            ("grpo.vllm_mode", one_of("server")),
+        ),
+        **_all(
+            "vllm_importance_sampling_mode vllm_importance_sampling_cap "
+            "vllm_importance_sampling_clip_max vllm_importance_sampling_clip_min",
+            ("grpo.vllm_importance_sampling_correction", _IS_ON),
+        ),
+        **_all("sapo_temperature_neg sapo_temperature_pos", ("grpo.loss_type", one_of("sapo"))),
+        **_all(
+            "vespo_k_pos vespo_k_neg vespo_lambda_pos vespo_lambda_neg",
+            ("grpo.loss_type", one_of("vespo")),
+        ),
+        **_all("epsilon delta", ("grpo.loss_type", _CLIPPED)),
+        **_all(
+            "entropy_coef_min entropy_coef_max entropy_coef_delta entropy_target",
+            ("grpo.use_adaptive_entropy", _IS_ON),
+        ),
+        "optim_target_modules": (
+            "grpo.optim",
+            Rule(lambda name: name.startswith(("galore", "apollo")), "one of GaLore's or APOLLO's"),
+        ),
+        "lr_scheduler_kwargs": (
+            "grpo.lr_scheduler_type",
+            Rule(lambda name: not name.startswith("constant"), "not constant"),
+        ),
+        "gradient_checkpointing_kwargs": ("grpo.gradient_checkpointing", _IS_ON),
+        "liger_kernel_config": ("grpo.use_liger_kernel", _IS_ON),
+        "use_bias_correction_kl": ("grpo.beta", ABOVE_0),
+    },
+    "lora": {"qalora_group_size": ("lora.use_qalora", _IS_ON)},
 }
 
 SHORT_LIST = 9  # names that an error can list
@@ -292,8 +376,8 @@ def _type_problem(hint: Any, value: Any) -> str | None:
 
 def _numbered(value: str) -> Callable[[str], bool]:
     """Whether a value is one of the names that hold a number: `pissa_niter_[number of iters]`."""
-    with_number = re.sub(r"\d+$", "[", value)
-    return lambda name: "[" in name and name.startswith(with_number)
+    with_number, found = re.subn(r"\d+$", "[", value)
+    return lambda name: bool(found) and name.startswith(with_number)
 
 
 def _explained(errors: Sequence[Any], value: object) -> str | None:

@@ -23,6 +23,7 @@ TINY = "tiny"
 LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
 MOST_ROWS = 1_000_000  # that are made on the spot, or held out; they are all kept in memory
 LARGEST_NUMBER = 2**63 - 1  # that a tensor or a file of a library can hold
+LARGEST_FLOAT = 3.4e38  # of 32 bits
 # of YAML text, aliases written out; PyYAML reads some 50 kB a second
 MAX_YAML_BYTES, MAX_YAML_VALUES, MAX_YAML_DEPTH = 50_000, 10_000, 32
 MAX_DIGITS = 100
@@ -50,6 +51,16 @@ class ModelConfig(Section):
     attn_implementation: str | None = None
     tiny: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _agree(self) -> "ModelConfig":
+        if self.revision is not None and self.name == TINY:
+            raise ValueError("model.revision is read only of a model on the Hub, not of 'tiny'")
+        if self.backend == "unsloth" and self.device == "cpu":
+            raise ValueError("model.backend 'unsloth' needs a GPU, but model.device is 'cpu'")
+        if self.load_in_4bit and self.device == "cpu":
+            raise ValueError("model.load_in_4bit needs a CUDA GPU, but model.device is 'cpu'")
+        return self
+
 
 class DataConfig(Section):
     """Where the problems come from.  Held-out rows are cut from these, never from a test split."""
@@ -68,6 +79,20 @@ class DataConfig(Section):
     """For `generated`: how hard they are, a level of the task; null is the task's usual one."""
     max_prompt_tokens: int = Field(default=512, ge=1)
     """Longer prompts are left out and counted, never cut."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> "DataConfig":
+        if self.source == "json" and self.path is None:
+            raise ValueError("data.source is 'json', so data.path must name a file or folder")
+        if self.source != "json" and self.path is not None:
+            raise ValueError(
+                f"data.path is read only with data.source 'json', got source {self.source!r}"
+            )
+        if self.source != "hub" and self.revision is not None:
+            raise ValueError(
+                f"data.revision is read only with data.source 'hub', got source {self.source!r}"
+            )
+        return self
 
 
 class HoldoutConfig(Section):
@@ -102,6 +127,10 @@ class HoldoutConfig(Section):
             raise ValueError(
                 "patience and stop_below end a run at its best adapter, but keep is 'last'"
             )
+        if not self.validation_rows and (self.patience or self.stop_below):
+            raise ValueError(
+                "patience and stop_below end a run by its validations, but validation_rows is 0"
+            )
         return self
 
 
@@ -125,12 +154,24 @@ class SamplingConfig(Section):
         """Whether problems are drawn in another way than trl's."""
         return self.band is not None or self.draw > 1
 
+    @model_validator(mode="after")
+    def _agree(self) -> "SamplingConfig":
+        if self.band and not 0 <= self.band[0] < self.band[1] <= 1:
+            raise ValueError(
+                f"sampling.band: expected two shares, the lower one first, got {self.band}"
+            )
+        if self.rates is not None and not self.is_used:
+            raise ValueError("sampling.rates is read only with sampling.band or sampling.draw")
+        if self.explore != type(self).model_fields["explore"].default and self.band is None:
+            raise ValueError("sampling.explore is read only with sampling.band")
+        return self
+
 
 class WatchConfig(Section):
     """What is shown and kept while training."""
 
     wandb: Literal["off", "offline", "online"] = "off"
-    wandb_project: str = "xmlgrpo"
+    wandb_project: str = Field(default="xmlgrpo", min_length=1)
     trackers: list[Literal["trackio", "tensorboard"]] = []
     """Others that are logged to, all at once."""
     samples_every: int = Field(default=10, ge=1)
@@ -167,31 +208,15 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":
-        if self.data.source == "json" and self.data.path is None:
-            raise ValueError("data.source is 'json', so data.path must name a file or folder")
-        if self.data.source != "json" and self.data.path is not None:
-            raise ValueError(
-                f"data.path is read only with data.source 'json', got source {self.data.source!r}"
-            )
         if self.data.source == "generated" and self.holdout.path is not None:
             raise ValueError(
                 "holdout.path is read with data.source 'hub' or 'json'; generated problems hold "
                 "out their own"
             )
-        if self.sampling.band and not 0 <= self.sampling.band[0] < self.sampling.band[1] <= 1:
-            raise ValueError(
-                f"sampling.band: expected two shares, the lower one first, got {self.sampling.band}"
-            )
-        if self.sampling.rates and not self.sampling.is_used:
-            raise ValueError("sampling.rates is read only with sampling.band or sampling.draw")
         if not self.rewards:
             raise ValueError("rewards is empty: name at least one reward function and its weight")
-        if self.model.backend == "unsloth" and self.model.device == "cpu":
-            raise ValueError("model.backend 'unsloth' needs a GPU, but model.device is 'cpu'")
         if self.rollout == "vllm" and self.model.device == "cpu":
             raise ValueError("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
-        if self.model.load_in_4bit and self.model.device == "cpu":
-            raise ValueError("model.load_in_4bit needs a CUDA GPU, but model.device is 'cpu'")
         return self
 
 
@@ -386,8 +411,9 @@ def _impossible_numbers(value: Any, key: str = "") -> list[str]:
     else:
         if isinstance(value, float) and not math.isfinite(value):
             return [f"{key}: expected a finite number, got {value}"]
-        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-            return [f"{key}: expected a number of at most {LARGEST_NUMBER}, got {value}"]
+        largest = LARGEST_NUMBER if isinstance(value, int) else LARGEST_FLOAT
+        if isinstance(value, int | float) and abs(value) > largest:
+            return [f"{key}: expected a number of at most {largest}, got {value}"]
         return []
     return [problem for name, inner in parts for problem in _impossible_numbers(inner, name)]
 

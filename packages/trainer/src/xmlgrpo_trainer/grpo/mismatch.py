@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_trainer.grpo.lost_batches import (
     DIFFERENCE,
@@ -40,18 +39,9 @@ def correct_mismatch(trainer: Any, engine: Engine, *, is_trls_own: bool) -> None
         trainer: trl's `GRPOTrainer`; changed in place.
         engine: draws its completions, and gives each token's log-probability.
         is_trls_own: the trainer's class is trl's, and not one that Unsloth wrote in its place.
-
-    Raises:
-        UserError: the loss cannot be weighed that way; trl asks this where `use_vllm` is given.
     """
     if not trainer.vllm_importance_sampling_correction:
         return
-    mode = trainer.vllm_importance_sampling_mode
-    if trainer.loss_type == "vespo" and not mode.startswith("token"):
-        raise UserError(
-            "grpo.loss_type: vespo needs grpo.vllm_importance_sampling_mode: token_truncate or "
-            f"token_mask, got {mode}"
-        )
     trainer.use_vllm = True
     # the one call of trl's vLLM client that is made when another function draws
     trainer.vllm_generation = SimpleNamespace(sync_weights=engine.refresh)

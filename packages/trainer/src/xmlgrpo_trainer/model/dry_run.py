@@ -7,6 +7,7 @@ weight; what a library refuses there it would otherwise refuse minutes later.
 
 import warnings
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 import torch
@@ -201,3 +202,18 @@ def _try_optimizer(arguments: GRPOConfig) -> None:
             num_training_steps=steps,
             scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
         )
+    _check_optimizer_words(arguments, one, fields)
+
+
+def _check_optimizer_words(arguments: GRPOConfig, one: Linear, fields: dict[str, Any]) -> None:
+    """See that the optimiser reads each of `optim_args`; it passes over those it does not know."""
+    words = [word.strip() for word in (arguments.optim_args or "").split(",") if word.strip()]
+    for word in words:
+        others = ",".join(other for other in words if other != word)
+        without = copy(arguments)
+        without.optim_args = others
+        if Trainer.get_optimizer_cls_and_kwargs(without, one)[1] == fields:
+            raise UserError(
+                f"grpo.optim_args: {arguments.optim.value} reads no {word!r}, or has it so anyway; "
+                "leave it out"
+            )
