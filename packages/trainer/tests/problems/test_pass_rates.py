@@ -69,6 +69,35 @@ def test_the_newest_replies_count_most() -> None:
     assert source.families_inside() == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "replies", "is_inside_after"),
+    [
+        pytest.param((2, 16), 0, {0: False, 10: False, 11: True}, id="missed"),
+        pytest.param((1, 16), 0, {0: False, 200: False}, id="never-was-inside"),
+        pytest.param((8, 16), 16, {0: True, 200: True}, id="better-than-at-first"),
+        pytest.param((12, 16), 16, {0: False, 200: False}, id="mastered"),
+    ],
+)
+def test_what_was_missed_is_forgotten(
+    first: tuple[int, int], replies: int, is_inside_after: dict[int, bool]
+) -> None:
+    """2 of 16, then missed 16 times, is 1 of 24, and 0.1 again once two ninths of that count."""
+    forgetful = SamplingConfig(band=[0.1, 0.9], half_life=5)
+    source = draws(first, (8, 16), settings=forgetful)
+    source.note(0, replies, 16)
+    for drawn_since in range(201):
+        if drawn_since in is_inside_after:
+            assert source.is_inside("p0") == is_inside_after[drawn_since], drawn_since
+        source.take(1)
+
+
+def test_without_a_half_life_nothing_is_forgotten() -> None:
+    source = draws((2, 16), (8, 16))
+    source.note(0, 0, 16)
+    drawn(source, count=1, times=200)
+    assert not source.is_inside("p0")
+
+
 def test_a_familys_problems_take_turns_and_share_their_rate() -> None:
     told = [PassRate(0, 0, "story") for _ in range(4)]
     source = Draws([*told, PassRate(4, 8, "other")], SamplingConfig(band=[0.1, 0.9], explore=0), 3)
@@ -80,12 +109,13 @@ def test_a_familys_problems_take_turns_and_share_their_rate() -> None:
 
 def test_the_same_draws_come_again_from_a_saved_state() -> None:
     rates = [(number % 17, 16) for number in range(50)]
-    whole, cut = draws(*rates), draws(*rates)
+    forgetful = SamplingConfig(band=[0.1, 0.8], explore=0.25, half_life=2)
+    whole, cut = draws(*rates, settings=forgetful), draws(*rates, settings=forgetful)
     for source in (whole, cut):
         for problem in source.take(24):
             source.note(problem, 3, 16)
     saved = json.loads(json.dumps(cut.state()))
-    other = draws(*rates)
+    other = draws(*rates, settings=forgetful)
     other.restore(saved)
     for _ in range(5):
         problems = whole.take(24)

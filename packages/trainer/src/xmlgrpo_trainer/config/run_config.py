@@ -146,6 +146,8 @@ class SamplingConfig(Section):
     """The file of `make passrate`; null takes every problem for one in the band at first."""
     explore: float = Field(default=0.1, ge=0, le=1)
     """The share of the problems asked from outside of the band, in case that has changed."""
+    half_life: float | None = Field(default=None, gt=0)
+    """Steps in which half is forgotten of a problem that was solved less than at first."""
     draw: float = Field(default=1.0, ge=1, le=16)
     """So many groups are drawn for each that is learnt from; those without signal are left out."""
 

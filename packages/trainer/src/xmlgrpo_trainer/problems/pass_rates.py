@@ -3,12 +3,13 @@
 A problem that is always or never solved has no group with a better and a worse reply, and teaches
 GRPO nothing (DAPO, arXiv 2503.14476, section 3.2).  Which problems these are changes while the
 policy learns: the newest replies count most, and some problems from outside of the band are asked
-again.
+again.  A problem that was missed comes back to its first rate with time (`sampling.half_life`):
+what the policy could before it can mostly do again, and meanwhile it has learnt from others.
 """
 
 import random
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +61,45 @@ def read_pass_rates(path: Path) -> dict[str, PassRate]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Belief:
+    """What is thought of a family.
+
+    Attributes:
+        first_right, first_asked: as measured before the run.
+        right, asked: with the run's own replies, the newest of which count most.
+        noted: the number of draws before the newest replies.
+        turn: how many of its problems were drawn.
+    """
+
+    first_right: float = 0
+    first_asked: float = 0
+    right: float = 0
+    asked: float = 0
+    noted: int = 0
+    turn: int = 0
+
+    def measured(self, rate: PassRate) -> "_Belief":
+        """With the rate of one more of its problems."""
+        right, asked = self.first_right + rate.right, self.first_asked + rate.asked
+        return _Belief(right, asked, right, asked)
+
+    def rate(self, now: int, half_life: float | None) -> float | None:
+        """The share of right replies, None where nothing is known.
+
+        A rate below the first one comes back to that: what it rests on counts half as much after
+        each half-life.
+        """
+        if not self.asked:
+            return None
+        own = self.right / self.asked
+        if half_life is None or own * self.first_asked >= self.first_right:
+            return own
+        kept = 0.5 ** ((now - self.noted) / half_life)
+        right = kept * self.right + (1 - kept) * self.first_right
+        return right / (kept * self.asked + (1 - kept) * self.first_asked)
+
+
 @dataclass(slots=True)
 class _Walk:
     """Goes through the families again and again, each time in another order."""
@@ -105,20 +145,21 @@ class Draws:
         self.settings = settings
         self._family = [rate.family for rate in rates]
         self._members: dict[Hashable, list[int]] = {}
-        self._counts: dict[Hashable, tuple[float, float]] = {}
+        self._beliefs: dict[Hashable, _Belief] = {}
         for number, rate in enumerate(rates):
-            right, asked = self._counts.get(rate.family, (0, 0))
-            self._counts[rate.family] = right + rate.right, asked + rate.asked
+            belief = self._beliefs.get(rate.family, _Belief())
+            self._beliefs[rate.family] = belief.measured(rate)
             self._members.setdefault(rate.family, []).append(number)
         families = list(self._members)
         self._inside = _Walk(families, f"inside {seed}")
         self._outside = _Walk(families, f"outside {seed}")
-        self._turns = dict.fromkeys(families, 0)
+        self._draws = 0
         for members in self._members.values():
             random.Random(f"members {seed} {members[0]}").shuffle(members)  # noqa: S311 - as above
 
     def take(self, count: int) -> list[int]:
         """Numbers of problems to ask now; fewer families than that are asked more than once."""
+        self._draws += 1
         outside = round(self.settings.explore * count)
         found = self._some(self._inside, count - outside, is_inside=True)
         found += self._some(self._outside, count - len(found), is_inside=False)
@@ -138,36 +179,44 @@ class Draws:
         return found
 
     def _next_of(self, family: Hashable) -> int:
-        members, turn = self._members[family], self._turns[family]
-        self._turns[family] = turn + 1
-        return members[turn % len(members)]
+        members, belief = self._members[family], self._beliefs[family]
+        self._beliefs[family] = replace(belief, turn=belief.turn + 1)
+        return members[belief.turn % len(members)]
 
     def is_inside(self, family: Hashable) -> bool:
         """Whether a family is in the band, or not known yet."""
-        right, asked = self._counts[family]
+        rate = self._beliefs[family].rate(self._draws, self.settings.half_life)
         low, high = self.settings.band or (0.0, 1.0)
-        return not asked or low <= right / asked <= high
+        return rate is None or low <= rate <= high
 
     def note(self, problem: int, right: int, asked: int) -> None:
         """Renew a rate by the newest replies."""
         family = self._family[problem]
-        earlier_right, earlier_asked = self._counts[family]
-        self._counts[family] = KEPT * earlier_right + right, KEPT * earlier_asked + asked
+        known = self._beliefs[family]
+        self._beliefs[family] = replace(
+            known,
+            right=KEPT * known.right + right,
+            asked=KEPT * known.asked + asked,
+            noted=self._draws,
+        )
 
     def families_inside(self) -> int:
         """How many families are in the band now."""
-        return sum(map(self.is_inside, self._counts))
+        return sum(map(self.is_inside, self._beliefs))
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs, of what JSON can hold."""
         walks = [[walk.round, walk.place] for walk in (self._inside, self._outside)]
-        counts = [[*self._counts[family], turn] for family, turn in self._turns.items()]
-        return {"walks": walks, "counts": counts}
+        known = [[one.right, one.asked, one.noted, one.turn] for one in self._beliefs.values()]
+        return {"draws": self._draws, "walks": walks, "known": known}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was read."""
+        self._draws = state["draws"]
         walks = (self._inside, self._outside)
         for walk, (round_, place) in zip(walks, state["walks"], strict=True):
             walk.place_at(round_, place)
-        for family, (right, asked, turn) in zip(self._turns, state["counts"], strict=True):
-            self._counts[family], self._turns[family] = (right, asked), turn
+        for (family, one), (right, asked, noted, turn) in zip(
+            self._beliefs.items(), state["known"], strict=True
+        ):
+            self._beliefs[family] = replace(one, right=right, asked=asked, noted=noted, turn=turn)
