@@ -115,7 +115,11 @@ def switched(case: Case) -> Iterator[None]:
 
 
 def make_model(case: Case) -> Any:
-    """One sliding and one full layer, whose attention is sharp enough for a lost key to show."""
+    """One sliding and one full layer, whose attention is sharp enough for a lost key to show.
+
+    The last norm turns its input round: since one matrix reads and writes tokens, a token of a wide
+    model would else be followed by itself, whatever the attention says.
+    """
     shape = SHAPES[case.shape]
     model = Gemma3ForCausalLM(
         Gemma3TextConfig(
@@ -139,6 +143,7 @@ def make_model(case: Case) -> Any:
     with torch.no_grad():
         for layer in model.model.layers:
             layer.self_attn.q_norm.weight.fill_(1.0)  # added to 1
+        model.model.norm.weight.fill_(-2.0)
     if case.adapted:
         model = get_peft_model(
             model,
