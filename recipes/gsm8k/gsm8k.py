@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +22,8 @@ import rows as rows_module
 from chain_reward import ROWS
 from lanes import MARGIN_S, Runner
 from look import show, show_tested
-from pass_rates import own_solutions, stories_within, to_train_on
-from plan import GRPO_ROWS, Budget, Experiment
+from pass_rates import own_solutions, stories_within, to_ask_again, to_train_on
+from plan import GRPO_ROWS, OWN, SOLVABLE, Budget, Experiment
 from scale import GPU, TINY
 from tested import tested
 from warm_start import DONE
@@ -88,7 +87,10 @@ def main() -> int:
     scale = TINY if asked.small else GPU
     if asked.device:
         scale = replace(scale, device=asked.device)
-    experiment = Experiment(work, asked.gsm8k.resolve(), scale, asked.gguf, asked.model)
+    if asked.samples:
+        scale = replace(scale, samples=asked.samples)
+    folders = (work, asked.gsm8k.resolve(), scale, asked.gguf, asked.model)
+    experiment = Experiment(*folders, last=asked.last)
     told.add("calls", [*told.all.get("calls", []), {"at": now(), "words": sys.argv[1:]}])
     end, all_done = time.monotonic() + asked.call_s, True
     for number, phase in enumerate(asked.phases):
@@ -124,6 +126,12 @@ def _options() -> argparse.Namespace:
         action="store_true",
         help="a run that time cuts off counts, and arms that failed stop no other",
     )
+    options.add_argument("--steps", type=int, help="of GRPO; default: what fits by its pace")
+    options.add_argument(
+        "--last", action="store_true", help="an arm is its last model: nothing is chosen"
+    )
+    options.add_argument("--sampled", nargs="*", help="arms that are tested by samples; else all")
+    options.add_argument("--samples", type=int, help="of each problem there")
     options.add_argument("--small", action="store_true", help="a rehearsal, on a CPU")
     options.add_argument("--device", choices=("cuda", "cpu"), help="for --small on a GPU")
     options.add_argument("--overrides", nargs="*", default=[], help="key=value of gsm8k.yaml")
@@ -136,7 +144,8 @@ def _phase(
     if phase == "base":
         ready = runner.run(experiment.preparation())
         if ready:
-            runner.run(experiment.warm_starts(asked.gpus, asked.base))
+            pace = asked.steps is None
+            runner.run(experiment.warm_starts(asked.gpus, asked.base, pace=pace))
         if asked.base is not None:  # nothing to choose
             return ready and (experiment.start(asked.base) / DONE).exists()
         return ready and runner.run(experiment.accuracies(asked.gpus))
@@ -148,19 +157,22 @@ def _phase(
         print(json.dumps(told.all["screened"]))
         return True
     if phase == "arms":
-        budget = _budget(experiment, told, runner, asked.overrides)
+        budget = _budget(experiment, told, runner, asked)
         arms = experiment.arms(base, asked.arms, asked.gpus, budget, asked.overrides, cut=asked.cut)
         runner.run(arms)
-        return all(path.exists() for path in experiment.arm_results(asked.arms))
-    return runner.run(experiment.test(base, asked.arms, asked.gpus))
+        return None not in [experiment.arm(base, name) for name in asked.arms]
+    return runner.run(experiment.test(base, asked.arms, asked.gpus, asked.sampled))
 
 
-def _budget(experiment: Experiment, told: Told, runner: Runner, overrides: Sequence[str]) -> Budget:
+def _budget(
+    experiment: Experiment, told: Told, runner: Runner, asked: argparse.Namespace
+) -> Budget:
     """How long the arms are: what fitted when the first was begun holds for all."""
     if "budget" not in told.all:
-        every = load_config(HERE / "gsm8k.yaml", [*experiment.scale.overrides, *overrides])
+        overrides = [*experiment.scale.overrides, *asked.overrides]
+        every = load_config(HERE / "gsm8k.yaml", overrides).holdout.every
         left_s = runner.deadline - MARGIN_S - time.monotonic()
-        told.add("budget", asdict(experiment.budget(left_s, every.holdout.every)))
+        told.add("budget", asdict(experiment.budget(left_s, every, asked.steps)))
     print(json.dumps(told.all["budget"]))
     return Budget(**told.all["budget"])
 
@@ -214,9 +226,10 @@ def _select(experiment: Experiment) -> dict[str, Any]:
     scale = experiment.scale
     kept = to_train_on(screened, pool, scale.rows_a_story)
     own = list(own_solutions(screened))
-    rows_module.save(experiment.work / "own.jsonl", own)
-    rows_module.save(experiment.work / "grpo.jsonl", kept)
     low, high = load_config(HERE / "gsm8k.yaml").sampling.band or (0.0, 1.0)
+    again = to_ask_again(kept, low, high)
+    for name, some in ((OWN, own), (SOLVABLE, again), (GRPO_ROWS, kept)):
+        rows_module.save(experiment.work / name, some)
     samples = sum(row["samples"] for row in screened)
     return {
         "asked": len(screened),
@@ -225,7 +238,8 @@ def _select(experiment: Experiment) -> dict[str, Any]:
         "mixed": sum(0 < row["right"] < row["samples"] for row in screened) / len(screened),
         "stories": len({row["story"] for row in kept}),
         "rows": len(kept),
-        "stories_in_band": stories_within(kept, low, high),
+        "stories_in_band": len(stories_within(kept, low, high)),
+        "to_ask_again": len(again),
         "own_solutions": len(own),
     }
 

@@ -34,13 +34,15 @@ def main() -> int:
     options.add_argument("--tokens", type=int, default=200)
     options.add_argument("--seconds", type=float, default=600, help="then it stops asking")
     options.add_argument("--device", default="cuda")
+    options.add_argument("--solutions", action="store_true", help="write those alone, as rows")
     asked = options.parse_args()
     number, parts = map(int, asked.part.split("/"))
     rows = load(asked.rows)
     random.Random(0).shuffle(rows)  # noqa: S311 - no secret depends on it
     answering = open_model(asked.model, None, asked.device)
     sampling = Sampling(asked.tokens, temperature=1.0)
-    save(asked.out, screen(answering, rows[number::parts], asked.samples, sampling, asked.seconds))
+    found = screen(answering, rows[number::parts], asked.samples, sampling, asked.seconds)
+    save(asked.out, own_solutions(found) if asked.solutions else found)
     return 0
 
 
@@ -91,14 +93,25 @@ def to_train_on(
     return [row for told in rows.values() for row in told.values()]
 
 
-def stories_within(rows: Iterable[dict[str, Any]], low: float, high: float) -> int:
-    """How many stories have a pass rate between two shares."""
+def stories_within(rows: Iterable[dict[str, Any]], low: float, high: float) -> set[int]:
+    """The stories with a pass rate between two shares."""
     right: dict[int, int] = defaultdict(int)
     asked: dict[int, int] = defaultdict(int)
     for row in rows:
         right[row["family"]] += row["right"]
         asked[row["family"]] += row["asked"]
-    return sum(low <= right[story] / asked[story] <= high for story in asked if asked[story])
+    return {story for story in asked if asked[story] and low <= right[story] / asked[story] <= high}
+
+
+def to_ask_again(rows: Sequence[dict[str, Any]], low: float, high: float) -> list[dict[str, Any]]:
+    """The questions that were not asked yet of stories with a pass rate between two shares."""
+    stories = stories_within(rows, low, high)
+    names = ("question", "answer", "story")
+    return [
+        {name: row[name] for name in names}
+        for row in rows
+        if row["family"] in stories and not row["asked"]
+    ]
 
 
 def own_solutions(screened: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -18,10 +18,13 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
+from xmlgrpo_trainer.run.checkpoints import find_checkpoints
 
 HERE = Path(__file__).resolve().parent
 CONVERTED = "config.json"
 HELD_OUT, GRPO_ROWS, OWN = "held-out.jsonl", "grpo.jsonl", "own.jsonl"
+SOLVABLE, MORE_OWN = "solvable.jsonl", "own-more.jsonl"  # for rejection: its questions, and replies
+TESTED_AT_ONCE = 4  # on a GPU: most of the time goes to starting
 PACE = "pace"
 SETTLED = 4  # the first steps of a run take longer
 PAYS_FOR_CHAIN = "rewards.chain_reward:correct_by_true_sums"
@@ -36,7 +39,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 SUPERVISED: dict[str, tuple[str, ...]] = {
     "more-sft": (rows.UNSEEN, rows.POOL),  # with GSM8K's solutions, which GRPO does not see
-    "rejection": (rows.PLAIN, OWN),
+    "rejection": (rows.PLAIN, OWN, MORE_OWN),
 }
 ARM = re.compile(rf"({'|'.join(RUNS)})-(\d+)")
 CURVE = (
@@ -66,6 +69,14 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """A folder, and perhaps that of an adapter."""
+
+    folder: Path
+    adapter: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """Where everything is, and how large.
 
@@ -75,6 +86,7 @@ class Experiment:
         scale: sizes.
         gguf: folder of the weights to convert, or None where `model` is given.
         model: folder of a model to start from.
+        last: each arm is its last model; else the best one by the validation rows.
     """
 
     work: Path
@@ -82,6 +94,7 @@ class Experiment:
     scale: Scale
     gguf: Path | None = None
     model: Path | None = None
+    last: bool = False
 
     @property
     def data(self) -> Path:
@@ -124,11 +137,12 @@ class Experiment:
         convert = Stage("convert", _script(*words), self.pretrained / CONVERTED)
         return [Lane(0, [convert]), made]
 
-    def warm_starts(self, gpus: int, only: str | None = None) -> Lanes:
+    def warm_starts(self, gpus: int, only: str | None = None, *, pace: bool = True) -> Lanes:
         """Each warm start on its GPU; where one is over early, the pace of GRPO is measured.
 
         Args:
             only: the one that is wanted; the others are left out.
+            pace: whether that is to be known.
         """
         wanted = {n: s for n, s in self.scale.warm_starts.items() if only in (None, n)}
         lanes: list[list[Stage]] = [[] for _ in range(gpus)]
@@ -144,9 +158,10 @@ class Experiment:
                     keep=start.keep,
                 )
             )
-        number = len(wanted) - 1
-        lanes[number % gpus].append(self._pace(list(wanted)[number]))
-        return [Lane(gpu, stages) for gpu, stages in enumerate(lanes)]
+        if pace:
+            number = len(wanted) - 1
+            lanes[number % gpus].append(self._pace(list(wanted)[number]))
+        return [Lane(gpu, stages) for gpu, stages in enumerate(lanes) if stages]
 
     def accuracies(self, gpus: int) -> Lanes:
         """Of all warm starts, side by side."""
@@ -165,18 +180,21 @@ class Experiment:
         gaps = [after - before for before, after in pairwise(times[SETTLED - 1 :])]
         return median(gaps) if gaps else self.scale.pace_s
 
-    def budget(self, left_s: float, every: int) -> Budget:
-        """What fits into the seconds that are left for the arms.
+    def budget(self, left_s: float, every: int, steps: int | None = None) -> Budget:
+        """The steps that are wanted, or what fits into the seconds that are left for one arm.
 
         Args:
             left_s: seconds.
             every: steps between two validations.
+            steps: as many, and their arms' seconds as `Scale.pace_s` expects them.
 
         Raises:
-            UserError: nothing does.
+            UserError: nothing fits.
         """
         step_s = self.step_s()
         looked_s = step_s + self.scale.look_s / every
+        if steps is not None:
+            return Budget(steps, round(steps * looked_s), round(step_s, 3))
         usable_s = left_s - self.scale.start_s - self.scale.pick_s
         steps = min(int(usable_s / looked_s), self.scale.most_steps)
         if steps < 1:
@@ -193,10 +211,7 @@ class Experiment:
         *,
         cut: bool,
     ) -> Lanes:
-        """Each arm and the choice among its models.
-
-        Runs of `xmlgrpo-train` take turns on their GPUs; supervised arms run side by side on the
-        GPUs that are left, or on all.
+        """Each arm and the choice among its models; they take turns on the GPUs.
 
         Args:
             base: they all start from it.
@@ -206,31 +221,51 @@ class Experiment:
             overrides: of gsm8k.yaml.
             cut: whether a run that the time cuts off counts as it is.
         """
-        runs = [name for name in names if ARM.fullmatch(name)]
-        others = [name for name in names if name not in runs]
         turns: list[list[Stage]] = [[] for _ in range(gpus)]
-        for number, name in enumerate(runs):
-            turns[number % gpus] += self._run(base, name, budget, overrides, cut=cut)
-        free = [gpu for gpu in range(gpus) if not turns[gpu]] or list(range(gpus))
-        return [
-            *(Lane(gpu, stages) for gpu, stages in enumerate(turns) if stages),
+        for number, name in enumerate(names):
+            turns[number % gpus] += (
+                self._run(base, name, budget, overrides, cut=cut)
+                if ARM.fullmatch(name)
+                else self._supervised_arm(base, name, budget)
+            )
+        return [Lane(gpu, stages) for gpu, stages in enumerate(turns) if stages]
+
+    def arm(self, base: str, name: str) -> Model | None:
+        """What an arm has come to, or what the base is; None where it is not there yet."""
+        told = self._told(name)
+        if told.exists():
+            chosen = json.loads(told.read_text(encoding="utf-8"))
+            adapter = chosen.get("adapter")
+            return Model(Path(chosen.get("model") or self.start(name)), adapter and Path(adapter))
+        if name == base or (self.last and (self.start(name) / DONE).exists()):
+            return Model(self.start(name))
+        newest = find_checkpoints(RunFolder(self.work / name).checkpoints).newest
+        return Model(self.start(base), newest) if self.last and newest else None
+
+    def test(
+        self, base: str, names: Sequence[str], gpus: int, sampled: Sequence[str] | None = None
+    ) -> Lanes:
+        """The test split, of the base and every arm, some side by side.
+
+        Args:
+            base: what the arms started from.
+            names: of the arms; those that are not there are left out.
+            gpus: how many there are.
+            sampled: the arms that are asked for samples too, as the base is; None is all.
+        """
+        found = {name: self.arm(base, name) for name in dict.fromkeys((base, *names))}
+        models = {name: model for name, model in found.items() if model is not None}
+        stages = [
             *(
-                Lane(free[number % len(free)], self._supervised_arm(base, name, budget))
-                for number, name in enumerate(others)
+                self._test(name, model, self.scale.samples)
+                for name, model in models.items()
+                if name == base or sampled is None or name in sampled
             ),
+            *(self._test(name, model, 1) for name, model in models.items()),
         ]
-
-    def arm_results(self, names: Iterable[str]) -> list[Path]:
-        """What the arms leave when they are finished."""
-        return [self._told(name) for name in names]
-
-    def test(self, base: str, names: Sequence[str], gpus: int) -> Lanes:
-        """The test split, of the base and every arm, side by side."""
-        models = [base, *(name for name in dict.fromkeys(names) if self._told(name).exists())]
+        places = gpus * TESTED_AT_ONCE
         return [
-            Lane((number + turn) % gpus, [self._test(name, k)])
-            for number, name in enumerate(models)
-            for turn, k in enumerate((self.scale.samples, 1))
+            Lane(place % gpus, stages[place::places]) for place in range(min(places, len(stages)))
         ]
 
     def results(self) -> dict[str, Any]:
@@ -282,9 +317,11 @@ class Experiment:
             folder.manifest,
             needs=(data,),
             least_s=60,
-            leaves_s=self.scale.pick_s,
+            leaves_s=0 if self.last else self.scale.pick_s,
             saves=True,
         )
+        if self.last:
+            return [stage]
         words = ("--run", folder.root, "--base", self.start(base))
         return [stage, self._pick(name, words, folder.checkpoints if cut else folder.manifest)]
 
@@ -292,19 +329,36 @@ class Experiment:
         if name not in SUPERVISED:
             kinds = ", ".join([*(f"{kind}-SEED" for kind in RUNS), *SUPERVISED])
             raise UserError(f"--arms: expected {kinds}, got {name!r}")
-        files = [(self.work if file == OWN else self.data) / file for file in SUPERVISED[name]]
+        own = (OWN, MORE_OWN)
+        files = [(self.work if file in own else self.data) / file for file in SUPERVISED[name]]
+        samples = [self._own_solutions(base, budget)] if MORE_OWN in SUPERVISED[name] else []
+        keep = () if self.last else self.scale.arm_keep
         stage = self._supervised(
             name,
             self.start(base),
             files,
             lr=self.scale.arm_lr,
-            seconds=budget.arm_s,
-            epochs=1e9,
-            keep=self.scale.arm_keep,
-            micro=self.scale.batch // 4,  # arms may share a GPU
+            seconds=budget.arm_s * (1 - self.scale.own_share if samples else 1),
+            epochs=self.scale.own_epochs if samples else 1e9,
+            keep=keep,
         )
-        shares = [kept_at(self.start(name), share) for share in self.scale.arm_keep]
-        return [stage, self._pick(name, ("--models", *shares, self.start(name)), stage.makes)]
+        if self.last:
+            return [*samples, stage]
+        shares = [kept_at(self.start(name), share) for share in keep]
+        words = ("--models", *shares, self.start(name))
+        return [*samples, stage, self._pick(name, words, stage.makes)]
+
+    def _own_solutions(self, base: str, budget: Budget) -> Stage:
+        """More right replies of the base, to questions of stories that it solves now and then."""
+        makes, seconds = self.work / MORE_OWN, budget.arm_s * self.scale.own_share
+        words = (
+            *("pass_rates.py", self.start(base), "--rows", self.work / SOLVABLE),
+            *("--out", makes, "--solutions"),
+            *("--samples", self.scale.screen_samples, "--tokens", self.scale.tokens),
+            *("--seconds", seconds, "--device", self.scale.device),
+        )
+        needs = (self.work / SOLVABLE,)
+        return Stage("own solutions", _script(*words), makes, needs, least_s=seconds + 30)
 
     def _pace(self, model: str) -> Stage:
         """A few steps of GRPO, as they will be."""
@@ -342,12 +396,11 @@ class Experiment:
         seconds: float,
         epochs: float,
         keep: Sequence[float],
-        micro: int | None = None,
     ) -> Stage:
         words = (
             *("warm_start.py", model, self.start(name), "--rows", *files, "--lr", lr),
             *("--seconds", seconds, "--epochs", epochs, "--batch", self.scale.batch),
-            *("--micro", micro or self.scale.batch),
+            *("--micro", self.scale.batch),
             *("--device", self.scale.device, *(("--keep", *keep) if keep else ())),
         )
         makes = self.start(name) / DONE
@@ -370,16 +423,13 @@ class Experiment:
             *("--tokens", self.scale.tokens, "--device", self.scale.device),
         )
 
-    def _test(self, name: str, k: int) -> Stage:
+    def _test(self, name: str, model: Model, k: int) -> Stage:
         makes = self.work / "test" / f"{name}-k{k}.json"
-        chosen = self._told(name)  # a base that was named has none
-        told = json.loads(chosen.read_text(encoding="utf-8")) if chosen.exists() else {}
-        model, adapter = told.get("model") or self.start(name), told.get("adapter")
         limit = self.scale.test_sampled_rows if k > 1 else self.scale.test_rows
         sampling = ("--k", k, "--gen_kwargs", "temperature=1.0,top_p=1.0,top_k=0")
         words = (
-            *("-m", "xmlgrpo_evaluator.cli", "run", "--model", model, "--out", makes),
-            *(("--adapter", adapter) if adapter else ()),
+            *("-m", "xmlgrpo_evaluator.cli", "run", "--model", model.folder, "--out", makes),
+            *(("--adapter", model.adapter) if model.adapter else ()),
             *(("--limit", limit) if limit else ()),
             *(sampling if k > 1 else ()),
             *("--data", self.gsm8k / "test.jsonl", "--max-new-tokens", self.scale.tokens),

@@ -38,6 +38,8 @@ class Scale:
         start_s, pick_s, test_s: kept free for an arm's start, for choosing, and for the test.
         most_steps: of GRPO.
         arm_lr: the highest rate of a supervised arm.
+        own_epochs: of rejection sampling over its rows, as in arXiv 2308.01825.
+        own_share: of its time, for sampling them.
         arm_keep: shares of its way at which its model is kept, to choose from.
         test_rows, test_sampled_rows: of the test split; None is all.
         overrides: of gsm8k.yaml.
@@ -61,6 +63,8 @@ class Scale:
     test_s: float
     most_steps: int
     arm_lr: float
+    own_epochs: float
+    own_share: float
     arm_keep: tuple[float, ...]
     test_rows: int | None
     test_sampled_rows: int | None
@@ -95,6 +99,8 @@ GPU = Scale(
     test_s=110,
     most_steps=1000,
     arm_lr=5e-5,
+    own_epochs=3,
+    own_share=0.4,
     arm_keep=(0.1, 0.25, 0.5),
     test_rows=None,
     test_sampled_rows=None,
@@ -122,6 +128,8 @@ TINY = Scale(
     test_s=40,
     most_steps=6,
     arm_lr=1e-3,
+    own_epochs=1,
+    own_share=0.5,
     arm_keep=(0.5,),
     test_rows=8,
     test_sampled_rows=4,

@@ -254,7 +254,11 @@ def test_rows_for_grpo_have_their_storys_rate(scripts: Any, tmp_path: Path) -> N
         (4, "Ann-nnn", 8, 8),
         (5, "Ann-nnn", 0, 0),
     ]
-    assert scripts.pass_rates.stories_within(rows, 0.1, 0.8) == 2
+    assert scripts.pass_rates.stories_within(rows, 0.1, 0.8) == {2, 3}
+    assert [row["question"] for row in scripts.pass_rates.to_ask_again(rows, 0.1, 0.5)] == [
+        "Again 0?",
+        "Again 1?",
+    ]
     scripts.rows.save(tmp_path / "grpo.jsonl", rows)
     rates = read_pass_rates(tmp_path / "grpo.jsonl")
     assert len({rates[row["question"]].family for row in rows}) == 5
@@ -323,6 +327,14 @@ def change_by(scripts: Any, adapter: Path) -> Any:
     return weights["layer.lora_B.weight"] @ weights["layer.lora_A.weight"]
 
 
+def save_checkpoint(folder: Path) -> None:
+    from xmlgrpo_trainer.run.checkpoints import STATE, seal
+
+    folder.mkdir(parents=True)
+    (folder / STATE).write_text("{}")
+    seal(folder)
+
+
 def answers(plain: int, retold: int) -> dict[str, Any]:
     return {"a": {"accuracy": {"hits": plain}}, "b": {"accuracy": {"hits": retold}}}
 
@@ -340,46 +352,68 @@ def test_an_arm_is_its_best_by_validation(scripts: Any, found: Any, chosen: str)
 
 
 class TestArms:
-    def experiment(self, scripts: Any, work: Path) -> Any:
-        return scripts.plan.Experiment(work, work, scripts.scale.GPU)
+    def experiment(self, scripts: Any, work: Path, *, last: bool = False) -> Any:
+        return scripts.plan.Experiment(work, work, scripts.scale.GPU, last=last)
 
-    def lanes(self, scripts: Any, work: Path, *names: str) -> list[tuple[int, list[str]]]:
+    def lanes(
+        self, scripts: Any, work: Path, *names: str, last: bool = False
+    ) -> list[tuple[int, list[str]]]:
         budget = scripts.plan.Budget(steps=10, arm_s=20.0, step_s=1.0)
-        lanes = self.experiment(scripts, work).arms("s2", names, 2, budget, (), cut=False)
-        return [(lane.gpu, [stage.name for stage in lane.stages][::2]) for lane in lanes]
+        experiment = self.experiment(scripts, work, last=last)
+        lanes = experiment.arms("s2", names, 2, budget, (), cut=False)
+        return [(lane.gpu, [stage.name for stage in lane.stages]) for lane in lanes]
 
-    @pytest.mark.parametrize(
-        ("names", "expected"),
-        [
-            pytest.param(
-                ["grpo-0", "more-sft", "rejection"],
-                [(0, ["grpo-0"]), (1, ["more-sft"]), (1, ["rejection"])],
-                id="controls-share-a-gpu",
+    def test_arms_take_turns(self, scripts: Any, tmp_path: Path) -> None:
+        assert self.lanes(scripts, tmp_path, "grpo-0", "more-sft", "rejection") == [
+            (
+                0,
+                ["grpo-0", "choice of grpo-0", "own solutions", "rejection", "choice of rejection"],
             ),
-            pytest.param(
-                ["grpo-0", "random-0", "format-0", "more-sft"],
-                [(0, ["grpo-0", "format-0"]), (1, ["random-0"]), (0, ["more-sft"])],
-                id="runs-take-turns",
-            ),
-        ],
-    )
-    def test_who_runs_where(
-        self, scripts: Any, tmp_path: Path, names: list[str], expected: Any
-    ) -> None:
-        assert self.lanes(scripts, tmp_path, *names) == expected
+            (1, ["more-sft", "choice of more-sft"]),
+        ]
+        assert self.lanes(scripts, tmp_path, "grpo-0", last=True) == [(0, ["grpo-0"])]
+
+    def test_rejection_takes_as_long_as_the_others(self, scripts: Any, tmp_path: Path) -> None:
+        budget = scripts.plan.Budget(steps=100, arm_s=200.0, step_s=2.0)
+        [lane] = self.experiment(scripts, tmp_path, last=True).arms(
+            "s2", ["rejection"], 1, budget, (), cut=False
+        )
+        seconds = [stage.words[stage.words.index("--seconds") + 1] for stage in lane.stages]
+        assert [float(one) for one in seconds] == [80, 120]
+
+    def test_what_an_arm_has_come_to(self, scripts: Any, tmp_path: Path) -> None:
+        checkpoint = tmp_path / "grpo-0" / "checkpoints" / "checkpoint-130"
+        save_checkpoint(checkpoint)
+        (tmp_path / "more-sft").mkdir()
+        (tmp_path / "more-sft" / scripts.warm_start.DONE).write_text("{}")
+        base, model = tmp_path / "s2", scripts.plan.Model
+        last, chosen = (self.experiment(scripts, tmp_path, last=last) for last in (True, False))
+        assert last.arm("s2", "s2") == chosen.arm("s2", "s2") == model(base)
+        assert last.arm("s2", "grpo-0") == model(base, checkpoint)
+        assert last.arm("s2", "more-sft") == model(tmp_path / "more-sft")
+        assert last.arm("s2", "gone") is None
+        assert chosen.arm("s2", "grpo-0") is chosen.arm("s2", "more-sft") is None
+        told = {"model": str(base), "adapter": str(tmp_path / "grpo-0-chosen")}
+        (tmp_path / "accuracy-grpo-0.json").write_text(json.dumps(told))
+        assert chosen.arm("s2", "grpo-0") == model(base, tmp_path / "grpo-0-chosen")
 
     def test_the_test_keeps_both_gpus_busy(self, scripts: Any, tmp_path: Path) -> None:
-        for name in ("grpo-0", "more-sft"):  # of a base that was named nothing is known
+        for name in (
+            "grpo-0",
+            "more-sft",
+            "rejection",
+        ):  # of a base that was named nothing is known
             (tmp_path / f"accuracy-{name}.json").write_text("{}")
-        lanes = self.experiment(scripts, tmp_path).test("s2", ["grpo-0", "gone", "more-sft"], 2)
-        assert [(lane.gpu, lane.stages[0].name) for lane in lanes] == [
-            (0, "test of s2, k 16"),
-            (1, "test of s2, k 1"),
-            (1, "test of grpo-0, k 16"),
-            (0, "test of grpo-0, k 1"),
-            (0, "test of more-sft, k 16"),
-            (1, "test of more-sft, k 1"),
+        names = ["grpo-0", "gone", "more-sft", "rejection"]
+        lanes = self.experiment(scripts, tmp_path).test("s2", names, 1, ["grpo-0"])
+        assert [[stage.name for stage in lane.stages] for lane in lanes] == [
+            ["test of s2, k 16", "test of more-sft, k 1"],
+            ["test of grpo-0, k 16", "test of rejection, k 1"],
+            ["test of s2, k 1"],
+            ["test of grpo-0, k 1"],
         ]
+        lanes = self.experiment(scripts, tmp_path).test("s2", names, 2)
+        assert [lane.gpu for lane in lanes] == [0, 1] * 4
 
     def test_an_arm_that_is_none(self, scripts: Any, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="expected grpo-SEED, random-SEED, format-SEED, steps"):
@@ -403,6 +437,8 @@ class TestArms:
         log.write_text("".join(f'{{"step": {n}, "time": {t}}}\n' for n, t in enumerate(times, 1)))
         budget = experiment.budget(left_s, every=80)
         assert (budget.steps, budget.arm_s, budget.step_s) == (376, 400, 1.0)
+        budget = experiment.budget(left_s, every=80, steps=130)
+        assert (budget.steps, budget.arm_s) == (130, round(130 * (1 + 5 / 80)))
         with pytest.raises(UserError, match="too few for arms"):
             experiment.budget(100, every=80)
 
