@@ -95,7 +95,7 @@ class _Belief:
         own = self.right / self.asked
         if half_life is None or own * self.first_asked >= self.first_right:
             return own
-        kept = 0.5 ** ((now - self.noted) / half_life)
+        kept: float = 0.5 ** ((now - self.noted) / half_life)
         right = kept * self.right + (1 - kept) * self.first_right
         return right / (kept * self.asked + (1 - kept) * self.first_asked)
 
