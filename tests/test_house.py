@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(path.name for path in ROOT.glob("packages/*/src/xmlgrpo_*"))
 LONGEST_CHAIN, LARGEST_FOLDER = 10, 12
-MAPS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")])
+MAPS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/*/README.md")])
 MAPS += sorted([*ROOT.glob("bench/*.md"), *ROOT.glob("recipes/*/*.md")])
 EXAMPLE = "weekday"  # the task that docs/add-a-task.md has its reader write
 NAMED = re.compile(r"`((?:packages|docs|configs|ci|bench|recipes|tests|eval_tasks)/[\w./-]+\.\w+)`")

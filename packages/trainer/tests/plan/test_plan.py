@@ -106,7 +106,7 @@ def load_of_peak(measured: dict[str, Any]) -> Load:
 
 
 def test_the_table_of_peaks_is_what_was_measured_and_is_estimated() -> None:
-    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    text = (DOCS / "measured/README.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith(("| `1b-", "| `4b-"))]
     expected = []
     for measured in MEASURED:
