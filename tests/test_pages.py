@@ -88,7 +88,10 @@ def test_every_command_exists(page: Path) -> None:
         for name in re.findall(r"(?<![\w/.])((?:bench|recipes|ci|configs)/[\w/.-]+\.\w+)", words):
             assert (ROOT / name).exists() or "weekday" in name, line
         if not any(tool in words for tool in OTHER_TOOLS):  # lm-eval's have underscores
-            flags = set(re.findall(r"(?:^|\s)(--[a-z][a-z-]+)(?=[\s=]|$)", words)) - {"--help", "--metadata"}
+            flags = set(re.findall(r"(?:^|\s)(--[a-z][a-z-]+)(?=[\s=]|$)", words)) - {
+                "--help",
+                "--metadata",
+            }
             assert {flag for flag in flags if f'"{flag}"' not in SOURCES} == set(), line
 
 
