@@ -4,17 +4,19 @@ import re
 import pytest
 from rich.console import Console
 
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_viewer.reading.paid import Paid
 from xmlgrpo_viewer.reading.run_view import read_run
 from xmlgrpo_viewer.watch.command import watch
-from xmlgrpo_viewer.watch.screen import plain_line, screen, sparkline
+from xmlgrpo_viewer.watch.screen import READINGS, plain_line, screen, sparkline
 
-from .conftest import begin, held
+from .conftest import begin, held, write_lines
 
 
-def drawn(run, columns=80, rows=24):
+def drawn(run, columns=80, rows=24, paid=None):
     console = Console(file=io.StringIO(), width=columns, height=rows, force_terminal=True)
     with console.capture() as shown:
-        console.print(screen(read_run(run), columns, rows))
+        console.print(screen(read_run(run), columns, rows, paid))
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.get()).rstrip("\n").split("\n")
 
 
@@ -29,9 +31,37 @@ def test_the_screen_fits_its_terminal(training, columns, rows):
 def test_it_says_what_the_doctor_finds_and_where_held_out_accuracy_is(training):
     text = "\n".join(drawn(training))
     assert "0.0% to 75.0% [40.9%, 92.9%] at 6" in text
-    assert "reward by part: int 0.18, correctness 0.18" in text
+    assert "paid int 0.18, correctness 0.18" in text
     assert "2.00 s a step, 50 tokens/s" in text
     assert "✗✓✓ right" in text, "how each validation ended, of one problem"
+
+
+def test_all_there_is_to_say_has_room(training):
+    """On 24 rows: three findings, a gamed reward, every reading, three problems."""
+    rows = [
+        {**dict.fromkeys(READINGS, 0.9), "entropy": 0.001, "step": n, "time": 2.0 * n}
+        | {"rewards/correctness_reward_func/mean": 1.0, "step_time": 2.0, "peak_mib": 800.0}
+        | {"grad_norm": 50.0, "validation/strict_accuracy": 0.5}
+        for n in range(1, 60)
+    ]
+    write_lines(training.metrics, rows)
+    paid = Paid(9, 9, 2.0, 2.0, 2.0, 9, {})
+    lines = drawn(training, 80, 24, paid)
+    assert len(lines) <= 23, "the line under it is the next command's"
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "wrong answers are paid: 9 of 9 wrong completions (100%)" in text
+    assert text.count("replied") == 3
+    assert all(label in text for label, _ in READINGS.values())
+    assert [text.count(f"\n{what}: ") for what in ("signal", "length", "entropy")] == [1, 1, 1]
+
+
+def test_a_training_that_has_written_nothing_yet_is_watched(tmp_path):
+    run = RunFolder(tmp_path / "new")
+    with held(run):
+        run.require_something()
+        watch(run, once=True)
+        assert "training" in run.report.read_text()
 
 
 def test_hostile_replies_do_not_reach_the_terminal(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_rewards.rows import expanded
-from xmlgrpo_run.lock import LOCK
+from xmlgrpo_run.lock import LOCK, is_held
 
 OUTPUTS = Path("outputs")
 MERGE_RECORD = "merge.json"  # in a merged folder: of what, and how it compared
@@ -90,11 +90,13 @@ class RunFolder:
         return str(self.root) if len(self.root.parts) > 1 else f".{os.sep}{self.root}"
 
     def require_something(self) -> None:
-        """See that something is there: a run, finished or not, or a folder of files.
+        """See that something is there: a run, begun or finished, or a folder of files.
 
         Raises:
             UserError: there is none, or an empty one; names the nearest run and those there are.
         """
+        if is_held(self.lock):  # a training that has begun, and has written nothing yet
+            return
         empty = self.root.is_dir()
         if empty and any(not entry.name.startswith(".") for entry in self.root.iterdir()):
             return

@@ -105,7 +105,8 @@ def read_run(run: RunFolder) -> RunView:
         UserError: nothing of a run is there, or what a finished run's training left is damaged.
     """
     run.require_something()
-    if not any(path.exists() for path in (run.config, run.metrics, run.manifest)):
+    trains = is_held(run.lock)
+    if not trains and not any(map(Path.exists, (run.config, run.metrics, run.manifest))):
         raise UserError(f"{run.root} is not a run: it has no {run.config.name}")
     is_finished = run.manifest.exists()
     unread: list[str] = []
@@ -126,7 +127,7 @@ def read_run(run: RunFolder) -> RunView:
     resolved = tried(lambda: read_json(run.resolved), nothing) if run.resolved.exists() else nothing
     return RunView(
         run=run,
-        state="finished" if is_finished else "training" if is_held(run.lock) else "stopped",
+        state="finished" if is_finished else "training" if trains else "stopped",
         config=tried(lambda: _config(run, manifest), None),
         manifest=manifest,
         log=tried(lambda: read_log(run.metrics), MetricsLog({}, ())),

@@ -8,6 +8,7 @@ from xmlgrpo_run.folder import RunFolder, find_run
 
 SCREEN_S = 2.0  # between two looks at the folder, where there is a terminal
 LINE_S = 9.0  # between two lines in a pipe
+TIMES = 9  # what a look takes, there is between two: the training needs the processor
 
 
 def main() -> None:
@@ -41,24 +42,30 @@ def watch(run: RunFolder, *, once: bool) -> None:
     from xmlgrpo_run.screen.console import make_console
     from xmlgrpo_run.screen.say import say
     from xmlgrpo_viewer.page.report import REFRESH_S, render
+    from xmlgrpo_viewer.reading.paid import Paid, paid_for
     from xmlgrpo_viewer.reading.run_view import read_run
+    from xmlgrpo_viewer.reading.sampled import read_sampled
     from xmlgrpo_viewer.watch.screen import plain_line, screen
 
     console = make_console()
     is_screen = console.is_terminal and not console.is_dumb_terminal
     written_s = -float(REFRESH_S)
+    paid: Paid | None = None
     with Live(console=console, auto_refresh=False, screen=False, transient=False) as live:
         while True:
+            began_s = time.monotonic()
             view = read_run(run)
+            is_over = once or view.state != "training"
+            if is_over or began_s - written_s >= REFRESH_S:
+                written_s = began_s
+                paid = paid_for(read_sampled(view)[0], view.weights)
+                write_text(run.report, render(view))
             if is_screen:
-                live.update(screen(view, console.width, console.height), refresh=True)
+                live.update(screen(view, console.width, console.height, paid), refresh=True)
             else:
                 say(console, plain_line(view))
-            is_over = once or view.state != "training"
-            if is_over or time.monotonic() - written_s >= REFRESH_S:
-                write_text(run.report, render(view))
-                written_s = time.monotonic()
             if is_over:
                 break
-            time.sleep(SCREEN_S if is_screen else LINE_S)
+            took_s = time.monotonic() - began_s
+            time.sleep(max(SCREEN_S if is_screen else LINE_S, TIMES * took_s))
     say(console, f"the page is {run.report}")

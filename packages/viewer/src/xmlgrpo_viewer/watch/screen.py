@@ -9,7 +9,6 @@ from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from xmlgrpo_rewards.prose import one_line
@@ -20,11 +19,13 @@ from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_viewer.page.charts import tokens_per_s
 from xmlgrpo_viewer.page.report import SEVERITY, left_s
 from xmlgrpo_viewer.reading.followed import followed
+from xmlgrpo_viewer.reading.paid import Paid
 from xmlgrpo_viewer.reading.run_view import RunView
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NEWEST = 10  # steps that "now" is the mean of
 FINDINGS_SHOWN = 3
+LOW_ROWS = 32  # below it the readings stand side by side, so that all of the screen has room
 MARKS = {"right": "✓", "right, other form": "~", "wrong": "✗"}
 MOST_MARKS = 12  # of the newest validations
 PACE = {
@@ -46,25 +47,26 @@ READINGS = {
 }
 
 
-def screen(view: RunView, columns: int, rows: int) -> RenderableType:
+def screen(view: RunView, columns: int, rows: int, paid: Paid | None = None) -> RenderableType:
     """What is drawn of a run.
 
     Args:
         columns: of the terminal.
         rows: of the terminal.
+        paid: what its completions were paid for, where that is known.
     """
     parts: list[RenderableType] = [_head(view, columns)]
+    if paid and paid.is_often:
+        parts.append(Text(one_line(f"wrong answers are paid: {paid}", columns), style="bold red"))
     findings = sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level))
     for one in [one for one in findings if one.level in ("bad", "warning")][:FINDINGS_SHOWN]:
         words = one_line(f"{one.what}: {one.text}", columns - 2)
         parts.append(Text(words, style=COLOURS[one.level]))
     if len(parts) == 1 and any(one.level == "ok" for one in findings):
         parts.append(Text("the doctor finds nothing wrong", style="green"))
-    parts += [Text(), *_held_out(view, columns), _table(view, columns)]
+    parts += [Text(), *_held_out(view, columns), *_readings(view, columns, rows)]
     parts += [Text(one_line(words, columns), style="dim") for words in _words(view) if words]
-    room = rows - 2 - len(parts) - sum(1 for key in READINGS if view.log.series(key))
-    parts += list(_problems(view, columns, room))[: max(0, room)]
-    return Group(*parts)
+    return Group(*parts, *_problems(view, columns, rows - 2 - len(parts)))
 
 
 def _head(view: RunView, columns: int) -> Text:
@@ -98,21 +100,28 @@ def _held_out(view: RunView, columns: int) -> Iterator[Text]:
         yield Text.assemble(f"held out {label:16}", (line, "cyan"), numbers)
 
 
-def _table(view: RunView, columns: int) -> Table:
-    """The newest steps: name, mean of the last ones, and the whole way there."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True)
+def _readings(view: RunView, columns: int, rows: int) -> list[Text]:
+    """The newest steps: name, mean of the last ones, and the whole way there, a line each or two.
+
+    Of two columns the first one is read down, then the second.
+    """
+    side_by_side = 2 if rows < LOW_ROWS else 1
+    width = columns // side_by_side
+    cells = []
     for key, (label, form) in READINGS.items():
         values = [value for _, value in view.log.series(key)]
         if values:
             now = values[-NEWEST:]
             top = 1.0 if form.endswith("%}") else None
             low = None if top is None else 0.0
-            line = sparkline(values, max(4, columns - 40), low=low, high=top)
-            table.add_row(label, form.format(sum(now) / len(now)), Text(line, style="cyan"))
-    return table
+            line = sparkline(values, max(4, width - 28), low=low, high=top)
+            number = f"{form.format(sum(now) / len(now)):>7}"
+            cells.append(Text.assemble(f"{label:16} {number}  ", (line, "cyan")))
+    down = -(-len(cells) // side_by_side)
+    for left, right in zip(cells, cells[down:], strict=False):
+        left.pad_right(width - left.cell_len)
+        left.append_text(right)
+    return cells[:down]
 
 
 def _words(view: RunView) -> tuple[str, str]:
@@ -127,7 +136,7 @@ def _words(view: RunView) -> tuple[str, str]:
         for name, weight in view.weights.items()
         if (points := view.log.series(f"rewards/{name}/mean"))
     ]
-    return ", ".join(pace), f"reward by part: {', '.join(paid)}" if paid else ""
+    return ", ".join(pace), f"paid {', '.join(paid)}" if paid else ""
 
 
 def _now(points: Sequence[tuple[int, float]]) -> float:
