@@ -25,7 +25,8 @@ from xmlgrpo_viewer.reading.run_view import RunView
 BLOCKS = "▁▂▃▄▅▆▇█"
 NEWEST = 10  # steps that "now" is the mean of
 FINDINGS_SHOWN = 3
-LOW_ROWS = 32  # below it the readings stand side by side, so that all of the screen has room
+LOW_ROWS = 32  # below it readings stand side by side where they can, so that all has room
+TWO_COLUMNS = 76
 MARKS = {"right": "✓", "right, other form": "~", "wrong": "✗"}
 MOST_MARKS = 12  # of the newest validations
 PACE = {
@@ -93,7 +94,7 @@ def _held_out(view: RunView, columns: int) -> Iterator[Text]:
         ("lenient_correct", "right, any form"),
     ):
         shares = [answers.share(name) for answers in view.validations]
-        steps = f" at {view.validations[-1].step}"
+        steps = f" at {view.validations[-1].step}" if columns >= TWO_COLUMNS else ""
         numbers = f" {shares[0].value:.1%} to {shares[-1]}{steps}"
         room = max(4, columns - 28 - len(numbers))
         line = sparkline([share.value for share in shares], room, low=0.0, high=1.0)
@@ -105,7 +106,7 @@ def _readings(view: RunView, columns: int, rows: int) -> list[Text]:
 
     Of two columns the first one is read down, then the second.
     """
-    side_by_side = 2 if rows < LOW_ROWS else 1
+    side_by_side = 2 if rows < LOW_ROWS and columns >= TWO_COLUMNS else 1
     width = columns // side_by_side
     cells = []
     for key, (label, form) in READINGS.items():
