@@ -114,8 +114,13 @@ def test_wandb(run: RunFolder, logged: dict[str, list[tuple[int, float]]]) -> No
     }
     for group in ("train", "validation", "sampled", "rewards"):
         assert axes[f"{group}/*"] == "train/global_step"
-    keys = {item.key for record in records for item in record.config.update}
-    assert "xmlgrpo" in keys
+    [config] = [
+        json.loads(item.value_json)
+        for record in records
+        for item in record.config.update
+        if item.key == "xmlgrpo"
+    ]
+    assert config["grpo"]["max_steps"] == STEPS
     # the table grows: each part has new rows only and names the parts before it
     parts = [row for row in rows if "completions/nrows" in row]
     assert [part["completions/nrows"] for part in parts] == [4, 8, 12]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from transformers import TrainerControl
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
@@ -161,7 +162,7 @@ def test_a_running_training_names_them_and_stops_unless_the_configuration_says_n
     def step(number: int) -> None:
         state: Any = SimpleNamespace(global_step=number, max_steps=40)
         watch.on_step_begin(None, state, None)
-        watch.on_log(None, state, None, logs=dict(LOST_STEP))
+        watch.on_log(None, state, TrainerControl(), logs=dict(LOST_STEP))
 
     step(3)
     assert "batch lost: 100% begin with a token that the policy finds impossible" in out.getvalue()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from transformers import TrainerControl
 
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, Words, get_task
@@ -45,7 +46,7 @@ def state(step: int) -> Any:
 
 def log(made: Watch, step: int, **changes: Any) -> None:
     made.on_step_begin(None, state(step), None)
-    made.on_log(None, state(step), None, logs={**LOGS, **changes})
+    made.on_log(None, state(step), TrainerControl(), logs={**LOGS, **changes})
 
 
 ALL = ["step  3/40", "reward  1.25", "right  50%", "format  50%", "worked  50%", "12 tokens"]

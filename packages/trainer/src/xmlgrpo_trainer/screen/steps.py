@@ -103,6 +103,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if not logs or "grad_norm" not in logs:
             return
         step, lost = state.global_step, why_lost(logs)
+        ends = step == state.max_steps or control.should_training_stop
+        due = step == 1 or step % self.config.samples_every == 0
+        not_finite = [
+            name
+            for name in ("loss", "grad_norm", "reward")
+            if not math.isfinite(float(logs.get(name) or 0.0))
+        ]
         gathered = self.ranks.gather((self.batch, self._energy_used_j()))
         batch = [scored for part, _ in gathered for scored in part]
         if self.ranks.is_first:
@@ -116,21 +123,21 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             if self.trackers:
                 paid = {name: row[name] for name in row if name.startswith("rewards/")}
                 self.trackers.log(step, shares | paid)
-                if step == 1 or step % self.config.samples_every == 0 or step == state.max_steps:
+                if due or ends:
                     self.trackers.keep_completions(step, kept)
+                if due or ends or lost or not_finite:
                     self.trackers.alert(step)
             self._show_step(step, state.max_steps, row, seconds)
-            if batch and (step == 1 or step % self.config.samples_every == 0):
+            if batch and due:
                 self._show_sample(batch[0])
             if lost:
                 say(self.console, lost, head="  [bold red]batch lost[/]: ")
-        for name in ("loss", "grad_norm", "reward"):
-            if not math.isfinite(float(logs.get(name) or 0.0)):
-                raise NotFiniteError(
-                    f"{name} is {logs[name]} at step {step}: the weights are no longer usable. "
-                    "Train again as a new RUN with a lower grpo.learning_rate, or with "
-                    "model.dtype=float32"
-                )
+        for name in not_finite:
+            raise NotFiniteError(
+                f"{name} is {logs[name]} at step {step}: the weights are no longer usable. "
+                "Train again as a new RUN with a lower grpo.learning_rate, or with "
+                "model.dtype=float32"
+            )
         if lost and self.config.stop_on_lost_batches:
             self._guard.note(step, lost)
 
