@@ -168,6 +168,14 @@ def test_torchs_fault_is_found_and_the_guard_keeps_clear_of_it(path: str, dtype:
 
 
 @pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize("path", ["generate", "forward"])
+def test_the_fault_shows_at_a_true_models_width(path: str) -> None:
+    """Else the tests on a GPU are blind."""
+    case = Case(path, "270m-1b", "float32", window=24, guarded=False, added=1)
+    assert over_limit(case, [24, 33], CPU) == [33]
+
+
+@pytest.mark.usefixtures("faulty")
 @pytest.mark.parametrize("path", ["backward", "aligned-backward"])
 def test_training_with_a_gradient_is_not_struck(path: str) -> None:
     case = Case(path, "tiny-1", "float32", window=24, guarded=False)
