@@ -126,7 +126,9 @@ def save(path: Path, rows: Iterable[Row]) -> None:
 
 
 def load(path: Path) -> list[Row]:
-    """Read what `save` wrote."""
+    """Read what `save` wrote, were it no row."""
+    if not path.stat().st_size:
+        return []
     return [dict(row.fields) for row in text_rows(path)]
 
 

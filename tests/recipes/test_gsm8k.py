@@ -237,6 +237,12 @@ def test_no_row_is_of_two_kinds(scripts: Any) -> None:
     assert stories[rows.VALIDATION] == stories[rows.VALIDATION_RETOLD] == {9, 10, 11}
 
 
+@pytest.mark.parametrize("kept", [[], [clips(1), clips(2)]], ids=["none", "some"])
+def test_rows_are_read_as_they_were_written(scripts: Any, tmp_path: Path, kept: Any) -> None:
+    scripts.rows.save(tmp_path / "rows.jsonl", kept)
+    assert scripts.rows.load(tmp_path / "rows.jsonl") == kept
+
+
 def test_rows_for_grpo_have_their_storys_rate(scripts: Any, tmp_path: Path) -> None:
     shown = {1: 0, 2: 1, 3: 6, 4: 8}
     screened = [
