@@ -1,6 +1,7 @@
 import io
 import json
 import random
+import re
 from statistics import fmean
 
 import pytest
@@ -13,7 +14,7 @@ from xmlgrpo_viewer.compare.compared import as_json, compare_runs
 from xmlgrpo_viewer.compare.show import page, show
 from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
 
-from .conftest import answers, begin, end
+from .conftest import answers, begin, end, write_lines
 from .test_report import Page
 
 
@@ -56,8 +57,12 @@ def test_a_comparison_is_shown_and_is_a_page(runs):
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "8 held-out problems" in printed
     assert "a-0, a-1" in printed
-    html = page(compared)
+    assert "GPU-hour" not in printed, "nothing was run on one"
+    runs[0].report.write_text("")
+    html = page(compared, runs[0].root.parent / "comparisons" / "page.html")
     shown = Page(html)
+    links = [attributes["href"] for tag, attributes in shown.tags if tag == "a"]
+    assert links == ["../a-0/report.html", "../a-1/manifest.json", "../b/manifest.json"]
     assert "a-0 to b" in shown.text
     assert shown.data["charts"][0]["lines"][2]["label"] == "b"
     captions = shown.text.count("Each pair on the same problems"), html.count("<caption>")
@@ -68,9 +73,12 @@ def test_a_comparison_is_shown_and_is_a_page(runs):
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"task": "other"}, r"other task \(gsm8k and other\)"),
-        ({"max_reply_tokens": 99}, r"other length limit \(80 and 99\)"),
-        ({"format_version": 1}, rf"other reply form \({FORMAT_VERSION} and 1\)"),
+        ({"task": "other"}, r"other task \(gsm8k and other\); compare runs of one task$"),
+        ({"max_reply_tokens": 99}, r"other length limit \(80 and 99\); evaluate both on"),
+        (
+            {"format_version": 1},
+            rf"other reply form \({FORMAT_VERSION} and 1\); train both with one version",
+        ),
     ],
 )
 def test_what_was_asked_otherwise_is_refused(tmp_path, changes, what):
@@ -141,3 +149,18 @@ def test_the_interval_of_seeds_is_that_of_a_plain_bootstrap():
     assert found.low == pytest.approx(draws[50], abs=0.02)
     assert found.high == pytest.approx(draws[-51], abs=0.02)
     assert found == seeds_interval(seeds, base)
+
+
+def test_what_was_gained_per_gpu_hour_and_the_energy(runs):
+    hardware = {"device": "NVIDIA H200", "processes": 1}
+    for run, joules in zip(runs, (3.6e6, 7.2e6, None), strict=True):
+        rows = [{"step": 1, "grad_norm": 0.1, **({"energy_j": joules} if joules else {})}]
+        write_lines(run.metrics, rows)
+        end(run, [True] * 8, hardware=hardware, seconds=900.0)
+    compared = compare_runs(runs)
+    sides = as_json(compared)["sides"]
+    assert [side["gpu_hours"] for side in sides] == [None, 0.25, 0.25, 0.25]
+    assert [side["energy_kwh"] for side in sides] == [None, 1.0, 2.0, None]
+    text = Page(page(compared, runs[0].root / "page.html")).text
+    cells = r"a-0", r"100\.0% \[67\.6%, 100\.0%\]", r"\+400\.0 points", r"0\.25", "1", "0:15:00"
+    assert re.search(r"\s*".join(cells), text)

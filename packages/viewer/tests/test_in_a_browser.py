@@ -150,6 +150,8 @@ def test_a_page_of_a_run_that_trains_and_one_of_a_comparison_draw(chromium, tmp_
     assert document.count("<canvas") > 5
     for one, right in ((run, 3), (other, 6)):
         end(one, [n < right for n in range(8)])
-    document, more = browse(chromium, page(compare_runs([run, other])), tmp_path)
+    document, more = browse(
+        chromium, page(compare_runs([run, other]), tmp_path / "page.html"), tmp_path
+    )
     assert document.count("<canvas") == 1
     assert logged == more == ""

@@ -49,7 +49,7 @@ def _run() -> None:
     console = make_console()
     show(compared, console)
     place: Path = given.out or place_of([run.name for run in runs], OUTPUTS)
-    write_text(place, page(compared))
+    write_text(place, page(compared, place))
     say(console, f"the page is {place}")
 
 

@@ -15,10 +15,16 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.measures.paired import Difference, Paired, pair
 from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
-from xmlgrpo_viewer.page.settings import flat, gpu_hours
+from xmlgrpo_viewer.page.settings import energy_kwh, flat, gpu_hours
 from xmlgrpo_viewer.reading.run_view import Answers, RunView, read_run
 
 BASE = "base"
+EVALUATE = "evaluate both on the same test items (make eval) and use xmlgrpo-eval compare"
+# what differs -> what can be done where no evaluation makes the two comparable
+ADVICE = {
+    "task": "compare runs of one task",
+    "reply form": "train both with one version of xmlgrpo",
+}
 NOT_OF_A_RECIPE = "watch."  # such settings change nothing that is learned
 
 
@@ -137,8 +143,7 @@ def _require_same_questions(runs: Sequence[Finished]) -> None:
                 shown = "" if what == "problems" else f" ({wanted[what]} and {value})"
                 raise UserError(
                     f"{first.view.run.called} and {other.view.run.called} are not comparable: they "
-                    f"were asked with other {what}{shown}; evaluate both on the same test items "
-                    "(make eval) and use xmlgrpo-eval compare"
+                    f"were asked with other {what}{shown}; {ADVICE.get(what, EVALUATE)}"
                 )
 
 
@@ -223,6 +228,7 @@ def as_json(compared: Compared) -> dict[str, Any]:
                 "low": side.share.low,
                 "high": side.share.high,
                 "gpu_hours": gpu_hours(side.run.manifest) if side.run else None,
+                "energy_kwh": energy_kwh(side.run.view) if side.run else None,
             }
             for side in compared.sides
         ],

@@ -1,7 +1,9 @@
 """A comparison on the screen and as a page."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,17 +12,19 @@ from rich.table import Table
 
 from xmlgrpo_evaluator.results.compare import format_p
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_viewer.compare.compared import Compared, Group, PairOfSides, Side
 from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes, scripts, styles
 from xmlgrpo_viewer.page.charts import Chart, Series, for_uplot, table
-from xmlgrpo_viewer.page.settings import gpu_hours
+from xmlgrpo_viewer.page.settings import energy_kwh, gpu_hours
 
 # first column of a table -> what the table says, for its caption on the page
 DESCRIBED = {
     "run": "Each run, greedy, with Wilson's 95 % interval",
-    "seeds of one configuration": "Seeds of one configuration: a bootstrap over seeds and problems",
+    "seeds of one configuration": "Seeds of one configuration: a bootstrap over seeds and "
+    "problems, which is too narrow for a few seeds",
     "pair": "Each pair on the same problems: exact McNemar test, Bonett and Price's interval",
     "setting": "What differs between the configurations",
 }
@@ -41,8 +45,12 @@ def show(compared: Compared, console: Console) -> None:
         say(console, escape(note), head="[bold]note[/] ")
 
 
-def page(compared: Compared) -> str:
-    """The comparison as one HTML file that needs nothing beside it."""
+def page(compared: Compared, place: Path) -> str:
+    """The comparison as one HTML file that needs nothing beside it.
+
+    Args:
+        place: where it is written; links lead from there to each run.
+    """
     drawn = [chart for chart in (_curves(compared),) if chart.series]
     data = {"charts": [for_uplot(chart) for chart in drawn], "completions": []}
     return (
@@ -53,6 +61,7 @@ def page(compared: Compared) -> str:
             described=DESCRIBED,
             asked=len(compared.sides[0].answers.items),
             tables=list(_tables(compared)),
+            links={side.name: _link(side, place) for side in compared.sides if side.run},
             notes=compared.notes,
             charts=[(chart, table(chart)) for chart in drawn],
             differing=compared.differing,
@@ -64,11 +73,17 @@ def page(compared: Compared) -> str:
     )
 
 
+def _link(side: Side, place: Path) -> str:
+    """From the page to a run's report, or to its manifest where none was written."""
+    run = side.run.view.run if side.run else RunFolder(place)
+    target = run.report if run.report.is_file() else run.manifest
+    return quote(os.path.relpath(target.resolve(), place.resolve().parent))
+
+
 def _tables(compared: Compared) -> Iterator[tuple[list[str], list[list[str]]]]:
-    yield (
-        ["run", "right in the asked form", "gain per GPU-hour", "GPU-hours", "time in steps"],
-        [_side(side, compared.sides[0]) for side in compared.sides],
-    )
+    head = ["run", "right in the asked form", "gain per GPU-hour", "GPU-hours", "kWh"]
+    rows = [_side(side, compared.sides[0]) for side in compared.sides]
+    yield _without_empty_columns([*head, "time in steps"], rows)
     if any(len(group.names) > 1 for group in compared.groups):
         yield (
             ["seeds of one configuration", "mean", "range", "gain over the base, 95%"],
@@ -85,9 +100,18 @@ def _tables(compared: Compared) -> Iterator[tuple[list[str], list[list[str]]]]:
         )
 
 
+def _without_empty_columns(
+    head: list[str], rows: list[list[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """What no run knows, as GPU-hours on a CPU, is not asked for."""
+    kept = [n for n in range(len(head)) if any(row[n] for row in rows)]
+    return [head[n] for n in kept], [[row[n] for n in kept] for row in rows]
+
+
 def _side(side: Side, first: Side) -> list[str]:
     manifest = side.run.manifest if side.run else None
     hours = gpu_hours(manifest) if manifest else None
+    used_kwh = energy_kwh(side.run.view) if side.run else None
     gain = 100 * (side.share.value - first.share.value)
     per_hour = gain / hours if hours and first.run is None else None
     return [
@@ -95,6 +119,7 @@ def _side(side: Side, first: Side) -> list[str]:
         str(side.share),
         "" if per_hour is None else f"{per_hour:+.1f} points",
         "" if hours is None else f"{hours:.3g}",
+        "" if used_kwh is None else f"{used_kwh:.3g}",
         clock(manifest.seconds) if manifest else "",
     ]
 
