@@ -62,7 +62,11 @@ def test_a_comparison_is_shown_and_is_a_page(runs):
     html = page(compared, runs[0].root.parent / "comparisons" / "page.html")
     shown = Page(html)
     links = [attributes["href"] for tag, attributes in shown.tags if tag == "a"]
-    assert links == ["../a-0/report.html", "../a-1/manifest.json", "../b/manifest.json"]
+    assert list(dict.fromkeys(links)) == [
+        "../a-0/report.html",
+        "../a-1/manifest.json",
+        "../b/manifest.json",
+    ]
     assert "a-0 to b" in shown.text
     assert shown.data["charts"][0]["lines"][2]["label"] == "b"
     captions = shown.text.count("Each pair on the same problems"), html.count("<caption>")
