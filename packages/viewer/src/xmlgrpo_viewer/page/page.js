@@ -106,8 +106,10 @@
     const file = element("a", row.file);
     file.href = row.file;
     head.append(element("span", row.outcome + (row.note ? ` (${row.note})` : ""), kind), ", ", file);
-    const asked = element("p", `${row.question} (gold `);
-    asked.append(element("b", row.gold), ")");
+    const asked = element("p", "");  // <bdi>: a text of any direction leaves what is around it in place
+    const gold = element("b", "");
+    gold.append(element("bdi", row.gold));
+    asked.append(element("bdi", row.question), " (gold ", gold, ")");
     made.tabIndex = 0;
     made.setAttribute("aria-label", `${row.outcome}, step ${row.step}, paid ${Number(row.pay.toPrecision(4))}`);
     made.append(head, asked, element("pre", row.text), element("p", scores(row), "note"));

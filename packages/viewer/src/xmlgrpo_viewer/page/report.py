@@ -319,7 +319,7 @@ def _embedded(sampled: Sequence[Sampled], view: RunView) -> tuple[list[dict[str,
         return rows, f"All {len(rows):,} that the run kept."
     return rows, (
         f"{len(rows):,} of the {len(sampled):,} that the run kept: the {len(wrong):,} wrong ones "
-        f"that earned most, and one of {every} of the others."
+        f"that earned most, and 1 in {every} of the others."
     )
 
 
