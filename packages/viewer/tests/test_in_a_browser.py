@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageChops, ImageStat
 
 from xmlgrpo_viewer.compare.compared import compare_runs
 from xmlgrpo_viewer.compare.show import page
@@ -23,6 +24,9 @@ HOSTILE = (
     "</script><script>document.title='owned'</script><img src=http://a.test/x onerror=alert(1)>"
 )
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+PICTURES = Path(__file__).parent / "pictures"  # of the page; one that is removed is made anew
+THUMBNAIL = (100, 240)
+ALIKE = 2.0  # of 255 on average: other fonts, not another page
 SERIOUS = ("serious", "critical")
 WIDTH = """<script>
 document.querySelector("#list article").focus();
@@ -140,6 +144,51 @@ def test_completions_are_filtered_by_reward_and_text(chromium, tmp_path):
         "5 of 5 shown",
     ]
     assert logged == ""
+
+
+def photograph(chromium: str, html: str, folder: Path, *options: str) -> Image.Image:
+    """The top of a page in so few pixels that fonts and smoothing hardly count."""
+    place, shot = folder / "page.html", folder / "shot.png"
+    place.write_text(html, encoding="utf-8")
+    subprocess.run(
+        [
+            chromium,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            *("--virtual-time-budget=8000", f"--user-data-dir={folder / 'profile'}"),
+            *("--window-size=1000,2400", f"--screenshot={shot}", *options, place.as_uri()),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    with Image.open(shot) as image:
+        return image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX)
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Mean difference of two pictures' pixels, 0 to 255."""
+    return float(ImageStat.Stat(ImageChops.difference(one, other)).mean[0])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_looks_as_it_did(chromium, tmp_path, scheme):
+    run = begin(tmp_path / "sums")
+    end(run, [n < 6 for n in range(8)])
+    html = render(read_run(run))
+    dark = ("--blink-settings=preferredColorScheme=0",) if scheme == "dark" else ()
+    now = photograph(chromium, html, tmp_path, *dark)
+    place = PICTURES / f"report-{scheme}.png"
+    if not place.exists():
+        PICTURES.mkdir(exist_ok=True)
+        now.save(place)
+        pytest.fail(f"{place.name} was made anew: look at the page, and commit it")
+    with Image.open(place) as then:
+        assert difference(now, then) < ALIKE
+        unscripted = photograph(chromium, html.replace("draw();", ""), tmp_path, *dark)
+        unstyled = photograph(chromium, html.replace("<style>", "<style>@x{"), tmp_path, *dark)
+        others = difference(unscripted, then), difference(unstyled, then)
+
+        assert min(others) > 2 * ALIKE, "charts that are not drawn, or no styles, would be seen"
 
 
 def test_a_page_of_a_run_that_trains_and_one_of_a_comparison_draw(chromium, tmp_path):
