@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_trainer.config.run_config import load_config
+from xmlgrpo_trainer.plan.gpus import find_gpu
+from xmlgrpo_trainer.plan.make import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs/colab.ipynb"
@@ -23,6 +26,7 @@ class SecretNotFoundError(Exception): pass
 class NotebookAccessError(Exception): pass
 def get(name): raise SecretNotFoundError(name)
 """
+SHOW = "print(); print(os.environ['OVERRIDES']); print(os.getcwd())"
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def first_cell(folder: Path, address: str = "", typed: str = "") -> tuple[Path, 
     (colab / "__init__.py").touch()
     (colab / "userdata.py").write_text(COLAB)
     done = subprocess.run(
-        [sys.executable, "-S", "-c", f"{SETTINGS}\nprint()\nprint(os.getcwd())"],
+        [sys.executable, "-S", "-c", f"{SETTINGS}\n{SHOW}"],
         cwd=folder,
         env=os.environ | {"REPOSITORY": address, "PYTHONPATH": str(colab.parents[1])},
         input=typed,
@@ -75,6 +79,12 @@ def test_the_project_is_cloned_once(project: Path, typed: bool) -> None:
 def test_a_checkout_is_used_as_it_is(project: Path) -> None:
     assert first_cell(project)[0] == project
     assert first_cell(project / "docs")[0] == project
+
+
+def test_its_run_fits_a_free_gpu(project: Path) -> None:
+    *_, overrides, _ = first_cell(project)[1].splitlines()
+    config = load_config(ROOT / "configs/gemma3-270m.yaml", overrides.split())
+    assert make_plan(config, find_gpu("T4")).fits
 
 
 @pytest.mark.notebook
