@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmlgrpo_rewards.prose import fitted, line_ends, one_line, printable, width
+from xmlgrpo_rewards.prose import fitted, line_ends, one_line, printable, width, without_paths
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,75 @@ def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
     assert printable("one\u2028two\u2029\ud800") == "one\ufffdtwo\ufffd\ufffd"
     families = "\U0001f468\u200d\U0001f469 می\u200cروم"  # joiners are a part of the writing
     assert printable(families) == families
+
+
+@pytest.mark.parametrize(
+    ("value", "published"),
+    [
+        ("/home/ann/models/base", "base"),
+        ("/home/ann/models/base/", "base"),
+        (r"C:\Users\ann\base", "base"),
+        ("google/gemma-3-1b-it", "google/gemma-3-1b-it"),
+        ("/answer", "/answer"),
+        ("../bases/mine", "mine"),
+        ("./../ann/mine", "mine"),
+        (r"..\ann\mine", "mine"),
+        ("~/models/mine", "mine"),
+        ("~ann/models/mine", "mine"),
+        ("file:///home/ann/mine", "mine"),
+        ("//home//ann//mine\n", "mine"),
+        (r"\\server\ann\mine", "mine"),
+        ("data.path=/home/ann/mine", "mine"),
+        ("1/2", "1/2"),
+        (r"\frac{1}{2}", r"\frac{1}{2}"),
+        ("a/b/c", "a/b/c"),
+        ({"a": ["/home/ann/x", 1, None]}, {"a": ["x", 1, None]}),
+        # within longer texts
+        (
+            "cannot read '/home/ann/my models/x.json': no such file",
+            "cannot read 'x.json': no such file",
+        ),
+        ('loaded "C:\\Users\\ann\\base" in 3 s', 'loaded "base" in 3 s'),
+        ("from C:\\\\Users\\\\ann\\\\base now", "from base now"),
+        ("from D:/models/ann/base.gguf now", "from base.gguf now"),
+        ("see file:///home/ann/x.md for more", "see x.md for more"),
+        ("see file:///C:/Users/ann/x.md for more", "see x.md for more"),
+        (
+            "--config=/home/ann/a.yaml --run=~/runs/b data.path=~ann/c/d",
+            "--config=a.yaml --run=b data.path=d",
+        ),
+        ("error:/home/ann/x: gone", "error:x: gone"),
+        ("user@host:/home/ann/x", "user@host:x"),
+        ("PATH=/home/ann/bin:/usr/local/bin", "bin"),
+        ("a.txt and ../../ann/b.txt", "a.txt and b.txt"),
+        ("outputs/../../ann/b.txt is it", "b.txt is it"),
+        ("on \\\\server\\share\\ann\\x it", "on x it"),
+        ("文件/home/ann/模型 不在", "文件模型 不在"),
+        ("(/root/x/y), [/root/x/z]; {/mnt/q/r}", "(y), [z]; {r}"),
+        ('{\\"base\\": \\"/home/ann/x\\"}', '{\\"base\\": \\"x\\"}'),
+        ("line 1\n/home/ann/x/\nline 3", "line 1\nx\nline 3"),
+        ("`/home/ann/x` was", "`x` was"),
+        (
+            "https://huggingface.co/google/gemma and http://a/b/c",
+            "https://huggingface.co/google/gemma and http://a/b/c",
+        ),
+        ("</reasoning>\n<answer>\n5/6\n</answer>", "</reasoning>\n<answer>\n5/6\n</answer>"),
+        ("he/she/they, and/or 3/4/5, km/h/s", "he/she/they, and/or 3/4/5, km/h/s"),
+        (
+            "f:\\mathbb{R}\\to\\mathbb{R} and \\frac{a}/b/c",
+            "f:\\mathbb{R}\\to\\mathbb{R} and \\frac{a}/b/c",
+        ),
+        ("is 1/2 / 3/4 = 2/3", "is 1/2 / 3/4 = 2/3"),
+        ("a \\\\ b \\\\hline c", "a \\\\ b \\\\hline c"),
+        ("results/eval/test.json and docs/x", "results/eval/test.json and docs/x"),
+        ("about ~5/6 of it", "about ~5/6 of it"),
+        ("x = (a+b)/c/d", "x = (a+b)/c/d"),
+        ("他/她们/它", "他/她们/它"),
+        ("s3://bucket/a/b", "s3://bucket/a/b"),
+        ("hf://datasets/a/b", "hf://datasets/a/b"),
+        ("google/gemma-3-1b-it at main", "google/gemma-3-1b-it at main"),
+        ("The /answer is /b", "The /answer is /b"),
+    ],
+)
+def test_paths_of_this_machine_are_cut(value, published):
+    assert without_paths(value) == published

@@ -1,5 +1,6 @@
-"""A chat template is a program: one that loops is stopped, and the words say so."""
+"""A chat template is a program: one that loops or grows is stopped, and the words say so."""
 
+import resource
 import signal
 
 import pytest
@@ -40,3 +41,30 @@ def test_a_template_that_loops_only_to_open_the_turn_writes_the_prompt_as_it_is(
     loop = ImmutableSandboxedEnvironment().from_string(template)
     written = write_prompt(lambda chat, **options: loop.render(messages=chat, **options), CHAT)
     assert written.text == "1+1?"
+
+
+GROWTH = [
+    pytest.param("{{ 'a' * 10**10 }}", "takes over 128 MiB", id="one-text"),
+    pytest.param("{{ [0] * 10**9 }}", "takes over 128 MiB", id="one-list"),
+    pytest.param(
+        "{% set n = namespace(t='ab' * 1000) %}{% for i in range(40) %}{% set n.t = n.t + n.t %}"
+        "{% endfor %}{{ n.t }}",
+        "takes over 128 MiB",
+        id="doubled",
+    ),
+    pytest.param("{% for i in range(50000) %}{{ 'x' * 100000 }}{% endfor %}", "takes", id="pieces"),
+    pytest.param("{{ '%1000000000d' % 1 }}", "takes over 128 MiB", id="padding"),
+    pytest.param("{{ 'a' * 10**7 }}" + TURN, "writes one chat in 10,000,004 char", id="long"),
+]
+
+
+@pytest.mark.parametrize(("template", "says"), GROWTH)
+def test_a_template_that_grows_is_stopped(template: str, says: str) -> None:
+    def render(chat: object, **options: object) -> str:
+        grows = ImmutableSandboxedEnvironment().from_string(template)  # which computes constants
+        return grows.render(messages=chat, **options)
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(UserError, match=says):
+        write_prompt(render, CHAT)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

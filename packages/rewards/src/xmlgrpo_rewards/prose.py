@@ -6,7 +6,9 @@ A terminal cuts a long line wherever its last column is, through a word or a num
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 # words, and the spaces inside a figure
 UNBROKEN = re.compile(
@@ -22,6 +24,24 @@ FILLERS = "\u115f\u1160\u3164\uffa0"  # letters that show nothing
 # line ends, tabs, the joiners, and the signs of their category that are seen
 KEPT = "\n\t\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2"
 WORD = re.compile(r"\s*\S+\s*")
+
+NAME = r"""[^\s/\\'"`<>|*?,;(){}\[\]]+"""  # of a file, in a text
+# two names at least: a lone `/answer` in a text is no path, and `f:\\mathbb{R}` is no drive
+ROOTED = (
+    rf"(?:file:/+(?:[A-Za-z]:/)?|[A-Za-z]:/(?!/)|~(?:[A-Za-z_][\w.-]*)?/+|(?:[\w.-]+/+)*?\.\./+"
+    rf"|/+(?=[A-Za-z_.@][\w.@+~-]*/+{NAME})){NAME}(?:/+{NAME})*/*"
+    rf"|(?:[A-Za-z]:\\+|\\{{2,4}}(?={NAME}\\+{NAME}\\)|~[\w.-]*\\+|(?:\.\.\\+)+)"
+    rf"{NAME}(?:\\+{NAME})+"
+)
+IN_TEXT = re.compile(
+    r"(?P<elsewhere>\b(?!file:)[A-Za-z][A-Za-z\d+.-]{1,20}://\S*)"
+    rf"|(?P<quote>[\"'`])(?P<quoted>(?={ROOTED})[^\"'`\n]*[^\"'`\\\n])(?=\\*(?P=quote))"
+    rf"|(?<![A-Za-z\d_/\\.<~)\]}}$%|])(?:{ROOTED})"
+)
+KEY = re.compile(r"^[\w.-]{1,64}=")  # of an override
+ELSEWHERE = re.compile(
+    r"[A-Za-z]:[\\/](?!\w*\{)|\\\\[\w.-]+\\|~[\w.-]*[\\/]"
+)  # a drive, a host, a home
 
 
 def line_ends(text: str, columns: int, *, begun: int = 0) -> list[int]:
@@ -95,3 +115,42 @@ def _steers(character: str) -> bool:
     if character in KEPT:
         return False
     return unicodedata.category(character) in HIDDEN or character in FILLERS
+
+
+def without_paths(value: Any) -> Any:
+    """A JSON value for other machines: a path that is absolute or leads out is its last name.
+
+    A home folder names its owner, and a path of this machine means nothing elsewhere.  A path may
+    be a whole text, or stand in one: after `=`, in quotes, in a sentence.
+    """
+    if isinstance(value, str):
+        if _is_path(value.strip()):
+            return _last_name(value.rstrip("\\/ \n"))
+        return IN_TEXT.sub(_cut, value) if "/" in value or "\\" in value else value
+    if isinstance(value, Mapping):
+        return {key: without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    return value
+
+
+def _is_path(text: str) -> bool:
+    if "\n" in text:
+        return False
+    is_word = not re.search(r"\s", text)
+    text = (KEY.sub("", text) if is_word else text).removeprefix("file:")
+    names = [name for name in re.split(r"[\\/]", text) if name]
+    is_absolute = text.startswith("/") and len(names) > 1
+    leads_out = is_word and ".." in names[:-1]
+    return is_absolute or leads_out or ELSEWHERE.match(text) is not None
+
+
+def _cut(found: re.Match[str]) -> str:
+    if found["elsewhere"]:
+        return found.group()
+    path = found["quoted"] or found.group()
+    return (found["quote"] or "") + _last_name(path.rstrip("/"))
+
+
+def _last_name(path: str) -> str:
+    return re.split(r"[\\/]", path)[-1]

@@ -5,11 +5,16 @@ it out without a word (Phi-3), or take no notice of `add_generation_prompt`.  So
 looked at: every instruction and every question has to stand in it.
 """
 
+import os
+import resource
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
@@ -21,7 +26,12 @@ Render = Callable[..., str]
 
 MARK = "\u0001mark\u0001"  # stands for a text of any content
 REASON_COLUMNS = 300
-RENDER_CPU_S = 2.0  # of one chat; a template may loop for ever, and takes a few milliseconds
+# of one chat; a template may loop or grow for ever, and takes a few milliseconds and kilobytes
+RENDER_CPU_S, RENDER_BYTES, RENDER_CHARACTERS = 1.0, 128 << 20, 1_000_000
+
+
+class _TooMuchError(Exception):
+    """A template took more than a chat can take."""
 
 
 class Prompt(NamedTuple):
@@ -46,7 +56,8 @@ def write_prompt(render: Render, chat: Messages) -> Prompt:
         try:
             with _limited():
                 text = render(told, add_generation_prompt=True)
-        except TimeoutError as error:
+            _check_length(told, text)
+        except _TooMuchError as error:
             why = str(error)
             break
         except Exception as error:  # noqa: BLE001 - a template may raise whatever it likes
@@ -121,27 +132,57 @@ def check_bos(ids: Sequence[int], around: Sequence[int], bos: int, name: str, pr
     )
 
 
+def _check_length(chat: Messages, text: str) -> None:
+    if len(text) > RENDER_CHARACTERS + sum(len(message["content"]) for message in chat):
+        raise _TooMuchError(f"it writes one chat in {len(text):,} characters")
+
+
 @contextmanager
 def _limited() -> Iterator[None]:
-    """Stop what runs in the block after `RENDER_CPU_S`; only in the main thread, which has signals.
+    """Stop what the block takes beyond its bounds; only in the main thread, which has signals.
 
     Raises:
-        TimeoutError: it took longer.
+        _TooMuchError: it took longer than `RENDER_CPU_S`, or more than `RENDER_BYTES`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    began = time.thread_time()
 
     def stop(*_: object) -> None:
-        raise TimeoutError(f"it writes one chat for over {RENDER_CPU_S:g} s")
+        left_s = RENDER_CPU_S - (time.thread_time() - began)
+        if left_s > 0:  # other threads took the time
+            signal.setitimer(signal.ITIMER_VIRTUAL, max(left_s, 0.01))
+            return
+        raise _TooMuchError(f"it writes one chat for over {RENDER_CPU_S:g} s")
 
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, RENDER_CPU_S)
     try:
-        yield
+        with _no_more_memory():
+            yield
+    except MemoryError:
+        raise _TooMuchError(f"it takes over {RENDER_BYTES >> 20} MiB for one chat") from None
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+
+
+@contextmanager
+def _no_more_memory() -> Iterator[None]:
+    """Let this process have `RENDER_BYTES` more than now; only Linux keeps such a limit."""
+    if sys.platform != "linux":
+        yield
+        return
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + RENDER_BYTES
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if before == resource.RLIM_INFINITY or most < before:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 def _lost(chat: Messages, text: str) -> str | None:

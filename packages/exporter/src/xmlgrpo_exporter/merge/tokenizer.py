@@ -1,15 +1,16 @@
 """The tokenizer of the merged folder: the one that was trained with."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from xmlgrpo_exporter.machine_traces import without_notes
 from xmlgrpo_run.files import read_json, write_json
 
 TRAINED_WITH = ("tokenizer*", "chat_template*", "special_tokens_map*", "added_tokens*")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 OTHER_TEMPLATES = "additional_chat_templates"  # a folder, beside the default that prompts are of
+NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")  # transformers' own
 BASE_ONLY = ("tokenizer.model", "preprocessor_config.json", "processor_config.json")
 
 
@@ -36,3 +37,8 @@ def copy_tokenizer(adapter: Path, out: Path, base_file: Callable[[str], Path | N
     settings = out / "tokenizer_config.json"
     if settings.is_file():
         write_json(settings, without_notes(read_json(settings)))
+
+
+def without_notes(tokenizer_config: Mapping[str, Any]) -> dict[str, Any]:
+    """A `tokenizer_config.json` without what transformers notes of where it was read from."""
+    return {key: value for key, value in tokenizer_config.items() if key not in NOTES}

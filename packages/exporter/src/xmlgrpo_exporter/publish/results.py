@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.machine_traces import without_paths
 from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import without_paths
 from xmlgrpo_run.folder import CHECK_RECORD, MERGE_RECORD, RunFolder
 from xmlgrpo_run.manifest import Manifest
 

@@ -19,7 +19,7 @@ from xmlgrpo_evaluator.results.compare import format_p, table_rows
 from xmlgrpo_evaluator.results.ladder_table import cells
 from xmlgrpo_evaluator.results.result import main_metric
 from xmlgrpo_rewards.interval import Share
-from xmlgrpo_rewards.prose import printable
+from xmlgrpo_rewards.prose import printable, without_paths
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import read_json, write_text
 from xmlgrpo_run.folder import RunFolder
@@ -115,7 +115,7 @@ def render(view: RunView) -> str:
         graded_by=_older_grade(view),
         asked=len(both.first.items) if both else 0,
         findings=sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level)),
-        unread=[*view.unread, *unread],
+        unread=without_paths([*view.unread, *unread]),
         flips=flips if any(flips.values()) else {},
         flips_shown=FLIPS_SHOWN,
         marked=marked,
@@ -136,8 +136,8 @@ def render(view: RunView) -> str:
         gamed=shown[0] if paid and paid.is_often else None,
         changed=changed_settings(view),
         cost=cost_and_environment(view),
-        config=_text_of(view.run.config),
-        manifest_text=_text_of(view.run.manifest),
+        config=without_paths(_text_of(view.run.config)),
+        manifest_text=without_paths(_text_of(view.run.manifest)),
         data=json_in_html(data),
         scripts=scripts(),
         script_hashes=policy_hashes(),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from xmlgrpo_rewards.prose import without_paths
 from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS, LORA_DEFAULTS
@@ -100,4 +101,4 @@ def _commit(manifest: Manifest) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(without_paths(value))
