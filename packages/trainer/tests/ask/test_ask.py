@@ -193,7 +193,7 @@ def test_a_question_arrives_as_it_was_written(
     question: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("Q", question)
-    monkeypatch.setattr("sys.stdin", io.StringIO(question))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(question.encode())))
     assert given_questions(words("--question-env", "Q")) == [question]
     assert given_questions(words("--question", question)) == [question]
     assert given_questions(words()) == [question]
@@ -222,6 +222,8 @@ def test_at_a_terminal_questions_are_typed(monkeypatch: pytest.MonkeyPatch) -> N
         pytest.param(["--questions", "none.txt"], "No such file", id="no-file"),
         pytest.param(["--questions", "blank.txt"], "holds no question", id="blank-file"),
         pytest.param(["--questions", "latin.txt"], "not UTF-8", id="latin-file"),
+        pytest.param(["--questions", "endless.txt"], "at most 16,777,216 bytes", id="endless-file"),
+        pytest.param(["--questions", "."], "cannot read the questions in", id="folder"),
     ],
 )
 def test_no_question_is_told(
@@ -231,7 +233,9 @@ def test_no_question_is_told(
     (tmp_path / "blank.txt").write_text(" \n\n")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9?")
     monkeypatch.delenv("NOT_SET", raising=False)
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with (tmp_path / "endless.txt").open("wb") as endless:
+        endless.truncate(1 << 40)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     with pytest.raises(UserError, match=told):
         given_questions(words(*given))
 

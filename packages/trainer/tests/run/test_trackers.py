@@ -54,6 +54,15 @@ def test_the_id_moves_with_the_folder_and_another_run_has_another(tmp_path: Path
     assert run_id(before) != first  # a new run under the old name
 
 
+@pytest.mark.parametrize("size", [0, 1 << 40])
+def test_an_id_that_is_none_is_refused(tmp_path: Path, size: int) -> None:
+    folder = RunFolder(tmp_path)
+    folder.wandb_id.touch()
+    os.truncate(folder.wandb_id, size)
+    with pytest.raises(UserError, match="holds no id of a wandb run; delete it"):
+        run_id(folder)
+
+
 @pytest.mark.parametrize(
     ("watch", "words"),
     [

@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from xmlgrpo_rewards.console_script import print_error
 from xmlgrpo_rewards.errors import UserError
 
 PROMPT = "question> "
 ASK = 'make ask Q="..." or xmlgrpo-ask --question "..."'
+MAX_BYTES = 16 << 20  # of all questions; a model would answer them for months
 
 
 def given_questions(arguments: argparse.Namespace) -> list[str] | None:
@@ -28,20 +30,29 @@ def given_questions(arguments: argparse.Namespace) -> list[str] | None:
         return [_checked(os.environ.get(arguments.question_env, ""), where)]
     if sys.stdin.isatty():
         return None
-    return [_checked(sys.stdin.read(), "standard input")]
+    return [_checked(_read(sys.stdin.buffer, "standard input"), "standard input")]
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = _read(file, repr(str(path)))
     except OSError as error:
         raise UserError(f"cannot read the questions in {str(path)!r}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{str(path)!r}: the questions are not UTF-8 text") from None
     questions = [line.strip() for line in text.splitlines() if line.strip()]
     if not questions:
         raise UserError(f"{str(path)!r} holds no question; expected one a line")
     return questions
+
+
+def _read(file: BinaryIO, where: str) -> str:
+    raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise UserError(f"{where}: expected at most {MAX_BYTES:,} bytes of questions, got more")
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: the questions are not UTF-8 text") from None
 
 
 def _checked(question: str, where: str) -> str:

@@ -2,13 +2,15 @@
 
 import importlib.util
 import os
+import re
 import secrets
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import write_text
+from xmlgrpo_run.files import read_bytes, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
 
+MAX_ID_BYTES = 100
 SENDING = (
     "TRACKIO_SPACE_ID",
     "TRACKIO_SERVER_URL",
@@ -78,7 +80,17 @@ def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
 
 
 def run_id(folder: RunFolder) -> str:
-    """The id of this folder's wandb run, drawn at the first call."""
+    """The id of this folder's wandb run, drawn at the first call.
+
+    Raises:
+        UserError: the file holds something else.
+    """
     if not folder.wandb_id.is_file():
         write_text(folder.wandb_id, secrets.token_hex(6) + "\n")
-    return folder.wandb_id.read_text(encoding="utf-8").strip()
+    found = read_bytes(folder.wandb_id, MAX_ID_BYTES).decode("utf-8", "replace").strip()
+    if not re.fullmatch(r"[\w-]{1,64}", found, re.ASCII):
+        raise UserError(
+            f"{folder.wandb_id} holds no id of a wandb run; delete it, and the run goes on under a "
+            "new one"
+        )
+    return found
