@@ -44,6 +44,7 @@ STAGES = {  # in their order, which is also what each of them needs
     "push": PUSH,
 }
 IMPORTED_ONCE = ("torch", "trl", "peft", "lm_eval.api.task", "huggingface_hub", "matplotlib.pyplot")
+HUB_PORT = 18_765  # always the same: the card names the place that it was pushed to
 TOKEN = "hf_" + "TriedInEveryFault0000000000000000"
 
 
@@ -86,7 +87,7 @@ def fresh(place: Place, stage: str) -> Iterator[dict[str, Any]]:
     else:
         place.work.mkdir(parents=True)
     how: dict[str, Any] = {"scratch": place.root / "scratch"}
-    with serve({TOKEN: ("alice", "write")}) as hub:
+    with serve({TOKEN: ("alice", "write")}, HUB_PORT) as hub:
         if STAGES[stage][:2] == PUSH[:2]:  # huggingface_hub reads these when it is imported
             environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
             environment["HF_HOME"] = str(place.root / "hf")

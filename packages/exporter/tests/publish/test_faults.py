@@ -8,12 +8,13 @@ import time
 
 import pytest
 
+import strikes
 from hub_server import Blob, Failure
 from xmlgrpo_exporter.publish import patience
 from xmlgrpo_rewards.errors import UserError
 
 from .. import run_folders
-from ..publishing import MARKS, REPO, cli, command, publish, puts, user_environment
+from ..publishing import MARKS, REPO, WRITE, cli, command, publish, puts, user_environment
 
 pytestmark = MARKS
 
@@ -336,3 +337,21 @@ def test_a_dry_run_needs_no_hub(tmp_path, token, said):
     assert said in result.stdout
     assert b"dry run: nothing was written" in result.stdout
     assert result.stderr == b""
+
+
+def test_sigterm_after_the_upload_says_that_it_is_there(hub, run, tmp_path):
+    """The record is written last, when the Hub has everything already."""
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    ended = strikes.run(
+        ("xmlgrpo-export", "push", "--run", str(run), "--repo", REPO),
+        run,
+        strikes.Strike("stop", 1, r"^open .*pushed\.json"),
+        scratch=tmp_path / "scratch",
+        environment={"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, **home},
+    )
+    assert ended.code == 128 + signal.SIGTERM
+    assert "terminated: everything is there and tagged; the same command writes" in ended.errors
+    assert len(hub.repos[REPO].tags) == 1
+    code, screen = publish(hub, run)
+    assert (code, len(hub.repos[REPO].messages)) == (0, 1)
+    assert "was up to date, compared and tagged" in screen

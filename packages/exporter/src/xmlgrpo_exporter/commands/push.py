@@ -119,14 +119,15 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     repository = there.require_no_problem()
     _keep_card(run, release)
     receipt = upload(api, release, repository, prune, console)
-    how = "was up to date" if receipt.unchanged else "published"
-    who = "private" if to.private else "public"
-    _say(console, f"{how}, compared and tagged {receipt.tag}, {who}:")
-    _say(console, to.url)
-    record: dict[str, Any] = {"repo": to.repo, "revision": to.revision, "url": to.url}
-    record |= {"commit": receipt.commit, "tag": receipt.tag}
-    files = [{"target": f.target, "size": f.size, "sha256": f.sha256} for f in release.files]
-    write_json(run.pushed, record | {"files": files})
+    with kept_on_interrupt("everything is there and tagged; the same command writes what went up"):
+        how = "was up to date" if receipt.unchanged else "published"
+        who = "private" if to.private else "public"
+        _say(console, f"{how}, compared and tagged {receipt.tag}, {who}:")
+        _say(console, to.url)
+        record: dict[str, Any] = {"repo": to.repo, "revision": to.revision, "url": to.url}
+        record |= {"commit": receipt.commit, "tag": receipt.tag}
+        files = [{"target": f.target, "size": f.size, "sha256": f.sha256} for f in release.files]
+        write_json(run.pushed, record | {"files": files})
     return 0
 
 
