@@ -7,6 +7,8 @@ import pytest
 from xmlgrpo_rollout.stop_tokens import stop_ids
 
 GEMMA = {"<unk>": 3, "<eos>": 1, "<end_of_turn>": 106}
+QWEN_BASE = {"<|endoftext|>": 10, "<|im_start|>": 11, "<|im_end|>": 12}
+LLAMA_BASE = {"<|end_of_text|>": 20, "<|eot_id|>": 29}
 OTHER = {"<unk>": 0, "</s>": 2}
 
 
@@ -26,6 +28,9 @@ class Tokenizer:
         pytest.param(Tokenizer(GEMMA, 1, 3), [1, 106], [1, 106], id="gemma"),
         pytest.param(Tokenizer(GEMMA, 1, 3), None, [1, 106], id="nothing-configured"),
         pytest.param(Tokenizer(GEMMA, None, None), 1, [1, 106], id="no-eos-no-unknown"),
+        pytest.param(Tokenizer(QWEN_BASE, 10, None), 10, [10, 12], id="qwen-base"),
+        pytest.param(Tokenizer(LLAMA_BASE, 20, None), [20, 28, 29], [20, 28, 29], id="llama"),
+        pytest.param(Tokenizer(LLAMA_BASE, 20, None), 20, [20, 29], id="llama-base"),
         pytest.param(Tokenizer(OTHER, 2, 0), [2, 32000], [2, 32000], id="another-model"),
         pytest.param(Tokenizer(OTHER, 2, None), 2, [2], id="no-such-token"),
     ],

@@ -2,6 +2,7 @@
 
 import pytest
 
+from xmlgrpo_exporter.card.card import with_card
 from xmlgrpo_exporter.publish.base_and_licence import BaseModel, find_licence
 from xmlgrpo_rewards.errors import UserError
 
@@ -29,6 +30,10 @@ from ..cards import card_of, metadata, no_card, prepared
         pytest.param(
             BaseModel("meta/x"), {"license": ["llama3.2"]}, "llama3.2", id="a-list-of-one"
         ),
+        pytest.param(
+            BaseModel("meta-llama/Llama-3.2-1B-Instruct"), None, "llama3.2", id="llama-by-name"
+        ),
+        pytest.param(BaseModel("TinyLlama/TinyLlama-1.1B"), None, "unknown", id="a-llama-in-shape"),
         pytest.param(BaseModel("some/model"), None, "unknown", id="nobody-knows"),
         pytest.param(BaseModel("some/model"), {}, "unknown", id="card-without-licence"),
         pytest.param(BaseModel(), None, "unknown", id="no-base"),
@@ -48,7 +53,7 @@ from ..cards import card_of, metadata, no_card, prepared
 def test_the_licence(base, card, expected):
     licence = find_licence(base, lambda hub_id: card)
     assert licence.id == expected
-    assert (licence.notice is not None) == (expected == "gemma")
+    assert (licence.notice is not None) == expected.startswith(("gemma", "llama"))
 
 
 ALIASES = "a0: &a0 [x]\n" + "".join(
@@ -100,6 +105,13 @@ def test_the_licence_in_the_folder_of_the_base_comes_first(tmp_path):
     )
     licence = find_licence(BaseModel(folder=tmp_path, architecture="Gemma3ForCausalLM"), no_card)
     assert (licence.id, licence.name, licence.link) == ("other", "house", "https://x.example")
+
+
+def test_llama_s_notice_and_words(run):
+    release = prepared(run, base_id="meta-llama/Llama-3.2-1B-Instruct")
+    notice = next(file for file in release.files if file.target == "Notice")
+    assert notice.read().decode().startswith("Llama 3.2 is licensed under the Llama 3.2 Community")
+    assert "Built with Llama" in with_card(release, ()).card
 
 
 def test_gemma_terms_and_notice(run):

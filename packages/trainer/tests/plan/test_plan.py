@@ -22,7 +22,7 @@ from xmlgrpo_trainer.plan.gpus import find_gpu, has_driver, nearest_gpu
 from xmlgrpo_trainer.plan.make import all_fields, make_plan
 from xmlgrpo_trainer.plan.memory import Peak, estimate
 from xmlgrpo_trainer.plan.pace import Pace, pace, unmasked_flop
-from xmlgrpo_trainer.plan.shapes import GEMMA_3, find_shape, read_shape
+from xmlgrpo_trainer.plan.shapes import GEMMA_3, OTHERS, find_shape, read_shape
 from xmlgrpo_trainer.plan.workload import Load, load_of
 from xmlgrpo_trainer.prepare import refuse_early
 
@@ -51,6 +51,36 @@ def test_gemma_shapes_add_up_to_the_published_number_of_weights(size: str) -> No
     assert shape.weights == PUBLISHED_WITH_VISION[size] + extra
     vision = PUBLISHED_WITH_VISION[size] - PUBLISHED_TEXT[size]
     assert shape.weights - vision - extra == PUBLISHED_TEXT[size]
+
+
+def test_other_shapes_add_up_to_what_their_makers_publish() -> None:
+    assert {shape.name: shape.weights for shape in OTHERS} == {
+        "qwen3-0.6b": 596_049_920,
+        "qwen2.5-0.5b": 494_032_768,
+        "llama-3.2-1b": 1_235_814_400,
+        "smollm2-135m": 134_515_008,
+        "smollm2-360m": 361_821_120,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("Qwen/Qwen3-0.6B", "qwen3-0.6b", id="qwen-3"),
+        pytest.param("Qwen/Qwen2.5-0.5B-Instruct", "qwen2.5-0.5b", id="instruct"),
+        pytest.param("Qwen/Qwen3-0.6B-Base", "qwen3-0.6b", id="base"),
+        pytest.param("meta-llama/Llama-3.2-1B-Instruct", "llama-3.2-1b", id="llama"),
+        pytest.param("unsloth/SmolLM2-135M-Instruct", "smollm2-135m", id="repacked"),
+        pytest.param("Qwen/Qwen3-0.6B-FP8", None, id="quantized"),
+    ],
+)
+def test_a_known_name_needs_no_file(name: str, expected: str | None) -> None:
+    if expected is None:
+        with pytest.raises(UserError, match="is not known here"):
+            find_shape(ModelConfig(name=name))
+    else:
+        shape = find_shape(ModelConfig(name=name))
+        assert (shape.name, shape.obstacle) == (expected, None)
 
 
 def test_lora_weights_are_those_that_peft_reported() -> None:

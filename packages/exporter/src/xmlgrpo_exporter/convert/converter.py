@@ -17,10 +17,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from xmlgrpo_exporter.convert import pre_tokenizer
+from xmlgrpo_exporter.convert.pre_tokenizer import split_kind
 from xmlgrpo_exporter.quants import PINNED
 from xmlgrpo_gguf.sandbox import run_child
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.disk import refuse_if_full
+from xmlgrpo_run.files import read_json
 from xmlgrpo_run.screen.progress import Stage
 
 SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
@@ -121,8 +124,10 @@ def convert(tree: Path, staged: Path, out: Path, outtype: str, name: str) -> Non
     """
     log = out.with_name(f"{out.name}.log")
     options = ["--outtype", outtype, "--outfile", str(out), "--model-name", name]
+    script, kind = str(tree / SCRIPT), split_kind(read_json(staged / "tokenizer.json"))
+    through = [] if kind is None else ["-m", pre_tokenizer.__name__, kind]
     ended = run_child(
-        [str(tree / SCRIPT), str(staged), *options],
+        [*through, script, str(staged), *options],
         log=log,
         timeout_s=TIMEOUT_S,
         environment={"HF_HUB_OFFLINE": "1"},

@@ -2,9 +2,9 @@
 
 What is published derives from the base's weights, and so is under its licence.  Our own tiny base
 is under ours, whatever its architecture: it holds nobody's weights.  Others say it in their card
-(in their folder, then on the Hub); else their name tells (Gemma up to 3n, whose terms are not one
-of the usual licences), or their architecture.  Where nothing does, the card says `unknown`, and
-that it must be settled before the repository is made public.
+(in their folder, then on the Hub); else their name tells (Gemma up to 3n and Llama 3, whose terms
+are none of the usual licences), or Gemma's architecture.  Where nothing does, the card says
+`unknown`, and that it must be settled before the repository is made public.
 """
 
 import re
@@ -40,6 +40,15 @@ GEMMA_NOTICE = (
     "ai.google.dev/gemma/terms\n"
     "\n"
     "The model files here were modified: they derive from Gemma by further training.\n"
+)
+
+# Llama 3 to 3.3 Community License, section 1.b: a "Notice" file with this sentence goes along, a
+# page about the model says "Built with Llama", and the model's name begins with Llama.
+LLAMA = re.compile(r"llama3(?:\.[1-3])?")
+LLAMA_IN_NAMES = re.compile(r"llama-(3(?:\.[1-3])?)-\d")
+LLAMA_NOTICE = (
+    "Llama {version} is licensed under the Llama {version} Community License, Copyright \u00a9 "
+    "Meta Platforms, Inc. All Rights Reserved.\n"
 )
 
 # Of a card only the lines about the licence are read: some hold megabytes of results as metadata.
@@ -127,8 +136,8 @@ def find_licence(base: BaseModel, look_up: CardLookup) -> Licence:
         metadata = look_up(base.hub_id)
         if metadata and metadata.get("license"):
             return _from_card(metadata, "the base model's card on the Hub")
-        if any(name in base.hub_id.lower() for name in GEMMA_NAMES):
-            return _gemma("the base model's name")
+        if named := _by_name(base.hub_id.lower()):
+            return named
     elif base.is_gemma:
         return _gemma(
             "the architecture; the base model is not named, so its weights are taken for Gemma's"
@@ -207,9 +216,24 @@ def _from_card(metadata: Mapping[str, Any], source: str) -> Licence:
         )
     if identifier == "gemma":
         return _gemma(source)
+    if LLAMA.fullmatch(identifier):
+        return _llama(identifier, source)
     name, link = metadata.get("license_name"), str(metadata.get("license_link") or "")
     named = one_line(str(name), 100) if name else None
     return Licence(identifier, source, named, link if LINK.fullmatch(link) else None)
+
+
+def _by_name(hub_id: str) -> Licence | None:
+    source = "the base model's name"
+    if any(name in hub_id for name in GEMMA_NAMES):
+        return _gemma(source)
+    llama = LLAMA_IN_NAMES.search(hub_id)
+    return _llama(f"llama{llama[1]}", source) if llama else None
+
+
+def _llama(identifier: str, source: str) -> Licence:
+    version = identifier.removeprefix("llama")
+    return Licence(identifier, source, notice=LLAMA_NOTICE.format(version=version))
 
 
 def _gemma(source: str) -> Licence:

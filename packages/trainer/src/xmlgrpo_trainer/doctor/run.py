@@ -301,7 +301,7 @@ THRESHOLDS = (
         now("completions/clipped_ratio", "{:.0%} of the replies are cut at the length limit now"),
         {"bad": 0.8, "warning": 0.3},
         "raise grpo.max_completion_length; if replies run on without end, look whether the model "
-        "stops at <end_of_turn>",
+        "stops at the end of its turn (`<end_of_turn>`, `<|im_end|>`, `<|eot_id|>`)",
         "at most {:.0%}",
     ),
     Threshold(

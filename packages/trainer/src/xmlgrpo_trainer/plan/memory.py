@@ -171,9 +171,11 @@ def layer_bytes(load: Load, *, masked: bool) -> float:
     hidden, mlp = shape.hidden, shape.mlp
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     # Liger's norms keep what they are given, transformers' a float32 copy of it
-    normed = (4 * hidden + query + key) * (number if load.liger else FLOAT32)
+    of_heads = query + key if shape.head_norms else 0
+    normed = (shape.norms * hidden + of_heads) * (number if load.liger else FLOAT32)
     # of each norm's and each query's sum one number
-    sums = (4 + 2 * shape.heads + shape.kv_heads) * FLOAT32
+    normed_heads = shape.heads + shape.kv_heads if shape.head_norms else 0
+    sums = (shape.norms + shape.heads + normed_heads) * FLOAT32
     # with a mask each query gets a copy of its keys and values; one key head is only viewed
     is_repeated = masked and 1 < shape.kv_heads < shape.heads
     rotated = query + 2 * (query if is_repeated else key)

@@ -1,7 +1,7 @@
 """The shape of a model, without its weights: what memory and time are estimated from.
 
-It is read from a folder's `config.json`, from the Hub cache, from the table of Gemma 3 sizes below,
-or from the settings of the tiny model.
+It is read from a folder's `config.json`, from the Hub cache, from the tables of sizes below, or
+from the settings of the tiny model.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from xmlgrpo_trainer.config.run_config import TINY, ModelConfig
 VISION_WEIGHTS = 416_867_184
 VISION_LINEAR_WEIGHTS = 411_070_464
 VISION_HIDDEN = 1152
+HEAD_DIMS = {"qwen3": 128}  # where a configuration names none and the width does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class ModelShape:
         None  # the longest text, in tokens; None where the configuration does not say
     )
     gemma: bool = True  # a Gemma 3
+    head_norms: bool = True  # queries and keys are normed
+    biased: bool = False  # the projections of queries, keys and values have biases
     obstacle: str | None = None  # why the graph engine cannot read it
     packed: bool = False  # its folder holds it in 4 bits
 
@@ -59,6 +62,11 @@ class ModelShape:
             "up_proj": (self.hidden, self.mlp),
             "down_proj": (self.mlp, self.hidden),
         }
+
+    @property
+    def norms(self) -> int:
+        """Norms of the model's width in a layer: around each of two blocks, or before it."""
+        return 4 if self.gemma else 2
 
     @property
     def sliding_layers(self) -> int:
@@ -79,9 +87,11 @@ class ModelShape:
     def weights(self) -> int:
         """All weights that are loaded."""
         embedding = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        norms = self.layers * (4 * self.hidden + 2 * self.head_dim) + self.hidden
+        of_heads = 2 * self.head_dim if self.head_norms else 0
+        norms = self.layers * (self.norms * self.hidden + of_heads) + self.hidden
+        biases = (self.heads + 2 * self.kv_heads) * self.head_dim * self.layers * self.biased
         vision = VISION_WEIGHTS + VISION_HIDDEN * self.hidden if self.vision else 0
-        return embedding + self.projection_weights + norms + vision
+        return embedding + self.projection_weights + norms + biases + vision
 
     def lora_weights(self, rank: int, targets: Any) -> int:
         """Weights of a LoRA adapter; a target that names no projection counts as all of them."""
@@ -129,6 +139,33 @@ GEMMA_3 = {
 }
 
 
+def _other(name: str, *sizes: int, context: int, **more: Any) -> ModelShape:
+    vocabulary, hidden, layers, heads, kv_heads, head_dim, mlp = sizes
+    return ModelShape(
+        name=name,
+        vocabulary=vocabulary,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp=mlp,
+        context=context,
+        gemma=False,
+        **{"head_norms": False, **more},
+    )
+
+
+# By the models' own `config.json`; their sums are those of the model cards.
+OTHERS = (
+    _other("qwen3-0.6b", 151_936, 1024, 28, 16, 8, 128, 3072, context=40_960, head_norms=True),
+    _other("qwen2.5-0.5b", 151_936, 896, 24, 14, 2, 64, 4864, context=32_768, biased=True),
+    _other("llama-3.2-1b", 128_256, 2048, 16, 32, 8, 64, 8192, context=131_072),
+    _other("smollm2-135m", 49_152, 576, 30, 9, 3, 64, 1536, context=8192),
+    _other("smollm2-360m", 49_152, 960, 32, 15, 5, 64, 2560, context=8192),
+)
+
+
 def find_shape(model: ModelConfig) -> ModelShape:
     """The shape of the configured model; nothing is downloaded.
 
@@ -144,12 +181,16 @@ def find_shape(model: ModelConfig) -> ModelShape:
     size = re.search(r"gemma-3-(270m|1b|4b|12b|27b)(?![0-9a-z])", model.name.lower())
     if size:
         return GEMMA_3[size[1]]
+    for shape in OTHERS:
+        if re.search(rf"{re.escape(shape.name)}(-instruct|-base)?$", model.name.lower()):
+            return shape
     cached = _cached_config(model)
     if cached is not None:
         return read_shape(cached)
     raise UserError(
         f"the shape of the model {model.name!r} is not known here: it is no folder, no Gemma 3 "
-        f"({', '.join(GEMMA_3)}) and not in the Hub cache. Fetch its config.json "
+        f"({', '.join(GEMMA_3)}), none of {', '.join(shape.name for shape in OTHERS)} and not in "
+        "the Hub cache. Fetch its config.json "
         f"(hf download {model.name} config.json) and run this again"
     )
 
@@ -172,7 +213,8 @@ def read_shape(path: Path) -> ModelShape:
             raise UserError(f"{path}: {key}: expected a whole number above 0, got {value!r}")
         return value
 
-    gemma = str(config.get("model_type", "")).startswith("gemma3")
+    kind = str(config.get("model_type", ""))
+    gemma = kind.startswith("gemma3")
     hidden, heads = size("hidden_size"), size("num_attention_heads", 8)
     has_context = gemma or "max_position_embeddings" in text
     return ModelShape(
@@ -182,14 +224,16 @@ def read_shape(path: Path) -> ModelShape:
         layers=size("num_hidden_layers"),
         heads=heads,
         kv_heads=size("num_key_value_heads", 4 if gemma else heads),
-        head_dim=size("head_dim", 256 if gemma else hidden // heads),
+        head_dim=size("head_dim", HEAD_DIMS.get(kind, 256 if gemma else hidden // heads)),
         mlp=size("intermediate_size"),
         window=size("sliding_window", 4096) if gemma else None,
         full_every=size("sliding_window_pattern", 6),
-        tied=bool(config.get("tie_word_embeddings", gemma)),
+        tied=bool(config.get("tie_word_embeddings", gemma or kind == "smollm3")),
         vision="vision_config" in config,
         context=size("max_position_embeddings", 131_072) if has_context else None,
         gemma=gemma,
+        head_norms=gemma or kind == "qwen3",
+        biased=kind == "qwen2" or bool(text.get("attention_bias")),
         obstacle=why_not_described(config),
         packed=is_packed(config),
     )

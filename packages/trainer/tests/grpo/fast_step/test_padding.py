@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     Gemma3Config,
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
@@ -86,6 +88,34 @@ def test_hidden_states_and_gradients_are_those_with_a_mask(rows):
     found = hidden_and_gradients(model, ids, mask)
     assert len(found) == len(expected) > 20
     assert min(gradient.norm() for gradient in expected[1:]) > 0.1
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": None},
+    "qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+    "qwen3": {"head_dim": 16},
+    "smollm3": {"pad_token_id": 0},
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_other_families_give_what_they_gave_with_a_mask(family):
+    def made() -> Any:
+        torch.manual_seed(0)
+        text: dict[str, Any] = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48}
+        text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4}
+        text |= {"initializer_range": 0.3, **OTHERS[family]}
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **text))
+
+    ids, mask = batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)])
+    expected = hidden_and_gradients(made(), ids, mask)
+    model = made()
+    assert align_left(model)
+    found = hidden_and_gradients(model, ids, mask)
+    assert len(found) == len(expected) > 20
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
 

@@ -7,6 +7,7 @@ causal attention never looks at it, and flash attention (arXiv 2307.08691) can b
 sliding layer's window too, where the GPU has the kernel for it (`window`).
 """
 
+from collections.abc import Sequence
 from types import MethodType
 from typing import Any
 
@@ -17,7 +18,9 @@ from xmlgrpo_rollout.recipe import FULL, SLIDING
 from xmlgrpo_rollout.weights import base_model
 from xmlgrpo_trainer.grpo.fast_step.sliding_window import NAME, has_kernel, take_windows
 
-READ = ("Gemma3TextModel", "Gemma3Model")  # they take a mask for each kind of layer
+# Bodies that take a mask for each kind of layer, and those that have one for all
+BY_KIND = ("Gemma3TextModel", "Gemma3Model", "Qwen2Model", "Qwen3Model", "SmolLM3Model")
+ONE_MASK = ("LlamaModel", "MistralModel")
 
 
 def align_left(model: nn.Module) -> bool:
@@ -28,10 +31,12 @@ def align_left(model: nn.Module) -> bool:
     """
     body = base_model(model).base_model
     config = body.config.get_text_config()
-    attention = config._attn_implementation  # noqa: SLF001 - no public name
-    if type(body).__name__ not in READ or attention not in ("sdpa", NAME):
+    attention, name = config._attn_implementation, type(body).__name__  # noqa: SLF001 - no public
+    is_plain = name in ONE_MASK and not getattr(config, "sliding_window", None)
+    if not (is_plain or name in BY_KIND) or attention not in ("sdpa", NAME):
         return False
-    take_windows(config)
+    if SLIDING in _kinds(config):
+        take_windows(config)
     body.forward = MethodType(_forward, body)
     return True
 
@@ -58,16 +63,26 @@ def _forward(
         )
     there_B_T, back_B_T = places(attention_mask)
     config, length = body.config.get_text_config(), input_ids.shape[1]
-    masks: dict[str, Tensor | None] = {FULL: None, SLIDING: None}
+    masks: dict[str, Tensor | None] | None = None
+    if type(body).__name__ in BY_KIND:
+        masks = dict.fromkeys((FULL, SLIDING))
     reads_windows = config._attn_implementation == NAME  # noqa: SLF001 - somebody may change it
-    if not reads_windows or not has_kernel(config, input_ids.device, body.dtype):
-        masks[SLIDING] = near(length, config.sliding_window, input_ids.device)
+    if masks is not None and SLIDING in _kinds(config):
+        needs_mask = not reads_windows or not has_kernel(config, input_ids.device, body.dtype)
+        masks[SLIDING] = (
+            near(length, config.sliding_window, input_ids.device) if needs_mask else None
+        )
     output = type(body).forward(
         body, input_ids=input_ids.gather(1, there_B_T), attention_mask=masks, use_cache=False
     )
     hidden_B_T_C = output.last_hidden_state
     output.last_hidden_state = hidden_B_T_C.gather(1, back_B_T[:, :, None].expand_as(hidden_B_T_C))
     return output
+
+
+def _kinds(config: Any) -> Sequence[str]:
+    kinds: Sequence[str] = getattr(config, "layer_types", None) or ()
+    return kinds
 
 
 def places(attention_mask_B_T: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ def has_kernel(config: Any, device: torch.device, dtype: torch.dtype) -> bool:
         return False
     if torch.cuda.get_device_capability(device) < AMPERE:
         return False
-    width = config.head_dim
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     is_known = width % HEAD_MULTIPLE == 0 and (width <= LARGEST_HEAD or width == GEMMA_HEAD)
     return (
         is_known and not config.attention_dropout and _number_type(device, dtype) == torch.bfloat16
