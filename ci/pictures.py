@@ -2,11 +2,11 @@
 
 The default run is trained once at a pseudo-terminal of 100 columns, in a folder of its own, and
 every byte that it writes is kept.  Two moments of that become `docs/pictures/*.svg`: the middle of
-the training with its bar, and the end.  A third one is the screen that watches a run, a fourth its
-comparison with a second run.  The run's report is photographed by a headless Chromium.
+the training with its bar, and the end.  A third one is the screen that watched it meanwhile, a
+fourth its comparison with a second run.  The run's report is photographed by a headless Chromium.
 
     make pictures                        # trains twice first: minutes
-    make pictures ARGS="--run outputs/tiny"  # of a run that is there: its report, and watched
+    make pictures ARGS="--run outputs/tiny"  # of a run that is there: its report alone
 """
 
 import argparse
@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO, StringIO
 from itertools import groupby
 from pathlib import Path
@@ -28,11 +30,15 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.lock import is_held
+
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 BIN = Path(sys.executable).parent
 COLUMNS, ROWS = 100, 36
 LONGEST_S = 3600
+WATCHED = re.compile(r"training +step 4\d of 60 +left")  # the moment that is drawn
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 REPORT_PIXELS = (1000, 1500)
 LARGEST_BYTES = 300_000
@@ -50,39 +56,39 @@ class Screen(pyte.Screen):
 def main() -> int:
     """Train, unless a run is named, and make the pictures; 1 when one could not be made."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--run", type=Path, help="a finished run: its report and the screen that watches it alone"
-    )
+    parser.add_argument("--run", type=Path, help="a finished run: the picture of its report alone")
     arguments = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
     if arguments.run:
-        return show(arguments.run)
+        return photograph(arguments.run)
     with tempfile.TemporaryDirectory(prefix="xmlgrpo-pictures-") as house:
         folder = Path(house)
         shutil.copytree(ROOT / "configs", folder / "configs")
         if (ROOT / "outputs/base").is_dir():  # where it fits, half of the time is saved
             shutil.copytree(ROOT / "outputs/base", folder / "outputs/base")
-        recorded = train(folder, "tiny")
+        with ThreadPoolExecutor() as beside:
+            training = beside.submit(train, folder, "tiny")
+            watched = watch(folder, "tiny", training)
+        recorded = training.result()
         draw("train", recorded, lambda text: "step 40/60" in text and "left" in text)
+        draw("watch", watched, lambda text: bool(WATCHED.search(text)))
         draw("result", recorded, None)
         train(folder, "slow", SLOW)
         draw("compare", record("xmlgrpo-compare", ["--runs", "tiny", "slow"], folder), None)
-        return show(folder / "outputs/tiny")
-
-
-def show(run: Path) -> int:
-    """Make the pictures of a finished run: the screen that watches it, and its report."""
-    root = run.resolve().parent.parent  # so that the screen names no folder of this machine
-    shown = str(run.resolve().relative_to(root))
-    recorded = record("xmlgrpo-watch", ["--once", "--run", shown], root)
-    draw("watch", recorded, lambda text: "the page is" in text)
-    return photograph(run)
+        return photograph(folder / "outputs/tiny")
 
 
 def train(folder: Path, name: str, *overrides: str) -> bytes:
     """All that `make train` writes to a terminal."""
     wanted = ["--config", "configs/tiny.yaml", "--run", f"outputs/{name}", *overrides]
     return record("xmlgrpo-train", wanted, folder)
+
+
+def watch(folder: Path, name: str, training: Future[bytes]) -> bytes:
+    """All that `make watch` writes to a terminal, from the training's first second to its end."""
+    while not (is_held(RunFolder(folder / "outputs" / name).lock) or training.done()):
+        time.sleep(0.1)
+    return record("xmlgrpo-watch", ["--run", f"outputs/{name}"], folder)
 
 
 def record(command: str, arguments: list[str], folder: Path) -> bytes:
