@@ -387,7 +387,7 @@ def test_a_stopped_run_says_why_as_far_as_it_is_known(training, ended, words):
         training.ended.write_text(ended)
     assert words in page_of(training).text
     with held(training):
-        assert "has ended before the last step" not in page_of(training).text
+        assert "has not come to its end" not in page_of(training).text
 
 
 def test_every_link_leads_to_a_file_of_the_run(run):

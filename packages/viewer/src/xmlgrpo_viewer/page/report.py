@@ -188,13 +188,10 @@ def _ended(view: RunView) -> str:
     """Why a run that is not finished trains no more, and how it goes on."""
     if view.state != "stopped":
         return ""
-    why = view.ended or "it was killed, or left no word"
+    why = (view.ended or "it was killed, or left no word").rstrip(".")
     kept = find_checkpoints(view.run.checkpoints).newest
     up_to = f"is kept up to step {step_of(kept)}" if kept else "is not kept"
-    return (
-        f"Its training has ended before the last step: {why}. What was trained {up_to}; the same "
-        "make train goes on from there."
-    )
+    return f"Its training has not come to its end: {why}. What was trained {up_to}."
 
 
 def left_s(view: RunView) -> float | None:
