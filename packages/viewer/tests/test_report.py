@@ -323,6 +323,12 @@ def test_differences_are_marked_by_words(first, second, expected):
     assert marked(first, second) == expected
 
 
+@pytest.mark.parametrize("reply", ["1 " * 3_000, "the the, " * 700, "x\n" * 3_000])
+def test_a_reply_of_one_word_again_and_again_is_not_compared(reply):
+    """It would take minutes."""
+    assert "<mark>" not in marked("1 2 the x\n" * 600, reply)
+
+
 def test_settings_that_differ_from_the_defaults_are_listed(tmp_path):
     run = begin(tmp_path / "sums")
     grpo = {"learning_rate": 1e-4, "temperature": 1.0, "beta": 0.1, "num_generations": 8}

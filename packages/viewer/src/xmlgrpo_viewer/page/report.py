@@ -7,6 +7,7 @@ the page's content security policy runs no script but the two that are in it, na
 import difflib
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,8 @@ MOST_WRONG = 500  # of those, the wrong ones that earned most
 MOST_CHARACTERS = 6_000  # of one completion
 SEVERITY = ("bad", "warning", "note", "ok")
 ALIKE = 0.3  # share of words in common below which two replies are simply two
-WORDS = re.compile(r"\w+|\s+|[^\w\s]")
+MOST_PAIRS = 50_000  # of equal words at any two places, beyond which a comparison takes seconds
+WORDS = re.compile(r"(?:\w+|[^\w\s])\s*|\s+")
 MEASURES = {
     "strict_correct": "strict_accuracy",
     "lenient_correct": "lenient_accuracy",
@@ -207,13 +209,18 @@ def marked(first: str, second: str) -> Markup:
     """The second text with the words that the first one does not have at their place marked."""
     first, second = printable(first)[:MOST_CHARACTERS], printable(second)[:MOST_CHARACTERS]
     old, new = WORDS.findall(first), WORDS.findall(second)
+    before = Counter(old)
+    if sum(before[word] * count for word, count in Counter(new).items()) > MOST_PAIRS:
+        return escape(second)  # one word again and again, as a model that is lost writes
     compared = difflib.SequenceMatcher(None, old, new, autojunk=False)
     if compared.ratio() < ALIKE:
         return escape(second)
-    parts = []
+    parts: list[Markup] = []
     for kind, _, _, low, high in compared.get_opcodes():
-        text = escape("".join(new[low:high]))
-        parts.append(text if kind == "equal" or not text else Markup("<mark>%s</mark>") % text)
+        text = "".join(new[low:high])
+        is_new = text.rstrip() if kind != "equal" else ""
+        parts.append(Markup("<mark>%s</mark>") % is_new if is_new else Markup())
+        parts.append(escape(text.removeprefix(is_new)))
     return Markup("").join(parts)
 
 
