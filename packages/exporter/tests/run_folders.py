@@ -13,7 +13,7 @@ from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.digests import digest, file_hashes, model_digest, model_files
-from xmlgrpo_run.files import SEAL, write_sealed
+from xmlgrpo_run.files import SEAL, sealed
 from xmlgrpo_run.manifest import MANIFEST_FORMAT
 
 BASE: dict[str, Any] = {
@@ -98,13 +98,15 @@ MANIFEST: dict[str, Any] = {
 }
 
 
+SEALED = ("manifest.json", "merge.json", "check.json", "ladder.json")
+
+
 def write_json(path: Path, value) -> None:
-    """Write a file of a run; a manifest with its seal, as training writes it."""
+    """Write a file of a run; a record of a stage with its seal, as the stage writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.name == "manifest.json":
-        write_sealed(path, {key: entry for key, entry in value.items() if key != SEAL})
-    else:
-        path.write_text(json.dumps(value), encoding="utf-8")
+    if isinstance(value, dict) and (path.name in SEALED or path.parent.name == "eval"):
+        value = sealed({key: entry for key, entry in value.items() if key != SEAL})
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def safetensors(n_bytes: int, fill: bytes = b"\1") -> bytes:

@@ -10,7 +10,7 @@ from finished_runs import finished
 from xmlgrpo_evaluator.results.compare import compare_results
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.files import write_json
+from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, read_manifest
 from xmlgrpo_run.measures.summary import metrics_of
@@ -97,8 +97,8 @@ def test_everything_hostile_is_text(tmp_path):
     write_lines(run.completions_of(1), rows)
     end(run, [False, True], task=text, versions={"torch": text}, dirty=True)
     both = [result("base", [True, False], text), result(text, [False, True], text)]
-    write_json(run.eval / "tuned.json", both[1])
-    write_json(run.eval / "compare.json", compare_results(*both))
+    write_sealed(run.eval / "tuned.json", both[1])
+    write_sealed(run.eval / "compare.json", compare_results(*both))
     page = page_of(run)
     assert page.text.count(HOSTILE) >= 5
     assert page.data["completions"][0]["text"].startswith(HOSTILE)

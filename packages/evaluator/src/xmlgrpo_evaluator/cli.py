@@ -23,7 +23,7 @@ from xmlgrpo_rewards.console_script import (
     run_command,
 )
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, write_sealed
+from xmlgrpo_run.files import read_sealed, write_sealed
 from xmlgrpo_run.folder import OUTPUTS, find_run
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.console import make_console, quiet_libraries
@@ -189,7 +189,7 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     if options.fresh is not None:
         usual = replace(settings, tasks=(settings.own_task,))
         each = [one.result_file(run.eval, "compare") for one in (usual, greedy_alone(usual))]
-        known = next((read_json(path) for path in each if path.is_file()), None)
+        known = next((read_sealed(path) for path in each if path.is_file()), None)
         say(console, escape(told(compared, known)))
     say(console, escape(f"results: {run.eval}"))
     return 0

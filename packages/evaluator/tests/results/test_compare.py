@@ -11,6 +11,7 @@ from rich.console import Console
 from xmlgrpo_evaluator.results.compare import compare_results, show, table_rows, verdict
 from xmlgrpo_evaluator.results.result import items_of, read_result
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.measures.summary import metrics_of, summarize
 
 
@@ -231,14 +232,17 @@ def test_items_of_several_filters_are_one_item_each():
     [
         pytest.param(None, "make eval", id="missing"),
         pytest.param("{", "is not JSON", id="torn"),
-        pytest.param('{"format": 99}', "not an evaluation result of format 1", id="other-format"),
+        pytest.param({"format": 99}, "not an evaluation result of format 1", id="other-format"),
+        pytest.param("{}", "it has no sha256_of_the_rest", id="not-sealed"),
         pytest.param("[]", "expected a JSON object, got list", id="no-object"),
-        pytest.param('{"format": 1, "rungs": []}', "not an evaluation result", id="a-ladder"),
+        pytest.param({"format": 1, "rungs": []}, "not an evaluation result", id="a-ladder"),
     ],
 )
 def test_a_file_that_is_no_result_is_named(tmp_path, content, message):
     path = tmp_path / "r.json"
-    if content is not None:
+    if isinstance(content, dict):
+        write_sealed(path, content)
+    elif content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_result(path)

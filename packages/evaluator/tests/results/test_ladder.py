@@ -23,7 +23,7 @@ from xmlgrpo_evaluator.results.ladder_table import cells, show
 from xmlgrpo_evaluator.settings import Evaluation, Settings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import digest, model_files
-from xmlgrpo_run.files import write_json
+from xmlgrpo_run.files import read_sealed, write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 
@@ -44,7 +44,7 @@ def put(run: RunFolder, label: str, right: int, **prompts) -> None:
     model = run_model(run, read_manifest(run), label)
     out = SETTINGS.result_file(run.eval, label)
     content["subject"] = Evaluation(model, SETTINGS, out).identity(None)
-    write_json(out, content)
+    write_sealed(out, content)
 
 
 def no_model(evaluation: Evaluation) -> None:
@@ -149,10 +149,10 @@ def test_a_drop_fails_the_gate(evaluated, label, right, prompts, reason):
 def test_two_engines_in_one_ladder_are_told(evaluated):
     for label, engine in (("tuned", "graph"), ("merged", "generate")):
         place = evaluated.eval / f"{label}.json"
-        content = json.loads(place.read_text())
+        content = read_sealed(place)
         content["engines"] = {"asked": "auto", "answered": [engine], "why": ["?"]}
         content["backend"], content["model"]["model_dtype"] = "hf", "torch.bfloat16"
-        write_json(place, content)
+        write_sealed(place, content)
     _, ladder, shown = climbed(evaluated)
     assert "tuned by graph, merged by generate" in shown
     assert [rung["engines"] for rung in ladder["rungs"]] == [

@@ -10,14 +10,12 @@ from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import prepare_release
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, write_sealed
 from xmlgrpo_run.folder import RunFolder
 
 from ..run_folders import write_full_run
 
 QUIET = Console(quiet=True)
 WHAT = ["adapter", "merged", "gguf"]
-SEALED = ("ladder.json", "gguf/check.json", "merged/merge.json")
 
 
 def read(run: RunFolder) -> object:
@@ -35,9 +33,7 @@ def read(run: RunFolder) -> object:
 
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
-    run = write_full_run(tmp_path / "there" / "sums")
-    for name in SEALED:  # as the stages write them
-        write_sealed(run / name, read_json(run / name))
+    write_full_run(tmp_path / "there" / "sums")
     return tmp_path / "there"
 
 

@@ -36,13 +36,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """As `read_json`, of a file that must be sealed."""
-    return unsealed(path, _object(_raw(path), path))
+    return json_object(_raw(path), path, is_sealed=True)
 
 
-def json_object(raw: bytes, path: Path) -> dict[str, Any]:
-    """As `read_json`, of a file that has been read."""
+def json_object(raw: bytes, path: Path, *, is_sealed: bool = False) -> dict[str, Any]:
+    """As `read_json`, or as `read_sealed`, of a file that has been read."""
     content = _object(raw, path)
-    return unsealed(path, content) if SEAL in content else content
+    return unsealed(path, content) if is_sealed or SEAL in content else content
 
 
 def unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -51,10 +51,11 @@ def unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: it has no seal, or is not what was sealed.
     """
-    if content.pop(SEAL, None) != _digest(content):
+    seal = content.pop(SEAL, None)
+    if seal != _digest(content):
+        why = f"it has no {SEAL}" if seal is None else "its sha256 is not that of its content"
         raise UserError(
-            f"{path} is damaged or was changed: its sha256 is not that of its content; restore it "
-            "from a copy, or make it again"
+            f"{path} is damaged or was changed: {why}; restore it from a copy, or make it again"
         )
     return content
 

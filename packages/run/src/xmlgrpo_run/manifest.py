@@ -201,9 +201,9 @@ def require_compared(folder: Path, fingerprint: str | None = None) -> Path:
         UserError: it was not made by a merge, or something in it has changed.
     """
     how = f"make merge RUN={RunFolder(folder.parent).called}"
-    if not (folder / MERGE_RECORD).is_file():
+    if not os.path.lexists(folder / MERGE_RECORD):
         raise UserError(f"{folder} is no merged run: it has no {MERGE_RECORD}; make it ({how})")
-    record = read_json(folder / MERGE_RECORD)
+    record = read_sealed(folder / MERGE_RECORD)
     stamped = record.get("files") if fingerprint is None else None
     if isinstance(stamped, Mapping):
         is_whole = {path.name for path in model_files(folder)} == stamped.keys()

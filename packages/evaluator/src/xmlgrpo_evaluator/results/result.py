@@ -7,7 +7,7 @@ from typing import Any
 from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.grading import example_of
-from xmlgrpo_run.files import read_json
+from xmlgrpo_run.files import read_sealed
 
 RESULT_FORMAT = 1
 MAIN_METRIC = "strict_accuracy"
@@ -25,7 +25,7 @@ def read_result(path: Path, identity: Mapping[str, Any] | None = None) -> dict[s
     """
     if not path.is_file():
         raise UserError(f"no result at {path}; make it with: make eval RUN=<run>")
-    result = read_json(path)
+    result = read_sealed(path)
     # every file of a run has a format; only a result has these
     is_result = {"label", "subject", "tasks"} <= result.keys()
     if not is_result or result.get("format") != RESULT_FORMAT:

@@ -4,6 +4,7 @@ Its `passed` speaks for all of them, and `files.NAME.sha256` says which bytes we
 that is gone takes its entry along.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from xmlgrpo_exporter.quants import PINNED
 from xmlgrpo_rewards.prose import one_line
-from xmlgrpo_run.files import read_json, write_sealed
+from xmlgrpo_run.files import read_sealed, write_sealed
 from xmlgrpo_run.folder import CHECK_RECORD
 from xmlgrpo_run.screen.say import say
 
@@ -84,7 +85,7 @@ class FileCheck:
 def read_check(folder: Path) -> dict[str, Any]:
     """The folder's record; empty when there is none or it is of another format."""
     path = folder / CHECK_RECORD
-    stored = read_json(path) if path.is_file() else {}
+    stored = read_sealed(path) if os.path.lexists(path) else {}
     return stored if stored.get("format") == FORMAT else {}
 
 

@@ -6,6 +6,7 @@ then loaded again and compared with adapter-on-base on real prompts; a folder th
 gets its final name.
 """
 
+import os
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.disk import require_free
-from xmlgrpo_run.files import read_json, remove, replacing, write_sealed
+from xmlgrpo_run.files import read_sealed, remove, replacing, write_sealed
 from xmlgrpo_run.folder import MERGE_RECORD, RunFolder
 from xmlgrpo_run.lock import one_writer
 from xmlgrpo_run.manifest import Manifest, files_of_base, require_as_trained, require_compared
@@ -128,7 +129,7 @@ def merge_run(job: Merge) -> SourceModel | None:
 def _require_same(there: SourceModel, source: dict[str, Any], *, any_dtype: bool) -> None:
     """See that a folder holds the merge of this source, as it was compared with the adapter."""
     path = there.folder / MERGE_RECORD
-    stored = read_json(path).get("source", {}) if path.is_file() else {}
+    stored = read_sealed(path).get("source", {}) if os.path.lexists(path) else {}
     # with `any_dtype` a merge in another number type counts too: nobody asked for one
     if stored != (source | {"dtype": stored.get("dtype")} if any_dtype else source):
         raise UserError(

@@ -82,13 +82,16 @@ class OwnFile:
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from None
 
-    def json(self) -> dict[str, Any]:
+    def json(self, *, is_sealed: bool = False) -> dict[str, Any]:
         """The JSON object that it holds; a sealed one without its seal.
+
+        Args:
+            is_sealed: it must be.
 
         Raises:
             UserError: it holds something else, or is sealed and not what was written.
         """
-        return json_object(self.read(), self.path)
+        return json_object(self.read(), self.path, is_sealed=is_sealed)
 
     def sha256(self, on_bytes: OnBytes = lambda _count: None) -> str:
         """The hash of its bytes, in hexadecimal."""

@@ -68,10 +68,14 @@ def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Resu
     """
     labels = {*OWN_LABELS, *(path.stem for path in ggufs.glob("*.gguf"))}
     in_eval = {
-        path: _read(run, path, f"results/eval/{path.name}")
+        path: _read(run, path, f"results/eval/{path.name}", is_sealed=False)
         for path in sorted(run.eval.glob("*.json"))
     }
-    own = {path: file for path, file in in_eval.items() if _is_result_of(file, labels)}
+    own = {
+        path: _read(run, path, file.target)
+        for path, file in in_eval.items()
+        if _is_result_of(file, labels)
+    }
     if manifest is not None:
         _own(run, run.manifest)
     trained = manifest and without_paths(manifest.as_json())
@@ -80,7 +84,7 @@ def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Resu
     plots = [_as_trained(run, manifest, run.curves), _plot_of(run, ladder)]
     return Results(
         ResultFile("results/manifest.json", trained) if trained else None,
-        _content(resolved, "results/resolved.json") if resolved else None,
+        _content(resolved, "results/resolved.json", is_sealed=False) if resolved else None,
         _read_if_there(run, run.merged / MERGE_RECORD, "results/merge.json"),
         _read_if_there(run, ggufs / CHECK_RECORD, "results/gguf-check.json"),
         ladder,
@@ -114,12 +118,12 @@ def _own(run: RunFolder, path: Path) -> OwnFile:
     return OwnFile(run.root, path)
 
 
-def _read(run: RunFolder, path: Path, target: str) -> ResultFile:
-    return _content(_own(run, path), target)
+def _read(run: RunFolder, path: Path, target: str, *, is_sealed: bool = True) -> ResultFile:
+    return _content(_own(run, path), target, is_sealed=is_sealed)
 
 
-def _content(file: OwnFile, target: str) -> ResultFile:
-    return ResultFile(target, without_paths(file.json()))
+def _content(file: OwnFile, target: str, *, is_sealed: bool) -> ResultFile:
+    return ResultFile(target, without_paths(file.json(is_sealed=is_sealed)))
 
 
 def _read_if_there(run: RunFolder, path: Path, target: str) -> ResultFile | None:

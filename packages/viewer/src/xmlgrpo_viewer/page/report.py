@@ -5,6 +5,7 @@ the page's content security policy runs no script but the two that are in it, na
 """
 
 import difflib
+import os
 import re
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from xmlgrpo_evaluator.results.result import main_metric
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import printable, without_paths
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.files import read_json, write_text
+from xmlgrpo_run.files import read_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.metric_names import metric_names
@@ -83,7 +84,7 @@ def render(view: RunView) -> str:
     sizes = _lengths(view)
     drawn += [sizes] if sizes else []
     flips = both.flips() if both else {}
-    ladder = read_json(view.run.ladder) if view.run.ladder.is_file() else None
+    ladder = read_sealed(view.run.ladder) if os.path.lexists(view.run.ladder) else None
     parts = {
         "result": "Result",
         "training": "Training" if drawn else "",
@@ -267,7 +268,7 @@ def _about(view: RunView) -> str:
 
 
 def _evaluations(view: RunView) -> list[tuple[str, dict[str, Any]]]:
-    return [(path.name, read_json(path)) for path in sorted(view.run.eval.glob("*.json"))]
+    return [(path.name, read_sealed(path)) for path in sorted(view.run.eval.glob("*.json"))]
 
 
 def _lengths(view: RunView) -> Chart | None:
