@@ -2,9 +2,11 @@
 
 A disk fails, a copy is cut off, a file is edited, a folder or a link stands in a file's place.  No
 model is loaded: these are the files that a stage reads before it asks one, and what it makes of
-them.
+them.  `damage.ARTEFACTS` says which stages read which file, and a stage is tried on those only.
 """
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,30 +19,44 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from damage import every_fault, files_of
-from finished_runs import finished
-from xmlgrpo_evaluator.models import run_model
-from xmlgrpo_evaluator.settings import own_items
+from damage import ARTEFACTS, artefact, every_fault, files_of, unnamed
+from finished_runs import base_of, compared, finished
+from xmlgrpo_evaluator.journal import CountedReply, open_journal
+from xmlgrpo_evaluator.models import Model, run_ladder, run_model
+from xmlgrpo_evaluator.results.result import RESULT_FORMAT
+from xmlgrpo_evaluator.results.result import read_result as read_evaluation
+from xmlgrpo_evaluator.settings import Evaluation, own_items, run_settings
+from xmlgrpo_exporter.check.check_json import FileCheck, Gate, write_check
+from xmlgrpo_exporter.check.questions import Comparison, Questions
+from xmlgrpo_exporter.convert.export_plan import Export, plan_export
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
 from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import prepare_release
+from xmlgrpo_exporter.transformers_model import hash_model
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, get_task
-from xmlgrpo_run.files import write_json
+from xmlgrpo_run.digests import file_sha256, model_digest
+from xmlgrpo_run.files import write_json, write_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import read_manifest, require_as_trained
+from xmlgrpo_run.lock import one_writer
+from xmlgrpo_run.manifest import read_manifest, require_as_trained, require_compared
 from xmlgrpo_run.metrics import append_row
-from xmlgrpo_trainer.ask.source import of_run
+from xmlgrpo_trainer.ask.source import of_model, of_run
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.problems.exam import HoldoutResult, Item, read_result, save_items, save_result
 from xmlgrpo_trainer.problems.keep_best import check_best, keep, stopped_early
 from xmlgrpo_trainer.run.checkpoints import find_checkpoints, is_last, seal
 from xmlgrpo_trainer.run.opening import open_run
 from xmlgrpo_trainer.run.record import write_record
-from xmlgrpo_viewer.page.report import render
+from xmlgrpo_viewer.compare.compared import as_json, compare_runs
+from xmlgrpo_viewer.page.report import render as render_report
 from xmlgrpo_viewer.reading.run_view import read_run
+from xmlgrpo_viewer.reading.sampled import read_sampled
+from xmlgrpo_viewer.replay.rescored import rescore
+from xmlgrpo_viewer.watch.screen import plain_line
 
 CONFIG: RunConfig = check_config({"seed": 3}, "test")
 IDENTITY = {"problems": "27c1", "backend": "plain"}
@@ -76,6 +92,7 @@ def write_unfinished(run: RunFolder, base: Path) -> None:
     wrong = (False,) * 6
     item = Item("1", "1 + 1?", "2", "2", 1, *wrong)
     save_result(run.holdout_before, HoldoutResult(0, (item,)))
+    save_result(run.validation(2), HoldoutResult(2, (item,)))
     append_row(run.metrics, {"step": 4, "loss": 0.5})
     keep(run, Adapter(0.25), 2, 0.5)
     for step in (2, 4):
@@ -90,16 +107,42 @@ def write_finished(run: RunFolder, base: Path) -> None:
     """The same run at its end."""
     write_unfinished(run, base)
     shutil.rmtree(run.checkpoints)
+    right = Item("1", "1 + 1?", "2", render("1 + 1 = 2", "2"), 9, *(True,) * 3, False, False, True)
+    save_result(run.holdout_after, HoldoutResult(4, (right,)))
+    row = {"step": 4, "id": "1", "question": "1 + 1?", "gold": "2", "completion": right.reply}
+    marks = {"strict_correct": True, "lenient_correct": True, "scores": {}}
+    write_text(run.completions_of(4), json.dumps(row | marks) + "\n")
     Adapter(0.25).save_pretrained(run.adapter)
     write_json(run.adapter / "tokenizer.json", {"version": "1.0"})
     run.curves.write_bytes(b"\x89PNG\r\n\x1a\n curves")
-    finished(run, base, base=None or base_facts(run, base), task="gsm8k")
+    finished(run, base, base=base_of(run, base, name=str(base)), task="gsm8k")
 
 
-def base_facts(run: RunFolder, base: Path) -> Any:
-    from finished_runs import base_of
+def write_exported(run: RunFolder, base: Path) -> None:
+    """The same with what the stages after training leave."""
+    write_finished(run, base)
+    write_base(run.merged)
+    compared(run.merged)
+    run.gguf.mkdir()
+    gguf = run.gguf / "sums-q8_0.gguf"
+    gguf.write_bytes(b"GGUF" + bytes(range(200)))
+    entry = FileCheck(gguf.name, "q8_0", 204, file_sha256(gguf), (Gate("file", passed=True),))
+    write_check(run.gguf, {"model": {"fingerprint": model_digest(run.merged)}}, [entry])
+    for label, model in models(run).items():
+        settings = run_settings(run, read_manifest(run), {})
+        evaluation = Evaluation(model, settings, settings.result_file(run.eval, label))
+        asked, task = evaluation.identity("27c1"), {"metrics": {}, "items": []}
+        about = {"format": RESULT_FORMAT, "label": label, "subject": asked, "engines": None}
+        write_sealed(evaluation.out, about | {"tasks": {"gsm8k_xml": task}})
+        with open_journal(evaluation.journal, asked) as journal:
+            for key in "abc":
+                journal.add((key, 0), CountedReply(key, tokens=1, truncated=False))
+    about = {"task": "gsm8k_xml", "metric": "x", "items": 1, "rungs": [], "tolerance": 0.02}
+    write_sealed(run.ladder, about | {"passed": None})
 
-    return base_of(run, base, name=str(base))
+
+def models(run: RunFolder) -> dict[str, Model]:
+    return {model.label: model for model in run_ladder(run, read_manifest(run))}
 
 
 def ask(run: RunFolder, _base: Path) -> object:
@@ -115,7 +158,73 @@ def evaluate(run: RunFolder, _base: Path) -> object:
 
 
 def report(run: RunFolder, _base: Path) -> object:
-    return render(read_run(run))
+    return render_report(read_run(run))
+
+
+def watch(run: RunFolder, _base: Path) -> object:
+    view = read_run(run)
+    return plain_line(view), view.unread
+
+
+def compare(run: RunFolder, _base: Path) -> object:
+    other = RunFolder(run.root.with_name("other"))
+    return as_json(compare_runs([run, other]))
+
+
+def rescored(run: RunFolder, _base: Path) -> object:
+    view = read_run(run)
+    paid = [
+        (one.before, one.after, one.is_right)
+        for one in rescore(view, {"correctness_reward_func": 1.0})
+    ]
+    return paid, read_sampled(view)[1]
+
+
+def ask_merged(run: RunFolder, _base: Path) -> object:
+    return of_run(str(run.root), merged=True)
+
+
+def ask_gguf(run: RunFolder, _base: Path) -> object:
+    return of_model(str(run.gguf / "sums-q8_0.gguf"))
+
+
+def eval_merged(run: RunFolder, _base: Path) -> object:
+    return run_model(run, read_manifest(run), "merged")
+
+
+def ladder(run: RunFolder, _base: Path) -> object:
+    """What it reads instead of asking: a result that is gone is asked for again."""
+    settings = run_settings(run, read_manifest(run), {})
+    results = {}
+    for label, model in models(run).items():
+        out = settings.result_file(run.eval, label)
+        if out.is_file():
+            results[label] = read_evaluation(out, Evaluation(model, settings, out).identity("27c1"))
+    return results
+
+
+def journals(run: RunFolder, _base: Path) -> object:
+    """What an evaluation goes on from: the replies, and in words what is damaged."""
+    replies = {}
+    for label, model in models(run).items():
+        settings = run_settings(run, read_manifest(run), {})
+        evaluation = Evaluation(model, settings, settings.result_file(run.eval, label))
+        with open_journal(evaluation.journal, evaluation.identity("27c1")) as journal:
+            replies[label] = journal.resumed, journal.damaged
+    return replies
+
+
+def gguf(run: RunFolder, _base: Path) -> object:
+    source = hash_model(run.merged, QUIET)
+    require_compared(run.merged, source.fingerprint)
+    questions = Comparison(Questions("test", ("1 + 1?",)), QUIET, 1, 1)
+    plan = plan_export(Export(run.gguf, "sums", ("q8_0",), False, questions), source)
+    return plan.there
+
+
+def locked(run: RunFolder, _base: Path) -> object:
+    with one_writer(run.lock, "taken"):
+        return read_run(run).state
 
 
 def merge(run: RunFolder, _base: Path) -> object:
@@ -155,14 +264,28 @@ def go_on(run: RunFolder, base: Path) -> object:
         return state, before, step, weights, ends
 
 
-FINISHED = {
-    "show": show,
-    "ask": ask,
-    "eval": evaluate,
-    "report": report,
-    "merge": merge,
-    "push": push,
+# stage -> what writes the run that it is tried on, and what it makes of the files
+STAGES: dict[str, tuple[Callable[[RunFolder, Path], None], Callable[[RunFolder, Path], object]]] = {
+    "show": (write_finished, show),
+    "continue": (write_unfinished, go_on),
+    "watch": (write_unfinished, watch),
+    "lock": (write_unfinished, locked),
+    "ask": (write_finished, ask),
+    "eval": (write_finished, evaluate),
+    "merge": (write_finished, merge),
+    "push": (write_finished, push),
+    "compare": (write_finished, compare),
+    "rescore": (write_finished, rescored),
+    "report": (write_exported, report),
+    "ladder": (write_exported, ladder),
+    "journal": (write_exported, journals),
+    "ask-merged": (write_exported, ask_merged),
+    "ask-gguf": (write_exported, ask_gguf),
+    "eval-merged": (write_exported, eval_merged),
+    "gguf": (write_exported, gguf),
 }
+WRITERS = ("show", "continue", "journal", "lock")
+NEEDS_BASE = ("continue", "ask", "eval", "merge", "ladder", "journal")
 # an older sound checkpoint is as good as the newest
 OLDER = "checkpoints/checkpoint-4/"
 
@@ -172,37 +295,117 @@ def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["xmlgrpo"])
 
 
-def wrong_of(
-    tmp_path: Path,
-    write: Callable[[RunFolder, Path], None],
-    stage: Callable[[RunFolder, Path], object],
-) -> list[str]:
+def is_older(path: Path, value: Any, _sound: Any) -> bool:
+    return OLDER in str(path) and value[2] == 2
+
+
+def is_named(path: Path, value: Any, _sound: Any) -> bool:
+    """What a training may be writing just now, or has not written yet."""
+    return path.name in str(value[1]) or path.name == "metrics.jsonl" or not os.path.lexists(path)
+
+
+def is_told(path: Path, value: Any, _sound: Any) -> bool:
+    """It says what is gone, and that a run without a manifest has stopped."""
+    lost = (f"Left out: {path}", "files of completions that training left")
+    is_stopped = path.name == "manifest.json" and 'class="state stopped"' in value
+    is_later = path.parent.name == "eval" or path.name == "ladder.json"
+    return is_stopped or (is_later and not path.exists()) or any(words in value for words in lost)
+
+
+def is_asked_again(path: Path, value: Any, sound: Any) -> bool:
+    """A result that is not there; a file that its user has removed is no rung."""
+    return path.parent.name in ("eval", "gguf") and value.items() < sound.items()
+
+
+def is_without_base(path: Path, value: Any, _sound: Any) -> bool:
+    return path.name == "report-before.json" and "there is no base to compare with" in str(value)
+
+
+def is_fewer(path: Path, value: Any, _sound: Any) -> bool:
+    """Replies are asked again, and damage is named; a torn line is what a kill leaves."""
+    resumed, damaged = value[path.name.removesuffix(".replies.jsonl")]
+    return resumed < 3 and (damaged is not None or not path.read_bytes().startswith(b"[1]"))
+
+
+def is_made_again(path: Path, value: Any, _sound: Any) -> bool:
+    return value == {} and not path.exists()
+
+
+def is_less(_path: Path, value: Any, sound: Any) -> bool:
+    return set(value) < set(sound)
+
+
+# where a stage may give another value than of a sound run, and no error
+FALLBACKS: dict[str, Callable[[Path, Any, Any], bool]] = {
+    "continue": is_older,
+    "watch": is_named,
+    "report": is_told,
+    "ladder": is_asked_again,
+    "compare": is_without_base,
+    "journal": is_fewer,
+    "gguf": is_made_again,
+    "push": is_less,
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_what_is_damaged_or_does_as_with_a_sound_run(
+    tmp_path: Path, stage: str
+) -> None:
+    write, read = STAGES[stage]
     there = tmp_path / "there"
     run, base = RunFolder(there / "outputs" / "sums"), there / "outputs" / "base"
     write_base(base)
     write(run, base)
+    if stage == "compare":
+        shutil.copytree(run.root, run.root.with_name("other"))
+    run.lock.write_bytes(b"x")  # in an empty file there is nothing to damage
+
+    def is_read(name: str) -> bool:
+        path = there / name
+        if not path.is_relative_to(run.root):
+            return path.is_relative_to(base) and stage in NEEDS_BASE
+        line = artefact(str(path.relative_to(run.root)))
+        return line is not None and stage in ARTEFACTS[line].split()
 
     def is_fine(file: str, value: Any, sound: Any) -> bool:
-        """Also where it went on from an older checkpoint, or published the other files only."""
-        if value == sound:
-            return True
-        if stage is go_on:
-            return OLDER in file and value[2] == 2
-        if stage is report:  # it says what is gone, and that a run without a manifest has stopped
-            gone = f"Left out: {tmp_path / 'there' / file}, which training left, is gone"
-            is_stopped = "manifest.json" in file and 'class="state stopped"' in str(value)
-            return gone in str(value) or is_stopped
-        return stage is push and set(value) < set(sound)
+        fallback = FALLBACKS.get(stage)
+        return value == sound or (fallback is not None and fallback(there / file, value, sound))
 
-    return every_fault(there, files_of(there), lambda: stage(run, base), is_fine)
-
-
-@pytest.mark.parametrize("stage", FINISHED.values(), ids=FINISHED)
-def test_a_finished_run(tmp_path: Path, stage: Callable[[RunFolder, Path], object]) -> None:
-    wrong = wrong_of(tmp_path, write_finished, stage)
+    files = [name for name in files_of(there) if is_read(name)]
+    assert files
+    wrong = every_fault(there, files, lambda: read(run, base), is_fine, writes=stage in WRITERS)
     assert not wrong, "\n".join(wrong)
 
 
-def test_a_run_that_goes_on(tmp_path: Path) -> None:
-    wrong = wrong_of(tmp_path, write_unfinished, go_on)
-    assert not wrong, "\n".join(wrong)
+def test_every_artefact_that_is_read_is_damaged(tmp_path: Path) -> None:
+    """Each line of `ARTEFACTS` has its file in what the tests write, and each file its line."""
+    tried = set()
+    for write in (write_unfinished, write_exported):
+        run = RunFolder(tmp_path / write.__name__ / "outputs" / "sums")
+        write_base(tmp_path / write.__name__ / "outputs" / "base")
+        write(run, run.root.with_name("base"))
+        assert unnamed(run.root) == []
+        tried |= {artefact(name) for name in files_of(run.root)}
+    elsewhere = {
+        ".lock",
+        ".merged.lock",
+        "gguf/.lock",
+        "gguf/*.Modelfile",
+        "ladder.png",
+    }  # of the exporter's tests
+    read = {line for line, stages in ARTEFACTS.items() if stages}
+    assert read - elsewhere <= tried
+    assert {stage for stages in ARTEFACTS.values() for stage in stages.split()} <= set(STAGES)
+
+
+def test_every_name_in_a_runs_folder_has_its_line() -> None:
+    entries = [place for name in vars(RunFolder) if (place := place_of(name))]
+    assert len(entries) > 20
+    lines = [line.split("/")[0] for line in ARTEFACTS]
+    assert [place for place in entries if place.split("/")[0] not in lines] == []
+
+
+def place_of(name: str) -> str | None:
+    found = getattr(RunFolder(Path()), name, None)
+    return str(found) if isinstance(found, Path) and name != "root" else None

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from damage import unnamed
 from hub_server import serve
 from tracing import linked_numbers, untraced, value_at
 
@@ -90,6 +91,7 @@ def chain(tmp_path_factory):
             for path in downloaded.rglob("*")
             if path.is_file() and ".cache" not in path.parts
         }
+        assert unnamed(run) == []
         yield SimpleNamespace(
             home=home, run=run, hub=hub, files=files, downloaded=downloaded, printed=printed, do=do
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from damage import unnamed
 from strikes import Strike, contents, differences, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     work.mkdir()
     ended = run(TRAIN, work, scratch=home / "scratch")
     assert ended.code == 0, ended.errors
+    assert unnamed(work / "outputs" / "tiny") == []
     shutil.copytree(work, after)
     return Whole(work, after, contents(work))
 

@@ -83,6 +83,14 @@ def test_the_file_is_written_once_and_a_seed_is_another_file(package, tmp_path):
     ][:5]
     package.unlink()
     assert fresh.fresh_file(tmp_path, 9, seed=0).read_bytes() == before
+    for damaged in (
+        before.replace(b'question": "', b'question": "x'),
+        before[: len(before) // 2],
+        b"[1]\n" * 9,
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged or was changed; remove it"):
+            fresh.fresh_file(tmp_path, 9, seed=0)
 
 
 def test_another_version_is_refused(package, tmp_path):

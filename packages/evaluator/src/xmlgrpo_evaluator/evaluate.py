@@ -86,6 +86,8 @@ def _evaluated(
     with ExitStack() as stack:
         journal = stack.enter_context(open_journal(evaluation.journal, identity))
         stack.enter_context(kept_on_interrupt(lambda: _kept(journal, model.label)))
+        if journal.damaged:
+            say(screen.console, escape(f"{journal.damaged}: it and what follows is asked again"))
         if journal.resumed:
             say(screen.console, f"{journal.resumed:,} replies of an earlier start are kept")
         # `auto` goes on with lm-eval's own call where that wrote all the replies of earlier starts

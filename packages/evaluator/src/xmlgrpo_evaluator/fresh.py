@@ -10,6 +10,7 @@ import ast
 import json
 import math
 import operator
+import os
 import re
 import runpy
 import sys
@@ -24,8 +25,9 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.numbers import parse_number
+from xmlgrpo_rewards.rows import MAX_JSON_BYTES, bounded_json
 from xmlgrpo_rewards.task import BadRow, get_task
-from xmlgrpo_run.files import replacing
+from xmlgrpo_run.files import read_bytes, sealed, unsealed, write_text
 from xmlgrpo_run.measures.paired import Difference
 
 FRESH_TASK = "gsm8k_xml_fresh"
@@ -53,15 +55,25 @@ def fresh_file(folder: Path, rows: int, seed: int) -> Path:
     """The file of such problems in `folder`, written once; its name says from what it was made.
 
     Raises:
-        UserError: reasoning-gym is not installed, or in another version than the one tried.
+        UserError: reasoning-gym is not installed, or in another version than the one tried; or the
+            file is there and is not what was written.
     """
     path = folder / f"fresh-{PACKAGE}-{TRIED}-{rows}-seed{seed}.jsonl"
-    if not path.is_file():
-        made = list(fresh_rows(rows, seed))
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    if not os.path.lexists(path):
+        lines = [json.dumps(sealed(row)) for row in fresh_rows(rows, seed)]
+        write_text(path, "".join(f"{line}\n" for line in lines))
+    elif _whole_rows(path) != rows:
+        raise UserError(f"{path} is damaged or was changed; remove it, and it is made again")
     return path
+
+
+def _whole_rows(path: Path) -> int:
+    """How many rows of a file are as they were written; 0 where one is not."""
+    lines = read_bytes(path, MAX_JSON_BYTES).splitlines()
+    try:
+        return len([unsealed(path, dict(bounded_json(line))) for line in lines])
+    except (ValueError, TypeError, UserError):
+        return 0
 
 
 def fresh_rows(rows: int, seed: int) -> Iterator[dict[str, Any]]:

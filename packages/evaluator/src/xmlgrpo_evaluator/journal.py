@@ -75,6 +75,7 @@ class Journal:
         self.path, self._file = path, file
         self.uses: list[EngineUse] = []
         self.resumed = 0  # replies that were there at the start
+        self.damaged: str | None = None  # in words, what of the file could not be taken in
         self._replies: dict[Key, CountedReply] = {}
 
     def __len__(self) -> int:
@@ -115,7 +116,7 @@ class Journal:
         Raises:
             UserError: they are of another one.
         """
-        lines, complete = _complete_lines(self.path)
+        lines, complete, self.damaged = _complete_lines(self.path)
         if "subject" not in lines[0] if lines else _has_a_line(self.path):
             raise self._foreign(["file"])
         for line in lines[1:]:
@@ -161,16 +162,21 @@ def _has_a_line(path: Path) -> bool:
         return b"\n" in file.read(MAX_ROW_BYTES)
 
 
-def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines up to the first that is unfinished or damaged, and their length in bytes."""
+def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int, str | None]:
+    """The lines up to the first that is unfinished or damaged, their length in bytes, and damage.
+
+    An unfinished last line is what a killed process leaves.
+    """
     found: list[dict[str, Any]] = []
     length = 0
-    with path.open("rb") as lines:
-        while line := lines.readline(MAX_ROW_BYTES):
-            try:
-                row = bounded_json(line) if line.endswith(b"\n") else None
-                found.append(unsealed(path, dict(row or {})))
-            except (ValueError, TypeError, UserError):
-                break
-            length += len(line)
-    return found, length
+    try:
+        with path.open("rb") as lines:
+            while (line := lines.readline(MAX_ROW_BYTES)).endswith(b"\n"):
+                try:
+                    found.append(unsealed(path, dict(bounded_json(line) or {})))
+                except (ValueError, TypeError, UserError):
+                    return found, length, f"line {len(found) + 1} of {path} is damaged"
+                length += len(line)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; remove it to ask anew") from None
+    return found, length, None

@@ -1,5 +1,6 @@
 """What is evaluated: a model of a run, or any model by path or Hub id."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from xmlgrpo_run.manifest import (
     Manifest,
     loaded_commit,
     require_as_trained,
+    require_checked,
     require_compared,
 )
 from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
@@ -91,13 +93,13 @@ def run_model(run: RunFolder, manifest: Manifest, what: str) -> Model:
         return Model(what, "hf", str(require_compared(run.merged)), options={"dtype": "auto"})
     path = run.gguf / (what if what.endswith(".gguf") else f"{what}.gguf")
     _require(path, "make gguf")
-    return Model(path.stem, "llama-cpp", str(path), tokenizer=tokenizer)
+    return Model(path.stem, "llama-cpp", str(require_checked(path)), tokenizer=tokenizer)
 
 
 def run_ladder(run: RunFolder, manifest: Manifest) -> list[Model]:
     """All models of a run that exist, from the base to the smallest file."""
     names = ["base", "tuned"]
-    if (run.merged / "config.json").is_file():
+    if os.path.lexists(run.merged):
         names.append("merged")
     files = sorted(run.gguf.glob("*.gguf"), key=lambda path: -path.stat().st_size)
     return [run_model(run, manifest, name) for name in (*names, *(path.name for path in files))]
@@ -120,7 +122,7 @@ def any_model(
             raise UserError(
                 f"an adapter cannot be put on a GGUF ({source}); merge it first: make gguf"
             )
-        file = path.absolute() if path.is_file() else _download_gguf(source)
+        file = require_checked(path.absolute()) if path.is_file() else _download_gguf(source)
         return Model(file.stem, "llama-cpp", str(file), tokenizer=tokenizer)
     if path.is_dir() and not (path / "config.json").is_file():
         files = sorted(file.name for file in path.glob("*.gguf"))

@@ -111,6 +111,8 @@ def require_gguf(path: Path) -> None:
     Raises:
         BadGgufError: it does not, or cannot be read.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise BadGgufError(f"{path} is not a GGUF file: it is not a file")
     try:
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))

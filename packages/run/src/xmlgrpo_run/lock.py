@@ -43,6 +43,8 @@ def one_writer(
 
 def is_held(lock: Path) -> bool:
     """Whether a process has the lock now; nothing is written, and nobody is kept from it."""
+    if not lock.is_file():  # a pipe would be waited for
+        return False
     try:
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -56,6 +58,8 @@ def is_held(lock: Path) -> bool:
 def _opened(lock: Path) -> IO[bytes]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
+        if lock.exists() and not lock.is_file():  # a pipe would be waited for
+            raise UserError(f"cannot write {lock}: it is not a file; remove it")
         return lock.open("ab")
     except OSError as error:
         raise UserError(

@@ -18,7 +18,7 @@ from xmlgrpo_run.digests import (
     stamps,
 )
 from xmlgrpo_run.files import read_json, read_sealed, write_sealed
-from xmlgrpo_run.folder import MERGE_RECORD, RunFolder, full_path
+from xmlgrpo_run.folder import CHECK_RECORD, MERGE_RECORD, RunFolder, full_path
 
 MANIFEST_FORMAT = 3
 
@@ -216,6 +216,28 @@ def require_compared(folder: Path, fingerprint: str | None = None) -> Path:
             f"or tokenizer); remove it and merge again ({how})"
         )
     return folder
+
+
+def require_checked(file: Path) -> Path:
+    """A GGUF file, if it is still the one that an export's check beside it looked at.
+
+    A file that no check names is taken as it is; one whose size and time are what they were is not
+    read again.
+
+    Raises:
+        UserError: it has changed since, or the check is damaged.
+    """
+    record = file.parent / CHECK_RECORD
+    checked = read_sealed(record).get("files") if os.path.lexists(record) else None
+    entry = checked.get(file.name) if isinstance(checked, Mapping) else None
+    if isinstance(entry, Mapping):
+        stamp = {name: entry.get(name) for name in ("sha256", "bytes", "mtime_ns")}
+        if wrong := changed_since(file.parent, {file.name: stamp}):
+            raise UserError(
+                f"{wrong} than in {record}; restore it from a copy, or remove it and make it again "
+                "(make gguf)"
+            )
+    return file
 
 
 def loaded_commit(name: str, revision: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """The result of one model: a JSON file with the numbers, every reply, and how it was done."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def read_result(path: Path, identity: Mapping[str, Any] | None = None) -> dict[s
     Raises:
         UserError: it is missing, not one of ours, or of another model, settings or items.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UserError(f"no result at {path}; make it with: make eval RUN=<run>")
     result = read_sealed(path)
     # every file of a run has a format; only a result has these

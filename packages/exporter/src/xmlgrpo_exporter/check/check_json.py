@@ -62,6 +62,7 @@ class FileCheck:
     answer: str = ""  # to the first question; empty when it was not asked
     limits: Mapping[str, float] = field(default_factory=dict)  # the user's, not those of its type
     modelfile: str = ""  # the text that asks it in Ollama as training asked
+    mtime_ns: int = 0  # a file whose size and time stay is not hashed again
 
     @property
     def passed(self) -> bool:
@@ -75,6 +76,7 @@ class FileCheck:
             "quant": self.quant,
             "bytes": self.size_bytes,
             "sha256": self.sha256,
+            "mtime_ns": self.mtime_ns,
             "gates": {gate.name: gate.as_json() for gate in self.gates},
             "answer": self.answer,
             "limits": dict(self.limits),

@@ -65,6 +65,7 @@ def check_file(path: Path, reference: Reference) -> FileCheck:
         answer,
         limits=reference.comparison.limits,
         modelfile=text,
+        mtime_ns=path.stat().st_mtime_ns,
     )
 
 

@@ -12,6 +12,7 @@ from xmlgrpo_run.folder import MERGE_RECORD, RunFolder, find_run, model_source
 from xmlgrpo_run.manifest import (
     read_manifest,
     require_as_trained,
+    require_checked,
     require_compared,
     run_around,
 )
@@ -81,7 +82,7 @@ def of_model(name: str, task: str | None = None, base: str | None = None) -> Sou
         raise UserError(f"--base goes with an adapter, and {name!r} is none")
     if path.suffix.lower() == ".gguf" or path.is_file():
         require_gguf(path)
-        return Source("gguf", str(path), task=task)
+        return Source("gguf", str(require_checked(path)), task=task)
     if RunFolder(path).manifest.is_file() and not (path / "config.json").is_file():
         raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
     if (path / "config.json").is_file():

@@ -189,8 +189,10 @@ def _answers(path: Path) -> Answers | None:
     """What a file of held-out replies holds; None if there is none."""
     try:
         stat = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     return _answers_as_of(os.fspath(path), stat.st_mtime_ns, stat.st_size)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,13 @@ def _run() -> None:
     wanted = read_rewards(given.rewards)
     from xmlgrpo_run.screen.console import make_console
     from xmlgrpo_viewer.reading.run_view import read_run
+    from xmlgrpo_viewer.reading.sampled import read_sampled
     from xmlgrpo_viewer.replay.rescored import rescore
 
     view = read_run(run)
     rescored = rescore(view, wanted or view.weights)
+    for sentence in read_sampled(view)[1]:
+        print(f"left out: {sentence}", file=sys.stderr)
     if given.json:
         for one in rescored:
             print(for_stdout(json.dumps(_as_json(one), ensure_ascii=False)))
