@@ -131,9 +131,9 @@ def write_exported(run: RunFolder, base: Path) -> None:
     for label, model in models(run).items():
         settings = run_settings(run, read_manifest(run), {})
         evaluation = Evaluation(model, settings, settings.result_file(run.eval, label))
-        asked, task = evaluation.identity("27c1"), {"metrics": {}, "items": []}
+        asked = evaluation.identity("27c1")
         about = {"format": RESULT_FORMAT, "label": label, "subject": asked, "engines": None}
-        write_sealed(evaluation.out, about | {"tasks": {"gsm8k_xml": task}})
+        write_sealed(evaluation.out, about | {"tasks": {"gsm8k_xml": {"metrics": {}, "items": []}}})
         with open_journal(evaluation.journal, asked) as journal:
             for key in "abc":
                 journal.add((key, 0), CountedReply(key, tokens=1, truncated=False))

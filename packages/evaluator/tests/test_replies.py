@@ -71,6 +71,7 @@ def test_a_damaged_line_and_those_after_it_are_asked_again(path, change):
     path.write_bytes(path.read_bytes().replace(*change))
     with open_journal(path, IDENTITY) as journal:
         assert [journal.get((key, 0)) for key in "abc"] == ["first", None, None]
+        assert journal.damaged == f"line 3 of {path} is damaged"
         journal.add(("b", 0), reply("second"))
     with open_journal(path, IDENTITY) as journal:
         assert [journal.get((key, 0)) for key in "abc"] == ["first", "second", None]
