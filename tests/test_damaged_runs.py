@@ -306,10 +306,11 @@ def is_named(path: Path, value: Any, _sound: Any) -> bool:
 
 def is_told(path: Path, value: Any, _sound: Any) -> bool:
     """It says what is gone, and that a run without a manifest has stopped."""
-    lost = (f"Left out: {path}", "files of completions that training left")
+    left_out = [line for line in value.splitlines() if "Left out: " in line]
+    is_named = any(path.name in line or f"files of {path.parent.name}" in line for line in left_out)
     is_stopped = path.name == "manifest.json" and 'class="state stopped"' in value
     is_later = path.parent.name == "eval" or path.name == "ladder.json"
-    return is_stopped or (is_later and not path.exists()) or any(words in value for words in lost)
+    return is_named or is_stopped or (is_later and not path.exists())
 
 
 def is_asked_again(path: Path, value: Any, sound: Any) -> bool:
