@@ -1,6 +1,8 @@
 """Files from anywhere that would take all memory or time: refused, each in a child with limits."""
 
+import gzip
 import json
+import lzma
 import os
 import re
 import struct
@@ -10,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 # For every path it is given: reads it in a fork with 200 MiB more memory than now and one second of
@@ -20,19 +24,21 @@ from pathlib import Path
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import text_rows
-from xmlgrpo_run.files import check_json_files, read_json
+import pyarrow.parquet
+from xmlgrpo_run.files import check_small_files, read_json
 from xmlgrpo_run.metrics import read_log
+from xmlgrpo_run.rows import read_rows
 from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_trainer.config.run_config import load_config
 
 def read(path):
-    if path.name == "tokenizer.json":
-        return check_json_files(path.parent)
+    if path.name in ("tokenizer.json", "config.json") or path.suffix == ".jinja":
+        return check_small_files(path.parent)
     if path.name == "metrics.jsonl":
         return read_log(path)
     kinds = {".yaml": load_config, ".json": read_json, ".jsonl": lambda p: list(text_rows(p)),
              ".safetensors": tensor_shapes, ".gguf": read_header}
-    return kinds[path.suffix](path)
+    return kinds.get(path.suffix, lambda p: list(read_rows(p)))(path)
 
 for name in sys.argv[1:]:
     out, into = os.pipe()
@@ -100,6 +106,20 @@ def array(kind: int, count: int, items: bytes = b"") -> bytes:
     return struct.pack("<IIQ", 9, kind, count) + items
 
 
+def xz(dictionary: int) -> bytes:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": dictionary, "preset": 0}]
+    return lzma.compress(SMALL, filters=filters)
+
+
+def parquet(columns: int = 1, length: int = 1) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        cells = {f"c{number}": ["x" * length] for number in range(columns)}
+        pq.write_table(pa.table(cells), path, compression="zstd", use_dictionary=False)
+
+    return write
+
+
+SMALL = b'{"question": "q", "answer": "1"}\n'
 EMPTIES = b"[" + b"[]," * 4_000_000 + b"[]]"
 ROW = b'{"question": "q", "answer": "a", "more": %s}\n'
 BOMBS = {
@@ -135,6 +155,26 @@ BOMBS = {
     "row-deep": Bomb("a.jsonl", ROW % nested("[", 100_000), "a.jsonl:1: .*nested"),
     "row-empties": Bomb("a.jsonl", ROW % EMPTIES[:9_000_000], "a.jsonl:1: .*values"),
     "row-zeros": Bomb("a.jsonl", sparse(1 << 33), "a.jsonl:1: .*over 10,000,000 bytes"),
+    "row-empty-lines": Bomb("a.jsonl", b"\n" * 9_000_000, "over 100,000 empty lines"),
+    "gzip-zeros": Bomb("a.jsonl.gz", gzip.compress(bytes(60 << 20), 1), "over 10,000,000 bytes"),
+    "gzip-rows": Bomb("a.jsonl.gz", gzip.compress(SMALL * 700_000), "over 100 times its size"),
+    "xz-rows": Bomb("a.jsonl.xz", lzma.compress(SMALL * 700_000, preset=0), "over 100 times"),
+    "xz-dictionary": Bomb("a.jsonl.xz", xz(1 << 30), "cannot be unpacked: Memory usage limit"),
+    "csv-open-quote": Bomb("a.csv", b'question,answer\n"' + b"a\n" * 4_000_000, "quotation mark"),
+    "csv-commas": Bomb("a.csv", b"," * 5_000_000 + b"\n", "500,000 cells"),
+    "csv-columns": Bomb("a.csv", b"," * 20_000 + b"\n", "10,000 at most"),
+    "parquet-columns": Bomb("a.parquet", parquet(columns=20_000), "at most 1,000 columns"),
+    "parquet-text": Bomb("a.parquet", parquet(length=100_000_000), "over 100 times its size"),
+    "parquet-footer": Bomb(
+        "a.parquet", b"PAR1" + bytes(90) + b"\xff\xff\xff\x7fPAR1", "as Parquet"
+    ),
+    "config-layers": Bomb(
+        "config.json", b'{"num_hidden_layers": 1000000000}', "at most 1,000, got"
+    ),
+    "config-inner-layers": Bomb(
+        "config.json", b'{"text_config": {"n_layer": 99999}}', "n_layer: expected at most 1,000"
+    ),
+    "template-zeros": Bomb("chat_template.jinja", sparse(1 << 33), "at most 1,048,576 bytes"),
     "metrics-deep": Bomb("metrics.jsonl", nested("[", 5_000_000), "read"),
     "metrics-empties": Bomb("metrics.jsonl", EMPTIES, "read"),
     "tokenizer-deep": Bomb("tokenizer.json", nested('{"a":[', 1_000_000), "nested"),

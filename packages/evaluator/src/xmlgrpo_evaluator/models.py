@@ -11,7 +11,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.rows import expanded
 from xmlgrpo_run.digests import digest, model_files, weight_files
-from xmlgrpo_run.files import check_json_files
+from xmlgrpo_run.files import check_small_files
 from xmlgrpo_run.folder import MERGE_RECORD, RunFolder, model_source
 from xmlgrpo_run.manifest import (
     Manifest,
@@ -190,7 +190,7 @@ def check_weights(models: Iterable[Model]) -> None:
     """
     for model in models:
         for place in model.places:
-            check_json_files(place)
+            check_small_files(place)
             for path in safetensors_files(place) if place.is_dir() else ():
                 tensor_shapes(path)
 

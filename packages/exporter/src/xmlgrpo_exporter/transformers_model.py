@@ -17,7 +17,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.digests import digest, hash_ahead, model_files
-from xmlgrpo_run.files import check_json_files
+from xmlgrpo_run.files import check_small_files
 from xmlgrpo_run.prompt import Messages, Prompt, tokenizer_prompt
 from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_run.screen.console import quiet_libraries
@@ -113,7 +113,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder."""
     from transformers import AutoTokenizer
 
-    check_json_files(folder)
+    check_small_files(folder)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -151,7 +151,7 @@ def load_weights(name: str, revision: str | None = None, model_class: str | None
     from xmlgrpo_rollout.attention_guard import guard_transformers
 
     guard_transformers()
-    check_json_files(Path(name))  # of an id on the Hub there are none here
+    check_small_files(Path(name))  # of an id on the Hub there are none here
     auto: Any = transformers.AutoModelForCausalLM
     loader = getattr(transformers, model_class, None) if model_class else auto
     if loader is None:

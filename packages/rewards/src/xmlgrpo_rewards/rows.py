@@ -20,6 +20,8 @@ from xmlgrpo_rewards.errors import UserError
 
 MAX_ROW_BYTES = 10_000_000
 MAX_ROW_LINES, MAX_COLUMNS = 100_000, 10_000  # of one row of a table
+MAX_EMPTY_LINES = 100_000  # one after the other
+MAX_DICTIONARY_BYTES = 100 << 20  # of xz; its strongest level has 64 MiB
 MOST_TIMES = 100  # the size of a file that it may unpack to; texts reach twenty
 # Of one JSON text: a byte of `[[],[],...]` becomes thirty in memory, and what is nested deeper than
 # any file of ours ends in a RecursionError wherever it is walked through.
@@ -206,6 +208,8 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
                 )
             unpack = next((PACKED[mark] for mark in PACKED if first.startswith(mark)), None)
             if unpack and path.is_file():
+                if unpack is lzma.open:
+                    _check_dictionary(path)
                 with unpack(path) as whole:
                     _check_size(whole, path)
             yield unpack(file) if unpack else file
@@ -213,6 +217,17 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
         raise UserError(f"{path} cannot be unpacked: {error}; fetch the file again") from error
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _check_dictionary(path: Path) -> None:
+    """See that an xz file asks for no more memory than text is packed with.
+
+    Raises:
+        lzma.LZMAError: it does, or is broken.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(1 << 12)
+    lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES).decompress(beginning, 1)
 
 
 def unreadable(path: Path, error: OSError) -> UserError:
@@ -255,11 +270,17 @@ def _delimiter(path: Path) -> str | None:
 
 def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
     """Every line with its row id."""
-    number = 0
+    number = empty = 0
     while line := file.readline(MAX_ROW_BYTES + 1):
         number += 1
         if len(line) > MAX_ROW_BYTES:
             raise too_long(f"{name}:{number}")
+        empty = 0 if line.strip() else empty + 1
+        if empty > MAX_EMPTY_LINES:
+            raise UserError(
+                f"{name}:{number}: expected a row, got over {MAX_EMPTY_LINES:,} empty lines; is "
+                "the file what it should be?"
+            )
         yield f"{name}:{number}", line.removeprefix(BYTE_ORDER_MARK)
 
 

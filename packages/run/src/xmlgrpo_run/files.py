@@ -20,6 +20,10 @@ from xmlgrpo_run.disk import writing
 
 TOKENIZER = "tokenizer.json"
 MAX_TOKENIZER_BYTES, MAX_TOKENIZER_VALUES = 48 << 20, 2_500_000  # Gemma 3: 33 MB, 1.8 million
+# what libraries read whole beside JSON: templates, vocabularies, merges
+MAX_OTHER_BYTES = {".jinja": 1 << 20, ".txt": MAX_TOKENIZER_BYTES, ".model": MAX_TOKENIZER_BYTES}
+CONFIG, COUNTED = "config.json", re.compile(r"(?:^|_)(?:layers?|experts)$")
+MOST_LAYERS = 1_000  # or experts; each is made before a weight is read
 
 SEAL = "sha256_of_the_rest"  # the key of a JSON object's own digest
 
@@ -75,14 +79,28 @@ def _object(raw: bytes, path: Path) -> dict[str, Any]:
     return content
 
 
-def check_json_files(folder: Path) -> None:
-    """Look at a model's JSON files, before a library parses them without limits.
+def check_small_files(folder: Path) -> None:
+    """Look at a model's files but its weights, before a library reads them without limits.
 
     Raises:
         UserError: one holds more than such a file does, or is nested too deeply.
     """
     for path in sorted(folder.glob("*.json")):
-        _check(_raw(path), path)
+        _check(raw := _raw(path), path)
+        if path.name == CONFIG:
+            _check_counts(_object(raw, path), path)
+    for ending, most in MAX_OTHER_BYTES.items():
+        for path in [*folder.glob(f"*{ending}"), *folder.glob(f"additional_*/*{ending}")]:
+            if path.is_file() and path.stat().st_size > most:
+                raise UserError(f"cannot read {path}: expected at most {most:,} bytes, got more")
+
+
+def _check_counts(config: Mapping[str, Any], path: Path) -> None:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _check_counts(value, path)
+        elif COUNTED.search(key) and isinstance(value, int) and value > MOST_LAYERS:
+            raise UserError(f"{path}: {key}: expected at most {MOST_LAYERS:,}, got {value}")
 
 
 def _raw(path: Path) -> bytes:

@@ -21,6 +21,7 @@ from xmlgrpo_rewards.rows import (
     too_long,
 )
 
+MOST_COLUMNS = 1_000  # a column takes some kilobytes before its first row
 BATCH_ROWS = 16  # of the longest that are read, 160 MB
 
 
@@ -70,6 +71,11 @@ def _parquet(path: Path) -> Iterator[Any]:
         ) from None
     try:
         with ParquetFile(path) as file:
+            if file.metadata.num_columns > MOST_COLUMNS:
+                raise UserError(
+                    f"{path}: expected at most {MOST_COLUMNS:,} columns, got "
+                    f"{file.metadata.num_columns:,}; keep those of the problems"
+                )
             parts = range(file.metadata.num_row_groups)
             sizes = (file.metadata.row_group(part).total_byte_size for part in parts)
             check_unpacked(path, sum(sizes))

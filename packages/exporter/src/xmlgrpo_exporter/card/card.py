@@ -21,6 +21,7 @@ from xmlgrpo_exporter.quants import FILE_TYPES
 from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
+from xmlgrpo_run.files import MAX_OTHER_BYTES, read_bytes
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.prompt import Messages, write_prompt
 from xmlgrpo_run.screen.metric_names import metric_names, words_of
@@ -115,7 +116,8 @@ def _as_told(chat: Messages, run: RunFolder) -> Messages:
     template = next((path for path in places if path.is_file()), None)
     if template is None:
         return chat
-    render = jinja_render(template.read_text(encoding="utf-8"))
+    most = MAX_OTHER_BYTES[".jinja"]
+    render = jinja_render(read_bytes(template, most)[:most].decode("utf-8", "replace"))
     try:
         return write_prompt(render, chat).chat
     except UserError:

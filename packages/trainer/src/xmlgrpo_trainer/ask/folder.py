@@ -14,7 +14,7 @@ from xmlgrpo_rollout.cpu.engine import stream
 from xmlgrpo_rollout.cpu.model_files import read_folder
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
-from xmlgrpo_run.files import check_json_files, read_json
+from xmlgrpo_run.files import check_small_files, read_json
 from xmlgrpo_trainer.ask.chat import OnTokens, Settings, TokenizerChat
 from xmlgrpo_trainer.ask.source import Source
 
@@ -33,7 +33,7 @@ def folder_chat(source: Source) -> TokenizerChat | None:
         return None
     if read_json(described).get("tokenizer_class") != TOKENIZER:
         return None
-    check_json_files(folder)
+    check_small_files(folder)
     model = read_folder(folder, source.adapter, torch.float32)
     if model is None:
         return None

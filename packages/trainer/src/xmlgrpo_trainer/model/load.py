@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import check_json_files
+from xmlgrpo_run.files import check_small_files
 from xmlgrpo_run.manifest import loaded_commit
 from xmlgrpo_run.safetensors_header import safetensors_files
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
@@ -209,7 +209,7 @@ def check_model_folder(name: str) -> None:
                 "save_pretrained, with safetensors weights"
             )
         safetensors_files(folder)
-        check_json_files(folder)
+        check_small_files(folder)
 
 
 def load_failure(name: str, error: Exception) -> str:

@@ -20,10 +20,11 @@ from markupsafe import Markup, escape
 from xmlgrpo_evaluator.results.compare import format_p, table_rows
 from xmlgrpo_evaluator.results.ladder_table import cells
 from xmlgrpo_evaluator.results.result import main_metric
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import printable, without_paths
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.files import read_sealed, write_text
+from xmlgrpo_run.files import read_bytes, read_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.metric_names import metric_names
@@ -45,6 +46,7 @@ FLIPS_SHOWN = 12
 MOST_BYTES = 3_000_000  # of completions in a page, which stays below 5 MB
 MOST_WRONG = 500  # of those, the wrong ones that earned most
 MOST_CHARACTERS = 6_000  # of one completion
+MOST_TEXT = 100_000  # bytes of a file that is shown as it is
 SEVERITY = ("bad", "warning", "note", "ok")
 ALIKE = 0.3  # share of words in common below which two replies are simply two
 MOST_PAIRS = 50_000  # of equal words at any two places, beyond which a comparison takes seconds
@@ -404,6 +406,6 @@ def _linked(run: RunFolder, name: str) -> Markup:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return read_bytes(path, MOST_TEXT)[:MOST_TEXT].decode("utf-8", "replace")
+    except UserError:  # a run that has not written it yet
         return ""
