@@ -3,7 +3,7 @@
 import pytest
 
 from xmlgrpo_exporter.card.card import with_card
-from xmlgrpo_exporter.publish.base_and_licence import BaseModel, find_licence
+from xmlgrpo_exporter.publish.base_and_licence import HUB_LICENCES, BaseModel, find_licence
 from xmlgrpo_rewards.errors import UserError
 
 from ..cards import card_of, metadata, no_card, prepared
@@ -54,6 +54,29 @@ def test_the_licence(base, card, expected):
     licence = find_licence(base, lambda hub_id: card)
     assert licence.id == expected
     assert (licence.notice is not None) == expected.startswith(("gemma", "llama"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        pytest.param("Apache-2.0", ("apache-2.0", None), id="written-large"),
+        pytest.param("openrail++", ("openrail++", None), id="with-signs"),
+        pytest.param("house-1.0", ("other", "house-1.0"), id="not-the-hub-s"),
+        pytest.param(
+            "Qwen Research License (2)", ("other", "qwen-research-license-2"), id="a-name"
+        ),
+        pytest.param("other", ("other", None), id="other"),
+        pytest.param({"a": "b"}, ("unknown", None), id="a-mapping"),
+        pytest.param("<script>", ("unknown", None), id="markup"),
+        pytest.param("\x1b[2J", ("unknown", None), id="steers-a-terminal"),
+        pytest.param(["x" * 200], ("unknown", None), id="very-long"),
+    ],
+)
+def test_a_licence_on_the_hub_s_card_stops_nothing_and_is_one_that_the_hub_takes(stated, expected):
+    licence = find_licence(BaseModel("some/model"), lambda _hub_id: {"license": stated})
+    assert (licence.id, licence.name) == expected
+    assert licence.id in HUB_LICENCES
+    assert "<" not in licence.source
 
 
 ALIASES = "a0: &a0 [x]\n" + "".join(

@@ -55,7 +55,22 @@ LLAMA_NOTICE = (
 MAX_CARD_BYTES, MAX_LICENCE_CHARS = 4 << 20, 2000
 CARD_HEAD = re.compile(r"\ufeff?\s*---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 LICENCE_LINES = re.compile(r"^license(?:_name|_link)?[ \t]*:.*\n?(?:[ \t-].*\n?)*", re.MULTILINE)
-LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
+LICENCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,+()_/-]{0,99}")
+HUB_LICENCES = frozenset(
+    """apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0
+    bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear
+    c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0
+    cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0
+    cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl
+    ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl
+    lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0
+    odc-by odbl openmdw-1.0 openmdw-1.1 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib
+    pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1
+    llama3.2 llama3.3 llama4 grok2-community gemma unknown other""".split()  # noqa: SIM905 - sixty words
+)
+"""The identifiers that the Hub takes: in its own words, in November 2026.  It refuses a card with
+any other, which therefore goes as `other`, under the name that it has."""
+ON_THE_HUB = "the base model's card on the Hub"
 LINK = re.compile(r"https?://[^\s<>()\"'`]{1,500}|[\w.-]{1,100}")  # or a file beside the card
 
 CardLookup = Callable[[str], Mapping[str, Any] | None]
@@ -135,7 +150,7 @@ def find_licence(base: BaseModel, look_up: CardLookup) -> Licence:
     if base.hub_id is not None:
         metadata = look_up(base.hub_id)
         if metadata and metadata.get("license"):
-            return _from_card(metadata, "the base model's card on the Hub")
+            return _from_card(metadata, ON_THE_HUB)
         if named := _by_name(base.hub_id.lower()):
             return named
     elif base.is_gemma:
@@ -208,12 +223,19 @@ def _stated_in(card: Path) -> Mapping[str, Any]:
 
 def _from_card(metadata: Mapping[str, Any], source: str) -> Licence:
     licence = metadata["license"]
-    identifier = str(licence[0] if isinstance(licence, list) else licence)
-    if not LICENCE_ID.fullmatch(identifier):
+    stated = str(licence[0] if isinstance(licence, list) else licence)
+    if not LICENCE_NAME.fullmatch(stated):
+        if source == ON_THE_HUB:  # somebody else's card, which the user cannot correct
+            return Licence("unknown", f"{source} states one that cannot be read")
         raise UserError(
-            f"{source} states the licence as {one_line(identifier, 60)!r}; expected an identifier "
-            "of the Hub's, such as apache-2.0; correct the card"
+            f"{source} states the licence as {one_line(stated, 60)!r}; expected an identifier of "
+            "the Hub's, such as apache-2.0; correct the card"
         )
+    identifier = stated.lower()
+    if identifier not in HUB_LICENCES:  # the Hub takes it as a name of one that it does not know
+        slug = re.sub(r"[^a-z0-9.+]+", "-", identifier).strip("-")
+        metadata = {"license_name": slug, **metadata}
+        identifier = "other"
     if identifier == "gemma":
         return _gemma(source)
     if LLAMA.fullmatch(identifier):
