@@ -319,7 +319,13 @@ def tiny_settings(values: Mapping[str, Any]) -> "TinySettings":
     from xmlgrpo_trainer.tiny.settings import TinySettings
 
     _check_fields("model.tiny", values, TinySettings, {}, {})
-    return TinySettings(**values)
+    settings = TinySettings(**values)
+    if settings.hidden_size % settings.heads:  # transformers asks for it
+        raise UserError(
+            f"tiny.heads: expected a divisor of hidden_size={settings.hidden_size}, got "
+            f"{settings.heads}"
+        )
+    return settings
 
 
 def _check_fields(

@@ -52,11 +52,6 @@ class TinySettings:
             f"a multiple of kv_heads={self.kv_heads}",
         )
         self._expect(
-            "heads",
-            lambda heads: self.hidden_size % heads == 0,
-            f"a divisor of hidden_size={self.hidden_size}",
-        )
-        self._expect(
             "head_dim",
             lambda head_dim: head_dim % 2 == 0,
             "an even number: rotary positions turn pairs",
