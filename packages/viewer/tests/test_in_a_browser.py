@@ -21,7 +21,8 @@ from .conftest import begin, completion, end, held, write_lines
 pytestmark = pytest.mark.browser
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = (
-    "</script><script>document.title='owned'</script><img src=http://a.test/x onerror=alert(1)>"
+    "\x1b[31m\u202e</template></pre></script><script>document.title='owned'</script>"
+    "<img src=http://a.test/x onerror=alert(1)>"
 )
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 PICTURES = Path(__file__).parent / "pictures"  # of the page; one that is removed is made anew
@@ -74,8 +75,10 @@ def browse(chromium: str, html: str, folder: Path, *options: str) -> tuple[str, 
 @pytest.fixture
 def report(tmp_path: Path) -> str:
     run = begin(tmp_path / "sums")
-    rows = [completion(6, HOSTILE, question=HOSTILE, gold=HOSTILE, scores={HOSTILE: 1.0})]
-    write_lines(run.completions_of(6), rows)
+    text = {"question": HOSTILE, "gold": HOSTILE, "scores": {HOSTILE: 1.0}}
+    is_wrong = {"strict_correct": False, "lenient_correct": False}
+    right, wrong = completion(6, HOSTILE, **text), completion(6, HOSTILE, **text, **is_wrong)
+    write_lines(run.completions_of(6), [right] * 5 + [wrong] * 5)  # the reward is gamed
     end(run, [n < 6 for n in range(8)])
     return render(read_run(run))
 
@@ -89,7 +92,8 @@ def test_charts_and_completions_are_drawn_and_nothing_hostile_runs(chromium, rep
     assert "--" not in legends
     assert document.count("<article") >= 6
     assert "owned" not in re.findall(r"<title>(.*?)</title>", document)[0]
-    assert "6 of 6 shown" in document
+    assert "15 of 15 shown" in document
+    assert "A reward that pays wrong answers teaches them" in document
     assert logged == ""
     assert "a.test" not in (tmp_path / "net.json").read_text()
 
@@ -103,17 +107,22 @@ def test_nothing_is_wider_than_the_window(chromium, report, tmp_path, width):
     assert 'data-at="3"' in document, "Page Down goes from one completion to the next"
 
 
+def serious(chromium: str, html: str, folder: Path, *options: str) -> list[str]:
+    """What axe finds in a page and calls serious, by its rules' names."""
+    axe = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    html = POLICY.sub("", html).replace("</body>", AXE % axe)
+    document, _ = browse(chromium, html, folder, *options)
+    found = json.loads(unescape(re.findall(r'data-axe="(.*?)"', document)[0]))
+    return [name for impact, name, _ in found if impact in SERIOUS]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(chromium, report, tmp_path, scheme):
-    axe = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
-    html = POLICY.sub("", report).replace("</body>", AXE % axe)
     dark = ("--blink-settings=preferredColorScheme=0",) if scheme == "dark" else ()
-    document, _ = browse(chromium, html, tmp_path, *dark)
-    found = json.loads(unescape(re.findall(r'data-axe="(.*?)"', document)[0]))
-    assert [one for one in found if one[0] in SERIOUS] == []
-    faint = html.replace("</main>", '<p style="color:#777;background:#888">faint</p></main>')
-    document, _ = browse(chromium, faint, tmp_path, *dark)
-    assert "color-contrast" in document, "what is looked for would be found"
+    assert serious(chromium, report, tmp_path, *dark) == []
+    faint = report.replace("</main>", '<p style="color:#777;background:#888">faint</p></main>')
+    found = serious(chromium, faint, tmp_path, *dark)
+    assert found == ["color-contrast"], "what is looked for would be found"
 
 
 FILTER = """<script>
@@ -126,6 +135,7 @@ for (const [reward, least, most, text] of [["", "", "", ""], ["0", "1", "", ""],
   document.getElementById("filter").dispatchEvent(new Event("input"));
   seen.push(document.getElementById("found").textContent);
 }
+seen.push(document.getElementById("refresh").checked);
 document.body.setAttribute("data-seen", seen.join("; "));
 </script></body>"""
 
@@ -133,7 +143,8 @@ document.body.setAttribute("data-seen", seen.join("; "));
 def test_completions_are_filtered_by_reward_and_text(chromium, tmp_path):
     run = begin(tmp_path / "sums")
     write_lines(run.completions_of(6), [completion(6, "no", scores={"a": 0.5}, gold="7")])
-    html = POLICY.sub("", render(read_run(run))).replace("</body>", FILTER)
+    with held(run):
+        html = POLICY.sub("", render(read_run(run))).replace("</body>", FILTER)
     document, logged = browse(chromium, html, tmp_path)
     [seen] = re.findall(r'data-seen="(.*?)"', document)
     assert seen.split("; ") == [
@@ -142,6 +153,7 @@ def test_completions_are_filtered_by_reward_and_text(chromium, tmp_path):
         "0 of 0 shown",  # the second one had no opinion on any
         "1 of 1 shown",  # all together at most 1.5
         "5 of 5 shown",
+        "false",  # it is not read again under the eyes of one who filters
     ]
     assert logged == ""
 
@@ -199,8 +211,8 @@ def test_a_page_of_a_run_that_trains_and_one_of_a_comparison_draw(chromium, tmp_
     assert document.count("<canvas") > 5
     for one, right in ((run, 3), (other, 6)):
         end(one, [n < right for n in range(8)])
-    document, more = browse(
-        chromium, page(compare_runs([run, other]), tmp_path / "page.html"), tmp_path
-    )
+    html = page(compare_runs([run, other]), tmp_path / "page.html")
+    document, more = browse(chromium, html, tmp_path)
     assert document.count("<canvas") == 1
     assert logged == more == ""
+    assert serious(chromium, html, tmp_path) == []

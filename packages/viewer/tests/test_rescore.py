@@ -1,8 +1,11 @@
+import io
+
 import pytest
+from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_viewer.reading.run_view import read_run
-from xmlgrpo_viewer.replay.command import read_rewards
+from xmlgrpo_viewer.replay.command import read_rewards, show_what_for
 from xmlgrpo_viewer.replay.rescored import by_stretch, other_winners, rescore
 
 from .conftest import RIGHT, WRONG, completion, write_lines
@@ -19,6 +22,19 @@ def test_completions_are_paid_by_other_rewards(training):
     assert [one.was_right for one in last] == [True, False, True]
     assert other_winners(found) == (0, 1)
     assert by_stretch(found)[0] == ("1 to 1", 2.0, 2.0)
+
+
+def test_it_says_whether_another_reward_pays_wrong_answers_too(training):
+    scores = {"near:near": 2.0}
+    wrong = completion(6, WRONG, scores=scores, strict_correct=False, lenient_correct=False)
+    rows = [completion(6, RIGHT, scores=scores)] * 4 + [wrong] * 4
+    write_lines(training.completions_of(6), rows)
+    view, new = read_run(training), {"correctness_reward_func": 1.0}
+    console = Console(file=io.StringIO(), width=200)
+    show_what_for(rescore(view, new), {"near:near": 1.0}, new, console)
+    paid, would_be_paid = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert paid.startswith("paid: 4 of 4 wrong completions (100%) earned what right ones earn, 2 ")
+    assert would_be_paid.startswith("would be paid: 0 of 4 wrong completions (0%) earned what")
 
 
 def test_another_winner_of_a_group_is_counted(training):

@@ -79,7 +79,10 @@
 
   // a page of a run that still trains reads itself again, unless somebody is reading something
   const seconds = Number(document.body.dataset.refresh || 0);
-  if (seconds) setInterval(() => document.getElementById("refresh").checked && location.reload(), 1000 * seconds);
+  const refresh = document.getElementById("refresh");
+  const reading = () => { if (refresh) refresh.checked = false; };
+  if (refresh) setInterval(() => refresh.checked && location.reload(), 1000 * seconds);
+  document.addEventListener("toggle", reading, true);
 
   const form = document.getElementById("filter");
   if (!form) return;
@@ -162,6 +165,7 @@
     if (next) next.focus();
   });
   form.addEventListener("input", filter);
+  form.addEventListener("input", reading);
   form.addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("more").addEventListener("click", more);
   filter();

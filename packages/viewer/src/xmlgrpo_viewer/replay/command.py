@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xmlgrpo_rewards.console_script import add_version, for_stdout, run_command
@@ -51,14 +52,17 @@ def _run() -> None:
     from xmlgrpo_viewer.replay.rescored import rescore
 
     view = read_run(run)
-    rescored = rescore(view, wanted or view.weights)
+    weights = wanted or view.weights
+    rescored = rescore(view, weights)
     for sentence in read_sampled(view)[1]:
         print(f"left out: {sentence}", file=sys.stderr)
     if given.json:
         for one in rescored:
             print(for_stdout(json.dumps(_as_json(one), ensure_ascii=False)))
         return
-    show(rescored, make_console())
+    console = make_console()
+    show(rescored, console)
+    show_what_for(rescored, view.weights, weights, console)
 
 
 def read_rewards(words: Sequence[str]) -> dict[str, float]:
@@ -103,6 +107,23 @@ def show(rescored: "Sequence[Rescored]", console: "Console") -> None:
         if one.after != one.before:
             text = escape(one_line(one.sampled.text, COLUMNS))
             say(console, text, head=f"  {one.before:.3f} to {one.after:.3f}: ")
+
+
+def show_what_for(
+    rescored: "Sequence[Rescored]",
+    weights: Mapping[str, float],
+    new_weights: Mapping[str, float],
+    console: "Console",
+) -> None:
+    """Print whether the rewards tell right completions from wrong ones, as they were and anew."""
+    from xmlgrpo_run.screen.say import say
+    from xmlgrpo_viewer.reading.paid import paid_for
+
+    was = [one.sampled for one in rescored]
+    would_be = [replace(one.sampled, scores=one.parts) for one in rescored]
+    for head, ones, by in (("paid", was, weights), ("would be paid", would_be, new_weights)):
+        if found := paid_for(ones, by):
+            say(console, str(found), head=f"[bold]{head}[/]: ")
 
 
 def _as_json(one: "Rescored") -> Mapping[str, object]:
