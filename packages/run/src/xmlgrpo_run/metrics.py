@@ -90,6 +90,25 @@ def read_log(path: Path) -> MetricsLog:
     )
 
 
+class LogReader:
+    """Reads a run's metrics again and again, each line once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read = path, 0
+        self._rows: dict[int, dict[str, Any]] = {}
+
+    def read(self) -> MetricsLog:
+        """All finished lines until now; broken ones are left out."""
+        if self._path.is_file():
+            with self._path.open("rb") as lines:
+                lines.seek(self._read)
+                while (line := lines.readline(MAX_ROW_BYTES)).endswith(b"\n"):
+                    self._read += len(line)
+                    if (row := _row(line)) is not None:
+                        self._rows[row["step"]] = self._rows.get(row["step"], {}) | row
+        return MetricsLog({step: self._rows[step] for step in sorted(self._rows)}, ())
+
+
 def _require_bounded(path: Path, log: BinaryIO) -> None:
     """Refuse at once what no run logs: it is counted before a line is parsed."""
     ends, pieces = 0, 0

@@ -22,6 +22,7 @@ from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
 from xmlgrpo_trainer.run.failures import failures_in_words
 from xmlgrpo_trainer.run.opening import open_run
 
+EXIT_LOST = 3
 PATIENCE_S = 1800  # how long a rank waits for another; trl's own default for `grpo.ddp_timeout`
 
 
@@ -29,7 +30,8 @@ def train(config: RunConfig, root: Path, console: Console) -> int:
     """Train, or continue, or show the result of the run at `root`.
 
     Returns:
-        The process's exit code: 0 when the run is finished, 128 + the signal when it was stopped.
+        The process's exit code: 0 when the run is finished, 3 when the doctor stopped it as lost
+        (`watch.stop_when`), 128 + the signal when it was stopped.
         Of several processes only the first one's says so.
 
     Raises:
@@ -63,7 +65,7 @@ def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks)
                     f"{escape(str(folder.root))} is finished; nothing to train.", highlight=False
                 )
                 show_end(console, read_manifest(folder), folder)
-            return 0
+            return ranks.on_first(lambda: _code_of(folder, console))
         held.enter_context(kept_on_interrupt(lambda: what_is_kept(folder)))
         run = prepare(config, folder, console, ranks)
         from xmlgrpo_trainer.finish import finish
@@ -79,7 +81,7 @@ def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks)
                     before=trained.before,
                     rollout=trained.rollout,
                 )
-                return 0
+                return ranks.on_first(lambda: _code_of(folder, console))
         state = trained.trainer.state
         say(
             console,
@@ -87,6 +89,21 @@ def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks)
             f"{state.global_step} of {state.max_steps}. Run the same command again to continue.",
         )
         return 128 + trained.stopped_by
+
+
+def _code_of(folder: RunFolder, console: Console) -> int:
+    """The exit code of a finished run, with a sentence where the doctor ended it."""
+    from xmlgrpo_trainer.problems.keep_best import why_lost  # which imports transformers
+
+    manifest = read_manifest(folder)
+    why = why_lost(folder, manifest.steps)
+    if why is None:
+        return 0
+    kept = f"the adapter of step {manifest.best_step}, the best validation's, is kept"
+    if manifest.best_step == manifest.steps:
+        kept = "no validation was better before it, so its own adapter is kept"
+    say(console, escape(f"{why}; {kept}"), head="[bold red]lost[/]: ")
+    return EXIT_LOST
 
 
 def what_is_kept(folder: RunFolder) -> str:

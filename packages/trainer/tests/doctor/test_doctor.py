@@ -14,10 +14,11 @@ import pytest
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.metrics import MetricsLog
+from xmlgrpo_trainer.config.run_config import ROWS, check_config
 from xmlgrpo_trainer.doctor import command as doctor_command
 from xmlgrpo_trainer.doctor import machine
 from xmlgrpo_trainer.doctor.finding import Finding
-from xmlgrpo_trainer.doctor.run import check_run
+from xmlgrpo_trainer.doctor.run import THRESHOLDS, LiveCheck, check_run
 from xmlgrpo_trainer.grpo.lost_batches import DISCARDED
 
 STEPS = 60
@@ -161,6 +162,68 @@ SICK = [
         id="form-without-sense",
     ),
     pytest.param({"kl": lambda s: s / 10}, None, "kl", "warning", "nats from the", id="kl"),
+    pytest.param(
+        {"sampled/loops": lambda s: s / 100}, None, "loops", "bad", "say the same words", id="loops"
+    ),
+    pytest.param(
+        {"sampled/same_wrong": lambda s: 0.5},
+        None,
+        "answers",
+        "warning",
+        "in 50% of the groups all replies give the same wrong answer",
+        id="one-wrong-answer-a-group",
+    ),
+    pytest.param(
+        {"sampled/false_sums": lambda s: 0.4},
+        None,
+        "sums",
+        "warning",
+        "40% of the right replies have a sum that is false",
+        id="right-by-false-sums",
+    ),
+    pytest.param(
+        {"sampled/worked": lambda s: 0.9 if s < 30 else 0.1},
+        None,
+        "working",
+        "bad",
+        "from 90% to 10%",
+        id="no-more-working",
+    ),
+    pytest.param(
+        {"sampled/strict": lambda s: 0.2, "entropy": lambda s: 0.5 if s < 30 else 0.2},
+        None,
+        "entropy",
+        "warning",
+        "from 0.5 to 0.2 nats per token",
+        id="surer-and-no-better",
+    ),
+    pytest.param(
+        {
+            "sampled/strict": lambda s: 0.2,
+            "completions/mean_length": lambda s: 90 if s < 30 else 30,
+        },
+        None,
+        "length",
+        "warning",
+        "replies went from 90 to 30 tokens",
+        id="shorter-and-no-better",
+    ),
+    pytest.param(
+        {"sampled/strict": lambda s: 0.3 if s < 30 else 0.1, "sampled/replies": lambda s: 64},
+        None,
+        "correctness",
+        "bad",
+        "from 30.0% of the sampled ones to 10.0%",
+        id="unlearning",
+    ),
+    pytest.param(
+        {},
+        {0: 0.3, 10: 0.29, 20: 0.28, 30: 0.27, 40: 0.265, 60: 0.262},
+        "held-out",
+        "bad",
+        "has fallen 5 times in a row, 30.0% at step 0 to 26.2%",
+        id="every-look-lower",
+    ),
 ]
 
 
@@ -227,7 +290,7 @@ def read_until(name: str, last: int) -> MetricsLog:
             "collapse-lr2e-4",
             75,
             "entropy",
-            "warning",
+            "bad",
             "from 0.356 to 0.597 nats per token, and right answers from 2.9% to 1.9%",
             id="entropy-rises-and-nothing-else",
         ),
@@ -259,6 +322,66 @@ def test_what_was_wrong_with_true_runs(
     assert found.level == level
     assert text in found.text
     assert found.advice
+
+
+LOST = ["right-falling", "entropy-rising", "working-lost", "one-answer", "loops", "gradient-gone"]
+LOST += ["validation-fallen", "validation-falling", "same-wrong"]
+
+
+def lost_at(name: str) -> tuple[int, str] | None:
+    """The step at which a true run would have been stopped, and by which row."""
+    whole, doctor = read_until(name, 10_000), LiveCheck(LOST)
+    rows: dict[int, Any] = {}
+    for step, row in whole.rows.items():
+        rows[step] = row
+        if step > 60 and step % 5:
+            continue
+        if (lost := doctor.look(MetricsLog(rows, ()))[1]) is not None:
+            return step, lost.row
+    return None
+
+
+def test_a_rate_ten_times_too_high_is_stopped_before_a_quarter_of_its_steps() -> None:
+    assert lost_at("collapse-lr2e-4") == (47, "right-falling")
+
+
+@pytest.mark.parametrize("name", ["learns", "by-heart", "lr3e-5", "lr5e-5"])
+def test_a_true_run_that_is_not_lost_is_not_stopped(name: str) -> None:
+    assert lost_at(name) is None
+
+
+def test_a_finding_is_said_once_and_again_when_it_is_worse() -> None:
+    doctor, whole = LiveCheck(), log_of({"sampled/loops": lambda s: s / 100})
+    said = []
+    for last in range(1, STEPS + 1):
+        rows = {step: row for step, row in whole.rows.items() if step <= last}
+        said += [(last, one.row, one.level) for one in doctor.look(MetricsLog(rows, ()))[0]]
+    assert said == [(20, "loops", "warning"), (40, "loops", "bad")]
+
+
+def test_one_look_is_enough_where_it_is_sure() -> None:
+    log = log_of({"reward": lambda s: 2.0 - s / 60}, {0: 0.2, 60: 0.16})
+    assert "held-out" not in troubles(log)
+    sure = dict(log.rows)
+    flips = {"validation/lost": 15, "validation/gained": 2}
+    sure[60] = {**sure[60], "validation/strict_accuracy": 0.1, **flips}
+    found = troubles(MetricsLog(sure, ()))["held-out"]
+    assert (found.level, found.row) == ("bad", "validation-fallen")
+    assert "15 problems lost, 2 gained" in found.text
+
+
+def test_few_replies_prove_no_fall() -> None:
+    changes: dict[str, AtStep] = {
+        "sampled/strict": lambda s: 0.06 if s < 30 else 0.03,
+        "sampled/replies": lambda s: 16,
+    }
+    assert troubles(log_of(changes)) == {}
+
+
+def test_the_configuration_knows_every_row_and_no_other() -> None:
+    assert sorted(one.row for one in THRESHOLDS) == sorted(ROWS)
+    with pytest.raises(UserError, match=r"no row 'loop'; did you mean 'loops'\?; it has batches-l"):
+        check_config({"watch": {"stop_when": ["loop"]}}, "c.yaml")
 
 
 @pytest.mark.parametrize("last", [40, 79])

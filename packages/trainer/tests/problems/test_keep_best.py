@@ -130,6 +130,7 @@ def test_the_untrained_model_is_measured_but_never_kept(tmp_path: Path, validate
     assert kept(RunFolder(tmp_path)) == (2, "2")
     rows = read_log(tmp_path / "metrics.jsonl").rows.values()
     assert [row["validation/strict_accuracy"] for row in rows] == [0.9, 0.3]
+    assert [row.get("validation/lost") for row in rows] == [None, 6]
 
 
 def test_the_last_step_is_validated_though_it_is_no_multiple(

@@ -19,8 +19,10 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import WatchConfig
 from xmlgrpo_trainer.grpo.rewards import Scored
+from xmlgrpo_trainer.problems.keep_best import stopped_early, why_lost
 from xmlgrpo_trainer.screen.result import draw_curves
-from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch, agreement, sampled_shares
+from xmlgrpo_trainer.screen.sampled import agreement, repetition, same_wrong, sampled_shares
+from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
 
 GSM8K = get_task("gsm8k")
 BATCH = [
@@ -148,14 +150,76 @@ def test_a_value_that_is_not_finite_ends_the_run_in_words(
     assert row[name] is None  # kept as valid JSON
 
 
+def test_what_the_doctor_finds_is_said_once_and_ends_the_run_where_asked(tmp_path: Path) -> None:
+    out, folder = io.StringIO(), RunFolder(tmp_path)
+    config = WatchConfig(samples_every=99, samples_kept=0, stop_when=["replies-cut"])
+    made = Watch(folder, GSM8K, list(BATCH), config, Console(file=out, width=300))
+    made.on_train_begin(None, state(0), None)
+    control = SimpleNamespace(should_save=False, should_training_stop=False)
+    for step, clipped in enumerate([0.0] * 4 + [1.0] * 20, start=1):
+        logs = {**LOGS, "completions/clipped_ratio": clipped}
+        made.on_step_begin(None, state(step), control)
+        made.on_log(None, state(step), control, logs=logs)
+        if control.should_training_stop:
+            break
+    assert control.should_save
+    [warned, bad] = [line for line in out.getvalue().splitlines() if "doctor: replies-cut" in line]
+    assert "33% of the replies are cut" in warned
+    assert "-> raise grpo.max_completion_length" in bad
+    why = why_lost(folder, step)
+    assert why is not None
+    assert re.match(f"stopped as lost at step {step}, replies-cut: 8.% of the replies are cut", why)
+    assert why_lost(folder, step + 1) is None
+    assert stopped_early(folder, step)
+
+
 def test_shares_of_a_batch() -> None:
     assert sampled_shares(GSM8K, BATCH) == {
+        "sampled/replies": 2,
         "sampled/strict_format": 0.5,
         "sampled/strict": 0.5,
         "sampled/lenient": 0.5,
         "sampled/worked": 0.5,
         "sampled/one_answer": 0.0,
+        "sampled/loops": 0.0,
+        "sampled/same_wrong": 0.0,
+        "sampled/false_sums": 0.0,
     }
+
+
+def test_a_right_answer_by_a_false_sum_is_seen() -> None:
+    false = dataclasses.replace(BATCH[0], completion=render("2+1 = 4", "4"))
+    assert sampled_shares(GSM8K, [*BATCH, false])["sampled/false_sums"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("replies", "expected"),
+    [
+        pytest.param(["7", "7", "8", "8"], 1.0, id="each-group-its-own"),
+        pytest.param(["7", "7", "5", "5"], 0.5, id="one-group-right"),
+        pytest.param(["7", "6", "8", "9"], 0.0, id="tried"),
+        pytest.param(["no", "no", "8", "8"], 0.5, id="no-answer-is-none"),
+    ],
+)
+def test_groups_with_one_wrong_answer(replies: list[str], expected: float) -> None:
+    golds = ["5"] * 4
+    grades = [
+        GSM8K.grade(text, Example("", "", gold, ""))
+        for text, gold in zip(replies, golds, strict=True)
+    ]
+    assert same_wrong(["a", "a", "b", "b"], grades) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        pytest.param("the first 10 to the first 10 to " * 6, 0.8, 1.0, id="a-loop"),
+        pytest.param(render("He buys 3 apples. 3 + 4 = 7. 7 * 2 = 14.", "14"), 0, 0.1, id="sound"),
+        pytest.param("yes yes yes", 0, 0, id="too-short-to-say"),
+    ],
+)
+def test_repetition(text: str, low: float, high: float) -> None:
+    assert low <= repetition(text) <= high
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,17 @@ MAX_DIGITS = 100
 MERGE = "tag:yaml.org,2002:merge"
 
 
+# what the doctor says of a run while it trains (`doctor.run` has the limits and the words)
+ROWS = (
+    *("reward-dead", "reward-unpaid", "reward-gamed", "right-falling", "only-form"),
+    *("groups-solved", "groups-silent", "groups-alike", "batches-lost", "one-answer"),
+    *("same-wrong", "loops", "false-sums", "working-lost", "replies-cut", "length-changed"),
+    *("entropy-gone", "entropy-rising", "entropy-halved", "kl-far", "only-sharper"),
+    *("validations-few", "validation-fallen", "validation-falling", "validation-worse"),
+    *("by-heart", "gradient-lost", "gradient-gone", "gradient-large", "gradient-spike"),
+)
+
+
 class Section(BaseModel):
     """A part of the configuration: unknown keys refused, types not coerced, values fixed."""
 
@@ -180,8 +191,20 @@ class WatchConfig(Section):
     """Steps between two sample replies on the screen."""
     samples_kept: int = Field(default=8, ge=0)
     """Completions a step written to `completions/`."""
+    stop_when: list[str] = []
+    """Stop when the doctor finds one of these `ROWS`, at its worst, and keep the best adapter."""
     stop_on_lost_batches: bool = True
     """Stop when what draws the completions and what learns from them disagree again and again."""
+
+    @model_validator(mode="after")
+    def _knows_its_rows(self) -> "WatchConfig":
+        for row in self.stop_when:
+            if row not in ROWS:
+                raise ValueError(
+                    f"watch.stop_when: the doctor has no row {row!r}{did_you_mean(row, ROWS)}; it "
+                    f"has {', '.join(sorted(ROWS))}"
+                )
+        return self
 
 
 class RunConfig(Section):

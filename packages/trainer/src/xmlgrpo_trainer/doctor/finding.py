@@ -22,6 +22,7 @@ class Finding:
     text: str  # what it is like, with its number and the threshold
     advice: str = ""  # what to do, if anything
     grounds: str = ""  # where the threshold is from, if there is one
+    row: str = ""  # which of the checks of a run it is, for `watch.stop_when`
 
 
 def show(title: str, findings: Iterable[Finding], console: "Console") -> Iterator[Finding]:

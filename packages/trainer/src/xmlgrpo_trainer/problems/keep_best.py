@@ -86,6 +86,18 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         )
         return True
 
+    def _flips(self, result: HoldoutResult) -> dict[str, int]:
+        """Problems that were right untrained and are wrong now, and the other way round."""
+        path = self.folder.validation(0)
+        if result.step == 0 or not path.is_file():
+            return {}
+        pairs = zip(read_result(path).items, result.items, strict=True)
+        changes = [(b.strict_correct, a.strict_correct) for b, a in pairs]
+        return {
+            "validation/lost": changes.count((True, False)),
+            "validation/gained": changes.count((False, True)),
+        }
+
     def _why_lost(self, accuracy: float, step: int) -> str | None:
         """Whether this validation and the one before are far below the untrained model's."""
         before = self.folder.validation(step - self.config.every)
@@ -110,7 +122,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         shares = {f"validation/{name}": result.share(name) for name in names}
         values = {name: share.value for name, share in shares.items()}
         strict, lenient, form, worked = values.values()
-        append_row(self.folder.metrics, {"step": step, **values})
+        append_row(self.folder.metrics, {"step": step, **values, **self._flips(result)})
         lows = {f"{name}_low": share.low for name, share in shares.items()}
         highs = {f"{name}_high": share.high for name, share in shares.items()}
         self.log(step, values | lows | highs)
@@ -121,6 +133,25 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             + (f"  worked {worked:.1%}" if words_of(self.exam.task.name).worked else ""),
         )
         return strict
+
+
+def stop_as_lost(folder: RunFolder, step: int, row: str, words: str) -> None:
+    """Write down that the doctor ended the run at this step, by which row and what it said."""
+    folder.best.mkdir(parents=True, exist_ok=True)
+    write_sealed(folder.best / STOPPED, {"step": step, "row": row, "words": words})
+
+
+def why_lost(folder: RunFolder, steps: int) -> str | None:
+    """Why the doctor ended a run of so many steps, in words; None where it did not.
+
+    Raises:
+        UserError: what says so is damaged.
+    """
+    path = folder.best / STOPPED
+    stopped = read_sealed(path) if _stands(path) else {}
+    if stopped.get("step") != steps or "row" not in stopped:
+        return None
+    return f"stopped as lost at step {steps}, {stopped['row']}: {stopped['words']}"
 
 
 def stopped_early(folder: RunFolder, step: int) -> bool:

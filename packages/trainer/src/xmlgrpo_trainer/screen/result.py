@@ -15,9 +15,12 @@ from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import replacing
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, Manifest
+from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.curves import Ink, Rows, draw, panels
 from xmlgrpo_run.screen.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.say import say
+from xmlgrpo_trainer.doctor.finding import show
+from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_trainer.problems.exam import HoldoutResult
 
 ROWS = (
@@ -168,6 +171,9 @@ def show_end(
     console.print(holdout_table(manifest.holdout, words, console.width))
     if meaning := verdict(manifest):
         say(console, Text(meaning, style="dim"))
+    found = [one for one in check_run(read_log(folder.metrics)) if one.level in ("bad", "warning")]
+    for _ in show("The doctor on this run:", found, console) if found else ():
+        pass
     console.print()
     say(
         console,

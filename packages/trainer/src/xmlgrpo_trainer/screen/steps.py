@@ -8,7 +8,6 @@ after it.
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,23 +18,28 @@ from transformers import TrainerCallback
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.grading import grade_all
-from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
 from xmlgrpo_run.files import write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.measures.energy import gpu_energy_j
 from xmlgrpo_run.measures.memory import peak_memory_mib, reset_peak_memory
-from xmlgrpo_run.metrics import append_row, finite
+from xmlgrpo_run.metrics import LogReader, append_row, finite
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage, clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.doctor.finding import COLOURS, Finding
+from xmlgrpo_trainer.doctor.run import LiveCheck
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchGuard, why_lost
 from xmlgrpo_trainer.grpo.rewards import Scored
+from xmlgrpo_trainer.problems.keep_best import stop_as_lost
 from xmlgrpo_trainer.problems.pass_rates import TAUGHT
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
+from xmlgrpo_trainer.screen.sampled import sampled_shares
 from xmlgrpo_trainer.screen.trackers import Trackers
+
+OFTEN_UNTIL, THEN_EVERY = 200, 10  # steps that the doctor looks after: it reads the whole log
 
 
 class NotFiniteError(UserError):
@@ -45,6 +49,7 @@ class NotFiniteError(UserError):
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Writes metrics and samples, and shows a line per step, a bar and sample replies.
 
+    What the doctor finds is said as soon as it is found, once; what `stop_when` names ends the run.
     Of several ranks the first one does, of what all have sampled.
     """
 
@@ -70,6 +75,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self._step_began = time.monotonic()
         self._energy_j: float | None = None  # at the last step that was logged
         self._guard = LostBatchGuard()
+        self._doctor = LiveCheck(config.stop_when)
+        self._log = LogReader(folder.metrics)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock and the bar."""
@@ -105,11 +112,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         step, lost = state.global_step, why_lost(logs)
         ends = step == state.max_steps or control.should_training_stop
         due = step == 1 or step % self.config.samples_every == 0
-        not_finite = [
-            name
-            for name in ("loss", "grad_norm", "reward")
-            if not math.isfinite(float(logs.get(name) or 0.0))
-        ]
+        not_finite = _not_finite(logs)
         gathered = self.ranks.gather((self.batch, self._energy_used_j()))
         batch = [scored for part, _ in gathered for scored in part]
         if self.ranks.is_first:
@@ -140,6 +143,26 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             )
         if lost and self.config.stop_on_lost_batches:
             self._guard.note(step, lost)
+        self._end_if_lost(step, control)
+
+    def _end_if_lost(self, step: int, control: Any) -> None:
+        if self.ranks.on_first(lambda: self._is_lost(step)):
+            control.should_training_stop = True
+            control.should_save = True
+
+    def _is_lost(self, step: int) -> bool:
+        """Say what the doctor finds, if it is new; whether the run is to end for it."""
+        if step > OFTEN_UNTIL and step % THEN_EVERY:
+            return False
+        new, lost = self._doctor.look(self._log.read())
+        for one in new:
+            say(self.console, escape(_in_words(one)), head=f"  [{COLOURS[one.level]}]doctor[/]: ")
+        if lost is None:
+            return False
+        stop_as_lost(self.folder, step, lost.row, lost.text)
+        if self.trackers:
+            self.trackers.alert(step)
+        return True
 
     def _energy_used_j(self) -> float | None:
         """Since the last step that was logged, with the validation between them."""
@@ -203,6 +226,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         say(self.console, f"{reply} {mark}", head="  [dim]replied[/] ")
 
 
+def _not_finite(logs: dict[str, Any]) -> list[str]:
+    named = ("loss", "grad_norm", "reward")
+    return [name for name in named if not math.isfinite(float(logs.get(name) or 0.0))]
+
+
 def _energy(used_j: Sequence[float | None]) -> dict[str, float]:
     """That of all ranks; nothing where one does not know its own."""
     told = [joules for joules in used_j if joules is not None]
@@ -220,35 +248,8 @@ def what_fits(fields: Iterable[str], columns: int) -> Text:
     return line
 
 
-def sampled_shares(task: Task, batch: list[Scored]) -> dict[str, float]:
-    """What the newest training batch looks like: shares of its sampled completions."""
-    grades = grade_all(task, [o.completion for o in batch], [o.example for o in batch])
-    total = max(1, len(grades))
-    shares = [grade.share for grade in grades if grade.share is not None]
-    return {
-        "sampled/strict_format": sum(g.strict_format for g in grades) / total,
-        "sampled/strict": sum(g.strict_correct for g in grades) / total,
-        "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
-        "sampled/worked": sum(is_worked(one.completion) for one in batch) / total,
-        "sampled/one_answer": agreement(
-            [one.example.question for one in batch], [grade.answer for grade in grades]
-        ),
-        **({"sampled/share_right": sum(shares) / len(shares)} if shares else {}),
-    }
-
-
-def agreement(questions: Sequence[str], answers: Sequence[str | None]) -> float:
-    """How often two replies to different problems give the same answer: a share of their pairs.
-
-    It is 1 where the policy has one answer to everything.  No answer agrees with nothing.
-    """
-    asked, given = Counter(questions), Counter(answers)
-    together = Counter(zip(questions, answers, strict=True))
-    del given[None]
-    pairs = len(questions) ** 2 - sum(count**2 for count in asked.values())
-    same = sum(count**2 for count in given.values())
-    same -= sum(count**2 for (_, answer), count in together.items() if answer is not None)
-    return same / pairs if pairs else 0.0
+def _in_words(finding: Finding) -> str:
+    return f"{finding.row}: {finding.text} -> {finding.advice}"
 
 
 def _one_line(text: str, width: int) -> str:
