@@ -76,9 +76,15 @@ def test_a_run_asks_its_own_task(run):
         pytest.param({"k": 4, "temperature": 0.0}, "expected a number above 0, got 0", id="none"),
         pytest.param({"k": 4, "temperature": math.nan}, "above 0, got nan", id="no-number"),
         pytest.param({"temperature": 0.7}, "of sampled replies; say how many", id="without-k"),
+        pytest.param({"seed": -1}, "--seed: expected 0 to 4,294,967,295, got -1", id="seed"),
+        pytest.param({"seed": 2**32}, "--seed: expected 0 to 4,294,967,295", id="large-seed"),
+        pytest.param({"k": 10**20}, "--k: expected 0 to 10,000, got 1000", id="endless-samples"),
+        pytest.param({"max_new_tokens": 10**20}, "--max-new-tokens: expected", id="endless-reply"),
+        pytest.param({"batch_size": "²"}, "--batch-size: expected a whole number", id="no-decimal"),
+        pytest.param({"batch_size": 10**20}, "--batch-size: expected a whole", id="large-batch"),
     ],
 )
-def test_a_temperature_is_of_sampled_replies(given, message):
+def test_settings_that_no_evaluation_can_have_are_refused(given, message):
     with pytest.raises(UserError, match=message):
         Settings(**given)
 

@@ -1,3 +1,4 @@
+import argparse
 import errno
 import os
 import signal
@@ -14,6 +15,7 @@ from xmlgrpo_rewards.console_script import (
     kept_on_interrupt,
     refuse_tokens,
     run_command,
+    within,
 )
 from xmlgrpo_rewards.errors import UserError
 
@@ -196,3 +198,18 @@ def test_a_token_in_an_argument_is_refused_and_not_repeated(argv: list[str]) -> 
 
 def test_ordinary_arguments_pass() -> None:
     refuse_tokens(["push", "--repo", "me/hf_model", "--run", "outputs/hf_short"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "good", "bad"),
+    [
+        pytest.param(0.0, 1.0, ["0", "1", "0.5", "1e-9"], "nan inf -0.1 1.1 1e300 x", id="share"),
+        pytest.param(1, 9, ["1", "9"], "0 10 -1 0.5 1e0 nan x", id="count"),
+    ],
+)
+def test_a_number_is_within_its_range(low: float, high: float, good: list[str], bad: str) -> None:
+    number = within(low, high)
+    assert [number(text) for text in good] == [type(low)(text) for text in good]
+    for text in ["", *bad.split()]:
+        with pytest.raises(argparse.ArgumentTypeError, match=r"expected a .*number from"):
+            number(text)

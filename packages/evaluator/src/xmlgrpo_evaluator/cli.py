@@ -21,6 +21,7 @@ from xmlgrpo_rewards.console_script import (
     kept_on_interrupt,
     path_argument,
     run_command,
+    within,
 )
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_sealed, write_sealed
@@ -110,12 +111,14 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="compare two results on the same items")
     compare.add_argument("first", type=path_argument, metavar="A.json")
     compare.add_argument("second", type=path_argument, metavar="B.json")
-    compare.add_argument("--examples", type=int, default=3, help="flips shown each way")
+    compare.add_argument(
+        "--examples", type=within(0, 1_000_000), default=3, help="flips shown each way"
+    )
     ladder = commands.add_parser("ladder", help="all models of a run in one table, with a gate")
     ladder.add_argument("--run", required=True, metavar="RUN")
     ladder.add_argument(
         "--tolerance",
-        type=float,
+        type=within(0.0, 1.0),
         default=0.02,
         help="largest drop of accuracy below the merged model that passes (default: 0.02)",
     )
@@ -289,7 +292,7 @@ def _given(options: argparse.Namespace, rest: Sequence[str]) -> dict[str, Any]:
         "k": options.k,
         "temperature": options.temperature,
         "max_new_tokens": options.max_new_tokens,
-        "batch_size": int(size) if size and size.isdigit() else size,
+        "batch_size": int(size) if size and size.isdecimal() else size,
         "engine": options.engine,
         "chat_template": not options.no_chat_template,
         "check_batch": options.check_batch,

@@ -22,6 +22,10 @@ REPEATED = "_k"  # gsm8k_xml -> gsm8k_xml_k: the form of a task with several rep
 DEFAULT_ASKED = f"{DEFAULT_TASK}{OWN_FORM}"
 
 
+LARGEST_SEED = 2**32 - 1  # numpy's
+MOST_SAMPLES, MOST_TOKENS = 10_000, 10_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is asked, and how."""
@@ -43,10 +47,7 @@ class Settings:
     model_args: Mapping[str, Any] = field(default_factory=dict)  # for the lm-eval model
 
     def __post_init__(self) -> None:
-        counts = {"limit": self.limit, "k": self.k, "max-new-tokens": self.max_new_tokens}
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise UserError(f"--{name}: expected a whole number above 0, got {value}")
+        self._check_counts()
         if not 0 < self.temperature < inf:
             raise UserError(
                 f"--temperature: expected a number above 0, got {self.temperature:g}; greedy "
@@ -61,12 +62,23 @@ class Settings:
         if "engine" in self.model_args:
             raise UserError("the engine is chosen with --engine, not with --model_args engine=")
         size = "auto" if self.batch_size is None else str(self.batch_size)
-        if not size.startswith("auto") and not (size.isdigit() and int(size) > 0):
+        if not size.startswith("auto") and not (size.isdecimal() and 0 < int(size) < 1e6):
             raise UserError(
                 f"--batch-size: expected a whole number above 0 or 'auto', got {self.batch_size!r}"
             )
         if self.data and not self.data.exists():
             raise UserError(f"--data: nothing at {self.data}; name a folder or a file of rows")
+
+    def _check_counts(self) -> None:
+        counts = {"limit": self.limit, "k": self.k, "max-new-tokens": self.max_new_tokens}
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise UserError(f"--{name}: expected a whole number above 0, got {value}")
+        most = {"k": MOST_SAMPLES, "max-new-tokens": MOST_TOKENS, "seed": LARGEST_SEED}
+        for name, largest in most.items():
+            value = self.seed if name == "seed" else counts[name]
+            if value is not None and not 0 <= value <= largest:
+                raise UserError(f"--{name}: expected 0 to {largest:,}, got {value}")
 
     def result_file(self, folder: Path, label: str) -> Path:
         """The file of a result: `tuned.json` with default settings, else the name has them."""

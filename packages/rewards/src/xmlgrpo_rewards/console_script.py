@@ -19,10 +19,12 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from xmlgrpo_rewards.errors import UserError, is_output_lost
 from xmlgrpo_rewards.prose import fitted, printable
+
+N = TypeVar("N", int, float)
 
 EXIT_USER_ERROR = 2
 KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
@@ -39,6 +41,21 @@ def path_argument(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}; write the path out") from None
+
+
+def within(low: N, high: N) -> Callable[[str], N]:
+    """A number from `low` to `high` and of their type, for argparse; NaN is in no range."""
+    kind = type(low)
+
+    def number(text: str) -> N:
+        with suppress(ValueError):  # `int` and `float` have their own words for what is no number
+            value = kind(text)
+            if low <= value <= high:
+                return value
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"expected {what} from {low:,} to {high:,}, got {text!r}")
+
+    return number
 
 
 class Terminated(KeyboardInterrupt):

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.console_script import kept_on_interrupt, path_argument, run_command
+from xmlgrpo_rewards.console_script import kept_on_interrupt, path_argument, run_command, within
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import read_json, write_json, write_text
@@ -45,12 +45,12 @@ def run() -> int:
     """Read the command line, ask, return the exit code."""
     parser = argparse.ArgumentParser(prog="passrate", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=path_argument, required=True)
-    parser.add_argument("--samples", type=int, default=16, help="replies to a problem; default 16")
+    parser.add_argument(
+        "--samples", type=within(1, 10_000), default=16, help="replies to a problem; default 16"
+    )
     parser.add_argument("--out", type=Path, help="default: outputs/CONFIG.passrate.jsonl")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
-    if arguments.samples < 1:
-        raise UserError(f"--samples: expected 1 or more, got {arguments.samples}")
 
     from xmlgrpo_trainer.config.run_config import load_config
     from xmlgrpo_trainer.prepare import check_names, refuse_early

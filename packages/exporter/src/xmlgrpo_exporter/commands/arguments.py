@@ -9,13 +9,14 @@ from rich.console import Console
 
 from xmlgrpo_exporter.check.questions import ANSWER_TIMEOUT_S, Comparison, load_questions
 from xmlgrpo_exporter.quants import Limits
-from xmlgrpo_rewards.console_script import path_argument
+from xmlgrpo_rewards.console_script import path_argument, within
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import DEFAULT_TASK
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.screen.console import guarded
 
+MOST = 1_000_000_000  # of anything that is counted
 RUN_HELP = "the run: its name under outputs/, or its folder"
 
 
@@ -50,14 +51,14 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prompts",
-        type=positive,
+        type=within(1, MOST),
         default=16,
         metavar="N",
         help="questions that both sides answer (default: %(default)s)",
     )
     parser.add_argument(
         "--new-tokens",
-        type=positive,
+        type=within(1, MOST),
         default=64,
         metavar="N",
         help="longest reply that is compared, in tokens (default: %(default)s)",
@@ -68,12 +69,14 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Add the limits of the gates; each is named as a field of `Limits`."""
     limits = parser.add_argument_group("limits, instead of those of the file's type")
-    limits.add_argument("--max-kl", dest="mean_kl", type=float, metavar="NATS")
-    limits.add_argument("--min-top1", dest="top1", type=float, metavar="SHARE")
-    limits.add_argument("--min-identical", dest="greedy_identical", type=float, metavar="SHARE")
+    limits.add_argument("--max-kl", dest="mean_kl", type=within(0.0, 1000.0), metavar="NATS")
+    limits.add_argument("--min-top1", dest="top1", type=within(0.0, 1.0), metavar="SHARE")
+    limits.add_argument(
+        "--min-identical", dest="greedy_identical", type=within(0.0, 1.0), metavar="SHARE"
+    )
     limits.add_argument(
         "--timeout-s",
-        type=positive,
+        type=within(1, MOST),
         default=ANSWER_TIMEOUT_S,
         help="longest time a file may take to answer (default: %(default)s)",
     )
@@ -102,14 +105,6 @@ def read_comparison(
         limits={name: limit for name, limit in limits.items() if limit is not None},
         timeout_s=given.get("timeout_s", ANSWER_TIMEOUT_S),
     )
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return number
 
 
 def require_folder(path: Path, option: str) -> Path:
