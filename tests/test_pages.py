@@ -28,6 +28,7 @@ SOURCES = "".join(
     for folder in ("packages/*/src", "bench", "recipes", "ci")
     for path in sorted(ROOT.glob(f"{folder}/**/*.py"))
 )
+MOST_WORDS = 12_000
 OTHER_TOOLS = ("accelerate", "trl", "llama-", "lm_eval", "trackio", "logdir", "sbatch", "--host")
 
 
@@ -107,3 +108,11 @@ def test_every_link_leads_to_a_heading(page: Path) -> None:
 def slug(title: str) -> str:
     """The anchor that a heading gets."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def test_readme_and_docs_can_be_read_in_an_hour() -> None:
+    """As `wc -w` counts, less what has neither letter nor digit, such as the bars of tables."""
+    pages = [ENGLISH, *ROOT.glob("docs/*.md")]
+    texts = {page.name: page.read_text(encoding="utf-8").split() for page in pages}
+    words = {name: sum(any(map(str.isalnum, w)) for w in text) for name, text in texts.items()}
+    assert sum(words.values()) <= MOST_WORDS, words

@@ -222,4 +222,4 @@ def test_bfloat16_stays_close_to_the_policy(family):
         expected = logits.log_softmax(-1).gather(1, text[0, len(prompt) :, None])[:, 0].cpu()
         differences.append((torch.tensor(completion.logprobs) - expected).abs())
     mean = torch.cat(differences).mean()
-    assert 0 < mean < 0.1  # seen: see docs/results.md for the true shape
+    assert 0 < mean < 0.1  # docs/measured/README.md: the true shape

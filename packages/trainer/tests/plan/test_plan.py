@@ -469,7 +469,7 @@ def test_attention_without_a_mask_computes_the_pairs_that_are_seen(
 
 @pytest.mark.parametrize(("tokens", "seconds"), [(1024, 3.52), (2048, 7.85)])
 def test_a_step_with_masks_takes_what_it_took(tokens: int, seconds: float) -> None:
-    # of docs/results.md, "How a step grows"; prompts of at most 198 tokens
+    # of docs/measured/README.md, "How it grows"; prompts of at most 198 tokens
     grpo = {
         "max_completion_length": tokens,
         "per_device_train_batch_size": 16384 // tokens,
