@@ -19,7 +19,7 @@ from xmlgrpo_gguf.context import BATCH_TOKENS, SHARED, DecodingContext, run_of
 from xmlgrpo_gguf.engine import Engine, Prompt
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import LOGITS, PROGRESS, REQUEST, RESULT, OnProgress
-from xmlgrpo_gguf.template import Template, render
+from xmlgrpo_gguf.template import Template, import_renderer, render
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.prompt import write_prompt
@@ -63,6 +63,7 @@ def read_vocabulary(request: dict[str, Any], _folder: Path, _tell: OnProgress) -
         if not model.chat_template:
             return result
         template = Template.of(model)
+        import_renderer()
         try:
             for messages in request["conversations"]:
                 text = write_prompt(partial(render, template), messages).text

@@ -58,6 +58,11 @@ class Template:
         return cls(model.chat_template, model.bos_text, model.eos_text)
 
 
+def import_renderer() -> None:
+    """Import what `render` needs, which takes longer than a chat may: to be called before one."""
+    import_module("transformers.utils.chat_template_utils")
+
+
 def render(template: Template, chat: Chat, *, add_generation_prompt: bool) -> str:
     """The text of a chat, by transformers' renderer: only in a child with limits."""
     from transformers.utils.chat_template_utils import render_jinja_template
@@ -161,7 +166,7 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
 
 def _serve(cpu_s: int) -> None:
     template = Template(**json.loads(sys.stdin.readline()))
-    import_module("transformers.utils.chat_template_utils")  # no chat's time goes by this
+    import_renderer()
     print("{}", flush=True)
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     for line in sys.stdin:

@@ -23,6 +23,10 @@ from xmlgrpo_trainer.config.run_config import completion_limit, holdout_limit
 from xmlgrpo_trainer.grpo.draws import DrawnBatches, make_draws
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
+from xmlgrpo_trainer.grpo.packed_step.step import (
+    leave_out_rows_without_advantage,
+    use_packed_rows,
+)
 from xmlgrpo_trainer.grpo.rewards import RewardError, Scored, trl_rewards
 from xmlgrpo_trainer.grpo.trainer import (
     build_trainer,
@@ -95,9 +99,13 @@ def fit(run: Prepared) -> Trained:
         asked = run.task.messages(run.problems.train[0].question)
         ranks.together(lambda: check_prompt(policy.tokenizer, asked))
         serve_vllm(trainer, stops)
+    if config.packed_rows:
+        ranks.together(lambda: use_packed_rows(trainer))
     if choice.rounds:
         is_trls_own = policy.placement.backend == "plain"
         correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)
+    if config.packed_rows:
+        leave_out_rows_without_advantage(trainer)
     draws = _draw_by_rates(run, trainer, batch)
     exam = Exam(
         engine=choice.engine,

@@ -18,6 +18,10 @@ from xmlgrpo_trainer.grpo.mismatch import (
     correct_mismatch,
     importance_ratio,
 )
+from xmlgrpo_trainer.grpo.packed_step.step import (
+    leave_out_rows_without_advantage,
+    use_packed_rows,
+)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ class Rounding:
 
 
 def trained(
-    base: Path, folder: Path, *, late: bool, **grpo: Any
+    base: Path, folder: Path, *, late: bool, packed: bool = False, **grpo: Any
 ) -> tuple[list[Any], Rounding, int]:
     """Three steps; what was logged, the engine, and how many forward passes the model made."""
     from transformers import set_seed
@@ -146,7 +150,11 @@ def trained(
     )
     sampling = Sampling(12, temperature=1.0)
     trainer.rollout_func = rollout_function(engine, policy.tokenizer, sampling, 4)
+    if packed:
+        use_packed_rows(trainer)
     correct_mismatch(trainer, engine, is_trls_own=late)
+    if packed:
+        leave_out_rows_without_advantage(trainer)
     passes = 0
 
     def count(*_: Any) -> None:
@@ -202,7 +210,7 @@ def test_late_ratios_are_trls_own_without_the_pass(
 
 @pytest.mark.slow
 def test_a_batch_that_is_used_twice_keeps_trls_own_pass(tiny_base: Path, tmp_path: Path) -> None:
-    twice = {"num_iterations": 2}
+    twice: dict[str, Any] = {"num_iterations": 2}
     own, _, all_passes = trained(tiny_base, tmp_path / "own", late=False, **twice)
     late, _, passes = trained(tiny_base, tmp_path / "late", late=True, **twice)
     assert all_passes == passes

@@ -227,6 +227,8 @@ class RunConfig(Section):
     )
     """Name (the task's own, too, or `package.module:function`) -> weight."""
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"
+    packed_rows: bool = False
+    """Training computes each prompt once per group and no padding; not measured on a GPU yet."""
     lora: dict[str, Any] = Field(default_factory=dict)
     grpo: dict[str, Any] = Field(default_factory=dict)
     watch: WatchConfig = WatchConfig()
@@ -242,6 +244,8 @@ class RunConfig(Section):
             raise ValueError("rewards is empty: name at least one reward function and its weight")
         if self.rollout == "vllm" and self.model.device == "cpu":
             raise ValueError("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
+        if self.packed_rows and self.model.backend != "plain":
+            raise ValueError("packed_rows needs model.backend 'plain': Unsloth has its own pass")
         return self
 
 

@@ -21,8 +21,8 @@ NAME = "xmlgrpo_window"  # with "flash" or "sdpa" in it transformers would take 
 HEAD_MULTIPLE, LARGEST_HEAD, GEMMA_HEAD = 8, 192, 256  # between the two only some GPUs train
 AMPERE = (8, 0)
 # torch 2.12 shares key heads only where this is given; 2.11 always does, and does not know it
-_KNOWS_GQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
-_GQA: dict[str, Any] = {"enable_gqa": True} if _KNOWS_GQA else {}
+_KNOWSGQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
+GQA: dict[str, Any] = {"enable_gqa": True} if _KNOWSGQA else {}
 
 
 def take_windows(config: Any) -> None:
@@ -90,7 +90,7 @@ def attend(
         max_k=length,
         scale=scaling,
         window_size=(sliding_window - 1, 0),  # it counts the tokens before, and none behind
-        **_GQA,
+        **GQA,
     )
     return mixed_BT_H_D.view(rows, length, heads, width), None
 

@@ -1,0 +1,145 @@
+"""A packed row gives what padded rows give: log-probabilities, entropies and every gradient."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.grpo.packed_step.layout import pack
+from xmlgrpo_trainer.grpo.packed_step.step import rows_with_advantage, use_packed_rows
+
+WINDOW, TEMPERATURE = 5, 0.8
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gemma3_text": {
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "llama": {},
+    "mistral": {"sliding_window": WINDOW},
+    "qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+    "qwen3": {"head_dim": 16},
+    "smollm3": {"pad_token_id": 0, "num_hidden_layers": 4},
+}
+# prompt, completion: groups of three and two, one alone, a prompt that is another's beginning, a
+# completion of one token, and one that is masked as a whole
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [5, 6], [12, 13, 14]]
+ROWS = [(0, 9), (1, 1), (0, 4), (2, 3), (0, 1), (1, 7), (2, 0)]
+
+
+def small(family: str) -> Any:
+    sizes = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "initializer_range": 0.2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **{**sizes, **FAMILIES[family]})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    return get_peft_model(model, lora)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, int]:
+    """As trl pads it: ids, mask, and the columns of the completions."""
+    torch.manual_seed(1)
+    width, length = max(map(len, PROMPTS)), max(length for _, length in ROWS)
+    ids = torch.zeros(len(ROWS), width + length, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, (prompt, written) in enumerate(ROWS):
+        start = width - len(PROMPTS[prompt])
+        ids[row, start:width] = torch.tensor(PROMPTS[prompt])
+        ids[row, width : width + written] = torch.randint(3, 61, (written,))
+        mask[row, start : width + written] = 1
+    return ids, mask, length
+
+
+def trainer_of(model: Any) -> Any:
+    """What is asked of trl's trainer."""
+    return SimpleNamespace(
+        model=model,
+        accelerator=Accelerator(cpu=True),
+        args=SimpleNamespace(steps_per_generation=1, gradient_accumulation_steps=1),
+        temperature=TEMPERATURE,
+        use_liger_kernel=False,
+        _get_per_token_logps_and_entropies=None,
+        _prepare_inputs=None,
+    )
+
+
+def padded(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    ids, mask, length = batch()
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, -length - 1 : -1] / TEMPERATURE
+    logs = logits.log_softmax(-1)
+    entropies = -(logs.exp() * logs).sum(-1)
+    is_token = mask[:, -length:].bool()
+    found = logs.gather(2, ids[:, -length:, None])[:, :, 0]
+    return found.masked_fill(~is_token, 0), entropies.masked_fill(~is_token, 0)
+
+
+def gradients(model: Any, logprobs: torch.Tensor) -> list[torch.Tensor]:
+    torch.manual_seed(2)
+    (logprobs * torch.randn(logprobs.shape)).sum().backward()
+    return [p.grad for p in model.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_is_as_with_padding(family: str) -> None:
+    checkpointing = family in {"gemma3_text", "llama"}  # layers are then computed again
+    model = small(family)
+    expected, expected_entropies = padded(model)
+    expected_gradients = gradients(model, expected)
+    model = small(family).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    trainer = trainer_of(model)
+    use_packed_rows(trainer)
+    found, entropies, _ = trainer._get_per_token_logps_and_entropies(
+        model, *batch(), compute_entropy=True
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropies, expected_entropies, rtol=1e-5, atol=1e-5)
+    found_gradients = gradients(model, found)
+    assert len(found_gradients) == len(expected_gradients) > 20
+    for one, other in zip(found_gradients, expected_gradients, strict=True):
+        assert (one - other).norm() < 1e-5 * other.norm()
+    # a pass without a layout, as an evaluation makes it, is what it was
+    with torch.no_grad():
+        torch.testing.assert_close(padded(model)[0], expected, rtol=1e-5, atol=1e-5)
+        parts, _, _ = trainer._get_per_token_logps_and_entropies(model, *batch(), batch_size=2)
+    torch.testing.assert_close(parts, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_prompt_lies_there_once_and_nothing_else_does() -> None:
+    packed = pack(*batch())
+    assert len(packed.tokens) == sum(map(len, PROMPTS)) + sum(max(0, n - 1) for _, n in ROWS)
+    assert len(packed.labels) == len(packed.reads) == sum(length for _, length in ROWS)
+    ends = [span.start + span.length for span in packed.spans]
+    assert [0, *ends] == [*(span.start for span in packed.spans), len(packed.tokens)]
+
+
+def test_rows_without_advantage_are_left_out_but_one() -> None:
+    inputs = {
+        "advantages": torch.tensor([0.0, 1.0, 0.0, -1.0]),
+        "completion_mask": torch.tensor([[1, 1], [1, 1], [1, 0], [1, 0]]),
+        "num_items_in_batch": torch.tensor(6),
+        "num_images": None,
+    }
+    kept = rows_with_advantage(inputs)
+    assert kept["advantages"].tolist() == [1.0, -1.0]
+    assert kept["completion_mask"].tolist() == [[1, 1], [1, 0]]
+    assert kept["num_items_in_batch"] == 6
+    none = rows_with_advantage({**inputs, "advantages": torch.zeros(4)})
+    assert none["completion_mask"].tolist() == [[1, 0]]
+    assert rows_with_advantage(kept) is kept
+
+
+def test_a_model_of_another_kind_is_refused() -> None:
+    config = AutoConfig.for_model("gpt2", vocab_size=61, n_embd=32, n_layer=1, n_head=2)
+    model = AutoModelForCausalLM.from_config(config)
+    model.model = model.transformer
+    with pytest.raises(UserError, match="got GPT2Model; set packed_rows to false"):
+        use_packed_rows(trainer_of(model))

@@ -1,0 +1,32 @@
+"""A run of packed rows learns what one of padded rows learns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..test_mismatch import trained
+
+SAME = ("loss", "grad_norm", "entropy", "reward", "sampling/importance_sampling_ratio/mean")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "grpo",
+    [
+        pytest.param({"beta": 0.1}, id="with-a-reference"),
+        pytest.param(
+            {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, id="in-two-parts"
+        ),
+    ],
+)
+def test_three_steps_are_those_of_padded_rows(
+    tiny_base: Path, tmp_path: Path, grpo: dict[str, Any]
+) -> None:
+    padded, _, _ = trained(tiny_base, tmp_path / "padded", late=True, **grpo)
+    packed, _, passes = trained(tiny_base, tmp_path / "packed", late=True, packed=True, **grpo)
+    assert len(padded) == len(packed) == 3
+    assert passes >= 3
+    for one, other in zip(packed, padded, strict=True):
+        for name in SAME:
+            assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
