@@ -28,7 +28,7 @@ SOURCES = "".join(
     for folder in ("packages/*/src", "bench", "recipes", "ci")
     for path in sorted(ROOT.glob(f"{folder}/**/*.py"))
 )
-MOST_WORDS = 12_000
+MOST_WORDS = 11_000
 OTHER_TOOLS = ("accelerate", "trl", "llama-", "lm_eval", "trackio", "logdir", "sbatch", "--host")
 
 
@@ -111,8 +111,9 @@ def slug(title: str) -> str:
 
 
 def test_readme_and_docs_can_be_read_in_an_hour() -> None:
-    """As `wc -w` counts, less what has neither letter nor digit, such as the bars of tables."""
-    pages = [ENGLISH, *ROOT.glob("docs/*.md")]
-    texts = {page.name: page.read_text(encoding="utf-8").split() for page in pages}
-    words = {name: sum(any(map(str.isalnum, w)) for w in text) for name, text in texts.items()}
+    """What stands in code blocks is not counted, nor what has no letter or digit, as tables' bars."""
+    words = {}
+    for page in (ENGLISH, *ROOT.glob("docs/*.md")):
+        text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+        words[page.name] = sum(any(map(str.isalnum, word)) for word in text.split())
     assert sum(words.values()) <= MOST_WORDS, words
