@@ -111,7 +111,7 @@ def slug(title: str) -> str:
 
 
 def test_readme_and_docs_can_be_read_in_an_hour() -> None:
-    """What stands in code blocks is not counted, nor what has no letter or digit, as tables' bars."""
+    """Code blocks are not counted, nor what has no letter or digit, as the bars of tables."""
     words = {}
     for page in (ENGLISH, *ROOT.glob("docs/*.md")):
         text = BLOCK.sub("", page.read_text(encoding="utf-8"))
