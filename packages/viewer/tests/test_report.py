@@ -22,6 +22,7 @@ from xmlgrpo_viewer.reading.run_view import read_run
 from .conftest import RIGHT, WRONG, begin, completion, end, held, write_lines
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}<!--"
+UNGRADED = {key: value for key, value in completion(1).items() if "correct" not in key}
 STEERING = "\x1b[31m\x1b]8;;http://x\x07\u202e\u2066\x9b"
 
 
@@ -193,6 +194,29 @@ def test_half_of_a_file_is_left_out_and_named(training, file, content, named):
     page = page_of(training)
     left_out = [part for part in page.text.split("\n") if part.startswith("Left out: ")]
     assert [named in part for part in left_out] == ([True] if named else [])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (
+            "metrics.jsonl",
+            '{"step": 1, "time": 1e60, "step_time": 1e99}\n{"step": 2, "time": 2e60}',
+        ),
+        ("metrics.jsonl", '{"step": 1, "time": 1}\n{"step": 2, "time": 9}'),  # for 1e18 steps
+        ("metrics.jsonl", '{"step": 1, "reward": "a", "grad_norm": null}'),
+        ("completions/step-00001.jsonl", json.dumps({**completion(1), "gold": "g"})),
+        ("completions/step-00001.jsonl", json.dumps({**UNGRADED, "gold": "no number"})),
+        ("completions/step-00001.jsonl", json.dumps({**completion(10**30), "scores": {"a": 1e99}})),
+        ("ended.json", '{"why": "\\u001b[31m<script>"}'),
+        ("ended.json", "[1]"),
+    ],
+)
+def test_values_that_no_run_writes_are_no_traceback(training, file, content):
+    training.resolved.write_text('{"grpo": {"max_steps": 1000000000000000000}}')
+    (training.root / file).write_text(content + "\n")
+    with held(training):
+        assert "sums" in page_of(training).text
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,9 @@ def rate(per_s: float, unit: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """`0:00:43`: hours too, since a run may take more than one."""
-    return str(timedelta(seconds=round(seconds)))
+    """`0:00:43`: hours too, since a run may take more than one; years that nobody waits are cut."""
+    longest_s = timedelta.max.total_seconds() - 1
+    return str(timedelta(seconds=round(max(-longest_s, min(longest_s, seconds)))))
 
 
 def growing(

@@ -201,7 +201,7 @@ def _ended(view: RunView) -> str:
 
 def left_s(view: RunView) -> float | None:
     """Seconds that the remaining steps take at the pace of the last ones; None if not known."""
-    times = view.log.series("time")[-20:]
+    times = view.times[-20:]
     if view.last_step is None or len(times) < 2 or times[-1][0] == times[0][0]:
         return None
     pace = (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])

@@ -45,7 +45,7 @@ def flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 def cost_and_environment(view: RunView) -> list[tuple[str, str]]:
     """What it took, on what; only what the run's files say."""
     rows: list[tuple[str, str]] = []
-    times, seconds = view.log.series("time"), view.log.series("step_time")
+    times, seconds = view.times, view.log.series("step_time")
     if len(times) > 1:
         rows.append(("from first to last step", clock(times[-1][1] - times[0][1])))
     if seconds:

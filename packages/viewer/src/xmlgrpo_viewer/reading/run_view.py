@@ -23,6 +23,7 @@ from xmlgrpo_trainer.config.run_config import RunConfig, check_config, load_conf
 
 State = Literal["training", "stopped", "finished"]
 MOST_VALIDATIONS = 400  # that are kept in memory while a run is watched
+LATEST_S = 1e11  # since 1970, beyond which there is no date
 T = TypeVar("T")
 
 
@@ -91,6 +92,11 @@ class RunView:
     def weights(self) -> Mapping[str, float]:
         """Reward -> weight."""
         return {} if self.config is None else self.config.rewards
+
+    @property
+    def times(self) -> list[tuple[int, float]]:
+        """(step, seconds since 1970) wherever that is a time at all."""
+        return [(step, at) for step, at in self.log.series("time") if 0 <= at < LATEST_S]
 
     @property
     def step(self) -> int:

@@ -76,7 +76,7 @@ def _graded(completions: list[Sampled], task_name: str | None) -> list[Sampled]:
         grades = grade_all(
             get_task(task_name), [one.text for one in rest], [one.example for one in rest]
         )
-    except UserError:  # its task is not installed here
+    except (UserError, ValueError):  # its task is not installed here, or they are not of it
         return completions
     now = {
         id(one): replace(one, outcome=_outcome(asdict(grade)), note=grade.note)

@@ -76,7 +76,7 @@ def _head(view: RunView, columns: int) -> Text:
     words = f"{view.run.name}  {view.state}  step {view.step}{of}"
     if left is not None and view.state == "training":
         words += f"  left {clock(left)}"
-    times = view.log.series("time")
+    times = view.times
     if times:
         words += f"  newest at {datetime.fromtimestamp(times[-1][1]):%H:%M:%S}"
     return Text(one_line(words, columns), style="bold")
