@@ -15,6 +15,7 @@ from typing import Any
 from xmlgrpo_exporter.check.questions import Comparison
 from xmlgrpo_exporter.check.reference import Reference
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.files import replacing
 from xmlgrpo_run.screen.progress import Stage
 
 LEAST_PROMPTS = 8
@@ -91,5 +92,6 @@ def write_imatrix(reference: Reference, out: Path) -> int:
         for hook in hooks:
             hook.remove()
     rows = {name: (total / counts[name]).float().cpu().numpy() for name, total in sums.items()}
-    np.savez(out, allow_pickle=False, **rows)
+    with replacing(out) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **rows)
     return max(counts.values())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import damage, file_hashes
+from xmlgrpo_run.disk import writing
 from xmlgrpo_run.files import read_json, read_sealed, remove, write_sealed
 from xmlgrpo_trainer.ranks.processes import Ranks
 
@@ -37,7 +38,7 @@ def seal(folder: Path) -> None:
     """Write the list of a checkpoint's files and their hashes, after forcing them to the disk."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != SEAL]
     for path in files:
-        with path.open("rb") as file:
+        with writing(path), path.open("rb") as file:
             os.fsync(file.fileno())
     sealed = {"step": step_of(folder), "files": file_hashes(folder, files)}
     write_sealed(folder / SEAL, sealed)
