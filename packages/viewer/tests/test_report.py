@@ -251,6 +251,14 @@ def test_completions_that_were_added_are_refused_and_lost_ones_are_named(run):
         render(read_run(run))
 
 
+def test_lost_files_of_a_folder_are_one_sentence(run):
+    for step in (0, 3):
+        run.validation(step).unlink()
+    assert read_run(run).unread == (f"2 files of {run.holdout}, which training left, are gone",)
+    run.config.unlink()
+    assert f"{run.config}, which training left, is gone" in read_run(run).unread
+
+
 def test_without_the_replies_the_shares_are_those_that_were_logged(run):
     rows = [{"step": step, "validation/strict_accuracy": step / 10} for step in (0, 3, 6)]
     with run.metrics.open("a") as lines:

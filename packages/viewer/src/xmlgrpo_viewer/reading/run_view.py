@@ -155,10 +155,11 @@ def _ended(run: RunFolder) -> str:
 
 
 def _gone(run: RunFolder, manifest: Manifest) -> Iterator[str]:
-    """What training left and is not there any more, a sentence each; what changed is refused.
+    """What training left and is not there any more, a sentence a folder; what changed is refused.
 
     Completions are counted where they are read, and the curves are drawn anew here.
     """
+    gone: dict[Path, list[Path]] = {}
     for name in manifest.files:
         path = run.root / name
         if path == run.curves or run.completions in path.parents:
@@ -166,7 +167,12 @@ def _gone(run: RunFolder, manifest: Manifest) -> Iterator[str]:
         if os.path.lexists(path):
             require_as_trained(run, manifest, path)
         else:
-            yield f"{path}, which training left, is gone"
+            gone.setdefault(path.parent, []).append(path)
+    for folder, (first, *others) in gone.items():
+        if others:
+            yield f"{len(others) + 1} files of {folder}, which training left, are gone"
+        else:
+            yield f"{first}, which training left, is gone"
 
 
 def _manifest(run: RunFolder, unread: list[str]) -> Manifest | None:
