@@ -458,6 +458,9 @@ def test_accuracy_by_difficulty_counts_the_steps_of_the_solutions(run):
     text = page_of(run).text.partition("By difficulty")[2].partition("By difficulty")[2]
     assert re.search(r"1\s*4\s*0\.0%.*100\.0%", text)
     assert re.search(r"2 or more\s*4\s*0\.0%.*50\.0%", text)
+    write_lines(run.holdout_items, [{**row, "answer": "a = 1\n#### 5"} for row in rows])
+    end(run, [n < 6 for n in range(8)])
+    assert "By difficulty" not in page_of(run).text, "all are alike"
 
 
 def test_a_base_in_a_folder_is_called_by_the_folders_name(run):
