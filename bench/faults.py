@@ -32,8 +32,10 @@ RUN = ("--run", "outputs/tiny")
 TRAIN = ("xmlgrpo-train", "--config", str(ROOT / "configs/tiny.yaml"), *RUN)
 PUSH = ("xmlgrpo-export", "push", *RUN, "--repo", "alice/tiny")
 FEW = ("--limit", "24")
+BRIEF = ("grpo.max_steps=2", "holdout.report_rows=8", "holdout.validation_rows=8")
 STAGES = {  # in their order, which is also what each of them needs
-    "base": (*TRAIN, "grpo.max_steps=2", "holdout.report_rows=8", "holdout.validation_rows=8"),
+    "warm-start": (*TRAIN, *BRIEF, "model.tiny.warm_steps=220", "model.tiny.warm_batch=4"),
+    "base": (*TRAIN, *BRIEF),
     "train": TRAIN,
     "eval": ("xmlgrpo-eval", "run", *RUN, *FEW, "--quiet"),
     "merge": ("xmlgrpo-export", "merge", *RUN),
@@ -98,7 +100,7 @@ def fresh(place: Place, stage: str) -> Iterator[dict[str, Any]]:
 
 def left(place: Place, stage: str, hub: Any) -> dict[str, str]:
     """What a stage has left, on the hub too."""
-    if stage == "base":  # of the run that it was built for nothing is asked
+    if stage in {"warm-start", "base"}:  # of the run that it was built for nothing is asked
         shutil.rmtree(place.work / "outputs" / "tiny", ignore_errors=True)
     found = contents(place.work)
     for name, repo in hub.repos.items():

@@ -158,6 +158,9 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ("sampling.explore=0.5", "sampling.explore is read only with sampling.band"),
     ("holdout={validation_rows: 0, patience: 1}", "by its validations, but validation_rows is 0"),
     # what no run can have, and would notice late
+    ("grpo.temperature=0", "grpo.temperature: expected above 0, or a group's completions are all"),
+    ("grpo.top_k=1", "grpo.top_k: expected 2 or more, or a group's completions are all equal"),
+    ("grpo.min_p=1", "grpo.min_p: expected below 1, or a group's completions are all equal"),
     ("grpo.loss_type=vespo", "vespo needs grpo.vllm_importance_sampling_mode: token_truncate or"),
     ("grpo.use_adaptive_entropy=true & grpo.entropy_coef_min=5", "expected at most entropy_coef_"),
     ("grpo.max_grad_norm=1e300", "grpo.max_grad_norm: expected a number of at most 3.4e+38"),
@@ -171,11 +174,10 @@ REFUSED_WITHOUT_A_LIBRARY = [
 ]
 REFUSED_BY_A_LIBRARY = [
     ("model.tiny={hidden_size: 100000000}", "the model's weights alone take"),
-    ("grpo.temperature=0", "grpo.temperature: expected above 0, got 0"),
     ("grpo.top_p=2", "grpo.top_p: expected above 0 and at most 1"),
     ("grpo.top_p=0", "grpo.top_p: expected above 0 and at most 1"),
     ("grpo.top_k=-5", "grpo.top_k: expected 0 (all tokens) or more"),
-    ("grpo.min_p=3", "grpo.min_p: expected from 0 to 1"),
+    ("grpo.min_p=-1", "grpo.min_p: expected from 0 to 1"),
     ("grpo.torch_compile_backend=foo", "grpo: trl refuses these settings: 'FOO' is not a valid"),
     ("grpo.torch_compile_mode=foo", "grpo: trl refuses these settings: Unrecognized mode=foo"),
     ("grpo.accelerator_config={dispatch_batches: true}", "holds texts; leave it out"),

@@ -152,6 +152,10 @@ GRPO_RULES: dict[str, Rule] = {
     ),
     "max_completion_length": AT_LEAST_1,
     "num_iterations": AT_LEAST_1,
+    # a group of equal completions has no advantage of one over another, and teaches nothing
+    "temperature": Rule(lambda value: value > 0, "above 0, or a group's completions are all equal"),
+    "top_k": Rule(lambda value: value != 1, "2 or more, or a group's completions are all equal"),
+    "min_p": Rule(lambda value: value < 1, "below 1, or a group's completions are all equal"),
     "save_steps": AT_LEAST_1,
     "logging_steps": ABOVE_0,
     "weight_decay": UP_TO_100,

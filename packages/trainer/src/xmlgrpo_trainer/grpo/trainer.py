@@ -84,11 +84,6 @@ def build_arguments(
                 "disable_tqdm": True,
             },
         )
-    if arguments.temperature <= 0:
-        raise UserError(
-            f"grpo.temperature: expected above 0, got {arguments.temperature}; equal completions "
-            "have no advantage over one another"
-        )
     if arguments.save_total_limit is not None and arguments.save_total_limit < 2:
         raise UserError(
             f"grpo.save_total_limit: expected 2 or more, got {arguments.save_total_limit}; while "
