@@ -191,6 +191,35 @@ watch.samples_kept=100000 | watch.samples_every=100 | watch.stop_on_lost_batches
 watch.wandb=offline | model.attn_implementation=eager | model.attn_implementation=sdpa
 model.attn_implementation=flex_attention | model.dtype=bfloat16 | rollout=generate
 rollout=generate & model.attn_implementation=eager
+grpo.top_k=1099511627776 | grpo.temperature=1000000 | grpo.max_grad_norm=1e30
+grpo.max_grad_norm=1e300 | grpo.torch_empty_cache_steps=1099511627776
+holdout.batch_size=1099511627776 | data.limit=1099511627776 | watch.samples_kept=1099511627776
+holdout.every=1099511627776 | grpo.logging_steps=1099511627776 | grpo.save_steps=1099511627776
+grpo.warmup_steps=1099511627776 | sampling={band: [0.2, 0.8]} | sampling={draw: 2}
+sampling={band: [0, 1], explore: 0} | sampling.explore=0.5 | sampling.rates=''
+sampling={band: [0.8, 0.2]} | sampling={draw: 0}
+grpo.loss_type=sapo & grpo.sapo_temperature_pos=1099511627776
+grpo.loss_type=vespo & grpo.vllm_importance_sampling_mode=token_truncate
+grpo.loss_type=vespo & grpo.vllm_importance_sampling_mode=token_truncate & grpo.vespo_k_pos=0
+grpo.loss_type=vespo & grpo.vllm_importance_sampling_mode=token_truncate & grpo.vespo_k_neg=1
+grpo.loss_type=vespo & grpo.vllm_importance_sampling_mode=token_truncate & grpo.vespo_lambda_neg=0
+grpo.loss_type=vespo & grpo.vllm_importance_sampling_mode=token_truncate & grpo.vespo_lambda_pos=9
+grpo.loss_type=sapo & grpo.delta=2
+grpo.use_adaptive_entropy=true & grpo.entropy_target=5 & grpo.entropy_coef_delta=1
+grpo.use_adaptive_entropy=true & grpo.entropy_coef_min=5 | lora.velora_config={} & rollout=auto
+lora.lora_alpha=1000000 | lora.lora_alpha=1099511627776 | lora.init_lora_weights=''
+grpo.neftune_noise_alpha=1000000 | grpo.per_device_train_batch_size=65536
+grpo.per_device_train_batch_size=1099511627776 | holdout.stop_below=0.5 & holdout.every=1
+holdout.keep=last | holdout={validation_rows: 0, patience: 1} | holdout.report_rows=1000000
+holdout.validation_rows=1000000 | data.level=foo | data.generated_rows=1 | data.generated_rows=20
+data.revision=x | model.revision=x | grpo.off_policy_mask_threshold=1e30 | grpo.weight_decay=100
+grpo.weight_decay=101 | grpo.beta=100 | grpo.adam_epsilon=1e30 | grpo.learning_rate=100
+grpo.learning_rate=1e300 | grpo.lr_scheduler_kwargs=foo | grpo.lr_scheduler_kwargs={a: 1}
+grpo.optim=sgd & grpo.optim_args='momentum=0.9' | grpo.optim=sgd & grpo.optim_args='momentun=0.9'
+rewards={int_reward_func: 1e30} | rewards={int_reward_func: -.inf}
+model.tiny={heads: 6, kv_heads: 2} | watch.wandb_project='' | grpo.ddp_bucket_cap_mb=0
+grpo.pad_to_multiple_of=1099511627776 | grpo.num_train_epochs=1e300
+grpo.vllm_tensor_parallel_size=0 | grpo.vllm_server_port=70000
 """
 
 
