@@ -8,7 +8,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(
+        page
+        for room in ("packages", "bench", "recipes")
+        for page in ROOT.glob(f"{room}/**/README.md")
+    ),
+]
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -23,6 +31,7 @@ COMMANDS = {
     for path in ROOT.glob("packages/*/pyproject.toml")
     for name in re.findall(r"^(xmlgrpo-[\w-]+) = ", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
+COMMANDS |= {f"xmlgrpo-{path.name}" for path in ROOT.glob("packages/*")} | {"xmlgrpo-taskset"}
 SOURCES = "".join(
     path.read_text(encoding="utf-8")
     for folder in ("packages/*/src", "bench", "recipes", "ci")
@@ -74,7 +83,7 @@ def commands(page: Path) -> list[str]:
     return [*lines, *CODE.findall(BLOCK.sub("", text))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_exists(page: Path) -> None:
     for line in commands(page):
         words = re.sub(r"\s+# .*", "", line)
@@ -96,7 +105,7 @@ def test_every_command_exists(page: Path) -> None:
             assert {flag for flag in flags if f'"{flag}"' not in SOURCES} == set(), line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_to_a_heading(page: Path) -> None:
     for link in LINK.findall(CODE.sub("", BLOCK.sub("", page.read_text(encoding="utf-8")))):
         name, _, anchor = link.partition("#")
