@@ -1,6 +1,6 @@
-"""What `steps.py` and `backends.py` train: changes to a common configuration."""
+"""What `steps.py`, `backends.py` and `scaling.py` train: changes to a common configuration."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +150,23 @@ MORE_BACKENDS = (  # run only when they are named
     backend("unsloth-16-graph-blocks", "unsloth", "graph", environment=BLOCKS_ONLY),
     backend("unsloth-16-graph-compiled", "unsloth", "graph", environment=ALL_COMPILED),
 )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Point:
+    """One measurement: a model, the prompts of a step on all GPUs together, and the GPUs."""
+
+    size: str
+    prompts: int
+    gpus: int
+
+    def stands_in(self, results: list[dict[str, Any]]) -> bool:
+        """Whether it has been measured."""
+        return any(asdict(self).items() <= result.items() for result in results)
+
+
+def points(sizes: list[str], prompts: list[int], gpus: list[int]) -> list[Point]:
+    """What strong and weak scaling need, each once, in the order of their cost."""
+    strong = {Point(size, batch, n) for size in sizes for batch in prompts for n in gpus}
+    weak = {Point(size, batch * n, n) for size in sizes for batch in prompts for n in gpus}
+    return sorted(strong | weak, key=lambda at: (sizes.index(at.size), at.prompts / at.gpus, at))

@@ -121,6 +121,7 @@ def summary(
             "speed_up": round(first["step_s"] / result["step_s"], 3),
             "late_reward": round(reward, 4),
             "late_reward_standard_error": round(error, 4),
+            **difference(first, result),
         }
     return {
         "config": Path(config).name,
@@ -135,6 +136,17 @@ def late_reward(result: dict[str, Any]) -> tuple[float, float]:
     rewards = [row["reward"] for row in result["steps"]]
     late = rewards[len(rewards) // 2 :]
     return mean(late), stdev(late) / len(late) ** 0.5 if len(late) > 1 else 0.0
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
+    """Mean reward of a step less that of the same step of `one`, which saw the same problems.
+
+    Over all steps, with its standard error: within two of them the curves are one.
+    """
+    rewards = ([row["reward"] for row in run["steps"]] for run in (one, other))
+    apart = [theirs - ours for ours, theirs in zip(*rewards, strict=True)]
+    error = stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else 0.0
+    return {"difference": round(mean(apart), 4), "difference_standard_error": round(error, 4)}
 
 
 if __name__ == "__main__":
