@@ -28,6 +28,7 @@ PUBLIC   ?=
 
 PYTHON      ?=
 TORCH_INDEX ?=
+LOCK ?=
 GSM8K_DIR   ?=
 
 # The task of validate and rows, and of a MODEL that lies in no run's folder; a run knows its own.
@@ -174,7 +175,7 @@ push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1
 
 ##@ Develop
 .PHONY: setup new-task test lint format lock real-gemma pictures clean help
-setup: | $(READY)  ## make .venv: one locked pip install (PYTHON TORCH_INDEX)
+setup: | $(READY)  ## make .venv: one locked pip install (PYTHON TORCH_INDEX LOCK)
 	@echo ".venv is ready"
 new-task: | $(READY)  ## write the files of a new task, with gaps to fill: NAME=weekday (NAME ARGS)
 	$(BIN)/xmlgrpo-new-task $(call quote,$(NAME)) $(ARGS)
@@ -208,13 +209,13 @@ help:  ## this list
 # named is looked at even when .venv is there.
 moved := $(shell was=$$(sed -n 's/^made-in = //p' .venv/pyvenv.cfg 2>/dev/null); \
   [ "$${was:-$$(pwd -P)}" = "$$(pwd -P)" ] || echo yes)
-$(READY): $(wildcard ci/requirements/base.txt ci/requirements/dev.txt packages/*/pyproject.toml) \
-  $(if $(moved),anew) | $(if $(strip $(PYTHON)$(TORCH_INDEX)),as-named)
-	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) ci/setup.sh
+$(READY): $(wildcard ci/requirements/base.txt ci/requirements/newest.txt ci/requirements/dev.txt packages/*/pyproject.toml) \
+  $(if $(moved),anew) | $(if $(strip $(PYTHON)$(TORCH_INDEX)$(LOCK)),as-named)
+	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) LOCK=$(call quote,$(LOCK)) ci/setup.sh
 	@touch $@
 anew:
 as-named:
-	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) ci/setup.sh --check
+	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) LOCK=$(call quote,$(LOCK)) ci/setup.sh --check
 
 $(FRESH_READY): ci/requirements/fresh.txt | $(READY)
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps -r $<

@@ -64,6 +64,13 @@ def tests(session: nox.Session) -> None:
     run(session, "pytest", *PARALLEL, *session.posargs)
 
 
+@nox.session(default=False)
+def locks(session: nox.Session) -> None:
+    """The unit tests under both locks: in `.venv`, then on the newest libraries."""
+    run(session, "pytest", *PARALLEL, *session.posargs)
+    run(session, "python", "ci/newest.py", *PARALLEL, *session.posargs)
+
+
 @nox.session(name="tests-rewards")
 def tests_rewards(session: nox.Session) -> None:
     """The rewards package with nothing else, on every supported Python found here."""

@@ -43,6 +43,7 @@ LOCKS = (
     Lock("gguf", within="base"),
     Lock("gpu", within="base"),
     Lock("unsloth", within="base"),
+    Lock("newest", within=None),
 )
 FROM_TORCH = re.compile(r"nvidia-|cuda-|triton$")
 

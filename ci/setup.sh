@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make .venv: one pip install of the locked requirements, then our packages, editable.
 # `make setup` runs this when a lock or a package's pyproject.toml is newer than the last set-up.
-# Your own pip settings (PIP_*, pip.conf) hold; TORCH_INDEX adds one index, for another torch build.
+# Your own pip settings (PIP_*, pip.conf) hold; TORCH_INDEX adds one index, for another torch build;
+# LOCK=newest takes the newest libraries, without Unsloth, and .venv keeps to it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -68,12 +69,25 @@ if [ -n "${TORCH_INDEX:-}" ] && [ "${made_in:-$here}" = "$here" ] &&
     "make clean first, then make setup with the same TORCH_INDEX" >&2
   exit 1
 fi
+lock=$(noted lock)
+lock=${lock:-base}
+if [ -n "${LOCK:-}" ] && [ "$LOCK" != "$lock" ]; then
+  if [ "$LOCK" != base ] && [ "$LOCK" != newest ]; then
+    say "error: LOCK: expected base or newest, got $LOCK" >&2
+    exit 1
+  elif [ "${made_in:-$here}" = "$here" ] && is_whole; then
+    say "error: .venv was set up with LOCK=$lock, and two locks do not mix:" \
+      "make clean first, then make setup LOCK=$LOCK" >&2
+    exit 1
+  fi
+  lock=$LOCK
+fi
 if [ "${1:-}" = --check ]; then
   exit
 fi
 
 # --- what is there ---------------------------------------------------------------------------------
-inputs=$(cat ci/requirements/base.txt ci/requirements/dev.txt packages/*/pyproject.toml | cksum)
+inputs=$(cat "ci/requirements/$lock.txt" ci/requirements/dev.txt packages/*/pyproject.toml | cksum)
 last=$(cat "$state" 2>/dev/null || true)
 new=
 if ! is_whole; then
@@ -108,7 +122,7 @@ rm -f .venv/.stamp
 if [ -n "$new" ]; then
   rm -f .venv/.gguf-stamp
   narrated "making .venv" /dev/null "$python" -m venv --clear .venv
-  printf 'made-in = %s\ntorch-index = %s\n' "$here" "$index" >>.venv/pyvenv.cfg
+  printf 'made-in = %s\ntorch-index = %s\nlock = %s\n' "$here" "$index" "$lock" >>.venv/pyvenv.cfg
   python=
 fi
 export TMPDIR="$here/.venv/tmp" # pip's downloads, where their growth can be seen
@@ -126,7 +140,7 @@ done
 # its company beforehand was most of the set-up's time
 narrated "the locked packages" "$log" \
   pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-  -r ci/requirements/base.txt -r ci/requirements/dev.txt || {
+  -r "ci/requirements/$lock.txt" -r ci/requirements/dev.txt || {
   say "error: pip could not install the locked requirements; its own words: $log" >&2
   exit 1
 }

@@ -338,6 +338,7 @@ def test_llama_cpp_is_set_up_where_a_gguf_is_touched(house: Path) -> None:
     ("changed", "again"),
     [
         pytest.param("ci/requirements/base.txt", True, id="lock"),
+        pytest.param("ci/requirements/newest.txt", True, id="other-lock"),
         pytest.param("ci/requirements/dev.txt", True, id="tools-lock"),
         pytest.param("packages/rewards/pyproject.toml", True, id="package"),
         pytest.param("ci/requirements/gguf.txt", False, id="optional-lock"),
@@ -393,34 +394,57 @@ def test_set_up_without_a_suitable_python_is_one_message(tmp_path: Path, python:
     assert not (tmp_path / ".venv").exists()
 
 
-@pytest.mark.parametrize("set_up_with", [None, "", "https://whl.example/cu128"])
-def test_another_index_for_torch_is_not_passed_over(
-    tmp_path: Path, set_up_with: str | None
-) -> None:
-    shutil.copytree(ROOT / "ci", tmp_path / "ci")
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    python = tmp_path / ".venv" / "bin" / "python"
+def named_later(folder: Path, noted: str, **named: str) -> subprocess.CompletedProcess[str]:
+    """`make setup` with another choice than the one that is noted in a whole .venv."""
+    shutil.copytree(ROOT / "ci", folder / "ci")
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    python = folder / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    named = "https://whl.example/cu128"
-    if set_up_with is not None:
-        summed = subprocess.check_output(["cksum"], input=f"{set_up_with}\n", text=True)
-        (tmp_path / ".venv" / "pyvenv.cfg").write_text(f"torch-index = {summed}")
-    result = subprocess.run(
+    (folder / ".venv" / "pyvenv.cfg").write_text(noted)
+    return subprocess.run(
         ["bash", "ci/setup.sh", "--check"],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "TORCH_INDEX": named},
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **named},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
+
+
+@pytest.mark.parametrize("set_up_with", [None, "", "https://whl.example/cu128"])
+def test_another_index_for_torch_is_not_passed_over(
+    tmp_path: Path, set_up_with: str | None
+) -> None:
+    named, noted = "https://whl.example/cu128", ""
+    if set_up_with is not None:
+        summed = subprocess.check_output(["cksum"], input=f"{set_up_with}\n", text=True)
+        noted = f"torch-index = {summed}"
+    result = named_later(tmp_path, noted, TORCH_INDEX=named)
     assert result.stdout == ""
     if set_up_with == named:
         assert (result.returncode, result.stderr) == (0, "")
     else:
         assert result.returncode == 1
         assert result.stderr.startswith("error: .venv was set up without this TORCH_INDEX")
+
+
+@pytest.mark.parametrize(
+    ("noted", "named", "told"),
+    [
+        pytest.param("", "base", "", id="the-default-by-name"),
+        pytest.param("lock = newest", "newest", "", id="the-same"),
+        pytest.param("lock = newest", "base", "set up with LOCK=newest", id="back"),
+        pytest.param("", "newest", "set up with LOCK=base", id="older-set-up"),
+        pytest.param("", "unsloth", "LOCK: expected base or newest, got unsloth", id="no-such"),
+    ],
+)
+def test_another_lock_is_not_passed_over(tmp_path: Path, noted: str, named: str, told: str) -> None:
+    result = named_later(tmp_path, noted, LOCK=named)
+    assert result.returncode == (1 if told else 0)
+    assert told in result.stderr
+    assert bool(told) == bool(result.stderr)
 
 
 def test_a_named_index_is_looked_at_though_the_set_up_is_done(house: Path) -> None:

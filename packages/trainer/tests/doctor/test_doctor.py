@@ -547,6 +547,8 @@ def test_the_lock_is_compared_with_what_is_installed(tmp_path: Path) -> None:
     assert f"1 of 2 locked packages differ: pytest {version('pytest')} (expected ==0.0.1)" in (
         behind.text
     )
+    (tmp_path / machine.NEWEST).write_text(f"pytest=={version('pytest')}\ntorch=={torch}\n")
+    assert lock_finding(tmp_path, pytest="0.0.1", torch="0.0.1").level == "ok"  # LOCK=newest
 
 
 def test_outside_of_a_checkout_there_is_no_lock(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ OPTIONAL = (
     ),
 )
 LEAST_DISK_GIB, ENOUGH_DISK_GIB = 1.0, 5.0  # judgement: a tiny run; a 1B run with its exports
-LOCK = Path("ci/requirements/base.txt")
+LOCK, NEWEST = (Path("ci/requirements") / name for name in ("base.txt", "newest.txt"))
 # a line such as `numpy==2.4.6 ; python_version < "3.12"`, without the hashes that may follow
 PINNED = re.compile(r"^[A-Za-z0-9_.-]+==[^\\#\n]+", re.MULTILINE)
 
@@ -128,14 +128,16 @@ def own_requirements(_folder: Path) -> Iterator[Finding]:
 
 
 def lock(folder: Path) -> Iterator[Finding]:
-    """Is what is installed what the checkout's lock says?"""
+    """Is what is installed what the checkout's lock says, that of the two which is nearer?"""
     folder = folder.resolve()
-    locks = [root / LOCK for root in (folder, *folder.parents) if (root / LOCK).is_file()]
-    if not locks:
+    roots = [root for root in (folder, *folder.parents) if (root / LOCK).is_file()]
+    if not roots:
         yield Finding("note", "lock", f"no checkout around {folder}: nothing to compare")
         return
-    pins = PINNED.findall(locks[0].read_text(encoding="utf-8"))
-    wrong, number = _differing(pin.partition(" --hash")[0] for pin in pins)
+    locks = [roots[0] / name for name in (LOCK, NEWEST) if (roots[0] / name).is_file()]
+    pins = [PINNED.findall(path.read_text(encoding="utf-8")) for path in locks]
+    compared = [_differing(pin.partition(" --hash")[0] for pin in of_one) for of_one in pins]
+    wrong, number = min(compared, key=lambda found: len(found[0]))
     if not wrong:
         yield Finding("ok", "lock", f"all {number} locked versions are installed")
         return
