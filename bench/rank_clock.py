@@ -116,7 +116,10 @@ def time_exchanges(clock: Clock) -> None:
     from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415
 
     # torch compares these types with its own
-    def reduce_gradients(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    def reduce_gradients(
+        group: Any,
+        bucket: dist.GradBucket,  # type: ignore[name-defined]  # it is there, unseen by mypy
+    ) -> torch.futures.Future[torch.Tensor]:
         with clock.part("synchronisation"):
             reduced = allreduce_hook(group, bucket)
             if clock.is_on:
