@@ -85,6 +85,7 @@ def wait_for_step(root: Path, after: int, machines: Sequence["subprocess.Popen[s
 
 
 @pytest.mark.slow
+@pytest.mark.allow_hosts(["127.0.0.1"])  # where the launchers meet
 @pytest.mark.timeout(1500)
 def test_a_machine_dies_the_other_says_so_and_both_continue(
     tmp_path: Path, tiny_base: Path, quick_config: Callable[..., RunConfig]
