@@ -5,8 +5,8 @@
 Each case is a path (an engine, a pass without gradient, training's pass and the one back), the
 heads of a Gemma 3, a number type, a window, cuDNN's attention allowed or not, an adapter or none.
 Of each the file says where it is furthest off, by how much, and at which lengths by more than the
-limit; so also without our guard against torch's fault (docs/attention-at-32.md).  It is written
-after every case.  Exit code 1: a guarded case is over its limit.
+limit; so also without our guard against torch's fault (docs/measured/attention-at-32.md).  It is
+written after every case.  Exit code 1: a guarded case is over its limit.
 """
 
 import argparse

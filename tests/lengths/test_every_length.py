@@ -1,7 +1,7 @@
 """Every way of computing a text against plain mathematics, at every length.
 
 On a GPU all cases of length_cases.py, with the heads of true models; on a CPU small ones.
-torch's fault (docs/attention-at-32.md) is planted in each, to see that it would be found.
+torch's fault (docs/measured/attention-at-32.md) is planted in each, to see that it would be found.
 """
 
 import json
@@ -213,7 +213,7 @@ def test_a_gpu_finds_the_fault_and_keeps_clear_of_it(path: str, dtype: str) -> N
 
 @pytest.mark.gpu
 def test_the_pages_reproduction_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "attention-at-32.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/measured/attention-at-32.md").read_text(encoding="utf-8")
     exec(page.split("```python\n")[1].split("```")[0], {})  # noqa: S102 - our own page
     struck = [33, 65, 97, 129, 161, 193] if attention.misreads(GPU) else []
     assert capsys.readouterr().out == f"{struck}\n"

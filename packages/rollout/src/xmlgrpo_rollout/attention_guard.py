@@ -9,7 +9,7 @@ takes another kernel: cuDNN's in 16 bits on Hopper, where it is not switched off
 
 pytorch issue 191937, fixed by pull requests 191984 and 192138.  `kernel_forward.h`, which every
 wheel of torch carries, has the fault in 2.11, 2.12 and 2.13, and has not in 2.14.0.  See
-docs/attention-at-32.md.
+docs/measured/attention-at-32.md.
 """
 
 from collections.abc import Callable
