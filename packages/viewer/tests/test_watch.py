@@ -86,6 +86,17 @@ def test_a_look_writes_the_page_and_ends_with_a_run_that_is_over(run, capsys):
     assert "held out 75.0% [40.9%, 92.9%] at step 6" in printed.replace("\n", " ")
 
 
+def test_a_page_that_cannot_be_written_ends_no_look(training, capsys, monkeypatch):
+    def refused(path, _text):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("xmlgrpo_run.files.write_text", refused)
+    watch(training, once=False)
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "stopped, step 6 of 10" in printed
+    assert "no page was written: " in printed
+
+
 def test_a_look_at_a_run_that_trains_is_one_with_once(training, capsys):
     with held(training):
         watch(training, once=True)

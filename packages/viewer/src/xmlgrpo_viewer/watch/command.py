@@ -37,7 +37,9 @@ def _run() -> None:
 def watch(run: RunFolder, *, once: bool) -> None:
     """Show a run until it is finished or has stopped."""
     from rich.live import Live
+    from rich.markup import escape
 
+    from xmlgrpo_rewards.errors import UserError
     from xmlgrpo_run.files import write_text
     from xmlgrpo_run.screen.console import make_console
     from xmlgrpo_run.screen.say import say
@@ -51,6 +53,7 @@ def watch(run: RunFolder, *, once: bool) -> None:
     is_screen = console.is_terminal and not console.is_dumb_terminal
     written_s = -float(REFRESH_S)
     paid: Paid | None = None
+    where = ""
     with Live(console=console, auto_refresh=False, screen=False, transient=False) as live:
         while True:
             began_s = time.monotonic()
@@ -59,7 +62,11 @@ def watch(run: RunFolder, *, once: bool) -> None:
             if is_over or began_s - written_s >= REFRESH_S:
                 written_s = began_s
                 paid = paid_for(read_sampled(view)[0], view.weights)
-                write_text(run.report, render(view))
+                try:
+                    write_text(run.report, render(view))
+                    where = f"the page is {run.report}"
+                except (UserError, OSError) as error:  # as of another's run, which is looked at
+                    where = f"no page was written: {error}"
             if is_screen:
                 live.update(screen(view, console.width, console.height, paid), refresh=True)
             else:
@@ -68,4 +75,4 @@ def watch(run: RunFolder, *, once: bool) -> None:
                 break
             took_s = time.monotonic() - began_s
             time.sleep(max(SCREEN_S if is_screen else LINE_S, TIMES * took_s))
-    say(console, f"the page is {run.report}")
+    say(console, escape(where))
