@@ -22,6 +22,7 @@ ARTEFACTS = {
     "config.yaml": "show continue report",
     "resolved.json": "report push",
     "identity.json": "continue",
+    "ended.json": "",  # a note for whoever reads the page: nothing is decided by it
     ".lock": "lock",
     "metrics.jsonl": "report watch",
     "completions/step-*.jsonl": "report rescore watch",

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from xmlgrpo_evaluator.identity import differences
 from xmlgrpo_rewards.errors import UserError
@@ -71,7 +72,7 @@ def request_digest(prompt: str, options: Mapping[str, Any]) -> str:
 class Journal:
     """The replies of one evaluation and the engines that wrote them, kept in an open file."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self.path, self._file = path, file
         self.uses: list[EngineUse] = []
         self.resumed = 0  # replies that were there at the start
@@ -106,9 +107,10 @@ class Journal:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         # ASCII, because a reply may hold lone surrogates, which UTF-8 cannot write
-        with writing(self.path):
-            self._file.write(json.dumps(sealed(line)).encode("ascii") + b"\n")
-            self._file.flush()
+        left = json.dumps(sealed(line)).encode("ascii") + b"\n"
+        with writing(self.path):  # a full disk takes a part, and then refuses
+            while left:
+                left = left[self._file.write(left) :]
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Take in the replies that are there, if they are of this same evaluation.
@@ -151,7 +153,7 @@ def open_journal(path: Path, identity: Mapping[str, Any]) -> Iterator[Journal]:
         UserError: the file belongs to another evaluation, or another process writes into it.
     """
     refusal = f"another process is evaluating into {path}; wait for it, or name another --out"
-    with one_writer(path, refusal), path.open("ab") as file:
+    with one_writer(path, refusal), path.open("ab", buffering=0) as file:
         journal = Journal(path, file)
         journal.begin(identity)
         yield journal
