@@ -466,6 +466,7 @@ def test_accuracy_by_difficulty_counts_the_steps_of_the_solutions(run):
 def test_a_base_in_a_folder_is_called_by_the_folders_name(run):
     header = page_of(run).text.partition("Result")[0]
     assert read_manifest(run).base.name.rpartition("/")[2] in header
+    assert str(run.root.parent) not in header
 
 
 def test_the_files_on_the_page_name_no_folder_of_this_machine(run):
@@ -474,4 +475,3 @@ def test_the_files_on_the_page_name_no_folder_of_this_machine(run):
     page = page_of(run)
     assert base.rpartition("/")[2] in page.text
     assert base not in page.text
-    assert str(run.root.parent) not in header
