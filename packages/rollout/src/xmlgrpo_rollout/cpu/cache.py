@@ -4,13 +4,15 @@ Rows are padded on the left, so that every row's newest token is in the same slo
 then sees a plain slice of the slots, and only the padding needs a mask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from xmlgrpo_rollout.cpu.forward import Attend
 from xmlgrpo_rollout.recipe import FULL, SLIDING, Recipe
+
+# (number of the layer, its kind, query_R_T_N_D, key_R_T_K_D, value_R_T_K_D) -> mixed_R_T_(N*D)
+Attend = Callable[[int, str, Tensor, Tensor, Tensor], Tensor]
 
 
 class KeyValueCache:

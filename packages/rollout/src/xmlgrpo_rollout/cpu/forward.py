@@ -12,11 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
+from xmlgrpo_rollout.cpu.cache import Attend
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
-
-# (number of the layer, its kind, query_R_T_N_D, key_R_T_K_D, value_R_T_K_D) -> mixed_R_T_(N*D)
-Attend = Callable[[int, str, Tensor, Tensor, Tensor], Tensor]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
