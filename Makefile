@@ -125,7 +125,7 @@ needs_converter = $(if $(strip $(MODEL)$(TRAINED)$(wildcard $(RUN_DIR))),$(GGUF_
 train: | $(READY)  ## train CONFIG into outputs/RUN; run again to continue (CONFIG RUN SEED GPUS ARGS)
 	$(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) $(run) $(gpus) $(call option,seed,$(SEED)) $(ARGS)
 seeds: | $(READY)  ## train CONFIG with seeds 0 to N-1 into outputs/RUN-seed0 and on, and compare them (CONFIG RUN N ARGS)
-	for seed in $(SEEDS); do $(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) --run $(call quote,$(RUN_DIR))-seed$$seed $(gpus) --seed $$seed $(ARGS); done
+	for seed in $(SEEDS); do $(BIN)/xmlgrpo-train --config $(call quote,$(CONFIG)) --run $(call quote,$(RUN_DIR))-seed$$seed $(gpus) --seed $$seed data.seed=0 $(ARGS); done
 	$(BIN)/xmlgrpo-compare --runs $(foreach seed,$(SEEDS),$(call quote,$(RUN_DIR)-seed$(seed)))
 ask: | $(READY) $(needs_run) $(needs_llama_cpp)  ## ask the model one question; without Q as many as you type (Q RUN MODEL TASK)
 	$(BIN)/xmlgrpo-ask $(subject) $(if $(strip $(MODEL)),$(call task,)) $(if $(strip $(value Q)),--question-env Q) $(ARGS)

@@ -294,6 +294,15 @@ def test_stage_of_a_named_run_does_not_train_one(house: Path) -> None:
     assert "gguf_setup.sh" not in told.stdout, "minutes, before it is said that there is no run"
 
 
+def test_seeds_differ_in_nothing_else_and_are_compared(house: Path) -> None:
+    train = ["xmlgrpo-train", "--config", "configs/tiny.yaml", "--run"]
+    assert ran(make(house, "seeds", "RUN=mine", "N=2", "ARGS=grpo.beta=0.1")) == [
+        [*train, "outputs/mine-seed0", "--seed", "0", "data.seed=0", "grpo.beta=0.1"],
+        [*train, "outputs/mine-seed1", "--seed", "1", "data.seed=0", "grpo.beta=0.1"],
+        ["xmlgrpo-compare", "--runs", "outputs/mine-seed0", "outputs/mine-seed1"],
+    ]
+
+
 def test_failed_training_stops_the_stage(house: Path) -> None:
     result = make(house, "eval", FAIL="xmlgrpo-train")
     assert result.returncode != 0

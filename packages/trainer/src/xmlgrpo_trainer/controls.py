@@ -152,7 +152,9 @@ def _supervised(
         "supervised, worked answers in the tags": Mixture(1.0, 1.0),
     }
     task = get_task(config.task)
-    problems = load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
+    problems = load_problems(
+        config.data, config.holdout, task, config.problem_seed, config.model.tiny
+    )
     held_out = {problem.question for problem in problems.report + problems.validation}
     results = {}
     for name, mixture in mixtures.items():

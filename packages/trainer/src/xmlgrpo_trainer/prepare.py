@@ -97,7 +97,9 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         say(console, escape(graded), head="[bold]grading   [/] ")
     with Stage(console, "reading the problems"):
         problems = ranks.together(
-            lambda: load_problems(config.data, config.holdout, task, config.seed, config.model.tiny)
+            lambda: load_problems(
+                config.data, config.holdout, task, config.problem_seed, config.model.tiny
+            )
         )
     check_golds(problems, config.rewards, task)
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
@@ -224,7 +226,7 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
 
     with failures_in_words(runs), Stage(console, "warm start", unit="steps") as stage:
         shown = warm_start_shown(stage)
-        settings, seed = tiny_settings(config.model.tiny), config.seed
+        settings, seed = tiny_settings(config.model.tiny), config.problem_seed
         if has_own_base(task := get_task(config.task)):
             recipe = Recipe(task, config.data.level, settings, seed)
             folder = ensure_task_model(runs / "base", recipe, on_progress, on_wait)

@@ -9,7 +9,7 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rewards.tasks.gsm8k import Gsm8k
-from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig, RunConfig
 from xmlgrpo_trainer.problems.split import Problems, check_golds, drop_long, load_problems
 
 TASK = get_task("gsm8k")
@@ -194,6 +194,28 @@ def test_generated_problems_share_no_question_either() -> None:
     train, validation, report = questions(problems)
     assert (len(train), len(validation), len(report)) == (50, 20, 30)
     assert len(train | validation | report) == 100
+
+
+@pytest.mark.parametrize("source", ["generated", "json"])
+def test_seeds_of_one_configuration_can_hold_out_the_same_problems(
+    source: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "rows.jsonl", [row(number) for number in range(40)])
+    rows = {"path": str(path)} if source == "json" else {"generated_rows": 20}
+
+    def held_out(seed: int, *, of_problems: int | None = None) -> list[str]:
+        config = RunConfig.model_validate(
+            {
+                "seed": seed,
+                "data": {"source": source, "seed": of_problems, **rows},
+                "holdout": HOLDOUT.model_dump(),
+            }
+        )
+        made = load_problems(config.data, config.holdout, TASK, config.problem_seed, tiny={})
+        return [example.question for example in made.report + made.validation]
+
+    assert held_out(1, of_problems=0) == held_out(2, of_problems=0) == held_out(0)
+    assert held_out(1) != held_out(2)
 
 
 @pytest.mark.slow

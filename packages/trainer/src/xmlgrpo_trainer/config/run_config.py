@@ -88,6 +88,9 @@ class DataConfig(Section):
     """For `generated`: how many training problems to make."""
     level: str | None = None
     """For `generated`: how hard they are, a level of the task; null is the task's usual one."""
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
+    """Of the problems, of their cut and of a tiny base; null is the run's seed.  Runs with several
+    seeds can be compared if they share it."""
     max_prompt_tokens: int = Field(default=512, ge=1)
     """Longer prompts are left out and counted, never cut."""
 
@@ -232,6 +235,11 @@ class RunConfig(Section):
     lora: dict[str, Any] = Field(default_factory=dict)
     grpo: dict[str, Any] = Field(default_factory=dict)
     watch: WatchConfig = WatchConfig()
+
+    @property
+    def problem_seed(self) -> int:
+        """The seed that problems are made and cut by, and a tiny base is built by."""
+        return self.seed if self.data.seed is None else self.data.seed
 
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":
