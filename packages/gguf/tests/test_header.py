@@ -172,7 +172,7 @@ def test_header_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        pytest.param(".", "Is a directory", id="folder"),
+        pytest.param(".", "it is not a file", id="folder"),
         pytest.param("none.gguf", "No such file", id="missing"),
     ],
 )
