@@ -1,6 +1,7 @@
 """Whole runs of the tiny model on the CPU: what they leave, how they stop, how they go on."""
 
 import importlib
+import io
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import RunConfig
-from xmlgrpo_trainer.train import train
+from xmlgrpo_trainer.train import EXIT_LOST, train
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +103,25 @@ def test_a_run_that_would_not_begin_at_the_base_ends_before_the_baseline(
     with pytest.raises(UserError, match=part):
         train(quick_config(**settings), root, quiet())
     assert not RunFolder(root).holdout_before.exists()
+
+
+def test_a_rate_that_destroys_the_model_is_named_and_stopped_before_a_quarter(
+    runs: Path, tiny_base: Path, quick_config: QuickConfig
+) -> None:
+    root, shown = runs / "ruinous", io.StringIO()
+    config = quick_config(
+        grpo__max_steps=100,
+        grpo__learning_rate=0.1,
+        holdout__every=10,
+        watch__stop_when=["entropy-rising", "replies-cut", "one-answer", "loops", "right-falling"],
+    )
+    assert train(config, root, Console(file=shown, width=200)) == EXIT_LOST
+    manifest = read_manifest(RunFolder(root))
+    assert manifest.steps < 25
+    assert manifest.best_step in (10, 20, manifest.steps)
+    assert shown.getvalue().count(f"stopped as lost at step {manifest.steps}, ") == 1
+    assert "  doctor: " in shown.getvalue()
+    assert train(config, root, quiet()) == EXIT_LOST
 
 
 def test_the_adapter_was_trained(finished: Path) -> None:
