@@ -14,6 +14,14 @@ from xmlgrpo_rollout.weights import LayerWeights
 
 
 @triton.jit
+def _weighed(normed, weights, like, ROUNDS_FIRST: tl.constexpr):
+    """A normed vector times its weights, in `like`'s number type."""
+    if ROUNDS_FIRST:
+        normed = normed.to(like.dtype.element_ty).to(tl.float32)
+    return (normed * weights).to(like.dtype.element_ty)
+
+
+@triton.jit
 def _turned(
     vector,
     weight,
@@ -39,11 +47,8 @@ def _turned(
         inverse = tl.rsqrt(tl.sum(own * own, axis=0) / size + eps)
         own_weights = tl.load(weight + places, mask=inside, other=0.0)
         partner_weights = tl.load(weight + partner_places, mask=inside, other=0.0)
-        own, partner = own * inverse, partner * inverse
-        if ROUNDS_FIRST:
-            own = own.to(number_type).to(tl.float32)
-            partner = partner.to(number_type).to(tl.float32)
-        own, partner = own * own_weights, partner * partner_weights
+        own = _weighed(own * inverse, own_weights, like, ROUNDS_FIRST)
+        partner = _weighed(partner * inverse, partner_weights, like, ROUNDS_FIRST)
     own, partner = own.to(number_type), partner.to(number_type)
     # rotary embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)
     turn = place * size + places

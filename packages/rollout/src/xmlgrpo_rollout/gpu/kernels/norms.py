@@ -66,12 +66,13 @@ def _add_norm(
     places = tl.arange(0, BLOCK)
     inside = places < size
     number_type = hidden.dtype.element_ty
+    if HAS_AFTER:
+        after = tl.load(weight_after + places, mask=inside, other=0.0)
     values = tl.load(mixed + row * size + places, mask=inside, other=0.0).to(tl.float32)
     for part in tl.static_range(1, PARTS):
         values += tl.load(mixed + (part * rows + row) * size + places, mask=inside, other=0.0)
     update = values.to(number_type)
     if HAS_AFTER:
-        after = tl.load(weight_after + places, mask=inside, other=0.0)
         values = update.to(tl.float32)
         update = _rms_normed(values, after, size, eps, hidden, ROUNDS_FIRST).to(number_type)
     total = tl.load(hidden + row * size + places, mask=inside, other=0.0) + update
