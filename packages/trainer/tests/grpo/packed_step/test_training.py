@@ -7,7 +7,8 @@ import pytest
 
 from ..test_mismatch import trained
 
-SAME = ("loss", "grad_norm", "entropy", "reward", "sampling/importance_sampling_ratio/mean")
+# what is logged of tokens is of those that are learnt from, and means of other micro-batches
+SAME = ("loss", "grad_norm", "reward")
 
 
 @pytest.mark.slow
