@@ -89,8 +89,9 @@ def fresh(place: Place, stage: str) -> Iterator[dict[str, Any]]:
     else:
         place.work.mkdir(parents=True)
     how: dict[str, Any] = {"scratch": place.root / "scratch"}
-    with serve({TOKEN: ("alice", "write")}, HUB_PORT) as hub:
-        if STAGES[stage][:2] == PUSH[:2]:  # huggingface_hub reads these when it is imported
+    pushes = STAGES[stage][:2] == PUSH[:2]
+    with serve({TOKEN: ("alice", "write")}, HUB_PORT if pushes else 0) as hub:
+        if pushes:  # huggingface_hub reads these when it is imported
             environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
             environment["HF_HOME"] = str(place.root / "hf")
             yield {**how, "environment": environment, "hub": hub}

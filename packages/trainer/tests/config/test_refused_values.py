@@ -181,6 +181,7 @@ REFUSED_BY_A_LIBRARY = [
     ("grpo.torch_compile_backend=foo", "grpo: trl refuses these settings: 'FOO' is not a valid"),
     ("grpo.torch_compile_mode=foo", "grpo: trl refuses these settings: Unrecognized mode=foo"),
     ("grpo.accelerator_config={dispatch_batches: true}", "holds texts; leave it out"),
+    ("grpo.router_aux_loss_coef=0.1", "expected a model with experts and a router, got gemma3_te"),
     ("grpo.adam_beta1=1.5", "Invalid beta parameter at index 0: 1.5"),
     ("grpo.adam_epsilon=-1", "Invalid epsilon value: -1"),
     ("grpo.optim=adamw_bnb_8bit", "You need to install `bitsandbytes`"),

@@ -48,7 +48,13 @@ def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> N
     if placement.backend != "plain":
         return
     described = _model_config(config.model)
-    check_context(config, described.get_text_config().max_position_embeddings)
+    text_config = described.get_text_config()
+    check_context(config, text_config.max_position_embeddings)
+    if arguments.router_aux_loss_coef and not hasattr(text_config, "output_router_logits"):
+        raise UserError(  # trl says so when it has the model
+            "grpo.router_aux_loss_coef: expected a model with experts and a router, got "
+            f"{described.model_type}; leave it out"
+        )
     with suppress(NotImplementedError):  # without weights torch knows not every operation
         with (
             refusals("model: transformers", but=NotImplementedError),
