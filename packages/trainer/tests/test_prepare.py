@@ -52,6 +52,17 @@ def test_a_setting_is_refused_before_anything_is_read_or_built(
         train(quick_config(**changes), tmp_path / "run", Console(quiet=True))
 
 
+def test_fewer_problems_than_a_generation_batch_asks_are_refused_before_the_model(
+    tmp_path: Path, quick_config: QuickConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: Any) -> None:
+        pytest.fail("the model was built before the problems were counted")
+
+    monkeypatch.setattr(prepare_module, "base_model", too_late)
+    with pytest.raises(UserError, match=r"at least \d+ training problems, .* got 1; take more"):
+        train(quick_config(data__limit=1), tmp_path / "run", Console(quiet=True))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -102,6 +102,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
             )
         )
     check_golds(problems, config.rewards, task)
+    check_enough(problems, settings.arguments)
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
     with loading_model(console, base, config.model.revision):
         policy = ranks.together(
@@ -111,6 +112,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         kept = ranks.together(
             lambda: drop_long(problems, task, policy.tokenizer, config.data.max_prompt_tokens)
         )
+    check_enough(kept, settings.arguments)
     return Prepared(
         config=config,
         folder=folder,
@@ -138,6 +140,21 @@ def refuse_early(config: RunConfig, processes: int) -> None:
     if shape is not None:
         check_context(config, shape.context)
         engine_of(config, shape)
+
+
+def check_enough(problems: Problems, arguments: "GRPOConfig") -> None:
+    """See that the problems fill a generation batch: trl leaves a smaller one out without a word.
+
+    Raises:
+        UserError: they do not, so that the run would take no step.
+    """
+    needed = arguments.generation_batch_size // arguments.num_generations
+    if len(problems.train) < needed:
+        raise UserError(
+            f"expected at least {needed} training problems, as many as a generation batch of "
+            f"{arguments.generation_batch_size} completions asks, got {len(problems.train)}; take "
+            "more, or lower grpo.per_device_train_batch_size"
+        )
 
 
 def check_names(config: RunConfig) -> None:
