@@ -168,3 +168,11 @@ def test_what_was_gained_per_gpu_hour_and_the_energy(runs):
     text = Page(page(compared, runs[0].root / "page.html")).text
     cells = r"a-0", r"100\.0% \[67\.6%, 100\.0%\]", r"\+400\.0 points", r"0\.25", "1", "0:15:00"
     assert re.search(r"\s*".join(cells), text)
+
+
+def test_one_seed_twice_is_told(runs):
+    assert compare_runs(runs).notes == ()
+    config = {"seed": 0, "grpo": {"learning_rate": 1e-4}}
+    end(runs[1], [n < 7 for n in range(8)], config=config, seed=0)
+    [note] = compare_runs(runs).notes
+    assert note.endswith("a-1 have the same seed, 0: they say nothing about seeds")

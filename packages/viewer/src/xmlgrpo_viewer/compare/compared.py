@@ -122,7 +122,7 @@ def compare_runs(runs: Sequence[RunFolder]) -> Compared:
         pairs=tuple(_pairs(everyone)),
         groups=tuple(_groups(sides, finished, base)),
         differing=_differing(finished),
-        notes=tuple(notes),
+        notes=(*notes, *_same_seeds(finished)),
     )
 
 
@@ -198,6 +198,17 @@ def _groups(sides: Sequence[Side], runs: Sequence[Finished], base: Side | None) 
             highest=max(shares),
             gain=seeds_interval([side.right for side in members], base.right) if base else None,
         )
+
+
+def _same_seeds(runs: Sequence[Finished]) -> Iterator[str]:
+    """Runs that differ in nothing that decides what is learned: they are no two seeds."""
+    alike: dict[tuple[str, int], list[str]] = {}
+    for run in runs:
+        key = _recipe(run.manifest), run.manifest.seed
+        alike.setdefault(key, []).append(run.view.run.called)
+    for (_, seed), names in alike.items():
+        if len(names) > 1:
+            yield f"{', '.join(names)} have the same seed, {seed}: they say nothing about seeds"
 
 
 def _recipe(manifest: Manifest) -> str:
