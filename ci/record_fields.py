@@ -1,6 +1,8 @@
 """Write down the fields of trl's and peft's dataclasses: after a change of their versions.
 
-python ci/record_fields.py
+    python ci/record_fields.py    # in an environment of each lock
+
+What is recorded of other versions stays; take out by hand those that no lock has any more.
 """
 
 import dataclasses
@@ -58,19 +60,24 @@ def type_text(hint: Any) -> str:
 
 
 def file_text() -> str:
-    """The whole file, one field a line, as the installed libraries are; imports them."""
+    """The whole file, one field a line, with what the installed libraries say; imports them."""
+    recorded = json.loads(FILE.read_text(encoding="utf-8"))
     parts = []
     for name in SOURCES:
-        described = read_library(name)
-        fields = ",\n".join(
-            f"   {json.dumps(field)}: {json.dumps(value)}"
-            for field, value in described["fields"].items()
-        )
-        versions = json.dumps(described["versions"])
-        parts.append(
-            f' "{name}": {{\n  "versions": {versions},\n  "fields": {{\n{fields}\n  }}\n }}'
-        )
+        own = read_library(name)
+        others = [record for record in recorded[name] if record["versions"] != own["versions"]]
+        records = sorted([own, *others], key=lambda record: str(record["versions"]))
+        parts.append(f' "{name}": [{", ".join(map(record_text, records))}]')
     return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def record_text(record: dict[str, Any]) -> str:
+    """A dataclass as some versions have it."""
+    fields = ",\n".join(
+        f"   {json.dumps(field)}: {json.dumps(value)}" for field, value in record["fields"].items()
+    )
+    versions = json.dumps(record["versions"])
+    return f'{{\n  "versions": {versions},\n  "fields": {{\n{fields}\n  }}\n }}'
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Which vLLM trl works with, said before it is started."""
 
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -24,12 +25,18 @@ from xmlgrpo_rollout.vllm import check_version
 def test_the_versions_that_trl_takes(found: str, refused: bool) -> None:
     says = rf"expected vLLM 0\.20\.0 to 0\.30\.0.*got {found}"
     with pytest.raises(UserError, match=says) if refused else nullcontext():
-        check_version(found)
+        check_version(found, "1.14.2")
 
 
 def test_they_are_those_of_the_trl_here() -> None:
     imported = pytest.importorskip("trl.import_utils")
+    from importlib.metadata import version
     from inspect import getsource
 
-    source = getsource(imported.is_vllm_available)
-    assert 'Version("0.20.0") <= _vllm_base_version <= Version("0.30.0")' in source
+    bounds = r'Version\("([\d.]+)"\) <= _vllm_base_version <= Version\("([\d.]+)"\)'
+    [(oldest, newest)] = re.findall(bounds, getsource(imported))
+    for found in (oldest, newest):
+        check_version(found, version("trl"))
+    for found in ("0.19.9", f"{newest}1"):
+        with pytest.raises(UserError, match=f"expected vLLM {oldest} to {newest}"):
+            check_version(found, version("trl"))

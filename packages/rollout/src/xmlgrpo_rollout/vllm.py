@@ -5,7 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from xmlgrpo_rewards.errors import UserError
 
-OLDEST, NEWEST = (0, 20, 0), (0, 30, 0)  # of trl 1.14.2 (`trl/import_utils.py`)
+# the oldest and the newest that a trl takes, by its release (`trl/import_utils.py`)
+OF_TRL = {(1, 14): ((0, 20, 0), (0, 30, 0)), (1, 16): ((0, 22, 0), (0, 31, 0))}
 
 
 def check_vllm(device: str) -> None:
@@ -22,7 +23,7 @@ def check_vllm(device: str) -> None:
             f"rollout 'vllm' needs a GPU, and the model is on {device!r}; set rollout to 'auto'"
         )
     try:
-        check_version(version("vllm"))
+        check_version(version("vllm"), version("trl"))
     except PackageNotFoundError:
         raise UserError(
             "rollout 'vllm' needs the vllm package, which is not installed; install a version "
@@ -30,20 +31,26 @@ def check_vllm(device: str) -> None:
         ) from None
 
 
-def check_version(found: str) -> None:
+def check_version(found: str, trl: str) -> None:
     """Refuse a vLLM that trl was not made for: it would warn once and fail in the middle.
 
     Args:
         found: such as "0.24.0" or "0.24.0+cu130".
+        trl: the version of trl.
 
     Raises:
         UserError: it is older or newer than what trl takes.
     """
-    number = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", found)
-    parts = tuple(int(part or 0) for part in number.groups()) if number else ()
-    if not OLDEST <= parts <= NEWEST:
-        oldest, newest = (".".join(map(str, parts)) for parts in (OLDEST, NEWEST))
+    oldest, newest = OF_TRL[max(known for known in OF_TRL if known <= _numbers(trl)[:2])]
+    if not oldest <= _numbers(found) <= newest:
+        first, last = (".".join(map(str, parts)) for parts in (oldest, newest))
         raise UserError(
-            f"rollout 'vllm': expected vLLM {oldest} to {newest}, which trl works with, got "
+            f"rollout 'vllm': expected vLLM {first} to {last}, which trl works with, got "
             f"{found}; install one of those, or set rollout to 'auto'"
         )
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """(major, minor, patch) of a release; nothing for what is none."""
+    number = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    return tuple(int(part or 0) for part in number.groups()) if number else ()

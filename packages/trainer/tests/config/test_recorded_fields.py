@@ -17,7 +17,6 @@ from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.recorded_fields import (
     FILE,
     SOURCES,
-    installed_versions,
     library_class,
     library_schema,
 )
@@ -57,23 +56,14 @@ def test_a_type_is_written_in_terms_of_what_yaml_holds(hint: Any, text: str) -> 
     assert type_text(hint) == text
 
 
-def is_recorded(name: str) -> bool:
-    """Whether the installed libraries are those of the record, which base.txt locks."""
-    versions = json.loads(FILE.read_text(encoding="utf-8"))[name]["versions"]
-    return bool(versions == installed_versions(name))
-
-
 def test_the_file_is_what_the_installed_libraries_say() -> None:
-    if not all(map(is_recorded, SOURCES)):
-        assert library_schema("GRPOConfig") is library_class("GRPOConfig")
-        return
     assert FILE.read_text(encoding="utf-8") == file_text(), "run python ci/record_fields.py"
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_stand_in_has_the_fields_types_and_defaults_of_the_class(name: str) -> None:
     stand_in, real = library_schema(name), library_class(name)
-    assert (stand_in is not real) == is_recorded(name)
+    assert stand_in is not real
     assert typing.get_type_hints(stand_in).keys() == {
         field.name for field in dataclasses.fields(real) if field.init
     }
@@ -87,7 +77,8 @@ def test_other_versions_are_read_from_the_library(
     monkeypatch: pytest.MonkeyPatch, tmp_path: typing.Any
 ) -> None:
     recorded = json.loads(FILE.read_text(encoding="utf-8"))
-    recorded["GRPOConfig"]["versions"]["trl"] = "0.0.1"
+    for record in recorded["GRPOConfig"]:
+        record["versions"]["trl"] = "0.0.1"
     other = tmp_path / "recorded_fields.json"
     other.write_text(json.dumps(recorded))
     monkeypatch.setattr(recorded_fields, "FILE", other)

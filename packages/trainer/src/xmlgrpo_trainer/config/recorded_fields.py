@@ -1,9 +1,9 @@
 """The fields of trl's and peft's dataclasses, written down: known without importing the libraries.
 
 Importing trl and peft takes many seconds, and a typo should be refused before.
-`recorded_fields.json` holds every field's name, type and default, for the versions that it names.
-A test compares it with the installed libraries (`ci/record_fields.py` writes it anew); where other
-versions are installed, the libraries themselves are read.
+`recorded_fields.json` holds every field's name, type and default, for the versions of both locks.
+A test compares it with the installed libraries (`ci/record_fields.py` writes what these say); where
+other versions are installed, the libraries themselves are read.
 """
 
 import dataclasses
@@ -30,12 +30,13 @@ def library_schema(name: str) -> type:
     versions.  In the stand-in an enum is its values as texts, and what only an object of the
     library can be is left open or left out.
     """
+    installed = installed_versions(name)
     recorded = json.loads(FILE.read_text(encoding="utf-8"))[name]
-    if recorded["versions"] != installed_versions(name):
+    of_these = [record["fields"] for record in recorded if record["versions"] == installed]
+    if not of_these:
         return library_class(name)
     fields = [
-        (field, described["type"], _default(described))
-        for field, described in recorded["fields"].items()
+        (field, described["type"], _default(described)) for field, described in of_these[0].items()
     ]
     # the types are texts: `typing.get_type_hints` reads them with this module's names
     return dataclasses.make_dataclass(
