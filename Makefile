@@ -71,6 +71,11 @@ ifeq (,$(filter $(N),$(shell seq 100)))
 $(error seeds: N must be a whole number from 1 to 100; got '$(N)')
 endif
 endif
+ifneq (,$(filter learn,$(MAKECMDGOALS)))
+ifeq (,$(strip $(DATA)))
+$(error learn: say where GSM8K is, DATA=folder (with train.jsonl and test.jsonl in it))
+endif
+endif
 ifneq (,$(filter validate,$(MAKECMDGOALS)))
 ifeq (gsm8k,$(strip $(TASK)$(DATA)$(ARGS)))
 $(error validate: say which rows, DATA=folder (with train.jsonl or test.jsonl in it) or DATA=file.jsonl; TASK=name for another task than gsm8k)
@@ -174,7 +179,7 @@ push: | $(READY) $(TRAINED)  ## to the Hugging Face Hub, private unless PUBLIC=1
 	$(BIN)/xmlgrpo-export push $(run) $(call option,repo,$(REPO)) $(if $(strip $(WHAT)),--what $(WHAT)) $(call option,revision,$(REVISION)) $(call switch,dry-run,$(DRY_RUN)) $(call switch,public,$(PUBLIC)) $(ARGS)
 
 ##@ Develop
-.PHONY: setup new-task test lint format lock real-gemma pictures clean help
+.PHONY: setup new-task test lint format lock real-gemma learn pictures clean help
 setup: | $(READY)  ## make .venv: one locked pip install (PYTHON TORCH_INDEX LOCK)
 	@echo ".venv is ready"
 new-task: | $(READY)  ## write the files of a new task, with gaps to fill: NAME=weekday (NAME ARGS)
@@ -189,6 +194,8 @@ lock: | $(READY)  ## resolve ci/requirements/*.in again and write the locks
 	$(BIN)/python ci/lock.py $(ARGS)
 real-gemma: | $(READY)  ## real weights for the tests marked real, under Gemma's terms: 280 MB (ARGS)
 	$(BIN)/python ci/real_gemma.py $(ARGS)
+learn: | $(READY)  ## Gemma 3 270M on GSM8K without the Hub: fetch, warm up, train, test; table and picture (DATA ARGS)
+	$(BIN)/python recipes/gsm8k/gsm8k.py base screen arms test --base s2 --arms grpo-0 random-0 rejection --steps 400 --last --cut --call-s 3600 --gsm8k $(call quote,$(DATA)) --out outputs/gsm8k/learn.json $(ARGS)
 pictures: | $(READY)  ## docs/pictures, of a real run and its report: minutes, needs Chromium
 	$(BIN)/python ci/pictures.py $(ARGS)
 clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.cpp in .cache/

@@ -4,6 +4,7 @@ The default run is trained once at a pseudo-terminal of 100 columns, in a folder
 every byte that it writes is kept.  Two moments of that become `docs/pictures/*.svg`: the middle of
 the training with its bar, and the end.  A third one is the screen that watched it meanwhile, a
 fourth its comparison with a second run.  The run's report is photographed by a headless Chromium.
+What was measured on GSM8K is drawn from docs/measured.
 
     make pictures                        # trains twice first: minutes
     make pictures ARGS="--run outputs/tiny"  # of a run that is there: its report alone
@@ -42,6 +43,7 @@ WATCHED = re.compile(r"training +step 4\d of 60 +left")  # the moment that is dr
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 REPORT_PIXELS = (1000, 1500)
 LARGEST_BYTES = 300_000
+LEARNT = ("unseen", "draws", "equal-time")  # as docs/results.md numbers them
 SLOW = "grpo.learning_rate=3e-4"  # of the second run: the first one's is 1e-3
 
 
@@ -59,6 +61,9 @@ def main() -> int:
     parser.add_argument("--run", type=Path, help="a finished run: the picture of its report alone")
     arguments = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
+    measured = [ROOT / f"docs/measured/learn-gsm8k-{name}-h200.json" for name in LEARNT]
+    drawn = [sys.executable, str(ROOT / "recipes/gsm8k/table.py"), *map(str, measured)]
+    subprocess.run([*drawn, "--picture", str(PICTURES / "learn.svg")], check=True)
     if arguments.run:
         return photograph(arguments.run)
     with tempfile.TemporaryDirectory(prefix="xmlgrpo-pictures-") as house:

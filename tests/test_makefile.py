@@ -240,6 +240,13 @@ def finish(house: Path, run: str) -> None:
         pytest.param("test ARGS='-k reply -x'", "nox -- -k reply -x", id="test"),
         pytest.param("lint", "nox -s lint types imports", id="lint"),
         pytest.param("pictures", "python ci/pictures.py", id="pictures"),
+        pytest.param(
+            "learn DATA=/data/gsm8k ARGS=--small",
+            "python recipes/gsm8k/gsm8k.py base screen arms test --base s2"
+            " --arms grpo-0 random-0 rejection --steps 400 --last --cut --call-s 3600"
+            " --gsm8k /data/gsm8k --out outputs/gsm8k/learn.json --small",
+            id="learn",
+        ),
     ],
 )
 def test_target_runs_one_command_with_these_words(house: Path, words: str, expected: str) -> None:

@@ -10,6 +10,7 @@ Call it again and again: what is finished is kept under `--work`, what was cut o
 import argparse
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -18,13 +19,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import rows as rows_module
 from chain_reward import ROWS
 from lanes import MARGIN_S, Runner
-from look import show, show_tested
+from look import show
 from pass_rates import own_solutions, stories_within, to_ask_again, to_train_on
 from plan import GRPO_ROWS, OWN, SOLVABLE, Budget, Experiment
-from scale import GPU, TINY
+from scale import GPU, TINY, TINY_SHAPE
+from table import write
 from tested import tested
 from warm_start import DONE
 from xmlgrpo_rewards.console_script import run_command
@@ -33,8 +37,12 @@ from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.run.record import now
+from xmlgrpo_trainer.tiny.model import make_model
+from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
 
 HERE = Path(__file__).resolve().parent
+REAL_GEMMA = HERE.parents[1] / "ci" / "real_gemma.py"
+FETCHED = HERE.parents[1] / ".cache" / "real-gemma"
 PHASES = ("base", "screen", "arms", "test")
 ENTROPY_LEFT = 0.3  # of a base for GRPO: below, there is little to choose between
 POINT = 0.01  # of greedy accuracy that such a base may lie below the best
@@ -80,16 +88,21 @@ def main() -> int:
     asked = _options()
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # the reward of gsm8k.yaml stands here
-    work = asked.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    os.environ[ROWS] = str(work / GRPO_ROWS)
-    told = Told(asked.out.resolve(), work)
     scale = TINY if asked.small else GPU
     if asked.device:
         scale = replace(scale, device=asked.device)
     if asked.samples:
         scale = replace(scale, samples=asked.samples)
-    folders = (work, asked.gsm8k.resolve(), scale, asked.gguf, asked.model)
+    if scale.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "expected an NVIDIA GPU (measured on an H200 with liger-kernel), got none; "
+            "--small rehearses every stage on a CPU in some minutes"
+        )
+    work = asked.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    os.environ[ROWS] = str(work / GRPO_ROWS)
+    told = Told(asked.out.resolve(), work)
+    folders = (work, asked.gsm8k.resolve(), scale, asked.gguf, _model(asked, work))
     experiment = Experiment(*folders, last=asked.last)
     told.add("calls", [*told.all.get("calls", []), {"at": now(), "words": sys.argv[1:]}])
     end, all_done = time.monotonic() + asked.call_s, True
@@ -100,7 +113,7 @@ def main() -> int:
         told.add("results", experiment.results())
         if (experiment.work / "test").exists():
             told.add("test", tested(experiment.work / "test", told.all["base"]))
-            show_tested(told.all["test"])
+            write(told.all, told.path)
         show(experiment.results())
         print(f"{phase}: {'finished' if is_done else 'NOT finished: see the stages above'}")
         all_done = all_done and is_done
@@ -116,8 +129,12 @@ def _options() -> argparse.Namespace:
     options.add_argument("--out", type=Path, required=True, help="the JSON file of the results")
     options.add_argument("--work", type=Path, default=Path("outputs/gsm8k"))
     options.add_argument("--gguf", type=Path, help="folder: model.gguf, tokenizer.json, its config")
-    options.add_argument("--model", type=Path, help="in place of --gguf: a model's folder")
-    options.add_argument("--gpus", type=int, default=2)
+    options.add_argument(
+        "--model",
+        type=Path,
+        help="in place of --gguf: a model's folder; without either the weights are fetched",
+    )
+    options.add_argument("--gpus", type=int, default=torch.cuda.device_count() or 1)
     options.add_argument("--call-s", type=float, default=540, help="seconds until it must be over")
     options.add_argument("--base", help="the warm start that the arms stand on; default: by rule")
     options.add_argument("--arms", nargs="+", default=["grpo-0", "more-sft"])
@@ -136,6 +153,24 @@ def _options() -> argparse.Namespace:
     options.add_argument("--device", choices=("cuda", "cpu"), help="for --small on a GPU")
     options.add_argument("--overrides", nargs="*", default=[], help="key=value of gsm8k.yaml")
     return options.parse_args()
+
+
+def _model(asked: argparse.Namespace, work: Path) -> Path | None:
+    """The folder to start from: named, fetched, or for a rehearsal made; None where a GGUF is."""
+    if asked.model or asked.gguf:
+        return Path(asked.model) if asked.model else None
+    if not asked.small:
+        command = [sys.executable, str(REAL_GEMMA), "--out", str(FETCHED)]
+        if subprocess.run(command, check=False).returncode:
+            raise UserError("the weights could not be fetched (why is above); or give --model")
+        return FETCHED / "base"
+    model = work / "random"
+    if not (model / "config.json").exists():
+        some = rows_module.load(asked.gsm8k / "train.jsonl")[:100]
+        texts = [text for row in some for text in (row["question"], row["answer"])]
+        tokenizer = train_tokenizer(model, texts, TINY_SHAPE.vocab_size)
+        make_model(TINY_SHAPE, tokenizer, seed=0).save_pretrained(model)
+    return model
 
 
 def _phase(

@@ -8,7 +8,6 @@ from plan import Experiment
 from scale import GPU
 from xmlgrpo_rewards.console_script import run_command
 
-SHOWN = ("strict_accuracy", "pass_at_k", "maj_at_k")
 LAST_LINES = 3  # of each process that runs
 
 
@@ -50,19 +49,6 @@ def show(results: dict[str, Any]) -> None:
                     f"tokens that taught {row.get('draws/taught_tokens', 0):.0%}, "
                     f"stories in the band {row.get('draws/in_band', 0):.0f}"
                 )
-
-
-def show_tested(found: dict[str, Any]) -> None:
-    """The test split's lines."""
-    for model, by_samples in found.items():
-        for samples, told in by_samples.items():
-            for metrics in told["metrics"].values():
-                shown = ", ".join(
-                    f"{name} {value['mean']:.2%} [{value['low']:.2%}, {value['high']:.2%}]"
-                    for name, value in metrics.items()
-                    if name in SHOWN and value["mean"] is not None
-                )
-                print(f"test {model:12} {samples:4} {shown}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ CONVERTED = "config.json"
 HELD_OUT, GRPO_ROWS, OWN = "held-out.jsonl", "grpo.jsonl", "own.jsonl"
 SOLVABLE, MORE_OWN = "solvable.jsonl", "own-more.jsonl"  # for rejection: its questions, and replies
 TESTED_AT_ONCE = 4  # on a GPU: most of the time goes to starting
-PACE = "pace"
+PACE, OWN_SOLUTIONS = "pace", "own solutions"
 SETTLED = 4  # the first steps of a run take longer
 PAYS_FOR_CHAIN = "rewards.chain_reward:correct_by_true_sums"
 # what a run of xmlgrpo-train is paid for, and what it draws, by kind of arm: over gsm8k.yaml
@@ -35,7 +35,13 @@ RUNS: dict[str, tuple[str, ...]] = {
     "format": (f"{PAYS_FOR_CHAIN}=0.0",),
     # paid for each step of GSM8K's solutions, and asked more often what is not solved yet
     "steps": ("rewards.chain_reward:steps_met=1.0", "sampling.explore=0.4"),
-    "plain": ("sampling.band=null", "sampling.rates=null", "sampling.draw=1"),  # all rows in turn
+    "plain": (  # all rows in turn
+        *("sampling.band=null", "sampling.rates=null", "sampling.draw=1"),
+        *(
+            "sampling.explore=0.1",
+            "sampling.half_life=null",
+        ),  # their defaults, which count as unset
+    ),
 }
 SUPERVISED: dict[str, tuple[str, ...]] = {
     "more-sft": (rows.UNSEEN, rows.POOL),  # with GSM8K's solutions, which GRPO does not see
@@ -186,7 +192,8 @@ class Experiment:
         Args:
             left_s: seconds.
             every: steps between two validations.
-            steps: as many, and their arms' seconds as `Scale.pace_s` expects them.
+            steps: as many, `Scale.most_steps` at most; their arms' seconds as `Scale.pace_s` has
+                them.
 
         Raises:
             UserError: nothing fits.
@@ -194,6 +201,7 @@ class Experiment:
         step_s = self.step_s()
         looked_s = step_s + self.scale.look_s / every
         if steps is not None:
+            steps = min(steps, self.scale.most_steps)
             return Budget(steps, round(steps * looked_s), round(step_s, 3))
         usable_s = left_s - self.scale.start_s - self.scale.pick_s
         steps = min(int(usable_s / looked_s), self.scale.most_steps)
@@ -358,7 +366,7 @@ class Experiment:
             *("--seconds", seconds, "--device", self.scale.device),
         )
         needs = (self.work / SOLVABLE,)
-        return Stage("own solutions", _script(*words), makes, needs, least_s=seconds + 30)
+        return Stage(OWN_SOLUTIONS, _script(*words), makes, needs, least_s=seconds + 30)
 
     def _pace(self, model: str) -> Stage:
         """A few steps of GRPO, as they will be."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from xmlgrpo_trainer.tiny.settings import TinySettings
+
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
@@ -106,6 +108,9 @@ GPU = Scale(
     test_sampled_rows=None,
     overrides=(),
     batch=64,
+)
+TINY_SHAPE = TinySettings(
+    hidden_size=32, layers=1, heads=2, kv_heads=1, head_dim=16, mlp_size=48, vocab_size=500
 )
 TINY = Scale(
     warm_starts={
