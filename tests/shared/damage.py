@@ -40,6 +40,7 @@ ARTEFACTS = {
     "eval/*.json": "ladder report push",
     ".merged.lock": "lock",
     "merged/*": "ask-merged eval-merged gguf ladder push",
+    "merged.rejected/*": "",  # for its user to look at
     "gguf/*.gguf": "ask-gguf gguf ladder push",
     "gguf/*.Modelfile": "push",
     "gguf/check.json": "ask-gguf gguf push",
