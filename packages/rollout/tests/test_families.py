@@ -62,7 +62,7 @@ def test_greedy_completions_are_those_of_transformers(family: str) -> None:
     model = with_lora(made(family), target_modules="all-linear")
     engine = StaticEngine(model, [EOS, END_OF_TURN], PAD)
     generate = GenerateEngine(model, [EOS, END_OF_TURN], PAD)
-    prompts, sampling = prompts_of(LENGTHS), Sampling(3 * WINDOW, temperature=0.0)
+    prompts, sampling = prompts_of(LENGTHS), Sampling(WINDOW + 6, temperature=0.0)
     found = engine(prompts, 1, sampling)
     assert found == generate(prompts, 1, sampling)
     assert engine(prompts[4:5], 2, sampling) == [found[4]] * 2  # alone as among others
@@ -70,13 +70,12 @@ def test_greedy_completions_are_those_of_transformers(family: str) -> None:
 
 
 def test_every_token_may_be_the_one_that_stops(family: str) -> None:
-    stops = list(range(7, VOCABULARY, 5))
+    stops = list(range(7, VOCABULARY, 3))
     model = made(family)
-    prompts, sampling = prompts_of(LENGTHS), Sampling(20, temperature=0.0)
+    prompts, sampling = prompts_of(LENGTHS[::3]), Sampling(WINDOW, temperature=0.0)
     found = StaticEngine(model, stops, PAD)(prompts, 1, sampling)
     assert found == GenerateEngine(model, stops, PAD)(prompts, 1, sampling)
-    ends = {completion.tokens[-1] for completion in found}
-    assert len(ends & {*stops}) > 1
+    assert any(completion.tokens[-1] in stops for completion in found)
 
 
 def test_a_refresh_takes_over_all_that_may_have_changed(family: str) -> None:

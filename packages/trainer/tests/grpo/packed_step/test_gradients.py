@@ -1,5 +1,6 @@
 """A packed row gives what padded rows give: log-probabilities, entropies and every gradient."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,6 +112,39 @@ def test_all_is_as_with_padding(family: str) -> None:
         torch.testing.assert_close(padded(model)[0], expected, rtol=1e-5, atol=1e-5)
         parts, _, _ = trainer._get_per_token_logps_and_entropies(model, *batch(), batch_size=2)
     torch.testing.assert_close(parts, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["gemma3_text", "llama", "qwen3"])
+def test_one_call_for_all_spans_is_as_near_to_exact_as_padding(family: str) -> None:
+    ids, mask, length = batch()
+
+    def learnt(dtype: torch.dtype, *, packed: bool) -> list[torch.Tensor]:
+        model = small(family).to("cuda", torch.bfloat16).to(dtype).train()
+        trainer = trainer_of(model)
+        trainer.accelerator = SimpleNamespace(
+            num_processes=1, unwrap_model=lambda one: one, autocast=nullcontext
+        )
+        if packed:
+            use_packed_rows(trainer)
+            asked = ids.to("cuda"), mask.to("cuda"), length
+            found, _, _ = trainer._get_per_token_logps_and_entropies(model, *asked)
+        else:
+            logits = model(input_ids=ids.cuda(), attention_mask=mask.cuda()).logits
+            logs = (logits[:, -length - 1 : -1].float() / TEMPERATURE).log_softmax(-1)
+            found = logs.gather(2, ids[:, -length:, None].cuda())[:, :, 0]
+            found = found.masked_fill(~mask[:, -length:].bool().cuda(), 0)
+        return [one.float() for one in gradients(model, found.float().cpu())]
+
+    exact = learnt(torch.float32, packed=False)
+    padded_error, packed_error = (
+        max(
+            float((one - other).norm() / other.norm())
+            for one, other in zip(learnt(torch.bfloat16, packed=packed), exact, strict=True)
+        )
+        for packed in (False, True)
+    )
+    assert packed_error < 2 * padded_error
 
 
 def test_every_prompt_lies_there_once_and_nothing_else_does() -> None:
