@@ -211,7 +211,7 @@ REFUSED_BY_A_LIBRARY = [
     ),
     ("grpo.lr_scheduler_type=cosine_with_min_lr", "min_lr or min_lr_rate should be set"),
     ("grpo.lr_scheduler_type=reduce_lr_on_plateau", "requires an eval strategy"),
-    ("grpo.warmup_steps=-1", "warmup_steps must be"),
+    ("grpo.warmup_steps=-1", "warmup_steps"),
     ("grpo.save_steps=7.5", "must be an integer if bigger than 1: 7.5"),
     ("grpo.save_total_limit=1", "grpo.save_total_limit: expected 2 or more"),
     ("grpo.generation_batch_size=96", "must be divisible by the global batch size"),
