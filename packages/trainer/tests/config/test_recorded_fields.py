@@ -19,6 +19,7 @@ from xmlgrpo_trainer.config.recorded_fields import (
     SOURCES,
     library_class,
     library_schema,
+    recorded_defaults,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[4] / "ci"))  # no installed package
@@ -54,6 +55,24 @@ class Inner:
 )
 def test_a_type_is_written_in_terms_of_what_yaml_holds(hint: Any, text: str) -> None:
     assert type_text(hint) == text
+
+
+@pytest.mark.parametrize(
+    "version", [pytest.param(None, id="installed"), pytest.param("0.1", id="not-recorded")]
+)
+@pytest.mark.parametrize(
+    ("name", "field", "default"), [("GRPOConfig", "beta", 0.0), ("LoraConfig", "bias", "none")]
+)
+def test_defaults_are_known_whatever_version_is_installed(
+    name: str,
+    field: str,
+    default: Any,
+    version: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if version:
+        monkeypatch.setattr(recorded_fields, "version", lambda _: version)
+    assert recorded_defaults(name)[field] == default
 
 
 def test_the_file_is_what_the_installed_libraries_say() -> None:

@@ -45,8 +45,11 @@ def library_schema(name: str) -> type:
 
 
 def recorded_defaults(name: str) -> dict[str, Any]:
-    """Field -> default, as recorded, whatever version is installed."""
-    fields = json.loads(FILE.read_text(encoding="utf-8"))[name]["fields"]
+    """Field -> default, as recorded of the installed version; of others, of the first recorded."""
+    recorded = json.loads(FILE.read_text(encoding="utf-8"))[name]
+    installed = installed_versions(name)
+    of_these = [record for record in recorded if record["versions"] == installed]
+    fields = (of_these or recorded)[0]["fields"]
     return {field: said["default"] for field, said in fields.items() if "default" in said}
 
 
