@@ -50,6 +50,7 @@ def scripts() -> Iterator[SimpleNamespace]:
     import rows
     import scale
     import sums
+    import table
     import warm_start
 
     yield SimpleNamespace(
@@ -67,6 +68,7 @@ def scripts() -> Iterator[SimpleNamespace]:
         rows=rows,
         pass_rates=pass_rates,
         sums=sums,
+        table=table,
         warm_start=warm_start,
     )
     sys.path.remove(str(SCRIPTS))
@@ -634,6 +636,16 @@ def test_the_configuration_is_one_that_a_run_accepts(scripts: Any) -> None:
     check_groups(config.grpo)
     assert load_rewards(config.rewards)
     assert config.holdout.every % config.grpo["save_steps"] == 0
+
+
+def test_the_table_says_what_was_measured(scripts: Any) -> None:
+    path = ROOT / "docs" / "measured" / "learn-gsm8k-equal-time-h200.json"
+    models = scripts.table.models(json.loads(path.read_text(encoding="utf-8")))
+    assert [model.kind for model in models] == ["base", "grpo", "steps", "random", "rejection"]
+    _, grpo, _, coin, rejection = scripts.table.table(models).splitlines()[2:]
+    assert grpo.startswith("| GRPO | 4.6 | 8.4% [7.0, 10.0] | +1.5 [-0.1, +3.2] | 8.3% [7.2, 9.4]")
+    assert coin.endswith("| 6.4% [5.2, 7.8] | -0.5 [-2.0, +1.0] |  |  |  |  |")
+    assert "| 4.1 |" in rejection, "with the time of its samples"
 
 
 @pytest.mark.scripts

@@ -157,6 +157,11 @@ def test_what_does_not_follow_is_refused(run, file, steps, value, said):
     assert said in problems(run)
 
 
+def test_held_out_replies_that_are_gone_are_named(run):
+    (run / "holdout/report-after.json").unlink()
+    assert "report-after.json is gone; restore it from a copy" in problems(run)
+
+
 def test_what_is_refused_is_not_published(hub, run):
     edited(run, "gguf/check.json", (*GATES, "distance", "found", "mean_kl"), nan)
     with pytest.raises(UserError, match="'distance' are missing or none"):

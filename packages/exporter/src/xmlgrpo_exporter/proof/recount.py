@@ -74,6 +74,8 @@ def _held_out_problem(release: Release) -> str | None:
         hashed = manifest.at("files", name)
         if hashed is None:
             continue
+        if not path.is_file():
+            return f"{path} is gone; restore it from a copy, or train again"
         file = OwnFile(run.root, path)
         if file.sha256() != hashed:
             return f"{path} is damaged or was changed; restore it from a copy, or train again"
