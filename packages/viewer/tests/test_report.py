@@ -14,12 +14,12 @@ from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, read_manifest
 from xmlgrpo_run.measures.summary import metrics_of
-from xmlgrpo_viewer.page.report import marked, render, write_report
+from xmlgrpo_viewer.page.report import left_s, marked, render, write_report
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
 from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.run_view import read_run
 
-from .conftest import RIGHT, WRONG, begin, completion, end, held, write_lines
+from .conftest import RIGHT, WRONG, answers, begin, completion, end, held, write_lines
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}<!--"
 UNGRADED = {key: value for key, value in completion(1).items() if "correct" not in key}
@@ -175,6 +175,12 @@ def test_a_run_that_trains_has_a_page_that_reads_itself_again(training):
     assert "data-refresh" not in stopped
 
 
+def test_the_hours_before_a_run_was_continued_are_no_steps(training):
+    rows = [{"step": n, "time": 1e9 + 2 * n + (36_000 if n > 4 else 0)} for n in range(1, 7)]
+    write_lines(training.metrics, rows)
+    assert left_s(read_run(training)) == 8  # 4 steps of 2 s
+
+
 @pytest.mark.parametrize(
     ("file", "content", "named"),
     [
@@ -187,6 +193,8 @@ def test_a_run_that_trains_has_a_page_that_reads_itself_again(training):
         ("completions/step-00002.jsonl", '{"step": 2, "question"', "step-00002.jsonl"),
         ("completions/step-00002.jsonl", '{"step": "2"}\n', "step-00002.jsonl:1"),
         ("resolved.json", "[]", "resolved.json"),
+        ("resolved.json", '{"grpo": [1]}', ""),
+        ("resolved.json", '{"grpo": {"max_steps": true}}', ""),
     ],
 )
 def test_half_of_a_file_is_left_out_and_named(training, file, content, named):
@@ -330,6 +338,26 @@ def test_ten_thousand_steps_are_thinned_and_say_so(training):
     assert len(entropy["xs"]) <= 600
     assert entropy["xs"][-1] == 10_000
     assert "Each point is the mean of 17 steps" in page.text
+
+
+def test_thinned_lines_have_the_same_steps_where_one_of_them_has_a_gap(training):
+    both = {"rewards/a/mean": 0.5, "rewards/b/mean": 0.5}
+    rows = [{"step": n, **both} for n in range(1, 1001)]
+    del rows[6]["rewards/b/mean"]
+    write_lines(training.metrics, rows)
+    [parts] = [c for c in page_of(training).data["charts"] if c["kind"] == "stack"]
+    assert parts["xs"] == list(range(2, 1001, 2))
+    assert [line["values"] for line in parts["lines"]] == [[0.5] * 500, [1.0] * 500]
+
+
+def test_many_long_replies_of_a_followed_problem_leave_the_page_small(training):
+    for step in range(100, 240):
+        words = " ".join(f"{step * n}" for n in range(1200))
+        write_sealed(training.validation(step), answers(step, [True] * 3, reply=words))
+    html = render(read_run(training))
+    assert len(html) < 2_000_000
+    assert "the first and the newest 29 are shown" in html
+    assert "step 239: " in html
 
 
 def test_texts_of_other_scripts_and_long_names_are_shown_whole(tmp_path):

@@ -51,6 +51,12 @@ def test_a_run_without_completions_is_refused(training):
         rescore(read_run(training), {"int_reward_func": 1.0})
 
 
+def test_a_run_whose_configuration_is_not_understood_is_refused_for_that(training):
+    training.config.write_text("tusk: gsm8k\n")
+    with pytest.raises(UserError, match=r"cannot be paid anew: .*unknown key 'tusk'"):
+        rescore(read_run(training), {"int_reward_func": 1.0})
+
+
 @pytest.mark.parametrize("word", ["a", "=1", "a=", "a=b", "", "a=1x"])
 def test_a_word_that_is_no_reward_is_refused(word):
     with pytest.raises(UserError, match="expected NAME=WEIGHT"):

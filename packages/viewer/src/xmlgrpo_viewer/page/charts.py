@@ -7,7 +7,7 @@ stacked reward parts and the time of a step.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Any, Literal
 
@@ -212,15 +212,19 @@ def lengths(groups: Mapping[str, Sequence[int]], source: str) -> Chart | None:
 
 
 def _thinned(chart: Chart) -> Chart:
-    """The same with at most `MOST_POINTS` points a line, each the mean of a stretch of steps."""
-    most = max(len(line.points) for line in chart.series)
-    if most <= MOST_POINTS:
+    """The same with at most `MOST_POINTS` points a line, each the mean of a stretch of steps.
+
+    All lines have the same stretches, also where one of them has no value at some steps.
+    """
+    xs = sorted({x for line in chart.series for x, _ in line.points})
+    if len(xs) <= MOST_POINTS:
         return chart
-    every = math.ceil(most / MOST_POINTS)
+    every = math.ceil(len(xs) / MOST_POINTS)
+    ends = {x: xs[min(n - n % every + every, len(xs)) - 1] for n, x in enumerate(xs)}
 
     def thin(points: Points) -> Points:
-        parts = (points[n : n + every] for n in range(0, len(points), every))
-        return [(part[-1][0], fmean(value for _, value in part)) for part in parts]
+        parts = groupby(points, lambda point: ends[point[0]])
+        return [(end, fmean(value for _, value in part)) for end, part in parts]
 
     lines = tuple(
         Series(one.label, thin(one.points), thin(one.low), thin(one.high), one.heavy)

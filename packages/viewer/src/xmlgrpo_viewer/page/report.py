@@ -11,7 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 from urllib.parse import quote
 
@@ -42,7 +44,9 @@ from xmlgrpo_viewer.reading.run_view import RunView, read_run
 from xmlgrpo_viewer.reading.sampled import Sampled, paid_but_wrong_first, read_sampled
 
 REFRESH_S = 30  # a page of a run that trains is written and read again
+PAUSE = 100  # times a usual step: nothing was trained in it
 FLIPS_SHOWN = 12
+STRETCHES_SHOWN = 30  # of a problem's replies: the first, and the newest
 MOST_BYTES = 3_000_000  # of completions in a page, which stays below 5 MB
 MOST_WRONG = 500  # of those, the wrong ones that earned most
 MOST_CHARACTERS = 6_000  # of one completion
@@ -123,6 +127,7 @@ def render(view: RunView) -> str:
         unread=without_paths([*view.unread, *unread]),
         flips=flips if any(flips.values()) else {},
         flips_shown=FLIPS_SHOWN,
+        stretches_shown=STRETCHES_SHOWN,
         marked=marked,
         comparisons=comparisons,
         results=results,
@@ -200,11 +205,16 @@ def _ended(view: RunView) -> str:
 
 
 def left_s(view: RunView) -> float | None:
-    """Seconds that the remaining steps take at the pace of the last ones; None if not known."""
+    """Seconds that the remaining steps take at the pace of the last ones; None if not known.
+
+    The hours before a run was continued are no step's.
+    """
     times = view.times[-20:]
-    if view.last_step is None or len(times) < 2 or times[-1][0] == times[0][0]:
+    if view.last_step is None or len(times) < 2:
         return None
-    pace = (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])
+    paces = [(end - start) / (step - before) for (before, start), (step, end) in pairwise(times)]
+    longest = PAUSE * median(paces)
+    pace = fmean(pace for pace in paces if pace <= longest or pace <= 0)
     return max(0.0, pace * (view.last_step - view.step))
 
 
@@ -304,12 +314,15 @@ def _difficulty(view: RunView) -> list[tuple[str, str, str, str]]:
 
 def _followed(view: RunView) -> list[list[tuple[Stretch, Markup]]]:
     """The problems that are followed: each new reply, with its new words marked."""
+    shown = [
+        (*one.stretches[:1], *one.stretches[1:][1 - STRETCHES_SHOWN :]) for one in followed(view)
+    ]
     return [
         [
             (stretch, marked(before.answer.reply if before else "", stretch.answer.reply))
-            for before, stretch in zip((None, *one.stretches), one.stretches, strict=False)
+            for before, stretch in zip((None, *stretches), stretches, strict=False)
         ]
-        for one in followed(view)
+        for stretches in shown
     ]
 
 

@@ -193,8 +193,9 @@ def _config(run: RunFolder, manifest: Manifest | None) -> RunConfig | None:
 
 
 def _last_step(resolved: Mapping[str, Any]) -> int | None:
-    steps = resolved.get("grpo", {}).get("max_steps")
-    return steps if isinstance(steps, int) and steps > 0 else None
+    settings = resolved.get("grpo")
+    steps = settings.get("max_steps") if isinstance(settings, dict) else None
+    return steps if type(steps) is int and steps > 0 else None
 
 
 def _answers(path: Path) -> Answers | None:

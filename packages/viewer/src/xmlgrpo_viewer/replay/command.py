@@ -79,7 +79,9 @@ def read_rewards(words: Sequence[str]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not equals or not name:
-            raise UserError(f"--rewards: expected NAME=WEIGHT, as in correctness=1, got {word!r}")
+            raise UserError(
+                f"--rewards: expected NAME=WEIGHT, as in int_reward_func=1, got {word!r}"
+            )
     return rewards
 
 

@@ -40,7 +40,10 @@ def rescore(view: RunView, rewards: Mapping[str, float]) -> list[Rescored]:
         UserError: the run has kept no completion, its task is not installed, or a reward is none.
     """
     sampled, unread = read_sampled(view)
-    if view.task is None or not sampled:
+    if view.task is None:
+        why = view.unread[0] if view.unread else f"it has no {view.run.config.name}"
+        raise UserError(f"{view.run.called} cannot be paid anew: {why}")
+    if not sampled:
         why = f" ({unread[0]})" if unread else ""
         raise UserError(
             f"{view.run.called} has kept no completion{why}; watch.samples_kept says how many of a "
