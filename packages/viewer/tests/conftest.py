@@ -27,7 +27,7 @@ def answer(number: int, right: bool, **changes: Any) -> dict[str, Any]:
         "tokens": 20 + number % 7,
         "strict_format": True,
         "strict_correct": right,
-        "lenient_correct": right,
+        "lenient_correct": right or number == 7,  # so that the two measures differ
         "worked": True,
         "truncated": False,
         "answered": True,

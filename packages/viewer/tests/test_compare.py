@@ -9,9 +9,9 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.files import write_sealed
+from xmlgrpo_run.files import write_sealed, write_text
 from xmlgrpo_viewer.compare.compared import as_json, compare_runs
-from xmlgrpo_viewer.compare.show import page, show
+from xmlgrpo_viewer.compare.show import page, place_of, show
 from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
 
 from .conftest import answers, begin, end, write_lines
@@ -72,6 +72,15 @@ def test_a_comparison_is_shown_and_is_a_page(runs):
     captions = shown.text.count("Each pair on the same problems"), html.count("<caption>")
     assert captions == (1, 4), "each table says what it is"
     json.dumps(as_json(compared), allow_nan=False)
+
+
+def test_pages_of_many_runs_have_a_place_each_that_can_be_written(tmp_path):
+    seeds = [[f"tiny-seed{n}" for n in range(count)] for count in (9, 10)]
+    places = [place_of(names, tmp_path) for names in (*seeds, ["运行" * 40, "اختبار"], ["a", "b"])]
+    for place in places:
+        write_text(place, "page")
+    assert len(set(places)) == 4
+    assert places[-1].name == "compare-a-b.html"
 
 
 @pytest.mark.parametrize(
@@ -160,13 +169,14 @@ def test_what_was_gained_per_gpu_hour_and_the_energy(runs):
     for run, joules in zip(runs, (3.6e6, 7.2e6, None), strict=True):
         rows = [{"step": 1, "grad_norm": 0.1, **({"energy_j": joules} if joules else {})}]
         write_lines(run.metrics, rows)
+        write_sealed(run.holdout_before, answers(0, [n < 2 for n in range(8)]))
         end(run, [True] * 8, hardware=hardware, seconds=900.0)
     compared = compare_runs(runs)
     sides = as_json(compared)["sides"]
     assert [side["gpu_hours"] for side in sides] == [None, 0.25, 0.25, 0.25]
     assert [side["energy_kwh"] for side in sides] == [None, 1.0, 2.0, None]
     text = Page(page(compared, runs[0].root / "page.html")).text
-    cells = r"a-0", r"100\.0% \[67\.6%, 100\.0%\]", r"\+400\.0 points", r"0\.25", "1", "0:15:00"
+    cells = r"a-0", r"100\.0% \[67\.6%, 100\.0%\]", r"\+300\.0 points", r"0\.25", "1", "0:15:00"
     assert re.search(r"\s*".join(cells), text)
 
 
@@ -174,5 +184,9 @@ def test_one_seed_twice_is_told(runs):
     assert compare_runs(runs).notes == ()
     config = {"seed": 0, "grpo": {"learning_rate": 1e-4}}
     end(runs[1], [n < 7 for n in range(8)], config=config, seed=0)
-    [note] = compare_runs(runs).notes
-    assert note.endswith("a-1 have the same seed, 0: they say nothing about seeds")
+    compared = compare_runs(runs)
+    [note] = compared.notes
+    assert note.endswith("a-1: they say nothing about seeds")
+    shown = Page(page(compared, runs[0].root.parent / "page.html"))
+    assert "the seed is 0 in all of a-0, a-1: they say nothing" in shown.text
+    assert str(runs[0].root.parent) not in shown.text, "a folder of this machine"

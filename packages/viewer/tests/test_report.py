@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import shutil
@@ -5,6 +6,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from finished_runs import finished
 from xmlgrpo_evaluator.results.compare import compare_results
@@ -18,6 +20,7 @@ from xmlgrpo_viewer.page.report import left_s, marked, render, write_report
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
 from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.run_view import read_run
+from xmlgrpo_viewer.watch.screen import screen
 
 from .conftest import RIGHT, WRONG, answers, begin, completion, end, held, write_lines
 
@@ -85,6 +88,8 @@ def test_the_result_stands_first_with_its_interval(run):
     assert "75.0% after it: +75.0 points [+18.9, +100.0], p = 0.031" in page.text
     assert "75.0% [40.9%, 92.9%]" in page.text
     assert "strict accuracy (form and number)" in page.text
+    lenient = r"lenient accuracy \(number, any form\)\s*12\.5% \[[^]]*\]\s*87\.5%"
+    assert re.search(lenient, page.text)
     assert "6 gained" in page.text
     assert "Not evaluated yet: make eval RUN=" in page.text
 
@@ -139,6 +144,15 @@ def test_charts_have_bands_stacks_and_the_numbers_behind_them(run):
     assert parts["lines"][1]["values"][-1] == pytest.approx(0.6), "on top of the first"
     assert parts["lines"][1]["own"][-1] == pytest.approx(0.3)
     assert "75.0% [40.9%, 92.9%]" in page.text
+
+
+def test_a_reward_is_drawn_and_said_with_its_weight(tmp_path):
+    run = begin(tmp_path / "sums", settings="rewards:\n  correctness_reward_func: 0.5\n")
+    parts = page_of(run).data["charts"][1]
+    assert parts["lines"][0]["values"][-1] == pytest.approx(0.15)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(screen(read_run(run), 80, 24))
+    assert "paid correctness 0.09" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_time_of_a_step_is_shown_by_part_where_it_was_logged(training):

@@ -208,7 +208,7 @@ def _same_seeds(runs: Sequence[Finished]) -> Iterator[str]:
         alike.setdefault(key, []).append(run.view.run.called)
     for (_, seed), names in alike.items():
         if len(names) > 1:
-            yield f"{', '.join(names)} have the same seed, {seed}: they say nothing about seeds"
+            yield f"the seed is {seed} in all of {', '.join(names)}: they say nothing about seeds"
 
 
 def _recipe(manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from xmlgrpo_evaluator.results.compare import format_p
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_rewards.prose import without_paths
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_run.screen.say import say
@@ -20,6 +22,7 @@ from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes,
 from xmlgrpo_viewer.page.charts import Chart, Series, for_uplot, table
 from xmlgrpo_viewer.page.settings import energy_kwh, gpu_hours
 
+MOST_NAME_BYTES = 80
 # first column of a table -> what the table says, for its caption on the page
 DESCRIBED = {
     "run": "Each run, greedy, with Wilson's 95 % interval",
@@ -60,9 +63,12 @@ def page(compared: Compared, place: Path) -> str:
             names=[run.view.run.name for run in compared.runs],
             described=DESCRIBED,
             asked=len(compared.sides[0].answers.items),
-            tables=list(_tables(compared)),
+            tables=[
+                (head, [[name, *without_paths(cells)] for name, *cells in rows])
+                for head, rows in _tables(compared)
+            ],
             links={side.name: _link(side, place) for side in compared.sides if side.run},
-            notes=compared.notes,
+            notes=without_paths(list(compared.notes)),
             charts=[(chart, table(chart)) for chart in drawn],
             differing=compared.differing,
             data=json_in_html(data),
@@ -169,5 +175,13 @@ def _curves(compared: Compared) -> Chart:
 
 
 def place_of(names: list[str], folder: Path) -> Path:
-    """Where the page of a comparison is written, if no place is named."""
-    return folder / f"compare-{'-'.join(names)[:80]}.html"
+    """Where the page of a comparison is written, if no place is named.
+
+    Many names are cut, and told apart by a hash: a system's file names have 255 bytes.
+    """
+    joined = "-".join(names)
+    written = joined.encode()
+    if len(written) > MOST_NAME_BYTES:
+        cut = written[:MOST_NAME_BYTES].decode(errors="ignore")
+        joined = f"{cut}-{sha256(written).hexdigest()[:8]}"
+    return folder / f"compare-{joined}.html"
