@@ -86,6 +86,20 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["adapter"]
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_file_never_replaces_a_folder(tmp_path: Path, is_link: bool) -> None:
+    kept = tmp_path / "mine" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("of years")
+    named = tmp_path / "link" if is_link else kept.parent
+    if is_link:
+        named.symlink_to(kept.parent)
+    with pytest.raises(UserError, match="is a folder; expected the name of a file"):
+        write_text(named, "page")
+    assert kept.read_text() == "of years"
+    assert len(list(tmp_path.iterdir())) == 1 + is_link, "nothing is left of the new one"
+
+
 def test_what_is_not_made_or_is_moved_away_replaces_nothing(tmp_path: Path) -> None:
     _write_folder(tmp_path / "merged", "a")
     with replacing(tmp_path / "merged") as partial:

@@ -174,7 +174,7 @@ def replacing(path: Path) -> Iterator[Path]:
         stays as it is.
 
     Raises:
-        UserError: the disk is full or fails.
+        UserError: the disk is full or fails, or a file was to replace a folder.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,9 @@ def replacing(path: Path) -> Iterator[Path]:
             yield partial
             if partial.exists():
                 _to_disk(partial)
-                if path.is_dir():  # a folder replaces only an empty one
+                if path.is_dir():
+                    if not partial.is_dir():  # nobody who names a folder wants it gone
+                        raise UserError(f"{path} is a folder; expected the name of a file")
                     remove(path)
                 partial.replace(path)
         finally:
