@@ -122,7 +122,7 @@ def _cells(model: Tested) -> Iterator[str]:
 
 
 def _share(told: dict[str, Any] | None, metric: str) -> str:
-    [found] = [task.get(metric) for task in told["metrics"].values()] if told else [None]
+    found = next(iter(told["metrics"].values())).get(metric) if told else None
     if found is None or found["mean"] is None:
         return ""
     return f"{found['mean']:.1%} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
@@ -147,7 +147,7 @@ def draw(experiments: Sequence[Sequence[Tested]], out: Path) -> None:
     for number, (panel, experiment) in enumerate(zip(panels[0], experiments, strict=True), 1):
         most = max(model.minutes for model in experiment) or 1
         for place, model in enumerate(experiment):
-            [found] = [task[ONE_OF_SAMPLES] for task in model.samples[GREEDY]["metrics"].values()]
+            found = next(iter(model.samples[GREEDY]["metrics"].values()))[ONE_OF_SAMPLES]
             mean, low, high = (100 * found[part] for part in ("mean", "low", "high"))
             if model.kind == "base":
                 panel.axhspan(low, high, color="0.9")
