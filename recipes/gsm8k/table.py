@@ -112,7 +112,7 @@ def _cells(model: Tested) -> Iterator[str]:
     for k in (GREEDY, several):
         told = model.samples.get(k) if k else None
         yield _share(told, ONE_OF_SAMPLES)
-        beside = next(iter(told.get("beside_base", {}).values()), None) if told else None
+        beside = [None, *told.get("beside_base", {}).values()][-1] if told else None
         gap = beside[ONE_OF_SAMPLES]["difference"] if beside else None
         in_points = [f"{100 * gap[part]:+.1f}" for part in ("value", "low", "high")] if gap else []
         yield "{} [{}, {}]".format(*in_points) if in_points else ""
@@ -122,7 +122,7 @@ def _cells(model: Tested) -> Iterator[str]:
 
 
 def _share(told: dict[str, Any] | None, metric: str) -> str:
-    found = next(iter(told["metrics"].values())).get(metric) if told else None
+    found = [*told["metrics"].values()][-1].get(metric) if told else None  # after the greedy one
     if found is None or found["mean"] is None:
         return ""
     return f"{found['mean']:.1%} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
