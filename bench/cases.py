@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-GROUP = 8  # completions a prompt
+GROUP = 8  # completions per prompt
+PARTS = ("rollout", "training", "synchronisation", "host")  # of a step's seconds
 PASS_TOKENS = 64 * 256  # completion tokens of a backward pass in `growth`
 # Unsloth's last settings that decide when it compiles; unset is its own default.
 BLOCKS_ONLY = {"UNSLOTH_ENABLE_FLEX_ATTENTION": "0", "UNSLOTH_COMPILE_DISABLE": "0"}

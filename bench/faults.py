@@ -154,7 +154,7 @@ def chains(
                 ended = run(STAGES[sound.name], place.work, strike, after_s=after_s, **given)
                 orphans += ended.orphans
                 if ended.code not in {-number, 128 + number}:
-                    done += done < most  # a moment that this process did not come to
+                    done += done < most  # a moment that this process did not reach
                     break
                 done += 1
                 moments.append(f"{after_s:.1f} s" if after_s else ended.events[strike.moment - 1])

@@ -6,7 +6,7 @@ r"""`xmlgrpo-train` in this process, and where the seconds of its steps went.
 
 Six steps run as they always do.  In those after them this process waits for its GPU, and for the
 other processes, wherever a part begins or ends, so that the seconds are that part's: such a step
-takes a little longer, and is not the one whose time is told.  Every process writes a file into
+takes a little longer, and is not the one whose time is reported.  Every process writes a file into
 `parts`: a list of steps, each with the seconds of
 
 - `rollout`: drawing its completions, the adapter's merge included;
@@ -31,7 +31,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from scaling_table import PARTS
+from cases import PARTS
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_trainer.cli import main as train
 

@@ -23,10 +23,9 @@ from typing import Any
 
 import yaml
 
-from cases import GROUP, Case, Point, configuration, points
+from cases import GROUP, PARTS, Case, Point, configuration, points
 from child import run_child
 from random_model import SIZES, given_or_made
-from scaling_table import PARTS
 from steps import WARM_STEPS, steady_step, whole_steps
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
@@ -44,7 +43,7 @@ NO_MULTICAST = {
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
 }
-TIMED_STEPS = 3  # after those whose time is told; the last of them has no end
+TIMED_STEPS = 3  # after those whose time is reported; the last of them has no end
 
 
 def measure(
@@ -118,7 +117,9 @@ def main() -> int:
     made.add_argument("--prompts", nargs="+", type=int, default=[32, 128], help="of one step")
     made.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 4, 8], metavar="N")
     made.add_argument("--tokens", type=int, default=256, help="longest completion")
-    made.add_argument("--steps", type=int, default=7, help="whose time is told, warm ones included")
+    made.add_argument(
+        "--steps", type=int, default=7, help="whose time is reported, warm ones included"
+    )
     made.add_argument("--model", type=Path, help="use this model folder (with one of --sizes)")
     made.add_argument("--limit-s", type=float, default=500, help="longest run")
     made.add_argument(

@@ -4,8 +4,8 @@ r"""What several GPUs give, from whatever `scaling.py` has measured: table and p
         --plot docs/pictures/scaling.svg
     python bench/scaling_table.py --paper docs/measured/{growth,rollout}-h200.json
 
-A number of GPUs that was not measured is a row less, and an efficiency whose single GPU was not
-measured is a dash.  `--into` replaces what stands between the lines `<!-- scaling -->` and
+A number of GPUs that was not measured has no row; an efficiency whose single GPU was not measured
+is a dash.  `--into` replaces what stands between the lines `<!-- scaling -->` and
 `<!-- /scaling -->`; without it the table is printed.
 """
 
@@ -20,13 +20,12 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cases import GROUP, PARTS
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_text
 
-PARTS = ("rollout", "training", "synchronisation", "host")
 START, END = "<!-- scaling -->", "<!-- /scaling -->"
-GROUP = 8
 
 
 @dataclass(frozen=True, slots=True)

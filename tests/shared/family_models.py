@@ -5,7 +5,7 @@ that open turns as the real ones do; the vocabulary is learnt from this reposito
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Kind:
     ends: tuple[str, ...]  # what ends a reply; the last is the tokenizer's EOS
     config: Mapping[str, Any]
     bos: str | None = None
-    others: tuple[str, ...] = field(default=("<|im_start|>",))  # more special tokens
+    others: tuple[str, ...] = ("<|im_start|>",)  # more special tokens
 
 
 KINDS = {
