@@ -74,11 +74,14 @@ class Settings:
         for name, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"--{name}: expected a whole number above 0, got {value}")
-        most = {"k": MOST_SAMPLES, "max-new-tokens": MOST_TOKENS, "seed": LARGEST_SEED}
-        for name, largest in most.items():
-            value = self.seed if name == "seed" else counts[name]
-            if value is not None and not 0 <= value <= largest:
-                raise UserError(f"--{name}: expected 0 to {largest:,}, got {value}")
+        bounded = {
+            "k": (self.k, MOST_SAMPLES),
+            "max-new-tokens": (self.max_new_tokens, MOST_TOKENS),
+            "seed": (self.seed, LARGEST_SEED),
+        }
+        for name, (number, most) in bounded.items():
+            if not 0 <= number <= most:
+                raise UserError(f"--{name}: expected 0 to {most:,}, got {number}")
 
     def result_file(self, folder: Path, label: str) -> Path:
         """The file of a result: `tuned.json` with default settings, else the name has them."""

@@ -2,6 +2,7 @@
 
 A terminal cuts a long line wherever its last column is, through a word or a number.  `64 s`,
 `left 0:00:43` and `85.0% [81.6%, 87.9%]` are read as one, so they stay on one line too.
+A text that leaves this machine loses its paths (`without_paths`).
 """
 
 import re
@@ -39,9 +40,8 @@ IN_TEXT = re.compile(
     rf"|(?<![A-Za-z\d_/\\.<~)\]}}$%|])(?:{ROOTED})"
 )
 KEY = re.compile(r"^[\w.-]{1,64}=")  # of an override
-ELSEWHERE = re.compile(
-    r"[A-Za-z]:[\\/](?!\w*\{)|\\\\[\w.-]+\\|~[\w.-]*[\\/]"
-)  # a drive, a host, a home
+# a drive, a host, a home
+ELSEWHERE = re.compile(r"[A-Za-z]:[\\/](?!\w*\{)|\\\\[\w.-]+\\|~[\w.-]*[\\/]")
 
 
 def line_ends(text: str, columns: int, *, begun: int = 0) -> list[int]:

@@ -2,8 +2,8 @@
 
 A GGUF names that, and the converter knows models by the ids that one text gives: by their published
 vocabularies.  A vocabulary that was cut, grown or trained anew has other ids and is refused, though
-it cuts text as the family does.  So what the converter does not know is read from `tokenizer.json`.
-Whether it splits text as the tokenizer does is not believed but checked, by the gate "tokens".
+it cuts text as the family does.  So what the converter does not know is read from `tokenizer.json`;
+the gate "tokens" checks that the file splits text as the tokenizer does.
 
     python -m xmlgrpo_exporter.convert.pre_tokenizer KIND SCRIPT ARGUMENTS...   # the converter's
 """

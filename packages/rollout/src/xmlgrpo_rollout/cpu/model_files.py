@@ -127,8 +127,8 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
         kind, table = recipe.kinds[number], recipe.tables[number]
         return LayerWeights(kind=kind, table=table, biases={}, **joined, **norms)
 
-    table = (config["vocab_size"], hidden)
-    embedding = base.read("model.embed_tokens.weight", table, dtype)
+    vocabulary = (config["vocab_size"], hidden)
+    embedding = base.read("model.embed_tokens.weight", vocabulary, dtype)
     tied = config["tie_word_embeddings"]
     weights = DecoderWeights(
         recipe=recipe,
@@ -136,7 +136,7 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
         embedding_scale=torch.tensor(hidden**0.5).to(dtype),
         layers=tuple(map(layer, range(config["num_hidden_layers"]))),
         final_norm=norm("model.norm"),
-        head=embedding if tied else base.read("lm_head.weight", table, dtype),
+        head=embedding if tied else base.read("lm_head.weight", vocabulary, dtype),
     )
     if changes is not None:
         changes.require_all_read()

@@ -1,4 +1,4 @@
-"""The energy that a GPU has used, where its driver tells.
+"""The energy that a GPU has used, where its driver counts it.
 
 NVML, which comes with NVIDIA's driver, counts the energy of a whole card since the driver was
 loaded (Volta and later; not of a part of a card, as MIG cuts them).  Three of its functions are
@@ -15,7 +15,7 @@ SUCCESS = 0
 
 
 def gpu_energy_j() -> float | None:
-    """Joules that the card of this process has used since some moment; None where nobody tells.
+    """Joules that the card of this process has used since some moment; None where nobody counts.
 
     Two readings of one process can be subtracted.
     """

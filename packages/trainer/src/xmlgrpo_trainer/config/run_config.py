@@ -30,7 +30,7 @@ MAX_DIGITS = 100
 MERGE = "tag:yaml.org,2002:merge"
 
 
-# what the doctor says of a run while it trains (`doctor.run` has the limits and the words)
+# what the doctor can find in a run (`doctor.run` has the limits and the words)
 ROWS = (
     *("reward-dead", "reward-unpaid", "reward-gamed", "right-falling", "only-form"),
     *("groups-solved", "groups-silent", "groups-alike", "batches-lost", "one-answer"),

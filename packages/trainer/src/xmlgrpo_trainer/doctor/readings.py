@@ -1,7 +1,7 @@
 """What the doctor reads out of a run's logged metrics: a number each, and what it is in words.
 
 The signs and most of their limits are from runs on real Gemma 3 270M, of which some learned and one
-collapsed (`tests/fixtures`); AXOLOTL is the other source.
+collapsed (`tests/fixtures`); the other source is AXOLOTL (`doctor.run`).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ LEAST_LOOKS = 3  # at validation problems, for a trend
 SHARPER = 4 / 3  # times as many right
 LEAST_ENTROPY = 0.1  # nats, below which a rise means nothing
 LEAST_HALF = 5  # logged steps at either end of a comparison
-LEAST_FALL = 10  # the same, where a fall is to be told from a few easy problems at first
+LEAST_FALL = 10  # the same, where a few easy problems at first must not look like a fall
 SURE_P = 0.01  # of McNemar's test: one look is enough
 SURE_Z = 4.0  # standard errors of independent replies; those to one problem are not
 LEAST_WORKED = 0.3  # of replies at first: below it there is no habit to lose

@@ -54,10 +54,9 @@ def groups_alike(log: MetricsLog) -> tuple[float, str] | None:
     mixed, taught = log.series(MIXED), log.series(TAUGHT)
     if not mixed or not taught:
         return None
-    words = f"{1 - mean_now(mixed):.0%} of the drawn groups are all right or all wrong now, and"
-    return 1 - mean_now(
-        mixed
-    ), f"{words} {mean_now(taught):.0%} of the drawn tokens taught anything"
+    alike = 1 - mean_now(mixed)
+    words = f"{alike:.0%} of the drawn groups are all right or all wrong now, and"
+    return alike, f"{words} {mean_now(taught):.0%} of the drawn tokens taught anything"
 
 
 def lost_batches(log: MetricsLog) -> tuple[float, str] | None:

@@ -11,8 +11,8 @@ from xmlgrpo_rewards.task import Grade, Task, extras
 from xmlgrpo_run.measures.sums import written_sums
 from xmlgrpo_trainer.grpo.rewards import Scored
 
-RUN, LEAST_RUNS = 4, 8  # words in a row, and how many such there must be to speak of a loop
-LOOPING = 0.5  # of them are said twice or more; of 7,872 replies of two runs that learned none
+RUN, LEAST_RUNS = 4, 8  # words in a row, and how many such runs a reply needs to be called a loop
+LOOPING = 0.5  # of them are repeated; in 7,872 replies of two runs that learned, not once
 MOST_READ = 128  # right replies whose sums are read: half a millisecond each
 
 

@@ -49,7 +49,7 @@ class NotFiniteError(UserError):
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Writes metrics and samples, and shows a line per step, a bar and sample replies.
 
-    What the doctor finds is said as soon as it is found, once; what `stop_when` names ends the run.
+    What the doctor finds is shown at once, and once; what `stop_when` names ends the run.
     Of several ranks the first one does, of what all have sampled.
     """
 
@@ -233,8 +233,8 @@ def _not_finite(logs: dict[str, Any]) -> list[str]:
 
 def _energy(used_j: Sequence[float | None]) -> dict[str, float]:
     """That of all ranks; nothing where one does not know its own."""
-    told = [joules for joules in used_j if joules is not None]
-    return {"energy_j": round(sum(told), 1)} if len(told) == len(used_j) else {}
+    known = [joules for joules in used_j if joules is not None]
+    return {"energy_j": round(sum(known), 1)} if len(known) == len(used_j) else {}
 
 
 def what_fits(fields: Iterable[str], columns: int) -> Text:

@@ -21,8 +21,8 @@ NAME = "xmlgrpo_window"  # with "flash" or "sdpa" in it transformers would take 
 HEAD_MULTIPLE, LARGEST_HEAD, GEMMA_HEAD = 8, 192, 256  # between the two only some GPUs train
 AMPERE = (8, 0)
 # torch 2.12 shares key heads only where this is given; 2.11 always does, and does not know it
-_KNOWSGQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
-GQA: dict[str, Any] = {"enable_gqa": True} if _KNOWSGQA else {}
+_KNOWS_GQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
+GQA: dict[str, Any] = {"enable_gqa": True} if _KNOWS_GQA else {}
 
 
 def take_windows(config: Any) -> None:

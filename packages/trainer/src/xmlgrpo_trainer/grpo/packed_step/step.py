@@ -13,13 +13,10 @@ from trl.trainer import grpo_trainer
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.weights import base_model, text_decoder
+from xmlgrpo_trainer.grpo.fast_step.padding import BY_KIND, ONE_MASK
 from xmlgrpo_trainer.grpo.packed_step.attention import take_layouts
 from xmlgrpo_trainer.grpo.packed_step.layout import Layout, pack
 
-# Bodies that read what they are given beside a mask's place, and how that place is filled: theirs
-# would else be made of N x N numbers
-BY_KIND = ("Gemma3TextModel", "Qwen2Model", "Qwen3Model", "SmolLM3Model")
-ONE_MASK = ("LlamaModel", "MistralModel")
 # the losses whose divisor counts the whole generation batch, and not the rows that are there
 SUMS = ("dapo", "cispo", "vespo")
 
@@ -141,7 +138,8 @@ class PackedRows:
         base, trainer = base_model(model), self._trainer
         body, head = text_decoder(base), base.get_output_embeddings()
         like = packed.tokens
-        mask: Any = like.new_zeros(1, 1, 0, 0)  # transformers leaves a mask of four axes alone
+        # else transformers would make a mask of N x N numbers; one of four axes it leaves alone
+        mask: Any = like.new_zeros(1, 1, 0, 0)
         if type(body).__name__ in BY_KIND:
             mask = dict.fromkeys(set(body.config.layer_types))
         with trainer.accelerator.autocast():
