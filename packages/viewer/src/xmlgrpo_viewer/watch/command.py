@@ -65,8 +65,10 @@ def watch(run: RunFolder, *, once: bool) -> None:
                 try:
                     write_text(run.report, render(view))
                     where = f"the page is {run.report}"
-                except (UserError, OSError) as error:  # as of another's run, which is looked at
+                except UserError as error:
                     where = f"no page was written: {error}"
+                except OSError as error:  # as of another's run, which is looked at
+                    where = f"no page was written: {run.report}: {error.strerror}"
             if is_screen:
                 live.update(screen(view, console.width, console.height, paid), refresh=True)
             else:
