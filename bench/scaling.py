@@ -8,7 +8,7 @@ Prompts x 8 completions x 256 tokens a step, random weights of Gemma 3's shapes.
 batch of `--prompts` on every number of GPUs (the same batch: strong scaling), and N times that
 batch on N GPUs (the same batch a GPU: weak scaling); `scaling_table.py` makes table and plot of it.
 A case that stands in the file is not measured again, what is quick is measured first, and nothing
-is begun that `--until-s` would cut: where a machine is lent for minutes, the same command goes on.
+is begun that `--until-s` would cut: the same command continues.
 """
 
 import argparse
@@ -112,7 +112,9 @@ def main() -> int:
     began = time.monotonic()
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--gsm8k", type=Path, required=True, help="folder with train.jsonl")
-    made.add_argument("--out", type=Path, required=True, help="the JSON file; goes on where it is")
+    made.add_argument(
+        "--out", type=Path, required=True, help="the JSON file; continued where it is there"
+    )
     made.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=["1b", "4b"])
     made.add_argument("--prompts", nargs="+", type=int, default=[32, 128], help="of one step")
     made.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 4, 8], metavar="N")

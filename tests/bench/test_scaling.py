@@ -1,4 +1,4 @@
-"""Scaling measured: the points, the clock, and table and plot of made measurements."""
+"""Scaling: what is measured, the clock, and table and plot of invented measurements."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How a byte-level vocabulary cuts text, read from its tokenizer.json and told the converter."""
+"""How a byte-level vocabulary cuts text, read from tokenizer.json for the converter."""
 
 import sys
 

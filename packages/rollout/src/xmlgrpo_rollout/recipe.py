@@ -1,8 +1,8 @@
 """How a decoder computes, read from its configuration: one engine serves every family named here.
 
 The families differ in few places: where norms stand and when they round, the activation, the rotary
-tables, windows.  What a model's tensors say themselves (is there a bias, is the head tied) is not
-said again.  Imports no library: a plan knows the same families as a run.
+tables, windows.  What a model's tensors show (is there a bias, is the head tied) is not repeated
+here.  Imports no library: a plan knows the same families as a run.
 """
 
 from collections.abc import Mapping

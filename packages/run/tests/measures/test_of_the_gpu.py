@@ -1,4 +1,4 @@
-"""What a GPU's step takes, as the libraries on the machine tell it; they are stood in for here."""
+"""What a step takes of a GPU, as torch and the driver count it; stand-ins take their place here."""
 
 import sys
 from types import SimpleNamespace
@@ -44,7 +44,7 @@ def driver(*, knows=0, counts=0):
 @pytest.mark.parametrize(
     ("torch", "nvml", "joules"),
     [
-        pytest.param(torch_of(0), driver(), 5250.0, id="told"),
+        pytest.param(torch_of(0), driver(), 5250.0, id="counted"),
         pytest.param(torch_of(0), driver(knows=6), None, id="part-of-a-card"),
         pytest.param(torch_of(0), driver(counts=3), None, id="too-old-a-card"),
         pytest.param(torch_of(0), None, None, id="no-driver"),
@@ -52,7 +52,7 @@ def driver(*, knows=0, counts=0):
         pytest.param(None, driver(), None, id="without-torch"),
     ],
 )
-def test_energy_is_what_the_driver_tells(monkeypatch, torch, nvml, joules):
+def test_energy_is_what_the_driver_counts(monkeypatch, torch, nvml, joules):
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr(energy, "_nvml", lambda: nvml)
     assert gpu_energy_j() == joules

@@ -2,8 +2,8 @@
 
 What is published derives from the base's weights, and so is under its licence.  Our own tiny base
 is under ours, whatever its architecture: it holds nobody's weights.  Others say it in their card
-(in their folder, then on the Hub); else their name tells (Gemma up to 3n and Llama 3, whose terms
-are none of the usual licences), or Gemma's architecture.  Where nothing does, the card says
+(in their folder, then on the Hub); else their name shows it (Gemma up to 3n and Llama 3, whose
+terms are none of the usual licences), or Gemma's architecture.  Where nothing does, the card says
 `unknown`, and that it must be settled before the repository is made public.
 """
 

@@ -50,7 +50,7 @@ def recorded_defaults(name: str) -> dict[str, Any]:
     installed = installed_versions(name)
     of_these = [record for record in recorded if record["versions"] == installed]
     fields = (of_these or recorded)[0]["fields"]
-    return {field: said["default"] for field, said in fields.items() if "default" in said}
+    return {field: one["default"] for field, one in fields.items() if "default" in one}
 
 
 def library_class(name: str) -> type:

@@ -82,7 +82,7 @@ class Threshold:
     advice: str
     bound: str = "at most {:g}"  # in words, the most or the least
     grounds: str = AXOLOTL  # where the bounds are from
-    live: bool = True  # said while the run trains, too
+    live: bool = True  # shown while the run trains, too
 
     def judge(self, value: float, words: str) -> Finding:
         """The finding that a reading makes."""

@@ -136,7 +136,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
 
 def stop_as_lost(folder: RunFolder, step: int, row: str, words: str) -> None:
-    """Write down that the doctor ended the run at this step, by which row and what it said."""
+    """Write down that the doctor ended the run at this step, by which row and what it found."""
     folder.best.mkdir(parents=True, exist_ok=True)
     write_sealed(folder.best / STOPPED, {"step": step, "row": row, "words": words})
 
