@@ -197,6 +197,7 @@ def test_what_unsloths_vllm_cannot_do(
     arguments = SimpleNamespace(
         vllm_mode="colocate", vllm_gpu_memory_utilization=0.3, vllm_enable_sleep_mode=sleeps
     )
-    config = check_config({"rollout": "vllm", "model": {"revision": revision}}, "here")
+    model = {"name": "google/gemma-3-1b-it", "revision": revision}
+    config = check_config({"rollout": "vllm", "model": model}, "here")
     with pytest.raises(UserError, match=says) if says else nullcontext():
         check_shared_vllm(config, arguments)

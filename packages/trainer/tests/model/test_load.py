@@ -45,7 +45,7 @@ def test_a_model_folder_holds_settings_and_safetensors(
     tmp_path: Path, there: list[str], said: str | None
 ) -> None:
     for name in there:
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("{}", encoding="utf-8")
     if said is None:
         check_model_folder(str(tmp_path))
         return

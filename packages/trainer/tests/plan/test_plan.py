@@ -503,15 +503,17 @@ LLAMA = {
     "intermediate_size": 128,
     "vocab_size": 300,
 }
+PHI = {**LLAMA, "model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}
 
 
 def test_the_plan_is_of_the_engine_that_the_run_takes(tmp_path: Path) -> None:
     gpu = find_gpu("T4")
     assert make_plan(gemma(), gpu).load.engine == "graph"
-    write_config(tmp_path, json.dumps(LLAMA))
-    llama = make_plan(gemma(model={"name": str(tmp_path), "backend": "plain"}), gpu)
-    assert llama.load.engine == "generate"
-    assert not any("Gemma 3 overflows" in note for note in llama.notes)
+    for model, engine in ((LLAMA, "graph"), (PHI, "generate")):
+        write_config(tmp_path, json.dumps(model))
+        other = make_plan(gemma(model={"name": str(tmp_path), "backend": "plain"}), gpu)
+        assert other.load.engine == engine
+        assert not any("Gemma 3 overflows" in note for note in other.notes)
     for lora in ({"use_dora": True}, {"lora_bias": True}, {"target_parameters": ["q_proj.weight"]}):
         planned = make_plan(gemma(lora=lora), gpu)
         assert planned.load.engine == "generate"
@@ -526,11 +528,11 @@ def test_the_plan_is_of_the_engine_that_the_run_takes(tmp_path: Path) -> None:
 def test_an_engine_that_cannot_serve_is_refused_before_anything(
     tmp_path: Path, refuse: Callable[[RunConfig], object]
 ) -> None:
-    write_config(tmp_path, json.dumps(LLAMA))
+    write_config(tmp_path, json.dumps(PHI))
     refuse(gemma(rollout="graph"))
     with pytest.raises(UserError, match=r"'graph' cannot serve this model: .* has use_dora"):
         refuse(gemma(rollout="graph", lora={"use_dora": True}))
-    with pytest.raises(UserError, match=r"'graph' cannot serve .* not LlamaForCausalLM"):
+    with pytest.raises(UserError, match=r"'graph' cannot serve .* not Phi3ForCausalLM"):
         refuse(gemma(rollout="graph", model={"name": str(tmp_path), "backend": "plain"}))
 
 
