@@ -30,13 +30,12 @@ def library_schema(name: str) -> type:
     versions.  In the stand-in an enum is its values as texts, and what only an object of the
     library can be is left open or left out.
     """
-    installed = installed_versions(name)
-    recorded = json.loads(FILE.read_text(encoding="utf-8"))[name]
-    of_these = [record["fields"] for record in recorded if record["versions"] == installed]
-    if not of_these:
+    record = _nearest_record(name)
+    if record["versions"] != installed_versions(name):
         return library_class(name)
     fields = [
-        (field, described["type"], _default(described)) for field, described in of_these[0].items()
+        (field, described["type"], _default(described))
+        for field, described in record["fields"].items()
     ]
     # the types are texts: `typing.get_type_hints` reads them with this module's names
     return dataclasses.make_dataclass(
@@ -46,11 +45,15 @@ def library_schema(name: str) -> type:
 
 def recorded_defaults(name: str) -> dict[str, Any]:
     """Field -> default, as recorded of the installed version; of others, of the first recorded."""
-    recorded = json.loads(FILE.read_text(encoding="utf-8"))[name]
-    installed = installed_versions(name)
-    of_these = [record for record in recorded if record["versions"] == installed]
-    fields = (of_these or recorded)[0]["fields"]
+    fields = _nearest_record(name)["fields"]
     return {field: one["default"] for field, one in fields.items() if "default" in one}
+
+
+def _nearest_record(name: str) -> dict[str, Any]:
+    """The record of the installed versions; else the first."""
+    recorded: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))[name]
+    installed = installed_versions(name)
+    return next((one for one in recorded if one["versions"] == installed), recorded[0])
 
 
 def library_class(name: str) -> type:
