@@ -33,7 +33,7 @@ class Screen:
         self.console, self._label, self._quiet = console, label, quiet
         self.shown: Stage | None = None
         self._done, self._total, self._note = 0, 0, ""
-        # of sampled replies (true) and of all others: how many there are, are done, graded, right
+        # of sampled replies (True) and the others: how many were asked for, done, graded, right
         self._asked, self._seen, self._graded, self._right = (Counter[bool]() for _ in range(4))
         self._tokens, self._began, self._cpu_began = 0, 0.0, 0.0
 

@@ -179,12 +179,12 @@ def table_rows(task: Mapping[str, Any], *, with_intervals: bool = True) -> list[
     Then a row for each difficulty, of the metric that the task is judged by.
     """
     judged = task["judged_by"]
-    harder = {
+    by_difficulty = {
         f"of {steps} step{'' if steps == '1' else 's'} ({some[judged]['first']['n']})": some[judged]
         for steps, some in task.get("by_steps", {}).items()
     }
     rows = []
-    for metric, row in (task["metrics"] | harder).items():
+    for metric, row in (task["metrics"] | by_difficulty).items():
         means = [row["first"]["mean"], row["second"]["mean"]]
         is_rate = metric not in COUNTS and all(m is None or 0 <= m <= 1 for m in means)
         rows.append(

@@ -128,7 +128,7 @@ def own_requirements(_folder: Path) -> Iterator[Finding]:
 
 
 def lock(folder: Path) -> Iterator[Finding]:
-    """Is what is installed what the checkout's lock says, that of the two which is nearer?"""
+    """Is what is installed what a lock of the checkout says, the nearer one of the two?"""
     folder = folder.resolve()
     roots = [root for root in (folder, *folder.parents) if (root / LOCK).is_file()]
     if not roots:
