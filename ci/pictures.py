@@ -7,7 +7,7 @@ fourth its comparison with a second run.  The run's report is photographed by a 
 What was measured on GSM8K is drawn from docs/measured.
 
     make pictures                        # trains twice first: minutes
-    make pictures ARGS="--run outputs/tiny"  # of a run that is there: its report alone
+    make pictures ARGS="--run outputs/tiny"  # no training: that run's report, and GSM8K's picture
 """
 
 import argparse
@@ -56,9 +56,11 @@ class Screen(pyte.Screen):
 
 
 def main() -> int:
-    """Train, unless a run is named, and make the pictures; 1 when one could not be made."""
+    """Make the pictures, of runs that are trained for them or of one; 1 when one failed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", type=Path, help="a finished run: the picture of its report alone")
+    parser.add_argument(
+        "--run", type=Path, help="a finished run, of whose report a picture is made"
+    )
     arguments = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
     measured = [ROOT / f"docs/measured/learn-gsm8k-{name}-h200.json" for name in LEARNT]
