@@ -394,6 +394,18 @@ FORMS: dict[str, dict[str, str | None]] = {
         "AT&T 18": "18",
         "a < 3 and b > 18": "18",
     },
+    "words of a number before or after it": {
+        **dict.fromkeys(
+            ("3 thousand 500", "3 hundred and 5", "one hundred 18", "2 hundreds and 3"), None
+        ),
+        **dict.fromkeys(("twenty-5", "Twenty 5", "2만5000", "10h 30", "5 and two thirds"), None),
+        **dict.fromkeys(("5-and-a-half", "5 and three fifths", "log_2 8", "+- 3"), None),
+        **dict.fromkeys((r"1\hspace{2pt}234", r"1\hskip 2pt 234", r"1\kern1pt234"), None),
+        r"1\textsc{,}234": "1234",
+        "a country and 5": "5",
+        "18 and a friend": "18",
+        r"x =\hspace{2pt}18": "18",
+    },
     "names": {"H2": None, "x_2": None, "x_{3}": None, "n_2": None, "#18": "18", "No. 18": "18"},
 }
 TABLE = [

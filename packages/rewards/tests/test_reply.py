@@ -150,14 +150,19 @@ def in_bulk(characters: list[str]) -> list[str]:
 
 
 def test_reasoning_with_a_letter_or_digit_of_any_script_is_some() -> None:
-    words = [c for c in CHARACTERS if c.isalnum() and c not in FILLERS]
+    words = [c for c in CHARACTERS if _is_a_word(c)]
     assert [f"U+{ord(c):04X}" for c in words if not parse(render(c, "13")).strict] == []
 
 
 def test_reasoning_without_a_letter_or_digit_is_empty_whatever_it_is_made_of() -> None:
-    others = in_bulk([c for c in CHARACTERS if not c.isalnum() or c in FILLERS])
+    others = in_bulk([c for c in CHARACTERS if not _is_a_word(c)])
     assert [ascii(text) for text in others if parse(render(text, "13")).strict] == []
     assert all(parse(render(f"x{text}", "13")).strict for text in others)
+
+
+def _is_a_word(character: str) -> bool:
+    is_a_modifier = unicodedata.category(character) == "Lm" or character == "\ua78f"
+    return character.isalnum() and character not in FILLERS and not is_a_modifier
 
 
 def test_an_answer_that_cannot_be_seen_is_empty() -> None:
@@ -178,6 +183,19 @@ UNSEEN = [
     *("<span hidden>x</span>", '<p style="display: none">x</p>', '<p style="font-size:0">x</p>'),
     *("<img src=x alt=y>", "<input value=x>", "<think> </think>", "<end_of_turn>", "&nbsp; &nbsp"),
     *("&#160;&#x200b;", "&zwj;&shy;", "&NewLine;&Tab;", "$ $", "$$$$", r"\( \)", r"\[ \]", "{}"),
+    *(
+        "\u02bc",
+        "\u0640\u0640",
+        "\ua4f8",
+        "\ua78f",
+        "\x1b[0m",
+        "\x1b[8mthought\x1b[0m",
+        "\x1b[1;8mx\x1b[28m",
+    ),
+    *("~~~text\n~~~", "[a]: http://x.y", "[a]: <thought> 'title'", "<font size=0>x</font>"),
+    *("<i style='color:white'>x</i>", "<i style='color: rgba(0, 0, 0, 0)'>x</i>", "<rp>x</rp>"),
+    *("<i style='visibility:collapse'>x</i>", "<p style='text-indent:-999px'>x</p>"),
+    *(r"\penalty10000", r"\savebox{\x}{y}", r"\unicode{x200B}", r"\transparent{0}"),
     *(r"\phantom{x}", r"\phantom{\text{a} {b}}", r"\vphantom x", r"\hspace{1cm}", r"\vspace*{2em}"),
     *(r"\quad\qquad\,\ ~", r"\text{}", r"\mathrm{ }", r"\frac{}{}", r"\left.\right.", r"\\[3pt]"),
     *(r"\begin{align}\end{align}", r"\begin{array}{cc}\end{array}", r"\hskip 1em plus 2em"),
@@ -205,6 +223,8 @@ SEEN = [
         "{x}",
         "$3+4$",
     ),
+    *("\u02bca", "\x1b[1mthought\x1b[0m", "\x1b[8mx\x1b[0m y", "[Step 1]: 18", "~~~\nx\n~~~"),
+    *("<i style='background-color:white'>x</i>", "<font size=1>x</font>"),
     *(r"\text{hello}", r"\frac{3}{4}", r"\pi", r"\alpha + \beta", r"\Gamma", r"\phantom{x}y"),
     *(r"\textcolor{red}{yes}", r"\color{red} yes", r"\begin{array}{c}1\end{array}", r"\sqrt[3]{8}"),
     *(r"\vphantom xy", r"\rule{1pt}{2pt}z", r"\href{u}{x}", r"\boxed{18}", r"\\ 3", "50% of it"),

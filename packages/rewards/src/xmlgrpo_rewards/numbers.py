@@ -69,12 +69,13 @@ _LOOKS = (
     (re.compile(r"</su[bp]>", re.IGNORECASE), "}"),
     (re.compile(rf"<!--.*?-->|</?(?:{_FONTS})\b[^<>]*>", re.IGNORECASE | re.DOTALL), ""),
     (re.compile(r"</?[A-Za-z][^<>]*>"), "\n"),
-    (re.compile(r"(?<=[0-9])(?:\\(?:text|math\w+)|)\{\\?([,.])\}(?=[0-9\\])"), r"\1"),
+    (re.compile(r"(?<=[0-9])(?:\\(?:text\w*|math\w+)|)\{\\?([,.])\}(?=[0-9\\])"), r"\1"),
     (re.compile(r"\\(?:text(?!color)|math)[a-z]*\s*\{"), ""),
     (re.compile(r"\\(?:boxed|[fmh]box|bm|emph)\s*\{"), ""),
     (re.compile(r"\\(?:boldsymbol|underline|ensuremath|pmb)\s*\{"), ""),
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-z])"), ""),
     (re.compile(r"(?<=[0-9]),?(?:\\(?:[,:;! ]|(?:thin|en)s(?:pace|kip)\s*)|~)+(?=[0-9])"), ","),
+    (re.compile(r"\\[hm]?(?:space\*?\s*\{[^{}]*\}|(?:skip|kern)\s*[\d.]+\s*[a-z]{2})\s*"), " "),
     (re.compile(r"\\/"), "/"),
     (re.compile(r"\\[,:;! ]"), " "),
 )
@@ -112,20 +113,23 @@ _PART_OF = re.compile(
     | \\(?:{_FUNCTION}|binom)(?:_\{{?\w+\}}?)?\s*(?:\[[^]]*\])?[\s{{(]*[-−]?
     | \\[A-Za-z]+\*?\s*(?:\[[^][]*\]\s*|\{{[^{{}}]*\}}\s*)*\{{[^{{}}]*   # what a command takes
     | \b(?:{_FUNCTION}|sec|csc|abs)[({{]\s*[-−]?       # a function of the number
-    | \b(?!exp|tan){_FUNCTION}\s+
+    | \b(?!exp|tan){_FUNCTION}(?:_\w+)?\s+
     | [0-9][*`_$]*[,.'][*`_$]+ | [0-9](?:\*\*|__|[`$])[*`_$]*[,.]?      # **1**,**234**, 1**8**
     | [0-9]\s[,.] | [0-9][.,](?:\(|\\[a-z]+\s*\{{?)   # 1 ,234, 0.(3)
     | [0-9][,.'’´`‘"″′ʼ·•|\\˙٫٬，．~～°]                  # a separator that no rule above has read
     | [0-9]\s?['’′°]\s                                 # 5' 10, 18° 30
     | [0-9][-–—−.][0-9]{{1,2}}[-–—−.]                  # a date: 2026-05-18
     | [0-9]\s?[年月点點時时分元块塊]\s?                  # 5月18日, 10点30分, 3元50
+    | [0-9]h\s+ | [0-9]\s?[천만억]\s?                    # 10h 30, 2만5000
+    | (?i:hundreds?|thousands?|lakhs?|crores?|(?:[mb]|tr)illions?)[\s,-]*(?:and\s+)?
+    | \b(?i:twent|thirt|fort|fift|sixt|sevent|eight|ninet)y[\s-]     # twenty-5
     | [0-9]\s+(?:out\ of|point|over|divided\ by|mod(?:ulo)?|hoch|durch|h)\s+  # 3 out of 4
     | [0-9]\s+(?i:remainder|rem\.?|r\.?)\s+            # 3 remainder 4
     | [0-9]\s+(?:raised\s+)?to\s+(?:the\s+)?(?=\Z)(?<=the\ )|[0-9]\s+raised\s+to\s+
     | [0-9]\s?除以\s? | (?<!百)分之\s?                # 48除以2, 5分之3; 百分之50 is 50 %, so 50
     | \bto\ the\ power(?:\ of)?\s+                     # to the power of 3
     | &\# | \+\s?/\s?[-−]\s*                           # &#37; is a character, +/- 3 either sign
-    | (?<![A-Za-z]){_DASH}[-+−] | \+{_DASH}                         # two signs
+    | (?<![A-Za-z]){_DASH}[-+−] | \+{_DASH}\s?                      # two signs
     | (?i:\b(?:minus|negative|menos|moins|meno|минус|мінус|eksi|âm|سالب|ناقص|ऋण)|[负負]|零下
         |マイナス|마이너스|영하|ลบ)[-\s]*{_MARKS}{_CURRENCY}?   # a sign in words
     | (?:\A|[^0-9A-Za-z)\]}}.²³\-−–—])(?!-|−){_DASH}{_CURRENCY}?       # a dash that may be a sign
@@ -145,7 +149,8 @@ _GOES_ON = re.compile(
     r"|тыс|млн|млрд|мил+ион|миллиард|ribu\b|juta\b|tỷ|triệu|nghìn|लाख|करोड़|हज़ार|ألف|مليون)"
     r"|(?:ths\b|[ \u00a0-]?(?i:thirds|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen"
     r"|twentie|hundred|thousand|million)ths)\b)"
-    r"|\s(?i:(?:and|&) (?:an?|one|three)[ -](?:half|third|quarter|fourth))"
+    r"|[\s-](?i:(?:and|&)[ -](?:an?|one|two|three|four|five|seven)[ -]"
+    r"(?:hal(?:f|ves)|third|quarter|fourth|fifth|sixth|eighth|tenth))"
     r"|\s?[个個年天倍点點]半(?![价價圆圓径徑])"  # 3个半小时
     r"|\s?(?:[*·⋅×]|\\cdot\b|\\times\b)?\s?(?:π|√|\\pi\b|\\sqrt|pi\b|sqrt)"
     r"|\s?(?:的?次(?:方(?!案)|[幂冪])|的[平立]方|(?:の[^\W_])?乗)|\s(?i:squared|cubed)\b"

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any, NamedTuple
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """What the form and the grade of a number mean.  Numbers of another version do not compare:
 
 2. `last_number` reads a number whole or not at all; reasoning without a letter or digit is empty.
 3. It reads what markup and more words around a number make of it (`x/2` is no 2, `<b>18</b>` is
    18); reasoning of markup that renders as nothing is empty.
+4. It reads no piece of `3 thousand 500`, `twenty-5`, `10h 30` or `5 and two thirds`; reasoning of
+   modifier letters, of a terminal's escapes or of more unseen markup is empty.
 """
 
 REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"
@@ -35,11 +37,11 @@ SYSTEM = (
 # What a reader sees of a block decides whether it holds anything.  The search gives up after this
 # many characters, so that a flood of unseen ones costs no time.
 MAX_UNSEEN = 1024
-# fillers of Hangul and blanks of hieroglyphs: letters by Unicode, and empty
-_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\U00013441\U00013442"
+# fillers of Hangul, blanks of hieroglyphs and a raised dot: letters by Unicode, and empty
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\U00013441\U00013442\ua78f"
 _WORD = re.compile(rf"[^\W_{_BLANK_LETTERS}]")  # a letter or a digit of any script
 _BLANK_SIGNS = "\u2800\U0001d159"  # the Braille pattern without a dot, a note without a head
-_MAY_HIDE = re.compile(r"[<&\\%`\[]")  # what markup begins with that may leave a word unseen
+_MAY_HIDE = re.compile(r"[<&\\%`~\[\x1b]")  # what markup begins with that may leave a word unseen
 
 # HTML, and Markdown's marks that leave nothing.  Each of these runs to the end where it is not
 # closed, as in a browser, so that every character is read once.
@@ -47,13 +49,16 @@ _HTML = re.compile(
     r"""
       <!--.*?(?:--!?>|\Z) | <[!?][^>]*(?:>|\Z)
     | <(?P<element>script|style|template|title|head|iframe|noembed|noframes|datalist|object|audio
-        |video|canvas|select)\b.*?(?:</(?P=element)\s*>|\Z)
+        |video|canvas|select|dialog|rp)\b.*?(?:</(?P=element)\s*>|\Z)
     | <(?P<hidden>[a-z]\w*)\s(?=[^>]{0,200}?(?:\bhidden\b(?!\s*=\s*["']?false)|display\s*:\s*none
-        |visibility\s*:\s*hidden|(?:opacity|font-size)\s*:\s*0(?!\.?[1-9])|color\s*:\s*transparent
+        |visibility\s*:\s*(?:hidden|collapse)|text-indent\s*:\s*-\d{3}|scale\(0\)
+        |\bsize\s*=\s*["']?0|(?<![-\w])color\s*[:=]\s*["']?(?:white|\#f{3,8})\b|rgba\([^)]{0,30},\s*0\s*\)|(?:opacity|font-size)\s*:\s*0(?!\.?[1-9])|color\s*:\s*transparent
         )).*?(?:</(?P=hidden)\s*>|\Z)
     | </?[a-z](?:[^>"']++|"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))*+(?:>|\Z)
     | (?m:^)[ ]{0,3}(?:```|~~~)[^\n`]*(?m:$)               # a fence and its language
-    | (?m:^)[ ]{0,3}\[[^]\n]{0,99}\]:[ ]*(?:\#|<>)[^\n]*  # [//]: # (a comment)
+    | (?m:^)[ ]{0,3}\[[^]\n]{0,99}\]:[ ]*(?:\#|<[^>\n]*>|https?://)[^\n]*  # [//]: # (a comment)
+    | \x1b\[(?:[\d;]*;)?8m.*?(?:\x1b\[(?:0|28)?m|\Z)      # a terminal's unseen text, its colours
+    | \x1b\[[\d;?]*[ -/]*[@-~]
     | !?\[\s*\]\([^)\n]{0,200}\)                         # a link without a text
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -63,6 +68,7 @@ _TEX = re.compile(
       (?P<note>%[^\n]*) | \\iffalse\b.*?(?:\\fi\b|\Z)
     | \\begin\s*\{comment\}.*?(?:\\end\s*\{comment\}|\Z)
     | \\[hvm]?(?:kern|skip|glue)\s*[-+]?[\d.,]+\s*[a-z]{2}(?:\s*(?:plus|minus)\s*[\d.]+\s*[a-z]+)*
+    | \\penalty\s*-?\d+
     | \\\\(?:\[[^]\n]{0,20}\])?                           # the end of a row
     | \\color\s*\{\s*(?:white|transparent)\s*\}[^}]*
     | \\(?P<white>textcolor\s*\{\s*(?:white|transparent)\s*\})
@@ -79,13 +85,24 @@ _UNPRINTED = dict.fromkeys(
         *("pagecolor", "colorbox", "begin", "end", "raisebox", "href", "index", "usepackage"),
         *("documentclass", "pagestyle", "thispagestyle", "input", "include", "require", "class"),
         *("cssId", "style", "title", "author", "date", "nocite", "bibliographystyle", "typeout"),
-        *("message", "special", "includegraphics", "hypersetup", "columns", "white"),
+        *("message", "special", "includegraphics", "hypersetup", "columns", "white", "write"),
+        *("hypertarget", "lstset", "stepcounter", "transparent", "unicode", "sbox", "htmlData"),
+        *("htmlClass", "htmlId", "htmlStyle"),
     ),
     1,
 ) | dict.fromkeys(
     (
         *("rule", "fcolorbox", "setlength", "addtolength", "setcounter", "addtocounter"),
-        *("newcommand", "renewcommand", "providecommand", "def", "let", "fontsize", "pdfbookmark"),
+        *(
+            "savebox",
+            "newcommand",
+            "renewcommand",
+            "providecommand",
+            "def",
+            "let",
+            "fontsize",
+            "pdfbookmark",
+        ),
     ),
     2,
 )
@@ -196,10 +213,16 @@ def _is_soft(text: str, reasoning: _Block, answer: _Block) -> bool:
 
 def _holds_a_word(content: str) -> bool:
     content = content.strip()[:MAX_UNSEEN]
-    word = _WORD.search(content)
-    if word is None or not _MAY_HIDE.search(content, 0, word.start()):
-        return word is not None
-    return _WORD.search(_rendered(content)) is not None
+    word = _first_word(content)
+    if word < 0 or not _MAY_HIDE.search(content, 0, word):
+        return word >= 0
+    return _first_word(_rendered(content)) >= 0
+
+
+def _first_word(text: str) -> int:
+    """Where the first letter or digit stands, else -1; a modifier (`ʼ`, `ꓸ`) alone is no word."""
+    words = (found.start() for found in _WORD.finditer(text))
+    return next((place for place in words if unicodedata.category(text[place]) != "Lm"), -1)
 
 
 def _shows_something(content: str) -> bool:
@@ -239,8 +262,9 @@ def _rendered(content: str) -> str:
 
 
 def _is_seen(character: str) -> bool:
-    """A punctuation mark or a symbol; letters and digits are words, the rest needs one to show."""
-    return unicodedata.category(character)[0] in "PS" and character not in _BLANK_SIGNS
+    """A mark, a symbol or a modifier; letters and digits are words, the rest needs one to show."""
+    kind = unicodedata.category(character)
+    return (kind[0] in "PS" or kind == "Lm") and character not in _BLANK_SIGNS
 
 
 def _is_strict(text: str) -> bool:
