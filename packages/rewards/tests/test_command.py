@@ -83,6 +83,18 @@ def test_the_exit_code_is_what_the_command_returned(result: int | None, code: in
             "error: outputs/a/config.yaml: Is a directory; put back what stood there before",
             id="a-folder-in-its-place",
         ),
+        pytest.param(
+            OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5_000),
+            2,
+            f"error: {'a' * 200}: File name too long; name a place that you may use",
+            id="name-too-long",
+        ),
+        pytest.param(
+            type("PanicException", (BaseException,), {})("Onig: retry-limit-in-match over"),
+            2,
+            "error: a library gave up: Onig: retry-limit-in-match over; is the model's folder",
+            id="rust-panics",
+        ),
     ],
 )
 def test_what_the_user_can_correct_is_one_line(

@@ -284,3 +284,12 @@ def test_a_small_file_of_very_many_rows_is_refused_early(tmp_path: Path, name: s
             file.write(b'{"a":1}\n' * 100_000)
     with pytest.raises(UserError, match=r"unpacks to over 100 times its size"):
         next(text_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_file_of_very_many_small_pieces_is_refused_early(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(pack(b"") * 300_000)
+    with pytest.raises(UserError, match=r"packed in over 20,000 pieces of under 500 bytes"):
+        next(text_rows(tmp_path / "a.jsonl"))

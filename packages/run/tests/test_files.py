@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, replacing, write_json, write_text
+from xmlgrpo_run.files import check_small_files, read_json, replacing, write_json, write_text
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,16 @@ def test_what_is_no_json_object_is_a_user_error(tmp_path: Path, content, words: 
         (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(UserError, match=words):
         read_json(tmp_path / "x.json")
+
+
+def test_an_adapter_whose_pattern_would_never_end_is_refused(tmp_path: Path) -> None:
+    for pattern in (r".*language_model.*\.(q_proj|v_proj)", ["q_proj"], "(unclosed+", None):
+        write_json(tmp_path / "adapter_config.json", {"target_modules": pattern})
+        read_json(tmp_path / "adapter_config.json")
+    write_json(tmp_path / "adapter_config.json", {"layers_pattern": ["(a|a)*.*(.*.*)*z"]})
+    for read in (check_small_files, lambda folder: read_json(folder / "adapter_config.json")):
+        with pytest.raises(UserError, match=r"adapter_config\.json: .* a pattern that takes over"):
+            read(tmp_path)
 
 
 def test_a_folder_in_place_of_a_file_is_a_user_error(tmp_path: Path) -> None:

@@ -30,13 +30,15 @@ EXIT_USER_ERROR = 2
 KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_FAILS = (errno.EIO, errno.ESTALE)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 NOT_A_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # something else stands in its place
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
 def path_argument(text: str) -> Path:
     """A path, for argparse; `~` is the user's home, in `--data=~/x` too, which no shell expands."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -109,6 +111,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
             raise
         print_error(f"error: {sentence}")
         sys.exit(EXIT_USER_ERROR)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, as of a tokenizer's own pattern
+            raise
+        print_error(f"error: a library gave up: {error}; is the model's folder what it should be?")
+        sys.exit(EXIT_USER_ERROR)
     sys.exit(code)
 
 
@@ -124,7 +131,7 @@ def _ended(command: Callable[[], int | None]) -> int | str:
 
 def _in_words(error: OSError) -> str | None:
     """What the system refused, where the user can do something about it."""
-    where = f"{error.filename or 'the output folder'}: {error.strerror}"
+    where = f"{str(error.filename or 'the output folder')[:200]}: {error.strerror}"
     if error.filename is None and is_output_lost():
         _drop_output()
         return (

@@ -32,6 +32,7 @@ HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PARQUET = b"PAR1"
 FIRST_BYTES = 6  # tell how a file is packed
+MOST_PIECES, PIECE_BYTES = 20_000, 500  # packed one after the other; a chance mark is rarer
 PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 ENDINGS = r"\.(?:jsonl|json|csv|tsv|parquet)(?:\.(?:gz|bz2|xz))?"
@@ -210,6 +211,7 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
             if unpack and path.is_file():
                 if unpack is lzma.open:
                     _check_dictionary(path)
+                _check_pieces(path, first[:2])
                 with unpack(path) as whole:
                     _check_size(whole, path)
             yield unpack(file) if unpack else file
@@ -235,6 +237,20 @@ def unreadable(path: Path, error: OSError) -> UserError:
     return UserError(
         f"expected a file of rows at {str(path)!r}: {error.strerror or error}; check the path"
     )
+
+
+def _check_pieces(path: Path, mark: bytes) -> None:
+    """Refuse a file of a great many small packed pieces: each costs more time than its text."""
+    size = pieces = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            size += len(piece)
+            pieces += piece.count(mark)
+    if pieces > MOST_PIECES and size < pieces * PIECE_BYTES:
+        raise UserError(
+            f"{path} is packed in over {MOST_PIECES:,} pieces of under {PIECE_BYTES} bytes; is it "
+            "what it should be? Unpacked and packed again by hand it is read"
+        )
 
 
 def _check_size(whole: IO[bytes], path: Path) -> None:

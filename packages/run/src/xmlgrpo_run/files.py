@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -24,6 +26,20 @@ MAX_TOKENIZER_BYTES, MAX_TOKENIZER_VALUES = 48 << 20, 2_500_000  # Gemma 3: 33 M
 MAX_OTHER_BYTES = {".jinja": 1 << 20, ".txt": MAX_TOKENIZER_BYTES, ".model": MAX_TOKENIZER_BYTES}
 CONFIG, COUNTED = "config.json", re.compile(r"(?:^|_)(?:layers?|experts)$")
 MOST_LAYERS = 1_000  # or experts; each is made before a weight is read
+
+ADAPTER_CONFIG = "adapter_config.json"
+PATTERN_CPU_S = 0.3  # for all patterns of an adapter; one without backtracking takes microseconds
+# peft tries its patterns on the name of every module, in Python and without an end
+_TRY_PATTERNS = r"""
+import json, re, signal, sys
+signal.setitimer(signal.ITIMER_VIRTUAL, float(sys.argv[1]))  # which ends the process
+parts = "self_attn.q_proj self_attn.o_proj mlp.down_proj linear_attn.in_proj_qkvz lm_head".split()
+names = [f"{start}.layers.{layer}.{part}" for part in parts for layer in (0, 27)
+         for start in ("model", "model.language_model", "base_model.model.model")]
+for pattern in json.load(sys.stdin):
+    for name in names:
+        re.match(rf"(.*\.)?({pattern})$", name)
+"""
 
 SEAL = "sha256_of_the_rest"  # the key of a JSON object's own digest
 
@@ -76,6 +92,8 @@ def _object(raw: bytes, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not JSON ({error}); restore it or make it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    if path.name == ADAPTER_CONFIG:
+        check_patterns(content, str(path))
     return content
 
 
@@ -87,12 +105,49 @@ def check_small_files(folder: Path) -> None:
     """
     for path in sorted(folder.glob("*.json")):
         _check(raw := _raw(path), path)
-        if path.name == CONFIG:
+        if path.name in {CONFIG, ADAPTER_CONFIG}:
             _check_counts(_object(raw, path), path)
     for ending, most in MAX_OTHER_BYTES.items():
         for path in [*folder.glob(f"*{ending}"), *folder.glob(f"additional_*/*{ending}")]:
             if path.is_file() and path.stat().st_size > most:
                 raise UserError(f"cannot read {path}: expected at most {most:,} bytes, got more")
+
+
+def check_patterns(adapter: Mapping[str, Any], named: str) -> None:
+    """See that an adapter's regular expressions are tried on names of modules without backtracking.
+
+    Args:
+        adapter: fields of `peft.LoraConfig`.
+        named: what holds them, for the error.
+
+    Raises:
+        UserError: they take over `PATTERN_CPU_S`.
+    """
+    fields = (
+        "target_modules",
+        "exclude_modules",
+        "layers_pattern",
+        "rank_pattern",
+        "alpha_pattern",
+    )
+    written = {field: adapter.get(field) or () for field in fields}
+    texts = [[value] if isinstance(value, str) else value for value in written.values()]
+    listed = [text for text in texts if isinstance(text, list | dict)]
+    # a plain name, and what is no expression at all, is answered by peft at once
+    odd = [str(one) for text in listed for one in text if re.search(r"[*+?{]", str(one))]
+    if not odd:
+        return
+    limit = str(PATTERN_CPU_S)
+    command = [sys.executable, "-I", "-S", "-c", _TRY_PATTERNS, limit]
+    tried = subprocess.run(
+        command, input=json.dumps(odd).encode(), capture_output=True, check=False
+    )
+    if tried.returncode < 0:
+        raise UserError(
+            f"{named}: {odd[0][:100]!r}{' and others' if odd[1:] else ''}: a pattern that takes "
+            f"over {PATTERN_CPU_S} s on a few names of modules, so peft would not end; write it "
+            "without a repeat in a repeat, or list the names"
+        )
 
 
 def _check_counts(config: Mapping[str, Any], path: Path) -> None:

@@ -73,6 +73,8 @@ def merge_run(job: Merge) -> SourceModel | None:
             something else, the disk is too full, or another process is merging into it.
     """
     out, console = job.out, job.comparison.console
+    if not out.name or out.name == "..":
+        raise UserError(f"--out: expected a folder to make, got {str(out)!r}")
     with (
         kept_on_interrupt("nothing was merged; the same command merges from the start"),
         one_writer(out.with_name(f".{out.name}.lock"), BUSY.format(out.parent)),

@@ -70,7 +70,7 @@ def run() -> int:
     if arguments.task and not arguments.model:
         raise UserError("--task goes with --model; a run knows its task")
     questions = given_questions(arguments)
-    if arguments.run:
+    if arguments.run is not None:
         source = of_run(arguments.run, merged=arguments.merged, base=arguments.base)
     else:
         source = of_model(arguments.model, arguments.task, arguments.base)

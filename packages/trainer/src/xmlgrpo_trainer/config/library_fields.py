@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
+from xmlgrpo_run.files import check_patterns
 from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import nearest
 
@@ -154,8 +155,18 @@ GRPO_RULES: dict[str, Rule] = {
     "num_iterations": AT_LEAST_1,
     # a group of equal completions has no advantage of one over another, and teaches nothing
     "temperature": Rule(lambda value: value > 0, "above 0, or a group's completions are all equal"),
-    "top_k": Rule(lambda value: value != 1, "2 or more, or a group's completions are all equal"),
-    "min_p": Rule(lambda value: value < 1, "below 1, or a group's completions are all equal"),
+    "top_p": SHARE_ABOVE_0,
+    "top_k": Rule(
+        lambda value: value == 0 or value > 1,
+        "0 (all tokens), or 2 or more: with 1 a group's completions are all equal",
+    ),
+    "min_p": Rule(
+        lambda value: 0 <= value < 1, "0 to below 1, or a group's completions are all equal"
+    ),
+    # the libraries say so of the next five, too late for `xmlgrpo-plan`
+    **_all("adam_beta1 adam_beta2", SHARE_BELOW_1),
+    **_all("adam_epsilon warmup_steps", AT_LEAST_0),
+    "torch_empty_cache_steps": AT_LEAST_1,
     "save_steps": AT_LEAST_1,
     "logging_steps": ABOVE_0,
     "weight_decay": UP_TO_100,
@@ -207,6 +218,7 @@ GRPO_RULES: dict[str, Rule] = {
     ),
 }
 LORA_RULES = {
+    "target_modules": Rule(bool, "names of modules, or a pattern of them"),
     "r": AT_LEAST_1,  # peft would say so too; `xmlgrpo-plan` counts with it and has no peft
     "lora_alpha": Rule(lambda value: 0 < value <= 1e6, "a number above 0 and at most 1000000"),
     "qalora_group_size": AT_LEAST_1,
@@ -291,6 +303,7 @@ def check_lora(values: Mapping[str, Any], schema: type | None = None) -> None:
             another, so that merging or converting would lose them.
     """
     _check_fields("lora", values, schema or library_schema("LoraConfig"), RESERVED_LORA, LORA_RULES)
+    check_patterns(values, "lora")
     targets = values.get("target_modules") or []
     named = [targets] if isinstance(targets, str) else list(targets)
     for target in named:
