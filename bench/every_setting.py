@@ -40,7 +40,6 @@ SMALL = (
     *("grpo.max_completion_length=64", "data.max_prompt_tokens=128"),
     *("holdout.report_rows=8", "holdout.validation_rows=8", "watch.samples_every=1"),
 )
-PASSED_ON = ("grpo", "lora")
 LIMIT_S = 240
 
 # Every field of trl's and peft's dataclasses that may be set, with another value than its default.
