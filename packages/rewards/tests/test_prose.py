@@ -69,6 +69,9 @@ def test_printable_keeps_text_and_drops_what_steers_a_terminal() -> None:
     assert printable("\x1b]0;title\x07\r\x9b") == "\ufffd]0;title\ufffd\ufffd\ufffd"
     assert printable("\u202e81\u202c \u206681\u2069") == "\ufffd81\ufffd \ufffd81\ufffd"
     assert printable("one\u2028two\u2029\ud800") == "one\ufffdtwo\ufffd\ufffd"
+    assert printable("a\u034f\u180b\U000e0100\u2764\ufe0f") == "a\ufffd\ufffd\ufffd\u2764\ufe0f"
+    assert len(one_line("Z" + "\u0301" * 100_000, 20)) == 21  # marks that take no column are few
+    assert without_paths("see FILE:///home/me/x") == "see x"
     families = "\U0001f468\u200d\U0001f469 می\u200cروم"  # joiners are a part of the writing
     assert printable(families) == families
 

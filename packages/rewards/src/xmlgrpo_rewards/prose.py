@@ -21,7 +21,9 @@ UNBROKEN = re.compile(
     r"|\S)+[ ]*"
 )
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of what shows nothing itself
-FILLERS = "\u115f\u1160\u3164\uffa0"  # letters that show nothing
+# letters, joiners and selectors that show nothing; emoji need those of U+FE00 on
+FILLERS = "\u115f\u1160\u3164\uffa0\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f\u2065"
+MOST_MARKS = 10  # on one character; a flood of them takes no column and covers other lines
 # line ends, tabs, the joiners, and the signs of their category that are seen
 KEPT = "\n\t\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2"
 WORD = re.compile(r"\s*\S+\s*")
@@ -29,13 +31,13 @@ WORD = re.compile(r"\s*\S+\s*")
 NAME = r"""[^\s/\\'"`<>|*?,;(){}\[\]]+"""  # of a file, in a text
 # two names at least: a lone `/answer` in a text is no path, and `f:\\mathbb{R}` is no drive
 ROOTED = (
-    rf"(?:file:/+(?:[A-Za-z]:/)?|[A-Za-z]:/(?!/)|~(?:[A-Za-z_][\w.-]*)?/+|(?:[\w.-]+/+)*?\.\./+"
+    rf"(?:(?i:file):/+(?:[A-Za-z]:/)?|[A-Za-z]:/(?!/)|~(?:[A-Za-z_][\w.-]*)?/+|(?:[\w.-]+/+)*?\.\./+"
     rf"|/+(?=[A-Za-z_.@][\w.@+~-]*/+{NAME})){NAME}(?:/+{NAME})*/*"
     rf"|(?:[A-Za-z]:\\+|\\{{2,4}}(?={NAME}\\+{NAME}\\)|~[\w.-]*\\+|(?:\.\.\\+)+)"
     rf"{NAME}(?:\\+{NAME})+"
 )
 IN_TEXT = re.compile(
-    r"(?P<elsewhere>\b(?!file:)[A-Za-z][A-Za-z\d+.-]{1,20}://\S*)"
+    r"(?P<elsewhere>\b(?!(?i:file):)[A-Za-z][A-Za-z\d+.-]{1,20}://\S*)"
     rf"|(?P<quote>[\"'`])(?P<quoted>(?={ROOTED})[^\"'`\n]*[^\"'`\\\n])(?=\\*(?P=quote))"
     rf"|(?<![A-Za-z\d_/\\.<~)\]}}$%|])(?:{ROOTED})"
 )
@@ -108,13 +110,19 @@ def printable(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
+    shown, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        is_unfit = marks > MOST_MARKS or _steers(character)
+        shown.append("\N{REPLACEMENT CHARACTER}" if is_unfit else character)
+    return "".join(shown)
 
 
 def _steers(character: str) -> bool:
     if character in KEPT:
         return False
-    return unicodedata.category(character) in HIDDEN or character in FILLERS
+    is_hidden = unicodedata.category(character) in HIDDEN or character in FILLERS
+    return is_hidden or "\U000e0000" <= character <= "\U000e0fff"  # tags and selectors
 
 
 def without_paths(value: Any) -> Any:
@@ -138,7 +146,7 @@ def _is_path(text: str) -> bool:
     if "\n" in text:
         return False
     is_word = not re.search(r"\s", text)
-    text = (KEY.sub("", text) if is_word else text).removeprefix("file:")
+    text = re.sub(r"^(?i:file):", "", KEY.sub("", text) if is_word else text)
     names = [name for name in re.split(r"[\\/]", text) if name]
     is_absolute = text.startswith("/") and len(names) > 1
     leads_out = is_word and ".." in names[:-1]

@@ -160,6 +160,7 @@ REFUSED_WITHOUT_A_LIBRARY = [
     # what no run can have, and would notice late
     ("grpo.temperature=0", "grpo.temperature: expected above 0, or a group's completions are all"),
     ("grpo.top_k=1", "grpo.top_k: expected 0 (all tokens), or 2 or more: with 1 a group's"),
+    ("rewards={x: 1}", "no reward is named 'x'; there are: correctness_reward_func"),
     ("grpo.top_k=-5", "grpo.top_k: expected 0 (all tokens), or 2 or more"),
     ("grpo.top_p=2", "grpo.top_p: expected a number above 0 and at most 1, got 2"),
     ("grpo.min_p=-1", "grpo.min_p: expected 0 to below 1"),

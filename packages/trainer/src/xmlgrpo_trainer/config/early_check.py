@@ -6,6 +6,7 @@ from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.total import check_reward_names
 from xmlgrpo_trainer.config.batch import check_groups, shared
 from xmlgrpo_trainer.config.library_fields import (
     READ_WITH,
@@ -26,11 +27,11 @@ def check_early(config: RunConfig, processes: int) -> None:
     """Check the pass-through sections, and whether `processes` can share this run.
 
     Raises:
-        UserError: no such task, no such field of `grpo:`, `lora:` or `model.tiny:`, the batch does
-            not hold whole groups or equal shares, the adapter is known to begin elsewhere than at
-            the base, or several processes were asked of Unsloth.
+        UserError: no such task or reward, no such field of `grpo:`, `lora:` or `model.tiny:`, the
+            batch does not hold whole groups or equal shares, the adapter is known to begin
+            elsewhere than at the base, or several processes were asked of Unsloth.
     """
-    get_task(config.task)
+    check_reward_names(config.rewards, get_task(config.task))
     tiny_settings(config.model.tiny)
     check_grpo(_fields_of_trl(config))
     check_lora(config.lora)
