@@ -186,6 +186,7 @@ REFUSED_WITHOUT_A_LIBRARY = [
 ]
 REFUSED_BY_A_LIBRARY = [
     ("model.tiny={hidden_size: 100000000}", "the model's weights alone take"),
+    ("model.attn_implementation=flex_attention", "has no backward pass on a CPU; leave it out"),
     ("grpo.torch_compile_backend=foo", "grpo: trl refuses these settings: 'FOO' is not a valid"),
     ("grpo.torch_compile_mode=foo", "grpo: trl refuses these settings: Unrecognized mode=foo"),
     ("grpo.accelerator_config={dispatch_batches: true}", "holds texts; leave it out"),

@@ -45,6 +45,11 @@ def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> N
     """
     _try_arguments(arguments)
     _try_optimizer(arguments)
+    attention = config.model.attn_implementation
+    if attention == "flex_attention" and placement.device == "cpu":
+        raise UserError(
+            f"model.attn_implementation: {attention} has no backward pass on a CPU; leave it out"
+        )
     if placement.backend != "plain":
         return
     described = _model_config(config.model)
