@@ -394,6 +394,12 @@ FORMS: dict[str, dict[str, str | None]] = {
         "AT&T 18": "18",
         "a < 3 and b > 18": "18",
     },
+    "words of a number at the end of the line before it": {
+        **dict.fromkeys(
+            ("it is $60 million\n18", "twenty\n18", "in 10h\n18", "a hundred and\n18"), "18"
+        ),
+        **dict.fromkeys(("so 3 thousand\n</reasoning>\n<answer>\n18\n</answer>",), "18"),
+    },
     "words of a number before or after it": {
         **dict.fromkeys(
             ("3 thousand 500", "3 hundred and 5", "one hundred 18", "2 hundreds and 3"), None

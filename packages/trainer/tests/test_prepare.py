@@ -26,9 +26,11 @@ QuickConfig = Callable[..., RunConfig]
     ("changes", "words"),
     [
         pytest.param({"grpo__learnin_rate": 1.0}, "did you mean 'learning_rate'", id="field"),
-        pytest.param({"grpo__warmup_steps": -1}, "trl refuses these settings", id="trl-refuses"),
+        pytest.param(
+            {"grpo__torch_compile_backend": "foo"}, "trl refuses these settings", id="trl-refuses"
+        ),
         pytest.param({"grpo__temperature": 0.0}, "expected above 0", id="greedy"),
-        pytest.param({"grpo__top_p": 2.0}, "top_p: expected above 0", id="top-p"),
+        pytest.param({"grpo__top_p": 2.0}, "top_p: expected a number above 0", id="top-p"),
         pytest.param({"grpo__save_total_limit": 1}, "expected 2 or more", id="one-checkpoint"),
         pytest.param({"grpo__num_iterations": 3}, "set save_steps=3", id="save-inside-a-batch"),
         pytest.param({"lora__target_modules": ["lm_head"]}, "tied weights", id="lora"),

@@ -120,9 +120,10 @@ _PART_OF = re.compile(
     | [0-9]\s?['’′°]\s                                 # 5' 10, 18° 30
     | [0-9][-–—−.][0-9]{{1,2}}[-–—−.]                  # a date: 2026-05-18
     | [0-9]\s?[年月点點時时分元块塊]\s?                  # 5月18日, 10点30分, 3元50
-    | [0-9]h\s+ | [0-9]\s?[천만억]\s?                    # 10h 30, 2만5000
-    | (?i:hundreds?|thousands?|lakhs?|crores?|(?:[mb]|tr)illions?)[\s,-]*(?:and\s+)?
-    | \b(?i:twent|thirt|fort|fift|sixt|sevent|eight|ninet)y[\s-]     # twenty-5
+    | [0-9]h[^\S\n]+ | [0-9]\s?[천만억]\s?                    # 10h 30, 2만5000
+    | (?i:hundreds?|thousands?|lakhs?|crores?|(?:[mb]|tr)illions?)
+      [^\S\n]*[,-]?[^\S\n]*(?:and[^\S\n]+)?          # 3 thousand 500, on one line
+    | \b(?i:twent|thirt|fort|fift|sixt|sevent|eight|ninet)y(?:[^\S\n]|-)  # twenty-5
     | [0-9]\s+(?:out\ of|point|over|divided\ by|mod(?:ulo)?|hoch|durch|h)\s+  # 3 out of 4
     | [0-9]\s+(?i:remainder|rem\.?|r\.?)\s+            # 3 remainder 4
     | [0-9]\s+(?:raised\s+)?to\s+(?:the\s+)?(?=\Z)(?<=the\ )|[0-9]\s+raised\s+to\s+
