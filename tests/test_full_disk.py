@@ -7,6 +7,7 @@ moments within a stage, are struck by bench/faults.py.
 import errno
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,10 +75,13 @@ WRITERS: dict[str, Writer] = {
 def full() -> Iterator[None]:
     """No file grows: the system's own limit, which every library meets in its own way."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    kept = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # an import in the block must not leave half a .pyc in `.venv`
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, most))
     try:
         yield
     finally:
+        sys.dont_write_bytecode = kept
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 

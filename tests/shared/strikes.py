@@ -58,6 +58,7 @@ def watch(event, arguments):
     if seen == moment and fault in signals:
         os.kill(os.getpid(), signals[fault])
     if seen == moment and fault == "full":
+        sys.dont_write_bytecode = True  # Python takes a short write of a .pyc for a whole one
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
     is_busy = False
     if seen == moment and fault == "broken":

@@ -1,11 +1,14 @@
 import argparse
 import errno
+import importlib
 import os
+import py_compile
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +145,45 @@ def test_a_signal_is_tidied_up_after(number: int, capsys: pytest.CaptureFixture[
     assert left.value.code == 128 + number
     assert capsys.readouterr().err.endswith("ed: step 3 is kept\n")
     assert tidied == [True]
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+@pytest.mark.parametrize("length", [0, 16, 40, -1])
+def test_compiled_python_that_was_cut_short_is_removed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    length: int,
+    is_lazy: bool,
+) -> None:
+    source = tmp_path / "half_written.py"
+    source.write_text("value = [1, 2, 3]\n" * 9)
+    compiled = Path(py_compile.compile(str(source), doraise=True) or "")
+    whole = compiled.read_bytes()
+    compiled.write_bytes(whole[:length])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, source.stem, raising=False)
+
+    def command() -> int:
+        try:
+            importlib.import_module(source.stem)
+        except Exception as error:
+            if is_lazy:
+                raise RuntimeError("half_written could not be imported") from error
+            raise
+        return 0
+
+    with pytest.raises(SystemExit) as left:
+        run_command(command)
+    if length == 0:  # Python itself compiles again what has no header
+        assert left.value.code == 0
+        return
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {compiled}: what Python compiled was cut")
+    assert not compiled.exists()
+    with pytest.raises(SystemExit) as left:
+        run_command(command)
+    assert left.value.code == 0
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "gone")], ids=repr)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from traceback import walk_tb
 from types import FrameType
 from typing import NoReturn, TypeVar
 
@@ -112,6 +113,13 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         print_error(f"error: {sentence}")
         sys.exit(EXIT_USER_ERROR)
     except BaseException as error:
+        if path := _damaged_bytecode(error):
+            path.unlink(missing_ok=True)
+            print_error(
+                f"error: {path}: what Python compiled was cut short, as a full disk does it; the "
+                "file is removed. Look at the disk's free space and run the same command again"
+            )
+            sys.exit(EXIT_USER_ERROR)
         if type(error).__name__ != "PanicException":  # of Rust, as of a tokenizer's own pattern
             raise
         print_error(f"error: a library gave up: {error}; is the model's folder what it should be?")
@@ -153,6 +161,19 @@ def _in_words(error: OSError) -> str | None:
     if error.filename and error.errno in NOT_A_FILE:
         return f"{where}; put back what stood there before"
     return None
+
+
+def _damaged_bytecode(error: BaseException) -> Path | None:
+    """The file of compiled Python that an import could not read.
+
+    Python writes these files beside the libraries at the first import and takes a short write for
+    a whole one (https://github.com/python/cpython/issues/126606): every later import then fails.
+    """
+    for frame, _line in walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_compile_bytecode" and frame.f_locals.get("bytecode_path"):
+            return Path(frame.f_locals["bytecode_path"])
+    behind = error.__cause__ or error.__context__  # a lazy package raises an error of its own
+    return _damaged_bytecode(behind) if behind else None
 
 
 def _drop_output() -> None:

@@ -16,6 +16,7 @@ from xmlgrpo_trainer.run.failures import check_room, failures_in_words
 # a file may not grow beyond 64 KiB: what a full disk is to the library that writes
 SAVE_WITHOUT_SPACE = """
 import resource, signal, sys
+sys.dont_write_bytecode = True  # Python takes a short write of a .pyc for a whole one
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
@@ -45,6 +46,7 @@ def test_safetensors_without_space_is_one_sentence(tmp_path: Path) -> None:
 
 BUILD_WITHOUT_SPACE = """
 import resource, signal, sys
+sys.dont_write_bytecode = True
 from pathlib import Path
 from rich.console import Console
 from xmlgrpo_rewards.errors import UserError
