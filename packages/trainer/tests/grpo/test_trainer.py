@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_trainer.grpo.trainer import rollout_function
 
@@ -60,3 +61,14 @@ def test_a_group_is_one_prompt_with_its_samples(
     assert drawn["logprobs"] is None
     rollout(messages, trainer)
     assert [second > first > 0 for second in logged["rollout_time"]] == [True], "of both, one sum"
+
+
+def test_a_trl_without_a_name_that_the_step_stands_on_is_refused() -> None:
+    from trl import DPOTrainer, GRPOTrainer
+    from trl.trainer import dpo_trainer, grpo_trainer
+
+    from xmlgrpo_trainer.grpo.trl_names import check_trl
+
+    check_trl(GRPOTrainer, grpo_trainer, "here")
+    with pytest.raises(UserError, match=r"trl 9\.9 has no _generate_and.* trl 1\.14 to 1\.16"):
+        check_trl(DPOTrainer, dpo_trainer, "9.9")

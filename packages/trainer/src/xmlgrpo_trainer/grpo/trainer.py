@@ -26,6 +26,7 @@ from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_trainer.config.batch import shared
 from xmlgrpo_trainer.config.run_config import RunConfig, completion_limit, grpo_fields
+from xmlgrpo_trainer.grpo import trl_names  # noqa: F401 - checks them
 from xmlgrpo_trainer.grpo.fast_step.speed_up import speed_up
 from xmlgrpo_trainer.model.load import Placement, Policy, refusals
 from xmlgrpo_trainer.model.unsloth import trl_arguments

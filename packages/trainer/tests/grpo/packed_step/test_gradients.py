@@ -65,7 +65,7 @@ def trainer_of(model: Any) -> Any:
         accelerator=Accelerator(cpu=True),
         args=SimpleNamespace(steps_per_generation=1, gradient_accumulation_steps=1),
         temperature=TEMPERATURE,
-        use_liger_kernel=False,
+        _entropy_bonus_enabled=False,
         _get_per_token_logps_and_entropies=None,
         _prepare_inputs=None,
     )
@@ -162,13 +162,30 @@ def test_rows_without_advantage_are_left_out_but_one() -> None:
         "num_items_in_batch": torch.tensor(6),
         "num_images": None,
     }
-    kept = rows_with_advantage(inputs)
+    alone = Accelerator(cpu=True)
+    kept = rows_with_advantage(inputs, alone)
     assert kept["advantages"].tolist() == [1.0, -1.0]
     assert kept["completion_mask"].tolist() == [[1, 1], [1, 0]]
     assert kept["num_items_in_batch"] == 6
-    none = rows_with_advantage({**inputs, "advantages": torch.zeros(4)})
+    none = rows_with_advantage({**inputs, "advantages": torch.zeros(4)}, alone)
     assert none["completion_mask"].tolist() == [[1, 0]]
-    assert rows_with_advantage(kept) is kept
+    assert rows_with_advantage(kept, alone) is kept
+    # another process has three: trl gathers numbers of each row, so this one takes a short one too
+    other: Any = SimpleNamespace(gather=lambda count: torch.cat([count, torch.tensor([3])]))
+    more = rows_with_advantage(inputs, other)
+    assert more["advantages"].tolist() == [1.0, 0.0, -1.0]
+    assert more["completion_mask"].tolist() == [[1, 1], [1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("name", ["bias", "soft-capping"])
+def test_a_head_of_another_kind_is_refused(name: str) -> None:
+    model = small("gemma3_text")
+    if name == "bias":
+        model.base_model.model.lm_head.bias = torch.nn.Parameter(torch.zeros(61))
+    else:
+        model.config.get_text_config().final_logit_softcapping = 30.0
+    with pytest.raises(UserError, match="a head without bias and soft-capping"):
+        use_packed_rows(trainer_of(model))
 
 
 def test_a_model_of_another_kind_is_refused() -> None:

@@ -75,6 +75,52 @@ def _differentiate(
     tl.store(logits + row * size + places, result, mask=inside)
 
 
+def reduce(logits_N_V: Tensor, labels_N: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of each row's label, entropy, and logarithm of the normaliser, (N,) each."""
+    # apart, not rows of one: Triton compiles anew for a pointer of another alignment
+    logprobs_N, entropies_N, normalisers_N = (
+        logits_N_V.new_empty(len(logits_N_V), dtype=torch.float32) for _ in range(3)
+    )
+    _reduce[(len(logits_N_V),)](
+        logits_N_V,
+        labels_N,
+        logprobs_N,
+        entropies_N,
+        normalisers_N,
+        factor,
+        logits_N_V.shape[1],
+        BLOCK=BLOCK,
+        num_warps=8,
+    )
+    return logprobs_N, entropies_N, normalisers_N
+
+
+def differentiate_(
+    logits_N_V: Tensor,
+    labels_N: Tensor,
+    normalisers_N: Tensor,
+    entropies_N: Tensor,
+    grad_logprobs_N: Tensor,
+    grad_entropies_N: Tensor | None,
+    factor: float,
+) -> None:
+    """Put the gradient of the logits in their place; `reduce` has made the numbers of a row."""
+    size = logits_N_V.shape[1]
+    _differentiate[(len(logits_N_V), triton.cdiv(size, BLOCK))](
+        logits_N_V,
+        labels_N,
+        normalisers_N,
+        entropies_N,
+        grad_logprobs_N,
+        normalisers_N if grad_entropies_N is None else grad_entropies_N,
+        factor,
+        size,
+        HAS_ENTROPY=grad_entropies_N is not None,
+        BLOCK=BLOCK,
+        num_warps=8,
+    )
+
+
 class TokenLogProbs(torch.autograd.Function):
     """Log-probability and entropy of each token, with the gradient of the hidden states.
 
@@ -88,24 +134,13 @@ class TokenLogProbs(torch.autograd.Function):
         """Reduce; logits are the product of hidden states and head, times `factor`."""
         ctx.set_materialize_grads(False)  # entropies are for the log: no gradient comes back
         hidden_N_C, labels_N = hidden_N_C.to(head_V_C.dtype), labels_N.contiguous()
-        size = head_V_C.shape[0]
-        # apart, not rows of one: Triton compiles anew for a pointer of another alignment
-        logprobs_N, entropies_N, normalisers_N = (
+        logprobs_N, entropies_N, normalisers_N = numbers = [
             hidden_N_C.new_empty(len(hidden_N_C), dtype=torch.float32) for _ in range(3)
-        )
+        ]
         for part in _parts(hidden_N_C, head_V_C):
-            logits = hidden_N_C[part] @ head_V_C.t()
-            _reduce[(len(logits),)](
-                logits,
-                labels_N[part],
-                logprobs_N[part],
-                entropies_N[part],
-                normalisers_N[part],
-                factor,
-                size,
-                BLOCK=BLOCK,
-                num_warps=8,
-            )
+            found = reduce(hidden_N_C[part] @ head_V_C.t(), labels_N[part], factor)
+            for whole_N, of_part in zip(numbers, found, strict=True):
+                whole_N[part] = of_part
         ctx.save_for_backward(hidden_N_C, head_V_C, labels_N, normalisers_N, entropies_N)
         ctx.factor = factor
         return logprobs_N, entropies_N
@@ -124,21 +159,16 @@ class TokenLogProbs(torch.autograd.Function):
         if grad_entropies_N is not None:
             grad_entropies_N = grad_entropies_N.contiguous()
         grad_hidden_N_C = torch.empty_like(hidden_N_C)
-        size = head_V_C.shape[0]
         for part in _parts(hidden_N_C, head_V_C):
             logits = hidden_N_C[part] @ head_V_C.t()
-            _differentiate[(len(logits), triton.cdiv(size, BLOCK))](
+            differentiate_(
                 logits,
                 labels_N[part],
                 normalisers_N[part],
                 entropies_N[part],
                 grad_logprobs_N[part],
-                normalisers_N[part] if grad_entropies_N is None else grad_entropies_N[part],
+                None if grad_entropies_N is None else grad_entropies_N[part],
                 ctx.factor,
-                size,
-                HAS_ENTROPY=grad_entropies_N is not None,
-                BLOCK=BLOCK,
-                num_warps=8,
             )
             torch.mm(logits, head_V_C, out=grad_hidden_N_C[part])
         return grad_hidden_N_C, None, None, None

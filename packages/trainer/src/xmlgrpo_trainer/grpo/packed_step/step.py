@@ -5,6 +5,7 @@ one packed row instead of padded ones.  Where every term of the loss is a multip
 completions without one are left out: their gradient is zero, and so is their part of the loss.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,10 +16,13 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.weights import base_model, text_decoder
 from xmlgrpo_trainer.grpo.fast_step.padding import BY_KIND, ONE_MASK
 from xmlgrpo_trainer.grpo.packed_step.attention import take_layouts
+from xmlgrpo_trainer.grpo.packed_step.head import HeadLogProbs
 from xmlgrpo_trainer.grpo.packed_step.layout import Layout, pack
 
-# the losses whose divisor counts the whole generation batch, and not the rows that are there
-SUMS = ("dapo", "cispo", "vespo")
+# what trl divides a loss by: tokens of the whole generation batch, rows or tokens that are there
+OF_ALL = ("dapo", "cispo", "vespo")
+OF_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
+OF_TOKENS = ("bnpo",)
 
 
 def use_packed_rows(trainer: Any) -> None:
@@ -38,10 +42,11 @@ def use_packed_rows(trainer: Any) -> None:
             f"packed_rows: expected one of {', '.join(known)} without attention dropout, got "
             f"{name}; set packed_rows to false"
         )
-    if trainer.accelerator.num_processes > 1 and not trainer.use_liger_kernel:
+    head = base_model(trainer.model).get_output_embeddings()
+    if head.bias is not None or getattr(config, "final_logit_softcapping", None):
         raise UserError(
-            "packed_rows: on several GPUs it needs liger-kernel, with which trl enters the model "
-            "as a whole; install it, or set packed_rows to false"
+            "packed_rows: expected a head without bias and soft-capping, which this model has; set "
+            "packed_rows to false"
         )
     take_layouts(config)
     PackedRows(trainer)
@@ -51,34 +56,54 @@ def leave_out_rows_without_advantage(trainer: Any) -> None:
     """Have a trainer's loss not compute completions that it does not depend on.
 
     To be called when all else that changes the trainer's loss has been: what is left out, nobody
-    measures.
+    measures.  Where the loss has a term of their own (a reference, an entropy bonus, a choice by
+    entropy), nothing is left out.
 
     Args:
         trainer: trl's `GRPOTrainer`; changed in place.
     """
     is_multiple = (
-        trainer.loss_type in SUMS
+        trainer.loss_type in OF_ALL + OF_ROWS + OF_TOKENS
         and trainer.beta == 0
         and trainer.top_entropy_quantile == 1
         and not trainer._entropy_bonus_enabled  # noqa: SLF001 - trl has no hooks
     )
-    if is_multiple:
-        loss = trainer._compute_loss  # noqa: SLF001
-        trainer._compute_loss = lambda model, inputs: loss(  # noqa: SLF001
-            model, rows_with_advantage(inputs)
-        )
+    if not is_multiple:
+        return
+    usual, accelerator = trainer._compute_loss, trainer.accelerator  # noqa: SLF001
+
+    def of_the_kept(model: Any, inputs: dict[str, Any]) -> Tensor:
+        kept = rows_with_advantage(inputs, accelerator)
+        loss: Tensor = usual(model, kept)
+        tokens, all_tokens = (of["completion_mask"].sum() for of in (kept, inputs))
+        if trainer.loss_type in OF_ROWS:
+            loss = loss * (len(kept["advantages"]) / len(inputs["advantages"]))
+        elif trainer.loss_type in OF_TOKENS:
+            loss = loss * (tokens / all_tokens.clamp(min=1))
+        return loss
+
+    trainer._compute_loss = of_the_kept  # noqa: SLF001
 
 
-def rows_with_advantage(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The completions of a batch of trl's that have one; at least one, so that there is a loss."""
+def rows_with_advantage(inputs: dict[str, Any], accelerator: Any) -> dict[str, Any]:
+    """The completions of a batch of trl's that have one.
+
+    At least one, so that there is a loss; and as many as any other process has, since trl gathers
+    numbers of each row.  What is missing is filled up with the shortest of the others.
+    """
     advantages = inputs["advantages"]
-    kept_B = advantages != 0
-    if advantages.dim() != 1 or kept_B.all():
+    if advantages.dim() != 1:
         return inputs
-    if not kept_B.any():
-        kept_B[inputs["completion_mask"].sum(dim=1).argmin()] = True
+    has_none_B = advantages == 0
+    count = (~has_none_B).sum()
+    most = max(1, int(accelerator.gather(count[None]).max()))
     rows = len(advantages)
-    return {name: value[kept_B] if _is_of(rows, value) else value for name, value in inputs.items()}
+    if most == rows:
+        return inputs
+    lengths_B = inputs["completion_mask"].sum(dim=1)
+    order = (has_none_B * (1 + lengths_B)).argsort(stable=True)
+    kept = order[:most].sort().values
+    return {name: value[kept] if _is_of(rows, value) else value for name, value in inputs.items()}
 
 
 class PackedRows:
@@ -124,10 +149,14 @@ class PackedRows:
             )
             return padded
         inner = self._trainer.accelerator.unwrap_model(model)
+
+        def row(packed: Layout) -> tuple[Tensor, Tensor]:
+            return _within(model, inner, lambda: self._row(inner, packed))
+
         together = len(input_ids) if torch.is_grad_enabled() else batch_size or len(input_ids)
         starts = range(0, len(input_ids), together)
         parts = [
-            self._row(inner, pack(input_ids[rows], attention_mask[rows], logits_to_keep))
+            row(pack(input_ids[rows], attention_mask[rows], logits_to_keep))
             for rows in (slice(start, start + together) for start in starts)
         ]
         logprobs, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -150,15 +179,12 @@ class PackedRows:
                 use_cache=False,
                 packed=packed,
             ).last_hidden_state
-            logprobs_M, entropies_M = grpo_trainer._ChunkedLogProbFunction.apply(  # noqa: SLF001
+            logprobs_M, entropies_M = HeadLogProbs.apply(  # type: ignore[no-untyped-call]
                 hidden_1_N_C[0, packed.reads],
                 head.weight,
-                head.bias,
                 packed.labels,
-                trainer.temperature,
-                grpo_trainer._CHUNKED_LOGPROB_CHUNK_SIZE,  # noqa: SLF001
-                getattr(body.config, "final_logit_softcapping", None),
-                1.0,
+                1 / trainer.temperature,
+                1 + trainer._entropy_bonus_enabled,  # noqa: SLF001
             )
         is_token_B_T = packed.is_completion
 
@@ -167,6 +193,23 @@ class PackedRows:
             return zeros_B_T.masked_scatter(is_token_B_T, values_M)
 
         return in_rows(logprobs_M), in_rows(entropies_M)
+
+
+def _within(
+    model: Any, inner: Any, compute: Callable[[], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Compute in place of the forward pass, so that DDP around the model shares gradients."""
+    if model is inner or not torch.is_grad_enabled():
+        return compute()
+    usual = inner.forward
+
+    def forward(_: Tensor) -> tuple[Tensor, Tensor]:
+        inner.forward = usual
+        return compute()
+
+    inner.forward = forward
+    computed: tuple[Tensor, Tensor] = model(torch.empty(0))  # DDP moves what it is given
+    return computed
 
 
 def _is_of(rows: int, value: Any) -> bool:

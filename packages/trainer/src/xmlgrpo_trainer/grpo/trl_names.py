@@ -1,0 +1,53 @@
+"""The private names of trl's that the step stands on: looked up once, when it is imported.
+
+trl has no hooks where these stand, and may rename them in any release; 1.14, 1.15 and 1.16 have
+them all.  `packed_step`, `mismatch`, `draws` and `fast_step` replace the methods of one trainer,
+never of the class.
+"""
+
+import inspect
+from typing import Any
+
+from trl import GRPOTrainer
+from trl.trainer import grpo_trainer
+
+from xmlgrpo_rewards.errors import UserError
+
+METHODS = (
+    "_compute_loss",
+    "_generate_and_score_completions",
+    "_get_per_token_logps_and_entropies",
+    "_prepare_inputs",
+    "_save_checkpoint",
+)
+ATTRIBUTES = ("_entropy_bonus_enabled", "_last_loaded_step", "_metrics")  # set when it is made
+FUNCTIONS = ("shuffle_sequence_dict",)  # of the trainer's module
+
+
+def missing_names(trainer: Any, module: Any) -> list[str]:
+    """Which of the names a trainer's class and its module lack."""
+    is_set = trainer.__init__.__code__.co_names
+    return [
+        *(name for name in METHODS if not hasattr(trainer, name)),
+        *(name for name in ATTRIBUTES if name not in is_set),
+        *(name for name in FUNCTIONS if not hasattr(module, name)),
+    ]
+
+
+def check_trl(trainer: Any, module: Any, version: str) -> None:
+    """See that trl has what the step stands on.
+
+    Raises:
+        UserError: a name is gone.
+    """
+    if missing := missing_names(trainer, module):
+        raise UserError(
+            f"trl {version} has no {', '.join(missing)} any more, which this trainer stands on: "
+            "expected trl 1.14 to 1.16; install the locked versions with make setup"
+        )
+
+
+if inspect.getmodule(GRPOTrainer) is grpo_trainer:  # Unsloth puts a class of its own there
+    from trl import __version__
+
+    check_trl(GRPOTrainer, grpo_trainer, __version__)
