@@ -119,7 +119,12 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
             "how many problems there are is not known before they are loaded; set grpo.max_steps "
             "or data.limit to know the number of steps"
         )
-    if load.ours and not load.liger and "use_liger_kernel" not in config.grpo:
+    if load.packed:
+        notes.append(
+            "packed_rows is counted tensor by tensor and not measured on a GPU; completions that "
+            "turn out to have no advantage, which it does not compute, are counted"
+        )
+    if load.ours and not (load.liger or load.packed) and "use_liger_kernel" not in config.grpo:
         chunked = estimate(dataclasses.replace(load, liger=True)).total
         notes.append(
             "liger-kernel is not installed here, so whole logits are counted; with it "

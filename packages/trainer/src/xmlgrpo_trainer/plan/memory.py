@@ -144,8 +144,8 @@ def _update(load: Load) -> tuple[float, float]:
     """Activations and logits of one micro-batch, or of the pass before it; GiB."""
     kept, passing = _kept_bytes(load) / GIB, _passing_bytes(load) / GIB
     numbers_B_T_V = load.micro_batch * (load.completion_tokens + 1) * load.shape.vocabulary
-    if load.liger:
-        trained = _logits_in_parts(load) if load.ours else 0.0
+    if load.packed or load.liger:
+        trained = _logits_in_parts(load) if load.packed or load.ours else 0.0
         scored = _scored_bytes(load) / GIB if load.second_pass else 0.0
     else:
         trained = numbers_B_T_V * TRAINED_LOGIT_BYTES / GIB
@@ -153,14 +153,18 @@ def _update(load: Load) -> tuple[float, float]:
         scored = numbers_B_T_V * (SCORED_LOGIT_BYTES + own) / GIB if load.second_pass else 0.0
     # logits are gone when the gradient reaches a layer; the scoring pass keeps no activations
     if scored > kept + max(trained, passing):
-        return (scored, 0.0) if load.liger else (0.0, scored)
+        return (scored, 0.0) if load.packed or load.liger else (0.0, scored)
     return kept + max(0.0, passing - trained), trained
 
 
 def _logits_in_parts(load: Load) -> float:
     """Parts of the logits; hidden states and their gradient; GiB."""
     tokens = load.micro_batch * load.completion_tokens
-    logits = tokens * load.shape.vocabulary * load.number_bytes
+    logits = tokens * load.shape.vocabulary
+    if load.packed:  # a part, and its gradient in the number type; hidden states, their gradient
+        held = min(logits * FLOAT32, PART_BYTES) * (FLOAT32 + load.number_bytes) / FLOAT32
+        return (held + 2 * tokens * load.shape.hidden * load.number_bytes) / GIB
+    logits *= load.number_bytes
     held = logits if logits <= PART_BYTES else 2 * PART_BYTES
     return (held + 2 * tokens * load.shape.hidden * load.number_bytes) / GIB
 
@@ -192,7 +196,7 @@ def layer_bytes(load: Load, *, masked: bool) -> float:
 
 def _kept_bytes(load: Load) -> float:
     """Bytes that a micro-batch leaves for the backward pass."""
-    tokens, layers = load.micro_batch * load.length, load.shape.layers
+    tokens, layers = load.micro_tokens, load.shape.layers
     if load.checkpointing:
         kept = float(tokens * layers * load.shape.hidden * load.number_bytes)
     else:
@@ -200,7 +204,14 @@ def _kept_bytes(load: Load) -> float:
         kept = tokens * masked * layer_bytes(load, masked=True)
         kept += tokens * (layers - masked) * layer_bytes(load, masked=False)
         kept += masked * mask_bytes(load, load.micro_batch)
+        kept += layers * _shared_keys_bytes(load)
     return kept + _shared_mask_bytes(load, load.micro_batch)
+
+
+def _shared_keys_bytes(load: Load) -> float:
+    """Bytes of a layer's keys and values that are copied for each completion of a shared prompt."""
+    copies = (load.micro_batch - load.pass_prompts) * load.prompt_tokens
+    return 2.0 * copies * load.shape.kv_heads * load.shape.head_dim * load.number_bytes
 
 
 def _passing_bytes(load: Load) -> float:
@@ -215,8 +226,8 @@ def _passing_bytes(load: Load) -> float:
     masks = 0.0
     if load.checkpointing:
         passing += layer_bytes(load, masked=masked_layers(load) > 0)
-        masks = _passing_mask_bytes(load, load.micro_batch)
-    return load.micro_batch * load.length * passing + masks
+        masks = _passing_mask_bytes(load, load.micro_batch) + _shared_keys_bytes(load)
+    return load.micro_tokens * passing + masks
 
 
 def _reading_bytes(load: Load, tokens: int, *, lora_apart: bool) -> float:

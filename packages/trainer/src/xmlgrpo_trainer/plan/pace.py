@@ -116,7 +116,9 @@ def _update_s(load: Load, tflops: float) -> float:
     # frozen weights get no gradient: forward, backward, and forward again for a checkpoint; of the
     # head's three products one makes the chunked logits again; attention backwards is 2.5 forward
     again = int(load.checkpointing)
-    flop = texts * _flop(load, passes=2 + again, head_passes=2 + int(load.liger), mixes=3.5 + again)
+    # a packed row's head makes its gradient while the logits are there
+    head_passes = 2 + int(load.liger and not load.packed)
+    flop = texts * _flop(load, passes=2 + again, head_passes=head_passes, mixes=3.5 + again)
     step_s = max(flop / rate, load.micro_batches * layers * LAYER_S)
     step_s += STEP_S + texts * load.completion_tokens * TOKEN_S
     step_s += texts * (3.5 + again) * _masked_flop(load) / (tflops * MASKED_REACHED)
@@ -132,7 +134,7 @@ def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> flo
     """Of one text, but for attention with a mask."""
     shape = load.shape
     return (
-        2.0 * passes * load.length * shape.projection_weights
+        2.0 * passes * load.micro_tokens / load.micro_batch * shape.projection_weights
         + 2.0 * head_passes * load.completion_tokens * shape.vocabulary * shape.hidden
         + mixes * unmasked_flop(load)
     )
@@ -142,7 +144,8 @@ def unmasked_flop(load: Load) -> float:
     """Of one text's forward pass through attention without a mask."""
     shape, length = load.shape, load.length
     masked = masked_layers(load)
-    pairs = (shape.layers - masked) * length**2
+    shared = 1 - load.pass_prompts / load.micro_batch  # prompts that stand there for another's
+    pairs = (shape.layers - masked) * (length**2 - shared * load.prompt_tokens**2)
     if not masked and shape.window is not None and length > shape.window:
         # what is further apart than the window, on both sides, as length**2 has both halves
         pairs -= shape.sliding_layers * (length - shape.window) ** 2

@@ -41,6 +41,8 @@ class Load:
     checkpointing: bool = True  # only each layer's input is kept for the backward pass
     liger: bool = False  # Liger's norms and GeGLU, and no whole logits
     ours: bool = False  # trl's training step with the operations of grpo.fast_step
+    packed: bool = False  # grpo.packed_step: each prompt once for all its completions, no padding
+    shuffled: bool = False  # a micro-batch may be of as many prompts as it has completions
     fused_lora: bool = False  # each adapted projection is one of those; not with dropout or DoRA
     ragged: bool = True  # prompts of unlike lengths, so that texts are padded and masked ...
     aligned: bool = False  # ... unless grpo.fast_step.padding puts the padding behind the text
@@ -67,6 +69,19 @@ class Load:
         return self.prompt_tokens + self.completion_tokens
 
     @property
+    def micro_tokens(self) -> int:
+        """Tokens of a micro-batch in one pass, at most."""
+        return self.pass_prompts * self.prompt_tokens + self.micro_batch * self.completion_tokens
+
+    @property
+    def pass_prompts(self) -> int:
+        """How often a prompt stands in a micro-batch."""
+        if not self.packed or self.shuffled:
+            return self.micro_batch
+        beside = self.micro_batch - math.gcd(self.micro_batch, self.group)
+        return -(-beside // self.group) + 1
+
+    @property
     def rollouts(self) -> int | None:
         """Completions drawn in all for training, over all GPUs."""
         if self.steps is None:
@@ -87,6 +102,8 @@ class Load:
     @property
     def scored_rows(self) -> int:
         """Completions in one pass without gradient, where logits are not whole."""
+        if self.packed:
+            return min(self.rows, self.micro_batch)
         if not self.ours:
             return self.rows
         return min(self.rows, rows_together(self.length, self.micro_batch))
@@ -158,6 +175,8 @@ def load_of(
         checkpointing=bool(config.grpo.get("gradient_checkpointing", gpu is not None)),
         liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
         ours=ours,
+        packed=config.packed_rows,
+        shuffled=per_generation > accumulate,
         aligned=aligned,
         windowed=aligned and gpu is not None and gpu.bfloat16,
         fused_lora=ours and not any(lora.get(name) for name in NOT_FUSED),
