@@ -191,13 +191,13 @@ lint: | $(READY)  ## formatting, lint, types and import directions
 format: | $(READY)  ## write the formatting that lint asks for
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 lock: | $(READY)  ## resolve ci/requirements/*.in again and write the locks
-	$(BIN)/python ci/lock.py $(ARGS)
+	$(BIN)/python -m ci.remake.lock $(ARGS)
 real-gemma: | $(READY)  ## real weights for the tests marked real, under Gemma's terms: 280 MB (ARGS)
-	$(BIN)/python ci/real_gemma.py $(ARGS)
+	$(BIN)/python -m ci.real_gemma.fetch $(ARGS)
 learn: | $(READY)  ## Gemma 3 270M on GSM8K without the Hub: fetch, warm up, train, test; table and picture (DATA ARGS)
-	$(BIN)/python recipes/gsm8k/gsm8k.py base screen arms test --base s2 --arms grpo-0 random-0 rejection --steps 400 --last --cut --call-s 3600 --gsm8k $(call quote,$(DATA)) --out outputs/gsm8k/learn.json $(ARGS)
+	$(BIN)/python -m recipes.gsm8k.learn base screen arms test --base s2 --arms grpo-0 random-0 rejection --steps 400 --last --cut --call-s 3600 --gsm8k $(call quote,$(DATA)) --out outputs/gsm8k/learn.json $(ARGS)
 pictures: | $(READY)  ## docs/pictures, of a real run and its report: minutes, needs Chromium
-	$(BIN)/python ci/pictures.py $(ARGS)
+	$(BIN)/python -m ci.remake.pictures $(ARGS)
 clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.cpp in .cache/
 	rm -rf .venv .nox dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 help:  ## this list
@@ -218,18 +218,18 @@ moved := $(shell was=$$(sed -n 's/^made-in = //p' .venv/pyvenv.cfg 2>/dev/null);
   [ "$${was:-$$(pwd -P)}" = "$$(pwd -P)" ] || echo yes)
 $(READY): $(wildcard ci/requirements/base.txt ci/requirements/newest.txt ci/requirements/dev.txt packages/*/pyproject.toml) \
   $(if $(moved),anew) | $(if $(strip $(PYTHON)$(TORCH_INDEX)$(LOCK)),as-named)
-	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) LOCK=$(call quote,$(LOCK)) ci/setup.sh
+	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) LOCK=$(call quote,$(LOCK)) ci/setup/setup.sh
 	@touch $@
 anew:
 as-named:
-	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) LOCK=$(call quote,$(LOCK)) ci/setup.sh --check
+	@PYTHON=$(call quote,$(PYTHON)) TORCH_INDEX=$(call quote,$(TORCH_INDEX)) LOCK=$(call quote,$(LOCK)) ci/setup/setup.sh --check
 
 $(FRESH_READY): ci/requirements/fresh.txt | $(READY)
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps -r $<
 	@touch $@
 
 $(GGUF_READY): ci/requirements/gguf.txt | $(READY)
-	@ci/gguf_setup.sh
+	@ci/setup/gguf_setup.sh
 	@touch $@
 
 # The manifest is the last file that training writes.

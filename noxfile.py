@@ -55,7 +55,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def secrets(session: nox.Session) -> None:
     """No token, key or password in a tracked file."""
-    run(session, "python", "ci/secret_scan.py")
+    run(session, "python", "-m", "ci.checks.secret_scan")
 
 
 @nox.session
@@ -68,13 +68,13 @@ def tests(session: nox.Session) -> None:
 def locks(session: nox.Session) -> None:
     """The unit tests under both locks: in `.venv`, then on the newest libraries."""
     run(session, "pytest", *PARALLEL, *session.posargs)
-    run(session, "python", "ci/newest.py", *PARALLEL, *session.posargs)
+    run(session, "python", "-m", "ci.checks.newest", *PARALLEL, *session.posargs)
 
 
 @nox.session(name="tests-rewards")
 def tests_rewards(session: nox.Session) -> None:
     """The rewards package with nothing else, on every supported Python found here."""
-    run(session, "python", "ci/rewards_alone.py", *session.posargs)
+    run(session, "python", "-m", "ci.checks.rewards_alone", *session.posargs)
 
 
 @nox.session
@@ -92,19 +92,19 @@ def terminal(session: nox.Session) -> None:
 @nox.session(default=False)
 def adapters(session: nox.Session) -> None:
     """Our rewards in trl, verl and verifiers themselves; after --, one of them."""
-    run(session, "python", "ci/adapters.py", *session.posargs)
+    run(session, "python", "-m", "ci.checks.adapters", *session.posargs)
 
 
 @nox.session(default=False)
 def trackers(session: nox.Session) -> None:
     """A short run into wandb, trackio and TensorBoard at once, and what each of them holds."""
-    run(session, "python", "ci/trackers.py", *session.posargs)
+    run(session, "python", "-m", "ci.checks.trackers", *session.posargs)
 
 
 @nox.session(default=False)
 def notebook(session: nox.Session) -> None:
     """Every cell of docs/colab.ipynb in a real kernel, on the tiny model."""
-    run(session, "python", "ci/notebook.py", *session.posargs)
+    run(session, "python", "-m", "ci.checks.notebook", *session.posargs)
 
 
 @nox.session(default=False)
@@ -122,7 +122,7 @@ def scripts(session: nox.Session) -> None:
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Each wheel, built, then installed and imported with what it declares and nothing else."""
-    run(session, "python", "ci/wheels.py")
+    run(session, "python", "-m", "ci.checks.wheels")
 
 
 @nox.session(default=False)
@@ -161,4 +161,4 @@ def bench(session: nox.Session) -> None:
     if not scripts:
         session.error(f"there is no bench/cpu/{wanted}.py")
     for script in scripts:
-        run(session, "python", script, *arguments)
+        run(session, "python", "-m", f"bench.cpu.{script.stem}", *arguments)

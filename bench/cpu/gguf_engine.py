@@ -1,9 +1,9 @@
 """Tokens per CPU-second of the GGUF engine, beside llama-cpp-python's own loop, in one run.
 
-    python bench/cpu/gguf_engine.py                 # a random model of gemma-3-270m's shape, q8_0
-    python bench/cpu/gguf_engine.py --type f32      # in f32, where all replies must be equal
-    python bench/cpu/gguf_engine.py --model FILE.gguf --tokens 48 --prompts 32
-    python bench/cpu/gguf_engine.py --at-least 2.0  # exit code 1 below this ratio to it
+    python -m bench.cpu.gguf_engine                 # a random model of gemma-3-270m's shape, q8_0
+    python -m bench.cpu.gguf_engine --type f32      # in f32, where all replies must be equal
+    python -m bench.cpu.gguf_engine --model FILE.gguf --tokens 48 --prompts 32
+    python -m bench.cpu.gguf_engine --at-least 2.0  # exit code 1 below this ratio to it
 
 All read the same file and write the same number of tokens after the same prompts with one thread;
 the prompts' own decoding counts.  CPU time, since wall time on a shared machine is the neighbours'
@@ -72,8 +72,7 @@ def main() -> int:
 
 
 def _random_model(scratch: Path, outtype: str) -> Path:
-    sys.path.append(str(Path(__file__).resolve().parents[2] / "ci"))
-    from random_gemma import build_model
+    from ci.real_gemma.random_gemma import build_model
 
     return build_model(scratch, [*questions(200), *[reply.SYSTEM] * 20], outtype)
 
@@ -105,7 +104,7 @@ def _table(title: str, measured: Mapping[str, Measured]) -> Table:
 def _in_child(way: str, model: Path, tokens: int, prompts: int) -> Measured:
     words = ["--one", way, "--model", model, "--tokens", tokens, "--prompts", prompts]
     done = subprocess.run(
-        [sys.executable, __file__, *map(str, words)],
+        [sys.executable, "-m", "bench.cpu.gguf_engine", *map(str, words)],
         stdout=subprocess.PIPE,
         text=True,
         check=False,

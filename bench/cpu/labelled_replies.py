@@ -1,6 +1,6 @@
 """Hold the grader against thousands of model outputs that others have labelled right or wrong.
 
-    python bench/cpu/labelled_replies.py example_model_solutions.jsonl
+    python -m bench.cpu.labelled_replies example_model_solutions.jsonl
 
 The file is `grade_school_math/data/example_model_solutions.jsonl` of openai/grade-school-math on
 GitHub: GSM8K's 1,319 test problems with four models' solutions each, each with `is_correct`, by

@@ -1,9 +1,9 @@
 """How far each quantization type is from its model, and how far a damaged copy: what limits divide.
 
-    python bench/cpu/quants.py                                  # outputs/tiny/merged
-    python bench/cpu/quants.py --model FOLDER --types q8_0 q4_k_m
-    python bench/cpu/quants.py --random                         # its tokenizer, random weights
-    python bench/cpu/quants.py --model .cache/real-gemma/tuned --out quants.json
+    python -m bench.cpu.quants                                  # outputs/tiny/merged
+    python -m bench.cpu.quants --model FOLDER --types q8_0 q4_k_m
+    python -m bench.cpu.quants --random                         # its tokenizer, random weights
+    python -m bench.cpu.quants --model .cache/real-gemma/tuned --out quants.json
 
 Every file goes through the export's own gates, with the type's own limits.  The damaged copies are
 of the f16 file, so they are held against the limits of a copy; what they would do under a looser

@@ -1,7 +1,7 @@
 """Time every reward function on hostile completions: under a millisecond at 100 kB, and linear.
 
-    python bench/cpu/rewards.py           # the table; exit code 1 when a function is over the limit
-    python bench/cpu/rewards.py --texts    # and each text at 100 kB
+    python -m bench.cpu.rewards           # the table; exit code 1 when a function is over the limit
+    python -m bench.cpu.rewards --texts    # and each text at 100 kB
 
 A time is the best of several calls on one completion: what the code costs, not what else the
 machine was doing.  Each ratio compares a length with half of it: linear is 2, quadratic is 4.

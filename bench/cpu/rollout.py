@@ -1,7 +1,7 @@
 """How long a sampled completion takes with each rollout engine, in one run on one machine.
 
-    python bench/cpu/rollout.py                # 8 prompts x 8 samples, as in a step of `make train`
-    python bench/cpu/rollout.py --prompts 64 --samples 1 --threads 2
+    python -m bench.cpu.rollout                # 8 prompts x 8 samples, as in a step of `make train`
+    python -m bench.cpu.rollout --prompts 64 --samples 1 --threads 2
 
 The model has the shape of the embedded default, random weights and a LoRA adapter; one token in
 forty ends a completion, so that lengths differ as they do in training.

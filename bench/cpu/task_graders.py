@@ -1,7 +1,7 @@
 """Time the graders of tasks that make their own rows: candidates a second, hostile ones too.
 
-    python bench/cpu/task_graders.py                          # each task
-    python bench/cpu/task_graders.py json_qa --json FILE      # one, with its result as JSON
+    python -m bench.cpu.task_graders                          # each task
+    python -m bench.cpu.task_graders json_qa --json FILE      # one, with its result as JSON
 
 A training step grades what a model wrote, right or wrong; what costs time is what the task's own
 battery tries.  So each row gets its gold reply and replies of its battery, all in one call, as

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "bench"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "bench"
 COMMANDS = [
     path for path in sorted(FOLDER.rglob("*.py")) if '__name__ == "__main__"' in path.read_text()
 ]
 
 
-def called(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(script), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def called(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"bench.{script}", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.name)
@@ -23,11 +24,20 @@ def test_the_readme_says_what_it_is_for(script: Path) -> None:
 
 
 @pytest.mark.scripts
-@pytest.mark.parametrize("name", ["backends", "peaks", "rollout_scaling", "steps"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "answering.rollout_scaling",
+        "several_gpus.scaling",
+        "training.backends",
+        "training.peaks",
+        "training.steps",
+    ],
+)
 def test_help_needs_no_gpu_and_no_triton(name: str) -> None:
-    done = called(FOLDER / f"{name}.py", "--help")
+    done = called(name, "--help")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: {name}.py")
+    assert done.stdout.startswith(f"usage: {name.rpartition('.')[2]}.py")
 
 
 @pytest.mark.parametrize(
@@ -38,13 +48,13 @@ def test_help_needs_no_gpu_and_no_triton(name: str) -> None:
     ],
 )
 def test_a_command_line_says_what_it_takes(words: list[str], told: str) -> None:
-    done = called(FOLDER / "command.py", *words)
+    done = called("shared.measured_command", *words)
     assert done.returncode == 2
     assert told in done.stderr.splitlines()[-1]
 
 
 def test_it_hands_every_word_to_the_command(tmp_path: Path) -> None:
-    done = called(FOLDER / "command.py", str(tmp_path / "m.json"), "xmlgrpo-plan", "--help")
+    done = called("shared.measured_command", str(tmp_path / "m.json"), "xmlgrpo-plan", "--help")
     assert done.returncode == 0
     assert "usage: xmlgrpo-plan" in done.stdout
     assert not (tmp_path / "m.json").exists(), "no GPU was used"

@@ -1,4 +1,4 @@
-"""bench/eval_speed.py on the CPU with a tiny shape, on rows of GSM8K's form."""
+"""bench/answering/eval_speed.py on the CPU with a tiny shape, on rows of GSM8K's form."""
 
 import json
 import os
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "eval_speed.py"
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 def measured(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    command = [sys.executable, "-m", "bench.answering.eval_speed", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=ROOT
+    )
 
 
 @pytest.mark.scripts

@@ -1,13 +1,12 @@
 """The plan beside what was measured: every committed file, and how large the error may be."""
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.training import plan_error
 from xmlgrpo_rewards.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,23 +24,13 @@ RUN = {
 }
 
 
-@pytest.fixture(scope="module")
-def plan_error() -> Iterator[Any]:
-    """The script, which stands in no package."""
-    sys.path.insert(0, str(ROOT / "bench"))
-    import plan_error
-
-    yield plan_error
-    sys.path.remove(str(ROOT / "bench"))
-
-
 def written(folder: Path, measured: Any) -> Path:
     path = folder / "odd.json"
     path.write_text(json.dumps(measured), encoding="utf-8")
     return path
 
 
-def test_the_plan_stays_near_what_was_measured(plan_error: Any) -> None:
+def test_the_plan_stays_near_what_was_measured() -> None:
     within = {plan_error.MEMORY: MEMORY_WITHIN, plan_error.TIME: TIME_WITHIN}
     found = [one for path in MEASURED for one in plan_error.compare(path)]
     assert {one.file for one in found} >= {
@@ -61,7 +50,7 @@ def test_the_plan_stays_near_what_was_measured(plan_error: Any) -> None:
     assert far == []
 
 
-def test_the_time_is_that_of_the_steps_it_was_fitted_to(plan_error: Any) -> None:
+def test_the_time_is_that_of_the_steps_it_was_fitted_to() -> None:
     found = plan_error.compare(ROOT / "docs" / "measured" / "growth-h200.json")
     errors = {one.run: one.error_percent for one in found if one.what == plan_error.TIME}
     assert len(errors) == 8
@@ -69,7 +58,7 @@ def test_the_time_is_that_of_the_steps_it_was_fitted_to(plan_error: Any) -> None
     assert all(abs(errors[run]) < 10 for run in errors.keys() - many_prompts), errors
 
 
-def test_the_error_is_of_the_measured_figure(plan_error: Any) -> None:
+def test_the_error_is_of_the_measured_figure() -> None:
     one = plan_error.Comparison("f", "r", plan_error.TIME, measured=2.0, configured=3.0, seen=1.0)
     assert one.configured_percent == pytest.approx(50)
     assert one.error_percent == pytest.approx(-50)
@@ -77,7 +66,7 @@ def test_the_error_is_of_the_measured_figure(plan_error: Any) -> None:
     assert row == "| f | r | step s | 2.00 | 3.00 | +50.0 % | 1.00 | -50.0 % |"
 
 
-def test_a_run_is_found_wherever_it_stands(plan_error: Any, tmp_path: Path) -> None:
+def test_a_run_is_found_wherever_it_stands(tmp_path: Path) -> None:
     runs = [RUN | {"gpus": n, "memory": None} for n in (1, 2)]
     path = written(tmp_path, {"results": {"graph": RUN}, "runs": runs})
     memory, step, one, two = plan_error.compare(path)
@@ -89,14 +78,12 @@ def test_a_run_is_found_wherever_it_stands(plan_error: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "measured", [{"results": {"a": RUN | {"config": {"grpo": 1}}}}, {"peaks": [1]}], ids=str
 )
-def test_a_file_that_is_none_of_ours_is_refused(
-    plan_error: Any, tmp_path: Path, measured: Any
-) -> None:
+def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path, measured: Any) -> None:
     with pytest.raises(UserError, match=r"odd\.json"):
         plan_error.compare(written(tmp_path, measured))
 
 
-def test_what_is_no_measurement_is_refused(plan_error: Any, tmp_path: Path) -> None:
+def test_what_is_no_measurement_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.json"
     path.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="expected a JSON file that a script"):

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,7 @@ import pytest
 
 from xmlgrpo_rewards.errors import UserError
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _scripts_found() -> Iterator[None]:
-    """The scripts stand in no package."""
-    sys.path.insert(0, str(BENCH))
-    yield
-    sys.path.remove(str(BENCH))
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def result(size: str, prompts: int, gpus: int, step_s: float, **more: Any) -> dict[str, Any]:
@@ -45,7 +36,7 @@ def written(folder: Path, results: list[dict[str, Any]], name: str = "made.json"
 
 
 def test_a_missing_size_is_a_missing_row(tmp_path: Path) -> None:
-    from scaling_table import read, table
+    from bench.several_gpus.scaling_table import read, table
 
     head, _, *rows, _, last = table(read([written(tmp_path, MADE)])).splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]
@@ -60,7 +51,7 @@ def test_a_missing_size_is_a_missing_row(tmp_path: Path) -> None:
 
 
 def test_nothing_measured_is_said_and_the_plot_is_drawn_from_what_is_there(tmp_path: Path) -> None:
-    from scaling_table import draw, read, table
+    from bench.several_gpus.scaling_table import draw, read, table
 
     assert table([]) == "Nothing is measured yet."
     for name, results in (("none", []), ("some", MADE)):
@@ -77,7 +68,7 @@ def test_nothing_measured_is_said_and_the_plot_is_drawn_from_what_is_there(tmp_p
     ],
 )
 def test_what_cannot_be_read_is_refused(texts: list[str], told: str, tmp_path: Path) -> None:
-    from scaling_table import read
+    from bench.several_gpus.scaling_table import read
 
     paths = [tmp_path / f"{index}.json" for index in range(len(texts))]
     for path, text in zip(paths, texts, strict=True):
@@ -87,7 +78,7 @@ def test_what_cannot_be_read_is_refused(texts: list[str], told: str, tmp_path: P
 
 
 def test_the_table_goes_between_its_two_lines(tmp_path: Path) -> None:
-    from scaling_table import put_into
+    from bench.several_gpus.scaling_table import put_into
 
     text = "a\n<!-- scaling -->\nold\n<!-- /scaling -->\nb\n"
     assert put_into(text, "new") == text.replace("old", "new")
@@ -97,7 +88,7 @@ def test_the_table_goes_between_its_two_lines(tmp_path: Path) -> None:
 
 
 def test_every_batch_is_measured_once_small_ones_first() -> None:
-    from cases import Point, points
+    from bench.shared.cases import Point, points
 
     found = points(["1b"], [32, 128], [1, 2, 4])
     shares = [(point.prompts, point.gpus) for point in found]
@@ -111,7 +102,7 @@ def test_every_batch_is_measured_once_small_ones_first() -> None:
 
 
 def test_a_part_inside_another_is_not_the_outer_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rank_clock import Clock
+    from bench.several_gpus.rank_clock import Clock
 
     now = [5.0]
 
@@ -146,11 +137,15 @@ def test_one_two_and_four_processes_are_measured_and_the_file_goes_on(tmp_path: 
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "scaling.json"
     sizes = ["--sizes", "tiny", "--prompts", "4", "--tokens", "8", "--steps", "3"]
-    command = [sys.executable, str(BENCH / "scaling.py"), "model.device=cpu", *sizes]
+    command = [sys.executable, "-m", "bench.several_gpus.scaling", "model.device=cpu", *sizes]
     command += ["--gsm8k", str(tmp_path), "--out", str(out), "--gpus"]
     for gpus, cases in ((["1"], 1), (["1", "2", "4"], 5)):
         subprocess.run(
-            [*command, *gpus], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=900
+            [*command, *gpus],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=True,
+            timeout=900,
         )
         assert len(json.loads(out.read_text())["results"]) == cases
     for one in json.loads(out.read_text())["results"]:

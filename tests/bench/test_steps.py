@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,19 +17,16 @@ from xmlgrpo_trainer.config.library_fields import check_grpo
 from xmlgrpo_trainer.config.run_config import check_config
 from xmlgrpo_trainer.plan.gpus import nearest_gpu
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "bench"
+ROOT = Path(__file__).resolve().parents[2]
 ON_CPU = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[SimpleNamespace]:
-    """The scripts, which stand beside each other and in no package."""
-    sys.path.insert(0, str(SCRIPTS))
-    import cases
-    import steps
+def scripts() -> SimpleNamespace:
+    from bench.shared import cases
+    from bench.training import steps
 
-    yield SimpleNamespace(cases=cases, steps=steps)
-    sys.path.remove(str(SCRIPTS))
+    return SimpleNamespace(cases=cases, steps=steps)
 
 
 @pytest.fixture
@@ -51,8 +47,10 @@ def problems(tmp_path: Path) -> Path:
 
 
 def measured(script: str, *words: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(SCRIPTS / script), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=ON_CPU)
+    command = [sys.executable, "-m", f"bench.training.{script}", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=ON_CPU, cwd=ROOT
+    )
 
 
 @pytest.mark.scripts
@@ -60,7 +58,7 @@ def test_a_run_is_trained_merged_and_compared(problems: Path, tmp_path: Path) ->
     out = tmp_path / "found.json"
     # unsloth needs a GPU: its failure must not stop the other
     names = ("--only", "unsloth-16-graph", "plain-16-graph")
-    ran = measured("backends.py", "--gsm8k", problems, "--out", out, "--size", "tiny", *names)
+    ran = measured("backends", "--gsm8k", problems, "--out", out, "--size", "tiny", *names)
     runs = json.loads(out.read_text(encoding="utf-8"))["runs"]
     plain, unsloth = runs["plain-16-graph"], runs["unsloth-16-graph"]
     assert plain["train"]["exit_code"] == 0, ran.stdout
@@ -77,7 +75,7 @@ def test_steps_of_two_sizes_are_timed_and_others_results_kept(
     out = tmp_path / "growth.json"
     out.write_text(json.dumps({"results": {"16x256": {"step_s": 1.0}}}), encoding="utf-8")
     words = ("growth", "--gsm8k", problems, "--out", out, "--size", "tiny", "--only", "64x512")
-    ran = measured("steps.py", *words, "grpo.max_completion_length=8", "grpo.max_steps=4")
+    ran = measured("steps", *words, "grpo.max_completion_length=8", "grpo.max_steps=4")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     results = json.loads(out.read_text(encoding="utf-8"))["results"]
     assert results["16x256"] == {"step_s": 1.0}
@@ -164,7 +162,7 @@ def test_a_script_that_is_ended_takes_its_children_along(
         f"""
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from child import run_child
+from bench.shared.child_process import run_child
 here = Path({str(tmp_path)!r})
 
 def run(_):
@@ -178,7 +176,7 @@ with ThreadPoolExecutor(1) as pool:
         encoding="utf-8",
     )
     script = subprocess.Popen(
-        [sys.executable, str(script_of_two)], env={**os.environ, "PYTHONPATH": str(SCRIPTS)}
+        [sys.executable, str(script_of_two)], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     until = time.monotonic() + 30
     while not (started.is_file() and started.read_text(encoding="utf-8")):

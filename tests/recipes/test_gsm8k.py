@@ -19,13 +19,14 @@ from xmlgrpo_rewards.hacks import HACKS
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rewards.total import load_rewards, score
+from xmlgrpo_run.measures.sums import written_sums
 from xmlgrpo_trainer.config.batch import check_groups
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.problems.pass_rates import read_pass_rates
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ROOT / "recipes" / "gsm8k"
+REWARDS = ROOT / "recipes" / "gsm8k" / "rewards"
 CLIPS = {
     "question": "Ann sold 48 clips in April, and half as many in May. How many in all?",
     "answer": "In May 48/2 = <<48/2=24>>24.\nIn all 48+24 = <<48+24=72>>72 clips.\n#### 72",
@@ -34,31 +35,22 @@ CLIPS = {
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[SimpleNamespace]:
-    """The experiment's modules, which are scripts beside each other and no package."""
-    sys.path.insert(0, str(SCRIPTS))
-    import accuracy
-    import answering
-    import chain_reward
-    import control_reward
-    import gsm8k
-    import lanes
-    import mean_adapter
-    import pass_rates
-    import pick
-    import plan
-    import renumber
-    import rows
-    import scale
-    import sums
-    import table
-    import warm_start
+    """The experiment's modules; its rewards are found as its configuration names them."""
+    sys.path.insert(0, str(REWARDS))
+    from recipes.gsm8k import learn
+    from recipes.gsm8k.answers import accuracy, answering, pass_rates, pick
+    from recipes.gsm8k.data import renumber, rows
+    from recipes.gsm8k.results import table
+    from recipes.gsm8k.rewards import chain_reward, control_reward
+    from recipes.gsm8k.stages import lanes, plan, scale
+    from recipes.gsm8k.weights import mean_adapter, warm_start
 
     yield SimpleNamespace(
         accuracy=accuracy,
         answering=answering,
         chain_reward=chain_reward,
         control_reward=control_reward,
-        gsm8k=gsm8k,
+        learn=learn,
         lanes=lanes,
         mean_adapter=mean_adapter,
         pick=pick,
@@ -67,11 +59,10 @@ def scripts() -> Iterator[SimpleNamespace]:
         renumber=renumber,
         rows=rows,
         pass_rates=pass_rates,
-        sums=sums,
         table=table,
         warm_start=warm_start,
     )
-    sys.path.remove(str(SCRIPTS))
+    sys.path.remove(str(REWARDS))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +87,7 @@ def scripts() -> Iterator[SimpleNamespace]:
     ],
 )
 def test_written_sums_are_read(scripts: Any, text: str, expected: list[Any]) -> None:
-    found = [(sum_.result, sum_.holds) for sum_ in scripts.sums.written_sums(text)]
+    found = [(sum_.result, sum_.holds) for sum_ in written_sums(text)]
     assert found == expected
 
 
@@ -105,7 +96,7 @@ def test_hostile_texts_cost_no_time(scripts: Any) -> None:
     texts += ["=" * 100_000, "1+" * 50_000 + "=3", "(" * 50_000 + "=1", "5 apples " * 9_000 + "= 4"]
     began = time.process_time()
     for text in texts:
-        scripts.sums.written_sums(text)
+        written_sums(text)
     assert time.process_time() - began < 20  # quadratic ones would take hours
 
 
@@ -115,7 +106,7 @@ def test_the_solutions_of_gsm8k_are_true_chains(scripts: Any, gsm8k_dir: Path) -
     for number, row in enumerate(rows):
         example = task.example(row, str(number))
         right += scripts.chain_reward.is_shown(render(example.solution, example.gold), example.gold)
-        read += bool(scripts.sums.written_sums(example.solution))
+        read += bool(written_sums(example.solution))
     assert right > 0.92 * len(rows)
     assert read > 0.96 * len(rows)
 
@@ -429,7 +420,7 @@ class TestArms:
 
     @pytest.mark.parametrize("kind", ["grpo", "random", "format", "plain", "steps"])
     def test_every_kind_of_run_is_paid_for_something(self, scripts: Any, kind: str) -> None:
-        config = load_config(SCRIPTS / "gsm8k.yaml", list(scripts.plan.RUNS[kind]))
+        config = load_config(REWARDS.parent / "gsm8k.yaml", list(scripts.plan.RUNS[kind]))
         weights = {reward.name: reward.weight for reward in load_rewards(config.rewards)}
         assert weights["chain_reward:correct_by_true_sums"] == (kind in ("grpo", "plain", "steps"))
         assert ("control_reward:coin" in weights) == (kind == "random")
@@ -471,12 +462,12 @@ def start(greedy: int, majority: float, entropy: float | None) -> dict[str, Any]
     ],
 )
 def test_the_base_is_chosen_by_rule(scripts: Any, starts: dict[str, Any], chosen: str) -> None:
-    assert scripts.gsm8k.choose({**starts, "grpo-0": {"curve": []}}) == chosen
+    assert scripts.learn.choose({**starts, "grpo-0": {"curve": []}}) == chosen
 
 
 def test_no_base_can_be_chosen_before_there_is_one(scripts: Any) -> None:
     with pytest.raises(UserError, match="run the phase `base` first"):
-        scripts.gsm8k.choose({})
+        scripts.learn.choose({})
 
 
 class TestLanes:
@@ -630,7 +621,7 @@ class TestAccuracy:
 
 
 def test_the_configuration_is_one_that_a_run_accepts(scripts: Any) -> None:
-    config = load_config(SCRIPTS / "gsm8k.yaml")
+    config = load_config(REWARDS.parent / "gsm8k.yaml")
     check_grpo(config.grpo)
     check_lora(config.lora)
     check_groups(config.grpo)
@@ -653,14 +644,14 @@ def test_the_table_says_what_was_measured(scripts: Any) -> None:
 def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
     """Every phase, from a model of random weights: the way, not the result."""
     command = [
-        *(sys.executable, str(SCRIPTS / "gsm8k.py"), "--small", "--gsm8k", str(gsm8k_dir)),
+        *(sys.executable, "-m", "recipes.gsm8k.learn", "--small", "--gsm8k", str(gsm8k_dir)),
         *("--work", str(tmp_path / "work"), "--out", str(tmp_path / "told.json")),
         *("--call-s", "900"),
     ]
     told: dict[str, Any] = {}
     for phase in ("base", "screen", "arms", "test"):
         words = [*command, phase, "--arms", "grpo-0", "more-sft"]
-        ran = subprocess.run(words, capture_output=True, text=True, check=False)
+        ran = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
         told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
         assert ran.returncode == 0, ran.stdout + ran.stderr
     arms = {"grpo-0", "more-sft"}

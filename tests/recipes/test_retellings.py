@@ -3,33 +3,19 @@
 import json
 import random
 import re
-import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from recipes.gsm8k.data import renumber
 from xmlgrpo_rewards.task import get_task
+from xmlgrpo_run.measures.sums import calculate
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "recipes" / "gsm8k"
 CLIPS = {
     "question": "Ann sold 48 clips in April, and half as many in May. How many in all?",
     "answer": "In May 48/2 = <<48/2=24>>24.\nIn all 48+24 = <<48+24=72>>72 clips.\n#### 72",
 }
-
-
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[SimpleNamespace]:
-    """The experiment's modules, which are scripts beside each other and no package."""
-    sys.path.insert(0, str(SCRIPTS))
-    import renumber
-    import sums
-
-    yield SimpleNamespace(renumber=renumber, sums=sums)
-    sys.path.remove(str(SCRIPTS))
 
 
 def dice(seed: int = 0) -> random.Random:
@@ -47,20 +33,22 @@ def dice(seed: int = 0) -> random.Random:
         pytest.param(".5 * 8", 4, id="bare-point"),
     ],
 )
-def test_sums_are_calculated(scripts: Any, expression: str, value: int) -> None:
-    assert scripts.sums.calculate(expression) == value
+def test_sums_are_calculated(expression: str, value: int) -> None:
+    assert calculate(expression) == value
 
 
 @pytest.mark.parametrize("expression", ["", "2+", "x+1", "(2+3", "2 3", "5%", "2**3"])
-def test_what_is_no_sum_is_refused(scripts: Any, expression: str) -> None:
+def test_what_is_no_sum_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match="expected"):
-        scripts.sums.calculate(expression)
+        calculate(expression)
 
 
-def test_a_retold_row_is_worked_out_again(scripts: Any) -> None:
-    story = scripts.renumber.read_story(CLIPS)
-    assert story.free == (48,)
-    told = [scripts.renumber.retell(story, dice(seed)) for seed in range(20)]
+def test_a_retold_row_is_worked_out_again() -> None:
+    story = renumber.read_story(CLIPS)
+    assert story is not None
+    assert list(map(int, story.free)) == [48]
+    told = [row for seed in range(20) if (row := renumber.retell(story, dice(seed)))]
+    assert len(told) == 20
     assert len({row["question"] for row in told}) > 5
     for row in told:
         sold = re.search(r"sold (\d+) clips", row["question"])
@@ -84,25 +72,26 @@ def test_a_retold_row_is_worked_out_again(scripts: Any) -> None:
         pytest.param("48/0 = <<48/0=24>>24\n#### 24", id="by-zero"),
     ],
 )
-def test_a_row_that_does_not_calculate_is_not_retold(scripts: Any, answer: str) -> None:
-    assert scripts.renumber.read_story({**CLIPS, "answer": answer}) is None
+def test_a_row_that_does_not_calculate_is_not_retold(answer: str) -> None:
+    assert renumber.read_story({**CLIPS, "answer": answer}) is None
 
 
-def test_numbers_that_words_may_stand_for_stay(scripts: Any) -> None:
+def test_numbers_that_words_may_stand_for_stay() -> None:
     question = "For 7 days three cats eat 3 fish and 15 mice, 20% of 1/5 of 365.5 of 9. 48 clips."
-    story = scripts.renumber.read_story({**CLIPS, "question": question})
-    assert story.free == (9, 15, 48)
+    story = renumber.read_story({**CLIPS, "question": question})
+    assert story is not None
+    assert list(map(int, story.free)) == [9, 15, 48]
 
 
-def test_real_rows_stay_right_when_retold(scripts: Any, gsm8k_dir: Path) -> None:
+def test_real_rows_stay_right_when_retold(gsm8k_dir: Path) -> None:
     lines = (gsm8k_dir / "train.jsonl").read_text(encoding="utf-8").splitlines()[:400]
-    stories = [scripts.renumber.read_story(json.loads(line)) for line in lines]
-    told = [scripts.renumber.retell(story, dice()) for story in stories if story]
+    stories = [renumber.read_story(json.loads(line)) for line in lines]
+    told = [renumber.retell(story, dice()) for story in stories if story]
     found = [row for row in told if row]
     assert len(found) > 200
     for row in found:
         gold = get_task("gsm8k").example(row, "row").gold
         for expression, value in re.findall(r"<<([^=]*)=([^>]*)>>", row["answer"]):
-            exact = scripts.sums.calculate(expression)
+            exact = calculate(expression)
             assert abs(exact - Fraction(value.replace(",", ""))) < Fraction(1, 1000), row
         assert Fraction(gold) > 0

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import train
-from .screen import ROOT, SCREENS, record
+from .screen import ROOT, SCREENS, record, train
 from .shown import check
 
 

@@ -25,6 +25,15 @@ PATIENCE_S = 240  # for anything that is waited for; a busy machine must not fai
 LAST_CHARACTERS = 2000  # of what was written, in a failure's message
 CTRL_C = b"\x03"
 ROOT = Path(__file__).resolve().parents[2]
+# The real recipe, narrower and far too short: it writes the tags now and then.
+TINY = (
+    *("model.tiny.hidden_size=64", "model.tiny.head_dim=16", "model.tiny.mlp_size=192"),
+    *("model.tiny.warm_threads=1", "lora.r=4", "lora.lora_alpha=8"),
+    *("data.generated_rows=64", "holdout.report_rows=24", "holdout.validation_rows=16"),
+    *("holdout.every=2", "holdout.batch_size=64", "watch.samples_every=2"),
+    *("grpo.per_device_train_batch_size=16", "grpo.num_generations=4"),
+    *("grpo.max_completion_length=24", "grpo.save_steps=2"),
+)
 # what would tell a command about the screen that pytest runs on, or about pytest
 NOT_INHERITED = {
     *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"),
@@ -81,6 +90,12 @@ class Recording:
 def script(name: str) -> str:
     """The path of one of our console scripts, or of another one beside this Python."""
     return str(Path(sys.executable).with_name(name))
+
+
+def train(run: str, *, max_steps: int, warm_steps: int = 40) -> list[str]:
+    """`make train`, with a model and steps that take seconds."""
+    overrides = [*TINY, f"grpo.max_steps={max_steps}", f"model.tiny.warm_steps={warm_steps}"]
+    return [script("xmlgrpo-train"), "--config", "configs/tiny.yaml", "--run", run, *overrides]
 
 
 @dataclass

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import train
-from .screen import SCREENS, Screen, on_every_screen, record, script
+from .screen import SCREENS, Screen, on_every_screen, record, script, train
 from .shown import check
 
 pytestmark = pytest.mark.terminal

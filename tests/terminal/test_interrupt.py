@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import train
-from .screen import SCREENS, script, started
+from .screen import SCREENS, script, started, train
 from .shown import interrupted
 
 pytestmark = pytest.mark.terminal

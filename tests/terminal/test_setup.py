@@ -58,7 +58,7 @@ def environment(checkout: Path) -> dict[str, str]:
 def test_setup_is_interrupted_and_goes_on(checkout: Path, on: str) -> None:
     own = environment(checkout)
     # without make, whose own last words after Ctrl-C are not always the same
-    with started(["ci/setup.sh"], SCREENS[on], cwd=checkout, environment=own) as running:
+    with started(["ci/setup/setup.sh"], SCREENS[on], cwd=checkout, environment=own) as running:
         running.until("Set-up, once")
         running.press_ctrl_c()
         shown = check(running.end(), code=130)
@@ -99,7 +99,7 @@ def test_setup_that_was_cut_off_goes_on_and_a_moved_folder_is_noticed(checkout: 
 
     moved = checkout.rename(checkout.with_name("elsewhere"))
     own = environment(moved)
-    with started(["ci/setup.sh"], SCREENS["80"], cwd=moved, environment=own) as running:
+    with started(["ci/setup/setup.sh"], SCREENS["80"], cwd=moved, environment=own) as running:
         running.until("Set-up anew")
         until_gone(moved / ".venv/.stamp")  # make would take the half that is left for ready
         running.press_ctrl_c()

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import train
-from .screen import ROOT, SCREENS, record, started
+from .screen import ROOT, SCREENS, record, started, train
 from .shown import bar_of, check, interrupted, replay
 
 pytestmark = pytest.mark.terminal

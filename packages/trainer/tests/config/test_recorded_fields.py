@@ -6,11 +6,11 @@ import subprocess
 import sys
 import typing
 from enum import Enum
-from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 import pytest
 
+from ci.remake.recorded_fields import file_text, type_text
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config import recorded_fields
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
@@ -21,9 +21,6 @@ from xmlgrpo_trainer.config.recorded_fields import (
     library_schema,
     recorded_defaults,
 )
-
-sys.path.insert(0, str(Path(__file__).parents[4] / "ci"))  # no installed package
-from record_fields import file_text, type_text
 
 
 class Colour(Enum):
@@ -76,7 +73,9 @@ def test_defaults_are_known_whatever_version_is_installed(
 
 
 def test_the_file_is_what_the_installed_libraries_say() -> None:
-    assert FILE.read_text(encoding="utf-8") == file_text(), "run python ci/record_fields.py"
+    assert FILE.read_text(encoding="utf-8") == file_text(), (
+        "run python -m ci.remake.recorded_fields"
+    )
 
 
 @pytest.mark.parametrize("name", SOURCES)

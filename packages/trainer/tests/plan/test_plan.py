@@ -114,7 +114,7 @@ def load(size: str = "1b", **changes: Any) -> Load:
     return Load(**(fields | changes))  # type: ignore[arg-type]  # a test's table of fields
 
 
-# Written by bench/peaks.py, which says how; an update is measured without drawing (rows=1
+# Written by bench/training/peaks.py, which says how; an update is measured without drawing (rows=1
 # here), a rollout by itself (micro_batch=1).
 MEASURED = json.loads((DOCS / "measured" / "peaks-h100.json").read_text(encoding="utf-8"))["peaks"]
 

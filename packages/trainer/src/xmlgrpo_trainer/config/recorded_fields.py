@@ -2,8 +2,8 @@
 
 Importing trl and peft takes many seconds, and a typo should be refused before.
 `recorded_fields.json` holds every field's name, type and default, for the versions of both locks.
-A test compares it with the installed libraries (`ci/record_fields.py` writes what these say); where
-other versions are installed, the libraries themselves are read.
+A test compares it with the installed libraries (`ci/remake/recorded_fields.py` writes
+what these say); where other versions are installed, the libraries themselves are read.
 """
 
 import dataclasses

@@ -230,7 +230,7 @@ THRESHOLDS = (
         now("sampled/false_sums", "{:.0%} of the right replies have a sum that is false now"),
         {"bad": 0.5, "warning": 0.3},
         "right answers are guessed: pay for them only where the sums hold, as "
-        "recipes/gsm8k/chain_reward.py does",
+        "recipes/gsm8k/rewards/chain_reward.py does",
         "at most {:.0%}",
         JUDGEMENT,
     ),

@@ -2,9 +2,9 @@
 
 A step of a small model on a fast GPU waits for Python, not for the GPU: each decoder layer costs a
 fixed time per token, and a micro-batch a fixed time per layer.  On slow GPUs arithmetic or memory
-takes longer than that, so the larger of the two counts.  `bench/plan_error.py` sets the figures
-beside every measurement that is kept in docs/measured; on GPUs that nobody measured they are
-scaled by the data sheets' rates.
+takes longer than that, so the larger of the two counts.  `bench/training/plan_error.py` sets the
+figures beside every measurement that is kept in docs/measured; on GPUs that nobody measured they
+are scaled by the data sheets' rates.
 """
 
 from dataclasses import dataclass
