@@ -137,7 +137,7 @@ grpo.entropy_coef_min=0.5 | grpo.entropy_coef_max=0.1 | grpo.entropy_coef_delta=
 grpo.entropy_target=5 | grpo.max_tool_calling_iterations=1
 grpo.vllm_importance_sampling_correction=false | grpo.vllm_importance_sampling_mode=token_mask
 grpo.vllm_importance_sampling_clip_max=2 | grpo.vllm_importance_sampling_clip_min=0.5
-grpo.vllm_importance_sampling_cap=2 | grpo.off_policy_mask_threshold=0.5
+grpo.off_policy_mask_threshold=0.5
 grpo.use_bias_correction_kl=false | grpo.beta=0.04 & grpo.use_bias_correction_kl=false
 grpo.log_completions=true | grpo.log_multimodal=false
 grpo.num_completions_to_print=1 & grpo.log_completions=true

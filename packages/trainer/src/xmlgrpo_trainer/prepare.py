@@ -4,7 +4,8 @@ The settings are checked before the data is read, the data before the model is b
 model before the training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -211,6 +212,48 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
     if ranks.is_first:
         check_room(folder.root, arguments, adapter_weights(config))
     return Settings(placement, rewards, arguments)
+
+
+def check_planned(config: RunConfig, shape: ModelShape, processes: int, *, here: bool) -> None:
+    """Let the libraries check a configuration as `check_settings` does, for a run that is planned.
+
+    Nothing is downloaded: where the model's configuration is not here, one is made of its shape.
+
+    Args:
+        processes: that would share the run.
+        here: the run would be on this machine; elsewhere, what is not installed here is no refusal.
+
+    Raises:
+        UserError: a setting is impossible, or cannot be had on this machine.
+    """
+    placement = Placement("plain", "cuda", "float32", "it is planned for another machine")
+    if here:
+        placement = choose_placement(config.model)
+    if "unsloth" in {config.model.backend, placement.backend}:
+        return  # it patches trl when it is imported, and attaches an adapter of its own
+    rewards = load_rewards(config.rewards, get_task(config.task))
+    from xmlgrpo_trainer.grpo.trainer import build_arguments, rollout_sampling
+    from xmlgrpo_trainer.model.dry_run import model_config_by_shape, try_arguments, try_model
+
+    if not here:  # the libraries ask this machine's GPU whether it has these numbers
+        config = config.model_copy(update={"grpo": {**config.grpo, "tf32": None}})
+    weights = [reward.weight for reward in rewards]
+    with nullcontext() if here else _unless_not_installed():
+        arguments = build_arguments(config, placement, Path("plan"), weights, processes)
+        rollout_sampling(arguments, completion_limit(config))
+        try_arguments(config, placement.device, arguments)
+    with nullcontext() if here else _unless_not_installed():
+        described = model_config_by_shape(config.model, shape)
+        try_model(config, described, placement.dtype, arguments)
+
+
+@contextmanager
+def _unless_not_installed() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
 
 
 def adapter_weights(config: RunConfig) -> int:

@@ -12,7 +12,8 @@ from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.library_fields import GRPO_RULES
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.make import make_plan
-from xmlgrpo_trainer.prepare import Settings, check_settings, refuse_early
+from xmlgrpo_trainer.plan.shapes import find_shape
+from xmlgrpo_trainer.prepare import Settings, check_planned, check_settings, refuse_early
 from xmlgrpo_trainer.ranks.processes import ALONE
 
 TINY = Path(__file__).parents[4] / "configs" / "tiny.yaml"
@@ -37,6 +38,16 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ("grpo.learning_rate=1e-5x", "grpo.learning_rate: input should be a valid number"),
     ("grpo.learning_rate=[1e-5]", "grpo.learning_rate: input should be a valid number"),
     ("grpo.lr_scheduler_kwargs={min_lr: .nan}", "grpo.lr_scheduler_kwargs.min_lr: expected a fin"),
+    ("grpo.activation_checkpointing=true", "set gradient_checkpointing, the same under every"),
+    ("grpo.activation_checkpointing_kwargs={}", "set gradient_checkpointing_kwargs"),
+    ("grpo.vllm_importance_sampling_cap=2", "set vllm_importance_sampling_clip_max, its newer"),
+    (
+        "grpo.gradient_checkpointing=true & grpo.gradient_checkpointing_kwargs={every_n_layers: 2}",
+        "grpo.gradient_checkpointing_kwargs: expected no every_n_layers and no offload",
+    ),
+    ("grpo.pad_to_multiple_of=0", "grpo.pad_to_multiple_of: expected 1 to 4096, got 0"),
+    ("model.attn_implementation=paged|sdpa", "continuous batching and cannot be trained with"),
+    ("sampling.half_life=2", "sampling.half_life is read only with sampling.band or sampling"),
     ("grpo.loss_type=foo", "grpo.loss_type: expected one of grpo, bnpo, dr_grpo, dapo"),
     ("grpo.scale_rewards=foo", "grpo.scale_rewards: expected one of group, batch, none"),
     ("grpo.importance_sampling_level=word", "level: expected one of token, sequence, got 'word'"),
@@ -368,6 +379,60 @@ def test_a_plan_is_not_made_of_them(setting: str, part: str) -> None:
     with pytest.raises(UserError) as caught:
         make_plan(load_config(TINY, setting.split(" & ")), None)
     is_one_sentence(str(caught.value), part)
+
+
+# what was set on top of a configuration | the GPU that is planned for, None for this machine | what
+# both the plan and the run must say
+REFUSED_BY_PLAN_AND_RUN = [
+    ("tiny", "lora.target_modules=[nope]", None, "Target modules {'nope'} not found"),
+    ("tiny", "lora.target_modules=[q_proj,nope]", None, "no module of this model is named 'nope'"),
+    ("tiny", "model.attn_implementation=foo", None, 'Specified `attn_implementation="foo"` is not'),
+    ("tiny", "model.attn_implementation=flash_attention_2", None, "doesn't seem to be installed"),
+    ("tiny", "lora.r=129", None, "expected at most 128, the rank of the largest matrix"),
+    ("tiny", "lora.bias=all & grpo.beta=1 & lora.target_modules=[nope]", None, "not found in the"),
+    ("tiny", "lora.rank_pattern={q_proj: 0}", None, "`r` should be a positive integer"),
+    ("tiny", "grpo.optim=adamw_8bit", None, "install `bitsandbytes`"),
+    ("tiny", "grpo.lr_scheduler_type=greedy", None, "requires an eval strategy"),
+    ("tiny", "grpo.save_total_limit=1", None, "expected 2 or more, got 1"),
+    ("tiny", "grpo.num_iterations=3", None, "falls inside a generation batch"),
+    ("tiny", "rewards={correctness_reward_func: 0}", None, "a weight other than 0"),
+    ("gemma3-1b", "lora.target_modules=[nope]", "T4", "Target modules {'nope'} not found"),
+    ("gemma3-1b", "model.attn_implementation=foo", "T4", "is not supported"),
+    ("gemma3-4b-qlora", "lora.target_modules='.*no'", "H100", "No modules were targeted"),
+    ("qwen3-0.6b", "lora.target_modules=[self_attn]", "L4", "is not supported"),
+    ("llama-3.2-1b", "lora.target_modules=[q_norm]", "L4", "Target modules {'q_norm'} not found"),
+    ("smollm2-135m", "lora.layers_to_transform=[99]", "L4", "not found in the base model"),
+]
+
+
+@pytest.mark.parametrize(("name", "setting", "gpu", "part"), REFUSED_BY_PLAN_AND_RUN)
+def test_a_plan_refuses_what_the_run_would(
+    tmp_path: Path, name: str, setting: str, gpu: str | None, part: str
+) -> None:
+    config = load_config(TINY.with_stem(name), setting.split(" & "))
+    shape = find_shape(config.model)
+    with pytest.raises(UserError) as caught:
+        check_planned(config, shape, 1, here=gpu is None)
+    is_one_sentence(str(caught.value), part)
+    if gpu is None:
+        with pytest.raises(UserError) as of_run:
+            check_settings(config, RunFolder(tmp_path), ALONE)
+        assert str(of_run.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("gemma3-1b", "grpo.optim=adamw_8bit & grpo.tf32=true"),
+        ("gemma3-1b", "model.attn_implementation=flash_attention_2 & grpo.use_liger_kernel=true"),
+        ("gemma3-4b-qlora", "lora.target_modules='.*language_model.*q_proj'"),
+        ("qwen3-0.6b", "grpo.gradient_checkpointing=false"),
+        ("gemma3-270m", "model.attn_implementation=flex_attention & rollout=generate"),
+    ],
+)
+def test_what_is_not_installed_here_may_be_elsewhere(name: str, setting: str) -> None:
+    config = load_config(TINY.with_stem(name), setting.split(" & "))
+    check_planned(config, find_shape(config.model), 1, here=False)
 
 
 @pytest.mark.parametrize("setting", FINE)

@@ -24,10 +24,10 @@ HUB_WAITING = "the Hub does not answer; it is asked again for a while"
 RETRIED = ("thrown while requesting", "Retrying in")
 
 
-def make_console(pipe_columns: int = PIPE_COLUMNS) -> Console:
+def make_console(pipe_columns: int = PIPE_COLUMNS, *, stderr: bool = False) -> Console:
     """Colours and bars on a terminal, plain lines of a fixed width in a pipe."""
-    console = Console()
-    return guarded(console if console.is_terminal else Console(width=pipe_columns))
+    console = Console(stderr=stderr)
+    return guarded(console if console.is_terminal else Console(stderr=stderr, width=pipe_columns))
 
 
 def guarded(console: Console) -> Console:

@@ -102,6 +102,10 @@ RESERVED_GRPO: dict[str, str] = {
     ),
     **_all("label_smoothing_factor label_names", "GRPO has rewards, and no labels"),
     **_all("train_sampling_strategy length_column_name", "trl's GRPO has an order of its own"),
+    # other words for a field: plan, run and the record of it would have to read both
+    "activation_checkpointing": "set gradient_checkpointing, the same under every version here",
+    "activation_checkpointing_kwargs": "set gradient_checkpointing_kwargs",
+    "vllm_importance_sampling_cap": "set vllm_importance_sampling_clip_max, its newer name",
 }
 RESERVED_LORA: dict[str, str] = {
     "task_type": "always CAUSAL_LM",
@@ -184,12 +188,16 @@ GRPO_RULES: dict[str, Rule] = {
     "sapo_temperature_pos": ABOVE_0,
     "top_entropy_quantile": SHARE,
     "off_policy_mask_threshold": ABOVE_0,
-    "pad_to_multiple_of": Rule(lambda value: 1 <= value <= 4096, "1 to 4096"),
+    "pad_to_multiple_of": Rule(lambda value: value == "auto" or 1 <= value <= 4096, "1 to 4096"),
     "dataloader_num_workers": Rule(lambda value: 0 <= value <= 128, "0 to 128"),
     "save_strategy": Rule(lambda value: value != "best", "steps or epoch; holdout: keeps the best"),
     "learning_rate": UP_TO_100,  # the optimiser says so in part; `xmlgrpo-plan` makes none
     "lr_scheduler_kwargs": Rule(
         lambda value: not isinstance(value, str) or value.startswith("{"), "keys and values"
+    ),
+    "gradient_checkpointing_kwargs": Rule(
+        lambda value: not {"every_n_layers", "offload"} & set(value),
+        "no every_n_layers and no offload: neither plan nor training step counts with them",
     ),
     "ddp_timeout": AT_LEAST_1,
     "ddp_bucket_cap_mb": AT_LEAST_1,
@@ -202,7 +210,6 @@ GRPO_RULES: dict[str, Rule] = {
     "vllm_gpu_memory_utilization": SHARE_ABOVE_0,
     "vllm_importance_sampling_clip_max": ABOVE_0,
     "vllm_importance_sampling_clip_min": AT_LEAST_0,
-    "vllm_importance_sampling_cap": ABOVE_0,
     # texts to trl's dataclass; the trainer compares them only when it computes a loss
     "loss_type": one_of("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
     "importance_sampling_level": one_of("token", "sequence"),
@@ -249,8 +256,8 @@ READ_WITH: dict[str, dict[str, tuple[str, Rule]]] = {
             ("grpo.vllm_mode", one_of("server")),
         ),
         **_all(
-            "vllm_importance_sampling_mode vllm_importance_sampling_cap "
-            "vllm_importance_sampling_clip_max vllm_importance_sampling_clip_min",
+            "vllm_importance_sampling_mode vllm_importance_sampling_clip_max "
+            "vllm_importance_sampling_clip_min",
             ("grpo.vllm_importance_sampling_correction", _IS_ON),
         ),
         **_all("sapo_temperature_neg sapo_temperature_pos", ("grpo.loss_type", one_of("sapo"))),
@@ -374,12 +381,20 @@ def _check_fields(
         else:
             problem = _type_problem(hints.get(name, Any), value)
             rule = rules.get(name)
-            if not problem and rule and value is not None and not rule.holds(value):
+            if not problem and rule and value is not None and not _holds(rule, value):
                 problem = f"expected {rule.expected}, got {value!r}"
             if problem:
                 problems.append(f"{section}.{name}: {problem}")
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _holds(rule: Rule, value: Any) -> bool:
+    """Whether a value keeps a rule; one that cannot be compared, text with a number, does not."""
+    try:
+        return rule.holds(value)
+    except TypeError:
+        return False
 
 
 def _type_problem(hint: Any, value: Any) -> str | None:

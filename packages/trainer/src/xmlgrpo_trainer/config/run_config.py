@@ -66,6 +66,11 @@ class ModelConfig(Section):
     def _agree(self) -> "ModelConfig":
         if self.revision is not None and self.name == TINY:
             raise ValueError("model.revision is read only of a model on the Hub, not of 'tiny'")
+        if (self.attn_implementation or "").startswith("paged|"):
+            raise ValueError(
+                f"model.attn_implementation {self.attn_implementation!r} serves transformers' "
+                "continuous batching and cannot be trained with; leave it out"
+            )
         if self.backend == "unsloth" and self.device == "cpu":
             raise ValueError("model.backend 'unsloth' needs a GPU, but model.device is 'cpu'")
         if self.load_in_4bit and self.device == "cpu":
@@ -178,6 +183,8 @@ class SamplingConfig(Section):
             )
         if self.rates is not None and not self.is_used:
             raise ValueError("sampling.rates is read only with sampling.band or sampling.draw")
+        if self.half_life is not None and not self.is_used:
+            raise ValueError("sampling.half_life is read only with sampling.band or sampling.draw")
         if self.explore != type(self).model_fields["explore"].default and self.band is None:
             raise ValueError("sampling.explore is read only with sampling.band")
         return self

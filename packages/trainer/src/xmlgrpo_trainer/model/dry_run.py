@@ -8,6 +8,7 @@ weight; what a library refuses there it would otherwise refuse minutes later.
 import warnings
 from contextlib import suppress
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from xmlgrpo_trainer.model.load import (
 )
 from xmlgrpo_trainer.model.reference import check_frozen
 from xmlgrpo_trainer.plan.gpus import GIB, machine_gib
+from xmlgrpo_trainer.plan.shapes import ModelShape
 
 
 def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> None:
@@ -43,16 +45,44 @@ def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> N
         UserError: a library refuses one, the model is missing, texts do not fit into its context,
             or the reference of the KL term would be trained.
     """
+    try_arguments(config, placement.device, arguments)
+    if placement.backend == "plain":
+        model = try_model(config, model_config(config.model), placement.dtype, arguments)
+        if model is not None and not config.model.load_in_4bit:
+            _check_memory(model, placement.device)
+
+
+def try_arguments(config: RunConfig, device: str, arguments: GRPOConfig) -> None:
+    """Try what needs no model.
+
+    Raises:
+        UserError: trl, torch or the optimiser refuses a setting, or it cannot be had here.
+    """
     _try_arguments(arguments)
     _try_optimizer(arguments)
     attention = config.model.attn_implementation
-    if attention == "flex_attention" and placement.device == "cpu":
+    if attention == "flex_attention" and device == "cpu":
         raise UserError(
             f"model.attn_implementation: {attention} has no backward pass on a CPU; leave it out"
         )
-    if placement.backend != "plain":
-        return
-    described = _model_config(config.model)
+
+
+def try_model(
+    config: RunConfig, described: PretrainedConfig, dtype: str, arguments: GRPOConfig
+) -> Any | None:
+    """Make the model without weights, put the adapter on it, and look at what that is.
+
+    Args:
+        described: the model's configuration.
+        dtype: of its weights, torch's name.
+
+    Returns:
+        The model; None where it cannot be made without weights.
+
+    Raises:
+        UserError: transformers or peft refuses a setting, texts do not fit into its context, or the
+            reference of the KL term would be trained.
+    """
     text_config = described.get_text_config()
     check_context(config, text_config.max_position_embeddings)
     if arguments.router_aux_loss_coef and not hasattr(text_config, "output_router_logits"):
@@ -60,6 +90,7 @@ def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> N
             "grpo.router_aux_loss_coef: expected a model with experts and a router, got "
             f"{described.model_type}; leave it out"
         )
+    model = None
     with suppress(NotImplementedError):  # without weights torch knows not every operation
         with (
             refusals("model: transformers", but=NotImplementedError),
@@ -68,14 +99,13 @@ def dry_run(config: RunConfig, placement: Placement, arguments: GRPOConfig) -> N
             model = AutoModelForCausalLM.from_config(
                 described,
                 attn_implementation=config.model.attn_implementation,
-                dtype=getattr(torch, placement.dtype),
+                dtype=getattr(torch, dtype),
             )
-        if not config.model.load_in_4bit:
-            _check_memory(model, placement.device)
         check_frozen(_adapted(config.lora, model), arguments.beta)
+    return model
 
 
-def _model_config(model: ModelConfig) -> PretrainedConfig:
+def model_config(model: ModelConfig) -> PretrainedConfig:
     """The model's configuration, without its weights: a few kilobytes, from the Hub if need be."""
     if model.name == TINY:
         from xmlgrpo_trainer.tiny.model import text_config
@@ -87,6 +117,31 @@ def _model_config(model: ModelConfig) -> PretrainedConfig:
         return AutoConfig.from_pretrained(source, revision=model.revision, trust_remote_code=False)
     except Exception as error:  # a broken folder fails in many libraries' own ways
         raise UserError(load_failure(model.name, error)) from error
+
+
+def model_config_by_shape(model: ModelConfig, shape: ModelShape) -> PretrainedConfig:
+    """The model's configuration as `model_config` has it; of one on the Hub, made of its shape."""
+    if model.name == TINY or Path(model_source(model.name)).is_dir():
+        return model_config(model)
+    with suppress(Exception):  # not in the Hub's cache, or only half: its shape is known anyway
+        return AutoConfig.from_pretrained(
+            model.name, revision=model.revision, local_files_only=True, trust_remote_code=False
+        )
+    sizes = {
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.mlp,
+        "max_position_embeddings": shape.context,
+        "tie_word_embeddings": shape.tied,
+    }
+    if shape.vision:
+        return AutoConfig.for_model("gemma3", text_config=sizes)
+    by_form = {shape.biased: "qwen2", shape.head_norms: "qwen3", shape.gemma: "gemma3_text"}
+    return AutoConfig.for_model(by_form.get(True, "llama"), **sizes)
 
 
 def _check_memory(model: Any, device: str) -> None:
@@ -168,7 +223,7 @@ def _try_arguments(arguments: GRPOConfig) -> None:
         raise UserError(
             "grpo.use_liger_kernel is true, but liger-kernel is not installed: "
             ".venv/bin/pip install liger-kernel, or leave it out"
-        )
+        ) from ModuleNotFoundError("liger_kernel")
     if getattr(arguments.accelerator_config, "dispatch_batches", None):
         raise UserError(
             "grpo.accelerator_config: dispatch_batches divides tensors, but a batch of problems "

@@ -58,7 +58,9 @@ def run() -> int:
     # a name that is not known is refused before the libraries are imported
     named = find_gpu(arguments.gpu) if arguments.gpu else None
     from xmlgrpo_run.screen.console import make_console, quiet_libraries
+    from xmlgrpo_run.screen.loading import reading_libraries
     from xmlgrpo_trainer.plan.make import make_plan
+    from xmlgrpo_trainer.prepare import LIBRARY_MODULES, check_planned
 
     quiet_libraries()
     if named and config.model.device == "cpu":
@@ -73,6 +75,8 @@ def run() -> int:
         )
     has_liger = find_spec("liger_kernel") is not None
     plan = make_plan(config, gpu, arguments.gpus, has_liger=has_liger)
+    with reading_libraries(make_console(stderr=True), LIBRARY_MODULES):
+        check_planned(config, plan.shape, arguments.gpus, here=named is None)
     if arguments.json:
         print(json.dumps(as_json(plan), indent=2))
     else:
