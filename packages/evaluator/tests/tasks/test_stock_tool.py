@@ -9,8 +9,8 @@ import pytest
 
 from xmlgrpo_evaluator.results.result import read_result
 
-from .conftest import SETTINGS, command
-from .tiny_model import ITEMS, rows
+from ..conftest import SETTINGS, command
+from ..tiny_model import ITEMS, rows
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,7 +6,7 @@ from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.scoring import score
 from xmlgrpo_rewards import reply
 
-from .tiny_model import rows
+from ..tiny_model import rows
 
 
 def with_model(test):

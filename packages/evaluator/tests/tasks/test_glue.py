@@ -17,8 +17,8 @@ from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task, task_names
 
-from .conftest import write_rows
-from .tiny_model import rows
+from ..conftest import write_rows
+from ..tiny_model import rows
 
 FOLDER = task_folder() / "any_task"
 

@@ -14,7 +14,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.tasks.gsm8k import TASK
 
-FOLDER = Path(__file__).parents[3] / "eval_tasks"
+FOLDER = Path(__file__).parents[4] / "eval_tasks"
 ROW = '{"question": "q", "answer": "#### 1"}\n'
 OURS = {"metadata": {"rewards_task": "gsm8k", "data_variable": "SOME_DIR"}}
 PLATINUM = {"metadata": {**OURS["metadata"], "dataset": "some/platinum"}}
