@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.choice import choose_engine, why_not_compiled
 from xmlgrpo_rollout.which_engine import (
     NOT_PLAIN,
     is_packed,
@@ -158,3 +160,45 @@ def test_pefts_kinds_of_lora_are_all_known() -> None:
     [init] = [f for f in dataclasses.fields(LoraConfig) if f.name == "init_lora_weights"]
     for value in init.metadata["lora_variants"]:
         assert why_not_merged({"init_lora_weights": value}), value
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        pytest.param(
+            RuntimeError("Failed to find C compiler. Please specify via CC environment variable"),
+            "for this GPU (RuntimeError: Failed to find C compiler.",
+            id="no-compiler",
+        ),
+        pytest.param(
+            ValueError("\nPassManager::run failed\nerror: sm_75"),
+            "(ValueError: PassManager::run failed)",
+            id="an-older-gpu",
+        ),
+        pytest.param(AssertionError(), "(AssertionError: no word)", id="nothing-said"),
+    ],
+)
+def test_kernels_that_do_not_compile_leave_the_completions_to_generate(
+    error: Exception, told: str
+) -> None:
+    def broken(prompts: Any, samples: int, sampling: Any) -> Any:
+        assert (prompts, samples, sampling.is_greedy) == ([[7]], 1, True)
+        raise error
+
+    engine: Any = broken
+    obstacle = why_not_compiled(engine, 7)
+    assert told in str(obstacle)
+    assert name_engine("auto", obstacle, packed=False, on_gpu=True) == ("generate", obstacle)
+    with pytest.raises(UserError, match=r"'graph' cannot serve .* Set rollout to 'generate'"):
+        name_engine("graph", obstacle, packed=False, on_gpu=True)
+
+
+def test_an_engine_that_answers_is_kept_and_no_memory_is_another_matter() -> None:
+    engine = choose_engine("graph", tiny_gemma(), Tokenizer(), [EOS]).engine
+    assert why_not_compiled(engine, 7) is None
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        why_not_compiled(full, 7)  # type: ignore[arg-type]  # no engine at all

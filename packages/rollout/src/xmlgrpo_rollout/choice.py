@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_rollout.weights import (
@@ -78,7 +79,28 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # Triton is not there on every machine
 
     engine = GraphEngine(model, stops, pad)
+    if obstacle := why_not_compiled(engine, pad):
+        chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu)
+        return EngineChoice(chosen, reason, GenerateEngine(model, stops, pad), trains=True)
     return EngineChoice("graph", reason, engine, trains=True, rounds=engine.rounds)
+
+
+def why_not_compiled(engine: Engine, token: int) -> str | None:
+    """Why an engine's kernels cannot be compiled for the GPU that is there; None when they can.
+
+    They are compiled when they are first called: here, before anything is asked or trained.
+
+    Args:
+        token: any one, to ask it for two more.
+    """
+    try:
+        engine([[token]], 1, Sampling(max_new_tokens=2, temperature=0.0))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Triton, a C compiler, a driver: each has its own
+        said = str(error).strip().splitlines() or ["no word"]
+        return f"Triton could not compile it for this GPU ({type(error).__name__}: {said[0]})"
+    return None
 
 
 def why_not_captured() -> str | None:

@@ -453,6 +453,10 @@ def test_a_gpu_without_bfloat16_takes_float32_and_says_so() -> None:
     planned = make_plan(gemma(), find_gpu("T4"))
     assert planned.load.number_bytes == 4
     assert any("no bfloat16" in note for note in planned.notes)
+    assert any("nothing was measured on a T4" in note for note in planned.notes)
+    narrow = dataclasses.replace(planned.load, narrow=True)
+    spared = planned.peak.weights - estimate(narrow).weights
+    assert spared == pytest.approx(2 * planned.shape.weights / 2**30)
     assert make_plan(gemma(), find_gpu("L4")).load.number_bytes == 2
 
 

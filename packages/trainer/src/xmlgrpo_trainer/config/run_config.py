@@ -59,6 +59,8 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on a GPU that has it, else float32.  Gemma 3 overflows in float16."""
     load_in_4bit: bool = False
+    float16_products: bool = False
+    """For GPUs without bfloat16: float32 but for the factors of products; not measured on a T4."""
     attn_implementation: str | None = None
     tiny: dict[str, Any] = Field(default_factory=dict)
 
@@ -70,6 +72,11 @@ class ModelConfig(Section):
             raise ValueError(
                 f"model.attn_implementation {self.attn_implementation!r} serves transformers' "
                 "continuous batching and cannot be trained with; leave it out"
+            )
+        if self.float16_products and (self.load_in_4bit or self.backend == "unsloth"):
+            raise ValueError(
+                "model.float16_products is for 16-bit weights of the plain backend; set "
+                "model.load_in_4bit to false and model.backend to 'plain'"
             )
         if self.backend == "unsloth" and self.device == "cpu":
             raise ValueError("model.backend 'unsloth' needs a GPU, but model.device is 'cpu'")
@@ -259,6 +266,11 @@ class RunConfig(Section):
             raise ValueError("rewards is empty: name at least one reward function and its weight")
         if self.rollout == "vllm" and self.model.device == "cpu":
             raise ValueError("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
+        if self.model.float16_products and not (self.packed_rows and self.rollout == "generate"):
+            raise ValueError(
+                "model.float16_products needs packed_rows: true, whose head takes float16 factors, "
+                "and rollout: generate, since the other engines read float16 weights as they are"
+            )
         if self.packed_rows and self.model.backend != "plain":
             raise ValueError("packed_rows needs model.backend 'plain': Unsloth has its own pass")
         return self

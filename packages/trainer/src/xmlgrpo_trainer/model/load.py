@@ -84,6 +84,11 @@ def choose_placement(config: ModelConfig) -> Placement:
         dtype = "bfloat16" if is_bfloat else "float32"
         if device == "cuda" and dtype == "float32":
             reason += "; this GPU has no bfloat16 and Gemma 3 overflows in float16, so float32"
+    if config.float16_products and (backend, dtype) != ("plain", "float32"):
+        raise UserError(
+            f"model.float16_products is for float32 models of the plain backend, got {dtype} and "
+            f"{backend}: set model.dtype=float32 and model.backend=plain, or float16_products=false"
+        )
     return Placement(backend=backend, device=device, dtype=dtype, reason=reason)
 
 
@@ -181,6 +186,10 @@ def _load_plain(
             f"the model {name!r} is incomplete: its files lack {missing[0]}, one of {len(missing)} "
             "weights that are not there; fetch or save it again"
         )
+    if config.float16_products:
+        from xmlgrpo_trainer.model.narrow import narrow_products
+
+        narrow_products(model)
     if not quantization:
         model.to(placement.device)
     return Policy(model, tokenizer, LoraConfig(**lora_fields(lora, model)), placement)

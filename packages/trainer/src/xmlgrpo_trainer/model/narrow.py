@@ -2,10 +2,20 @@
 
 Logits rounded to bfloat16 lie 0.125 apart where real ones lie, between 16 and 32: what a token's
 log-probability is then depends on the kernel.
+
+Gemma 3 leaves float16's range (65,504) in its residual stream, so on a GPU without bfloat16 (T4) it
+is computed in float32, which uses no tensor core.  With `narrow_products` only the factors of each
+product are in float16; all between products, the residual stream above all, stays in float32
+(mixed precision, arXiv 1710.03740).  Each row of the inputs is divided by a power of two that
+brings it into float16's range: exact, and gradients need no loss scaling.
 """
 
+from types import MethodType
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 HIGHEST = 14  # a row's largest number is brought to 2^13 ... 2^14
 
@@ -28,3 +38,55 @@ def wide_product(inputs_M_I: Tensor, weight_O_I: Tensor) -> Tensor:
         else:
             product_M_O = inputs_M_I.float() @ weight_O_I.float().t()
         return product_M_O if scale_M_1 is None else product_M_O * scale_M_1
+
+
+class NarrowProduct(torch.autograd.Function):
+    """`wide_product` with a frozen weight, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight_O_I: Tensor) -> Tensor:
+        """Project; `inputs` is (..., I), the result (..., O) in float32."""
+        ctx.weight, ctx.shape = weight_O_I, inputs.shape
+        product_M_O = wide_product(inputs.reshape(-1, inputs.shape[-1]), weight_O_I)
+        return product_M_O.view(*inputs.shape[:-1], len(weight_O_I))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The inputs' gradient."""
+        grad_M_I = wide_product(grad.reshape(-1, grad.shape[-1]), ctx.weight.t())
+        return grad_M_I.view(ctx.shape), None
+
+
+def narrow_products(model: Any) -> None:
+    """Have a float32 model's projections, its head too, multiply float16 factors.
+
+    Args:
+        model: one from transformers, without an adapter yet.  Its matrices become float16 and are
+            frozen; changed in place.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    linears: list[Any] = [module for module in model.modules() if type(module) is nn.Linear]
+    is_tied = head.weight is embedding.weight
+    for linear in linears:
+        linear.weight = nn.Parameter(linear.weight.detach().half(), requires_grad=False)
+        linear.forward = MethodType(_forward, linear)
+    if is_tied:
+        embedding.weight = head.weight
+        embedding.forward = MethodType(_embedded, embedding)
+
+
+def _embedded(embedding: Any, tokens: Tensor) -> Tensor:
+    scale = getattr(embedding, "embed_scale", None)
+    embedded = nn.functional.embedding(tokens, embedding.weight).float()
+    return embedded if scale is None else embedded * scale.float()
+
+
+def is_narrow(linear: nn.Module) -> bool:
+    """Whether a projection multiplies as `narrow_products` has it."""
+    return getattr(linear.forward, "__func__", None) is _forward
+
+
+def _forward(linear: Any, inputs: Tensor) -> Tensor:
+    outputs: Tensor = NarrowProduct.apply(inputs, linear.weight)  # type: ignore[no-untyped-call]
+    return outputs if linear.bias is None else outputs + linear.bias

@@ -109,6 +109,12 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
             taken = "model.dtype=bfloat16 would be emulated there, slowly"
         overflows = ", and Gemma 3 overflows in float16" if load.shape.gemma else ""
         notes.append(f"{gpu.name} has no bfloat16{overflows}: {taken}")
+        notes.append(
+            f"nothing was measured on a {gpu.name}: no step, nor whether Triton compiles graph's "
+            "kernels there (generate is taken where it does not), nor "
+            "model.float16_products=true, which multiplies float16 factors on its tensor cores "
+            "(float32's losses on a CPU)"
+        )
     if gpu is not None and config.model.backend != "plain":
         notes.append(
             "the estimate is for the plain backend; beside it Unsloth needed 0.7 to 1.3 GiB more "

@@ -86,7 +86,8 @@ def estimate(load: Load) -> Peak:
     """Count the peak of `load`."""
     shape = load.shape
     packed = shape.linear_weights if load.quantized else 0
-    weights = (packed * NF4_BYTES + (shape.weights - packed) * load.number_bytes) / GIB
+    weight_bytes = 2 if load.narrow else load.number_bytes
+    weights = (packed * NF4_BYTES + (shape.weights - packed) * weight_bytes) / GIB
     weights += WORKSPACE_GIB
     adapter = load.lora_weights * (2 * load.adapter_bytes + load.optimizer_bytes) / GIB
     cache, rollout, engine = _rollout(load, weights + adapter)

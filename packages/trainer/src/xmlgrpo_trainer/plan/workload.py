@@ -38,6 +38,7 @@ class Load:
     prompt_tokens: int  # the longest
     completion_tokens: int  # the longest in training
     held_out_tokens: int  # the longest to a held-out problem
+    narrow: bool = False  # matrices in float16, all else in float32
     checkpointing: bool = True  # only each layer's input is kept for the backward pass
     liger: bool = False  # Liger's norms and GeGLU, and no whole logits
     ours: bool = False  # trl's training step with the operations of grpo.fast_step
@@ -172,6 +173,7 @@ def load_of(
         prompt_tokens=config.data.max_prompt_tokens,
         completion_tokens=fields["max_completion_length"],
         held_out_tokens=holdout.max_new_tokens or fields["max_completion_length"],
+        narrow=model.float16_products,
         checkpointing=bool(config.grpo.get("gradient_checkpointing", gpu is not None)),
         liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
         ours=ours,

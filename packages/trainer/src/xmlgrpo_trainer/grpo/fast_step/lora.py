@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xmlgrpo_rollout.weights import is_plain_lora, unpacked
+from xmlgrpo_trainer.model.narrow import is_narrow
 
 
 class LoraLinear(torch.autograd.Function):
@@ -68,6 +69,7 @@ def fuse_lora(model: nn.Module) -> int:
 def _is_fused(module: Any) -> bool:
     return (
         is_plain_lora(module)
+        and not is_narrow(module.base_layer)
         and module.base_layer.bias is None
         and len(module.lora_A) == 1
         and all(isinstance(dropout, nn.Identity) for dropout in module.lora_dropout.values())
