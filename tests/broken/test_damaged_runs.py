@@ -41,8 +41,8 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.lock import one_writer
 from xmlgrpo_run.manifest import read_manifest, require_as_trained, require_compared
+from xmlgrpo_run.measures.holdout import read_result
 from xmlgrpo_trainer.ask.source import of_model, of_run
-from xmlgrpo_trainer.problems.exam import read_result
 from xmlgrpo_trainer.problems.keep_best import check_best, stopped_early
 from xmlgrpo_trainer.run.checkpoints import find_checkpoints, is_last
 from xmlgrpo_trainer.run.opening import open_run

@@ -25,9 +25,10 @@ from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_run.files import write_json, write_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest, write_manifest
+from xmlgrpo_run.measures.holdout import HoldoutResult, save_result
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.metric_names import words_of
-from xmlgrpo_trainer.problems.exam import HoldoutResult, save_items, save_result
+from xmlgrpo_trainer.problems.exam import save_items
 from xmlgrpo_trainer.problems.keep_best import keep
 from xmlgrpo_trainer.run.checkpoints import seal
 from xmlgrpo_trainer.run.record import write_record

@@ -22,9 +22,10 @@ from xmlgrpo_run.digests import file_sha256, model_digest
 from xmlgrpo_run.files import write_json, write_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
+from xmlgrpo_run.measures.holdout import HoldoutResult, Item, save_result
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
-from xmlgrpo_trainer.problems.exam import HoldoutResult, Item, save_items, save_result
+from xmlgrpo_trainer.problems.exam import save_items
 from xmlgrpo_trainer.problems.keep_best import keep
 from xmlgrpo_trainer.run.checkpoints import seal
 from xmlgrpo_trainer.run.record import write_record

@@ -22,7 +22,7 @@ from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.run_view import read_run
 from xmlgrpo_viewer.watch.screen import screen
 
-from .conftest import RIGHT, WRONG, answers, begin, completion, end, held, write_lines
+from .conftest import WRONG, answers, begin, completion, end, held, write_lines
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}<!--"
 UNGRADED = {key: value for key, value in completion(1).items() if "correct" not in key}
@@ -166,15 +166,6 @@ def test_the_time_of_a_step_is_shown_by_part_where_it_was_logged(training):
         ("rewards and update", 0.5),
     ]
     assert memory["lines"][0]["values"] == [900.0, 900.0]
-
-
-def test_completions_of_an_older_version_are_graded_as_they_are_read(training):
-    row = completion(1, WRONG)
-    old = {name: row[name] for name in row if name not in ("strict_correct", "lenient_correct")}
-    write_lines(training.completions_of(1), [old, old | {"completion": RIGHT}])
-    outcomes = [one["outcome"] for one in page_of(training).data["completions"]]
-    assert (outcomes.count("wrong"), outcomes[0]) == (1, "wrong")
-    assert set(outcomes[1:]) == {"right"}
 
 
 def test_a_run_that_trains_has_a_page_that_reads_itself_again(training):

@@ -51,8 +51,6 @@ def check_prompts(
     see it, and by the training tokenizer from the chat that training uses.
 
     Args:
-        requests: lm-eval's requests.
-        model: the lm-eval model, which tokenizes as it will when asked.
         tokenizer: the training tokenizer (transformers); None when there is none, or when
             the prompts are meant to differ, as with shots.
         bos: id of the BOS; None for a model without one.
@@ -114,9 +112,7 @@ def check_batching(
     between two tokens.
 
     Args:
-        model: the lm-eval model.
         samples: lm-eval's, by task, with the replies that were given in batches.
-        items: how many to ask again.
         on_reply: called after each.
 
     Returns:

@@ -124,6 +124,9 @@ def _evaluated(
         batch_check = check_batching(inner, samples, items, lambda: stage.update(next(asked)))
         screen.close()
         info = dict(inner.get_model_info()) if hasattr(inner, "get_model_info") else {}
+        # what was asked to answer, what answered (earlier starts included) and why
+        engines = {"asked": settings.engine, "answered": sorted(journal.engines)}
+        engines |= {"why": [use.reason for use in journal.uses]}
         at_once = [use.at_once for use in journal.uses]
         batch_size = at_once[-1] if at_once else getattr(inner, "batch_size", settings.batch_size)
     counts = results["n-samples"]
@@ -139,7 +142,7 @@ def _evaluated(
         "backend": model.backend,
         "subject": identity,
         "batch_size": batch_size,
-        "engines": _engines(settings, journal) if model.backend == "hf" else None,
+        "engines": engines if model.backend == "hf" else None,
         "model": {"size_bytes": model.size_bytes(), **info},
         "data": next(iter(data.values())) if len(data) == 1 else None,
         "tasks": {
@@ -159,12 +162,6 @@ def _evaluated(
         "versions": _versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _engines(settings: Settings, journal: Journal) -> dict[str, Any]:
-    """What was asked to answer, what answered (earlier starts included) and why."""
-    why = [use.reason for use in journal.uses]
-    return {"asked": settings.engine, "answered": sorted(journal.engines), "why": why}
 
 
 def _simple_evaluate(

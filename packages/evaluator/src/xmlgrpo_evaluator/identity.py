@@ -19,8 +19,6 @@ def differences(
     engines it counts which ones answered, not which was asked for; `auto` takes any.
 
     Args:
-        there: the identity in a file.
-        identity: of the evaluation that is asked for.
         engines: those that answered what is in the file.
     """
 

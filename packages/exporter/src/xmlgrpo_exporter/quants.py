@@ -93,12 +93,7 @@ MERGE_LIMITS = {
 
 
 def limits_for(quant: str, given: Mapping[str, float]) -> Limits:
-    """The limits of a type (of the smallest ones when its name is not known), but for those given.
-
-    Args:
-        quant: the type's name.
-        given: fields of `Limits` that a user sets.
-    """
+    """The limits of a type, of the smallest ones where it is not known, but for those given."""
     return replace(OWN_LIMITS.get(quant, FEWER_BITS), **given)
 
 

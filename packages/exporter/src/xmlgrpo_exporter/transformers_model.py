@@ -139,7 +139,6 @@ def load_weights(name: str, revision: str | None = None, model_class: str | None
 
     Args:
         name: a folder or a Hub id.
-        revision: commit, tag or branch on the Hub.
         model_class: the class of transformers it was trained as; the configuration's own when None.
 
     Raises:

@@ -39,10 +39,8 @@ class DecodingContext:
     one.  So callers add tokens by ascending sequence.
 
     Args:
-        model: the loaded GGUF.
         slots: how many sequences there are beside the shared one.
         context: tokens that one sequence may hold, the shared ones included.
-        threads: CPU threads.
         prompt_threads: the same for steps of many tokens; `threads` when None.
         fused: let llama.cpp compute attention in one pass ("flash attention"), which rounds more.
         keep_window: keep every token of the sliding-window layers.  Needed when the shared prefix

@@ -129,7 +129,6 @@ class Engine:
         """Write a reply to every prompt.
 
         Args:
-            prompts: the requests, started in this order.
             on_done: called with the index of a request as soon as its reply is finished.
             on_token: called with the index of a request and each of its tokens, the one that ends
                 the reply included.

@@ -52,10 +52,8 @@ def run_task(
 
     Args:
         task: a name of `tasks.TASKS`.
-        request: its arguments.
         scratch: an existing folder for the task's files, its log among them.
         file_bytes: size of the model file; the memory limit is twice that and 6 GiB.
-        timeout_s: killed after this long.
         cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
         on_progress: told the phase the task is in, in a word, and how many replies of it are done.
     """

@@ -49,7 +49,6 @@ def start_child(
         command: arguments for the Python that runs us.
         cpu_s: CPU seconds, of all its threads together; None for no limit.
         memory_bytes: address space it may have (Linux only); None for no limit.
-        environment: variables added to ours.
         streams: `stdin`, `stdout` and what else `subprocess.Popen` takes.
     """
     limits = [str(cpu_s or 0), str(memory_bytes or 0)]
@@ -97,11 +96,8 @@ def run_child(
 
     Args:
         command: arguments for the Python that runs us.
-        log: receives everything the child writes.
-        timeout_s: killed after this long.
         cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
         memory_bytes: address space it may have (Linux only); None for no limit.
-        environment: variables added to ours.
         on_poll: called a few times a second while it runs.
     """
     started = time.monotonic()

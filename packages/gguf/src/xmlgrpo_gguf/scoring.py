@@ -28,10 +28,8 @@ def score_pairs(
     """Score pairs of context and continuation, pairs with one context together.
 
     Args:
-        model: the loaded GGUF.
         pairs: token ids, at least one each.
         slots: most continuations at once.
-        threads: CPU threads.
 
     Yields:
         The index of a pair and its score, as they come.

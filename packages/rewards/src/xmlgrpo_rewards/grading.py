@@ -78,6 +78,16 @@ def examples_of(columns: Mapping[str, object], count: int) -> list[Example]:
     ]
 
 
+def columns_of(examples: Sequence[Example]) -> dict[str, list[str]]:
+    """What `examples_of` reads."""
+    return {
+        "id": [example.id for example in examples],
+        "question": [example.question for example in examples],
+        "answer": [example.gold for example in examples],
+        "judge": [example.judge for example in examples],
+    }
+
+
 def example_of(item: Mapping[str, Any]) -> Example:
     """The problem in an item of lm-eval, which has the fields of `Example` among its own."""
     return Example(**{field.name: item[field.name] for field in fields(Example)})

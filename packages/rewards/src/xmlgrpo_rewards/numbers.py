@@ -53,11 +53,7 @@ _AFTER_CHARS = 32  # ... and after it
 _TAIL_CHARS = 2**14  # searched after it for digits of another script
 
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")  # a decimal digit that is not ASCII
-_SPACED_SCRIPTS = (
-    "LATIN",
-    "GREEK",
-    "CYRILLIC",
-)  # words stand apart: a letter that touches is glued
+_SPACED_SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")  # a letter of these that touches is glued
 _CURRENCY = "[$¢-¥֏؋৲৳฿៛\u20a0-\u20cf﷼﹩＄￠￡￥￦💲]"
 
 # What only says how a text looks goes first, so that the rules below judge what is left: HTML's

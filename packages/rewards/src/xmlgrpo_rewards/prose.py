@@ -52,8 +52,6 @@ def line_ends(text: str, columns: int, *, begun: int = 0) -> list[int]:
     A word that is longer than a line, as a path may be, is left whole: cut, it could not be copied.
 
     Args:
-        text: one paragraph.
-        columns: of a line.
         begun: columns of the first line that are taken already.
     """
     ends, used = [], begun
@@ -80,7 +78,6 @@ def one_line(text: str, most: int) -> str:
     """A text of a model or a file for a terminal: one line, and `printable`.
 
     Args:
-        text: any text.
         most: columns; a wider text ends in an ellipsis.
     """
     visible = printable(" ".join(text.split()))

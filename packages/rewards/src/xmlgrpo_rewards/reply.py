@@ -93,16 +93,8 @@ _UNPRINTED = dict.fromkeys(
 ) | dict.fromkeys(
     (
         *("rule", "fcolorbox", "setlength", "addtolength", "setcounter", "addtocounter"),
-        *(
-            "savebox",
-            "newcommand",
-            "renewcommand",
-            "providecommand",
-            "def",
-            "let",
-            "fontsize",
-            "pdfbookmark",
-        ),
+        *("savebox", "newcommand", "renewcommand", "providecommand", "def", "let", "fontsize"),
+        "pdfbookmark",
     ),
     2,
 )

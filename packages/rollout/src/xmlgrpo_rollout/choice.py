@@ -57,7 +57,6 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
         name: "auto", or the engine that is asked for.
         model: the policy, with its adapter if it has one.
         tokenizer: for the padding token.
-        stop_ids: the tokens that end a completion.
 
     Raises:
         UserError: no such engine, or it cannot serve this model on this machine.

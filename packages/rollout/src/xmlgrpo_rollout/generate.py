@@ -16,8 +16,6 @@ class GenerateEngine:
 
     Args:
         model: a causal language model with `generate`.
-        stop_ids: the tokens that end a completion.
-        pad_id: of the tokenizer.
     """
 
     def __init__(self, model: Any, stop_ids: Sequence[int], pad_id: int) -> None:

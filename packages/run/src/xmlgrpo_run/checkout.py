@@ -26,9 +26,6 @@ def code_of(package: Path = Path(__file__).parent) -> Code:
 
     An environment may lie in somebody else's repository, whose commit says nothing of this code:
     it counts only where git has this package itself under our repository's path.
-
-    Args:
-        package: the folder of this package.
     """
     top = _git(package, "rev-parse", "--show-toplevel")
     if top is None or (Path(top) / HERE).resolve() != package.resolve():

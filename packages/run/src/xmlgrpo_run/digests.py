@@ -58,7 +58,6 @@ def digest(files: Iterable[Path], sha256_of: Callable[[Path], str] | None = None
     """One digest of the files' names and bytes, in this order; None without a file.
 
     Args:
-        files: the files.
         sha256_of: gives a file's hash, for one who knows it already.
     """
     lines = [json.dumps([path.name, (sha256_of or file_sha256)(path)]) for path in files]
@@ -79,7 +78,6 @@ def file_sha256(path: Path, on_bytes: OnBytes = lambda _count: None) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal.
 
     Args:
-        path: the file.
         on_bytes: called with how many more bytes have been read; for a known file, once.
 
     Raises:

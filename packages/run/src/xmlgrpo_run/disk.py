@@ -32,8 +32,6 @@ def require_free(
 
     Args:
         folder: where it will be written; need not exist yet.
-        needed_bytes: how much will be written.
-        what: named in the error.
         instead: what to do if no space can be freed, named in the error.
 
     Raises:

@@ -193,7 +193,6 @@ def require_compared(folder: Path, fingerprint: str | None = None) -> Path:
     """A merged model's folder, if it is to the byte the one that was compared with the adapter.
 
     Args:
-        folder: of the merged model.
         fingerprint: its digest, where it is known; else a file whose size and time are what they
             were after the merge is not read again.
 
@@ -244,7 +243,6 @@ def loaded_commit(name: str, revision: str | None) -> str | None:
     """The commit of a model of the Hub that was loaded here last; None of a folder or without one.
 
     Args:
-        name: its id.
         revision: the branch, tag or commit that it was asked for; None for the newest.
     """
     from huggingface_hub import try_to_load_from_cache

@@ -107,10 +107,7 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
     about = f"controls-{task.name}" if has_own_base(task) else "controls"
     controls = {
         "all-rewards": ("GRPO, all rewards", rewards),
-        "format-rewards": (
-            "GRPO, format rewards only",
-            form_rewards(rewards),
-        ),
+        "format-rewards": ("GRPO, format rewards only", form_rewards(rewards)),
     }
     results: dict[str, Mapping[str, Any]] = {}
     for short, (name, paid) in controls.items():
@@ -121,10 +118,7 @@ def compare(config: "RunConfig", supervised_steps: int, console: "Console") -> i
         if code := train(asked, run.root, console):
             return code
         manifest = read_manifest(run)
-        results |= {
-            "warm start": manifest.holdout.before,
-            name: manifest.holdout.after,
-        }
+        results |= {"warm start": manifest.holdout.before, name: manifest.holdout.after}
     if has_own_base(task):
         named = metric_names(words_of(task.name))
         console.print(table(results, [name for name in SHOWN if name in named]))
@@ -186,9 +180,7 @@ def train_further(
     Args:
         base: what `ensure_tiny_model` made; left as it is.
         runs: where the new model's folder is made, named by all that decides it.
-        steps: optimiser steps.
         mixture: which kinds of answer it learns from.
-        exclude: the held-out questions.
         on_progress: called every few steps; never when the folder is there.
     """
     from transformers import AutoModelForCausalLM

@@ -1,7 +1,7 @@
 """What a finished run leaves: the best adapter, the result after, curves, and last the manifest."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.checkout import code_of
@@ -16,31 +16,37 @@ from xmlgrpo_run.manifest import (
     files_of_run,
     write_manifest,
 )
+from xmlgrpo_run.measures.holdout import HoldoutResult, save_result
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.config.run_config import TINY, completion_limit, config_sha256, holdout_limit
 from xmlgrpo_trainer.prepare import Prepared
-from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, save_result, take
+from xmlgrpo_trainer.problems.exam import Exam, take
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
 from xmlgrpo_trainer.run.record import hardware, now, versions
 from xmlgrpo_trainer.screen.result import draw_curves, show_end
 
 
-def finish(run: Prepared, *, trainer: Any, exam: Exam, before: HoldoutResult, rollout: str) -> None:
-    """Write what a finished run consists of, the manifest last, and print the result.
+class Trained(NamedTuple):
+    """What training leaves for the end of the run."""
 
-    Args:
-        exam: asks the report problems as it did before training.
-        before: the report problems before training.
-        rollout: the name of the engine that drew the completions.
-    """
+    trainer: Any  # trl's, with the adapter after the last step
+    exam: Exam  # asks the report problems as it did before training
+    before: HoldoutResult  # the report problems before training
+    rollout: str  # the engine that drew the completions
+    stopped_by: int | None  # the signal that stopped the run; None at its end
+
+
+def finish(run: Prepared, trained: Trained) -> None:
+    """Write what a finished run consists of, the manifest last, and print the result."""
     folder, ranks, console = run.folder, run.ranks, run.console
+    trainer, before = trained.trainer, trained.before
     steps = trainer.state.global_step
     best = load_best(folder, trainer.model)
     kept = steps if best is None else best
     ranks.on_first(lambda: save_adapter(trainer.model, folder.adapter, run.policy.tokenizer))
-    after = take(exam, "final exam", run.problems.report, kept)
+    after = take(trained.exam, "final exam", run.problems.report, kept)
     if not ranks.is_first:
         return
     save_result(folder.holdout_after, after)
@@ -50,13 +56,13 @@ def finish(run: Prepared, *, trainer: Any, exam: Exam, before: HoldoutResult, ro
         draw_curves(rows, folder.curves, title, words_of(run.task.name))
     holdout = HeldOut(len(after.items), before.metrics(), after.metrics())
     seconds = sum(row.get("step_time") or 0.0 for row in rows)
-    manifest = _manifest(run, trainer, kept=kept, rollout=rollout, seconds=seconds, holdout=holdout)
+    manifest = _manifest(run, trained, kept=kept, seconds=seconds, holdout=holdout)
     write_manifest(folder, manifest)
     show_end(console, manifest, folder, (before, after))
 
 
 def _manifest(
-    run: Prepared, trainer: Any, *, kept: int, rollout: str, seconds: float, holdout: HeldOut
+    run: Prepared, trained: Trained, *, kept: int, seconds: float, holdout: HeldOut
 ) -> Manifest:
     """What the result depends on, and what later stages need to know."""
     config, folder, problems = run.config, run.folder, run.problems
@@ -74,15 +80,15 @@ def _manifest(
             place=Place.of(base, folder) if base.is_dir() else None,
             dtype=placement.dtype,
             quantized_4bit=config.model.load_in_4bit,
-            model_class=type(trainer.model.get_base_model()).__name__,
+            model_class=type(trained.trainer.model.get_base_model()).__name__,
             tiny=config.model.name == TINY,
             files=files_of_base(base) if base.is_dir() else {},
         ),
         adapter=model_digest(folder.adapter) or "",
         backend=placement.backend,
-        rollout=rollout,
+        rollout=trained.rollout,
         seed=config.seed,
-        steps=trainer.state.global_step,
+        steps=trained.trainer.state.global_step,
         best_step=kept,
         seconds=round(seconds, 1),
         max_prompt_tokens=config.data.max_prompt_tokens,

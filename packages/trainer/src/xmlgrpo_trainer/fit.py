@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.markup import escape
 from transformers import set_seed
@@ -16,10 +16,12 @@ from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
+from xmlgrpo_run.measures.holdout import HoldoutResult, read_result, save_result
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import completion_limit, holdout_limit
+from xmlgrpo_trainer.finish import Trained
 from xmlgrpo_trainer.grpo.draws import DrawnBatches, make_draws
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
@@ -38,14 +40,7 @@ from xmlgrpo_trainer.grpo.trainer import (
 from xmlgrpo_trainer.grpo.vllm import check_prompt, serve_vllm
 from xmlgrpo_trainer.model.reference import check_start, probe
 from xmlgrpo_trainer.prepare import Prepared
-from xmlgrpo_trainer.problems.exam import (
-    Exam,
-    HoldoutResult,
-    read_result,
-    save_items,
-    save_result,
-    take,
-)
+from xmlgrpo_trainer.problems.exam import Exam, save_items, take
 from xmlgrpo_trainer.problems.keep_best import KeepBest, check_best, stopped_early
 from xmlgrpo_trainer.run.checkpoints import (
     checkpoint_of,
@@ -64,16 +59,6 @@ from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
 from xmlgrpo_trainer.screen.trackers import Trackers
 
 FAULTS_SHOWN = 5  # of the rows that were left out for their gold
-
-
-class Trained(NamedTuple):
-    """What training leaves for the end of the run."""
-
-    trainer: Any  # trl's, with the adapter after the last step
-    exam: Exam  # asks the report problems as it did before training
-    before: HoldoutResult  # the report problems before training
-    rollout: str  # the engine that drew the completions
-    stopped_by: int | None  # the signal that stopped the run; None at its end
 
 
 def fit(run: Prepared) -> Trained:

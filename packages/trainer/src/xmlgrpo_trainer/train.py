@@ -74,13 +74,7 @@ def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks)
         with failures_in_words(folder.root):
             trained = fit(run)
             if trained.stopped_by is None:
-                finish(
-                    run,
-                    trainer=trained.trainer,
-                    exam=trained.exam,
-                    before=trained.before,
-                    rollout=trained.rollout,
-                )
+                finish(run, trained)
                 return ranks.on_first(lambda: _code_of(folder, console))
         state = trained.trainer.state
         say(

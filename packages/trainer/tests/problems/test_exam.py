@@ -12,17 +12,10 @@ from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.rows import text_rows
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rollout.engine import Completion, Sampling
+from xmlgrpo_run.measures.holdout import HoldoutResult, Item, read_result, save_result
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.problems import exam as holdout
-from xmlgrpo_trainer.problems.exam import (
-    Exam,
-    HoldoutResult,
-    Item,
-    read_result,
-    save_items,
-    save_result,
-    take,
-)
+from xmlgrpo_trainer.problems.exam import Exam, save_items, take
 
 QUIET = Console(quiet=True)
 

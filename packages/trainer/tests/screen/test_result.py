@@ -12,7 +12,7 @@ from rich.console import Console
 from finished_runs import base_of, data_of, finished
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, Manifest
-from xmlgrpo_trainer.problems.exam import HoldoutResult, Item
+from xmlgrpo_run.measures.holdout import HoldoutResult, Item
 from xmlgrpo_trainer.screen.result import (
     DEMO_DID_NOT,
     DEMO_SHOWED,

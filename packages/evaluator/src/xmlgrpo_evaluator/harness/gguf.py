@@ -41,7 +41,6 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     """lm-eval's view of a GGUF file.
 
     Args:
-        pretrained: path of the GGUF.
         batch_size: sequences decoded at once; `auto` is 32.
         threads: CPU threads; `auto` takes what the model's size and the free cores are worth.
         max_length: longest prompt and reply together, in tokens; the model's own limit if None.

@@ -44,7 +44,6 @@ class CountedHF(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         engine: `graph`, `generate`, or `auto` for `graph` where it can serve.
         slots: replies that the engine writes at once; None for 64 on a CPU, 128 on a GPU.
         on_engine: gets what answers, before the first reply of each kind of request.
-        options: of `HFLM`.
     """
 
     def __init__(

@@ -23,11 +23,8 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
     """An lm-eval model in front of another one; one process, so rank and devices are lm-eval's own.
 
     Args:
-        inner: the model that answers.
-        journal: keeps its replies.
         screen: shows each reply, the ones from the journal first.
         check: called with all requests before the first is asked.
-        seed: of sampled replies.
         seeds_requests: whether `inner` takes a seed with each request; without that, the global
             generator is seeded anew when an evaluation is continued.
     """

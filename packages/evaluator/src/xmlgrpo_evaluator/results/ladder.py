@@ -52,11 +52,7 @@ def climb(
     Writes `ladder.json` and `ladder.png` into the run's folder.
 
     Args:
-        run: its folder.
-        manifest: its record.
-        settings: of every evaluation.
         tolerance: largest drop of accuracy that passes, as a share of 1.
-        console: where the table goes.
         evaluate: is called in a process of its own, which must find it by its name.
 
     Returns:

@@ -59,7 +59,11 @@ def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "question": str(doc.get("question", "")),
                 "gold": str(doc.get("gold", sample["target"])),
                 **({"steps": steps} if steps else {}),
-                "replies": [str(r) for replies in sample["resps"] for r in _flat(replies)],
+                "replies": [
+                    str(reply)
+                    for replies in sample["resps"]
+                    for reply in (replies if isinstance(replies, (list, tuple)) else [replies])
+                ],
                 "scores": {},
             },
         )
@@ -69,10 +73,6 @@ def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 full = name if len(filters) == 1 else f"{name},{sample['filter']}"
                 entry["scores"][full] = float(value)
     return [items[key] for key in sorted(items)]
-
-
-def _flat(replies: Any) -> list[Any]:
-    return list(replies) if isinstance(replies, (list, tuple)) else [replies]
 
 
 def main_metric(task: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -101,7 +101,6 @@ def write_check(
     """Add verdicts to the folder's record, which is the file that is returned.
 
     Args:
-        folder: with the files.
         compared_with: what `Reference.as_json` says; entries of another model are dropped.
         checks: the verdicts; a rejected file's entry stands until the next record.
         source: of the file that others are quantized from, which is not kept; the last one stands.

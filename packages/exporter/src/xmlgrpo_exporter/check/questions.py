@@ -100,8 +100,6 @@ def load_questions(data: Path | None, run: RunFolder | None, task: str = DEFAULT
     Args:
         data: a file of the task's rows, or of rows with a "question" in each; or a folder with a
             test split.
-        run: whose held-out problems to take.
-        task: whose rows they are.
 
     Raises:
         UserError: the task is not installed, or a row is none of its.

@@ -44,7 +44,6 @@ def gguf_fault(entry: Any, quant: str, size: int | None = None) -> str | None:
     """What is wrong with the record of a GGUF file; None where every gate let it through.
 
     Args:
-        entry: of `check.json`.
         quant: what the file's own header says it is.
         size: of the file in bytes; None where it is not here.
     """

@@ -116,11 +116,7 @@ def convert(tree: Path, staged: Path, out: Path, outtype: str, name: str) -> Non
     """Run the converter of `tree` on the folder that `staging.stage` made.
 
     Args:
-        tree: the folder that `find_converter` gave.
-        staged: the model as the converter reads it.
-        out: the file to write.
         outtype: "f32", "f16" or "bf16".
-        name: the model's name in the file.
     """
     log = out.with_name(f"{out.name}.log")
     options = ["--outtype", outtype, "--outfile", str(out), "--model-name", name]

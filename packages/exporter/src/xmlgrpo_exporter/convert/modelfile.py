@@ -54,10 +54,7 @@ def modelfile_of(file: str, header: GgufHeader, stop_ids: Iterable[int], system:
     """The same, from what the GGUF says of itself.
 
     Args:
-        file: its name.
         header: its header; the gates have seen that template and ids are the model's.
-        stop_ids: the ids that end a reply.
-        system: what the model is told before every question.
 
     Raises:
         UserError: the file's template writes no chat, or its vocabulary lacks such an id.
@@ -93,7 +90,7 @@ def modelfile_text(
     return "\n".join(lines) + "\n"
 
 
-def jinja_render(template: str, bos: str = "", eos: str = "") -> Render:
+def jinja_render(template: str, bos: str = "") -> Render:
     """A chat template as transformers renders it, without a tokenizer."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -104,7 +101,7 @@ def jinja_render(template: str, bos: str = "", eos: str = "") -> Render:
             add_generation_prompt=add_generation_prompt,
             continue_final_message=False,
             bos_token=bos,
-            eos_token=eos,
+            eos_token="",
         )
         return str(rendered[0])
 

@@ -46,7 +46,6 @@ def stage(model: Path, staged: Path, *, prompts_have_bos: bool) -> Path:
 
     Args:
         model: a folder that `check_model_folder` accepts; not changed.
-        staged: the folder to make.
         prompts_have_bos: whether the model's own prompts start with BOS.  Then a text without one
             must be given it, else it must not: written into the file, not left to what a reader
             takes for granted.

@@ -23,8 +23,6 @@ def copy_tokenizer(adapter: Path, out: Path, base_file: Callable[[str], Path | N
     adapter that was saved without one.
 
     Args:
-        adapter: the adapter's folder.
-        out: the merged folder.
         base_file: a file of the base by its name; None when it has no such file.
     """
     for pattern in TRAINED_WITH:

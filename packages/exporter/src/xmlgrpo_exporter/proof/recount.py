@@ -6,12 +6,11 @@ kept.  A number that does not follow is not published, whoever wrote it there.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from math import isclose
 from pathlib import PurePosixPath
-from statistics import fmean
 from typing import Any
 
 from xmlgrpo_exporter.check.verdict import NO_NUMBERS, number
@@ -19,22 +18,13 @@ from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_run.measures.holdout import holdout_metrics
 from xmlgrpo_run.measures.paired import Difference, Paired
 from xmlgrpo_run.measures.summary import by_steps, compare_by_steps, compare_metric, metrics_of
 
 ASKED_BY = ("limit", "seed", "k", "temperature", "max_new_tokens", "chat_template", "data")
 """What of a `subject` says how the items were asked."""
 MADE_BY = "make eval RUN={run}, or make ladder RUN={run}"
-HELD_OUT: Mapping[
-    str, Callable[[Mapping[str, Any]], bool]
-] = {  # metric -> whether an item counts as a hit
-    "strict_format": lambda item: item["strict_format"],
-    "strict_accuracy": lambda item: item["strict_correct"],
-    "lenient_accuracy": lambda item: item["lenient_correct"],
-    "worked": lambda item: item["worked"],
-    "truncated": lambda item: item["truncated"],
-    "no_answer": lambda item: not item["answered"],
-}
 
 
 class DoesNotFollowError(ValueError):
@@ -82,7 +72,7 @@ def _held_out_problem(release: Release) -> str | None:
         try:
             items, stated = file.json()["items"], manifest.at("holdout", when)
             same = manifest.at("holdout", "rows") == len(items) and all(
-                _equal(stated[metric], value) for metric, value in _held_out(items).items()
+                _equal(stated[metric], value) for metric, value in holdout_metrics(items).items()
             )
         except NO_NUMBERS:
             same = False
@@ -94,27 +84,15 @@ def _held_out_problem(release: Release) -> str | None:
     return None
 
 
-def _held_out(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    shares = {
-        name: {"hits": sum(bool(hit(item)) for item in items), "total": len(items)}
-        for name, hit in HELD_OUT.items()
-    }
-    return shares | {"mean_tokens": round(fmean(item["tokens"] for item in items), 2)}
-
-
 def _evaluation(file: ResultFile) -> None:
     for name, task in file.at("tasks").items():
-        for metric, value in _counted(task).items():
+        metrics = _plain(metrics_of(task["items"]))
+        for metric, value in metrics.items():
             _require(_equal(task["metrics"].get(metric), value), f"{metric} of {name}")
-        if unknown := task["metrics"].keys() - _counted(task).keys():
+        if unknown := task["metrics"].keys() - metrics.keys():
             raise DoesNotFollowError(f"{min(unknown)} of {name} has no items")
         counted = _plain(by_steps(task["items"]))
         _require(_same(task.get("by_steps", counted), counted), f"by_steps of {name}")
-
-
-def _counted(task: Mapping[str, Any]) -> dict[str, Any]:
-    counted: dict[str, Any] = _plain(metrics_of(task["items"]))
-    return counted
 
 
 def _comparison(file: ResultFile, evaluated: Sequence[ResultFile]) -> None:

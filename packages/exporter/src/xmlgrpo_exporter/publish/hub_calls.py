@@ -48,13 +48,7 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
 )
 
 # JSON that is not what the Hub answers: the client looks its keys up, and some of its values.
-OTHER_ANSWERS: tuple[type[Exception], ...] = (
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    ValueError,
-)
+OTHER_ANSWERS: tuple[type[Exception], ...] = (LookupError, TypeError, AttributeError, ValueError)
 ANY_FAILURE = HUB_ERRORS + OTHER_ANSWERS
 
 # hf_xet asks by itself, and what it was answered stands only in the text of its error.
@@ -96,7 +90,6 @@ def ask(
         call: the request or requests; safe to repeat.
         sent: something has been sent there by now, and is kept.
         sending: the call itself sends what the Hub has to store.
-        attempts: how often it may be asked.
 
     Raises:
         NotAskedError: there is no token, or the Hub cannot be reached.

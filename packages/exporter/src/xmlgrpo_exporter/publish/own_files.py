@@ -85,9 +85,6 @@ class OwnFile:
     def json(self, *, is_sealed: bool = False) -> dict[str, Any]:
         """The JSON object that it holds; a sealed one without its seal.
 
-        Args:
-            is_sealed: it must be.
-
         Raises:
             UserError: it holds something else, or is sealed and not what was written.
         """

@@ -97,13 +97,9 @@ def prepare_release(
     """Read the run, choose the files and hash them; nothing is changed or sent.
 
     Args:
-        run: the run, or a folder of files.
-        to: where to.
         what: the artefacts' names; None for all there are.
         base_id: the base model's id on the Hub, where the run does not say.
-        look_up: reads cards on the Hub.
         secrets: values that must not be in any file.
-        console: shows how far it is.
 
     Raises:
         UserError: nothing to publish, an artefact is incomplete or damaged, a file holds a secret.

@@ -29,7 +29,7 @@ from xmlgrpo_rewards.console_script import (
     run_command,
 )
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.grading import grade_all
+from xmlgrpo_rewards.grading import columns_of, grade_all
 from xmlgrpo_rewards.hacks import FULL_MARKS, number_hacks
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted, printable
@@ -169,12 +169,7 @@ def shown(gold: str) -> str:
 
 def _earned(task: Task, texts: Sequence[str], example: Example) -> list[Total]:
     """What the task's default rewards pay for replies to one example."""
-    columns = {
-        "id": [example.id] * len(texts),
-        "question": [example.question] * len(texts),
-        "answer": [example.gold] * len(texts),
-        "judge": [example.judge] * len(texts),
-    }
+    columns = columns_of([example] * len(texts))
     return total(load_rewards(default_rewards(task), task), texts, **columns)
 
 

@@ -4,7 +4,8 @@ Rows are padded on the left, so that every row's newest token is in the same slo
 then sees a plain slice of the slots, and only the padding needs a mask.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,30 +16,21 @@ from xmlgrpo_rollout.recipe import FULL, SLIDING, Recipe
 Attend = Callable[[int, str, Tensor, Tensor, Tensor], Tensor]
 
 
+@dataclass(slots=True)
 class KeyValueCache:
     """Keys and values of `rows` texts; each layer's are (rows, kv_heads, slots, head_dim).
 
     Attributes:
         keys, values: one tensor a layer.
         used: how many slots are filled, the same for every row.
-        recipe: of the model.
         padding_bias: 0 for a slot that holds a token, minus infinity for padding: (rows, slots).
     """
 
-    def __init__(
-        self,
-        keys: Sequence[Tensor],
-        values: Sequence[Tensor],
-        *,
-        used: int,
-        recipe: Recipe,
-        padding_bias: Tensor,
-    ) -> None:
-        self.keys = list(keys)
-        self.values = list(values)
-        self.used = used
-        self.recipe = recipe
-        self.padding_bias = padding_bias
+    keys: list[Tensor]
+    values: list[Tensor]
+    used: int
+    recipe: Recipe
+    padding_bias: Tensor
 
     def grown(self, rows: Tensor, slots: int) -> "KeyValueCache":
         """A copy of these rows, each as often as it is named, with room for `slots` slots."""

@@ -33,8 +33,6 @@ class StaticEngine:
 
     Args:
         model: one that `choice.why_not_read` has nothing against.
-        stop_ids: the tokens that end a completion.
-        pad_id: of the tokenizer.
 
     Attributes:
         finished: how many completions of the call that is running are finished; else 0.
@@ -148,10 +146,7 @@ def stream(
     """One completion token by token, as they are drawn; the token that ends it is the last.
 
     Args:
-        weights: of the model.
         rope: of the model, for as many places as prompt and completion may have.
-        prompt: token ids.
-        stop_ids: the tokens that end a completion.
         sampling: how tokens are chosen, from torch's global generator.
     """
     with torch.no_grad(), fitting_threads(weights):

@@ -32,9 +32,7 @@ def last_logits(
     """The logits after each row's last token, (R, vocabulary).
 
     Args:
-        weights: of the model.
         rope: of the model, for every place that occurs.
-        tokens_R_T: token ids.
         places_R_T: each token's place in its own text, from 0.
         attend: mixes the values; queries and keys come rotated, scores are yet to be multiplied by
             the recipe's `score_factor`.

@@ -103,7 +103,6 @@ class Decoder:
             logits_R_V: after the prompts, for the first `live` rows.
             used: slots that are filled.
             live: rows in use.
-            seed: of this rollout's draws.
             first_row: the number of this batch's first row among the rollout's rows.
         """
         self.is_done_R.fill_(1)

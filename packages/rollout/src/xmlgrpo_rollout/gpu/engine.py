@@ -35,8 +35,6 @@ class GraphEngine:
 
     Args:
         model: one that `choice.why_not_read` has nothing against.
-        stop_ids: the tokens that end a completion.
-        pad_id: of the tokenizer.
 
     Attributes:
         finished: how many completions of the call that is running are finished; else 0.

@@ -89,8 +89,6 @@ def compare_metric(
 
     Args:
         scores: of the first and of the second model, item by item.
-        first: the first's summary.
-        second: the second's.
     """
     both: dict[str, Any] = {"first": first, "second": second}
     if "hits" in first and "hits" in second:

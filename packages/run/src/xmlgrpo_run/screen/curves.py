@@ -55,7 +55,6 @@ def panels(rows: Rows, words: Words) -> list[Panel]:
 
     Args:
         rows: the merged rows of `metrics.jsonl`, in step order; keys may be missing or null.
-        words: of the run's task.
     """
     found = (_with_points(panel, rows) for panel in _all_panels(rows, words))
     return [panel for panel in found if panel.lines]
@@ -66,9 +65,6 @@ def draw(figure: Any, rows: Rows, drawn: Sequence[Panel], ink: Ink) -> None:
 
     Args:
         figure: matplotlib's, with the layout `constrained`; it gets the size that is needed.
-        rows: as for `panels`.
-        drawn: what `panels` gave.
-        ink: the colours.
     """
     lines = -(-len(drawn) // COLUMNS)
     figure.set_size_inches(COLUMNS * PANEL_INCHES[0], lines * PANEL_INCHES[1])

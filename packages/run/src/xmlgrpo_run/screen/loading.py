@@ -17,7 +17,6 @@ def reading_libraries(console: Console, modules: int) -> Stage:
     """The stage in which torch, transformers and their like are imported: 5 to 60 s, unasked.
 
     Args:
-        console: where to.
         modules: how many there are to import, about.
     """
     before = len(sys.modules)
@@ -36,7 +35,6 @@ def loading_model(console: Console, name: str, revision: str | None) -> Iterator
 
     Args:
         name: a folder or a Hub id.
-        revision: on the Hub.
     """
     from transformers.utils import logging as transformers_logging
 

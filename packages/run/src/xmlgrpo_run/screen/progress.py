@@ -242,9 +242,6 @@ def growing(
     What is computed before the first byte says nothing about the pace of those that follow.
 
     Args:
-        console: where to.
-        words: what is being done.
-        expected_bytes: the size in the end.
         files: those that are written; one that is not there counts nothing.
     """
     begun = False

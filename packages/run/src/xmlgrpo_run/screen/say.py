@@ -12,7 +12,6 @@ def say(console: Console, text: str | Text, *, head: str | Text = "") -> None:
     Names of metrics, files and runs may come from anywhere: nothing in them steers the terminal.
 
     Args:
-        console: where to.
         text: of one or more lines; a `str` may hold rich's markup.
         head: stands before the first line, and its width before all others.
     """

@@ -18,9 +18,6 @@ class GgufChat:
 
     The chat is written with the file's own template, as it would be for anyone who uses the file.
 
-    Args:
-        path: the file.
-
     Raises:
         UserError: llama-cpp-python is missing, or the file cannot be loaded.
     """

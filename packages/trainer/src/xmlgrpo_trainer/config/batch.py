@@ -27,9 +27,6 @@ BUSY_TOKENS = 16_384  # of one pass, padding included: enough to keep a GPU busy
 def check_groups(grpo: Mapping[str, Any]) -> None:
     """Check that a generation batch holds whole groups of `num_generations` completions.
 
-    Args:
-        grpo: the section as it was written.
-
     Raises:
         UserError: a size is no whole number above 0, or the batch is not divisible by the group
             size.
@@ -69,7 +66,6 @@ def shared(fields: Mapping[str, Any], processes: int) -> dict[str, Any]:
 
     Args:
         fields: `grpo:` over the defaults; `per_device_train_batch_size` is among them.
-        processes: how many share the batch.
 
     Raises:
         UserError: the batch cannot be shared equally.

@@ -75,9 +75,7 @@ def installed_versions(name: str) -> dict[str, str | None]:
 
 
 def _default(described: dict[str, Any]) -> Any:
-    if "default" not in described:
-        return dataclasses.field()
-    value = described["default"]
+    value = described.get("default", dataclasses.MISSING)
     if isinstance(value, list | dict):
         return dataclasses.field(default_factory=lambda: value)
     return dataclasses.field(default=value)

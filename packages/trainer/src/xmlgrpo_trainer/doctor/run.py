@@ -81,7 +81,7 @@ class Threshold:
     bounds: dict[Level, float]  # the worst level first
     advice: str
     bound: str = "at most {:g}"  # in words, the most or the least
-    grounds: str = AXOLOTL  # where the bounds are from
+    grounds: str = JUDGEMENT  # where the bounds are from
     live: bool = True  # shown while the run trains, too
 
     def judge(self, value: float, words: str) -> Finding:
@@ -105,6 +105,7 @@ THRESHOLDS = (
         "nothing can be learned: read completions/, run xmlgrpo-validate, and look whether the "
         "model can do the task at all",
         "at most {:g} steps without any",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "reward-unpaid",
@@ -113,6 +114,7 @@ THRESHOLDS = (
         {"warning": PATIENCE_STEPS - 1},
         "what is never paid is not learned: take it out, make it easier to earn, or start from a "
         "model that sometimes earns it",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "groups-solved",
@@ -121,6 +123,7 @@ THRESHOLDS = (
         {"note": 0.8},
         "stop here, or train on harder problems",
         "at most {:.0%}",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "groups-silent",
@@ -129,6 +132,7 @@ THRESHOLDS = (
         {"bad": 0.8, "warning": 0.6},
         WASTED,
         "at most {:.0%}",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "groups-alike",
@@ -137,6 +141,7 @@ THRESHOLDS = (
         {"bad": 0.8, "warning": 0.6},
         WASTED,
         "at most {:.0%}",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "batches-lost",
@@ -145,7 +150,6 @@ THRESHOLDS = (
         {"bad": 1, "warning": 0},
         "what draws the completions and what learns from them disagree: train as a new RUN with "
         "rollout=generate, and please report it",
-        grounds=JUDGEMENT,
     ),
     Threshold(
         "replies-cut",
@@ -155,6 +159,7 @@ THRESHOLDS = (
         "raise grpo.max_completion_length; if replies run on without end, look whether the model "
         "stops at the end of its turn (`<end_of_turn>`, `<|im_end|>`, `<|eot_id|>`)",
         "at most {:.0%}",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "length-changed",
@@ -163,7 +168,6 @@ THRESHOLDS = (
         {"warning": 1.5},
         "replies have another form than at first, and no better for it: read completions/",
         "at most {:g} times",
-        JUDGEMENT,
     ),
     Threshold(
         "entropy-gone",
@@ -173,6 +177,7 @@ THRESHOLDS = (
         "the policy says the same thing every time: go back to an earlier adapter, lower "
         "grpo.learning_rate, raise grpo.temperature, or set grpo.beta above 0",
         "at least {:g}",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "entropy-rising",
@@ -182,7 +187,6 @@ THRESHOLDS = (
         "the policy is getting lost: stop, and begin again from the best adapter with a fraction "
         "of grpo.learning_rate",
         "at most {:g} times",
-        JUDGEMENT,
     ),
     Threshold(
         "entropy-halved",
@@ -192,7 +196,6 @@ THRESHOLDS = (
         "the policy has grown surer, and no better for it: lower grpo.learning_rate, or give it "
         "problems that it solves sometimes (make passrate)",
         "at least {:g} of the first",
-        JUDGEMENT,
     ),
     Threshold(
         "one-answer",
@@ -202,7 +205,6 @@ THRESHOLDS = (
         "the policy is on its way to one answer to everything: stop, go back to the best adapter, "
         "and lower grpo.learning_rate",
         "at most {:.0%} more",
-        JUDGEMENT,
     ),
     Threshold(
         "same-wrong",
@@ -212,7 +214,6 @@ THRESHOLDS = (
         "nothing is tried any more, so nothing can be found: stop, go back to the best adapter, "
         "and lower grpo.learning_rate or raise grpo.temperature",
         "at most {:.0%}",
-        JUDGEMENT,
     ),
     Threshold(
         "loops",
@@ -222,7 +223,6 @@ THRESHOLDS = (
         "the policy is losing its language: stop, go back to the best adapter, and lower "
         "grpo.learning_rate",
         "at most {:.0%}",
-        JUDGEMENT,
     ),
     Threshold(
         "false-sums",
@@ -232,7 +232,6 @@ THRESHOLDS = (
         "right answers are guessed: pay for them only where the sums hold, as "
         "recipes/gsm8k/rewards/chain_reward.py does",
         "at most {:.0%}",
-        JUDGEMENT,
     ),
     Threshold(
         "working-lost",
@@ -242,7 +241,6 @@ THRESHOLDS = (
         "the policy forgets to work problems out: stop, go back to the best adapter, and lower "
         "grpo.learning_rate",
         "at least {:g} of the first",
-        JUDGEMENT,
     ),
     Threshold(
         "validations-few",
@@ -251,7 +249,6 @@ THRESHOLDS = (
         {"note": 2},
         "set holdout.validation_rows above 0 and holdout.every to a fraction of the steps",
         "at least {:g} to see a gamed reward",
-        JUDGEMENT,
         live=False,
     ),
     Threshold(
@@ -262,7 +259,6 @@ THRESHOLDS = (
         "training destroys what the model could do: stop, use the kept best adapter, and begin "
         "again with a fraction of grpo.learning_rate",
         "at least {:g} of the first",
-        JUDGEMENT,
     ),
     Threshold(
         "validation-falling",
@@ -272,7 +268,6 @@ THRESHOLDS = (
         "training makes it worse with every look: stop, use the kept best adapter, and begin again "
         "with a fraction of grpo.learning_rate",
         "at most {:g}",
-        JUDGEMENT,
     ),
     Threshold(
         "reward-gamed",
@@ -282,7 +277,6 @@ THRESHOLDS = (
         "the reward is being gamed: read completions/ for how, close the hole in the reward, and "
         "use the kept best adapter meanwhile",
         "at most {:.0%} below the best",
-        JUDGEMENT,
     ),
     Threshold(
         "validation-worse",
@@ -292,7 +286,6 @@ THRESHOLDS = (
         "training makes it worse: lower grpo.learning_rate; holdout.patience stops such a run "
         "early",
         "at most {:.0%} below the best",
-        JUDGEMENT,
     ),
     Threshold(
         "by-heart",
@@ -302,7 +295,6 @@ THRESHOLDS = (
         "they are learnt by heart, which teaches little more: train on more problems, and draw "
         "those that are not solved yet (sampling.band)",
         "at most {:.0%} more",
-        JUDGEMENT,
     ),
     Threshold(
         "only-sharper",
@@ -312,7 +304,6 @@ THRESHOLDS = (
         "the policy is surer of what it knew, no better: more of the same steps will not raise "
         "greedy accuracy; other problems or a better base may",
         "at least {:g} times as many",
-        JUDGEMENT,
     ),
     Threshold(
         "gradient-lost",
@@ -321,6 +312,7 @@ THRESHOLDS = (
         {"bad": 0},
         "the weights are lost from there on: start a new run with a lower grpo.learning_rate or "
         "with model.dtype=float32",
+        grounds=AXOLOTL,
     ),
     Threshold(
         "gradient-gone",
@@ -330,12 +322,11 @@ THRESHOLDS = (
         "nothing is learned any more, since all replies to a problem are worth the same: go back "
         "to the best adapter, and lower grpo.learning_rate",
         "at least {:g} of it",
-        JUDGEMENT,
     ),
-    Threshold("gradient-large", "gradient", largest_gradient, {"warning": 10}, CALMER),
     Threshold(
-        "gradient-spike", "gradient", gradient_spike, {"warning": 20}, CALMER, grounds=JUDGEMENT
+        "gradient-large", "gradient", largest_gradient, {"warning": 10}, CALMER, grounds=AXOLOTL
     ),
+    Threshold("gradient-spike", "gradient", gradient_spike, {"warning": 20}, CALMER),
     Threshold(
         "only-form",
         "correctness",
@@ -344,7 +335,6 @@ THRESHOLDS = (
         "only the format was learned: raise the weight of correctness_reward_func, lower the "
         "format rewards', or train longer",
         "at least {:.0%} more",
-        JUDGEMENT,
     ),
     Threshold(
         "right-falling",
@@ -354,7 +344,6 @@ THRESHOLDS = (
         "the policy unlearns: stop, and begin again from the best adapter with a fraction of "
         "grpo.learning_rate",
         "at least {:g} of the first",
-        JUDGEMENT,
     ),
     Threshold(
         "kl-far",
@@ -362,6 +351,7 @@ THRESHOLDS = (
         now("kl", "{:.3g} nats from the reference now"),
         {"warning": 2},
         "lower grpo.learning_rate or raise grpo.beta",
+        grounds=AXOLOTL,
     ),
 )
 

@@ -72,7 +72,6 @@ class DrawnBatches(TrainerCallback):  # type: ignore[misc]  # transformers is un
         trainer: trl's `GRPOTrainer`, alone; changed in place, after all else that changes it.
         draws: names the problems; None leaves them to trl.
         batch: the newest completions, as the rewards saw them.
-        task: grades them.
     """
 
     def __init__(

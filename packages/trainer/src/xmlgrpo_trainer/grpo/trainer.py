@@ -197,7 +197,8 @@ def build_trainer(
                 raise
     for settings in trainer.model.peft_config.values():
         _put_in_order(settings)
-    trainer.create_model_card = _no_card
+    # trl's card among the checkpoints names no base; push writes the card
+    trainer.create_model_card = lambda **_: None
     trainer.remove_callback(PrinterCallback)
     policy.tokenizer.padding_side = "left"  # Unsloth's trainer turns it round
     if policy.placement.device == "cuda" and policy.placement.backend == "plain":
@@ -214,7 +215,3 @@ def _put_in_order(settings: Any) -> None:
         value = getattr(settings, field.name)
         if isinstance(value, set):
             setattr(settings, field.name, sorted(value))
-
-
-def _no_card(**_: Any) -> None:
-    """In place of trl's card among the checkpoints, which names no base; push writes the card."""

@@ -43,12 +43,7 @@ class Policy:
     placement: Placement
 
     def commit(self, name: str, revision: str | None) -> str | None:
-        """The commit of the Hub that it was loaded from; None of a folder.
-
-        Args:
-            name: its id or folder.
-            revision: what was asked for.
-        """
+        """The commit of the Hub that it was loaded from; None of a folder."""
         loaded: str | None = getattr(self.model.config, "_commit_hash", None)
         return loaded or loaded_commit(name, revision)
 

@@ -37,7 +37,6 @@ def check_start(model: Any, base: Probe, beta: float) -> None:
 
     Args:
         model: of peft, before the first step.
-        beta: trl's weight of the KL term.
 
     Raises:
         UserError: the adapter changes what the model says, or `beta` is above 0 and without the
@@ -64,7 +63,6 @@ def check_frozen(model: Any, beta: float) -> None:
 
     Args:
         model: of peft; its weights are not looked at.
-        beta: trl's weight of the KL term.
 
     Raises:
         UserError: weights of the base are trained, such as biases.

@@ -56,11 +56,6 @@ def load(config: RunConfig, base: str, dtype: str, arguments: Any) -> tuple[Any,
 
     With vLLM in this process it is vLLM that loads the model, and it shares its frozen weights with
     the training (`fast_inference`); trl's rollout finds and uses it.
-
-    Args:
-        base: a folder or a Hub id.
-        dtype: by torch's name.
-        arguments: trl's.
     """
     import torch
     from unsloth import FastModel
@@ -166,7 +161,6 @@ def trl_arguments(config_class: type, fields: Mapping[str, Any]) -> Any:
 
     Args:
         config_class: what `trl.GRPOConfig` is now.
-        fields: values of its fields.
     """
     own: type = [base for base in config_class.__mro__ if base.__name__ == "GRPOConfig"][-1]
     if own is config_class:

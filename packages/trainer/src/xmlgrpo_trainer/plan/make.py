@@ -7,12 +7,7 @@ from typing import Any
 from xmlgrpo_trainer.config.batch import shared
 from xmlgrpo_trainer.config.early_check import check_early
 from xmlgrpo_trainer.config.recorded_fields import library_schema
-from xmlgrpo_trainer.config.run_config import (
-    RunConfig,
-    check_context,
-    completion_limit,
-    grpo_fields,
-)
+from xmlgrpo_trainer.config.run_config import RunConfig, check_context, grpo_fields
 from xmlgrpo_trainer.plan.advice import Change, changes_that_fit
 from xmlgrpo_trainer.plan.gpus import TABLE, Gpu, machine_gib
 from xmlgrpo_trainer.plan.memory import Peak, estimate
@@ -49,9 +44,6 @@ def make_plan(
     """Plan a run for a GPU, or for this machine's CPU when `gpu` is None.
 
     Args:
-        config: the run's configuration.
-        gpu: each of those that the run has.
-        gpus: how many share the configuration's batch.
         has_liger: liger-kernel is installed where the run will be, which then takes it by itself.
 
     Raises:
@@ -97,8 +89,7 @@ def all_fields(config: RunConfig) -> dict[str, Any]:
         if field.default is not dataclasses.MISSING
     }
     absent = {"generation_batch_size": None, "steps_per_generation": None}
-    limit = {"max_completion_length": completion_limit(config)}
-    return {**absent, **defaults, **grpo_fields(config), **limit}
+    return {**absent, **defaults, **grpo_fields(config)}
 
 
 def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:

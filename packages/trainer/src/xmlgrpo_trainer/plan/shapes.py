@@ -41,9 +41,7 @@ class ModelShape:
     full_every: int = 6  # each so-many-th layer is not sliding
     tied: bool = True  # the output head is the embedding
     vision: bool = False  # a vision tower is loaded too, though text never uses it
-    context: int | None = (
-        None  # the longest text, in tokens; None where the configuration does not say
-    )
+    context: int | None = None  # the longest text, in tokens; None where nobody says
     gemma: bool = True  # a Gemma 3
     head_norms: bool = True  # queries and keys are normed
     biased: bool = False  # the projections of queries, keys and values have biases
@@ -109,18 +107,18 @@ class ModelShape:
         return cached * 2 * self.kv_heads * self.head_dim * number_bytes
 
 
+def _sized(name: str, *sizes: int, **more: Any) -> ModelShape:
+    fields = ("vocabulary", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp")
+    named: dict[str, Any] = dict(zip(fields, sizes, strict=True))
+    return ModelShape(name, **named, **more)
+
+
 def _gemma3(size: str, *sizes: int, vision: bool) -> ModelShape:
-    hidden, layers, heads, kv_heads, head_dim, mlp = sizes
-    return ModelShape(
-        name=f"gemma-3-{size}",
-        # transformers' multimodal checkpoints hold 64 more embedding rows than the text models
-        vocabulary=262_208 if vision else 262_144,
-        hidden=hidden,
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        mlp=mlp,
+    # transformers' multimodal checkpoints hold 64 more embedding rows than the text models
+    vocabulary = 262_208 if vision else 262_144
+    return _sized(
+        f"gemma-3-{size}",
+        *(vocabulary, *sizes),
         window=1024 if vision else 512,
         vision=vision,
         context=131_072 if vision else 32_768,  # by the model card
@@ -139,21 +137,8 @@ GEMMA_3 = {
 }
 
 
-def _other(name: str, *sizes: int, context: int, **more: Any) -> ModelShape:
-    vocabulary, hidden, layers, heads, kv_heads, head_dim, mlp = sizes
-    return ModelShape(
-        name=name,
-        vocabulary=vocabulary,
-        hidden=hidden,
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        mlp=mlp,
-        context=context,
-        gemma=False,
-        **{"head_norms": False, **more},
-    )
+def _other(name: str, *sizes: int, **more: Any) -> ModelShape:
+    return _sized(name, *sizes, gemma=False, **{"head_norms": False, **more})
 
 
 # By the models' own `config.json`; their sums are those of the model cards.

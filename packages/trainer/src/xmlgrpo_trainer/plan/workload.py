@@ -122,11 +122,7 @@ def load_of(
     """What a run does and asks of each GPU, or of the CPU when `gpu` is None.
 
     Args:
-        config: the run's configuration.
         fields: every field of `trl.GRPOConfig`, as each of the processes gets it.
-        shape: of the model.
-        gpu: that it runs on.
-        gpus: processes that share a generation batch.
         liger: liger-kernel is there: then training on a GPU takes it by itself.
     """
     model, holdout, lora = config.model, config.holdout, {**LORA_DEFAULTS, **config.lora}

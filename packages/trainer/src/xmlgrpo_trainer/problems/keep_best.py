@@ -16,11 +16,12 @@ from xmlgrpo_rewards.task import Example
 from xmlgrpo_run.digests import damage, file_hashes
 from xmlgrpo_run.files import read_sealed, remove, replacing, write_sealed
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.measures.holdout import HoldoutResult, read_result, save_result
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import HoldoutConfig
-from xmlgrpo_trainer.problems.exam import Exam, HoldoutResult, read_result, save_result, take
+from xmlgrpo_trainer.problems.exam import Exam, take
 
 BEST, STOPPED = "best.json", "stopped.json"  # in the folder `best/`
 
@@ -40,7 +41,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         folder: RunFolder,
         config: HoldoutConfig,
         *,
-        log: Callable[[int, Mapping[str, float]], None] = lambda _step, _values: None,
+        log: Callable[[int, Mapping[str, float]], None],
     ) -> None:
         self.exam = exam
         self.problems = problems

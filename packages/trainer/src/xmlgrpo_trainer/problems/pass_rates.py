@@ -138,7 +138,6 @@ class Draws:
     Args:
         rates: of each problem, in the problems' order.
         settings: the band, and how many are drawn from outside of it.
-        seed: of the order.
     """
 
     def __init__(self, rates: Sequence[PassRate], settings: SamplingConfig, seed: int) -> None:

@@ -230,11 +230,6 @@ def _hub_rows(data: DataConfig, task: Task) -> tuple[str, Iterable[Row]]:
         )
     from datasets import load_dataset
 
-    if not task.dataset:
-        raise UserError(
-            f"the task {task.name!r} has no data set on the Hub; use data.source=generated, or "
-            "your own rows: data.source=json data.path=FOLDER"
-        )
     revision = data.revision or task.dataset_revision
     try:
         rows = load_dataset(task.dataset, task.dataset_config, split="train", revision=revision)

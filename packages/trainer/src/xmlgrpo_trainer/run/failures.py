@@ -15,7 +15,6 @@ def check_room(root: Path, arguments: Any, trained: int) -> None:
     """Refuse to start what would fill the disk of the run folder.
 
     Args:
-        arguments: trl's.
         trained: weights of the adapter.
 
     Raises:

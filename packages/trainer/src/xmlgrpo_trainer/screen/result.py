@@ -15,13 +15,13 @@ from xmlgrpo_rewards.task import Words
 from xmlgrpo_run.files import replacing
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, Manifest
+from xmlgrpo_run.measures.holdout import HoldoutResult
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.curves import Ink, Rows, draw, panels
 from xmlgrpo_run.screen.metric_names import metric_names, words_of
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.doctor.finding import show
 from xmlgrpo_trainer.doctor.run import check_run
-from xmlgrpo_trainer.problems.exam import HoldoutResult
 
 ROWS = (
     "strict_format",
@@ -75,8 +75,6 @@ def draw_curves(rows: Rows, path: Path, title: str, words: Words) -> None:
     Args:
         rows: the merged rows of `metrics.jsonl`, in step order; keys may be missing or null.
         path: where the PNG goes; replaced whole.
-        title: what stands above the panels.
-        words: of the run's task.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -115,7 +113,6 @@ def holdout_table(holdout: HeldOut, words: Words, columns: int) -> Table:
     """The before/after table of a manifest's `holdout`, with 95 % intervals.
 
     Args:
-        words: the task's.
         columns: of the screen; no cell is broken from 80 on.
     """
     table = Table(

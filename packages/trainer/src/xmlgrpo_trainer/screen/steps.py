@@ -29,7 +29,7 @@ from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage, clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import WatchConfig
-from xmlgrpo_trainer.doctor.finding import COLOURS, Finding
+from xmlgrpo_trainer.doctor.finding import COLOURS
 from xmlgrpo_trainer.doctor.run import LiveCheck
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchGuard, why_lost
 from xmlgrpo_trainer.grpo.rewards import Scored
@@ -156,7 +156,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             return False
         new, lost = self._doctor.look(self._log.read())
         for one in new:
-            say(self.console, escape(_in_words(one)), head=f"  [{COLOURS[one.level]}]doctor[/]: ")
+            words = f"{one.row}: {one.text} -> {one.advice}"
+            say(self.console, escape(words), head=f"  [{COLOURS[one.level]}]doctor[/]: ")
         if lost is None:
             return False
         stop_as_lost(self.folder, step, lost.row, lost.text)
@@ -246,10 +247,6 @@ def what_fits(fields: Iterable[str], columns: int) -> Text:
             break
         line.append_text(part)
     return line
-
-
-def _in_words(finding: Finding) -> str:
-    return f"{finding.row}: {finding.text} -> {finding.advice}"
 
 
 def _one_line(text: str, width: int) -> str:

@@ -4,7 +4,7 @@ trl's own callbacks open and close them, so each is spoken to through its callba
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
@@ -17,22 +17,6 @@ from xmlgrpo_trainer.doctor.run import check_run
 
 STEP = "train/global_step"  # what transformers' callbacks call the step, the axis of every chart
 LEVELS = {"warning": "WARN", "bad": "ERROR"}  # of findings, in wandb's and trackio's words
-
-
-class Tracker(Protocol):
-    """One place that a run is logged to, while trl's callback keeps it open."""
-
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Keep the run's whole configuration."""
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Log series by their names, the part before the first `/` being their group."""
-
-    def keep_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add the rows of a file of `completions/`."""
-
-    def alert(self, step: int, title: str, text: str, level: str) -> None:
-        """Say once what somebody should look at."""
 
 
 class Wandb:
@@ -128,7 +112,7 @@ class Trackers:
     def __init__(self, config: RunConfig, folder: RunFolder, callbacks: Iterable[Any] = ()) -> None:
         """Find them among the trainer's callbacks."""
         self._config, self._folder = config, folder
-        self._trackers: list[Tracker] = []
+        self._trackers: list[Wandb | Trackio | TensorBoard] = []
         self._said: set[str] = set()
         for callback in callbacks:
             if isinstance(callback, WandbCallback):

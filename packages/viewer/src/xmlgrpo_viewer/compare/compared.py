@@ -13,10 +13,11 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.measures.holdout import HoldoutResult
 from xmlgrpo_run.measures.paired import Difference, Paired, pair
 from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
 from xmlgrpo_viewer.page.settings import energy_kwh, flat, gpu_hours
-from xmlgrpo_viewer.reading.run_view import Answers, RunView, read_run
+from xmlgrpo_viewer.reading.run_view import RunView, read_run
 
 BASE = "base"
 EVALUATE = "evaluate both on the same test items (make eval) and use xmlgrpo-eval compare"
@@ -34,7 +35,7 @@ class Finished:
 
     view: RunView
     manifest: Manifest
-    after: Answers
+    after: HoldoutResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Side:
     """One set of answers: a run's, or those of the base that it started from."""
 
     name: str
-    answers: Answers
+    answers: HoldoutResult
     run: Finished | None  # None for the base
 
     @property

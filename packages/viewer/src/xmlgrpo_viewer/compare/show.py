@@ -54,7 +54,8 @@ def page(compared: Compared, place: Path) -> str:
     Args:
         place: where it is written; links lead from there to each run.
     """
-    drawn = [chart for chart in (_curves(compared),) if chart.series]
+    curves = _curves(compared)
+    drawn = [curves] if curves.series else []
     data = {"charts": [for_uplot(chart) for chart in drawn], "completions": []}
     return (
         environment("compare")

@@ -52,26 +52,30 @@ class Chart:
 def charts(view: RunView) -> list[Chart]:
     """Every chart that the run has something for, in the order of a reader's questions."""
     found = [_held_out(view), _reward_parts(view), *_panels(view), _mismatch(view)]
-    found += [_time(view), _pace(view), _memory(view)]
+    tokens, mib = tokens_per_s(view.log), view.log.series("peak_mib")
+    found += [
+        _time(view),
+        _single("Tokens", "tokens per second of a step", "prompts and completions", tokens),
+        _single(
+            "Memory",
+            "MiB, of the GPU where there is one, else of the process",
+            "peak of a step",
+            mib,
+        ),
+    ]
     return [_thinned(chart) for chart in found if chart is not None and chart.series]
 
 
 def _held_out(view: RunView) -> Chart | None:
     """Held-out accuracy at each validation with Wilson's interval."""
     named = {
-        "strict_correct": (
-            "strict_accuracy",
-            f"strict accuracy (form and {view.words.answer})",
-        ),
-        "lenient_correct": (
-            "lenient_accuracy",
-            f"lenient accuracy ({view.words.answer}, any form)",
-        ),
-        "strict_format": ("strict_format", "strict format"),
+        "strict_accuracy": f"strict accuracy (form and {view.words.answer})",
+        "lenient_accuracy": f"lenient accuracy ({view.words.answer}, any form)",
+        "strict_format": "strict format",
     }
     series = []
-    for name, (metric, label) in named.items():
-        shares = [(answers.step, answers.share(name)) for answers in view.validations]
+    for metric, label in named.items():
+        shares = [(answers.step, answers.share(metric)) for answers in view.validations]
         logged = view.log.series(f"validation/{metric}")  # where the replies themselves are gone
         series.append(
             Series(
@@ -79,7 +83,7 @@ def _held_out(view: RunView) -> Chart | None:
                 [(step, share.value) for step, share in shares] or logged,
                 [(step, share.low) for step, share in shares],
                 [(step, share.high) for step, share in shares],
-                heavy=name == "strict_correct",
+                heavy=metric == "strict_accuracy",
             )
         )
     if not any(one.points for one in series):
@@ -150,7 +154,7 @@ def _mismatch(view: RunView) -> Chart:
 def _time(view: RunView) -> Chart:
     whole, drawn = view.log.series("step_time"), dict(view.log.series("rollout_time"))
     if not drawn:
-        return Chart("Time of a step", "seconds", (Series("whole step", whole),) if whole else ())
+        return _single("Time of a step", "seconds", "whole step", whole)
     parts = (
         Series("completions drawn", [(step, drawn.get(step, 0.0)) for step, _ in whole]),
         Series(
@@ -171,16 +175,9 @@ def tokens_per_s(log: MetricsLog) -> list[tuple[int, float]]:
     ]
 
 
-def _memory(view: RunView) -> Chart:
-    points = view.log.series("peak_mib")
-    lines = (Series("peak of a step", points),) if points else ()
-    return Chart("Memory", "MiB, of the GPU where there is one, else of the process", lines)
-
-
-def _pace(view: RunView) -> Chart:
-    points = tokens_per_s(view.log)
-    lines = (Series("prompts and completions", points),) if points else ()
-    return Chart("Tokens", "tokens per second of a step", lines)
+def _single(title: str, unit: str, label: str, points: Points) -> Chart:
+    """A chart of one line; without one where there is no point."""
+    return Chart(title, unit, (Series(label, points),) if points else ())
 
 
 def lengths(groups: Mapping[str, Sequence[int]], source: str) -> Chart | None:

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -41,7 +41,7 @@ from xmlgrpo_viewer.reading.followed import Stretch, followed
 from xmlgrpo_viewer.reading.paid import Paid, paid_for
 from xmlgrpo_viewer.reading.pair import Pair, paired
 from xmlgrpo_viewer.reading.run_view import RunView, read_run
-from xmlgrpo_viewer.reading.sampled import Sampled, paid_but_wrong_first, read_sampled
+from xmlgrpo_viewer.reading.sampled import Outcome, Sampled, paid_but_wrong_first, read_sampled
 
 REFRESH_S = 30  # a page of a run that trains is written and read again
 PAUSE = 100  # times a usual step: nothing was trained in it
@@ -81,12 +81,12 @@ def render(view: RunView) -> str:
     sampled, unread = read_sampled(view)
     shown, note = _embedded(sampled, view)
     drawn = charts(view)
-    evaluations = _evaluations(view)
+    evaluations = [(path.name, read_sealed(path)) for path in sorted(view.run.eval.glob("*.json"))]
     comparisons = [(name, file) for name, file in evaluations if "first" in file]
     results = [(name, file) for name, file in evaluations if "subject" in file]
     difficulty = _difficulty(view)
     problems = _followed(view)
-    paid = paid_for(sampled, view.weights)
+    paid, outcomes = paid_for(sampled, view.weights), {one.outcome for one in sampled}
     sizes = _lengths(view)
     drawn += [sizes] if sizes else []
     flips = both.flips() if both else {}
@@ -138,7 +138,7 @@ def render(view: RunView) -> str:
         completions={
             "rows": shown,
             "note": note,
-            "outcomes": _outcomes(sampled),
+            "outcomes": [name for name in get_args(Outcome) if name in outcomes],
             "rewards": data["rewards"],
         },
         paid=paid,
@@ -245,16 +245,9 @@ def _held_out(view: RunView, both: Pair) -> Iterator[tuple[str, str, str, str, s
         label = names[metric].full if metric else "an answer could be read"
         difference, p = str(counted.difference), format_p(counted.p_value)
         yield label, str(before), str(after), difference, p
-    means = [
-        sum(i.tokens for i in side.items) / len(side.items) for side in (both.first, both.second)
-    ]
-    yield (
-        "tokens per reply",
-        f"{means[0]:.1f}",
-        f"{means[1]:.1f}",
-        f"{means[1] - means[0]:+.1f}",
-        "",
-    )
+    means = [fmean(item.tokens for item in side.items) for side in (both.first, both.second)]
+    first, second = means
+    yield "tokens per reply", f"{first:.1f}", f"{second:.1f}", f"{second - first:+.1f}", ""
 
 
 def _about(view: RunView) -> str:
@@ -277,10 +270,6 @@ def _about(view: RunView) -> str:
         of = f" of {view.last_step}" if view.last_step else ""
         parts.append(f"step {view.step}{of}")
     return ", ".join(parts)
-
-
-def _evaluations(view: RunView) -> list[tuple[str, dict[str, Any]]]:
-    return [(path.name, read_sealed(path)) for path in sorted(view.run.eval.glob("*.json"))]
 
 
 def _lengths(view: RunView) -> Chart | None:
@@ -391,11 +380,6 @@ def _paid_rows(paid: Paid, weights: Mapping[str, float]) -> list[list[str]]:
         for name, (right, wrong) in paid.by_reward.items()
     ]
     return [*rows, ["all together", "", shown(paid.right_mean), shown(paid.wrong_mean)]]
-
-
-def _outcomes(sampled: Sequence[Sampled]) -> list[str]:
-    there = {one.outcome for one in sampled}
-    return [name for name in ("wrong", "right, other form", "right", "not graded") if name in there]
 
 
 def _filters(view: RunView) -> Mapping[str, Callable[..., Any]]:

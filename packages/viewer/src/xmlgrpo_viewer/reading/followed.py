@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from xmlgrpo_viewer.reading.run_view import Answer, RunView
+from xmlgrpo_run.measures.holdout import Item
+from xmlgrpo_viewer.reading.run_view import RunView
 
 FOLLOWED = 3  # problems
 
@@ -18,7 +19,7 @@ class Stretch:
 
     first: int  # steps
     last: int
-    answer: Answer
+    answer: Item
 
     @property
     def steps(self) -> str:
@@ -30,7 +31,7 @@ class Stretch:
 class Followed:
     """One problem with its answers, at each validation and without repetition."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[Item, ...]
     stretches: tuple[Stretch, ...]
 
 
@@ -46,7 +47,7 @@ def followed(view: RunView) -> list[Followed]:
     return found
 
 
-def _stretches(given: list[tuple[int, Answer]]) -> Iterator[Stretch]:
+def _stretches(given: list[tuple[int, Item]]) -> Iterator[Stretch]:
     for _, same in groupby(given, lambda one: one[1].reply):
         ones = list(same)
         yield Stretch(ones[0][0], ones[-1][0], ones[0][1])

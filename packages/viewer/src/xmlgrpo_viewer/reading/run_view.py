@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.task import Words
-from xmlgrpo_run.files import read_json, read_sealed
+from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.lock import is_held
 from xmlgrpo_run.manifest import MANIFEST_FORMAT, Manifest, read_manifest, require_as_trained
+from xmlgrpo_run.measures.holdout import HoldoutResult, read_result
 from xmlgrpo_run.metrics import MetricsLog, read_log
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config, load_config
@@ -28,41 +28,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One held-out problem and the model's greedy reply to it."""
-
-    id: str
-    question: str
-    gold: str
-    reply: str
-    tokens: int
-    strict_format: bool
-    strict_correct: bool
-    lenient_correct: bool
-    truncated: bool
-    answered: bool
-
-    @property
-    def outcome(self) -> str:
-        """How it ended, in a word or two."""
-        if self.strict_correct:
-            return "right"
-        return "right, other form" if self.lenient_correct else "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The replies to one set of held-out problems at one step."""
-
-    step: int
-    items: tuple[Answer, ...]
-
-    def share(self, name: str) -> Share:
-        """How many have the attribute `name` of `Answer`."""
-        return Share(sum(getattr(item, name) for item in self.items), len(self.items))
-
-
-@dataclass(frozen=True, slots=True)
 class RunView:
     """A run as far as its folder tells."""
 
@@ -71,9 +36,9 @@ class RunView:
     config: RunConfig | None
     manifest: Manifest | None  # of a finished run
     log: MetricsLog
-    validations: tuple[Answers, ...]  # in step order
-    before: Answers | None  # the report problems, before training
-    after: Answers | None
+    validations: tuple[HoldoutResult, ...]  # in step order
+    before: HoldoutResult | None  # the report problems, before training
+    after: HoldoutResult | None
     last_step: int | None  # that training goes to, where it is known
     ended: str  # why a stopped one has ended; empty where it could not say so
     unread: tuple[str, ...]  # what could not be read, a sentence each
@@ -198,7 +163,7 @@ def _last_step(resolved: Mapping[str, Any]) -> int | None:
     return steps if type(steps) is int and steps > 0 else None
 
 
-def _answers(path: Path) -> Answers | None:
+def _answers(path: Path) -> HoldoutResult | None:
     """What a file of held-out replies holds; None if there is none."""
     try:
         stat = path.stat()
@@ -210,16 +175,9 @@ def _answers(path: Path) -> Answers | None:
 
 
 @lru_cache(maxsize=MOST_VALIDATIONS)
-def _answers_as_of(path: str, _mtime_ns: int, _size: int) -> Answers:
+def _answers_as_of(path: str, _mtime_ns: int, _size: int) -> HoldoutResult:
     """Read once, however often a run is looked at."""
-    stored = read_sealed(Path(path))
     try:
-        items = tuple(_items(stored["items"]))
-        return Answers(int(stored["step"]), items)
+        return read_result(Path(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} does not hold held-out replies ({error!r})") from None
-
-
-def _items(rows: Any) -> Iterator[Answer]:
-    for row in rows:
-        yield Answer(**{name: row[name] for name in Answer.__dataclass_fields__})

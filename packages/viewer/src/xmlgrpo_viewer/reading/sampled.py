@@ -1,20 +1,19 @@
 """The completions that a run kept of its steps, each with what it earned and what it was worth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.rows import text_rows
-from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_rewards.task import Example
 from xmlgrpo_run.manifest import require_as_trained
 from xmlgrpo_run.metrics import finite
 from xmlgrpo_viewer.reading.run_view import RunView
 
-Outcome = Literal["right", "right, other form", "wrong", "not graded"]
+Outcome = Literal["wrong", "right, other form", "right"]
 KEPT_FILES = 20_000  # files of completions that are remembered while a run is watched
 TEXTS = ("question", "gold", "completion")
 
@@ -27,7 +26,7 @@ class Sampled:
     example: Example  # without its solution
     text: str
     scores: Mapping[str, float | None]  # by reward, before its weight; None: it had no opinion
-    outcome: Outcome  # as it was graded when it was drawn, where it was
+    outcome: Outcome  # as it was graded when it was drawn
     note: str  # why it is not right, where the task says
 
     def pay(self, weights: Mapping[str, float]) -> float:
@@ -55,34 +54,13 @@ def read_sampled(view: RunView) -> tuple[list[Sampled], list[str]]:
             continue  # written again just now
         except UserError as error:
             unread.append(str(error))
-    return _graded(completions, view.task), unread
+    return completions, unread
 
 
 def _left_by_training(view: RunView) -> list[str]:
     """The files of completions that the manifest of a finished run names."""
     names = view.manifest.files if view.manifest else ()
     return [name for name in names if name.startswith(f"{view.run.completions.name}/")]
-
-
-def _graded(completions: list[Sampled], task_name: str | None) -> list[Sampled]:
-    """The same, with those graded now that an older version kept without their grade.
-
-    Not those that need a judge, which may run what the model wrote: `xmlgrpo-rescore` does.
-    """
-    rest = [one for one in completions if one.outcome == "not graded" and not one.example.judge]
-    if not rest or task_name is None:
-        return completions
-    try:
-        grades = grade_all(
-            get_task(task_name), [one.text for one in rest], [one.example for one in rest]
-        )
-    except (UserError, ValueError):  # its task is not installed here, or they are not of it
-        return completions
-    now = {
-        id(one): replace(one, outcome=_outcome(asdict(grade)), note=grade.note)
-        for one, grade in zip(rest, grades, strict=True)
-    }
-    return [now.get(id(one), one) for one in completions]
 
 
 def paid_but_wrong_first(
@@ -102,6 +80,7 @@ def _sampled(path: Path) -> Iterator[Sampled]:
     for row in text_rows(path):
         fields = row.fields
         is_one = type(fields.get("step")) is int and isinstance(fields.get("scores"), Mapping)
+        is_one = is_one and {"strict_correct", "lenient_correct"} <= fields.keys()
         if not is_one or not all(isinstance(fields.get(name), str) for name in TEXTS):
             raise UserError(f"{row.id} is not a completion of a training step; it is left out")
         yield Sampled(
@@ -121,8 +100,6 @@ def _sampled(path: Path) -> Iterator[Sampled]:
 
 
 def _outcome(fields: Mapping[str, Any]) -> Outcome:
-    if "strict_correct" not in fields:
-        return "not graded"
     if fields["strict_correct"]:
         return "right"
-    return "right, other form" if fields.get("lenient_correct") else "wrong"
+    return "right, other form" if fields["lenient_correct"] else "wrong"

@@ -102,9 +102,10 @@ def show(rescored: "Sequence[Rescored]", console: "Console") -> None:
     console.print(table)
     changed, groups = other_winners(rescored)
     say(console, f"in {changed} of {groups} groups another completion would have been paid most")
-    graded = [one for one in rescored if one.sampled.outcome != "not graded"]
-    turned = sum(one.was_right != one.is_right for one in graded)
-    say(console, f"{turned} of {len(graded)} are graded otherwise today than when they were drawn")
+    turned = sum(one.was_right != one.is_right for one in rescored)
+    say(
+        console, f"{turned} of {len(rescored)} are graded otherwise today than when they were drawn"
+    )
     for one in sorted(rescored, key=lambda o: -abs(o.after - o.before))[:EXAMPLES]:
         if one.after != one.before:
             text = escape(one_line(one.sampled.text, COLUMNS))

@@ -6,11 +6,13 @@ from itertools import groupby
 from statistics import fmean
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.grading import grade_all
+from xmlgrpo_rewards.grading import columns_of, grade_all
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import load_rewards, total
 from xmlgrpo_viewer.reading.run_view import RunView
 from xmlgrpo_viewer.reading.sampled import Sampled, read_sampled
+
+STRETCHES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,6 @@ def rescore(view: RunView, rewards: Mapping[str, float]) -> list[Rescored]:
     """Pay every kept completion anew.
 
     Args:
-        view: the run.
         rewards: name or import path -> weight, as in a configuration.
 
     Raises:
@@ -52,15 +53,9 @@ def rescore(view: RunView, rewards: Mapping[str, float]) -> list[Rescored]:
     task = get_task(view.task)
     loaded = load_rewards(rewards, task)
     examples = [one.example for one in sampled]
-    columns = {
-        "answer": [example.gold for example in examples],
-        "question": [example.question for example in examples],
-        "judge": [example.judge for example in examples],
-        "id": [example.id for example in examples],
-    }
     texts = [one.text for one in sampled]
     prompts = [task.messages(example.question) for example in examples]
-    paid = total(loaded, texts, prompts=prompts, **columns)
+    paid = total(loaded, texts, prompts=prompts, **columns_of(examples))
     grades = grade_all(task, texts, examples)
     return [
         Rescored(one, one.pay(view.weights), new.value, new.parts, grade.strict_correct)
@@ -68,10 +63,10 @@ def rescore(view: RunView, rewards: Mapping[str, float]) -> list[Rescored]:
     ]
 
 
-def by_stretch(rescored: Sequence[Rescored], count: int = 6) -> list[tuple[str, float, float]]:
+def by_stretch(rescored: Sequence[Rescored]) -> list[tuple[str, float, float]]:
     """Mean pay before and after in equal stretches of the training: steps, before, after."""
     steps = sorted({one.sampled.step for one in rescored})
-    width = -(-len(steps) // count)
+    width = -(-len(steps) // STRETCHES)
     rows = []
     for start in range(0, len(steps), width):
         part = set(steps[start : start + width])

@@ -52,8 +52,6 @@ def screen(view: RunView, columns: int, rows: int, paid: Paid | None = None) -> 
     """What is drawn of a run.
 
     Args:
-        columns: of the terminal.
-        rows: of the terminal.
         paid: what its completions were paid for, where that is known.
     """
     parts: list[RenderableType] = [_head(view, columns)]

@@ -60,13 +60,10 @@ def attend(
     """Attention as transformers calls it; its own one but for a window without a mask.
 
     Args:
-        module: the attention layer.
         query_B_H_T_D, key_B_K_T_D, value_B_K_T_D: H a multiple of K.
         attention_mask: None means causal, from the first token on; past the window only where
             `has_kernel` holds.
         sliding_window: tokens that a token sees, itself among them; None for all.
-        scaling: of the scores.
-        named: further arguments of transformers' function.
 
     Returns:
         Mixed values, (B, T, H, D), and no weights.
