@@ -1,7 +1,6 @@
 """What a finished run leaves: the best adapter, the result after, curves, and last the manifest."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.checkout import code_of
@@ -16,26 +15,16 @@ from xmlgrpo_run.manifest import (
     files_of_run,
     write_manifest,
 )
-from xmlgrpo_run.measures.holdout import HoldoutResult, save_result
+from xmlgrpo_run.measures.holdout import save_result
 from xmlgrpo_run.metrics import read_log
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.config.run_config import TINY, completion_limit, config_sha256, holdout_limit
-from xmlgrpo_trainer.prepare import Prepared
-from xmlgrpo_trainer.problems.exam import Exam, take
+from xmlgrpo_trainer.prepare import Prepared, Trained
+from xmlgrpo_trainer.problems.exam import take
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
 from xmlgrpo_trainer.run.record import hardware, now, versions
 from xmlgrpo_trainer.screen.result import draw_curves, show_end
-
-
-class Trained(NamedTuple):
-    """What training leaves for the end of the run."""
-
-    trainer: Any  # trl's, with the adapter after the last step
-    exam: Exam  # asks the report problems as it did before training
-    before: HoldoutResult  # the report problems before training
-    rollout: str  # the engine that drew the completions
-    stopped_by: int | None  # the signal that stopped the run; None at its end
 
 
 def finish(run: Prepared, trained: Trained) -> None:

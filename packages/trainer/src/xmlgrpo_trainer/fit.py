@@ -21,7 +21,6 @@ from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import completion_limit, holdout_limit
-from xmlgrpo_trainer.finish import Trained
 from xmlgrpo_trainer.grpo.draws import DrawnBatches, make_draws
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
@@ -39,7 +38,7 @@ from xmlgrpo_trainer.grpo.trainer import (
 )
 from xmlgrpo_trainer.grpo.vllm import check_prompt, serve_vllm
 from xmlgrpo_trainer.model.reference import check_start, probe
-from xmlgrpo_trainer.prepare import Prepared
+from xmlgrpo_trainer.prepare import Prepared, Trained
 from xmlgrpo_trainer.problems.exam import Exam, save_items, take
 from xmlgrpo_trainer.problems.keep_best import KeepBest, check_best, stopped_early
 from xmlgrpo_trainer.run.checkpoints import (

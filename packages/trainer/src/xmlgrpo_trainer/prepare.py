@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -51,6 +51,9 @@ from xmlgrpo_trainer.run.trackers import check_trackers, prepare_trackers
 if TYPE_CHECKING:
     from trl import GRPOConfig
 
+    from xmlgrpo_run.measures.holdout import HoldoutResult
+    from xmlgrpo_trainer.problems.exam import Exam
+
 LIBRARY_MODULES = 4700  # about: what torch, transformers, trl and peft consist of, as locked
 BUILDING = (
     "Building the tiny Gemma 3 (once; kept for later runs): a warm start on made-up problems, "
@@ -81,6 +84,16 @@ class Prepared:
     problems: Problems
     base: str  # the folder or Hub id of the model that is trained from
     policy: Policy
+
+
+class Trained(NamedTuple):
+    """What training leaves for the end of the run."""
+
+    trainer: Any  # trl's, with the adapter after the last step
+    exam: "Exam"  # asks the report problems as it did before training
+    before: "HoldoutResult"  # the report problems before training
+    rollout: str  # the engine that drew the completions
+    stopped_by: int | None  # the signal that stopped the run; None at its end
 
 
 def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks) -> Prepared:
