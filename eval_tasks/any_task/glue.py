@@ -32,10 +32,10 @@ from xmlgrpo_rewards.task import (
     data_variable as default_variable,
 )
 from xmlgrpo_run.rows import read_rows
+from xmlgrpo_run.screen.metric_names import PASS_AT
 
 _task = cache(get_task)  # called for every reply; finding a task scans the installed packages
 SPLITS = ("train", "test")
-FEWER = (2, 4, 8, 16, 32)  # of the k replies, for the curve of pass@k
 SHOWN_CHARS = 400  # of what is said about items that were left out
 COLUMNS = ("id", "question", "gold", "solution", "judge", "task", "system_text", "user_text")
 
@@ -194,10 +194,10 @@ def process_results_k(doc: Mapping[str, str], results: Sequence[Sequence[str]]) 
         if grade.strict_format and grade.answered
     )
     winner = votes.most_common(1)[0][0] if votes else None
-    right = sum(grade.strict_correct for grade in grades)
+    right, count = sum(grade.strict_correct for grade in grades), len(texts)
     return means | {
-        **{f"pass_at_{few}": pass_at(few, len(texts), right) for few in FEWER if few < len(texts)},
-        "pass_at_k": pass_at(len(texts), len(texts), right),
+        **{f"pass_at_{few}": pass_at(few, count, right) for few in PASS_AT if few < count},
+        "pass_at_k": pass_at(count, count, right),
         "maj_at_k": float(
             any(g.strict_correct and vote == winner for g, vote in zip(grades, cast, strict=True))
         ),

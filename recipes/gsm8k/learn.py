@@ -41,7 +41,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.config.run_config import load_config
-from xmlgrpo_trainer.run.record import now
+from xmlgrpo_trainer.resume.record import now
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
 

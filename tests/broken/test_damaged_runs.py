@@ -44,9 +44,9 @@ from xmlgrpo_run.manifest import read_manifest, require_as_trained, require_comp
 from xmlgrpo_run.measures.holdout import read_result
 from xmlgrpo_trainer.ask.source import of_model, of_run
 from xmlgrpo_trainer.problems.keep_best import check_best, stopped_early
-from xmlgrpo_trainer.run.checkpoints import find_checkpoints, is_last
-from xmlgrpo_trainer.run.opening import open_run
-from xmlgrpo_trainer.run.record import write_record
+from xmlgrpo_trainer.resume.checkpoints import find_checkpoints, is_last
+from xmlgrpo_trainer.resume.opening import open_run
+from xmlgrpo_trainer.resume.record import write_record
 from xmlgrpo_viewer.compare.compared import as_json, compare_runs
 from xmlgrpo_viewer.page.report import render as render_report
 from xmlgrpo_viewer.reading.run_view import read_run

@@ -30,9 +30,9 @@ from xmlgrpo_run.metrics import append_row
 from xmlgrpo_run.screen.metric_names import words_of
 from xmlgrpo_trainer.problems.exam import save_items
 from xmlgrpo_trainer.problems.keep_best import keep
-from xmlgrpo_trainer.run.checkpoints import seal
-from xmlgrpo_trainer.run.record import write_record
-from xmlgrpo_trainer.screen.result import draw_curves
+from xmlgrpo_trainer.reporting.result import draw_curves
+from xmlgrpo_trainer.resume.checkpoints import seal
+from xmlgrpo_trainer.resume.record import write_record
 from xmlgrpo_viewer.page.report import write_report
 
 Writer = Callable[[RunFolder], object]

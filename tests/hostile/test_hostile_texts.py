@@ -24,7 +24,7 @@ from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.ask.view import ReplyView
 from xmlgrpo_trainer.grpo.rewards import Scored
-from xmlgrpo_trainer.screen.steps import Watch
+from xmlgrpo_trainer.reporting.steps import Watch
 
 HOSTILE = {
     "colours": "\x1b[31mred\x1b[0m",

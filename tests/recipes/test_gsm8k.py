@@ -327,7 +327,7 @@ def change_by(scripts: Any, adapter: Path) -> Any:
 
 
 def save_checkpoint(folder: Path) -> None:
-    from xmlgrpo_trainer.run.checkpoints import STATE, seal
+    from xmlgrpo_trainer.resume.checkpoints import STATE, seal
 
     folder.mkdir(parents=True)
     (folder / STATE).write_text("{}")

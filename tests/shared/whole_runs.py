@@ -27,8 +27,8 @@ from xmlgrpo_run.metrics import append_row
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
 from xmlgrpo_trainer.problems.exam import save_items
 from xmlgrpo_trainer.problems.keep_best import keep
-from xmlgrpo_trainer.run.checkpoints import seal
-from xmlgrpo_trainer.run.record import write_record
+from xmlgrpo_trainer.resume.checkpoints import seal
+from xmlgrpo_trainer.resume.record import write_record
 
 CONFIG: RunConfig = check_config({"seed": 3}, "test")
 IDENTITY = {"problems": "27c1", "backend": "plain"}

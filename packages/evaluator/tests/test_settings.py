@@ -9,7 +9,7 @@ import pytest
 
 from finished_runs import data_of
 from xmlgrpo_evaluator.models import any_model
-from xmlgrpo_evaluator.settings import Evaluation, Settings, own_items, run_settings
+from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings, own_items, run_settings
 from xmlgrpo_evaluator.tasks import find_tasks
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
@@ -51,7 +51,7 @@ def run(tmp_path) -> RunFolder:
     return folder
 
 
-def asked(run: RunFolder, **given) -> Settings:
+def asked(run: RunFolder, **given) -> EvaluationSettings:
     return run_settings(run, read_manifest(run), given)
 
 
@@ -86,14 +86,14 @@ def test_a_run_asks_its_own_task(run):
 )
 def test_settings_that_no_evaluation_can_have_are_refused(given, message):
     with pytest.raises(UserError, match=message):
-        Settings(**given)
+        EvaluationSettings(**given)
 
 
 def test_another_temperature_is_another_evaluation_and_of_greedy_replies_there_is_none():
     model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
 
     def identity(**given):
-        return Evaluation(model, Settings(**given), Path("r.json")).identity(None)
+        return Evaluation(model, EvaluationSettings(**given), Path("r.json")).identity(None)
 
     assert "temperature" not in identity()
     assert identity(k=4)["temperature"] == 1.0
@@ -178,7 +178,7 @@ def test_a_task_that_is_not_installed_is_named(run):
 def test_an_installed_task_needs_no_definition_of_its_own(tmp_path, k):
     model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
     data = write_rows(tmp_path / "rows.jsonl", ROWS)
-    settings = Settings(tasks=("weekday_xml",), data=data, k=k)
+    settings = EvaluationSettings(tasks=("weekday_xml",), data=data, k=k)
     with find_tasks(Evaluation(model, settings, tmp_path / "r.json")) as found:
         *greedy, task = found.load()
         assert [one.config.task for one in greedy] == ["weekday_xml"] * (k - 1)

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.gguf
 
 def asked(path, tokens: int = 3) -> tuple["Completion", str]:
     """What `ask` says, and what it hands on piece by piece."""
-    from xmlgrpo_trainer.ask.chat import Settings
+    from xmlgrpo_trainer.ask.chat import ReplySettings
     from xmlgrpo_trainer.ask.gguf import GgufChat
 
     pieces: list[str] = []
-    return GgufChat(str(path))(CHAT, Settings(tokens), pieces.append), "".join(pieces)
+    return GgufChat(str(path))(CHAT, ReplySettings(tokens), pieces.append), "".join(pieces)
 
 
 def test_no_chat_is_rendered_in_this_process(tmp_path, monkeypatch):

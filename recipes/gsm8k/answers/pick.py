@@ -22,7 +22,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.problems.keep_best import read_best
-from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
+from xmlgrpo_trainer.resume.checkpoints import find_checkpoints, step_of
 
 LAST_PART = 2 / 3  # of the steps: what comes later is averaged
 CHOSEN = "chosen"  # in the name of the folder of the adapter that was chosen

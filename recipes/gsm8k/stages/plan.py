@@ -18,7 +18,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.metrics import read_log
-from xmlgrpo_trainer.run.checkpoints import find_checkpoints
+from xmlgrpo_trainer.resume.checkpoints import find_checkpoints
 
 CONFIG = Path(__file__).resolve().parents[1] / "gsm8k.yaml"
 CONVERTED = "config.json"

@@ -29,7 +29,7 @@ from xmlgrpo_evaluator.results.result import (
     main_metric,
     read_result,
 )
-from xmlgrpo_evaluator.settings import Evaluation, Settings
+from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
 from xmlgrpo_evaluator.tasks import Tasks, find_tasks, left_out
 from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
@@ -165,7 +165,7 @@ def _evaluated(
 
 
 def _simple_evaluate(
-    front: ResumableLM, tasks: Tasks, loaded_tasks: list[Any], settings: Settings
+    front: ResumableLM, tasks: Tasks, loaded_tasks: list[Any], settings: EvaluationSettings
 ) -> dict[str, Any]:
     options = dict(settings.harness)
     generation = {"max_gen_toks": settings.max_new_tokens, **options.pop("gen_kwargs", {})}

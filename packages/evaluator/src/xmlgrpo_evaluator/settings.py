@@ -11,7 +11,7 @@ from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.models import Model
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_rewards.rows import files_beside
+from xmlgrpo_rewards.rows import LARGEST_SEED, files_beside
 from xmlgrpo_rewards.task import DEFAULT_TASK, data_variable, get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest, read_manifest, require_as_trained, run_around
@@ -20,14 +20,11 @@ ENGINES = ("auto", "generate", "graph")
 OWN_FORM = "_xml"  # gsm8k, a task of xmlgrpo_rewards -> gsm8k_xml, lm-eval's name of it
 REPEATED = "_k"  # gsm8k_xml -> gsm8k_xml_k: the form of a task with several replies per item
 DEFAULT_ASKED = f"{DEFAULT_TASK}{OWN_FORM}"
-
-
-LARGEST_SEED = 2**32 - 1  # numpy's
 MOST_SAMPLES, MOST_TOKENS = 10_000, 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EvaluationSettings:
     """What is asked, and how."""
 
     tasks: tuple[str, ...] = (DEFAULT_ASKED,)  # lm-eval's names
@@ -99,7 +96,7 @@ class Evaluation:
     """A model, how it is asked, and the file of the result."""
 
     model: Model
-    settings: Settings
+    settings: EvaluationSettings
     out: Path
 
     @property
@@ -138,12 +135,14 @@ class Evaluation:
         return dict(plain(identity))
 
 
-def greedy_alone(settings: Settings) -> Settings:
+def greedy_alone(settings: EvaluationSettings) -> EvaluationSettings:
     """The same without sampled replies."""
     return replace(settings, k=1, temperature=1.0)
 
 
-def run_settings(run: RunFolder, manifest: Manifest, given: Mapping[str, Any]) -> Settings:
+def run_settings(
+    run: RunFolder, manifest: Manifest, given: Mapping[str, Any]
+) -> EvaluationSettings:
     """Settings in which the run decides what nobody has named.
 
     Replies may be as long as in the run's own held-out test, so that both numbers are of one kind.
@@ -153,13 +152,13 @@ def run_settings(run: RunFolder, manifest: Manifest, given: Mapping[str, Any]) -
     """
     own = f"{get_task(manifest.task).name}{OWN_FORM}"
     decided = {"tasks": (own,), "own_task": own, "max_new_tokens": manifest.max_reply_tokens}
-    settings = Settings(**{**decided, **given})
+    settings = EvaluationSettings(**{**decided, **given})
     if settings.data is None and settings.tasks == (own,):
         return replace(settings, data=own_items(run, manifest))
     return settings
 
 
-def model_settings(model: str, given: Mapping[str, Any]) -> Settings:
+def model_settings(model: str, given: Mapping[str, Any]) -> EvaluationSettings:
     """Settings for a model that is named by itself.
 
     One that lies in a run's folder is asked that run's task, and its items too unless the
@@ -170,10 +169,10 @@ def model_settings(model: str, given: Mapping[str, Any]) -> Settings:
     """
     run = run_around(model)
     if run is None:
-        return Settings(**given)
+        return EvaluationSettings(**given)
     manifest = read_manifest(run)
     own = f"{get_task(manifest.task).name}{OWN_FORM}"
-    settings = Settings(**{"tasks": (own,), "own_task": own, **given})
+    settings = EvaluationSettings(**{"tasks": (own,), "own_task": own, **given})
     elsewhere = settings.data or os.environ.get(data_variable(manifest.task))
     if elsewhere or settings.tasks != (own,):
         return settings

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, Settings
+from xmlgrpo_evaluator.settings import OWN_FORM, REPEATED, Evaluation, EvaluationSettings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_rewards.rows import files_in, files_of
@@ -245,7 +245,10 @@ def _local_items(config: Mapping[str, Any], data: Path | None) -> list[Path]:
 
 
 def _redirect_gsm8k(
-    configs: Mapping[str, Mapping[str, Any]], manager: TaskManager, settings: Settings, made: Path
+    configs: Mapping[str, Mapping[str, Any]],
+    manager: TaskManager,
+    settings: EvaluationSettings,
+    made: Path,
 ) -> bool:
     """Let stock GSM8K tasks read the local items too, so that all tasks ask the same ones."""
     redirected = False
@@ -284,7 +287,7 @@ def _as_json_lines(files: Sequence[Path], made: Path) -> str:
     return str(made)
 
 
-def _draws_shots(config: Mapping[str, Any], settings: Settings) -> bool:
+def _draws_shots(config: Mapping[str, Any], settings: EvaluationSettings) -> bool:
     """Whether a task shows solved problems, and not ones that are written in its YAML."""
     asked = settings.harness.get("num_fewshot")
     shots = config.get("num_fewshot") if asked is None else asked

@@ -1,7 +1,7 @@
 import pytest
 
 from xmlgrpo_gguf.context import DecodingContext
-from xmlgrpo_gguf.engine import Prompt, Sampling, engine_for, shared_prefix
+from xmlgrpo_gguf.engine import GgufSampling, Prompt, engine_for, shared_prefix
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.scoring import score
 from xmlgrpo_rewards import reply
@@ -96,7 +96,7 @@ def test_a_stop_string_is_cut_off(model, prompts):
 def test_samples_depend_on_the_seed_and_not_on_the_batch(model, prompts):
     def sampled(seed):
         return [
-            Prompt(p.tokens, 24, p.stops, Sampling(5.0, top_k=50, top_p=0.99, seed=seed + i))
+            Prompt(p.tokens, 24, p.stops, GgufSampling(5.0, top_k=50, top_p=0.99, seed=seed + i))
             for i, p in enumerate(prompts)
         ]
 

@@ -20,7 +20,7 @@ from xmlgrpo_evaluator.models import run_model
 from xmlgrpo_evaluator.results import ladder as ladder_module
 from xmlgrpo_evaluator.results.ladder import climb, exit_code
 from xmlgrpo_evaluator.results.ladder_table import cells, show
-from xmlgrpo_evaluator.settings import Evaluation, Settings
+from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import digest, model_files
 from xmlgrpo_run.files import read_sealed, write_sealed
@@ -32,7 +32,7 @@ from ..tiny_model import ITEMS
 from .test_compare import result
 
 TOTAL = 50
-SETTINGS = Settings()
+SETTINGS = EvaluationSettings()
 
 
 def put(run: RunFolder, label: str, right: int, **prompts) -> None:
@@ -77,7 +77,7 @@ def evaluated(tmp_path, monkeypatch) -> RunFolder:
 
 
 def climbed(
-    run: RunFolder, tolerance: float = 0.02, settings: Settings = SETTINGS
+    run: RunFolder, tolerance: float = 0.02, settings: EvaluationSettings = SETTINGS
 ) -> tuple[bool, dict[str, Any], str]:
     out = io.StringIO()
     console = Console(file=out, width=160)
@@ -209,8 +209,8 @@ def test_a_run_that_was_moved_keeps_its_results(evaluated, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "differing"),
     [
-        pytest.param(Settings(max_new_tokens=3), "max_new_tokens", id="reply-limit"),
-        pytest.param(Settings(chat_template=False), "chat_template", id="template"),
+        pytest.param(EvaluationSettings(max_new_tokens=3), "max_new_tokens", id="reply-limit"),
+        pytest.param(EvaluationSettings(chat_template=False), "chat_template", id="template"),
     ],
 )
 def test_results_of_other_settings_are_not_taken(evaluated, settings, differing):
@@ -222,7 +222,7 @@ def test_results_on_other_items_are_not_taken(evaluated, tmp_path):
     items = tmp_path / "other.jsonl"
     items.write_text('{"question": "q", "answer": "#### 1"}\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"\(another data\)"):
-        climbed(evaluated, settings=Settings(data=items))
+        climbed(evaluated, settings=EvaluationSettings(data=items))
 
 
 def test_without_an_export_no_gate_is_passed(evaluated):

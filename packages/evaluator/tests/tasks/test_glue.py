@@ -1,6 +1,7 @@
 """The lm-eval task: rows to items, replies to metrics."""
 
 import json
+import re
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import combinations
@@ -16,6 +17,7 @@ from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task, task_names
+from xmlgrpo_run.screen.metric_names import PASS_AT
 
 from ..conftest import write_rows
 from ..tiny_model import rows
@@ -255,6 +257,12 @@ def test_every_config_stops_where_it_must(path):
     assert generation["until"] == ["<end_of_turn>"]
     limit = config.get("metadata", {}).get("reply_limit", generation["max_gen_toks"])
     assert limit == generation["max_gen_toks"]
+
+
+def test_the_curve_of_several_replies_is_that_of_the_tables():
+    text = (FOLDER / "k_replies.yaml").read_text(encoding="utf-8")
+    listed = re.findall(r"metric: pass_at_(\d+)", text)
+    assert tuple(map(int, listed)) == PASS_AT
 
 
 def test_every_gold_of_gsm8k_scores_full_marks(glue, gsm8k_dir):

@@ -8,7 +8,7 @@ import yaml
 from pyarrow import Table, parquet
 
 from xmlgrpo_evaluator.models import any_model
-from xmlgrpo_evaluator.settings import Evaluation, Settings
+from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
 from xmlgrpo_evaluator.tasks import find_tasks, items_of_task
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
@@ -87,7 +87,7 @@ def test_a_task_that_is_on_no_hub_asks_for_rows(monkeypatch):
 
 def found(*tasks: str):
     model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
-    return find_tasks(Evaluation(model, Settings(tasks=tasks), Path("r.json")))
+    return find_tasks(Evaluation(model, EvaluationSettings(tasks=tasks), Path("r.json")))
 
 
 def test_other_items_in_the_environment_are_another_evaluation(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xmlgrpo_gguf.context import BATCH_TOKENS, SHARED, DecodingContext, run_of
-from xmlgrpo_gguf.engine import Engine, Prompt
+from xmlgrpo_gguf.engine import GgufEngine, Prompt
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import LOGITS, PROGRESS, REQUEST, RESULT, OnProgress
 from xmlgrpo_gguf.template import Template, import_renderer, render
@@ -148,7 +148,7 @@ def _write(
         tell("writing", index + len(written[index]) / new_tokens)
 
     if new_tokens:
-        Engine(decoding).write([Prompt(ids, new_tokens) for ids in prompts], on_token=on_token)
+        GgufEngine(decoding).write([Prompt(ids, new_tokens) for ids in prompts], on_token=on_token)
     return written
 
 

@@ -27,7 +27,7 @@ Finish = Literal["end", "stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class GgufSampling:
     """How the next token is drawn.  The order is that of transformers: temperature first.
 
     Temperature 0 is greedy decoding, whatever the other values are.
@@ -68,7 +68,7 @@ class Prompt:
     tokens: Sequence[int]
     max_new: int
     stops: Sequence[bytes] = ()
-    sampling: Sampling = Sampling()
+    sampling: GgufSampling = GgufSampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class _Running:
     text: bytearray = field(default_factory=bytearray)
 
 
-class Engine:
+class GgufEngine:
     """Writes replies to prompts, as many at a time as the context has slots."""
 
     def __init__(self, decoding: DecodingContext) -> None:
@@ -252,7 +252,7 @@ def engine_for(
     slots: int,
     threads: int,
     prompt_threads: int | None = None,
-) -> Iterator[Engine]:
+) -> Iterator[GgufEngine]:
     """An engine just large enough for these prompts; the rest as `DecodingContext` takes it."""
     shared = shared_prefix([p.tokens for p in prompts])
     with DecodingContext(
@@ -263,4 +263,4 @@ def engine_for(
         prompt_threads=prompt_threads,
         keep_window=0 < model.sliding_window <= shared,
     ) as decoding:
-        yield Engine(decoding)
+        yield GgufEngine(decoding)

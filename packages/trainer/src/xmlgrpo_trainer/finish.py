@@ -23,8 +23,8 @@ from xmlgrpo_trainer.config.run_config import TINY, completion_limit, config_sha
 from xmlgrpo_trainer.prepare import Prepared, Trained
 from xmlgrpo_trainer.problems.exam import take
 from xmlgrpo_trainer.problems.keep_best import load_best, save_adapter
-from xmlgrpo_trainer.run.record import hardware, now, versions
-from xmlgrpo_trainer.screen.result import draw_curves, show_end
+from xmlgrpo_trainer.reporting.result import draw_curves, show_end
+from xmlgrpo_trainer.resume.record import hardware, now, versions
 
 
 def finish(run: Prepared, trained: Trained) -> None:

@@ -41,7 +41,9 @@ from xmlgrpo_trainer.model.reference import check_start, probe
 from xmlgrpo_trainer.prepare import Prepared, Trained
 from xmlgrpo_trainer.problems.exam import Exam, save_items, take
 from xmlgrpo_trainer.problems.keep_best import KeepBest, check_best, stopped_early
-from xmlgrpo_trainer.run.checkpoints import (
+from xmlgrpo_trainer.reporting.steps import NotFiniteError, Watch
+from xmlgrpo_trainer.reporting.trackers import Trackers
+from xmlgrpo_trainer.resume.checkpoints import (
     checkpoint_of,
     find_checkpoints,
     is_last,
@@ -51,11 +53,9 @@ from xmlgrpo_trainer.run.checkpoints import (
     step_of,
     take_over,
 )
-from xmlgrpo_trainer.run.failures import check_room
-from xmlgrpo_trainer.run.record import resolved_fields, versions, write_record
-from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
-from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
-from xmlgrpo_trainer.screen.trackers import Trackers
+from xmlgrpo_trainer.resume.failures import check_room
+from xmlgrpo_trainer.resume.record import resolved_fields, versions, write_record
+from xmlgrpo_trainer.resume.stopping import StepStart, StopAndSave
 
 FAULTS_SHOWN = 5  # of the rows that were left out for their gold
 

@@ -178,7 +178,7 @@ def _about(
     """Where the rates are from; the same for a call that goes on."""
     from xmlgrpo_run.digests import model_digest
     from xmlgrpo_trainer.config.run_config import completion_limit
-    from xmlgrpo_trainer.run.record import versions
+    from xmlgrpo_trainer.resume.record import versions
 
     folder = Path(base)
     return {

@@ -45,8 +45,8 @@ from xmlgrpo_trainer.problems.split import (
     problem_files,
 )
 from xmlgrpo_trainer.ranks.processes import Ranks
-from xmlgrpo_trainer.run.failures import check_room, failures_in_words
-from xmlgrpo_trainer.run.trackers import check_trackers, prepare_trackers
+from xmlgrpo_trainer.reporting.tracker_setup import check_trackers, prepare_trackers
+from xmlgrpo_trainer.resume.failures import check_room, failures_in_words
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -62,7 +62,7 @@ BUILDING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CheckedSettings:
     """What the configuration means on this machine, checked by the libraries themselves."""
 
     placement: Placement
@@ -197,7 +197,7 @@ def _known_shape(config: RunConfig) -> ModelShape | None:
         return None  # loading the model says what is wrong with it, if anything is
 
 
-def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settings:
+def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> CheckedSettings:
     """Let the libraries check the configuration, before anything is read, built or loaded.
 
     Raises:
@@ -224,7 +224,7 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Settin
         check_shared_vllm(config, arguments)
     if ranks.is_first:
         check_room(folder.root, arguments, adapter_weights(config))
-    return Settings(placement, rewards, arguments)
+    return CheckedSettings(placement, rewards, arguments)
 
 
 def check_planned(config: RunConfig, shape: ModelShape, processes: int, *, here: bool) -> None:

@@ -18,9 +18,9 @@ from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import RunConfig
 from xmlgrpo_trainer.prepare import prepare, refuse_early
 from xmlgrpo_trainer.ranks.processes import EndedElsewhere, Ranks, joined, ranks_here
-from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
-from xmlgrpo_trainer.run.failures import failures_in_words
-from xmlgrpo_trainer.run.opening import open_run
+from xmlgrpo_trainer.resume.checkpoints import find_checkpoints, step_of
+from xmlgrpo_trainer.resume.failures import failures_in_words
+from xmlgrpo_trainer.resume.opening import open_run
 
 EXIT_LOST = 3
 PATIENCE_S = 1800  # how long a rank waits for another; trl's own default for `grpo.ddp_timeout`
@@ -59,7 +59,7 @@ def _train(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks)
         state = ranks.on_first(lambda: held.enter_context(open_run(folder, config)))
         if state == "finished":
             if ranks.is_first:
-                from xmlgrpo_trainer.screen.result import show_end
+                from xmlgrpo_trainer.reporting.result import show_end
 
                 console.print(
                     f"{escape(str(folder.root))} is finished; nothing to train.", highlight=False

@@ -20,7 +20,7 @@ from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.ask import command as ask_command
 from xmlgrpo_trainer.ask.answer import Asked, Form, answer_given, answer_typed, load_chat
-from xmlgrpo_trainer.ask.chat import Completion, OnText, Settings, WholeCharacters, check_room
+from xmlgrpo_trainer.ask.chat import Completion, OnText, ReplySettings, WholeCharacters, check_room
 from xmlgrpo_trainer.ask.questions import given_questions
 from xmlgrpo_trainer.ask.source import Source, of_model, of_run
 from xmlgrpo_trainer.ask.view import ReplyView, remarks
@@ -173,8 +173,8 @@ def test_a_run_of_byte_tokens_is_shown_once_it_cannot_change() -> None:
 )
 def test_a_question_over_the_context_is_refused(prompt_tokens: int, new: int, advice: str) -> None:
     with pytest.raises(UserError, match=advice):
-        check_room(prompt_tokens, Settings(new), context=100)
-    check_room(90, Settings(10), context=100)
+        check_room(prompt_tokens, ReplySettings(new), context=100)
+    check_room(90, ReplySettings(10), context=100)
 
 
 def words(*given: str) -> argparse.Namespace:
@@ -240,7 +240,9 @@ def test_no_question_is_told(
         given_questions(words(*given))
 
 
-def scripted(messages: list[dict[str, str]], _settings: Settings, on_text: OnText) -> Completion:
+def scripted(
+    messages: list[dict[str, str]], _settings: ReplySettings, on_text: OnText
+) -> Completion:
     """Answers a question with itself; one is too long, and at one the person presses Ctrl-C."""
     question = messages[-1]["content"]
     if "long" in question:
@@ -253,7 +255,7 @@ def scripted(messages: list[dict[str, str]], _settings: Settings, on_text: OnTex
 
 
 def asked(form: Form) -> Asked:
-    return Asked(scripted, get_task("gsm8k"), Settings(9), form)
+    return Asked(scripted, get_task("gsm8k"), ReplySettings(9), form)
 
 
 def test_one_question_that_cannot_be_asked_does_not_end_the_others(
@@ -282,12 +284,12 @@ def test_a_raw_reply_is_as_it_is_but_steers_no_terminal(
     is_terminal: bool,
     shown: str,
 ) -> None:
-    def steering(_messages: object, _settings: Settings, on_text: OnText) -> Completion:
+    def steering(_messages: object, _settings: ReplySettings, on_text: OnText) -> Completion:
         on_text("\x1b[2J5")
         return Completion("\x1b[2J5", 3, 4, "stop")
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal, raising=False)
-    answer_given(["1?"], Asked(steering, get_task("gsm8k"), Settings(9), "raw"))
+    answer_given(["1?"], Asked(steering, get_task("gsm8k"), ReplySettings(9), "raw"))
     assert capsys.readouterr().out == shown
 
 
@@ -305,7 +307,9 @@ def test_sigterm_ends_the_talk() -> None:
         raise Terminated
 
     with pytest.raises(Terminated):
-        answer_typed(iter(["1?", "2?"]), Asked(terminated, get_task("gsm8k"), Settings(9), "text"))
+        answer_typed(
+            iter(["1?", "2?"]), Asked(terminated, get_task("gsm8k"), ReplySettings(9), "text")
+        )
 
 
 def test_ctrl_c_ends_one_typed_question_and_not_the_talk(

@@ -16,7 +16,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import messages
 from xmlgrpo_trainer.ask import command as ask_command
 from xmlgrpo_trainer.ask.answer import load_chat
-from xmlgrpo_trainer.ask.chat import Settings
+from xmlgrpo_trainer.ask.chat import ReplySettings
 from xmlgrpo_trainer.ask.folder import folder_chat
 from xmlgrpo_trainer.ask.huggingface import transformers_chat
 from xmlgrpo_trainer.ask.source import Source, of_model
@@ -51,7 +51,7 @@ def adapted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_streamed_is_the_reply(tiny_base: Path, temperature: float) -> None:
     chat = load_chat(of_model(str(tiny_base)))
     told: list[str] = []
-    settings = Settings(40, temperature, seed=5)
+    settings = ReplySettings(40, temperature, seed=5)
     said = chat(messages(CHINESE), settings, told.append)
     assert "".join(told) == said.text
     assert said.tokens <= 40
@@ -75,20 +75,20 @@ def test_the_prompt_and_greedy_reply_are_those_of_training(tiny_base: Path, adap
     [completion] = engine(prompts, 1, Sampling(max_new_tokens=24, temperature=0.0))
     ids = completion.tokens
     source = Source("transformers", str(tiny_base), adapter=adapted)
-    said = load_chat(source)(messages("How many?"), Settings(24), lambda _text: None)
+    said = load_chat(source)(messages("How many?"), ReplySettings(24), lambda _text: None)
     assert said.text == tokenizer.decode(ids, skip_special_tokens=True)
     assert (said.tokens, said.prompt_tokens) == (len(ids), len(prompts[0]))
     bare = load_chat(of_model(str(tiny_base)))
-    assert bare(messages("How many?"), Settings(24), lambda _text: None).text != said.text
+    assert bare(messages("How many?"), ReplySettings(24), lambda _text: None).text != said.text
 
 
 READERS = [pytest.param(load_chat, id="files"), pytest.param(transformers_chat, id="modules")]
 
 
-@pytest.mark.parametrize("settings", [Settings(40), Settings(40, 1.2, seed=7)])
+@pytest.mark.parametrize("settings", [ReplySettings(40), ReplySettings(40, 1.2, seed=7)])
 @pytest.mark.parametrize("question", ["How many is 3 + 4?", CHINESE])
 def test_files_and_modules_say_the_same(
-    tiny_base: Path, adapted: Path, settings: Settings, question: str
+    tiny_base: Path, adapted: Path, settings: ReplySettings, question: str
 ) -> None:
     source = Source("transformers", str(tiny_base), adapter=adapted)
     chat = folder_chat(source)
@@ -193,7 +193,7 @@ def test_a_broken_description_is_told(copied: Path, path: str, text: str) -> Non
 def test_a_description_without_its_settings_does(copied: Path, path: str) -> None:
     (copied / path).write_text(LACKING)
     chat = load_chat(of_model(str(copied / "adapter")))
-    assert chat(messages("3 + 4?"), Settings(4), lambda _text: None).tokens
+    assert chat(messages("3 + 4?"), ReplySettings(4), lambda _text: None).tokens
 
 
 @pytest.mark.parametrize("load", READERS)
@@ -245,4 +245,4 @@ def test_the_command_answers_for_people_and_for_machines(
 def test_a_question_that_smuggles_a_bos_in_is_refused(tiny_base: Path) -> None:
     chat = load_chat(of_model(str(tiny_base)))
     with pytest.raises(UserError, match="2 <bos> tokens"):
-        chat(messages("5<bos>?"), Settings(4), lambda _text: None)
+        chat(messages("5<bos>?"), ReplySettings(4), lambda _text: None)

@@ -13,7 +13,7 @@ from xmlgrpo_trainer.config.library_fields import GRPO_RULES
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.make import make_plan
 from xmlgrpo_trainer.plan.shapes import find_shape
-from xmlgrpo_trainer.prepare import Settings, check_planned, check_settings, refuse_early
+from xmlgrpo_trainer.prepare import CheckedSettings, check_planned, check_settings, refuse_early
 from xmlgrpo_trainer.ranks.processes import ALONE
 
 TINY = Path(__file__).parents[4] / "configs" / "tiny.yaml"
@@ -331,7 +331,7 @@ FINE = [
 ]
 
 
-def check(root: Path, *settings: str) -> Settings:
+def check(root: Path, *settings: str) -> CheckedSettings:
     """What `xmlgrpo-train` checks before it reads the data."""
     config = checked_without_a_library(*settings)
     return check_settings(config, RunFolder(root), ALONE)

@@ -29,7 +29,7 @@ from xmlgrpo_trainer.grpo.lost_batches import (
     why_lost,
 )
 from xmlgrpo_trainer.grpo.mismatch import importance_ratio, lost_shares
-from xmlgrpo_trainer.screen.steps import Watch
+from xmlgrpo_trainer.reporting.steps import Watch
 from xmlgrpo_trainer.train import train
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -21,7 +21,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
 
 from xmlgrpo_evaluator.journal import CountedReply
-from xmlgrpo_gguf.engine import Prompt, Sampling, Written, engine_for
+from xmlgrpo_gguf.engine import GgufSampling, Prompt, Written, engine_for
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import probe
 from xmlgrpo_gguf.scoring import score_pairs
@@ -258,11 +258,11 @@ class LlamaCppLM(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return totals
 
 
-def _sampling(options: Mapping[str, Any], seed: int) -> Sampling:
+def _sampling(options: Mapping[str, Any], seed: int) -> GgufSampling:
     temperature = float(options.get("temperature") or 0.0)
     if not options.get("do_sample", temperature > 0):
-        return Sampling()
-    return Sampling(
+        return GgufSampling()
+    return GgufSampling(
         temperature=temperature or 1.0,
         top_k=int(options.get("top_k") or 0),
         top_p=float(options.get("top_p") or 1.0),

@@ -10,7 +10,7 @@ from lm_eval.api.model import LM
 
 from xmlgrpo_evaluator.journal import EngineUse
 from xmlgrpo_evaluator.models import Model
-from xmlgrpo_evaluator.settings import Evaluation, Settings
+from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
 from xmlgrpo_rewards.errors import UserError
 
 DEFAULT_BATCH = 16
@@ -54,7 +54,7 @@ def loaded(
 
 def _load_hf(
     model: Model,
-    settings: Settings,
+    settings: EvaluationSettings,
     options: dict[str, Any],
     engine: str,
     on_engine: Callable[[EngineUse], None],
@@ -78,7 +78,7 @@ def _load_hf(
     )
 
 
-def _load_vllm(model: Model, settings: Settings, options: dict[str, Any]) -> LM:
+def _load_vllm(model: Model, settings: EvaluationSettings, options: dict[str, Any]) -> LM:
     from lm_eval.api.registry import get_model
 
     adapter = {"lora_local_path": model.adapter} if model.adapter else {}

@@ -22,7 +22,7 @@ from xmlgrpo_evaluator.models import Model, check_weights, pinned, run_ladder
 from xmlgrpo_evaluator.results.compare import compare_results, engine_caution
 from xmlgrpo_evaluator.results.ladder_table import plot, show
 from xmlgrpo_evaluator.results.result import main_metric, read_result
-from xmlgrpo_evaluator.settings import Evaluation, Settings
+from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
 from xmlgrpo_rewards.console_script import interruption_code, kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import file_sha256
@@ -41,7 +41,7 @@ OWN_END_S = 2
 def climb(
     run: RunFolder,
     manifest: Manifest,
-    settings: Settings,
+    settings: EvaluationSettings,
     tolerance: float,
     console: Console,
     *,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Words, extras, get_task
 
+PASS_AT = (2, 4, 8, 16, 32)  # of k replies per item: the points of the curve of pass@k
+
 
 @dataclass(frozen=True, slots=True)
 class MetricName:
@@ -34,7 +36,7 @@ def metric_names(words: Words) -> dict[str, MetricName]:
         "soft_format": MetricName("soft format", "but for white space"),
         "strict_accuracy": MetricName("strict accuracy", f"form and {words.answer}"),
         "lenient_accuracy": MetricName("lenient accuracy", f"{words.answer}, any form"),
-        **{f"pass_at_{few}": MetricName(f"pass@{few}") for few in (2, 4, 8, 16, 32)},
+        **{f"pass_at_{few}": MetricName(f"pass@{few}") for few in PASS_AT},
         "pass_at_k": MetricName("pass@k", "any of the replies is right"),
         "maj_at_k": MetricName("maj@k", "the most frequent answer is right"),
         "share_right": MetricName("parts right", "mean share of an answer's parts"),

@@ -19,14 +19,14 @@ from xmlgrpo_rewards.console_script import (
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
+from xmlgrpo_rewards.rows import LARGEST_SEED
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_run.screen.console import guarded, quiet_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_trainer.ask.chat import Chat, Settings
+from xmlgrpo_trainer.ask.chat import Chat, ReplySettings
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.ask.view import ReplyView, remarks
-from xmlgrpo_trainer.config.run_config import LARGEST_SEED
 from xmlgrpo_trainer.plan.gpus import has_driver
 
 Form = Literal["text", "raw", "json"]
@@ -38,7 +38,7 @@ class Asked:
 
     chat: Chat
     task: Task
-    settings: Settings
+    settings: ReplySettings
     form: Form  # for people; the reply as it is; for machines
 
 
@@ -60,7 +60,7 @@ def load(
         tokens = source.max_new_tokens if max_new_tokens is None else max_new_tokens
         Sampling(max_new_tokens=tokens, temperature=temperature)  # checks both
         chat = load_chat(source)
-    return Asked(chat, task, Settings(tokens, temperature, seed), form)
+    return Asked(chat, task, ReplySettings(tokens, temperature, seed), form)
 
 
 def load_chat(source: Source) -> Chat:

@@ -19,7 +19,7 @@ OnText = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ReplySettings:
     """How a completion is drawn."""
 
     max_new_tokens: int
@@ -37,11 +37,11 @@ class Completion:
     finish: Literal["stop", "length"]  # the model's own end, or cut off
 
 
-Chat = Callable[[Messages, Settings, OnText], Completion]
+Chat = Callable[[Messages, ReplySettings, OnText], Completion]
 """Answers a conversation and hands on each piece of the completion as it is written."""
 
 
-def check_room(prompt_tokens: int, settings: Settings, context: int) -> None:
+def check_room(prompt_tokens: int, settings: ReplySettings, context: int) -> None:
     """Refuse what the model could not read or answer.
 
     Raises:
@@ -107,7 +107,7 @@ class WholeCharacters:
 
 OnTokens = Callable[[Sequence[int]], None]
 # draws a completion of a prompt, handing on its tokens as they are drawn
-Draw = Callable[[list[int], Settings, OnTokens], list[int]]
+Draw = Callable[[list[int], ReplySettings, OnTokens], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class TokenizerChat:
     stops: Sequence[int]  # the tokens that end a completion
     draw: Draw
 
-    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Completion:
+    def __call__(self, messages: Messages, settings: ReplySettings, on_text: OnText) -> Completion:
         """Answer a conversation."""
         import torch
 

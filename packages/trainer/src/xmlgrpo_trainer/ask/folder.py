@@ -15,7 +15,7 @@ from xmlgrpo_rollout.cpu.model_files import read_folder
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.files import check_small_files, read_json
-from xmlgrpo_trainer.ask.chat import OnTokens, Settings, TokenizerChat
+from xmlgrpo_trainer.ask.chat import OnTokens, ReplySettings, TokenizerChat
 from xmlgrpo_trainer.ask.source import Source
 
 TOKENIZER = "GemmaTokenizer"
@@ -46,7 +46,7 @@ def folder_chat(source: Source) -> TokenizerChat | None:
         raise UserError(f"cannot read the tokenizer in {folder}: {error}") from error
     stops = stop_ids(_configured_ends(folder), tokenizer)
 
-    def draw(prompt: list[int], settings: Settings, on_tokens: OnTokens) -> list[int]:
+    def draw(prompt: list[int], settings: ReplySettings, on_tokens: OnTokens) -> list[int]:
         sampling = Sampling(settings.max_new_tokens, settings.temperature)
         rope = model.rope(len(prompt) + settings.max_new_tokens)
         ids: list[int] = []

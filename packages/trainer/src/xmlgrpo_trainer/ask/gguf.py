@@ -4,13 +4,13 @@ import codecs
 from functools import partial
 from pathlib import Path
 
-from xmlgrpo_gguf.engine import Prompt, Sampling, engine_for
+from xmlgrpo_gguf.engine import GgufSampling, Prompt, engine_for
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.probe import probe
 from xmlgrpo_gguf.template import ChatTemplate
 from xmlgrpo_gguf.threads import decoding_threads
 from xmlgrpo_run.prompt import Messages, check_bos, text_around, write_prompt
-from xmlgrpo_trainer.ask.chat import Completion, OnText, Settings, check_room
+from xmlgrpo_trainer.ask.chat import Completion, OnText, ReplySettings, check_room
 
 
 class GgufChat:
@@ -27,7 +27,7 @@ class GgufChat:
         self.model = GgufModel(Path(path))
         self.template = ChatTemplate(self.model)
 
-    def __call__(self, messages: Messages, settings: Settings, on_text: OnText) -> Completion:
+    def __call__(self, messages: Messages, settings: ReplySettings, on_text: OnText) -> Completion:
         """Answer a conversation.
 
         Raises:
@@ -47,7 +47,7 @@ class GgufChat:
             if not model.ends_generation(token) and (text := decode(model.piece(token))):
                 on_text(text)
 
-        sampling = Sampling(settings.temperature, seed=settings.seed)
+        sampling = GgufSampling(settings.temperature, seed=settings.seed)
         asked = Prompt(tokens, settings.max_new_tokens, sampling=sampling)
         threads = decoding_threads(model.parameters)
         prompt_threads = decoding_threads(model.parameters, len(tokens))

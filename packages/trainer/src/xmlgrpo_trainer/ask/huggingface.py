@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import cut_after_stop, stop_ids
-from xmlgrpo_trainer.ask.chat import OnTokens, Settings, TokenizerChat
+from xmlgrpo_trainer.ask.chat import OnTokens, ReplySettings, TokenizerChat
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
 from xmlgrpo_trainer.model.load import choose_placement, load_policy
@@ -35,7 +35,7 @@ def transformers_chat(source: Source) -> TokenizerChat:
     model.eval()
     stops = stop_ids(model, policy.tokenizer)
 
-    def draw(prompt: list[int], settings: Settings, on_tokens: OnTokens) -> list[int]:
+    def draw(prompt: list[int], settings: ReplySettings, on_tokens: OnTokens) -> list[int]:
         prompt_1_T = torch.tensor([prompt], device=model.device)
         greedy = settings.temperature == 0
         with torch.no_grad():

@@ -17,10 +17,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
+from xmlgrpo_rewards.rows import LARGEST_SEED
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 
 TINY = "tiny"
-LARGEST_SEED = 2**32 - 1  # numpy's, whose generator transformers seeds too
 MOST_ROWS = 1_000_000  # that are made on the spot, or held out; they are all kept in memory
 LARGEST_NUMBER = 2**63 - 1  # that a tensor or a file of a library can hold
 LARGEST_FLOAT = 3.4e38  # of 32 bits

@@ -28,7 +28,7 @@ from xmlgrpo_trainer.problems.pass_rates import (
     PassRate,
     read_pass_rates,
 )
-from xmlgrpo_trainer.run.checkpoints import checkpoint_of
+from xmlgrpo_trainer.resume.checkpoints import checkpoint_of
 
 FILE = "draws.json"  # in a checkpoint
 

@@ -32,7 +32,7 @@ from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.metric_names import metric_names
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.doctor.run import check_run
-from xmlgrpo_trainer.run.checkpoints import find_checkpoints, step_of
+from xmlgrpo_trainer.resume.checkpoints import find_checkpoints, step_of
 from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes, scripts, styles
 from xmlgrpo_viewer.page.charts import Chart, charts, for_uplot, lengths, table
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment

@@ -9,7 +9,7 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
-from xmlgrpo_trainer.run.trackers import (
+from xmlgrpo_trainer.reporting.tracker_setup import (
     SENDING,
     check_trackers,
     prepare_trackers,

@@ -25,7 +25,7 @@ from xmlgrpo_run.manifest import files_of_base
 from xmlgrpo_trainer.config.batch import whole
 from xmlgrpo_trainer.config.library_fields import RESERVED_GRPO, RESERVED_LORA
 from xmlgrpo_trainer.config.run_config import RunConfig, to_yaml
-from xmlgrpo_trainer.run.opening import differences
+from xmlgrpo_trainer.resume.opening import differences
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -13,14 +13,14 @@ import torch
 from xmlgrpo_rewards.console_script import interruption_code
 from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import Ranks
-from xmlgrpo_trainer.run.checkpoints import (
+from xmlgrpo_trainer.resume.checkpoints import (
     SEAL,
     find_checkpoints,
     remove_unfinished,
     seal,
     set_aside,
 )
-from xmlgrpo_trainer.run.stopping import StepStart, StopAndSave
+from xmlgrpo_trainer.resume.stopping import StepStart, StopAndSave
 
 
 def write_checkpoint(root: Path, step: int) -> Path:

@@ -36,8 +36,8 @@ from xmlgrpo_trainer.grpo.rewards import Scored
 from xmlgrpo_trainer.problems.keep_best import stop_as_lost
 from xmlgrpo_trainer.problems.pass_rates import TAUGHT
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
-from xmlgrpo_trainer.screen.sampled import sampled_shares
-from xmlgrpo_trainer.screen.trackers import Trackers
+from xmlgrpo_trainer.reporting.sampled import sampled_shares
+from xmlgrpo_trainer.reporting.trackers import Trackers
 
 OFTEN_UNTIL, THEN_EVERY = 200, 10  # steps that the doctor looks after: it reads the whole log
 

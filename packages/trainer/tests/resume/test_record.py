@@ -15,7 +15,7 @@ from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config, load_config
 from xmlgrpo_trainer.grpo.trainer import build_arguments
 from xmlgrpo_trainer.model.load import Placement
-from xmlgrpo_trainer.run.record import resolved_fields, versions, write_record
+from xmlgrpo_trainer.resume.record import resolved_fields, versions, write_record
 
 PLACEMENT = Placement(backend="plain", device="cpu", dtype="float32", reason="a test")
 

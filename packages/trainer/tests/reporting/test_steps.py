@@ -20,9 +20,9 @@ from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.config.run_config import WatchConfig
 from xmlgrpo_trainer.grpo.rewards import Scored
 from xmlgrpo_trainer.problems.keep_best import stopped_early, why_lost
-from xmlgrpo_trainer.screen.result import draw_curves
-from xmlgrpo_trainer.screen.sampled import agreement, repetition, same_wrong, sampled_shares
-from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
+from xmlgrpo_trainer.reporting.result import draw_curves
+from xmlgrpo_trainer.reporting.sampled import agreement, repetition, same_wrong, sampled_shares
+from xmlgrpo_trainer.reporting.steps import NotFiniteError, Watch
 
 GSM8K = get_task("gsm8k")
 BATCH = [
@@ -90,7 +90,7 @@ def test_energy_is_that_since_the_step_before_where_the_driver_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([1000.0, 1250.0, 1300.04, None])
-    monkeypatch.setattr("xmlgrpo_trainer.screen.steps.gpu_energy_j", lambda: next(told))
+    monkeypatch.setattr("xmlgrpo_trainer.reporting.steps.gpu_energy_j", lambda: next(told))
     made = watch(tmp_path, Console(file=io.StringIO(), width=118))
     for step in (1, 2, 3):
         log(made, step)

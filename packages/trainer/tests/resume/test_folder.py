@@ -12,8 +12,8 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
-from xmlgrpo_trainer.run.opening import open_run
-from xmlgrpo_trainer.run.record import write_record
+from xmlgrpo_trainer.resume.opening import open_run
+from xmlgrpo_trainer.resume.record import write_record
 
 
 def other(**grpo: object) -> RunConfig:
@@ -102,7 +102,7 @@ def test_two_trainers_at_once_are_refused(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from xmlgrpo_trainer.config.run_config import RunConfig\n"
         "from xmlgrpo_run.folder import RunFolder\n"
-        "from xmlgrpo_trainer.run.opening import open_run\n"
+        "from xmlgrpo_trainer.resume.opening import open_run\n"
         "with open_run(RunFolder(Path(sys.argv[1])), RunConfig()): pass\n"
     )
     with open_run(RunFolder(tmp_path / "run"), RunConfig()):

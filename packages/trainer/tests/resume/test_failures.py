@@ -11,7 +11,7 @@ import torch
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.grpo.trainer import steps_between_generations
-from xmlgrpo_trainer.run.failures import check_room, failures_in_words
+from xmlgrpo_trainer.resume.failures import check_room, failures_in_words
 
 # a file may not grow beyond 64 KiB: what a full disk is to the library that writes
 SAVE_WITHOUT_SPACE = """
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.run.failures import failures_in_words
+from xmlgrpo_trainer.resume.failures import failures_in_words
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
 try:

@@ -15,8 +15,8 @@ from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import append_row
 from xmlgrpo_trainer.config.run_config import RunConfig, WatchConfig
-from xmlgrpo_trainer.screen.steps import NotFiniteError, Watch
-from xmlgrpo_trainer.screen.trackers import Trackers
+from xmlgrpo_trainer.reporting.steps import NotFiniteError, Watch
+from xmlgrpo_trainer.reporting.trackers import Trackers
 
 
 class Writer:

@@ -13,7 +13,7 @@ from finished_runs import base_of, data_of, finished
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, Manifest
 from xmlgrpo_run.measures.holdout import HoldoutResult, Item
-from xmlgrpo_trainer.screen.result import (
+from xmlgrpo_trainer.reporting.result import (
     DEMO_DID_NOT,
     DEMO_SHOWED,
     TASK_DID_NOT,

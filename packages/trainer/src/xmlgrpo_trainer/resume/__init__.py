@@ -1,0 +1,1 @@
+"""What lets a run stop and go on: its folder opened, recorded, continued."""

@@ -1,1 +1,0 @@
-"""The run folder while it is written: opened, recorded, continued, stopped."""
