@@ -71,6 +71,7 @@ def begin(
     root.mkdir(parents=True, exist_ok=True)
     run.config.write_text(f"task: gsm8k\n{settings}", encoding="utf-8")
     run.resolved.write_text(json.dumps({"grpo": {"max_steps": 10}}), encoding="utf-8")
+    write_sealed(run.identity, {"data": "made up"})
     rows = [
         {
             "step": step,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.files import write_sealed, write_text
+from xmlgrpo_run.files import SEAL, write_sealed, write_text
 from xmlgrpo_viewer.compare.compared import as_json, compare_runs
 from xmlgrpo_viewer.compare.show import page, place_of, show
 from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
@@ -122,6 +122,26 @@ def test_one_run_an_unfinished_one_and_one_twice_are_refused(runs, tmp_path):
     with pytest.raises(
         UserError, match=r"a-1 cannot be compared: .*report-after\.json, which training left"
     ):
+        compare_runs(runs)
+
+
+@pytest.mark.parametrize("name", ["identity", "config", "metrics", "resolved"])
+def test_what_is_gone_beside_the_replies_is_told(runs, name):
+    gone = getattr(runs[1], name)
+    gone.unlink()
+    [note] = compare_runs(runs).notes
+    assert note == f"{gone}, which training left, is gone, and was not checked"
+
+
+def test_a_comparison_rests_on_replies_that_the_manifest_vouches_for(runs):
+    stored = json.loads(runs[2].manifest.read_text("utf-8"))
+    del stored["files"]["identity.json"]
+    write_sealed(runs[2].manifest, {k: v for k, v in stored.items() if k != SEAL})
+    [note] = compare_runs(runs).notes
+    assert note.startswith(f"{runs[2].manifest} has no hash of identity.json: ")
+    del stored["files"]["holdout/report-after.json"]
+    write_sealed(runs[2].manifest, {k: v for k, v in stored.items() if k != SEAL})
+    with pytest.raises(UserError, match=r"report-after\.json was not there after training"):
         compare_runs(runs)
 
 

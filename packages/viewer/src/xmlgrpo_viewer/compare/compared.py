@@ -1,7 +1,8 @@
 """Finished runs on the same held-out problems: each share, each pair, each group of seeds.
 
 Runs are compared only where the numbers mean the same: same problems, same prompt and reply form,
-same length limit, greedy.
+same length limit, greedy.  A comparison stands on each run's manifest and the held-out replies that
+it has the hashes of; what else training left and is gone is named in a note, as not checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_run.manifest import Manifest
+from xmlgrpo_run.manifest import Manifest, require_as_trained
 from xmlgrpo_run.measures.holdout import HoldoutResult
 from xmlgrpo_run.measures.paired import Difference, Paired, pair
 from xmlgrpo_viewer.compare.statistics import holm, seeds_interval
@@ -123,7 +124,7 @@ def compare_runs(runs: Sequence[RunFolder]) -> Compared:
         pairs=tuple(_pairs(everyone)),
         groups=tuple(_groups(sides, finished, base)),
         differing=_differing(finished),
-        notes=(*notes, *_same_seeds(finished)),
+        notes=(*_not_checked(finished), *notes, *_same_seeds(finished)),
     )
 
 
@@ -132,7 +133,22 @@ def _finished(run: RunFolder) -> Finished:
     if view.manifest is None or view.after is None:
         why = view.unread[0] if view.unread else "its training is not finished"
         raise UserError(f"{run.called} cannot be compared: {why}")
+    for path in (run.holdout_after, *([run.holdout_before] if view.before else [])):
+        require_as_trained(run, view.manifest, path)
     return Finished(view, view.manifest, view.after)
+
+
+def _not_checked(runs: Sequence[Finished]) -> Iterator[str]:
+    """What a run should have beside its replies, and has not."""
+    for run in runs:
+        folder = run.view.run
+        yield from (f"{sentence}, and was not checked" for sentence in run.view.unread)
+        for path in (folder.config, folder.identity):
+            if str(path.relative_to(folder.root)) not in run.manifest.files:
+                yield (
+                    f"{folder.manifest} has no hash of {path.name}: what the run stood on is the "
+                    "manifest's word alone"
+                )
 
 
 def _require_same_questions(runs: Sequence[Finished]) -> None:
