@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xmlgrpo_rewards.markup import MARKS, rendered
+from xmlgrpo_rewards.markup.page import MARKS, hides, shown
+from xmlgrpo_rewards.markup.tex import printed
 
 FORMAT_VERSION = 4
 """What the form and the grade of a number mean.  Numbers of another version do not compare:
@@ -45,7 +46,7 @@ MAX_UNSEEN = 1024
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\U00013441\U00013442\ua78f"
 _WORD = re.compile(rf"[^\W_{_BLANK_LETTERS}]")  # a letter or a digit of any script
 _BLANK_SIGNS = "\u2800\U0001d159"  # the Braille pattern without a dot, a note without a head
-_MAY_HIDE = re.compile(f"[{re.escape(MARKS)}]")
+_MAY_HIDE = re.compile(rf"[{re.escape(MARKS)}\\%]")
 
 Message = Mapping[str, Any]
 Completion = str | Sequence[Message]
@@ -151,7 +152,7 @@ def _holds_a_word(content: str) -> bool:
     word = _first_word(content)
     if word < 0 or not _MAY_HIDE.search(content, 0, word):
         return word >= 0
-    return _first_word(rendered(content)) >= 0
+    return _first_word(_rendered(content)) >= 0
 
 
 def _first_word(text: str) -> int:
@@ -163,7 +164,12 @@ def _first_word(text: str) -> int:
 def _shows_something(content: str) -> bool:
     """Whether anything is to be seen: an answer may be a sign alone, as `[]` or `+`."""
     content = content.strip()[:MAX_UNSEEN]
-    return _holds_a_word(content) or any(map(_is_seen, rendered(content)))
+    return _holds_a_word(content) or any(map(_is_seen, _rendered(content)))
+
+
+def _rendered(content: str) -> str:
+    """The content without what a page or a typesetter would not show."""
+    return printed(shown(content), hides)
 
 
 def _is_seen(character: str) -> bool:

@@ -48,7 +48,7 @@ _WHITE = (
     r"(?:white|transparent)\b|\#f{3}(?:f|f{3}|f{5})?\b|\#f{3}0\b|\#[\da-f]{6}00\b"
     r"|rgba?\(\s*255[,\s]+255[,\s]+255|rgba\([^)]*[,/]\s*0?\.?0\s*\)|hsla?\([^,)]*,[^,)]*,\s*100%"
 )
-HIDING = re.compile(
+_HIDING = re.compile(
     rf"""
       (?<![-:\w])(?<!:\s)hidden\b(?!\s*=\s*["']?false)
     | display\s*:\s*none | (?:content-)?visibility\s*:\s*(?:hidden|collapse)
@@ -73,19 +73,24 @@ def shown(text: str) -> str:
         parts.append(text[start : mark.start()])
         start = mark.end()
         name = (mark["element"] or "").lower()
-        if name and text[mark.start() + 1] != "/" and _hides(name, mark["attributes"]):
+        if name and text[mark.start() + 1] != "/" and _is_unseen(name, mark["attributes"]):
             start = _end_of(name, text, start)
     return unescape(" ".join([*parts, text[start:]]))
 
 
-def _hides(name: str, attributes: str) -> bool:
+def hides(style: str) -> bool:
+    """Whether an attribute or a style shows nothing of what has it."""
+    return _HIDING.search(style) is not None
+
+
+def _is_unseen(name: str, attributes: str) -> bool:
     """Whether an element with these attributes shows nothing of what is in it."""
     if name in _EMPTY_ELEMENTS or (name == "dialog" and re.search(r"\bopen\b", attributes)):
         return False
     attributes = attributes.lower()
     return (
         name in _UNSEEN_ELEMENTS
-        or HIDING.search(attributes) is not None
+        or hides(attributes)
         or ("overflow" in attributes and _FLAT.search(attributes) is not None)
         or ("background" not in attributes and _UNSEEN_COLOUR.search(attributes) is not None)
     )

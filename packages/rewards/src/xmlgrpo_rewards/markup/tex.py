@@ -1,9 +1,8 @@
 """What LaTeX prints of a text: without commands, and the arguments that are not printed."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from xmlgrpo_rewards.markup.page import HIDING
 
 _LENGTH = r"\s*=?\s*[-+]?\s*[\d.,]+\s*[a-z]{2}"
 _OPTION = r"(?:\s*\[[^][{}\n]{0,40}\])"
@@ -100,13 +99,18 @@ class _Place:
         return left
 
 
-def printed(text: str) -> str:
-    """What is printed: a command that is not known leaves its arguments, a Greek letter itself."""
+def printed(text: str, hides: Callable[[str], bool]) -> str:
+    """What is printed: a command that is not known leaves its arguments, a Greek letter itself.
+
+    Args:
+        text: maybe LaTeX.
+        hides: whether the style that a command names, in CSS, shows nothing.
+    """
     place = _Place()
-    return "".join(_printed(token, place) for token in _TOKEN.finditer(text))
+    return "".join(_printed(token, place, hides) for token in _TOKEN.finditer(text))
 
 
-def _printed(token: re.Match[str], place: _Place) -> str:
+def _printed(token: re.Match[str], place: _Place, hides: Callable[[str], bool]) -> str:
     kind, words, name = token.lastgroup, token[0], token["name"]
     if kind == "brace":
         return words if place.is_printed(words) else ""
@@ -123,7 +127,7 @@ def _printed(token: re.Match[str], place: _Place) -> str:
     elif name and place.pending:
         place.pending -= 1
     elif kind is not None:
-        place.pending = _unprinted(kind, token)
+        place.pending = hides(words) if kind == "css" else _unprinted(kind, token)
         is_greek = bool(name) and name.removeprefix("var").lower() in _GREEK
         return name if is_greek else " "
     return ""
@@ -133,6 +137,4 @@ def _unprinted(kind: str, token: re.Match[str]) -> int:
     """How many arguments of a command are not printed."""
     if kind == "name":
         return _UNPRINTED.get(token["name"], 0)
-    if kind == "css":
-        return int(HIDING.search(token[0]) is not None)
     return {"one": 1, "two": 2}.get(kind, 0)
