@@ -36,10 +36,19 @@ def create(home: Path, python: Path) -> Path:
     return home / "bin" / "python"
 
 
-def pip(python: Path, *arguments: str | Path) -> None:
-    """Run `.venv`'s pip upon another environment."""
+def pip(python: Path, *arguments: str | Path) -> str:
+    """Run `.venv`'s pip upon another environment; returns what it printed.
+
+    Raises:
+        subprocess.CalledProcessError: it failed, after it was printed why.
+    """
     command: list[str | Path] = [sys.executable, "-m", "pip", "--python", python]
-    subprocess.run([*command, "--disable-pip-version-check", *arguments], check=True)
+    command += ["--disable-pip-version-check", *arguments]
+    ran = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if ran.returncode:  # "pip check" names on stdout what is missing
+        print(ran.stdout, end="", flush=True)
+    ran.check_returncode()
+    return ran.stdout
 
 
 def beside_venv(name: str, wanted: Sequence[str]) -> Path:

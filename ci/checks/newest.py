@@ -32,7 +32,7 @@ def newest_python() -> Path:
         ]
         alone = ("--no-deps", "--no-build-isolation")
         environments.pip(python, "install", "--quiet", *alone, *ours)
-        environments.pip(python, "check")
+        print(environments.pip(python, "check"), end="")
         done.write_text(wanted, encoding="utf-8")
     return python
 
