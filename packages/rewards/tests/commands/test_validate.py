@@ -26,10 +26,15 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def table(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What is printed but for the progress, of which a machine that takes seconds prints lines."""
+    return [line for line in done.stdout.splitlines() if "  left " not in line]
+
+
 def test_good_rows_pass(rows_path: Path) -> None:
     done = run("gsm8k", rows_path)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = table(done)
     assert lines[0].split() == ["tried", "failed"]
     assert lines[1].split() == ["gsm8k.jsonl", "26", "0"]
     assert lines[2].split() == ["known", "hacks", f"{24 * len(HACKS):,}", "0"]
@@ -179,7 +184,7 @@ def test_a_folder_means_the_splits_in_it(rows_path: Path, tmp_path: Path) -> Non
     for name in ("test.jsonl", "train.jsonl", "other.jsonl"):
         (tmp_path / name).write_bytes(rows_path.read_bytes())
     done = run("gsm8k", tmp_path)
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == [
+    assert [line.split()[0] for line in table(done)[1:3]] == [
         "train.jsonl",
         "test.jsonl",
     ]
