@@ -59,7 +59,7 @@ def main() -> int:
     options.add_argument("--out", type=Path, required=True)
     asked = options.parse_args()
     model = AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32).eval()
-    texts = list(_texts(AutoTokenizer.from_pretrained(asked.model), asked.replies, asked.count))
+    texts = list(texts_of(AutoTokenizer.from_pretrained(asked.model), asked.replies, asked.count))
     updates = _updates(asked.adapter)
     with torch.no_grad():
         base = {rounds: _logprobs(model, texts, rounds=rounds) for rounds in (False, True)}
@@ -98,7 +98,7 @@ def _measured(
     return rows
 
 
-def _texts(tokenizer: Any, replies: Path, count: int) -> Iterator[tuple[list[int], int]]:
+def texts_of(tokenizer: Any, replies: Path, count: int) -> Iterator[tuple[list[int], int]]:
     """Token ids of prompt and reply, and how many the prompt has."""
     task = get_task("gsm8k")
     for line in replies.read_text(encoding="utf-8").splitlines()[:count]:

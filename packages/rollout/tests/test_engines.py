@@ -13,7 +13,7 @@ from xmlgrpo_rollout.cpu import engine as static
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.cpu.forward import last_logits
 from xmlgrpo_rollout.engine import Sampling
-from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.generate import GenerateEngine, head_in_float32
 from xmlgrpo_rollout.weights import refresh_weights
 
 from .small_models import (
@@ -373,3 +373,22 @@ def test_the_lean_loop_says_how_many_are_finished(monkeypatch):
     assert {0, 8} < set(seen)
     assert 8 < max(seen) <= 16
     assert engine.finished == 0
+
+
+def test_generate_draws_by_float32_product_and_gives_the_head_back():
+    model = tiny_gemma().bfloat16()
+    tokens, head = torch.tensor(prompts_of([6])), model.lm_head
+    with torch.no_grad():
+        rounded = model(tokens).logits
+        with head_in_float32(model):
+            logits = model(tokens).logits
+        again = model(tokens).logits
+    assert (rounded.dtype, logits.dtype) == (torch.bfloat16, torch.float32)
+    assert "forward" not in vars(head)
+    assert torch.equal(again, rounded)
+    assert torch.equal(logits.bfloat16(), rounded)
+    assert not torch.equal(logits, rounded.float())
+    hooked = head.forward = head.forward  # as accelerate's hooks are put on
+    with head_in_float32(model):
+        assert head.forward is not hooked
+    assert head.forward is hooked

@@ -11,7 +11,13 @@ from transformers import (
 )
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.engine import Sampling, filtered, next_tokens
+from xmlgrpo_rollout.engine import (
+    HEAD_ROWS,
+    Sampling,
+    filtered,
+    float32_product,
+    next_tokens,
+)
 
 # the 99.9 % point of chi-square, by degrees of freedom: a right sampler fails one time in 1000,
 # and with a fixed seed always or never
@@ -112,3 +118,18 @@ def test_greedy_takes_the_largest_logit():
 def test_settings_out_of_range_are_refused(settings, says):
     with pytest.raises(UserError, match=says):
         Sampling(**({"max_new_tokens": 1, "temperature": 1.0} | settings))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("number_type", [torch.float32, torch.bfloat16], ids=["float32", "bf16"])
+@pytest.mark.parametrize("vocabulary", [7, HEAD_ROWS, 2 * HEAD_ROWS + 5])
+def test_logits_are_not_rounded_to_the_models_number_type(device, number_type, vocabulary):
+    torch.manual_seed(0)
+    hidden = (4 * torch.randn(3, 64, device=device)).to(number_type)
+    head = torch.randn(vocabulary, 64, device=device).to(number_type)
+    logits, exact = float32_product(hidden, head), hidden.double() @ head.double().t()
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.double(), exact, atol=1e-3, rtol=1e-5)
+    rounded = (hidden @ head.t()).double()
+    if number_type == torch.bfloat16:  # the limit is one that such logits would not keep
+        assert (rounded - exact).abs().max() > 0.05

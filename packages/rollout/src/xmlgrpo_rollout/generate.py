@@ -1,13 +1,15 @@
 """The `generate` engine: the same call for every model, through transformers' `generate`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
 from xmlgrpo_rollout.attention_guard import guard_transformers
-from xmlgrpo_rollout.engine import Completion, Sampling, left_padded
+from xmlgrpo_rollout.engine import Completion, Sampling, float32_product, left_padded
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
 
 
@@ -39,7 +41,7 @@ class GenerateEngine:
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), head_in_float32(self.model):
                 texts_R_T = self.model.generate(
                     input_ids=torch.tensor(padded, device=self.model.device),
                     attention_mask=torch.tensor(seen, device=self.model.device),
@@ -68,3 +70,26 @@ class GenerateEngine:
             eos_token_id=list(self.stop_ids),
             pad_token_id=self.pad_id,
         )
+
+
+@contextmanager
+def head_in_float32(model: Any) -> Iterator[None]:
+    """Have a model's head give float32 logits meanwhile; a head of another kind is left alone."""
+    head = model.get_output_embeddings()
+    is_plain = type(head) is torch.nn.Linear and head.bias is None
+    if not is_plain or head.weight.dtype == torch.float32:
+        yield
+        return
+    own = vars(head).get("forward")  # accelerate puts one there, too
+
+    def product(hidden: Tensor) -> Tensor:
+        logits = float32_product(hidden.flatten(0, -2), head.weight)
+        return logits.view(*hidden.shape[:-1], -1)
+
+    head.forward = product
+    try:
+        yield
+    finally:
+        del head.forward
+        if own is not None:
+            head.forward = own

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the name in torch's own document
 from torch import Tensor
 
 from xmlgrpo_rollout.cpu.cache import Attend
+from xmlgrpo_rollout.engine import float32_product
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
 
@@ -29,7 +30,7 @@ def last_logits(
     places_R_T: Tensor,
     attend: Attend,
 ) -> Tensor:
-    """The logits after each row's last token, (R, vocabulary).
+    """The logits after each row's last token, (R, vocabulary), in float32.
 
     Args:
         rope: of the model, for every place that occurs.
@@ -58,7 +59,7 @@ def last_logits(
         mapped = F.linear(activated(gate) * up, layer.down, layer.biases.get("down"))
         hidden_R_T_C = hidden_R_T_C + _normed(recipe, mapped, layer.after_mlp)
     last_R_C = rms_norm(recipe, hidden_R_T_C[:, -1], weights.final_norm)
-    return F.linear(last_R_C.to(weights.head.dtype), weights.head)
+    return float32_product(last_R_C, weights.head)
 
 
 def rms_norm(recipe: Recipe, vectors: Tensor, weight: Tensor) -> Tensor:

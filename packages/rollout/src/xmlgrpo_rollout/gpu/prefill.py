@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xmlgrpo_rollout.attention_guard import masked_attention
 from xmlgrpo_rollout.cpu.cache import visible_tokens
+from xmlgrpo_rollout.engine import float32_product
 from xmlgrpo_rollout.gpu.kernels.keys import split_prompts
 from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated
 from xmlgrpo_rollout.weights import DecoderWeights, Rope
@@ -36,7 +37,7 @@ def read_prompts(
             prompt lie side by side.
 
     Returns:
-        The logits after each prompt, (P, V).
+        The logits after each prompt, (P, V), in float32.
     """
     prompts, length = tokens_P_T.shape
     recipe, tokens = weights.recipe, prompts * length
@@ -92,7 +93,7 @@ def read_prompts(
         added = F.linear(gated_M_I, layer.down, layer.biases.get("down"))
         add_norm(added, layer.after_mlp, hidden, next_norm, normed, recipe)
     last_P_C = normed.view(prompts, length, -1)[:, -1]
-    return F.linear(last_P_C.to(weights.head.dtype), weights.head)
+    return float32_product(last_P_C, weights.head)
 
 
 def spread(source_P_K_T_D: Tensor, target_R_K_S_D: Tensor) -> None:

@@ -201,8 +201,13 @@ def build_trainer(
     trainer.create_model_card = lambda **_: None
     trainer.remove_callback(PrinterCallback)
     policy.tokenizer.padding_side = "left"  # Unsloth's trainer turns it round
-    if policy.placement.device == "cuda" and policy.placement.backend == "plain":
+    placement = policy.placement
+    if placement.device == "cuda" and placement.backend == "plain":
         speed_up(trainer)
+    elif placement.device == "cpu" and placement.dtype != "float32":
+        from xmlgrpo_trainer.grpo.fast_step.float32_loss import in_chunks_of_float32
+
+        in_chunks_of_float32(trainer)
     return trainer
 
 

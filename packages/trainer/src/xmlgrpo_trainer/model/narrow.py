@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from xmlgrpo_rollout.engine import float32_product
+
 HIGHEST = 14  # a row's largest number is brought to 2^13 ... 2^14
 
 
@@ -32,11 +34,7 @@ def wide_product(inputs_M_I: Tensor, weight_O_I: Tensor) -> Tensor:
             _, exponent_M_1 = torch.frexp(highest_M_1)
             scale_M_1 = torch.ldexp(torch.ones_like(highest_M_1), exponent_M_1 - HIGHEST)
             inputs_M_I = inputs_M_I / scale_M_1
-        inputs_M_I = inputs_M_I.to(narrow)
-        if device == "cuda":
-            product_M_O = torch.mm(inputs_M_I, weight_O_I.t(), out_dtype=torch.float32)
-        else:
-            product_M_O = inputs_M_I.float() @ weight_O_I.float().t()
+        product_M_O = float32_product(inputs_M_I, weight_O_I)
         return product_M_O if scale_M_1 is None else product_M_O * scale_M_1
 
 

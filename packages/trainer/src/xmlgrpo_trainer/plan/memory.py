@@ -40,7 +40,8 @@ TRAINED_LOGIT_BYTES = 8
 SCORED_LOGIT_BYTES = 8
 # Sampling: float32 logits, their probabilities, one copy; (rows, V).
 SAMPLED_LOGIT_BYTES = 12
-# Logits that `grpo.fast_step.logprobs` holds: a part, and the one before it until it is freed.
+# Logits and their gradient that `grpo.fast_step.logprobs` holds: a part, and the one before it
+# until it is freed.
 PART_BYTES = 2**30
 
 
@@ -165,7 +166,7 @@ def _logits_in_parts(load: Load) -> float:
     if load.packed:  # a part, and its gradient in the number type; hidden states, their gradient
         held = min(logits * FLOAT32, PART_BYTES) * (FLOAT32 + load.number_bytes) / FLOAT32
         return (held + 2 * tokens * load.shape.hidden * load.number_bytes) / GIB
-    logits *= load.number_bytes
+    logits *= FLOAT32 + (load.number_bytes if load.number_bytes < FLOAT32 else 0)
     held = logits if logits <= PART_BYTES else 2 * PART_BYTES
     return (held + 2 * tokens * load.shape.hidden * load.number_bytes) / GIB
 

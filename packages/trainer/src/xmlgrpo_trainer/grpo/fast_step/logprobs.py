@@ -1,9 +1,9 @@
 """Log-probabilities of tokens from hidden states, part by part of the tokens.
 
 trl 1.14.2 holds no whole logits either where `use_liger_kernel` is set, but passes over them some
-twenty times in float32 (`trl/trainer/utils.py`, `_ChunkedLogProbFunction`).  Here a part's logits
-are read once forwards and once backwards, by one kernel each, in the model's number type; the
-reductions are in float32.
+twenty times (`trl/trainer/utils.py`, `_ChunkedLogProbFunction`).  Here a part's logits are read
+once forwards and once backwards, by one kernel each.  They are in float32, their gradient's product
+with the head is of the model's number type.
 """
 
 from typing import Any
@@ -14,8 +14,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-PART_BYTES = 2**30  # of logits held at once
+from xmlgrpo_rollout.engine import float32_product
+
+PART_BYTES = 2**30  # of logits and their gradient held at once
 BLOCK = 4096
+ALIGNED = 16  # tokens
 
 
 @triton.jit
@@ -138,7 +141,7 @@ class TokenLogProbs(torch.autograd.Function):
             hidden_N_C.new_empty(len(hidden_N_C), dtype=torch.float32) for _ in range(3)
         ]
         for part in _parts(hidden_N_C, head_V_C):
-            found = reduce(hidden_N_C[part] @ head_V_C.t(), labels_N[part], factor)
+            found = reduce(float32_product(hidden_N_C[part], head_V_C), labels_N[part], factor)
             for whole_N, of_part in zip(numbers, found, strict=True):
                 whole_N[part] = of_part
         ctx.save_for_backward(hidden_N_C, head_V_C, labels_N, normalisers_N, entropies_N)
@@ -160,7 +163,7 @@ class TokenLogProbs(torch.autograd.Function):
             grad_entropies_N = grad_entropies_N.contiguous()
         grad_hidden_N_C = torch.empty_like(hidden_N_C)
         for part in _parts(hidden_N_C, head_V_C):
-            logits = hidden_N_C[part] @ head_V_C.t()
+            logits = float32_product(hidden_N_C[part], head_V_C)
             differentiate_(
                 logits,
                 labels_N[part],
@@ -170,57 +173,13 @@ class TokenLogProbs(torch.autograd.Function):
                 None if grad_entropies_N is None else grad_entropies_N[part],
                 ctx.factor,
             )
-            torch.mm(logits, head_V_C, out=grad_hidden_N_C[part])
+            torch.mm(logits.to(head_V_C.dtype), head_V_C, out=grad_hidden_N_C[part])
         return grad_hidden_N_C, None, None, None
 
 
-class ForTrl:
-    """Stands in trl's place for its function of the same call, where this one can serve."""
-
-    def __init__(self, original: Any) -> None:
-        self.original = original
-
-    def apply(
-        self,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        temperature: float,
-        chunk_size: int,
-        final_logit_softcapping: float | None = None,
-        logit_scale: float = 1.0,
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies; the arguments are trl's."""
-        served = hidden.is_cuda and weight.is_floating_point() and not weight.requires_grad
-        if not served or bias is not None or final_logit_softcapping is not None:
-            own: tuple[Tensor, Tensor] = self.original.apply(
-                hidden,
-                weight,
-                bias,
-                targets,
-                temperature,
-                chunk_size,
-                final_logit_softcapping,
-                logit_scale,
-            )
-            return own
-        computed: tuple[Tensor, Tensor] = TokenLogProbs.apply(  # type: ignore[no-untyped-call]
-            hidden, weight, targets, logit_scale / temperature
-        )
-        return computed
-
-
-def use_in_trl() -> None:
-    """Have trl's chunked path compute log-probabilities here."""
-    from trl.trainer import grpo_trainer
-
-    original = grpo_trainer._ChunkedLogProbFunction  # noqa: SLF001 - trl offers no hook
-    if not isinstance(original, ForTrl):
-        grpo_trainer._ChunkedLogProbFunction = ForTrl(original)  # noqa: SLF001
-
-
 def _parts(hidden_N_C: Tensor, head_V_C: Tensor) -> list[slice]:
-    row_bytes = head_V_C.shape[0] * head_V_C.element_size()
-    together = max(1, PART_BYTES // row_bytes)
+    gradient_bytes = 0 if head_V_C.dtype == torch.float32 else head_V_C.element_size()
+    together = max(1, PART_BYTES // (head_V_C.shape[0] * (4 + gradient_bytes)))
+    if together > ALIGNED:  # else Triton compiles anew for each alignment of a part's pointers
+        together -= together % ALIGNED
     return [slice(at, at + together) for at in range(0, len(hidden_N_C), together)]

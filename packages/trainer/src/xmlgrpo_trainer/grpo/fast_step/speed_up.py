@@ -19,7 +19,7 @@ def speed_up(trainer: Any) -> None:
     if trainer.args.bf16:  # in float32 torch has no quick kernel for key heads that are shared
         align_left(trainer.model)
     if getattr(trainer, "use_liger_kernel", False):  # trl 1.16 has a head of its own, always
-        from xmlgrpo_trainer.grpo.fast_step.logprobs import use_in_trl
+        from xmlgrpo_trainer.grpo.fast_step.float32_loss import use_in_trl
 
         use_in_trl()
         score_in_parts(trainer)
