@@ -5,7 +5,7 @@
 Rollout: the `graph` engine's CPU form over merged weights, made to write the replies that are kept.
 Training: transformers and peft, the adapter apart, log-probabilities by trl's chunked function.
 Both once with logits rounded to bfloat16, as they were before, and once from float32 logits; beside
-them the same model in float32 as a whole.
+them the same model in float32 as a whole.  `by_rounding`: what the rounding alone moves in a half.
 """
 
 import argparse
@@ -58,9 +58,16 @@ def main() -> int:
         }
         for rounding in ROUNDINGS
     ]
+    by_rounding = {
+        name: _apart(*(half[rounding] for rounding in ROUNDINGS))
+        for name, half in (("rollout", rollout), ("training", training))
+    }
     tokens = len(exact)
-    write_json(asked.out, {"replies": len(texts), "tokens": tokens, "rows": rows})
-    print(json.dumps(rows, indent=1))
+    write_json(
+        asked.out,
+        {"replies": len(texts), "tokens": tokens, "rows": rows, "by_rounding": by_rounding},
+    )
+    print(json.dumps([rows, by_rounding], indent=1))
     return 0
 
 

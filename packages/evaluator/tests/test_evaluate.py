@@ -155,7 +155,8 @@ def test_sampled_replies_stand_beside_greedy_ones(tiny, base_result, tmp_path, c
     assert {"strict_accuracy", "pass_at_2", "pass_at_k", "maj_at_k"} <= sampled["metrics"].keys()
     shown = " ".join(capsys.readouterr().out.split())
     assert "Final accuracy: 100.00% (4/4)" in shown
-    assert "Sampled at T 0.9, 3 replies an item: " in shown
+    assert "sampled: 3 replies an item at T 0.9, seed 0; 95% intervals" in shown
+    assert "greedy one sample maj@3 pass@3" in shown
     # killed in the middle of an item's samples: only the rest is asked
     whole = journal.read_text(encoding="utf-8").splitlines()
     kept = whole[:-5]

@@ -88,6 +88,36 @@ def test_stock_multiple_choice_scores_alike(tiny, tiny_gguf, tmp_path):
             )
 
 
+def test_sampled_replies_of_a_gguf_are_those_of_its_seed_however_often_it_is_interrupted(
+    tiny, tiny_gguf, tmp_path, capsys
+):
+    out, journal = tmp_path / "k.json", tmp_path / "k.replies.jsonl"
+    words = ("run", "--model", tiny_gguf, "--data", tiny.items, "--out", out, "--limit", "4")
+    words += ("--k", "3", *SETTINGS)
+    command(*words)
+    first = read_result(out)["tasks"]
+    assert {"strict_accuracy", "pass_at_k", "maj_at_k"} <= first["gsm8k_xml_k"]["metrics"].keys()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "sampled: 3 replies an item at T 1, seed 0" in shown
+    assert "greedy one sample maj@3 pass@3" in shown
+    whole = journal.read_text(encoding="utf-8").splitlines()
+    journal.write_text("".join(f"{line}\n" for line in whole[:-5]), encoding="utf-8")
+    out.unlink()
+    command(*words, "--batch-size", "2")
+    again = read_result(out)
+    assert again["speed"]["resumed_replies"] == 4 * (1 + 3) - 5
+    assert replies_of(again["tasks"]) == replies_of(first)
+    command(*words, "--seed", "1", "--out", tmp_path / "other.json")
+    other = read_result(tmp_path / "other.json")["tasks"]
+    greedy, sampled = replies_of(other), replies_of(first)
+    assert greedy["gsm8k_xml"] == sampled["gsm8k_xml"]
+    assert greedy["gsm8k_xml_k"] != sampled["gsm8k_xml_k"]
+
+
+def replies_of(tasks):
+    return {name: [item["replies"] for item in task["items"]] for name, task in tasks.items()}
+
+
 def test_a_gguf_takes_no_adapter(tiny, tiny_gguf):
     with pytest.raises(UserError, match="cannot be put on a GGUF"):
         command("run", "--model", tiny_gguf, "--adapter", tiny.adapter)

@@ -22,14 +22,15 @@ from xmlgrpo_evaluator.harness.open_model import bos_of, loaded, training_tokeni
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
 from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.journal import EngineUse, Journal, open_journal
-from xmlgrpo_evaluator.progress import Screen, final_line, sampled_line
+from xmlgrpo_evaluator.progress import Screen, final_line
+from xmlgrpo_evaluator.results.ladder_table import sampled_metrics, show_sampled
 from xmlgrpo_evaluator.results.result import (
     RESULT_FORMAT,
     items_of,
     main_metric,
     read_result,
 )
-from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
+from xmlgrpo_evaluator.settings import REPEATED, Evaluation, EvaluationSettings
 from xmlgrpo_evaluator.tasks import Tasks, find_tasks, left_out
 from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
@@ -219,10 +220,11 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
         top = main_metric(task)
         if top is None:
             continue
-        metric, value = top
         if "maj_at_k" in task["metrics"]:
-            line = sampled_line(task, result["subject"].get("temperature", 1.0))
-        elif "hits" in value:
+            _show_sampled(name.removesuffix(REPEATED), result, console)
+            continue
+        metric, value = top
+        if "hits" in value:
             line = final_line(Share(value["hits"], value["n"]))
         else:
             line = f"Final {metric}: {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
@@ -238,6 +240,18 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
             "batch)",
             head="[yellow]note[/] ",
         )
+
+
+def _show_sampled(task: str, result: Mapping[str, Any], console: Console) -> None:
+    """The table of a result's sampled replies, greedy accuracy beside them where it was asked."""
+    greedy = result["tasks"].get(task)
+    top = main_metric(greedy) if greedy else None
+    row = {
+        "label": result["label"],
+        "accuracy": top and top[1],
+        "sampled": sampled_metrics(task, result),
+    }
+    show_sampled([row], {"temperature": 1.0, **result["subject"]}, console)
 
 
 def quiet_harness() -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -162,20 +162,4 @@ def final_line(share: Share) -> str:
     return (
         f"Final accuracy: {share.value:.2%} ({share.hits}/{share.total}), "
         f"95% interval {share.low:.1%} to {share.high:.1%}"
-    )
-
-
-def sampled_line(task: Mapping[str, Any], temperature: float) -> str:
-    """Of several replies an item: `Sampled at T 1, 16 replies an item: 8.3% [7.0%, 9.6%] right`.
-
-    Then maj@k and pass@k, each with its 95 % interval too.
-    """
-    k = len(task["items"][0]["replies"])
-    right, majority, any_right = (
-        "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**task["metrics"][name])
-        for name in ("strict_accuracy", "maj_at_k", "pass_at_k")
-    )
-    return (
-        f"Sampled at T {temperature:g}, {k} replies an item: {right} right, "
-        f"maj@{k} {majority}, pass@{k} {any_right}"
     )

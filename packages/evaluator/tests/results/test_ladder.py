@@ -117,12 +117,20 @@ def test_a_rung_names_the_bytes_that_it_was_measured_on(evaluated):
 
 def test_a_screen_of_80_columns_gets_two_tables_and_every_figure(evaluated):
     _, ladder, _ = climbed(evaluated)
+    ladder["settings"] |= {"k": 16, "temperature": 1.0}
+    drawn = {"mean": 0.104, "low": 0.089, "high": 0.121}
+    for rung in ladder["rungs"]:
+        assert rung["sampled"] == {}  # nothing was drawn
+        rung["sampled"] = dict.fromkeys(("strict_accuracy", "maj_at_k", "pass_at_k"), drawn)
     out = io.StringIO()
     show(ladder, Console(file=out, width=80, force_terminal=True, no_color=True))
     lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
     assert max(map(cell_len, lines)) <= 80
     shown = "\n".join(lines)
     assert "…" not in shown
+    assert "sampled: 16 replies an item at T 1, seed 0; 95% intervals" in shown
+    assert {"greedy", "maj@16", "pass@16"} <= set(shown.split())
+    assert shown.count("10.4%") == 3 * len(ladder["rungs"])
     for rung in ladder["rungs"]:
         for figure in cells(rung).values():
             assert figure in shown

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from xmlgrpo_evaluator.models import Model, check_weights, pinned, run_ladder
 from xmlgrpo_evaluator.results.compare import compare_results, engine_caution
-from xmlgrpo_evaluator.results.ladder_table import plot, show
+from xmlgrpo_evaluator.results.ladder_table import plot, sampled_metrics, show
 from xmlgrpo_evaluator.results.result import main_metric, read_result
 from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
 from xmlgrpo_rewards.console_script import interruption_code, kept_on_interrupt
@@ -158,6 +158,7 @@ def _rung(
         "backend": model.backend,
         "content": result["subject"]["model"]["content"],
         "accuracy": top and top[1],
+        "sampled": sampled_metrics(task, result),
         "size_bytes": model.size_bytes(),
         "bits_per_weight": _bits_per_weight(result["model"]),
         "engines": (result.get("engines") or {}).get("answered"),

@@ -1,4 +1,4 @@
-"""A ladder as a table on the screen and in the report, and as a picture."""
+"""A ladder as a table on the screen and in the report, and as a picture; sampled replies, too."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xmlgrpo_evaluator.results.compare import fits, format_p
+from xmlgrpo_evaluator.settings import REPEATED
 from xmlgrpo_run.files import replacing
 from xmlgrpo_run.measures.paired import Difference
 from xmlgrpo_run.screen.say import say
@@ -23,6 +24,10 @@ NARROW = (("model", "accuracy, 95%", "difference, 95%", "gate"), ("model", *COLU
 """The columns of the two tables that a screen of 80 columns gets."""
 
 
+SAMPLED = {"one sample": "strict_accuracy", "maj@{k}": "maj_at_k", "pass@{k}": "pass_at_k"}
+"""What a table of sampled replies shows, and the metric of it."""
+
+
 def show(ladder: Mapping[str, Any], console: Console) -> None:
     """Print the table, or on a narrow screen two, and the gate's verdict."""
     title = f"{ladder['task']}: {ladder['items']} items, {ladder['metric']}"
@@ -30,6 +35,8 @@ def show(ladder: Mapping[str, Any], console: Console) -> None:
     whole = _table(ladder, COLUMNS)
     for table in [whole] if fits(whole, console) else [_table(ladder, part) for part in NARROW]:
         console.print(table)
+    if any(rung["sampled"] for rung in ladder["rungs"]):
+        show_sampled(ladder["rungs"], ladder["settings"], console)
     rungs, tolerance = ladder["rungs"], ladder["tolerance"]
     for rung in rungs:
         if rung["passed"] is False:
@@ -51,6 +58,37 @@ def show(ladder: Mapping[str, Any], console: Console) -> None:
         )
 
 
+def show_sampled(
+    rungs: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], console: Console
+) -> None:
+    """Print greedy accuracy and, beside it, what several sampled replies an item say.
+
+    Args:
+        rungs: each with `label`, greedy `accuracy` and `sampled` summaries by metric.
+        settings: `k` and `temperature` of the replies, and their `seed`.
+    """
+    k, drawn = settings["k"], "{k} replies an item at T {temperature:g}, seed {seed}"
+    say(console, Text(f"sampled: {drawn.format_map(settings)}; 95% intervals", style="bold"))
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("model", overflow="fold")
+    for name in ("greedy", *SAMPLED):
+        table.add_column(name.format(k=k), justify="right")
+    for rung in rungs:
+        shares = [rung["accuracy"], *(rung["sampled"].get(name) for name in SAMPLED.values())]
+        table.add_row(escape(rung["label"]), *(_share(one) if one else "" for one in shares))
+    console.print(table)
+
+
+def _share(summary: Mapping[str, Any]) -> str:
+    return "{mean:.1%} [{low:.1%}, {high:.1%}]".format_map(summary)
+
+
+def sampled_metrics(task: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a result's sampled replies: the summaries that the table shows; empty without any."""
+    metrics = (result["tasks"].get(f"{task}{REPEATED}") or {}).get("metrics", {})
+    return {name: metrics[name] for name in SAMPLED.values() if name in metrics}
+
+
 def _table(ladder: Mapping[str, Any], columns: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for name in columns:
@@ -70,7 +108,7 @@ def cells(rung: Mapping[str, Any]) -> dict[str, str]:
     accuracy, gap, size = rung["accuracy"], rung["difference"], rung["size_bytes"]
     texts = (
         rung["label"],
-        f"{accuracy['mean']:.1%} [{accuracy['low']:.1%}, {accuracy['high']:.1%}]",
+        _share(accuracy),
         str(Difference(**gap)) if gap else "",
         rung["against"] or "",
         format_p(rung["p"]) if rung["p"] is not None else "",

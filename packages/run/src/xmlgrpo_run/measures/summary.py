@@ -41,7 +41,10 @@ def summarize(values: Sequence[float], *, is_count: bool = False) -> dict[str, A
         return {**interval, "hits": share.hits, "n": share.total}
     mean = fmean(values)
     half = Z_95 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+    low, high = mean - half, mean + half
+    if not is_count and all(0 <= value <= 1 for value in values):  # shares of several replies
+        low, high = max(0.0, low), min(1.0, high)
+    return {"mean": mean, "low": low, "high": high, "n": len(values)}
 
 
 def by_steps(items: Items) -> dict[str, Any]:
