@@ -92,8 +92,8 @@ def test_sampled_replies_of_a_gguf_are_those_of_its_seed_however_often_it_is_int
     tiny, tiny_gguf, tmp_path, capsys
 ):
     out, journal = tmp_path / "k.json", tmp_path / "k.replies.jsonl"
-    words = ("run", "--model", tiny_gguf, "--data", tiny.items, "--out", out, "--limit", "4")
-    words += ("--k", "3", *SETTINGS)
+    several = ("--limit", "4", "--k", "3", *SETTINGS)
+    words = ("run", "--model", tiny_gguf, "--data", tiny.items, "--out", out, *several)
     command(*words)
     first = read_result(out)["tasks"]
     assert {"strict_accuracy", "pass_at_k", "maj_at_k"} <= first["gsm8k_xml_k"]["metrics"].keys()

@@ -1,6 +1,6 @@
 """How far the log-probabilities of the two halves are apart in bfloat16, by how logits are rounded.
 
-    python bench/two_halves.py MODEL ADAPTER --replies completions.jsonl --out FILE
+    python -m bench.answering.two_halves MODEL ADAPTER --replies completions.jsonl --out FILE
 
 Rollout: the `graph` engine's CPU form over merged weights, made to write the replies that are kept.
 Training: transformers and peft, the adapter apart, log-probabilities by trl's chunked function.
@@ -18,11 +18,11 @@ from unittest.mock import patch
 
 import torch
 from peft import PeftModel
-from small_updates import texts_of
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer import grpo_trainer
 
+from bench.answering.small_updates import texts_of
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rollout.cpu import engine
 from xmlgrpo_rollout.engine import Sampling
