@@ -66,6 +66,32 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: bytes, sa
         list(text_rows(written(tmp_path, content)))
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        pytest.param("a.jsonl", '{"q": 1}', ["{", "[1]", "x", '{"q": "\\ud800"}'], id="json"),
+        pytest.param("a.csv", "q,a", ["1", "1,2,3"], id="csv"),
+    ],
+)
+def test_every_broken_row_is_named_at_once(
+    tmp_path: Path, name: str, good: str, bad: list[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text("\n".join(line for broken in bad for line in (good, broken)) + "\n")
+    with pytest.raises(UserError) as caught:
+        list(text_rows(path))
+    first, *others = [f"{name}:{2 * n}" for n in range(1, len(bad) + 1)]
+    assert str(caught.value).startswith(f"{first}: expected ")
+    assert str(caught.value).endswith(f"bad, too: {', '.join(others)}")
+
+
+def test_a_file_of_nothing_but_broken_rows_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("{\n" * 100)
+    with pytest.raises(UserError, match=r"9 other rows .*a.jsonl:10, and maybe more after them$"):
+        list(text_rows(path))
+
+
 def test_a_line_without_end_is_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

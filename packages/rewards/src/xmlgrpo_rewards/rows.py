@@ -11,10 +11,10 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from xmlgrpo_rewards.errors import UserError
 
@@ -37,8 +37,12 @@ FIRST_BYTES = 6  # tell how a file is packed
 MOST_PIECES, PIECE_BYTES = 20_000, 500  # packed one after the other; a chance mark is rarer
 PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+MOST_BAD = 10  # rows that are named before a file is given up
 ENDINGS = r"\.(?:jsonl|json|csv|tsv|parquet)(?:\.(?:gz|bz2|xz))?"
 FORMS = "JSON lines, CSV, TSV or Parquet"
+
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -53,22 +57,71 @@ class Row(NamedTuple):
     fields: Mapping[str, Any]
 
 
-def text_rows(path: Path) -> Iterator[Row]:
+class BadRows:
+    """Rows that cannot be read.  They are refused together, so that a file is corrected once."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, UserError] = {}
+
+    def tried(self, row_id: str, read: Callable[..., T], *of: Any) -> T | None:
+        """What `read` makes of a row; None of a bad one.
+
+        Raises:
+            UserError: so many are bad that the others are not looked at.
+        """
+        try:
+            return read(*of)
+        except UserError as error:
+            self._errors[row_id] = error
+            if len(self._errors) >= MOST_BAD:
+                self.refuse()
+            return None
+
+    @property
+    def messages(self) -> list[str]:
+        """What is wrong with each, in their order."""
+        return [str(error) for error in self._errors.values()]
+
+    def refuse(self) -> None:
+        """See that there was none.
+
+        Raises:
+            UserError: there were; says what is wrong with the first, and where the others stand.
+        """
+        if not self._errors:
+            return
+        (_, first), *others = self._errors.items()
+        if not others:
+            raise first
+        more = ", and maybe more after them" if len(self._errors) >= MOST_BAD else ""
+        also = f"{len(others)} other {'row is' if len(others) == 1 else 'rows are'} bad, too"
+        raise UserError(
+            f"{first}; {also}: {', '.join(name for name, _ in others)}{more}"
+        ) from first
+
+
+def text_rows(path: Path, bad: BadRows | None = None) -> Iterator[Row]:
     """Read one row per line: a JSON object, or the cells of a table whose first line names them.
 
     Empty lines are passed over.  The name's ending tells a table; how a file is packed is seen in
     its first bytes.
 
+    Args:
+        path: the file.
+        bad: gets the bad rows, and is refused by who gave it; else they are refused at the end.
+
     Raises:
-        UserError: the file cannot be read, is Parquet or holds no row; or a row is too long, not
+        UserError: the file cannot be read, is Parquet or holds no row; or rows are too long, not
             UTF-8, not JSON, not an object, or not what the table's first line names.
     """
-    rows = 0
+    rows, found = 0, bad or BadRows()
     with _unpacked(path) as file:
-        for row in _rows(file, path):
+        for row in _rows(file, path, found):
             rows += 1
             yield row
-    if not rows:
+    if bad is None:
+        found.refuse()
+    if not rows and not found.messages:
         raise UserError(f"expected at least one row in {str(path)!r}, got an empty file")
 
 
@@ -77,7 +130,7 @@ def count_text_rows(path: Path) -> int:
     with _unpacked(path) as file:
         lines = _lines(file, path.name)
         if delimiter := _delimiter(path):
-            return sum(1 for _ in _table(lines, path.name, delimiter))
+            return sum(1 for _ in _table(lines, path.name, delimiter, BadRows()))
         return sum(1 for _, line in lines if line.strip())
 
 
@@ -90,11 +143,15 @@ def is_parquet(path: Path) -> bool:
         raise unreadable(path, error) from error
 
 
-def _rows(file: IO[bytes], path: Path) -> Iterator[Row]:
+def _rows(file: IO[bytes], path: Path, bad: BadRows) -> Iterator[Row]:
     lines = _lines(file, path.name)
     if delimiter := _delimiter(path):
-        return _table(lines, path.name, delimiter)
-    return (Row(row_id, _object(line, row_id)) for row_id, line in lines if line.strip())
+        yield from _table(lines, path.name, delimiter, bad)
+        return
+    for row_id, line in lines:
+        fields = bad.tried(row_id, _object, line, row_id) if line.strip() else None
+        if fields is not None:
+            yield Row(row_id, fields)
 
 
 def too_long(row_id: str) -> UserError:
@@ -302,7 +359,9 @@ def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
         yield f"{name}:{number}", line.removeprefix(BYTE_ORDER_MARK)
 
 
-def _table(lines: Iterable[tuple[str, bytes]], name: str, delimiter: str) -> Iterator[Row]:
+def _table(
+    lines: Iterable[tuple[str, bytes]], name: str, delimiter: str, bad: BadRows
+) -> Iterator[Row]:
     """Rows of a table; a cell in quotation marks may go over several lines."""
     csv.field_size_limit(max(MAX_ROW_BYTES, csv.field_size_limit()))
     row_start = 0
@@ -337,8 +396,8 @@ def _table(lines: Iterable[tuple[str, bytes]], name: str, delimiter: str) -> Ite
             continue  # an empty line
         if columns is None:
             columns = _column_names(cells, row_id)
-        else:
-            yield _table_row(row_id, columns, cells)
+        elif row := bad.tried(row_id, _table_row, row_id, columns, cells):
+            yield row
 
 
 def _column_names(cells: list[str], row_id: str) -> list[str]:

@@ -13,6 +13,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.rows import (
     MAX_ROW_BYTES,
+    BadRows,
     Row,
     check_unpacked,
     count_text_rows,
@@ -25,14 +26,21 @@ MOST_COLUMNS = 1_000  # a column takes some kilobytes before its first row
 BATCH_ROWS = 16  # of the longest that are read, 160 MB
 
 
-def read_rows(*paths: Path) -> Iterator[Row]:
+def read_rows(*paths: Path, bad: BadRows | None = None) -> Iterator[Row]:
     """Read the rows of files, one file after the other.
 
+    Args:
+        paths: the files.
+        bad: as for `xmlgrpo_rewards.rows.text_rows`.
+
     Raises:
-        UserError: as `xmlgrpo_rewards.rows.text_rows`, of Parquet too.
+        UserError: as `text_rows`, of Parquet too; the bad rows of all files together.
     """
+    found = bad or BadRows()
     for path in paths:
-        yield from _parquet_rows(path) if is_parquet(path) else text_rows(path)
+        yield from _parquet_rows(path, found) if is_parquet(path) else text_rows(path, found)
+    if bad is None:
+        found.refuse()
 
 
 def count_rows(path: Path) -> int:
@@ -47,13 +55,15 @@ def count_rows(path: Path) -> int:
         return int(file.metadata.num_rows)
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path, bad: BadRows) -> Iterator[Row]:
     number = 0
     with _parquet(path) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             for at in range(batch.num_rows):
                 number += 1
-                yield _row(batch.slice(at, 1), f"{path.name}:{number}")
+                row_id = f"{path.name}:{number}"
+                if row := bad.tried(row_id, _row, batch.slice(at, 1), row_id):
+                    yield row
     if not number:
         raise UserError(f"expected at least one row in {str(path)!r}, got an empty file")
 

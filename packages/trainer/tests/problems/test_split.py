@@ -148,6 +148,16 @@ def test_a_bad_row_is_named(tmp_path: Path, bad: Any, words: list[str]) -> None:
         assert word in str(caught.value)
 
 
+def test_bad_rows_of_every_kind_are_named_at_once(tmp_path: Path) -> None:
+    bad = [{"question": "?"}, [1, 2], {"question": 5, "answer": "#### 1"}]
+    path = write(tmp_path / "rows.jsonl", [row(1), bad[0], row(2), bad[1], row(3), bad[2]])
+    with pytest.raises(
+        UserError, match=r"rows\.jsonl:2: .*; 2 other rows are bad, too: "
+    ) as caught:
+        load(path)
+    assert str(caught.value).endswith("rows.jsonl:4, rows.jsonl:6")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

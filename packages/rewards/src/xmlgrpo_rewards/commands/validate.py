@@ -34,7 +34,7 @@ from xmlgrpo_rewards.hacks import FULL_MARKS, number_hacks
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted, printable
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.rows import Row, count_text_rows, split_files, text_rows
+from xmlgrpo_rewards.rows import Row, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
 from xmlgrpo_rewards.task import (
     BadRow,
@@ -73,10 +73,11 @@ def check_file(task: Task, path: Path) -> Checked:
     """Check every row of a file.
 
     Raises:
-        UserError: the file cannot be read.  A row that the task refuses is a failure instead, so
-            that one run names all of them.
+        UserError: the file or a row cannot be read.  A row that the task refuses is a failure
+            instead, so that one run names all of them.
     """
-    return _check_rows(task, path.name, text_rows(path), lambda: count_text_rows(path))
+    rows = list(text_rows(path))  # what cannot be read is said before the first is graded
+    return _check_rows(task, path.name, rows, lambda: len(rows))
 
 
 def check_generated(task: Task, count: int) -> Checked:

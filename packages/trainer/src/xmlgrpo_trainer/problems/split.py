@@ -14,7 +14,7 @@ from typing import Any
 from xmlgrpo_rewards import scores
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.numbers import parse_number
-from xmlgrpo_rewards.rows import Row, files_of
+from xmlgrpo_rewards.rows import BadRows, Row, files_of
 from xmlgrpo_rewards.task import Example, FaultyRow, Task, extras, sound_example
 from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.config.library_fields import tiny_settings
@@ -65,18 +65,19 @@ def load_problems(
             source="problems generated on the spot",
         )
     else:
+        bad = BadRows()
         if data.source == "hub":
             source, rows = _hub_rows(data, task)
         else:
             files = problem_files(data.path or "", "data.path", task)
-            source, rows = files[0].name, read_rows(*files)
+            source, rows = files[0].name, read_rows(*files, bad=bad)
         faulty: list[str] = []
-        examples = _sound_examples(task, rows, faulty)
+        examples = _sound_examples(task, rows, bad, faulty)
         if holdout.path is None:
             problems = cut(examples, holdout, seed, source)
         else:
-            others = read_rows(*problem_files(holdout.path, "holdout.path", task))
-            held = _sound_examples(task, others, faulty)
+            others = read_rows(*problem_files(holdout.path, "holdout.path", task), bad=bad)
+            held = _sound_examples(task, others, bad, faulty)
             problems = beside(examples, held, holdout, seed, source)
         problems = replace(problems, faulty=tuple(faulty))
     problems = replace(problems, train=problems.train[: data.limit])
@@ -179,15 +180,29 @@ def check_golds(problems: Problems, rewards: Iterable[str], task: Task) -> None:
             )
 
 
-def _sound_examples(task: Task, rows: Iterable[Row], faulty: list[str]) -> list[Example]:
-    """The problems of rows; what the task finds wrong with a row's gold is added to `faulty`."""
-    examples = []
-    for row in rows:
+def _sound_examples(
+    task: Task, rows: Iterable[Row], bad: BadRows, faulty: list[str]
+) -> list[Example]:
+    """The problems of rows.
+
+    Args:
+        task: whose problems.
+        rows: the rows that could be read.
+        bad: gets those that are no problem; a file that has them is refused, since it is not what
+            it should be.
+        faulty: gets what the task finds wrong with a row's gold; such rows are left out.
+    """
+
+    def sound(row: Row) -> Example | None:
         try:
-            examples.append(sound_example(task, row.fields, row.id))
+            return sound_example(task, row.fields, row.id)
         except FaultyRow as error:
             faulty.append(str(error))
-    return examples
+            return None
+
+    tried = [bad.tried(row.id, sound, row) for row in rows]
+    bad.refuse()
+    return [example for example in tried if example is not None]
 
 
 def _generated(
