@@ -92,6 +92,34 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
     },
     "smollm-3": {"model_type": "smollm3", "num_hidden_layers": 4},
+    "gemma-1": {"model_type": "gemma", "head_dim": 24, "tie_word_embeddings": True},
+    "granite-3": {
+        "model_type": "granite",
+        "embedding_multiplier": 3.0,
+        "attention_multiplier": 0.1,
+        "residual_multiplier": 0.4,
+        "logits_scaling": 2.0,
+    },
+    "ministral": {
+        "model_type": "ministral",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "olmo-2": {"model_type": "olmo2", "num_key_value_heads": 2},
+    "olmo-3": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": WINDOW},
+    "exaone-4": {"model_type": "exaone4", "num_hidden_layers": 4, "sliding_window": WINDOW},
+    "phi-3": {"model_type": "phi3", "sliding_window": WINDOW},
+    "phi-4-without-long-texts": {
+        "model_type": "phi3",
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "partial_rotary_factor": 0.75,
+        },
+    },
+    "seed-oss": {"model_type": "seed_oss", "head_dim": 24, "attention_bias": True},
 }
 
 

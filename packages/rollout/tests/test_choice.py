@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from xmlgrpo_rewards.errors import UserError
@@ -41,6 +42,13 @@ SMALL = {
 LINEAR = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
 YARN = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e6}
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "original_max_position_embeddings": 32,
+    "short_factor": [1.0] * 4,
+    "long_factor": [2.0] * 4,
+}
 LOCAL = {"rope_type": "default", "rope_theta": 1e4}
 
 
@@ -73,7 +81,10 @@ def every_family(name: str) -> Any:
         pytest.param(
             lambda: other("llama", rope_parameters=DYNAMIC), {}, "generate", id="dynamic-rope"
         ),
-        pytest.param(lambda: other("phi3", pad_token_id=0), {}, "generate", id="phi-3"),
+        pytest.param(
+            lambda: other("phi3", pad_token_id=0, rope_parameters=LONG), {}, "generate", id="phi-4"
+        ),
+        pytest.param(lambda: other("cohere"), {}, "generate", id="cohere"),
         pytest.param(lambda: other("gemma2", head_dim=8), {}, "generate", id="gemma-2"),
         pytest.param(tiny_gemma, {"use_rslora": True}, "graph", id="rslora"),
         pytest.param(tiny_gemma, {"rank_pattern": {"q_proj": 2}}, "graph", id="ranks"),
@@ -135,7 +146,7 @@ def test_the_engine_is_the_same_before_and_after_loading(
         pytest.param({"model_type": "gemma2"}, "type 'gemma2'", id="gemma-2"),
         pytest.param(
             {"model_type": "x", "architectures": ["XLM"]},
-            "and Gemma3ForConditionalGeneration, not XLM",
+            "no recipe for XLM; it has one for exaone4, ",
             id="named",
         ),
     ],
@@ -202,3 +213,35 @@ def test_an_engine_that_answers_is_kept_and_no_memory_is_another_matter() -> Non
 
     with pytest.raises(torch.OutOfMemoryError):
         why_not_compiled(full, 7)  # type: ignore[arg-type]  # no engine at all
+
+
+def scaled(module: Any, _inputs: Any, output: Any) -> Any:
+    return output * 1.2
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "a-head-that-scales": lambda model: model.lm_head.register_forward_hook(scaled),
+    "one-norm-elsewhere": lambda model: model.model.norm.register_forward_hook(scaled),
+    "another-activation": lambda model: setattr(model.model.layers[0].mlp, "act_fn", nn.ReLU()),
+    "other-scores": lambda model: setattr(model.model.layers[1].self_attn, "scaling", 0.3),
+    "a-key-that-only-the-configuration-has": lambda model: setattr(
+        model.config, "rms_norm_eps", 0.3
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_computes_something_else_is_generates(change: str) -> None:
+    model = tiny("llama-with-biases")
+    CHANGES[change](model)
+    choice = choose_engine("auto", model, Tokenizer(), [EOS])
+    assert choice.name == "generate"
+    assert "logits are not LlamaForCausalLM's own" in choice.reason
+    with pytest.raises(UserError, match="its logits are not"):
+        choose_engine("graph", model, Tokenizer(), [EOS])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rounding_is_no_difference(family: str) -> None:
+    model = with_lora(tiny(family)).bfloat16()
+    assert choose_engine("auto", model, Tokenizer(), [EOS]).name == "graph"

@@ -202,7 +202,7 @@ def test_an_adapter_put_on_after_the_engine_was_made_is_refused_and_nothing_is_w
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     tuned = with_lora(model, target_modules=["o_proj", "down_proj"])
     with pytest.raises(RuntimeError, match="Put the adapter on first"):
-        refresh_weights(lean._weights, tuned)
+        refresh_weights(lean.weights, tuned)
     now = {name.replace(".base_layer", ""): weight for name, weight in model.state_dict().items()}
     assert all(torch.equal(now[name], weight) for name, weight in before.items())
 
@@ -212,7 +212,7 @@ def test_a_refresh_never_writes_into_the_trained_model():
     base = {name: p.clone() for name, p in tuned.named_parameters() if "lora" not in name}
     with tuned.disable_adapter():
         lean = StaticEngine(tuned, [EOS], PAD)
-    refresh_weights(lean._weights, tuned)  # the adapter is on again
+    refresh_weights(lean.weights, tuned)  # the adapter is on again
     for name, weight in tuned.named_parameters():
         assert "lora" in name or torch.equal(weight, base[name]), name
 
@@ -242,8 +242,8 @@ def test_generate_leaves_the_training_mode_and_ignores_the_models_own_settings()
 def test_gradients_are_neither_needed_nor_touched():
     model = with_lora(tiny_gemma())
     lean, _ = both(model)
-    assert not lean._weights.head.grad_fn
-    assert not lean._weights.layers[0].qkv.requires_grad
+    assert not lean.weights.head.grad_fn
+    assert not lean.weights.layers[0].qkv.requires_grad
     lean(prompts_of([5]), 2, Sampling(3, temperature=1.0))
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.self_check import why_not_alike
 from xmlgrpo_rollout.vllm import check_vllm
 from xmlgrpo_rollout.weights import (
     base_model,
@@ -28,6 +29,9 @@ from xmlgrpo_rollout.which_engine import (
     why_not_described,
     why_not_merged,
 )
+
+if TYPE_CHECKING:
+    from xmlgrpo_rollout.gpu.engine import GraphEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +74,25 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
     if chosen == "vllm":
         check_vllm(model.device.type)
     stops, pad = list(stop_ids), tokenizer.pad_token_id
-    if chosen != "graph":
-        generate = GenerateEngine(model, stops, pad)
-        return EngineChoice(chosen, reason, generate, trains=chosen != "vllm")
-    if not on_gpu:
-        return EngineChoice("graph", reason, StaticEngine(model, stops, pad), trains=True)
+    if chosen == "graph":
+        engine = _graph_engine(model, stops, pad)
+        obstacle = why_not_alike(model, engine.weights)
+        if obstacle is None and on_gpu:
+            obstacle = why_not_compiled(engine, pad)
+        if obstacle is None:
+            rounds = on_gpu and engine.weights.dtype.itemsize < torch.float32.itemsize
+            return EngineChoice("graph", reason, engine, trains=True, rounds=rounds)
+        chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu)
+    generate = GenerateEngine(model, stops, pad)
+    return EngineChoice(chosen, reason, generate, trains=chosen != "vllm")
+
+
+def _graph_engine(model: Any, stops: list[int], pad: int) -> "StaticEngine | GraphEngine":
+    if model.device.type != "cuda":
+        return StaticEngine(model, stops, pad)
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # Triton is not there on every machine
 
-    engine = GraphEngine(model, stops, pad)
-    if obstacle := why_not_compiled(engine, pad):
-        chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu)
-        return EngineChoice(chosen, reason, GenerateEngine(model, stops, pad), trains=True)
-    return EngineChoice("graph", reason, engine, trains=True, rounds=engine.rounds)
+    return GraphEngine(model, stops, pad)
 
 
 def why_not_compiled(engine: Engine, token: int) -> str | None:

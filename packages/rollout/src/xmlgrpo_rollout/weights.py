@@ -13,17 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xmlgrpo_rollout.engine import float32_product
 from xmlgrpo_rollout.recipe import FULL, SLIDING, UNTURNED, Recipe, read_recipe
 
-# of `LayerWeights`: the modules of a layer whose weights lie below one another in one tensor
-JOINED = {
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "attention_out": ("self_attn.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
-
-# for each rotary table: cosine and sine for every position, (positions, head_dim)
+# for each rotary table: cosine and sine for every position, (positions, turned); what of
+# a head is past `turned` numbers stays as it is
 Rope = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -51,8 +45,8 @@ class LayerWeights:
     gate_up: Tensor
     down: Tensor
     biases: Mapping[str, Tensor]
-    before_attention: Tensor
-    before_mlp: Tensor
+    before_attention: Tensor | None = None
+    before_mlp: Tensor | None = None
     after_attention: Tensor | None = None
     after_mlp: Tensor | None = None
     query_norm: Tensor | None = None
@@ -66,7 +60,7 @@ class DecoderWeights:
     Attributes:
         recipe: how they are used.
         embedding: (vocabulary, hidden).
-        embedding_scale: what an embedding is multiplied by.
+        embedding_scale: the recipe's `embedding_factor`, in the embedding's number type.
         layers: from first to last.
         final_norm: (hidden,).
         head: (vocabulary, hidden); the embedding itself where the two are tied.
@@ -78,6 +72,12 @@ class DecoderWeights:
     layers: tuple[LayerWeights, ...]
     final_norm: Tensor
     head: Tensor
+
+    def logits(self, normed: Tensor) -> Tensor:
+        """Of tokens whose last norm is computed, (N, hidden): (N, vocabulary) in float32."""
+        products = float32_product(normed, self.head)
+        divisor = self.recipe.logit_divisor
+        return products if divisor == 1 else products / divisor
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,12 +118,11 @@ def read_weights(model: nn.Module) -> DecoderWeights:
     base, recipe = base_model(model), recipe_of(model)
     decoder = text_decoder(base)
     embedding = decoder.embed_tokens.weight
-    scale = getattr(decoder.embed_tokens, "embed_scale", embedding.new_ones(()))
     layers = zip(decoder.layers, recipe.kinds, recipe.tables, strict=True)
     return DecoderWeights(
         recipe=recipe,
         embedding=embedding,
-        embedding_scale=scale.to(embedding.dtype),
+        embedding_scale=embedding.new_tensor(recipe.embedding_factor),
         layers=tuple(_read_layer(recipe, *layer) for layer in layers),
         final_norm=_norm(recipe, decoder.norm),
         head=base.lm_head.weight,
@@ -144,7 +143,7 @@ def refresh_weights(weights: DecoderWeights, model: nn.Module) -> None:
     norms, sources = [weights.final_norm], [decoder.norm.weight]
     scaled: list[Tensor] = []
     for kept, layer in zip(weights.layers, decoder.layers, strict=True):
-        for field, names in JOINED.items():
+        for field, names in recipe.projections.items():
             _write_joined(_modules(layer, names), getattr(kept, field))
             if field in kept.biases:
                 kept.biases[field].copy_(_joined_biases(_modules(layer, names)))
@@ -181,7 +180,7 @@ def _read_layer(recipe: Recipe, layer: Any, kind: str, table: str) -> LayerWeigh
     norms = {f: _norm(recipe, layer.get_submodule(name)) for f, name in recipe.norms.items()}
     if "query_norm" in norms:
         norms["query_norm"] *= recipe.query_factor
-    parts = {field: _modules(layer, names) for field, names in JOINED.items()}
+    parts = {field: _modules(layer, names) for field, names in recipe.projections.items()}
     joined = {field: _joined(modules) for field, modules in parts.items()}
     biases = {
         field: _joined_biases(modules)

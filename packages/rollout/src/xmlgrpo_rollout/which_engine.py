@@ -74,7 +74,8 @@ def why_not_described(model: Mapping[str, Any]) -> str | None:
     text = _part(model, "text_config") or model
     activation, kinds = activation_of(text), _kinds(text) - {FULL, SLIDING}
     is_capped = any(map(text.get, ("attn_logit_softcapping", "final_logit_softcapping")))
-    is_turned_otherwise = not _ropes(text) <= ROPES or _turns_a_part(text)
+    whole = kind not in FAMILIES or not FAMILIES[kind].turns_parts
+    is_turned_otherwise = not _ropes(text) <= ROPES or (whole and _turns_a_part(text))
     is_quantized_otherwise = _part(model, "quantization_config") and not is_packed(model)
     ropes = ", ".join(sorted(ROPES))
     reasons = {
@@ -92,8 +93,7 @@ def why_not_described(model: Mapping[str, Any]) -> str | None:
 
 def not_readable(name: str) -> str:
     """Why `graph` cannot read a model of a class that it does not know."""
-    *classes, last = READABLE.values()
-    return f"it reads {', '.join(classes)} and {last}, not {name}"
+    return f"it has no recipe for {name}; it has one for {', '.join(READABLE)}"
 
 
 def why_not_merged(adapter: Mapping[str, Any]) -> str | None:

@@ -35,6 +35,7 @@ class StaticEngine:
         model: one that `choice.why_not_read` has nothing against.
 
     Attributes:
+        weights: of the model, as they were when they were last read.
         finished: how many completions of the call that is running are finished; else 0.
     """
 
@@ -48,20 +49,20 @@ class StaticEngine:
     def refresh(self) -> None:
         """Read the model's weights again, as they are now."""
         with torch.no_grad():
-            self._weights = read_weights(self.model)
+            self.weights = read_weights(self.model)
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
     ) -> list[Completion]:
         """Complete every prompt `samples` times; see `xmlgrpo_rollout.engine.Engine`."""
         slots = max(map(len, prompts), default=0) + sampling.max_new_tokens
-        rows = min(ROWS, CACHE_BYTES // (slots * self._weights.bytes_per_slot))
+        rows = min(ROWS, CACHE_BYTES // (slots * self.weights.bytes_per_slot))
         self.finished = 0
 
         def complete(part: list[Sequence[int]], _first_row: int) -> list[Completion]:
             return self._complete(part, samples, sampling)
 
-        with torch.no_grad(), fitting_threads(self._weights):
+        with torch.no_grad(), fitting_threads(self.weights):
             completions = in_parts(prompts, samples, max(1, rows // samples), complete)
         self.finished = 0
         return completions
@@ -87,13 +88,13 @@ class StaticEngine:
         self, prompts: Sequence[Sequence[int]], rope: Rope
     ) -> tuple[KeyValueCache, Tensor, Tensor]:
         """The filled cache, the logits after each prompt, and the padding before it."""
-        device = self._weights.embedding.device
+        device = self.weights.embedding.device
         padded, padding = left_padded(prompts, self.pad_id)
         length, padding_P = len(padded[0]), torch.tensor(padding, device=device)
         places_P_T = (torch.arange(length, device=device) - padding_P[:, None]).clamp(min=0)
-        cache, attend = prefill(padding_P, length, self._weights.recipe)
+        cache, attend = prefill(padding_P, length, self.weights.recipe)
         tokens_P_T = torch.tensor(padded, device=device)
-        logits_P_V = last_logits(self._weights, rope, tokens_P_T, places_P_T, attend)
+        logits_P_V = last_logits(self.weights, rope, tokens_P_T, places_P_T, attend)
         return cache, logits_P_V, padding_P
 
     def _grow(
@@ -129,7 +130,7 @@ class StaticEngine:
                     tokens_R, padding_R = tokens_R[kept], padding_R[kept]
             places_R_1 = (cache.used - padding_R)[:, None]
             logits_R_V = last_logits(
-                self._weights, rope, tokens_R[:, None], places_R_1, cache.attend
+                self.weights, rope, tokens_R[:, None], places_R_1, cache.attend
             )
             cache.used += 1
         self.finished = earlier + rows

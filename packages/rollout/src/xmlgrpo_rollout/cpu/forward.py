@@ -13,7 +13,6 @@ import torch.nn.functional as F  # noqa: N812 - the name in torch's own document
 from torch import Tensor
 
 from xmlgrpo_rollout.cpu.cache import Attend
-from xmlgrpo_rollout.engine import float32_product
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
 
@@ -47,19 +46,18 @@ def last_logits(
     embedded = F.embedding(tokens_R_T, weights.embedding) * weights.embedding_scale
     hidden_R_T_C = embedded.to(weights.dtype)
     for number, layer in enumerate(weights.layers):
-        normed = rms_norm(recipe, hidden_R_T_C, layer.before_attention)
+        normed = _normed(recipe, hidden_R_T_C, layer.before_attention)
         query, key, value = _project(recipe, layer, normed, turns[layer.table])
         mixed = attend(number, layer.kind, query, key, value)
         mixed = F.linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
-        hidden_R_T_C = hidden_R_T_C + _normed(recipe, mixed, layer.after_attention)
+        hidden_R_T_C = _added(recipe, hidden_R_T_C, mixed, layer.after_attention)
 
-        normed = rms_norm(recipe, hidden_R_T_C, layer.before_mlp)
+        normed = _normed(recipe, hidden_R_T_C, layer.before_mlp)
         gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
         gate, up = gate_up.chunk(2, dim=-1)
         mapped = F.linear(activated(gate) * up, layer.down, layer.biases.get("down"))
-        hidden_R_T_C = hidden_R_T_C + _normed(recipe, mapped, layer.after_mlp)
-    last_R_C = rms_norm(recipe, hidden_R_T_C[:, -1], weights.final_norm)
-    return float32_product(last_R_C, weights.head)
+        hidden_R_T_C = _added(recipe, hidden_R_T_C, mapped, layer.after_mlp)
+    return weights.logits(rms_norm(recipe, hidden_R_T_C[:, -1], weights.final_norm))
 
 
 def rms_norm(recipe: Recipe, vectors: Tensor, weight: Tensor) -> Tensor:
@@ -71,8 +69,21 @@ def rms_norm(recipe: Recipe, vectors: Tensor, weight: Tensor) -> Tensor:
     return F.rms_norm(vectors.float(), weight.shape, weight, recipe.eps).to(number_type)
 
 
+def norm_all_heads(recipe: Recipe, layer: LayerWeights, joint: Tensor) -> Tensor:
+    """The joint projection, its queries normed over all heads at once, and its keys too."""
+    sizes = [count * recipe.head_dim for count in (recipe.heads, recipe.kv_heads, recipe.kv_heads)]
+    query, key, value = torch.split(joint, sizes, dim=-1)
+    query = _normed(recipe, query, layer.query_norm)
+    return torch.cat([query, _normed(recipe, key, layer.key_norm), value], dim=-1)
+
+
 def _normed(recipe: Recipe, vectors: Tensor, weight: Tensor | None) -> Tensor:
     return vectors if weight is None else rms_norm(recipe, vectors, weight)
+
+
+def _added(recipe: Recipe, hidden: Tensor, given: Tensor, weight: Tensor | None) -> Tensor:
+    given = _normed(recipe, given, weight)
+    return hidden + (given if recipe.residual_factor == 1 else given * recipe.residual_factor)
 
 
 def _project(
@@ -83,16 +94,21 @@ def _project(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (R, T, heads, D) each; the first two normed and rotated."""
     joint = F.linear(normed_R_T_C, layer.qkv, layer.biases.get("qkv"))
+    if recipe.norms_all_heads:
+        joint = norm_all_heads(recipe, layer, joint)
     joint = joint.view(*joint.shape[:-1], -1, recipe.head_dim)
     query, key, value = torch.split(joint, [recipe.heads, recipe.kv_heads, recipe.kv_heads], dim=2)
-    query = _rotated(_normed(recipe, query, layer.query_norm), turn)
-    key = _rotated(_normed(recipe, key, layer.key_norm), turn)
-    return query, key, value
+    if not recipe.norms_all_heads:
+        query = _normed(recipe, query, layer.query_norm)
+        key = _normed(recipe, key, layer.key_norm)
+    return _rotated(query, turn), _rotated(key, turn), value
 
 
 def _rotated(vectors_R_T_N_D: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary position embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)."""
     cosine, sine = turn
-    first, second = vectors_R_T_N_D.chunk(2, dim=-1)
-    turned = vectors_R_T_N_D * cosine + torch.cat([-second, first], dim=-1) * sine
-    return turned.to(vectors_R_T_N_D.dtype)  # of an embedding in another type, so is the rope
+    turning, rest = vectors_R_T_N_D.tensor_split([cosine.shape[-1]], dim=-1)
+    first, second = turning.chunk(2, dim=-1)
+    turned = turning * cosine + torch.cat([-second, first], dim=-1) * sine
+    turned = turned.to(vectors_R_T_N_D.dtype)  # of an embedding in another type, so is the rope
+    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned

@@ -16,8 +16,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.recipe import GEMMA, read_recipe
-from xmlgrpo_rollout.weights import JOINED, DecoderWeights, LayerWeights, Rope
+from xmlgrpo_rollout.recipe import APART, GEMMA, read_recipe
+from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
@@ -122,7 +122,7 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
         norms["query_norm"] *= recipe.query_factor
         joined = {
             field: torch.cat([matrix(f"{place}.{name}") for name in names])
-            for field, names in JOINED.items()
+            for field, names in recipe.projections.items()
         }
         kind, table = recipe.kinds[number], recipe.tables[number]
         return LayerWeights(kind=kind, table=table, biases={}, **joined, **norms)
@@ -215,7 +215,7 @@ def _is_known_rope(rope: object) -> bool:
 
 
 def _is_plain(lora: Mapping[str, Any]) -> bool:
-    names = {name.rpartition(".")[2] for names in JOINED.values() for name in names}
+    names = {name.rpartition(".")[2] for names in APART.values() for name in names}
     targets = lora.get("target_modules")
     return (
         lora.get("peft_type") == "LORA"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
-from xmlgrpo_rollout.engine import Sampling, filtered, float32_product
+from xmlgrpo_rollout.engine import Sampling, filtered
 from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend
 from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
 from xmlgrpo_rollout.gpu.kernels.keys import store_token
@@ -167,7 +167,7 @@ class Decoder:
                 gated(gate_up, self._gated_R_I, recipe.activation)
             mapped = self._product("down", self._gated_R_I, layer)
             add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, recipe)
-        self._draw(float32_product(normed, weights.head))
+        self._draw(weights.logits(normed))
         self._counters.add_(1)
 
     def _attend(self, number: int, layer: LayerWeights) -> Tensor:

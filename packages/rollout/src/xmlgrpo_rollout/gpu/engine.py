@@ -37,6 +37,7 @@ class GraphEngine:
         model: one that `choice.why_not_read` has nothing against.
 
     Attributes:
+        weights: of the model, as they were when they were last read.
         finished: how many completions of the call that is running are finished; else 0.
     """
 
@@ -46,23 +47,18 @@ class GraphEngine:
         self.pad_id = pad_id
         self.finished = 0
         with torch.no_grad():
-            self._weights = read_weights(model)
+            self.weights = read_weights(model)
         self._decoders: dict[Sampling, _Kept] = {}  # the one used last comes last
 
     @property
     def vocabulary(self) -> int:
         """How many tokens there are to choose from."""
-        return self._weights.head.shape[0]
-
-    @property
-    def rounds(self) -> bool:
-        """Whether it computes in fewer than 32 bits."""
-        return self._weights.dtype.itemsize < torch.float32.itemsize
+        return self.weights.head.shape[0]
 
     def refresh(self) -> None:
         """Read the model's weights again, as they are now."""
         with torch.no_grad():
-            refresh_weights(self._weights, self.model)
+            refresh_weights(self.weights, self.model)
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
@@ -105,7 +101,7 @@ class GraphEngine:
     def _made(self, wanted: int, samples: int, slots: int, sampling: Sampling) -> "_Kept":
         most = max(samples, self._most_rows(slots) // samples * samples)
         decoder = Decoder(
-            self._weights,
+            self.weights,
             read_rope(self.model, slots),
             _rounded(min(wanted, most), ROWS_MULTIPLE),
             slots,
@@ -122,7 +118,7 @@ class GraphEngine:
             return ROWS
         free, _ = torch.cuda.mem_get_info(device)
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return min(ROWS, int(MEMORY_SHARE * free / self._weights.row_bytes(slots)))
+        return min(ROWS, int(MEMORY_SHARE * free / self.weights.row_bytes(slots)))
 
     def _complete(
         self,
@@ -157,7 +153,7 @@ class GraphEngine:
         self, decoder: Decoder, prompts: Sequence[Sequence[int]], samples: int, length: int
     ) -> Tensor:
         """Fill the cache with every prompt, `samples` times; the logits after each, (P, V)."""
-        weights, device = self._weights, decoder.padding_R.device
+        weights, device = self.weights, decoder.padding_R.device
         rope = read_rope(self.model, length)
         padded, padding = left_padded(prompts, self.pad_id)
         tokens_P_T = torch.tensor(padded, device=device)

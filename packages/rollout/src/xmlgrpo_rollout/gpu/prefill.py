@@ -10,7 +10,6 @@ from torch import Tensor
 
 from xmlgrpo_rollout.attention_guard import masked_attention
 from xmlgrpo_rollout.cpu.cache import visible_tokens
-from xmlgrpo_rollout.engine import float32_product
 from xmlgrpo_rollout.gpu.kernels.keys import split_prompts
 from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated
 from xmlgrpo_rollout.weights import DecoderWeights, Rope
@@ -93,7 +92,7 @@ def read_prompts(
         added = F.linear(gated_M_I, layer.down, layer.biases.get("down"))
         add_norm(added, layer.after_mlp, hidden, next_norm, normed, recipe)
     last_P_C = normed.view(prompts, length, -1)[:, -1]
-    return float32_product(last_P_C, weights.head)
+    return weights.logits(last_P_C)
 
 
 def spread(source_P_K_T_D: Tensor, target_R_K_S_D: Tensor) -> None:

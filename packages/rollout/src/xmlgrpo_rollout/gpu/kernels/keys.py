@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from xmlgrpo_rollout.cpu.forward import norm_all_heads
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_rollout.weights import LayerWeights
 
@@ -29,17 +30,21 @@ def _turned(
     sine,
     place,
     size,
+    turned,
     eps,
     like,
     HAS_NORM: tl.constexpr,
     ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """A head's vector, normed if it has a norm and turned, in `like`'s number type."""
+    """A head's vector, normed if it has a norm, its first `turned` numbers turned.
+
+    In `like`'s number type.
+    """
     number_type = like.dtype.element_ty
     places = tl.arange(0, BLOCK)
     inside = places < size
-    half = size // 2
+    half = turned // 2
     partner_places = tl.where(places < half, places + half, places - half)
     own = tl.load(vector + places, mask=inside, other=0.0).to(tl.float32)
     partner = tl.load(vector + partner_places, mask=inside, other=0.0).to(tl.float32)
@@ -51,9 +56,9 @@ def _turned(
         partner = _weighed(partner * inverse, partner_weights, like, ROUNDS_FIRST)
     own, partner = own.to(number_type), partner.to(number_type)
     # rotary embedding (arXiv 2104.09864 eq. 34, halves in place of pairs)
-    turn = place * size + places
-    cosines = tl.load(cosine + turn, mask=inside, other=0.0)
-    sines = tl.load(sine + turn, mask=inside, other=0.0)
+    turn = place * turned + places
+    cosines = tl.load(cosine + turn, mask=places < turned, other=1.0)
+    sines = tl.load(sine + turn, mask=places < turned, other=0.0)
     return own * cosines + tl.where(places < half, -partner, partner) * sines
 
 
@@ -72,6 +77,7 @@ def _store_token(
     heads,
     kv_heads,
     size,
+    turned,
     slots,
     eps,
     HAS_NORM: tl.constexpr,
@@ -92,13 +98,14 @@ def _store_token(
     else:
         weight = query_weight if head < heads else key_weight
         place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
-        turned = _turned(
+        result = _turned(
             vector,
             weight,
             cosine,
             sine,
             place,
             size,
+            turned,
             eps,
             query,
             HAS_NORM,
@@ -106,10 +113,10 @@ def _store_token(
             BLOCK,
         )
         if head < heads:
-            tl.store(query + (row * heads + head) * size + places, turned, mask=inside)
+            tl.store(query + (row * heads + head) * size + places, result, mask=inside)
         else:
             there = ((row * kv_heads + head - heads) * slots + slot) * size
-            tl.store(keys + there + places, turned, mask=inside)
+            tl.store(keys + there + places, result, mask=inside)
 
 
 @triton.jit
@@ -126,6 +133,7 @@ def _split_prompts(
     heads,
     kv_heads,
     size,
+    turned,
     length,
     eps,
     HAS_NORM: tl.constexpr,
@@ -145,13 +153,14 @@ def _split_prompts(
     else:
         weight = query_weight if head < heads else key_weight
         place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
-        turned = _turned(
+        result = _turned(
             vector,
             weight,
             cosine,
             sine,
             place,
             size,
+            turned,
             eps,
             query,
             HAS_NORM,
@@ -160,10 +169,10 @@ def _split_prompts(
         )
         if head < heads:
             there = ((row * heads + head) * length + at) * size
-            tl.store(query + there + places, turned, mask=inside)
+            tl.store(query + there + places, result, mask=inside)
         else:
             there = ((row * kv_heads + head - heads) * length + at) * size
-            tl.store(keys + there + places, turned, mask=inside)
+            tl.store(keys + there + places, result, mask=inside)
 
 
 def store_token(
@@ -182,7 +191,7 @@ def store_token(
     Args:
         joint: (rows, (heads + 2 kv_heads) * head_dim), of the joint projection.
         layer: whose norms are applied, where it has any.
-        rope: cosine and sine for every place, (places, head_dim).
+        rope: cosine and sine for every place, (places, turned).
         at: the place of the new tokens, one number.
         padding_R: padding tokens before each row's text.
         query_R_N_D: the queries are written here.
@@ -190,10 +199,10 @@ def store_token(
     """
     rows, heads, size = query_R_N_D.shape
     kv_heads, slots = keys_R_K_S_D.shape[1:3]
+    joint, norms_heads, weights = _norms_of(layer, joint, recipe)
     _store_token[(rows, heads + 2 * kv_heads)](
         joint,
-        joint if layer.query_norm is None else layer.query_norm,
-        joint if layer.key_norm is None else layer.key_norm,
+        *weights,
         *rope,
         at,
         padding_R,
@@ -203,9 +212,10 @@ def store_token(
         heads,
         kv_heads,
         size,
+        rope[0].shape[1],
         slots,
         recipe.eps,
-        HAS_NORM=layer.query_norm is not None,
+        HAS_NORM=norms_heads,
         ROUNDS_FIRST=recipe.rounds_first,
         BLOCK=triton.next_power_of_2(size),
         num_warps=1,
@@ -227,16 +237,16 @@ def split_prompts(
     Args:
         joint: (prompts * tokens, (heads + 2 kv_heads) * head_dim), of the joint projection.
         layer: whose norms are applied, where it has any.
-        rope: cosine and sine for every place, (places, head_dim).
+        rope: cosine and sine for every place, (places, turned).
         padding_P: padding tokens before each prompt.
         query_P_N_T_D, keys_P_K_T_D, values_P_K_T_D: what is written.
     """
     prompts, heads, length, size = query_P_N_T_D.shape
     kv_heads = keys_P_K_T_D.shape[1]
+    joint, norms_heads, weights = _norms_of(layer, joint, recipe)
     _split_prompts[(prompts * length, heads + 2 * kv_heads)](
         joint,
-        joint if layer.query_norm is None else layer.query_norm,
-        joint if layer.key_norm is None else layer.key_norm,
+        *weights,
         *rope,
         padding_P,
         query_P_N_T_D,
@@ -245,10 +255,23 @@ def split_prompts(
         heads,
         kv_heads,
         size,
+        rope[0].shape[1],
         length,
         recipe.eps,
-        HAS_NORM=layer.query_norm is not None,
+        HAS_NORM=norms_heads,
         ROUNDS_FIRST=recipe.rounds_first,
         BLOCK=triton.next_power_of_2(size),
         num_warps=1,
     )
+
+
+def _norms_of(
+    layer: LayerWeights, joint: Tensor, recipe: Recipe
+) -> tuple[Tensor, bool, tuple[Tensor, Tensor]]:
+    """The joint projection, whether the kernel norms each head, and the two norms' weights."""
+    query_norm, key_norm = layer.query_norm, layer.key_norm
+    if query_norm is None or key_norm is None:
+        return joint, False, (joint, joint)
+    if recipe.norms_all_heads:
+        return norm_all_heads(recipe, layer, joint), False, (joint, joint)
+    return joint, True, (query_norm, key_norm)

@@ -33,6 +33,7 @@ def _embed_norm(
     normed,
     size,
     eps,
+    HAS_NORM: tl.constexpr,
     ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -43,8 +44,10 @@ def _embed_norm(
     embedded = tl.load(embedding + token * size + places, mask=inside, other=0.0)
     scaled = (embedded * tl.load(scale).to(embedded.dtype)).to(hidden.dtype.element_ty)
     tl.store(hidden + row * size + places, scaled, mask=inside)
-    weights = tl.load(weight + places, mask=inside, other=0.0)
-    result = _rms_normed(scaled.to(tl.float32), weights, size, eps, normed, ROUNDS_FIRST)
+    result = scaled
+    if HAS_NORM:
+        weights = tl.load(weight + places, mask=inside, other=0.0)
+        result = _rms_normed(scaled.to(tl.float32), weights, size, eps, normed, ROUNDS_FIRST)
     tl.store(normed + row * size + places, result.to(normed.dtype.element_ty), mask=inside)
 
 
@@ -57,7 +60,9 @@ def _add_norm(
     normed,
     size,
     eps,
+    FACTOR: tl.constexpr,
     HAS_AFTER: tl.constexpr,
+    HAS_BEFORE: tl.constexpr,
     ROUNDS_FIRST: tl.constexpr,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -75,10 +80,14 @@ def _add_norm(
     if HAS_AFTER:
         values = update.to(tl.float32)
         update = _rms_normed(values, after, size, eps, hidden, ROUNDS_FIRST).to(number_type)
+    if FACTOR != 1.0:
+        update = (update.to(tl.float32) * FACTOR).to(number_type)
     total = tl.load(hidden + row * size + places, mask=inside, other=0.0) + update
     tl.store(hidden + row * size + places, total, mask=inside)
-    before = tl.load(weight_before + places, mask=inside, other=0.0)
-    result = _rms_normed(total.to(tl.float32), before, size, eps, hidden, ROUNDS_FIRST)
+    result = total
+    if HAS_BEFORE:
+        before = tl.load(weight_before + places, mask=inside, other=0.0)
+        result = _rms_normed(total.to(tl.float32), before, size, eps, hidden, ROUNDS_FIRST)
     tl.store(normed + row * size + places, result.to(number_type), mask=inside)
 
 
@@ -108,22 +117,26 @@ def embed_norm(
     tokens_R: Tensor,
     embedding: Tensor,
     scale: Tensor,
-    weight_C: Tensor,
+    weight_C: Tensor | None,
     hidden_R_C: Tensor,
     normed_R_C: Tensor,
     recipe: Recipe,
 ) -> None:
-    """Write the scaled embeddings of tokens into `hidden_R_C`, and their norm."""
+    """Write the scaled embeddings of tokens into `hidden_R_C`, and their norm.
+
+    Where a family has no such norm, the embeddings themselves are written twice.
+    """
     rows, size = hidden_R_C.shape
     _embed_norm[(rows,)](
         tokens_R,
         embedding,
         scale,
-        weight_C,
+        scale if weight_C is None else weight_C,
         hidden_R_C,
         normed_R_C,
         size,
         recipe.eps,
+        HAS_NORM=weight_C is not None,
         ROUNDS_FIRST=recipe.rounds_first,
         **_row(size),
     )
@@ -133,14 +146,14 @@ def add_norm(
     mixed: Tensor,
     weight_after_C: Tensor | None,
     hidden_R_C: Tensor,
-    weight_before_C: Tensor,
+    weight_before_C: Tensor | None,
     normed_R_C: Tensor,
     recipe: Recipe,
 ) -> None:
     """Add the norm of `mixed` to `hidden_R_C`, and write the norm of that sum.
 
-    Gemma 3 norms both what a block gives and what the next block takes; here the two meet.  Where
-    `weight_after_C` is None, as in the other families, `mixed` itself is added.
+    Gemma 3 norms both what a block gives and what the next block takes; here the two meet.  Most
+    other families have one of the two: where a weight is None, a vector stays as it is.
 
     Args:
         mixed: (rows, C), or (splits, rows, C) in float32 of a product whose parts are summed
@@ -149,13 +162,15 @@ def add_norm(
     rows, size = hidden_R_C.shape
     _add_norm[(rows,)](
         mixed,
-        weight_before_C if weight_after_C is None else weight_after_C,
+        hidden_R_C if weight_after_C is None else weight_after_C,
         hidden_R_C,
-        weight_before_C,
+        hidden_R_C if weight_before_C is None else weight_before_C,
         normed_R_C,
         size,
         recipe.eps,
+        FACTOR=recipe.residual_factor,
         HAS_AFTER=weight_after_C is not None,
+        HAS_BEFORE=weight_before_C is not None,
         ROUNDS_FIRST=recipe.rounds_first,
         PARTS=mixed.shape[0] if mixed.dim() == 3 else 1,
         **_row(size),
