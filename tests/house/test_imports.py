@@ -86,6 +86,13 @@ def test_help_of_a_command_loads_nothing_heavy(script: str) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
+def test_a_command_is_a_parser_a_main_and_a_run(script: str) -> None:
+    module = importlib.import_module(SCRIPTS[script].partition(":")[0])
+    order = [name for name in vars(module) if name in ("parser", "main", "run")]
+    assert order == ["parser", "main", "run"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_every_command_tells_its_version(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

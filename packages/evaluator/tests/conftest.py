@@ -65,9 +65,9 @@ SETTINGS = ("--max-new-tokens", "48", "--quiet")
 
 def command(*words: object) -> int | None:
     """`xmlgrpo-eval` in this process."""
-    from xmlgrpo_evaluator.cli import _main
+    from xmlgrpo_evaluator.cli import run
 
-    return _main([str(word) for word in words])
+    return run([str(word) for word in words])
 
 
 def replies(path: Path) -> list[str]:

@@ -137,4 +137,4 @@ def test_what_two_results_say(on_fresh, on_known, start, part):
 )
 def test_what_does_not_go_with_fresh(words, message):
     with pytest.raises(UserError, match=message):
-        cli._main(["run", "--model", "m", *words])
+        cli.run(["run", "--model", "m", *words])

@@ -209,7 +209,7 @@ def test_the_commands_follow_the_run(tiny, run, capsys):
 
 
 def test_what_is_always_done_may_be_asked_for() -> None:
-    from xmlgrpo_evaluator.cli import _given, _parser
+    from xmlgrpo_evaluator.cli import _given, parser
 
-    options, rest = _parser().parse_known_args(["run", "--model", "x", "--log_samples"])
+    options, rest = parser().parse_known_args(["run", "--model", "x", "--log_samples"])
     assert "log_samples" not in _given(options, rest)["harness"]

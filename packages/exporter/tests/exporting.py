@@ -7,7 +7,7 @@ from rich.console import Console
 
 from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.reference import Reference
-from xmlgrpo_exporter.cli import build_parser
+from xmlgrpo_exporter.cli import parser
 from xmlgrpo_exporter.convert import converter
 from xmlgrpo_exporter.convert.staging import stage
 
@@ -17,7 +17,7 @@ FEW = ("--prompts", "4", "--new-tokens", "24")
 
 def run_cli(*words: object) -> int:
     """`xmlgrpo-export WORDS`, in this process."""
-    arguments = build_parser().parse_args([str(word) for word in words])
+    arguments = parser().parse_args([str(word) for word in words])
     code: int = arguments.command(arguments)
     return code
 

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from rich.console import Console
 
 from hub_server import Hub
-from xmlgrpo_exporter.cli import build_parser
+from xmlgrpo_exporter.cli import parser
 from xmlgrpo_exporter.commands.push import push
 
 WRITE = "hf_CANARYwriteCANARYwriteCANARY12"
@@ -28,7 +28,7 @@ MARKS = [
 def publish(hub: Hub, run: Path, *options: str, repo: str = REPO) -> tuple[int, str]:
     """Run `push` in this process; returns the exit code and what it printed."""
     words = ["push", "--run", str(run), "--repo", repo, *options]
-    arguments = build_parser().parse_args(words)
+    arguments = parser().parse_args(words)
     screen = io.StringIO()
     code = push(arguments, HfApi(endpoint=hub.url), Console(file=screen, width=200))
     return code, screen.getvalue()

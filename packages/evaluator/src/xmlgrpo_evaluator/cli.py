@@ -46,37 +46,16 @@ K_HELP = "beside the greedy reply K sampled ones per item: their accuracy, maj@k
 BATCH_HELP = "replies at once (graph: 64, on a GPU 128; generate: 16; GGUF: 32)"
 
 
-def main() -> None:
-    """The console script."""
-    let_threads_sleep()
-    run_command(lambda: _main(sys.argv[1:]))
-
-
-def _main(arguments: list[str]) -> int | None:
-    if arguments[:1] == ["harness"]:
-        return _harness(arguments[1:])
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    if rest and options.command != "run":
-        raise UserError(f"unknown argument {rest[0]!r}; see: xmlgrpo-eval {options.command} --help")
-    quiet_libraries()  # before any of them is imported
-    command = {"run": _run, "compare": _compare, "ladder": _ladder}[options.command]
-    with kept_on_interrupt("nothing new was finished; the same command begins again"):
-        return command(options, rest)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line, with every subcommand."""
+    made = argparse.ArgumentParser(
         prog="xmlgrpo-eval",
         description="Evaluate models on the same items, prompt and decoding.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_version(parser)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    add_version(made)
+    commands = made.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser(
         "run",
         help="evaluate a run (base and tuned) or any model",
@@ -123,7 +102,30 @@ def _parser() -> argparse.ArgumentParser:
         help="largest drop of accuracy below the merged model that passes (default: 0.02)",
     )
     _add_settings(ladder)
-    return parser
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    let_threads_sleep()
+    run_command(lambda: run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int | None:
+    """Parse the command line, run the subcommand, return the exit code."""
+    if arguments[:1] == ["harness"]:
+        return _harness(arguments[1:])
+    made = parser()
+    options, rest = made.parse_known_args(arguments)
+    if options.command is None:
+        made.print_help()
+        return 0
+    if rest and options.command != "run":
+        raise UserError(f"unknown argument {rest[0]!r}; see: xmlgrpo-eval {options.command} --help")
+    quiet_libraries()  # before any of them is imported
+    command = {"run": _run, "compare": _compare, "ladder": _ladder}[options.command]
+    with kept_on_interrupt("nothing new was finished; the same command begins again"):
+        return command(options, rest)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

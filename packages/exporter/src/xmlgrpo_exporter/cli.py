@@ -16,26 +16,27 @@ from xmlgrpo_rewards.console_script import add_version, run_command
 SUBCOMMANDS = ("merge", "gguf", "check", "push")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `xmlgrpo-export` with every subcommand."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line, with every subcommand."""
+    made = argparse.ArgumentParser(
         prog="xmlgrpo-export",
         description="How the model leaves: merged weights, GGUF files, and proof that they are "
         "the model that was trained.",
     )
-    add_version(parser)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_version(made)
+    subparsers = made.add_subparsers(required=True, metavar="COMMAND")
     for name in SUBCOMMANDS:
         import_module(f"xmlgrpo_exporter.commands.{name}").add_parser(subparsers)
-    return parser
+    return made
 
 
 def main() -> None:
     """Entry point of the console script."""
     let_threads_sleep()
-    run_command(_run)
+    run_command(run)
 
 
-def _run() -> int | None:
-    arguments = build_parser().parse_args()
+def run() -> int | None:
+    """Parse the command line, run the subcommand, return the exit code."""
+    arguments = parser().parse_args()
     return cast("Callable[[argparse.Namespace], int | None]", arguments.command)(arguments)

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from hub_server import Repo
-from xmlgrpo_exporter.cli import build_parser
+from xmlgrpo_exporter.cli import parser
 from xmlgrpo_exporter.proof.problems import gate_problems, model_digests
 from xmlgrpo_exporter.publish.preflight import check_names
 from xmlgrpo_rewards.errors import UserError
@@ -117,7 +117,7 @@ def assert_works_as_printed(problem: str, run: Path) -> None:
         assert find_run(name.removeprefix("RUN=")) == RunFolder(run)
     else:
         assert script == sys.argv[0], "the script that printed it"
-        assert find_run(build_parser().parse_args(words).run) == RunFolder(run)
+        assert find_run(parser().parse_args(words).run) == RunFolder(run)
 
 
 @pytest.mark.parametrize(

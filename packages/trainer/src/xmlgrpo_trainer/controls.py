@@ -45,21 +45,26 @@ LOWER_RATES = 0.5  # of the warm start's peaks: the model is trained already
 SHOWN = ("strict_format", "strict_accuracy", "lenient_accuracy", "worked")
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="demo-controls", description="Rerun the embedded default's controls."
+    )
+    made.add_argument("--config", type=path_argument, default=Path("configs/tiny.yaml"))
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--supervised-steps", type=int, default=SUPERVISED_STEPS)
+    made.add_argument("overrides", nargs="*", metavar="key=value")
+    return made
+
+
 def main() -> None:
     """Entry point of `make demo-controls`."""
     run_command(run)
 
 
 def run() -> int:
-    """Read the command line, run the controls, return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="demo-controls", description="Rerun the embedded default's controls."
-    )
-    parser.add_argument("--config", type=path_argument, default=Path("configs/tiny.yaml"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--supervised-steps", type=int, default=SUPERVISED_STEPS)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_args()
+    """Parse the command line, run the controls, return the exit code."""
+    arguments = parser().parse_args()
 
     from xmlgrpo_trainer.config.run_config import TINY, load_config
 

@@ -35,6 +35,18 @@ PLAIN = {"backend": "plain"}
 TRLS_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": None, "min_p": None}
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="passrate", description=__doc__.splitlines()[0])
+    made.add_argument("--config", type=path_argument, required=True)
+    made.add_argument(
+        "--samples", type=within(1, 10_000), default=16, help="replies to a problem; default 16"
+    )
+    made.add_argument("--out", type=Path, help="default: outputs/CONFIG.passrate.jsonl")
+    made.add_argument("overrides", nargs="*", metavar="key=value")
+    return made
+
+
 def main() -> None:
     """Entry point of `make passrate`."""
     run_command(run)
@@ -42,15 +54,8 @@ def main() -> None:
 
 @kept_on_interrupt("what was asked is kept; run the same command again to go on")
 def run() -> int:
-    """Read the command line, ask, return the exit code."""
-    parser = argparse.ArgumentParser(prog="passrate", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=path_argument, required=True)
-    parser.add_argument(
-        "--samples", type=within(1, 10_000), default=16, help="replies to a problem; default 16"
-    )
-    parser.add_argument("--out", type=Path, help="default: outputs/CONFIG.passrate.jsonl")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_intermixed_args()
+    """Parse the command line, ask, return the exit code."""
+    arguments = parser().parse_intermixed_args()
 
     from xmlgrpo_trainer.config.run_config import load_config
     from xmlgrpo_trainer.prepare import check_names, refuse_early

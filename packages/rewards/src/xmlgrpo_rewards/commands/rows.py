@@ -99,37 +99,44 @@ def write_rows(
     return list(contents)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="xmlgrpo-rows", description="Write rows that a task makes by itself, as JSON lines."
+    )
+    add_version(made)
+    made.add_argument("task", help=f"one of: {', '.join(task_names())}")
+    made.add_argument("folder", type=path_argument, help="for train.jsonl and test.jsonl")
+    made.add_argument("--train", type=int, default=TRAIN_ROWS, help=f"rows ({TRAIN_ROWS})")
+    made.add_argument("--test", type=int, default=TEST_ROWS, help=f"rows ({TEST_ROWS})")
+    made.add_argument("--seed", type=int, default=0, help="another seed, other rows (0)")
+    made.add_argument("--level", help="how hard they are (default: the task's own choice)")
+    made.add_argument(
+        "--for", dest="trainer", default="", choices=OTHER_TRAINERS, help="another trainer's form"
+    )
+    return made
+
+
 def main() -> None:
-    """The console script `xmlgrpo-rows`."""
+    """Entry point of the console script."""
     run_command(run)
 
 
 def run() -> None:
-    """Read the command line and write the files."""
-    parser = argparse.ArgumentParser(
-        prog="xmlgrpo-rows", description="Write rows that a task makes by itself, as JSON lines."
-    )
-    add_version(parser)
-    parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
-    parser.add_argument("folder", type=path_argument, help="for train.jsonl and test.jsonl")
-    parser.add_argument("--train", type=int, default=TRAIN_ROWS, help=f"rows ({TRAIN_ROWS})")
-    parser.add_argument("--test", type=int, default=TEST_ROWS, help=f"rows ({TEST_ROWS})")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other rows (0)")
-    parser.add_argument("--level", help="how hard they are (default: the task's own choice)")
-    parser.add_argument(
-        "--for", dest="trainer", default="", choices=OTHER_TRAINERS, help="another trainer's form"
-    )
-    given = parser.parse_args()
+    """Parse the command line and write the files."""
+    arguments = parser().parse_args()
     for name in ("train", "test"):
-        if not 0 <= getattr(given, name) <= MOST_ROWS:
-            raise UserError(f"--{name}: expected 0 to {MOST_ROWS:,}, got {getattr(given, name)}")
-    if not given.train + given.test:
+        if not 0 <= getattr(arguments, name) <= MOST_ROWS:
+            raise UserError(
+                f"--{name}: expected 0 to {MOST_ROWS:,}, got {getattr(arguments, name)}"
+            )
+    if not arguments.train + arguments.test:
         raise UserError("--train and --test are both 0; ask for at least one row")
-    task = get_task(given.task)
-    counts = {"train": given.train, "test": given.test}
-    made = {"seed": given.seed, "level": given.level, "trainer": given.trainer}
-    files = write_rows(task, given.folder, **counts, **made)
-    print(f"{given.test:,} rows to be judged by and {given.train:,} to train on:", *files)
+    task = get_task(arguments.task)
+    counts = {"train": arguments.train, "test": arguments.test}
+    made = {"seed": arguments.seed, "level": arguments.level, "trainer": arguments.trainer}
+    files = write_rows(task, arguments.folder, **counts, **made)
+    print(f"{arguments.test:,} rows to be judged by and {arguments.train:,} to train on:", *files)
 
 
 if __name__ == "__main__":

@@ -275,20 +275,15 @@ def _files(path: Path, config: str | None) -> list[Path]:
     return files
 
 
-def main() -> None:
-    """The console script `xmlgrpo-validate`."""
-    run_command(run)
-
-
-def run() -> int:
-    """Read the command line, check, and give the exit code."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="xmlgrpo-validate",
         description="Check that every gold answer scores full marks and no known hack does.",
     )
-    add_version(parser)
-    parser.add_argument("task", help=f"one of: {', '.join(task_names())}")
-    parser.add_argument(
+    add_version(made)
+    made.add_argument("task", help=f"one of: {', '.join(task_names())}")
+    made.add_argument(
         "paths",
         nargs="*",
         type=path_argument,
@@ -296,12 +291,22 @@ def run() -> int:
         help="rows as JSON lines, CSV or TSV, plain or packed (gzip, bzip2, xz): a file, or a "
         "folder with train.jsonl and test.jsonl; without any, rows that the task makes itself",
     )
-    parser.add_argument(
+    made.add_argument(
         "--all", action="store_true", help=f"every failure, not the first {SHOWN_FAILURES}"
     )
-    given = parser.parse_args()
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> int:
+    """Parse the command line, check, and give the exit code."""
+    arguments = parser().parse_args()
     with kept_on_interrupt("nothing was changed; the same command checks again"):
-        return validate(given.task, given.paths, None if given.all else SHOWN_FAILURES)
+        return validate(arguments.task, arguments.paths, None if arguments.all else SHOWN_FAILURES)
 
 
 if __name__ == "__main__":

@@ -13,32 +13,38 @@ from xmlgrpo_rewards.console_script import (
 from xmlgrpo_run.folder import OUTPUTS, find_run
 
 
-def main() -> None:
-    """The console script."""
-    run_command(_run)
-
-
-def _run() -> None:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="xmlgrpo-compare",
         description="Compare finished runs on the held-out problems that all of them were asked: "
         "each share with its interval, each pair with its test, seeds of one configuration as a "
         "group. Writes a page, too.",
     )
-    add_version(parser)
-    parser.add_argument(
+    add_version(made)
+    made.add_argument(
         "--runs", required=True, nargs="+", metavar="RUN", help="folders, or names under outputs/"
     )
-    parser.add_argument("--json", action="store_true", help="for machines; writes no page")
-    parser.add_argument(
+    made.add_argument("--json", action="store_true", help="for machines; writes no page")
+    made.add_argument(
         "--out", type=path_argument, metavar="FILE", help="the page (outputs/compare-….html)"
     )
-    given = parser.parse_args()
-    runs = [find_run(name) for name in given.runs]
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> None:
+    """Parse the command line, compare, show and write."""
+    arguments = parser().parse_args()
+    runs = [find_run(name) for name in arguments.runs]
     from xmlgrpo_viewer.compare.compared import as_json, compare_runs
 
     compared = compare_runs(runs)
-    if given.json:
+    if arguments.json:
         print(for_stdout(json.dumps(as_json(compared), indent=2, ensure_ascii=False)))
         return
     from xmlgrpo_run.files import write_text
@@ -48,7 +54,7 @@ def _run() -> None:
 
     console = make_console()
     show(compared, console)
-    place: Path = given.out or place_of([run.name for run in runs], OUTPUTS)
+    place: Path = arguments.out or place_of([run.name for run in runs], OUTPUTS)
     write_text(place, page(compared, place))
     say(console, f"the page is {place}")
 

@@ -11,22 +11,29 @@ from xmlgrpo_rewards.console_script import (
 from xmlgrpo_run.folder import find_run
 
 
-def main() -> None:
-    """The console script."""
-    run_command(_run)
-
-
-def _run() -> None:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="xmlgrpo-report",
         description="Write report.html into a run's folder: one file with everything in it, of a "
         "run that trains, has stopped or is finished.",
     )
-    add_version(parser)
-    parser.add_argument(
+    add_version(made)
+    made.add_argument(
         "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
     )
-    run = find_run(parser.parse_args().run)
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> None:
+    """Parse the command line, write the page."""
+    arguments = parser().parse_args()
+    folder = find_run(arguments.run)
     from rich.console import Console
 
     from xmlgrpo_run.screen.console import guarded
@@ -37,8 +44,8 @@ def _run() -> None:
         kept_on_interrupt("no report was written; the same command writes it"),
         Stage(guarded(Console(stderr=True)), "writing the report"),
     ):
-        write_report(run)
-    print(for_stdout(str(run.report)))
+        write_report(folder)
+    print(for_stdout(str(folder.report)))
 
 
 if __name__ == "__main__":

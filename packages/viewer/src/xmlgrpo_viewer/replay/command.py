@@ -20,43 +20,49 @@ EXAMPLES = 3
 COLUMNS = 160  # of a completion that is shown
 
 
-def main() -> None:
-    """The console script."""
-    run_command(_run)
-
-
-def _run() -> None:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="xmlgrpo-rescore",
         description="Pay the kept completions of a run by other rewards: what would training have "
         "been told? Nothing in the run is changed.",
     )
-    add_version(parser)
-    parser.add_argument(
+    add_version(made)
+    made.add_argument(
         "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
     )
-    parser.add_argument(
+    made.add_argument(
         "--rewards",
         nargs="+",
         default=[],
         metavar="NAME=WEIGHT",
         help="as `rewards:` in a configuration; without any, the run's own, by today's grader",
     )
-    parser.add_argument("--json", action="store_true", help="every completion, for machines")
-    given = parser.parse_args()
-    run = find_run(given.run)
-    wanted = read_rewards(given.rewards)
+    made.add_argument("--json", action="store_true", help="every completion, for machines")
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> None:
+    """Parse the command line, pay again, print."""
+    arguments = parser().parse_args()
+    folder = find_run(arguments.run)
+    wanted = read_rewards(arguments.rewards)
     from xmlgrpo_run.screen.console import make_console
     from xmlgrpo_viewer.reading.run_view import read_run
     from xmlgrpo_viewer.reading.sampled import read_sampled
     from xmlgrpo_viewer.replay.rescored import rescore
 
-    view = read_run(run)
+    view = read_run(folder)
     weights = wanted or view.weights
     rescored = rescore(view, weights)
     for sentence in read_sampled(view)[1]:
         print(f"left out: {sentence}", file=sys.stderr)
-    if given.json:
+    if arguments.json:
         for one in rescored:
             print(for_stdout(json.dumps(_as_json(one), ensure_ascii=False)))
         return

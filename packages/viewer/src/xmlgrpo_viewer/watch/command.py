@@ -11,27 +11,33 @@ LINE_S = 9.0  # between two lines in a pipe
 TIMES = 9  # what a look takes, there is between two: the training needs the processor
 
 
-def main() -> None:
-    """The console script."""
-    run_command(_run)
-
-
-def _run() -> None:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="xmlgrpo-watch",
         description="Watch a run: a screen that follows its training, and report.html in its "
         "folder, written again every half minute. It ends with the run; Ctrl-C ends it before, "
         "and the training goes on.",
     )
-    add_version(parser)
-    parser.add_argument(
+    add_version(made)
+    made.add_argument(
         "--run", required=True, metavar="RUN", help="its folder, or its name under outputs/"
     )
-    parser.add_argument("--once", action="store_true", help="look once, and end")
-    given = parser.parse_args()
-    run = find_run(given.run)
+    made.add_argument("--once", action="store_true", help="look once, and end")
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(run)
+
+
+def run() -> None:
+    """Parse the command line, watch."""
+    arguments = parser().parse_args()
+    folder = find_run(arguments.run)
     with kept_on_interrupt("the training goes on; the same command watches again"):
-        watch(run, once=given.once)
+        watch(folder, once=arguments.once)
 
 
 def watch(run: RunFolder, *, once: bool) -> None:
@@ -78,3 +84,7 @@ def watch(run: RunFolder, *, once: bool) -> None:
             took_s = time.monotonic() - began_s
             time.sleep(max(SCREEN_S if is_screen else LINE_S, TIMES * took_s))
     say(console, escape(where))
+
+
+if __name__ == "__main__":
+    main()

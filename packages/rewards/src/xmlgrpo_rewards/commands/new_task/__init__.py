@@ -109,28 +109,33 @@ def write_task(name: str, package: Path | None, root: Path) -> list[Path]:
     return list(made)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="xmlgrpo-new-task", description="Write the files of a new task, with gaps to fill."
+    )
+    add_version(made)
+    made.add_argument("name", help="of the task, such as weekday")
+    made.add_argument(
+        "--package", type=path_argument, metavar="FOLDER", help="a package of its own, there"
+    )
+    return made
+
+
 def main() -> None:
-    """The console script `xmlgrpo-new-task`."""
+    """Entry point of the console script."""
     run_command(run)
 
 
 def run() -> None:
-    """Read the command line, write the files, and say what comes next."""
-    parser = argparse.ArgumentParser(
-        prog="xmlgrpo-new-task", description="Write the files of a new task, with gaps to fill."
-    )
-    add_version(parser)
-    parser.add_argument("name", help="of the task, such as weekday")
-    parser.add_argument(
-        "--package", type=path_argument, metavar="FOLDER", help="a package of its own, there"
-    )
-    given = parser.parse_args()
-    paths = write_task(given.name, given.package, Path.cwd())
+    """Parse the command line, write the files, and say what comes next."""
+    arguments = parser().parse_args()
+    paths = write_task(arguments.name, arguments.package, Path.cwd())
     for path in paths:
-        print(path if given.package else path.relative_to(Path.cwd()))
-    if given.package:
-        install = f"pip install -e {given.package}"
-        test = f"pytest {given.package / 'tests'}"
+        print(path if arguments.package else path.relative_to(Path.cwd()))
+    if arguments.package:
+        install = f"pip install -e {arguments.package}"
+        test = f"pytest {arguments.package / 'tests'}"
     else:
-        install, test = "make setup", f".venv/bin/pytest {TASKS / 'tests' / given.name}"
+        install, test = "make setup", f".venv/bin/pytest {TASKS / 'tests' / arguments.name}"
     print(f"next: {install}, and fill the gaps until this passes: {test}")
