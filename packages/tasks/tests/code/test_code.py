@@ -16,6 +16,7 @@ from xmlgrpo_rewards.task import BadRow, default_rewards
 from xmlgrpo_rewards.total import load_rewards, total
 from xmlgrpo_tasks.code import TASK, faults, generate, grading, hacks
 from xmlgrpo_tasks.code.grading import read_program, workers
+from xmlgrpo_tasks.workers.pool import Pool
 
 SLOW = ("hang-", "memory-growing", "memory-prints", "parse-finally", "result-")
 GOLD = "def vowels(s, n):\n    return sum(c in 'aeiou' for c in s) * n"
@@ -386,3 +387,20 @@ def test_a_program_runs_once_for_many_replies(monkeypatch):
     monkeypatch.setattr(grading, "verdicts", count)
     TASK.grade_many([render(str(i), EXAMPLE.gold) for i in range(5)], [EXAMPLE] * 5)
     assert len(asked) == 1
+
+
+WAITS = """
+asked = []
+
+def run(job):
+    asked.append(job)
+    return {"waited": asked.count(job) < 2, "times": asked.count(job)}
+"""
+
+
+def test_what_a_busy_machine_kept_waiting_is_run_again_alone(tmp_path, monkeypatch):
+    (tmp_path / "waits.py").write_text(WAITS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with Pool("waits:run", wall_s=60, memory_bytes=512 << 20, workers=1) as pool:
+        monkeypatch.setattr(grading, "workers", lambda _seed: pool)
+        assert [outcome.value["times"] for outcome in grading._run(["a", "b"], 0)] == [2, 2]

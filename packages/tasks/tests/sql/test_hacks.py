@@ -74,7 +74,11 @@ def test_a_query_that_no_limit_of_sqlite_stops_is_killed():
     slow = f"{texts} SELECT COUNT(*) FROM n, l WHERE x LIKE '{'%a' * 9}b' || i"
     job = {"key": "", "schema": "CREATE TABLE t (a)", "data": [[], []], "ordered": False}
     with Pool(
-        "xmlgrpo_tasks.sql.engine:run_in_worker", wall_s=0.3, memory_bytes=1 << 29, workers=1
+        "xmlgrpo_tasks.sql.engine:run_in_worker",
+        wall_s=60,
+        cpu_s=0.3,
+        memory_bytes=1 << 29,
+        workers=1,
     ) as pool:
         [first, second] = pool.map([{**job, "gold": slow, "queries": []}] * 2)
     assert first.why == second.why == "timeout"

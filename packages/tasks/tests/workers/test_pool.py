@@ -55,6 +55,13 @@ def test_a_job_has_its_outcome_and_its_neighbours_theirs(pool, monkeypatch, job,
     assert pool.map([ADD, job, ADD]) == [SUM, expected or Outcome(job["text"]), SUM]
 
 
+@pytest.mark.usefixtures("_found")
+def test_what_a_busy_machine_keeps_waiting_is_not_late():
+    with Pool(FUNCTION, wall_s=60, cpu_s=0.3, memory_bytes=512 << 20, workers=1) as pool:
+        jobs = [{"do": "sleep", "s": 0.5}, {"do": "spin"}, {"do": "spin"}, ADD]
+        assert pool.map(jobs) == [Outcome(), Outcome(why="timeout"), Outcome(why="timeout"), SUM]
+
+
 def test_a_worker_writes_no_file(pool, tmp_path):
     [outcome] = pool.map([{"do": "write", "path": str(tmp_path / "file")}])
     assert "File too large" in outcome.why

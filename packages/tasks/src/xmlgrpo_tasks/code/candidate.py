@@ -44,6 +44,7 @@ from xmlgrpo_tasks.workers import child, syscalls
 MOST_CHARS = 20_000  # of a program
 CPU_S = 2
 WALL_S = 4.0
+WAITED_S = 0.2  # of CPU; what had less by then has slept
 MEMORY_BYTES = 512 << 20
 MOST_DESCRIPTORS = 16
 MOST_ANSWERED = 1 << 20  # characters, of all cases together
@@ -63,7 +64,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `defines`: whether it parses and defines the function; `answers`: a JSON text for each call
         that was answered (see `_call`); `why`: why there are not as many as there are inputs;
-        `seconds`: of CPU.
+        `seconds`: of CPU; `waited`: the wall clock stopped it while it computed.
     """
     began = time.monotonic()
     inputs_r, inputs_w = os.pipe()
@@ -87,7 +88,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         status, seconds = _stop()
     if not result["why"] and len(result["answers"]) < len(job["inputs"]):
         result["why"] = _how_it_ended(status, seconds)
-    return {**result, "seconds": seconds}
+    waited = result["why"] == TIMEOUT and WAITED_S <= seconds < CPU_S
+    return {**result, "seconds": seconds, "waited": waited}
 
 
 def _converse(job: dict[str, Any], line: "_Line", result: dict[str, Any]) -> None:

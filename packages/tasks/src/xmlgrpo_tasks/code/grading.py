@@ -161,6 +161,9 @@ def _run(jobs: Sequence[object], hash_seed: int) -> list[Outcome]:
     again = [i for i, outcome in enumerate(outcomes) if outcome.why]
     for i, outcome in zip(again, workers(hash_seed).map([jobs[i] for i in again]), strict=True):
         outcomes[i] = outcome
+    for i, outcome in enumerate(outcomes):  # what waited for a busy machine gets it for itself
+        if outcome.value and outcome.value["waited"]:
+            [outcomes[i]] = workers(hash_seed).map([jobs[i]])
     return outcomes
 
 

@@ -1,9 +1,9 @@
 """Runs a SELECT on the databases of one row and compares: what happens inside a worker process.
 
 Standard library only and nothing of this package, since the pool loads this file by itself.  The
-fences, from the outside in: the pool kills the process at its wall time and the kernel bounds its
-memory; SQLite's heap, lengths and steps are bounded; an authorizer lets a query read the row's own
-tables and call the functions named here, nothing else.
+fences, from the outside in: the kernel bounds the process's CPU time and memory; SQLite's heap,
+lengths and steps are bounded; an authorizer lets a query read the row's own tables and call the
+functions named here, nothing else.
 
 Every second database is filled in reverse: a query that leans on the order in which rows happen to
 lie is right by chance on one of them only.

@@ -1,6 +1,6 @@
 """What a worker process runs: read a job, call one function, write the answer, until the pipe ends.
 
-python -s -S -P -B child.py WALL_S MEMORY_BYTES FILE_BYTES FUNCTION MODULE=FILE ...
+python -s -S -P -B child.py WALL_S CPU_S MEMORY_BYTES FILE_BYTES FUNCTION MODULE=FILE ...
 
 The standard library alone, and little of it: a start takes some 20 ms.  Each file is loaded under
 its module's name without the packages around it, so that a later one can import an earlier one; the
@@ -62,9 +62,9 @@ def _load(name: str, file: str) -> ModuleType:
     return module
 
 
-def _main(
-    wall_s: float, memory_bytes: int, file_bytes: int, function_name: str, modules: list[str]
-) -> None:
+def _main(limits: list[str], function_name: str, modules: list[str]) -> None:
+    wall_s, cpu_s = map(float, limits[:2])
+    memory_bytes, file_bytes = map(int, limits[2:])
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     _register(sys.modules["__main__"], "xmlgrpo_tasks.workers.child")
     for module in modules:
@@ -83,12 +83,14 @@ def _main(
     while (job := read_frame(jobs)) is not None:
         # The pool kills a worker that is late.  Where the pool is gone, the kernel does.
         signal.setitimer(signal.ITIMER_REAL, wall_s + ORPHANED_S)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # where it is 0 there is no limit
         try:
             answer = frame({"value": function(json.loads(job))})
         except MemoryError:
             answer = frame({"why": "out of memory"})
         except Exception as error:  # noqa: BLE001 - whatever it is, the next job is another one
             answer = frame({"why": f"{type(error).__name__}: {error}"})
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(answer)
         answers.flush()
@@ -96,4 +98,4 @@ def _main(
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's business
-    _main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])
+    _main(sys.argv[1:5], sys.argv[5], sys.argv[6:])

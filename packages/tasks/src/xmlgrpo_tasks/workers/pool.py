@@ -65,7 +65,9 @@ class Pool:
         function: `package.module:function`, from one JSON value to another.  Its module is loaded
             by its file, alone: it imports the standard library only.
         needs: modules that it imports, each loaded in the same way, in this order.
-        wall_s: how long one job may take before its worker is killed.
+        wall_s: how long one job may take before its worker is killed; on a busy machine it waits
+            for its turn, too.
+        cpu_s: how much of that it may compute; as much as it likes when None.
         memory_bytes: address space of a worker (Linux only).
         file_bytes: how large a file it may write; by default none.
         workers: how many at most; the cores that are free when None.
@@ -81,6 +83,7 @@ class Pool:
         *,
         needs: Sequence[str] = (),
         wall_s: float,
+        cpu_s: float | None = None,
         memory_bytes: int,
         file_bytes: int = 0,
         workers: int | None = None,
@@ -92,7 +95,7 @@ class Pool:
         files = {needed: _file_of(needed) for needed in (*needs, module)}
         # -I but for its blindness to PYTHONHASHSEED; nothing else of the kind is in the environment
         python = [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", child.__file__]
-        limits = [f"{wall_s}", f"{memory_bytes}", f"{file_bytes}"]
+        limits = [f"{wall_s}", f"{cpu_s or 0}", f"{memory_bytes}", f"{file_bytes}"]
         command = [*python, *limits, name, *(f"{needed}={file}" for needed, file in files.items())]
         self._command = wrap(command, [child.__file__, *files.values()])
         self._environment = {**ENVIRONMENT, "PYTHONHASHSEED": str(hash_seed)}
@@ -240,6 +243,8 @@ class _Worker:
     def _how_it_ended(self) -> str:
         self._kill()
         code = self.process.wait()
+        if code == -signal.SIGPROF:  # the timer of its CPU time
+            return TIMEOUT
         return f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     def _last_words(self) -> str:
