@@ -13,12 +13,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT_LINES = 60
+LOOK_S = 0.1  # between two looks whether a child has saved and ended
 
 # Nothing is downloaded, and one GPU is used: Unsloth compiles with a single worker where the
 # devices are not named by this variable.
 ALWAYS = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "0"}
 
-_running: set[int] = set()
+_running: dict[int, float] = {}
+"""By process, the seconds that it gets for saving when all are ended."""
 _ending = threading.Event()
 
 
@@ -37,7 +39,8 @@ def run_child(
         cwd: where it runs.
         environment: variables beside this process's.
         limit_s: after so many seconds it is killed, with what it started.
-        grace_s: it is told so many seconds before the limit (SIGTERM), to save what it has.
+        grace_s: it is told so many seconds before the limit (SIGTERM), to save what it has; so it
+            is when this process is ended.
 
     Returns:
         `exit_code`, `ending` in words, `seconds` and `last_lines` of its output.
@@ -61,7 +64,7 @@ def run_child(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        _running.add(process.pid)
+        _running[process.pid] = grace_s
         try:
             code, is_told = _wait(process, limit_s, grace_s)
             ending = f"{'told to stop, ' if is_told else ''}exit code {code}"
@@ -70,7 +73,7 @@ def run_child(
             code = process.wait()
             ending = f"stopped after {limit_s:.0f} s"
         finally:
-            _running.discard(process.pid)
+            _running.pop(process.pid, None)
     if _ending.is_set():
         raise SystemExit(1)  # what was killed has no result
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -107,10 +110,24 @@ def end_with_this_process() -> None:
 
 
 def _end_all(number: int, _frame: Any) -> None:
+    is_second = _ending.is_set()  # who asks twice does not wait
     _ending.set()
+    saving = {} if is_second else {child: grace for child, grace in _running.items() if grace}
+    for child in saving:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+    last = time.monotonic() + max(saving.values(), default=0)
+    while any(map(_is_alive, saving)) and time.monotonic() < last:
+        time.sleep(LOOK_S)
     for child in tuple(_running):
         _kill(child)
     raise SystemExit(128 + number)
+
+
+def _is_alive(child: int) -> bool:
+    with suppress(ChildProcessError):  # its end was waited for already
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    return False
 
 
 def _kill(child: int) -> None:

@@ -28,18 +28,19 @@ from recipes.gsm8k.answers.pass_rates import (
     to_train_on,
 )
 from recipes.gsm8k.data import rows as rows_module
-from recipes.gsm8k.results.look import show
+from recipes.gsm8k.results.look import show, show_times
 from recipes.gsm8k.results.table import write
-from recipes.gsm8k.results.tested import tested
+from recipes.gsm8k.results.tested import seeds_of, tested
 from recipes.gsm8k.rewards.chain_reward import ROWS
 from recipes.gsm8k.stages.lanes import MARGIN_S, Runner
 from recipes.gsm8k.stages.plan import GRPO_ROWS, OWN, SOLVABLE, Budget, Experiment
-from recipes.gsm8k.stages.scale import GPU, TINY, TINY_SHAPE
+from recipes.gsm8k.stages.scale import GPU, TINY, TINY_SHAPE, Scale
 from recipes.gsm8k.weights.warm_start import DONE
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.checkout import code_of
 from xmlgrpo_run.files import write_json
+from xmlgrpo_run.lock import LOCK, one_writer
 from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.resume.record import now
 from xmlgrpo_trainer.tiny.model import make_model
@@ -51,6 +52,7 @@ FETCHED = ROOT / ".cache" / "real-gemma"
 PHASES = ("base", "screen", "arms", "test")
 ENTROPY_LEFT = 0.3  # of a base for GRPO: below, there is little to choose between
 POINT = 0.01  # of greedy accuracy that such a base may lie below the best
+FETCHING = "fetch"  # the stage of the weights; of a rehearsal, that makes random ones
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 KEPT_IN_FILE = 4_000  # characters of a failed stage's last lines
 
@@ -106,8 +108,19 @@ def main() -> int:
     work = asked.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     os.environ[ROWS] = str(work / GRPO_ROWS)
+    with one_writer(work / LOCK, f"another learn.py is at work in {work}; wait for its end"):
+        for log in work.glob("*.log"):  # of processes that were killed
+            log.unlink()
+        return _all_phases(asked, work, scale)
+
+
+def _all_phases(asked: argparse.Namespace, work: Path, scale: Scale) -> int:
     told = Told(asked.out.resolve(), work)
-    folders = (work, asked.gsm8k.resolve(), scale, asked.gguf, _model(asked, work))
+    began = time.monotonic()
+    model = _model(asked, work)
+    if not asked.model and not asked.gguf:
+        told.note(FETCHING, {"seconds": round(time.monotonic() - began, 1), "finished": True})
+    folders = (work, asked.gsm8k.resolve(), scale, asked.gguf, model)
     experiment = Experiment(*folders, last=asked.last)
     told.add("calls", [*told.all.get("calls", []), {"at": now(), "words": sys.argv[1:]}])
     end, all_done = time.monotonic() + asked.call_s, True
@@ -117,9 +130,12 @@ def main() -> int:
         is_done = _phase(phase, experiment, runner, told, asked)
         told.add("results", experiment.results())
         if (experiment.work / "test").exists():
-            told.add("test", tested(experiment.work / "test", told.all["base"]))
+            folder, base = experiment.work / "test", told.all["base"]
+            told.add("test", tested(folder, base))
+            told.add("seeds", seeds_of(folder, base))
             write(told.all, told.path)
         show(experiment.results())
+        show_times(told.all["stages"])
         print(f"{phase}: {'finished' if is_done else 'NOT finished: see the stages above'}")
         all_done = all_done and is_done
         if not is_done and not (asked.cut and phase == "arms"):

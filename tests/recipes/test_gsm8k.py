@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -533,6 +534,30 @@ class TestLanes:
         assert told["run"]["ending"] == "told to stop, exit code 3"
         assert (tmp_path / "saved").exists()
 
+    def test_who_ends_the_experiment_ends_its_stages_after_they_have_saved(
+        self, tmp_path: Path
+    ) -> None:
+        child = (
+            "import signal, sys, time\n"
+            "signal.signal(signal.SIGTERM, lambda *_: (open('saved', 'x'), sys.exit(3)))\n"
+            "open('began', 'x')\ntime.sleep(60)"
+        )
+        code = (
+            "import sys, time\nfrom pathlib import Path\n"
+            "from recipes.gsm8k.stages.lanes import Lane, Runner, Stage\n"
+            "stage = Stage('run', ('-c', sys.argv[2]), Path('run'), saves=True, least_s=1)\n"
+            "runner = Runner(Path(sys.argv[1]), time.monotonic() + 99, lambda *_: None)\n"
+            "runner.run([Lane(0, [stage])])"
+        )
+        words = [sys.executable, "-c", code, str(tmp_path), child]
+        with subprocess.Popen(words, cwd=ROOT, start_new_session=True) as running:
+            while not (tmp_path / "began").exists():
+                assert running.poll() is None
+                time.sleep(0.05)
+            running.terminate()
+            assert running.wait(30) == 128 + signal.SIGTERM
+        assert (tmp_path / "saved").exists()
+
 
 class TestWarmStart:
     def test_the_rate_rises_and_falls(self, scripts: Any) -> None:
@@ -637,6 +662,15 @@ def test_the_table_says_what_was_measured(scripts: Any) -> None:
     assert grpo.startswith("| GRPO | 4.6 | 8.4% [7.0, 10.0] | +1.5 [-0.1, +3.2] | 8.3% [7.2, 9.4]")
     assert coin.endswith("| 6.4% [5.2, 7.8] | -0.5 [-2.0, +1.0] |  |  |  |  |")
     assert "| 4.1 |" in rejection, "with the time of its samples"
+
+
+def test_seeds_of_one_kind_have_a_table_of_their_own(scripts: Any) -> None:
+    seeds = {"grpo-0": 0.10, "grpo-1": 0.12}
+    gap = {"value": 0.04, "low": 0.01, "high": 0.07}
+    told = {"seeds": seeds, "mean": 0.11, "lowest": 0.10, "highest": 0.12, "difference": gap}
+    assert not scripts.table.seeds_table({})
+    *_, row = scripts.table.seeds_table({"grpo": told}).splitlines()
+    assert row == "| GRPO | 2 | 11.0% | 10.0 to 12.0 | +4.0 [+1.0, +7.0] |"
 
 
 @pytest.mark.scripts

@@ -1,6 +1,7 @@
 """How the GSM8K experiment stands while it runs; `look.py WORK` reads its folder, no more."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def show(results: dict[str, Any]) -> None:
                     f"tokens that taught {row.get('draws/taught_tokens', 0):.0%}, "
                     f"stories in the band {row.get('draws/in_band', 0):.0f}"
                 )
+
+
+def show_times(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Seconds by stage, all calls together; stages on several GPUs, or side by side, overlap."""
+    seconds = {name: sum(one.get("seconds", 0) for one in tries) for name, tries in stages.items()}
+    for name, spent in seconds.items():
+        ended = stages[name][-1]
+        state = "" if ended.get("finished") else f"  not finished: {ended.get('ending')}"
+        print(f"{name:24} {spent:8.1f} s{state}")
+    print(f"{'all stages':24} {sum(seconds.values()):8.1f} s")
 
 
 if __name__ == "__main__":

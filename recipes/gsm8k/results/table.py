@@ -58,7 +58,8 @@ def main() -> int:
     options.add_argument("--picture", type=Path, help="an .svg or .png to write")
     asked = options.parse_args()
     experiments = [_read(path) for path in asked.files]
-    print("\n\n".join(map(table, experiments)))
+    for path, experiment in zip(asked.files, experiments, strict=True):
+        print(f"{table(experiment)}{seeds_table(_told(path).get('seeds', {}))}\n")
     if asked.picture:
         draw(experiments, asked.picture)
     return 0
@@ -66,10 +67,15 @@ def main() -> int:
 
 def _read(path: Path) -> list[Tested]:
     try:
-        return models(json.loads(path.read_text(encoding="utf-8")))
+        return models(_told(path))
     except (OSError, ValueError, KeyError) as error:
         expected = f"expected what learn.py writes after its phase `test` in {path}"
         raise UserError(f"{expected}, got {error}") from None
+
+
+def _told(path: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return told
 
 
 def models(told: dict[str, Any]) -> list[Tested]:
@@ -87,14 +93,17 @@ def models(told: dict[str, Any]) -> list[Tested]:
             for row in told["results"].get(name, {}).get("curve", ())
             if "validation/strict_accuracy" in row
         )
-        found.append(Tested(CALLED.get(kind, kind), kind, seconds / 60, samples, curve))
+        called = CALLED.get(kind, kind)
+        if kind in told.get("seeds", {}):
+            called += f", seed {name.rpartition('-')[2]}"
+        found.append(Tested(called, kind, seconds / 60, samples, curve))
     return sorted(found, key=lambda model: ["base", *CALLED].index(model.kind))
 
 
 def write(told: dict[str, Any], beside: Path) -> None:
     """Print the table, and write it and the picture beside the file of the results."""
     experiment = models(told)
-    print(words := table(experiment))
+    print(words := table(experiment) + seeds_table(told.get("seeds", {})))
     beside.with_suffix(".md").write_text(f"{words}\n", encoding="utf-8")
     draw([experiment], beside.with_suffix(".svg"))
 
@@ -103,6 +112,22 @@ def table(experiment: Sequence[Tested]) -> str:
     """Markdown: accuracies in per cent with 95 % intervals, differences to the base in points."""
     rows = [HEAD, ("---",) * len(HEAD), *(tuple(_cells(model)) for model in experiment)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def seeds_table(seeds: dict[str, Any]) -> str:
+    """The kinds of arms with several seeds, or nothing; the interval is over seeds and items."""
+    if not seeds:
+        return ""
+    head = ("several seeds", "seeds", "mean", "range", "difference")
+    rows = [head, ("---",) * len(head)]
+    for kind, told in seeds.items():
+        gap = "{:+.1f} [{:+.1f}, {:+.1f}]".format(
+            *(100 * told["difference"][part] for part in ("value", "low", "high"))
+        )
+        low, high = 100 * told["lowest"], 100 * told["highest"]
+        count, spread = str(len(told["seeds"])), f"{low:.1f} to {high:.1f}"
+        rows.append((CALLED.get(kind, kind), count, f"{told['mean']:.1%}", spread, gap))
+    return "".join(["\n\n", *(f"| {' | '.join(row)} |\n" for row in rows)]).rstrip("\n")
 
 
 def _cells(model: Tested) -> Iterator[str]:
@@ -157,7 +182,7 @@ def draw(experiments: Sequence[Sequence[Tested]], out: Path) -> None:
             colour, minutes = colours[model.kind], model.minutes + most * 0.02 * (place - 2)
             bars = [[mean - low], [high - mean]]
             point = panel.errorbar(minutes, mean, bars, fmt="o", color=colour, capsize=3)
-            labelled.setdefault(model.name, point)
+            labelled.setdefault(CALLED[model.kind], point)
             if model.curve:
                 across, up = zip(*model.curve, strict=True)
                 panel.plot(across, [100 * share for share in up], color=colour, lw=0.8, ls="--")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.metrics import MetricsLog
@@ -324,13 +325,14 @@ def test_what_was_wrong_with_true_runs(
     assert found.advice
 
 
-LOST = ["right-falling", "entropy-rising", "working-lost", "one-answer", "loops", "gradient-gone"]
-LOST += ["validation-fallen", "validation-falling", "same-wrong"]
+ROOT = Path(__file__).resolve().parents[4]
+SHIPPED = ["configs/gemma3-270m.yaml", "configs/gemma3-1b.yaml", "recipes/gsm8k/gsm8k.yaml"]
 
 
-def lost_at(name: str) -> tuple[int, str] | None:
-    """The step at which a true run would have been stopped, and by which row."""
-    whole, doctor = read_until(name, 10_000), LiveCheck(LOST)
+def lost_at(name: str, config: str) -> tuple[int, str] | None:
+    """The step at which a configuration would have stopped a true run, and by which row."""
+    shipped = yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))
+    whole, doctor = read_until(name, 10_000), LiveCheck(shipped["watch"]["stop_when"])
     rows: dict[int, Any] = {}
     for step, row in whole.rows.items():
         rows[step] = row
@@ -341,13 +343,16 @@ def lost_at(name: str) -> tuple[int, str] | None:
     return None
 
 
-def test_a_rate_ten_times_too_high_is_stopped_before_a_quarter_of_its_steps() -> None:
-    assert lost_at("collapse-lr2e-4") == (47, "right-falling")
+@pytest.mark.parametrize("config", SHIPPED)
+def test_a_rate_ten_times_too_high_is_stopped_before_a_quarter_of_its_steps(config: str) -> None:
+    last = max(read_until("collapse-lr2e-4", 10_000).rows)
+    assert lost_at("collapse-lr2e-4", config) == (47, "right-falling")
+    assert last == 200
 
 
 @pytest.mark.parametrize("name", ["learns", "by-heart", "lr3e-5", "lr5e-5"])
 def test_a_true_run_that_is_not_lost_is_not_stopped(name: str) -> None:
-    assert lost_at(name) is None
+    assert lost_at(name, "recipes/gsm8k/gsm8k.yaml") is None
 
 
 def test_a_finding_is_said_once_and_again_when_it_is_worse() -> None:
