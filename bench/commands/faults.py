@@ -18,7 +18,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +44,6 @@ STAGES = {  # in their order, which is also what each of them needs
     "dry-push": (*PUSH, "--dry-run"),
     "push": PUSH,
 }
-IMPORTED_ONCE = ("torch", "trl", "peft", "lm_eval.api.task", "huggingface_hub", "matplotlib.pyplot")
 HUB_PORT = 18_765  # always the same: the card names the place that it was pushed to
 TOKEN = "hf_" + "TriedInEveryFault0000000000000000"
 
@@ -214,9 +212,6 @@ def main() -> None:
     made.add_argument("--fork", action="store_true", help="import the libraries once, for all runs")
     made.add_argument("--to", type=Path, help="the JSON file of the results")
     asked = made.parse_args()
-    if asked.fork:
-        for module in IMPORTED_ONCE:
-            import_module(module)
     found: list[dict[str, Any]] = []
     for result in trials(asked, Place(asked.place.resolve(), asked.fork)):
         found.append(result)

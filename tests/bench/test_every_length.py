@@ -52,15 +52,14 @@ def test_a_cpu_is_right_at_every_length(path: str, shape: str, *, adapted: bool)
 
 
 def share_of_lengths(case: Case) -> list[int]:
-    """All for the engine with one key head, for other paths with and without adapter in turns.
+    """All with one key head, with and without adapter in turns.
 
     With several key heads both sides of each limit.  The rest is for a GPU, where it takes minutes.
     """
     every = range(1, LONGEST + 1)
     if case.shape != "tiny-1":
         return [length for length in every if is_beside_a_limit(length, case)]
-    in_turn = [n for n in every if (n // attention.BLOCK) % 2 == case.adapted]
-    return list(every) if case.path == "graph" else in_turn
+    return [n for n in every if (n // attention.BLOCK) % 2 == case.adapted]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -39,6 +39,11 @@ class Whole:
     after: Path
     files: dict[str, str]
 
+    @property
+    def scratch(self) -> Path:
+        """Where the hook that strikes is written."""
+        return self.work.parent / "scratch"
+
     def begin(self, with_run: bool) -> None:
         """The folder as it was before the run, or after it."""
         shutil.rmtree(self.work)
@@ -52,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     home = tmp_path_factory.mktemp("struck")
     work, after = home / "work", home / "after"
     work.mkdir()
-    ended = run(TRAIN, work, scratch=home / "scratch")
+    ended = run(TRAIN, work, scratch=home / "scratch", fork=True)
     assert ended.code == 0, ended.errors
     assert unnamed(work / "outputs" / "tiny") == []
     shutil.copytree(work, after)
@@ -62,9 +67,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def test_training_killed_four_times_leaves_what_one_that_was_not_leaves(whole: Whole) -> None:
     whole.begin(with_run=False)
     for strike in KILLS:
-        ended = run(TRAIN, whole.work, strike, scratch=whole.work.parent / "scratch")
+        ended = run(TRAIN, whole.work, strike, scratch=whole.scratch, fork=True)
         assert (ended.code, ended.orphans) == (-9, ()), (strike, ended.errors)
-    ended = run(TRAIN, whole.work, scratch=whole.work.parent / "scratch")
+    ended = run(TRAIN, whole.work, scratch=whole.scratch, fork=True)
     assert ended.code == 0, ended.errors
     assert differences(whole.files, contents(whole.work)) == []
 
@@ -87,8 +92,7 @@ def test_a_stage_that_was_struck_and_the_same_command_again(
     whole: Whole, words: tuple[str, ...], strike: Strike
 ) -> None:
     whole.begin(with_run=True)
-    scratch = whole.work.parent / "scratch"
-    ended = run(words, whole.work, strike, scratch=scratch)
+    ended = run(words, whole.work, strike, scratch=whole.scratch, fork=True)
     if strike.fault == "kill":
         assert ended.code == -9
     else:
@@ -97,7 +101,7 @@ def test_a_stage_that_was_struck_and_the_same_command_again(
         assert "Traceback" not in ended.errors
     changed = differences(whole.files, contents(whole.work))
     assert [name for name in changed if ".partial" not in name] == []
-    assert run(words, whole.work, scratch=scratch).code == 0
+    assert run(words, whole.work, scratch=whole.scratch, fork=True).code == 0
     made = differences(whole.files, contents(whole.work))
     assert made
     assert all("merged/" in name or name.endswith("report.html") for name in made)

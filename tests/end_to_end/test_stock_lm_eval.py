@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import forked
+
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "Ann has 2 cups and gets {} more. " * 40 + "How many cups has she?"
 
@@ -36,14 +38,10 @@ def test_the_command_of_the_documents_works_as_typed(tmp_path: Path) -> None:
         ("xmlgrpo-train", "--config", "configs/tiny.yaml", "--run", run, *SHORT),
         ("xmlgrpo-export", "merge", "--run", run),
     ):
-        made = subprocess.run(
-            [script(words[0]), *map(str, words[1:])],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert made.returncode == 0, made.stderr
+        shown = tmp_path / "shown"
+        made = forked.start(words, ROOT, output=shown)
+        made.join()
+        assert made.exitcode == 0, shown.read_text()
     typed = (
         f"lm_eval run --model hf --model_args pretrained={run}/merged --include_path eval_tasks "
         "--tasks gsm8k_xml --apply_chat_template --limit 16"

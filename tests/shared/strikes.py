@@ -17,12 +17,13 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
+
+import forked
 
 Fault = Literal["kill", "stop", "full", "broken"]
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGTERM}
@@ -130,8 +131,8 @@ def run(
         scratch: a folder outside of it, for the hook.
         after_s: the strike's signal after so many seconds, instead of at a moment.
         environment: variables beside this process's.
-        fork: run the script's function in a fork of this process, which has imported the libraries,
-            instead of a new Python, where most of the time goes into that.
+        fork: in a fork of a process that has the libraries loaded (`forked`), instead of a new
+            Python, where most of the time goes into that.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     log = scratch / "events.txt"
@@ -143,14 +144,16 @@ def run(
     shutil.rmtree(scratch / "__pycache__", ignore_errors=True)
     (scratch / "sitecustomize.py").write_text(hook, encoding="utf-8")
     variables = {"PYTHONPATH": str(scratch), **(environment or {})}
-    reading, writing = os.pipe()  # a file would be full with the disk
+    reading, writing = forked.CONTEXT.Pipe(duplex=False)  # a file would be full with the disk
     said: list[bytes] = []
     reader = threading.Thread(target=_read, args=(reading, said), daemon=True)
     reader.start()
     began = time.monotonic()
     if fork:
-        process = _forked(words, folder, variables, hook, writing)
-        code = _waited(process, strike.fault, after_s)
+        process = forked.start(words, folder, environment=variables, errors=writing, before=hook)
+        number = process.pid
+        assert number is not None
+        code = _waited(lambda: process.exitcode, number, strike.fault, after_s)
     else:
         started = subprocess.Popen(
             [sys.executable, str(BIN / words[0]), *words[1:]],
@@ -158,63 +161,35 @@ def run(
             env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=writing,
+            stderr=writing.fileno(),
             start_new_session=True,
         )
-        process = started.pid
-        code = started.returncode = _waited(process, strike.fault, after_s)
-    os.close(writing)
+        number = started.pid
+        code = _waited(started.poll, number, strike.fault, after_s)
+    writing.close()
     seconds = time.monotonic() - began
-    left = _orphans(process)
+    left = _orphans(number)
     reader.join()
     events = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return Ended(code, b"".join(said).decode(errors="replace"), tuple(events), seconds, left)
 
 
-def _forked(
-    words: Sequence[str], folder: Path, variables: Mapping[str, str], hook: str, errors: int
-) -> int:
-    [script] = entry_points(group="console_scripts", name=words[0])
-    main = script.load()
-    process = os.fork()
-    if process:
-        return process
-    code: Any = 1
-    try:
-        os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for wanted, number in ((nowhere, 0), (nowhere, 1), (errors, 2)):
-            os.dup2(wanted, number)
-        os.chdir(folder)
-        os.environ.update(variables)
-        sys.argv = list(words)
-        exec(hook, {})  # noqa: S102 - our own
-        main()
-    except SystemExit as left:
-        code = left.code or 0
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1)
-
-
-def _read(pipe: int, said: list[bytes]) -> None:
-    with os.fdopen(pipe, "rb") as lines:
+def _read(pipe: Connection, said: list[bytes]) -> None:
+    with os.fdopen(os.dup(pipe.fileno()), "rb") as lines:
         said.extend(lines)
 
 
-def _waited(process: int, fault: Fault, after_s: float | None) -> int:
+def _waited(
+    exit_code: Callable[[], int | None], process: int, fault: Fault, after_s: float | None
+) -> int:
     """The exit code, negative for a signal."""
     until = None if after_s is None else time.monotonic() + after_s
-    while True:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
+    while (code := exit_code()) is None:
         if until is not None and time.monotonic() > until:
             os.kill(process, SIGNALS[fault])
             until = None
         time.sleep(0.05)
+    return code
 
 
 def _orphans(session: int) -> tuple[str, ...]:

@@ -6,10 +6,9 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+import forked
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.folder import RunFolder
@@ -224,12 +224,7 @@ def test_generate_and_graph_give_the_same_greedy_baseline(
     assert ours == theirs
 
 
-def start(root: Path, config: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "xmlgrpo_trainer.cli", "--config", str(config)]
-    return subprocess.Popen([*command, "--run", str(root)], stdout=subprocess.DEVNULL)
-
-
-def wait_for_step(root: Path, step: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_for_step(root: Path, step: int, process: ForkServerProcess) -> None:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if any(
@@ -237,8 +232,8 @@ def wait_for_step(root: Path, step: int, process: "subprocess.Popen[bytes]") -> 
             for row in read_log(root / "metrics.jsonl").rows.values()
         ):
             return
-        if process.poll() is not None:
-            pytest.fail(f"the run ended with {process.returncode} before step {step}")
+        if process.exitcode is not None:
+            pytest.fail(f"the run ended with {process.exitcode} before step {step}")
         time.sleep(0.05)
     pytest.fail(f"step {step} was not reached in 300 s")
 
@@ -255,11 +250,13 @@ def test_a_stopped_run_goes_on_step_for_step_as_if_never_stopped(
     finished: Path, runs: Path, config_file: Path, quick_config: QuickConfig, number: signal.Signals
 ) -> None:
     root = runs / f"stopped-{number.name}"
-    process = start(root, config_file)
+    words = ("xmlgrpo-train", "--config", config_file, "--run", root)
+    process = forked.start(words, root.parent)
     wait_for_step(root, 3, process)
+    assert process.pid
     os.kill(process.pid, number)
-    code = process.wait(timeout=300)
-    assert code == (-9 if number == signal.SIGKILL else 128 + number)
+    process.join(timeout=300)
+    assert process.exitcode == (-9 if number == signal.SIGKILL else 128 + number)
     assert not (root / "manifest.json").exists()
     if number != signal.SIGKILL:
         assert (root / "checkpoints" / "checkpoint-3" / "complete.json").is_file() or (
