@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 
-from bench.shared.random_model import SIZES, random_weights
+from bench.shared.random_model import SIZES, adapted, random_weights
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import Sampling
@@ -31,13 +30,8 @@ GIB = 2**30
 SAMPLES, PROMPT_TOKENS = 8, 150
 STOPS, PAD = (1, 106), 0
 SETTINGS = (  # (rows, new tokens)
-    (16, 256),
-    (64, 256),
-    (256, 256),
-    (512, 256),
-    (1024, 256),
-    (64, 1024),
-    (64, 4096),
+    *((rows, 256) for rows in (16, 64, 256, 512, 1024)),
+    *((64, tokens) for tokens in (1024, 4096)),
 )
 FORBIDDING = (
     Sampling(64, temperature=1.0, top_k=64, top_p=0.95),
@@ -92,11 +86,7 @@ def main() -> None:
         raise UserError("rollout_scaling.py needs a CUDA GPU, and torch sees none")
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
 
-    model = get_peft_model(
-        random_weights(SIZES[asked.size], seed=0),
-        LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    engine = GraphEngine(model, STOPS, PAD)
+    engine = GraphEngine(adapted(random_weights(SIZES[asked.size], seed=0)), STOPS, PAD)
     found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "settings": []}
     samplings = [(rows, Sampling(tokens, temperature=1.0)) for rows, tokens in SETTINGS]
     samplings += [(64, sampling) for sampling in FORBIDDING]

@@ -21,14 +21,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bench.shared.texts import Text, kept_replies
 from xmlgrpo_rewards.console_script import run_command
-from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.files import write_json
-from xmlgrpo_run.prompt import tokenizer_prompt
+
+Updates = Mapping[str, tuple[Tensor, Tensor]]  # module -> (scaling x B, A)
+Way = Callable[[Tensor], Tensor]
 
 RATES, STEPS = (5e-6, 5e-5, 1e-6), 10
 EXACT = "float32 copy"
-WAYS: Mapping[str, Callable[[Tensor], Tensor]] = {
+WAYS: Mapping[str, Way] = {
     "rounded": lambda exact: exact.bfloat16().float(),
     "stochastic": lambda exact: stochastic_bfloat16(exact, seed=0).float(),
     EXACT: lambda exact: exact,
@@ -59,7 +61,8 @@ def main() -> int:
     options.add_argument("--out", type=Path, required=True)
     asked = options.parse_args()
     model = AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32).eval()
-    texts = list(texts_of(AutoTokenizer.from_pretrained(asked.model), asked.replies, asked.count))
+    tokenizer = AutoTokenizer.from_pretrained(asked.model)
+    texts = kept_replies(tokenizer, asked.replies, asked.count)
     updates = _updates(asked.adapter)
     with torch.no_grad():
         base = {rounds: _logprobs(model, texts, rounds=rounds) for rounds in (False, True)}
@@ -73,9 +76,9 @@ def main() -> int:
 
 def _measured(
     model: Any,
-    texts: list[tuple[list[int], int]],
+    texts: list[Text],
     base: Mapping[bool, Tensor],
-    updates: Mapping[str, tuple[Tensor, Tensor]],
+    updates: Updates,
     rate: float,
 ) -> list[dict[str, Any]]:
     layers = {name: model.get_submodule(name) for name in updates}
@@ -98,21 +101,8 @@ def _measured(
     return rows
 
 
-def texts_of(tokenizer: Any, replies: Path, count: int) -> Iterator[tuple[list[int], int]]:
-    """Token ids of prompt and reply, and how many the prompt has."""
-    task = get_task("gsm8k")
-    for line in replies.read_text(encoding="utf-8").splitlines()[:count]:
-        row = json.loads(line)
-        prompt = tokenizer_prompt(tokenizer, task.messages(row["question"])).text
-        asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        yield (
-            asked + tokenizer(row["completion"], add_special_tokens=False)["input_ids"],
-            len(asked),
-        )
-
-
-def _updates(adapter: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Module -> (scaling x B, A) in float32."""
+def _updates(adapter: Path) -> Updates:
+    """An adapter's, in float32."""
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     scaling = config["lora_alpha"] / config["r"]
     weights = load_file(adapter / "adapter_model.safetensors")
@@ -126,20 +116,14 @@ def _updates(adapter: Path) -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
-def _scaled(
-    updates: Mapping[str, tuple[Tensor, Tensor]], entry: float
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _scaled(updates: Updates, entry: float) -> Updates:
     """With B's mean absolute entry (before the scaling) as asked."""
     return {
         name: (up * (2 * entry / up.abs().mean()), down) for name, (up, down) in updates.items()
     }
 
 
-def _arrival(
-    layers: Mapping[str, Any],
-    updates: Mapping[str, tuple[Tensor, Tensor]],
-    put: Callable[[Tensor], Tensor],
-) -> dict[str, float]:
+def _arrival(layers: Mapping[str, Any], updates: Updates, put: Way) -> dict[str, float]:
     along = size = moved = 0.0
     for name, (up, down) in updates.items():
         weight, update = layers[name].weight, up @ down
@@ -161,11 +145,7 @@ def _beside(change: Tensor, exact: Tensor) -> dict[str, float]:
 
 
 @contextmanager
-def _merged(
-    layers: Mapping[str, Any],
-    updates: Mapping[str, tuple[Tensor, Tensor]],
-    put: Callable[[Tensor], Tensor],
-) -> Iterator[None]:
+def _merged(layers: Mapping[str, Any], updates: Updates, put: Way) -> Iterator[None]:
     kept = {name: layer.weight.data for name, layer in layers.items()}
     for name, (up, down) in updates.items():
         layers[name].weight.data = put(kept[name] + up @ down)
@@ -177,11 +157,7 @@ def _merged(
 
 
 def _logprobs(
-    model: Any,
-    texts: list[tuple[list[int], int]],
-    *,
-    rounds: bool,
-    apart: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    model: Any, texts: list[Text], *, rounds: bool, apart: Updates | None = None
 ) -> Tensor:
     """Of every token of the replies."""
 

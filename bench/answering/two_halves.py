@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer import grpo_trainer
 
-from bench.answering.small_updates import texts_of
+from bench.shared.texts import kept_replies
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rollout.cpu import engine
 from xmlgrpo_rollout.engine import Sampling
@@ -43,7 +43,7 @@ def main() -> int:
     options.add_argument("--out", type=Path, required=True)
     asked = options.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(asked.model)
-    texts = list(texts_of(tokenizer, asked.replies, asked.count))
+    texts = kept_replies(tokenizer, asked.replies, asked.count)
     with torch.no_grad():
         model = _model(asked.model, asked.adapter, torch.float32)
         exact = _training(model, texts)["float32"]

@@ -17,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class Sound:
 
     name: str
     files: dict[str, str]
-    events: tuple[str, ...]
+    events: Sequence[str]
     seconds: float
 
 
@@ -116,8 +116,7 @@ def whole(place: Place, stage: str) -> Sound:
     """The stage with nothing in its way; read back where it was run before."""
     after, record = place.root / "after" / stage, place.root / "after" / f"{stage}.json"
     if record.exists():
-        kept = json.loads(record.read_text(encoding="utf-8"))
-        return Sound(stage, kept["files"], tuple(kept["events"]), kept["seconds"])
+        return Sound(**json.loads(record.read_text(encoding="utf-8")))
     with fresh(place, stage) as given:
         hub = given.pop("hub")
         ended = run(STAGES[stage], place.work, **given)
@@ -126,8 +125,7 @@ def whole(place: Place, stage: str) -> Sound:
         sound = Sound(stage, left(place, stage, hub), ended.events, ended.seconds)
     shutil.rmtree(after, ignore_errors=True)
     shutil.copytree(place.work, after, symlinks=True)
-    kept = {"files": sound.files, "events": sound.events, "seconds": sound.seconds}
-    record.write_text(json.dumps(kept), encoding="utf-8")
+    record.write_text(json.dumps(asdict(sound)), encoding="utf-8")
     return sound
 
 
@@ -203,9 +201,7 @@ def main() -> None:
     made.add_argument("stages", nargs="+", choices=STAGES)
     made.add_argument("--kills", type=int, default=0, help="of each stage")
     made.add_argument("--stops", type=int, default=0, help="of each stage, by SIGTERM")
-    made.add_argument(
-        "--share", type=float, default=1.0, help="of a whole stage, in which they come"
-    )
+    made.add_argument("--share", type=float, default=1.0, help="of a stage, in which they come")
     made.add_argument("--full", type=int, default=0, help="moments at which the disk is full")
     made.add_argument("--broken", type=int, default=0, help="moments at which an operation fails")
     made.add_argument("--place", type=Path, default=Path("outputs/faults"), help="to work in")

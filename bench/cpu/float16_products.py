@@ -20,14 +20,11 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bench.shared.texts import Text, with_reply
 from xmlgrpo_rewards.console_script import run_command
-from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.files import write_json
-from xmlgrpo_run.prompt import tokenizer_prompt
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.model.narrow import narrow_products
-
-Text = tuple[list[int], int]  # ids of prompt and reply, and how many the prompt has
 
 
 def main() -> int:
@@ -38,7 +35,10 @@ def main() -> int:
     options.add_argument("--count", type=int, default=8, help="problems that are read")
     options.add_argument("--out", type=Path, required=True)
     asked = options.parse_args()
-    texts = _texts(asked.model, asked.gsm8k, asked.count)
+    tokenizer = AutoTokenizer.from_pretrained(asked.model)
+    with (asked.gsm8k / "train.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in islice(lines, asked.count)]
+    texts = [with_reply(tokenizer, row["question"], row["answer"]) for row in rows]
     found: dict[str, Any] = {"texts": len(texts), "tokens": sum(len(t) - n for t, n in texts)}
     exact, gradients, found["largest_in_stream"] = _learnt(asked.model, texts, torch.float32)
     for name, number_type, narrow in (
@@ -59,19 +59,6 @@ def main() -> int:
         write_json(asked.out, found)
         print(name, json.dumps(found[name]), flush=True)
     return 0
-
-
-def _texts(model: Path, gsm8k: Path, count: int) -> list[Text]:
-    tokenizer, task = AutoTokenizer.from_pretrained(model), get_task("gsm8k")
-    texts = []
-    with (gsm8k / "train.jsonl").open(encoding="utf-8") as lines:
-        for line in islice(lines, count):
-            row = json.loads(line)
-            prompt = tokenizer_prompt(tokenizer, task.messages(row["question"])).text
-            ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            reply = tokenizer(row["answer"], add_special_tokens=False)["input_ids"]
-            texts.append((ids + reply, len(ids)))
-    return texts
 
 
 def _learnt(

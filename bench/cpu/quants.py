@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from ci.real_gemma.random_gemma import SHAPE
 from xmlgrpo_exporter.check.check_json import FileCheck
 from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.questions import Comparison, load_questions
@@ -37,7 +38,7 @@ from xmlgrpo_exporter.convert.export_plan import quantize
 from xmlgrpo_exporter.convert.staging import stage
 from xmlgrpo_exporter.quants import CONVERTER_TYPES, parse_quants
 from xmlgrpo_exporter.transformers_model import hash_model, stored_weights
-from xmlgrpo_gguf.header import GgufHeader, Tensor, read_header
+from xmlgrpo_gguf.header import Tensor, read_header
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
@@ -47,18 +48,6 @@ TYPES = "f16 bf16 q8_0 q6_k q5_k_m q5_0 q4_k_m q4_0 iq4_xs q3_k_m q2_k"
 TIMEOUT_S = 3600
 ENTROPY_NATS = 1.0
 ROW = "{:18} {:>6} {:>9} {:>9} {:>7} {:>9}  {}"
-# gemma-3-270m's config.json, but for the vocabulary: that is the tokenizer's
-SHAPE = {
-    "hidden_size": 640,
-    "num_hidden_layers": 18,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 1,
-    "head_dim": 256,
-    "intermediate_size": 2048,
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 512,
-    "max_position_embeddings": 2048,
-}
 
 
 def main() -> int:
@@ -212,14 +201,10 @@ DAMAGES: dict[str, Callable[[Weights], None]] = {
 def damaged(path: Path, damage: Callable[[Weights], None]) -> Iterator[Path]:
     """A copy of the file with a damage done to it."""
     copy = Path(shutil.copyfile(path, path.with_name("damaged.gguf")))
-    header = read_header(copy)
-    damage(lambda name: _view(copy, _tensor(header, name)))
+    tensors = {tensor.name: tensor for tensor in read_header(copy).tensors}
+    damage(lambda name: _view(copy, tensors[name]))
     yield copy
     copy.unlink()
-
-
-def _tensor(header: GgufHeader, name: str) -> Tensor:
-    return next(tensor for tensor in header.tensors if tensor.name == name)
 
 
 def _view(path: Path, tensor: Tensor) -> Any:
@@ -236,7 +221,7 @@ def random_model(tokenizer_of: Path, folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_of, local_files_only=True)
     ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
-    config = Gemma3TextConfig(**SHAPE, vocab_size=len(tokenizer), **ids)
+    config = Gemma3TextConfig(**SHAPE | {"vocab_size": len(tokenizer)}, **ids)
     model = Gemma3ForCausalLM(config).eval()
     asked = tokenizer("How many apples are left when 3 of 12 are eaten?", return_tensors="pt")
     with torch.inference_mode():

@@ -13,13 +13,13 @@ import time
 from collections.abc import Sequence
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
+from bench.shared.random_model import adapted, random_weights
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Engine, Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_trainer.tiny.settings import TinySettings
+from xmlgrpo_trainer.config.run_config import ModelConfig
+from xmlgrpo_trainer.plan.shapes import find_shape
 
 MAX_NEW_TOKENS = 80
 PROMPT_TOKENS = (45, 65)
@@ -37,10 +37,11 @@ def main() -> None:
 
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
-    model, vocabulary = random_model()
-    stops = list(range(7, vocabulary, ONE_STOP_IN))
+    shape = find_shape(ModelConfig(name="tiny"))
+    model = adapted(random_weights(shape, seed=0).float().cpu())
+    stops = list(range(7, shape.vocabulary, ONE_STOP_IN))
     lengths = torch.randint(*PROMPT_TOKENS, (asked.prompts,)).tolist()
-    prompts = [torch.randint(7, vocabulary, (length,)).tolist() for length in lengths]
+    prompts = [torch.randint(7, shape.vocabulary, (length,)).tolist() for length in lengths]
     sampling = Sampling(MAX_NEW_TOKENS, temperature=1.0)
     engines: dict[str, Engine] = {
         "generate": GenerateEngine(model, stops, pad_id=0),
@@ -67,25 +68,6 @@ def main() -> None:
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     """How many times longer the first takes, by the medians."""
     return statistics.median(slow) / statistics.median(fast)
-
-
-def random_model() -> tuple[PeftModel, int]:
-    """A model of the embedded default's shape with a LoRA adapter, and its vocabulary size."""
-    tiny = TinySettings()
-    config = Gemma3TextConfig(
-        vocab_size=tiny.vocab_size,
-        hidden_size=tiny.hidden_size,
-        intermediate_size=tiny.mlp_size,
-        num_hidden_layers=tiny.layers,
-        num_attention_heads=tiny.heads,
-        num_key_value_heads=tiny.kv_heads,
-        head_dim=tiny.head_dim,
-        query_pre_attn_scalar=tiny.head_dim,
-        max_position_embeddings=tiny.max_positions,
-        sliding_window=tiny.sliding_window,
-    )
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(Gemma3ForCausalLM(config), lora), tiny.vocab_size
 
 
 if __name__ == "__main__":

@@ -145,10 +145,8 @@ def make_model(case: Case) -> Any:
             layer.self_attn.q_norm.weight.fill_(1.0)  # added to 1
         model.model.norm.weight.fill_(-2.0)
     if case.adapted:
-        model = get_peft_model(
-            model,
-            LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
-        )
+        lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = get_peft_model(model, lora)
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
@@ -164,10 +162,8 @@ def by_graph(
 ) -> dict[int, float]:
     """The `graph` engine: see `by_engine`."""
     if texts_B_T.device.type != "cuda":
-        greedy = Sampling(added, temperature=0.0)
-        return by_engine(
-            StaticEngine(model, [NO_TOKEN], PAD), greedy, reference, texts_B_T, lengths
-        )
+        engine, greedy = StaticEngine(model, [NO_TOKEN], PAD), Sampling(added, temperature=0.0)
+        return by_engine(engine, greedy, reference, texts_B_T, lengths)
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
 
     drawn = Sampling(added, temperature=1.0)

@@ -26,13 +26,19 @@ import yaml
 from bench.shared.cases import GROUP, PARTS, Case, Point, configuration, points
 from bench.shared.child_process import run_child
 from bench.shared.random_model import SIZES, given_or_made
-from bench.training.steps import WARM_STEPS, steady_step, whole_steps
+from bench.training.steps import (
+    FACTS,
+    WARM_STEPS,
+    logged_steps,
+    overridden,
+    steady_step,
+    whole_steps,
+)
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
-from xmlgrpo_run.metrics import read_log
 
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "configs" / "accelerate" / "multi_gpu.yaml"
 ROWS = {"tiny": 8, "1b": 64, "4b": 16}  # completions of a backward pass on one GPU
@@ -62,7 +68,7 @@ def measure(
         "grpo.per_device_train_batch_size": min(rows, point.prompts * GROUP),
         "grpo.gradient_checkpointing": point.size == "4b",
         "grpo.max_steps": asked.steps + TIMED_STEPS,
-        **{key: yaml.safe_load(value) for key, value in (w.split("=", 1) for w in asked.overrides)},
+        **overridden(asked.overrides),
     }
     case = Case("scaling", changes, prompts=point.prompts)
     config, parts, run = place / "config.yaml", place / "parts", RunFolder(place / "run")
@@ -81,13 +87,13 @@ def measure(
     if ended["exit_code"] != 0:
         last = "\n".join(ended["last_lines"])
         raise UserError(f"{point} ended with {ended['ending']}; its last lines:\n{last}")
-    logged = [row for row in read_log(run.metrics).rows.values() if "loss" in row]
+    logged = logged_steps(run)
     untouched = logged[: asked.steps]
     ranks = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(parts.glob("*.json"))]
     step_s = steady_step(untouched)
     if step_s is None or len(ranks) != point.gpus:
         raise UserError(f"{point}: {len(logged)} steps by {len(ranks)} processes were logged")
-    manifest = read_manifest(run)
+    manifest = read_manifest(run).as_json()
     return {
         **dataclasses.asdict(point),
         "step_s": round(step_s, 4),
@@ -102,7 +108,7 @@ def measure(
         "max_tokens": asked.tokens,
         "whole_run_s": ended["seconds"],
         "grad_norm": [row.get("grad_norm") for row in logged],
-        **{name: getattr(manifest, name) for name in ("hardware", "rollout", "versions", "commit")},
+        **{name: manifest[name] for name in FACTS},
     }
 
 

@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.shared.cases import GROUP, PARTS
+from bench.shared.texts import markdown
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_text
@@ -100,16 +101,16 @@ def table(measured: Sequence[Measured]) -> str:
     if not measured:
         return "Nothing is measured yet."
     head = ["model", "prompts", "GPUs", "step", *PARTS, "strong", "weak"]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    rows = []
     for one in measured:
         parts = [f"{one.parts_s[part]:.2f}" if part in one.parts_s else "-" for part in PARTS]
         shares = [
             "-" if s is None else f"{s:.0%}" for s in (strong(one, measured), weak(one, measured))
         ]
         cells = [one.size.upper(), str(one.prompts), str(one.gpus), f"{one.step_s:.2f} s", *parts]
-        lines.append(f"| {' | '.join([*cells, *shares])} |")
+        rows.append([*cells, *shares])
     devices = ", ".join(sorted({one.device for one in measured}))
-    return "\n".join([*lines, "", f"Measured on: {devices}."])
+    return f"{markdown(head, rows)}\n\nMeasured on: {devices}."
 
 
 def draw(measured: Sequence[Measured], path: Path) -> None:
@@ -159,17 +160,14 @@ def on_paper(growth: Mapping[str, Any], rollout: Mapping[str, Any]) -> str:
     steps = sorted(
         (r["completions"], r["step_s"]) for r in growth["growth"].values() if r["tokens"] == 256
     )
-    lines = [
-        "| prompts | GPUs | rollout | the rest | step | efficiency |",
-        "|---|---|---|---|---|---|",
-    ]
+    found = []
     for prompts, gpus in ((128, 1), (128, 8), (128, 64), (1024, 64)):
         rows = prompts * GROUP / gpus
         step_s, rollout_s = between(steps, rows), between(drawn, rows)
         best_s = steps[-1][1] / steps[-1][0] * rows  # at the pace of the largest batch measured
         cells = [f"{rollout_s:.2f} s", f"{step_s - rollout_s:.2f} s", f"{step_s:.2f} s"]
-        lines.append(f"| {prompts:,} | {gpus} | {' | '.join(cells)} | {best_s / step_s:.0%} |")
-    return "\n".join(lines)
+        found.append([f"{prompts:,}", str(gpus), *cells, f"{best_s / step_s:.0%}"])
+    return markdown(["prompts", "GPUs", "rollout", "the rest", "step", "efficiency"], found)
 
 
 def _is_plain(setting: Mapping[str, Any]) -> bool:

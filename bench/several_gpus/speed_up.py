@@ -18,13 +18,12 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from bench.shared.random_model import SIZES, make_random_model
-from bench.training.steps import WARM_STEPS, steady_step, whole_steps
+from bench.training.steps import FACTS, WARM_STEPS, logged_steps, steady_step, whole_steps
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
-from xmlgrpo_run.metrics import read_log
 
 KEPT = ("step", "reward", "reward_std", "step_time", "completions/mean_length", "grad_norm")
 
@@ -76,23 +75,16 @@ def measured(config: str, gpus: int, run: RunFolder, overrides: list[str]) -> di
         UserError: the training ended with an error, which it has said.
     """
     began = time.monotonic()
-    command = [
-        sys.executable,
-        "-m",
-        "xmlgrpo_trainer.cli",
-        "--config",
-        config,
-        "--run",
-        str(run.root),
-    ]
-    code = subprocess.run([*command, "--gpus", str(gpus), *overrides], check=False).returncode
+    command = [sys.executable, "-m", "xmlgrpo_trainer.cli", "--config", config]
+    command += ["--run", str(run.root), "--gpus", str(gpus), *overrides]
+    code = subprocess.run(command, check=False).returncode
     if code:
         raise UserError(f"the run with {gpus} process(es) ended with exit code {code}")
-    rows = [row for row in read_log(run.metrics).rows.values() if "loss" in row]
+    rows = logged_steps(run)
     steady_s = steady_step(rows)
     if steady_s is None:
         raise UserError(f"the run with {gpus} process(es) ended after {len(rows)} warm steps")
-    manifest = read_manifest(run)
+    manifest = read_manifest(run).as_json()
     return {
         "gpus": gpus,
         "whole_run_s": round(time.monotonic() - began, 1),
@@ -100,11 +92,7 @@ def measured(config: str, gpus: int, run: RunFolder, overrides: list[str]) -> di
         "step_s_all": [round(value, 4) for value in whole_steps(rows)],
         "trl_step_s": round(median(row["step_time"] for row in rows[WARM_STEPS:]), 4),
         "steps": [{name: row.get(name) for name in KEPT} for row in rows],
-        "holdout": manifest.as_json()["holdout"],
-        "hardware": manifest.hardware,
-        "rollout": manifest.rollout,
-        "versions": manifest.versions,
-        "commit": manifest.commit,
+        **{name: manifest[name] for name in ("holdout", *FACTS)},
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Gemma3Config,
@@ -165,6 +166,12 @@ def random_weights(shape: ModelShape, seed: int) -> Any:
         torch.set_default_dtype(torch.float32)
     model.tie_weights()
     return model.to(torch.bfloat16)
+
+
+def adapted(model: Any) -> Any:
+    """The model with a new LoRA adapter on all projections."""
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, lora)
 
 
 def given_or_made(given: Path | None, size: str, gsm8k: Path, folder: Path, limit_s: float) -> Path:

@@ -37,14 +37,9 @@ TINY = {"grpo.max_steps": 2, "grpo.max_completion_length": 8}
 def merge(run: Path, dtype: str, limit_s: float) -> dict[str, Any]:
     """Merge a run into its base in one number type; how both compare."""
     out = run.with_name(f"merged-{dtype}")
-    words = ["xmlgrpo-export", "merge", "--run", str(run), "--out", str(out), "--dtype", dtype]
-    words += ["--new-tokens", str(COMPARED_TOKENS)]
-    script = [
-        "-m",
-        "bench.shared.measured_command",
-        str(run.with_name("merge-memory.json")),
-        *words,
-    ]
+    script = ["-m", "bench.shared.measured_command", str(run.with_name("merge-memory.json"))]
+    script += ["xmlgrpo-export", "merge", "--run", str(run), "--out", str(out), "--dtype", dtype]
+    script += ["--new-tokens", str(COMPARED_TOKENS)]
     ended = run_child(script, cwd=run.parent, environment={}, limit_s=limit_s)
     for folder in (out, out.with_name(f"{out.name}.rejected")):
         record = folder / MERGE_RECORD

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.shared.texts import markdown
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.run_config import check_config
@@ -145,17 +146,19 @@ def table(comparisons: list[Comparison]) -> str:
     """Markdown, a row a figure."""
     head = ["file", "run", "what", "measured", "plan as configured", "error"]
     head += ["with the prompts seen", "error"]
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    rows = []
     for one in comparisons:
         seen, error = "", ""
         if one.seen is not None:
             seen, error = f"{one.seen:.2f}", f"{one.error_percent:+.1f} %"
         run = f"{one.run} ({one.note})" if one.note else one.run
-        lines.append(
-            f"| {one.file} | {run} | {one.what} | {one.measured:.2f} | {one.configured:.2f} | "
-            f"{one.configured_percent:+.1f} % | {seen} | {error} |"
+        planned = (
+            f"{one.measured:.2f}",
+            f"{one.configured:.2f}",
+            f"{one.configured_percent:+.1f} %",
         )
-    return "\n".join(lines)
+        rows.append([one.file, run, one.what, *planned, seen, error])
+    return markdown(head, rows)
 
 
 def main() -> int:

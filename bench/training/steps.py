@@ -38,9 +38,20 @@ from xmlgrpo_trainer.config.run_config import check_config
 from xmlgrpo_trainer.plan.gpus import Gpu, nearest_gpu
 from xmlgrpo_trainer.plan.make import make_plan
 
+FACTS = ("hardware", "rollout", "versions", "commit")  # of a manifest, beside what was measured
 WARM_STEPS = 2  # the first ones compile, capture, plan and fill caches
 LENGTHS = (32256, 24576, 16384, 12288, 8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512)
 PROMPTS = (8, 4, 2, 1)  # on a card: as many as let a step end in time
+
+
+def overridden(words: Sequence[str]) -> dict[str, Any]:
+    """What the words `key=value` of a command line change."""
+    return {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+
+
+def logged_steps(run: RunFolder) -> list[Mapping[str, Any]]:
+    """What a run has logged of each step."""
+    return [row for row in read_log(run.metrics).rows.values() if "loss" in row]
 
 
 def whole_steps(rows: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -77,7 +88,7 @@ def train(case: Case, model: Path, gsm8k: Path, place: Path, limit_s: float) -> 
         script += [str(memory), "xmlgrpo-train", *words]
     environment = {"UNSLOTH_COMPILE_LOCATION": str(place / "unsloth"), **case.environment}
     ended = run_child(script, cwd=place, environment=environment, limit_s=limit_s)
-    rows = [row for row in read_log(run.metrics).rows.values() if "loss" in row]
+    rows = logged_steps(run)
     steady_s, last = steady_step(rows), rows[-1] if rows else {}
     manifest = read_manifest(run).as_json() if run.manifest.is_file() else {}
     return {
@@ -160,9 +171,7 @@ def main() -> int:
     made.add_argument("overrides", nargs="*", metavar="key=value", help="for every case")
     asked = made.parse_intermixed_args()
     cases = [case for case in SETS[asked.set] if asked.only is None or case.name in asked.only]
-    changes = {
-        key: yaml.safe_load(value) for key, value in (w.split("=", 1) for w in asked.overrides)
-    }
+    changes = overridden(asked.overrides)
     gsm8k, gpu = asked.gsm8k.resolve(), found_gpu()
     kept = json.loads(asked.out.read_text())["results"] if asked.out.is_file() else {}
     found: dict[str, Any] = {"gpu": gpu and gpu.name, "set": asked.set, "results": kept}
