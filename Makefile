@@ -196,7 +196,7 @@ lock: | $(READY)  ## resolve ci/requirements/*.in again and write the locks
 real-gemma: | $(READY)  ## real weights for the tests marked real, under Gemma's terms: 280 MB (ARGS)
 	$(BIN)/python -m ci.real_gemma.fetch $(ARGS)
 learn: | $(READY)  ## Gemma 3 270M on GSM8K without the Hub: fetch, warm up, train, test; table and picture (DATA ARMS ARGS)
-	$(BIN)/python -m recipes.gsm8k.learn base screen arms test --base s2 --arms $(ARMS) --steps 400 --last --cut --call-s 3600 --gsm8k $(call quote,$(DATA)) --out outputs/gsm8k/learn.json $(ARGS)
+	$(BIN)/python -m recipes.gsm8k.learn base screen arms test --base s2 --arms $(ARMS) --steps 200 --last --cut --call-s 3600 --gsm8k $(call quote,$(DATA)) --out outputs/gsm8k/learn.json $(ARGS)
 pictures: | $(READY)  ## docs/pictures, of a real run and its report: minutes, needs Chromium
 	$(BIN)/python -m ci.remake.pictures $(ARGS)
 clean:  ## remove .venv and what tools left; never outputs/ nor the built llama.cpp in .cache/

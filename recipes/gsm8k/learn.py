@@ -201,7 +201,8 @@ def _phase(
         ready = runner.run(experiment.preparation())
         if ready:
             pace = asked.steps is None
-            runner.run(experiment.warm_starts(asked.gpus, asked.base, pace=pace))
+            overrides = asked.overrides if pace else None
+            runner.run(experiment.warm_starts(asked.gpus, asked.base, pace=overrides))
         if asked.base is not None:  # nothing to choose
             return ready and (experiment.start(asked.base) / DONE).exists()
         return ready and runner.run(experiment.accuracies(asked.gpus))
@@ -223,11 +224,12 @@ def _phase(
 def _budget(
     experiment: Experiment, told: Told, runner: Runner, asked: argparse.Namespace
 ) -> Budget:
-    """How long the arms are: what fitted when the first was begun holds for all."""
+    """How long each arm is: what fitted when the first was begun holds for all."""
     if "budget" not in told.all:
         overrides = [*experiment.scale.overrides, *asked.overrides]
         every = load_config(HERE / "gsm8k.yaml", overrides).holdout.every
-        left_s = runner.deadline - MARGIN_S - time.monotonic()
+        turns = -(-len(asked.arms) // asked.gpus)
+        left_s = (runner.deadline - MARGIN_S - time.monotonic()) / turns
         told.add("budget", asdict(experiment.budget(left_s, every, asked.steps)))
     print(json.dumps(told.all["budget"]))
     return Budget(**told.all["budget"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -441,6 +442,16 @@ class TestArms:
         assert (budget.steps, budget.arm_s) == (130, round(130 * (1 + 5 / 80)))
         with pytest.raises(UserError, match="too few for arms"):
             experiment.budget(100, every=80)
+        last = replace(experiment, last=True)  # nothing is chosen: no time for that
+        assert last.budget(left_s - experiment.scale.pick_s, every=80).steps == 376
+
+    def test_the_pace_is_that_of_the_arms_settings(self, scripts: Any, tmp_path: Path) -> None:
+        experiment = self.experiment(scripts, tmp_path)
+        [lane] = experiment.warm_starts(1, "s2", pace=["packed_rows=true"])
+        assert [stage.name for stage in lane.stages] == ["s2", "pace"]
+        assert "packed_rows=true" in lane.stages[1].words
+        [lane] = experiment.warm_starts(1, "s2", pace=None)
+        assert [stage.name for stage in lane.stages] == ["s2"]
 
 
 def start(greedy: int, majority: float, entropy: float | None) -> dict[str, Any]:

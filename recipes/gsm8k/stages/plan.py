@@ -31,8 +31,9 @@ PAYS_FOR_CHAIN = "rewards.chain_reward:correct_by_true_sums"
 # what a run of xmlgrpo-train is paid for, and what it draws, by kind of arm: over gsm8k.yaml
 RUNS: dict[str, tuple[str, ...]] = {
     "grpo": (),
-    "random": (f"{PAYS_FOR_CHAIN}=0.0", "rewards.control_reward:coin=1.0"),
-    "format": (f"{PAYS_FOR_CHAIN}=0.0",),
+    # a control runs to its end, whatever becomes of it
+    "random": (f"{PAYS_FOR_CHAIN}=0.0", "rewards.control_reward:coin=1.0", "watch.stop_when=[]"),
+    "format": (f"{PAYS_FOR_CHAIN}=0.0", "watch.stop_when=[]"),
     # paid for each step of GSM8K's solutions, and asked more often what is not solved yet
     "steps": ("rewards.chain_reward:steps_met=1.0", "sampling.explore=0.4"),
     "plain": (  # all rows in turn
@@ -143,12 +144,14 @@ class Experiment:
         convert = Stage("convert", _script(*words), self.pretrained / CONVERTED)
         return [Lane(0, [convert]), made]
 
-    def warm_starts(self, gpus: int, only: str | None = None, *, pace: bool = True) -> Lanes:
+    def warm_starts(
+        self, gpus: int, only: str | None = None, *, pace: Sequence[str] | None = ()
+    ) -> Lanes:
         """Each warm start on its GPU; where one is over early, the pace of GRPO is measured.
 
         Args:
             only: the one that is wanted; the others are left out.
-            pace: whether that is to be known.
+            pace: overrides of gsm8k.yaml of the run that measures it; None: not measured.
         """
         wanted = {n: s for n, s in self.scale.warm_starts.items() if only in (None, n)}
         lanes: list[list[Stage]] = [[] for _ in range(gpus)]
@@ -164,9 +167,9 @@ class Experiment:
                     keep=start.keep,
                 )
             )
-        if pace:
+        if pace is not None:
             number = len(wanted) - 1
-            lanes[number % gpus].append(self._pace(list(wanted)[number]))
+            lanes[number % gpus].append(self._pace(list(wanted)[number], pace))
         return [Lane(gpu, stages) for gpu, stages in enumerate(lanes) if stages]
 
     def accuracies(self, gpus: int) -> Lanes:
@@ -203,7 +206,7 @@ class Experiment:
         if steps is not None:
             steps = min(steps, self.scale.most_steps)
             return Budget(steps, round(steps * looked_s), round(step_s, 3))
-        usable_s = left_s - self.scale.start_s - self.scale.pick_s
+        usable_s = left_s - self.scale.start_s - (0 if self.last else self.scale.pick_s)
         steps = min(int(usable_s / looked_s), self.scale.most_steps)
         if steps < 1:
             raise UserError(f"{left_s:.0f} s are left, too few for arms; raise --call-s")
@@ -368,10 +371,10 @@ class Experiment:
         needs = (self.work / SOLVABLE,)
         return Stage(OWN_SOLUTIONS, _script(*words), makes, needs, least_s=seconds + 30)
 
-    def _pace(self, model: str) -> Stage:
+    def _pace(self, model: str, overrides: Sequence[str]) -> Stage:
         """A few steps of GRPO, as they will be."""
         data = self.data / rows.SCREENED
-        words = self._training(model, PACE, 0, data, self.scale.pace)
+        words = self._training(model, PACE, 0, data, (*overrides, *self.scale.pace))
         folder = RunFolder(self.work / PACE)
         return Stage(PACE, words, folder.manifest, needs=(self.start(model) / DONE,))
 
