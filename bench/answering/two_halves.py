@@ -22,14 +22,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer import grpo_trainer
 
-from bench.shared.texts import kept_replies
+from bench.shared.texts import Text, kept_replies
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rollout.cpu import engine
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.grpo.fast_step.float32_loss import ForTrl
 
-Text = tuple[list[int], int]  # ids of prompt and reply, and how many the prompt has
 ROUNDINGS = ("bfloat16", "float32")
 
 
