@@ -3,19 +3,15 @@
 Each is tiny and random: what is tested is that the chain follows the model, not the learning.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from family_models import KINDS, write_model
+from xmlgrpo_run.files import read_json
 
-BIN = Path(sys.executable).parent
-GATES = {"file", "tokens", "one_bos", "template", "stop", "answers", "distance", "greedy"}
+from .stages import GATES, ROOT, command
+
 SETTINGS = (
     "data.generated_rows=60",
     "holdout.report_rows=8",
@@ -39,41 +35,25 @@ def odd(completions, **_):
 pytestmark = [pytest.mark.gguf, pytest.mark.timeout(1800)]
 
 
-def command(folder: Path, name: str, *words: object) -> str:
-    """What one of our commands printed, which must have ended well."""
-    ran = subprocess.run(
-        [str(BIN / name), *map(str, words)],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-6000:]
-    return ran.stdout
-
-
-def read(path: Path) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return fields
-
-
 @pytest.mark.parametrize("family", KINDS)
-def test_every_stage_follows_the_model(family: str, tmp_path: Path) -> None:
+def test_every_stage_follows_the_model(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, run = tmp_path / "base", tmp_path / "run"
     write_model(KINDS[family], base)
     (tmp_path / "odd_reward.py").write_text(REWARD)
-    tiny = Path(__file__).parents[2] / "configs" / "tiny.yaml"
-    named = f"model.name={base}"
-    command(tmp_path, "xmlgrpo-train", "--config", tiny, "--run", run, named, *SETTINGS)
-    assert read(run / "manifest.json")["base"]["model_class"].endswith("ForCausalLM")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = ("--config", ROOT / "configs" / "tiny.yaml", "--run", run, f"model.name={base}")
+    command("xmlgrpo-train", *words, *SETTINGS)
+    assert read_json(run / "manifest.json")["base"]["model_class"].endswith("ForCausalLM")
 
-    command(tmp_path, "xmlgrpo-eval", "run", "--run", run, "--limit", 4)
-    command(tmp_path, "xmlgrpo-export", "merge", "--run", run)
+    command("xmlgrpo-eval", "run", "--run", run, "--limit", 4)
+    command("xmlgrpo-export", "merge", "--run", run)
     # replies of random weights hang on the last bit; what a distribution is off by does not
     limits = ("--min-identical", "0")
     quants = ("--quants", "f16", "q8_0")
-    command(tmp_path, "xmlgrpo-export", "gguf", "--run", run, *quants, *limits)
-    files = read(run / "gguf" / "check.json")["files"]
+    command("xmlgrpo-export", "gguf", "--run", run, *quants, *limits)
+    files = read_json(run / "gguf" / "check.json")["files"]
     assert len(files) == 2
     for checked in files.values():
         assert {name for name, gate in checked["gates"].items() if gate["passed"]} == GATES
@@ -82,5 +62,5 @@ def test_every_stage_follows_the_model(family: str, tmp_path: Path) -> None:
         assert f'PARAMETER stop "{end}"' in modelfile
 
     pushed = ("--repo", "me/model", "--dry-run", "--ungated")
-    shown = command(tmp_path, "xmlgrpo-export", "push", "--run", run, *pushed)
+    shown = command("xmlgrpo-export", "push", "--run", run, *pushed)
     assert "README.md" in shown

@@ -6,24 +6,20 @@ a moment, then merged, quantized, measured and asked: what is tested is the chai
 
 import json
 import os
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import messages
+from xmlgrpo_run.files import read_json
 
+from . import stages
 from .real_texts import DIFFERENT_IN_LLAMA_CPP, REFUSED_IN_TRAINING, TEXTS
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 QUANTS = ("q8_0", "q5_k_m", "q4_k_m")
-GATES = {"file", "tokens", "one_bos", "template", "stop", "answers", "distance", "greedy"}
 QUESTIONS = {
     "english": "Tom has 3 apples and buys 4 more. How many apples has he?",
     "chinese": "小明有3个苹果，又买了4个。他一共有几个苹果？",
@@ -36,30 +32,15 @@ pytestmark = [
 
 
 def command(name: str, *words: object) -> str:
-    """What one of our commands printed, which must have ended well."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(os.cpu_count())}
-    ran = subprocess.run(
-        [str(BIN / name), *map(str, words)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-6000:]
-    return ran.stdout
-
-
-def read(path: Path) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return fields
+    """What it printed, computed with every core."""
+    return stages.command(name, *words, OMP_NUM_THREADS=str(os.cpu_count()))
 
 
 @pytest.fixture(scope="module")
 def base() -> Path:
     """The model's folder."""
     named = os.environ.get("REAL_GEMMA")
-    folder = Path(named) if named else ROOT / ".cache" / "real-gemma" / "base"
+    folder = Path(named) if named else stages.ROOT / ".cache" / "real-gemma" / "base"
     if not (folder / "config.json").is_file():
         pytest.fail(f"no model folder at {folder}: make gguf-setup real-gemma, or set REAL_GEMMA")
     return folder.absolute()
@@ -138,7 +119,7 @@ def test_prompts_of_an_evaluation_are_those_of_training(run, questions, trained_
     shortest = ("--max-new-tokens", 1, "--batch-size", 4, "--check-batch", 0, "--quiet")
     words = ("--model", model, "--tokenizer", base, "--data", questions, "--out", out)
     command("xmlgrpo-eval", "run", *words, *shortest)
-    prompts = read(out)["prompts"]
+    prompts = read_json(out)["prompts"]
     assert prompts["first_difference"] is None
     assert prompts["identical"] == prompts["compared"] == len(TEXTS)
     assert prompts["begins_with"] == {"1": len(TEXTS)}
@@ -158,21 +139,21 @@ def test_what_llama_cpp_reads_otherwise_is_still_just_that(run, tokenizer):
 
 
 def test_the_merged_model_passed_its_gate(run):
-    gate = read(run / "merged" / "merge.json")["parity"]
+    gate = read_json(run / "merged" / "merge.json")["parity"]
     assert gate["passed"], gate
 
 
 @pytest.mark.parametrize("quant", QUANTS)
 def test_every_gate_was_asked_and_passed(run, quant):
-    record = read(run / "gguf" / "check.json")["files"][f"run-{quant}.gguf"]
+    record = read_json(run / "gguf" / "check.json")["files"][f"run-{quant}.gguf"]
     assert record["quant"] == quant
-    assert record["gates"].keys() == GATES
+    assert record["gates"].keys() == stages.GATES
     assert [name for name, gate in record["gates"].items() if not gate["passed"]] == []
 
 
 def test_the_ladder_climbs_every_form(run):
     command("xmlgrpo-eval", "ladder", "--run", run, "--limit", 2, "--max-new-tokens", 24)
-    ladder = read(run / "ladder.json")
+    ladder = read_json(run / "ladder.json")
     labels = [rung["label"] for rung in ladder["rungs"]]
     assert labels == ["base", "tuned", "merged", *(f"run-{quant}" for quant in QUANTS)]
 
