@@ -123,7 +123,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny(family: str, seed: int = 0) -> Any:
+# what the engine leaves to transformers
+OTHERS: dict[str, dict[str, Any]] = {"gemma-2": {"model_type": "gemma2"}}
+
+
+def tiny(family: str, seed: int = 0, **overrides: Any) -> Any:
     """A random float32 model of a family, with norms and biases that are not at their start."""
     settings = {
         "vocab_size": VOCABULARY,
@@ -138,7 +142,8 @@ def tiny(family: str, seed: int = 0) -> Any:
         "pad_token_id": PAD,
         "eos_token_id": [EOS, END_OF_TURN],
         "bos_token_id": 2,
-        **FAMILIES[family],
+        **(FAMILIES | OTHERS)[family],
+        **overrides,
     }
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))

@@ -90,3 +90,21 @@ def test_a_refresh_takes_over_all_that_may_have_changed(family: str) -> None:
     fresh = StaticEngine(model, [EOS], PAD)
     prompts, sampling = prompts_of([5, 9]), Sampling(12, temperature=0.0)
     assert engine(prompts, 1, sampling) == fresh(prompts, 1, sampling)
+
+
+def test_generate_caps_the_scores_of_a_model_that_asks_for_it() -> None:
+    settings: dict[str, Any] = {
+        "attn_logit_softcapping": 2.0,
+        "sliding_window": WINDOW,
+        "head_dim": 16,
+    }
+    model = tiny("gemma-2", **settings)
+    capped = tiny("gemma-2", **settings)
+    capped.set_attn_implementation("eager")  # transformers' own, which knows the cap
+    prompts, sampling = prompts_of(LENGTHS), Sampling(WINDOW, temperature=0.0)
+    found = GenerateEngine(model, [EOS], PAD)(prompts, 1, sampling)
+    assert found == GenerateEngine(capped, [EOS], PAD)(prompts, 1, sampling)
+    ids = torch.tensor(prompts_of([2 * WINDOW, 2 * WINDOW]))
+    torch.testing.assert_close(model(ids).logits, capped(ids).logits, rtol=0, atol=1e-4)
+    uncapped = tiny("gemma-2", **settings | {"attn_logit_softcapping": None})
+    assert (model(ids).logits - uncapped(ids).logits).abs().max() > 0.1

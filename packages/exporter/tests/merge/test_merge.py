@@ -131,8 +131,9 @@ def test_adapter_of_another_model_is_refused(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        pytest.param("vision_tower.encoder.layers.0.q_proj", "vision tower", id="vision-tower"),
-        pytest.param("multi_modal_projector.mm", "vision tower", id="projector"),
+        pytest.param("vision_tower.encoder.layers.0.q_proj", "sees or hears", id="vision-tower"),
+        pytest.param("audio_tower.layers.0.q_proj.linear", "sees or hears", id="audio-tower"),
+        pytest.param("multi_modal_projector.mm", "sees or hears", id="projector"),
         pytest.param("embed_tokens", "embedding or the output table", id="embedding"),
         pytest.param("lm_head", "embedding or the output table", id="lm-head"),
     ],

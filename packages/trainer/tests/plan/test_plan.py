@@ -60,6 +60,8 @@ def test_other_shapes_add_up_to_what_their_makers_publish() -> None:
         "llama-3.2-1b": 1_235_814_400,
         "smollm2-135m": 134_515_008,
         "smollm2-360m": 361_821_120,
+        "gemma-4-e2b": 5_016_376_176,  # transformers' class has 5,104,297,504, with hearing
+        "gemma-4-e4b": 7_845_808_496,  # 7,941,100,832
     }
 
 

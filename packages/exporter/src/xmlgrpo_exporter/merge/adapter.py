@@ -7,7 +7,10 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
-VISION_PARTS = ("vision_tower", "multi_modal_projector", "vision_model")
+VISION_PARTS = (
+    *("vision_tower", "multi_modal_projector", "vision_model"),
+    *("audio_tower", "embed_vision", "embed_audio"),
+)
 TABLES = ("embed_tokens", "lm_head")
 
 
@@ -39,8 +42,8 @@ def read_adapter(folder: Path) -> Adapter:
     _refuse(
         tensors,
         VISION_PARTS,
-        f"{folder}: the adapter changes the vision tower",
-        "The tower is not part of the text model that is trained, checked and exported; keep it "
+        f"{folder}: the adapter changes what sees or hears",
+        "It is not part of the text model that is trained, checked and exported; keep it "
         "out of lora.target_modules (lora.exclude_modules) and train again",
     )
     _refuse(

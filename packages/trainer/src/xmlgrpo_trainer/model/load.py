@@ -20,7 +20,7 @@ from xmlgrpo_run.safetensors_header import safetensors_files
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
 
-VISION_MODULES = r".*(vision_tower|multi_modal_projector).*"
+ALL_BUT_TEXT = r"(?!.*(language_model|lm_head)).*"  # of a model that sees or hears too
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +191,18 @@ def _load_plain(
 
 
 def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
-    """The adapter's fields: what was set, over the language model's projections by default."""
-    fields = {**LORA_DEFAULTS, "task_type": "CAUSAL_LM", **lora}
-    if getattr(model.config, "vision_config", None) is not None:
-        # Gemma 3 from 4B up carries a vision tower with modules of the same names
-        fields.setdefault("exclude_modules", VISION_MODULES)
+    """The adapter's fields: what was set, over the language model's projections by default.
+
+    A model that calls its projections otherwise, as Phi-3 does, is adapted in all of them.
+    """
+    fields = {**LORA_DEFAULTS, "task_type": "CAUSAL_LM"}
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    if not names.issuperset(LORA_DEFAULTS["target_modules"]):
+        fields["target_modules"] = "all-linear"
+    fields |= lora
+    if any(".language_model." in name for name, _ in model.named_modules()):
+        # Gemma 3 from 4B up carries a vision tower with modules of the same names, Gemma 4 more
+        fields.setdefault("exclude_modules", ALL_BUT_TEXT)
     return fields
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.which_engine import is_packed, why_not_described
+from xmlgrpo_rollout.which_engine import is_packed, not_readable, why_not_described
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.folder import model_source
 from xmlgrpo_trainer.config.run_config import TINY, ModelConfig
@@ -47,6 +47,7 @@ class ModelShape:
     biased: bool = False  # the projections of queries, keys and values have biases
     obstacle: str | None = None  # why the graph engine cannot read it
     packed: bool = False  # its folder holds it in 4 bits
+    beside: int = 0  # weights of what only Gemma 4 has: an embedding a layer, wider last layers
 
     def projections(self) -> dict[str, tuple[int, int]]:
         """The linear layers of one decoder layer: name -> (inputs, outputs)."""
@@ -89,7 +90,7 @@ class ModelShape:
         norms = self.layers * (self.norms * self.hidden + of_heads) + self.hidden
         biases = (self.heads + 2 * self.kv_heads) * self.head_dim * self.layers * self.biased
         vision = VISION_WEIGHTS + VISION_HIDDEN * self.hidden if self.vision else 0
-        return embedding + self.projection_weights + norms + biases + vision
+        return embedding + self.projection_weights + norms + biases + vision + self.beside
 
     def lora_weights(self, rank: int, targets: Any) -> int:
         """Weights of a LoRA adapter; a target that names no projection counts as all of them."""
@@ -141,6 +142,26 @@ def _other(name: str, *sizes: int, **more: Any) -> ModelShape:
     return _sized(name, *sizes, gemma=False, **{"head_norms": False, **more})
 
 
+def _gemma4(size: str, *sizes: int, wide: int) -> ModelShape:
+    hidden, layers, kv_heads, mlp, full_every = sizes
+    return _other(
+        f"gemma-4-{size}",
+        *(262_144, hidden, layers, 8, kv_heads, 256, mlp),
+        context=131_072,
+        window=512,
+        full_every=full_every,
+        vision=True,
+        head_norms=True,
+        obstacle=not_readable("Gemma4ForConditionalGeneration"),
+        beside=_beside(262_144, 256, hidden, layers, mlp, wide=wide),
+    )
+
+
+def _beside(vocabulary: int, width: int, hidden: int, layers: int, mlp: int, *, wide: int) -> int:
+    """Gemma 4's embedding a layer, with its three projections, and `wide` layers twice as wide."""
+    return layers * width * (vocabulary + 3 * hidden) + wide * 3 * hidden * mlp
+
+
 # By the models' own `config.json`; their sums are those of the model cards.
 OTHERS = (
     _other("qwen3-0.6b", 151_936, 1024, 28, 16, 8, 128, 3072, context=40_960, head_norms=True),
@@ -148,6 +169,10 @@ OTHERS = (
     _other("llama-3.2-1b", 128_256, 2048, 16, 32, 8, 64, 8192, context=131_072),
     _other("smollm2-135m", 49_152, 576, 30, 9, 3, 64, 1536, context=8192),
     _other("smollm2-360m", 49_152, 960, 32, 15, 5, 64, 2560, context=8192),
+    # by google/gemma.cpp's pull request 919; within 3 % of transformers' class, for hearing is
+    # not counted
+    _gemma4("e2b", 1536, 35, 1, 6144, 5, wide=20),
+    _gemma4("e4b", 2560, 42, 2, 10_240, 6, wide=0),
 )
 
 
@@ -167,7 +192,7 @@ def find_shape(model: ModelConfig) -> ModelShape:
     if size:
         return GEMMA_3[size[1]]
     for shape in OTHERS:
-        if re.search(rf"{re.escape(shape.name)}(-instruct|-base)?$", model.name.lower()):
+        if re.search(rf"{re.escape(shape.name)}(-instruct|-base|-it)?$", model.name.lower()):
             return shape
     cached = _cached_config(model)
     if cached is not None:
@@ -201,6 +226,12 @@ def read_shape(path: Path) -> ModelShape:
     kind = str(config.get("model_type", ""))
     gemma = kind.startswith("gemma3")
     hidden, heads = size("hidden_size"), size("num_attention_heads", 8)
+    beside = 0
+    if width := text.get("hidden_size_per_layer_input"):
+        wide = text.get("num_kv_shared_layers") if text.get("use_double_wide_mlp") else 0
+        layers, mlp = size("num_hidden_layers"), size("intermediate_size")
+        vocabulary = size("vocab_size_per_layer_input", 262_144)
+        beside = _beside(vocabulary, width, hidden, layers, mlp, wide=wide or 0)
     has_context = gemma or "max_position_embeddings" in text
     return ModelShape(
         name=path.parent.name or str(path),
@@ -221,6 +252,7 @@ def read_shape(path: Path) -> ModelShape:
         biased=kind == "qwen2" or bool(text.get("attention_bias")),
         obstacle=why_not_described(config),
         packed=is_packed(config),
+        beside=beside,
     )
 
 

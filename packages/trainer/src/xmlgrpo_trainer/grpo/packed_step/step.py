@@ -37,10 +37,11 @@ def use_packed_rows(trainer: Any) -> None:
     body = text_decoder(base_model(trainer.model))
     config = body.config
     known, name = BY_KIND + ONE_MASK, type(body).__name__
-    if name not in known or config.attention_dropout:
+    is_capped = getattr(config, "attn_logit_softcapping", None)
+    if name not in known or config.attention_dropout or is_capped:
         raise UserError(
-            f"packed_rows: expected one of {', '.join(known)} without attention dropout, got "
-            f"{name}; set packed_rows to false"
+            f"packed_rows: expected one of {', '.join(known)} without attention dropout and "
+            f"without a cap of the scores, got {name}; set packed_rows to false"
         )
     head = base_model(trainer.model).get_output_embeddings()
     if head.bias is not None or getattr(config, "final_logit_softcapping", None):
