@@ -12,12 +12,11 @@ from transformers import (
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.engine import (
-    HEAD_ROWS,
     Sampling,
     filtered,
-    float32_product,
     next_tokens,
 )
+from xmlgrpo_rollout.weights import HEAD_ROWS, float32_product
 
 # the 99.9 % point of chi-square, by degrees of freedom: a right sampler fails one time in 1000,
 # and with a fixed seed always or never

@@ -16,8 +16,9 @@ from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, read_manifest
 from xmlgrpo_run.measures.summary import metrics_of
-from xmlgrpo_viewer.page.report import left_s, marked, render, write_report
+from xmlgrpo_viewer.page.report import marked, render, write_report
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
+from xmlgrpo_viewer.page.summary import left_s
 from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.run_view import read_run
 from xmlgrpo_viewer.watch.screen import screen

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
-
-HEAD_ROWS = 2048  # of a 16-bit head that are in float32 at once on a CPU: they stay in its cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +88,6 @@ class Engine(Protocol):
             All completions of the first prompt first.
         """
         ...
-
-
-def float32_product(hidden_N_C: Tensor, head_V_C: Tensor) -> Tensor:
-    """Logits in float32, (N, V), of factors in the head's number type.
-
-    In bfloat16 logits of 16 to 32 would lie on a grid of 0.125, and near ties become ties.
-    """
-    hidden_N_C = hidden_N_C.to(head_V_C.dtype)
-    if head_V_C.dtype == torch.float32:
-        return F.linear(hidden_N_C, head_V_C)
-    if head_V_C.is_cuda:
-        return torch.mm(hidden_N_C, head_V_C.t(), out_dtype=torch.float32)
-    hidden_N_C = hidden_N_C.float()  # torch has no such product on a CPU
-    logits_N_V = hidden_N_C.new_empty(len(hidden_N_C), len(head_V_C))
-    for start in range(0, len(head_V_C), HEAD_ROWS):
-        rows = slice(start, start + HEAD_ROWS)
-        torch.mm(hidden_N_C, head_V_C[rows].float().t(), out=logits_N_V[:, rows])
-    return logits_N_V
 
 
 def next_tokens(logits_R_V: Tensor, sampling: Sampling) -> Tensor:

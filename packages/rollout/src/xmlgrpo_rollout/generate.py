@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from xmlgrpo_rollout.attention_guard import guard_transformers
-from xmlgrpo_rollout.engine import Completion, Sampling, float32_product, left_padded
+from xmlgrpo_rollout.engine import Completion, Sampling, left_padded
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
+from xmlgrpo_rollout.weights import float32_product
 
 
 class GenerateEngine:

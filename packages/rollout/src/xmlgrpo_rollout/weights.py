@@ -3,7 +3,8 @@
 Reading is separate from computing: a LoRA adapter is merged here, in a copy, so that decoding
 costs the same with and without one and the trained model is never touched.  A base in 4 bits is
 unpacked on the way: the copy of its projections is in 16 bits.  `choice.why_not_read` names the
-models that cannot be read so.
+models that cannot be read so.  Norms and the product with the head, which all passes compute alike,
+are at the end.
 """
 
 from collections.abc import Mapping
@@ -11,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor, nn
 
-from xmlgrpo_rollout.engine import float32_product
 from xmlgrpo_rollout.recipe import FULL, SLIDING, UNTURNED, Recipe, read_recipe
 
 # for each rotary table: cosine and sine for every position, (positions, turned); what of
 # a head is past `turned` numbers stays as it is
 Rope = dict[str, tuple[Tensor, Tensor]]
+HEAD_ROWS = 2048  # of a 16-bit head that are in float32 at once on a CPU: they stay in its cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,3 +299,43 @@ def unpacked(weight: Tensor) -> Tensor:
 
     full: Tensor = dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]  # bitsandbytes' Params4bit has it
     return full
+
+
+def float32_product(hidden_N_C: Tensor, head_V_C: Tensor) -> Tensor:
+    """Logits in float32, (N, V), of factors in the head's number type.
+
+    In bfloat16 logits of 16 to 32 would lie on a grid of 0.125, and near ties become ties.
+    """
+    hidden_N_C = hidden_N_C.to(head_V_C.dtype)
+    if head_V_C.dtype == torch.float32:
+        return F.linear(hidden_N_C, head_V_C)
+    if head_V_C.is_cuda:
+        return torch.mm(hidden_N_C, head_V_C.t(), out_dtype=torch.float32)
+    hidden_N_C = hidden_N_C.float()  # torch has no such product on a CPU
+    logits_N_V = hidden_N_C.new_empty(len(hidden_N_C), len(head_V_C))
+    for start in range(0, len(head_V_C), HEAD_ROWS):
+        rows = slice(start, start + HEAD_ROWS)
+        torch.mm(hidden_N_C, head_V_C[rows].float().t(), out=logits_N_V[:, rows])
+    return logits_N_V
+
+
+def rms_norm(recipe: Recipe, vectors: Tensor, weight: Tensor) -> Tensor:
+    """Root mean square norm over the last axis, in float32 whatever the vectors are."""
+    number_type = vectors.dtype
+    if recipe.rounds_first and number_type != torch.float32:
+        normed = F.rms_norm(vectors.float(), weight.shape, None, recipe.eps).to(number_type)
+        return normed * weight.to(number_type)
+    return F.rms_norm(vectors.float(), weight.shape, weight, recipe.eps).to(number_type)
+
+
+def norm_all_heads(recipe: Recipe, layer: LayerWeights, joint: Tensor) -> Tensor:
+    """The joint projection, its queries normed over all heads at once, and its keys too."""
+    sizes = [count * recipe.head_dim for count in (recipe.heads, recipe.kv_heads, recipe.kv_heads)]
+    query, key, value = torch.split(joint, sizes, dim=-1)
+    query = norm_of(recipe, query, layer.query_norm)
+    return torch.cat([query, norm_of(recipe, key, layer.key_norm), value], dim=-1)
+
+
+def norm_of(recipe: Recipe, vectors: Tensor, weight: Tensor | None) -> Tensor:
+    """The vectors after their norm, or as they are where the model has none there."""
+    return vectors if weight is None else rms_norm(recipe, vectors, weight)

@@ -14,9 +14,9 @@ from xmlgrpo_trainer.config.run_config import (
     holdout_limit,
     load_config,
     nearest,
-    parse_yaml,
     to_yaml,
 )
+from xmlgrpo_trainer.config.yaml_text import parse_yaml
 
 
 def write(folder: Path, text: str) -> Path:

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from xmlgrpo_rollout.cpu.cache import Attend
 from xmlgrpo_rollout.recipe import Recipe
-from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
+from xmlgrpo_rollout.weights import (
+    DecoderWeights,
+    LayerWeights,
+    Rope,
+    norm_all_heads,
+    norm_of,
+    rms_norm,
+)
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
@@ -46,13 +53,13 @@ def last_logits(
     embedded = F.embedding(tokens_R_T, weights.embedding) * weights.embedding_scale
     hidden_R_T_C = embedded.to(weights.dtype)
     for number, layer in enumerate(weights.layers):
-        normed = _normed(recipe, hidden_R_T_C, layer.before_attention)
+        normed = norm_of(recipe, hidden_R_T_C, layer.before_attention)
         query, key, value = _project(recipe, layer, normed, turns[layer.table])
         mixed = attend(number, layer.kind, query, key, value)
         mixed = F.linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
         hidden_R_T_C = _added(recipe, hidden_R_T_C, mixed, layer.after_attention)
 
-        normed = _normed(recipe, hidden_R_T_C, layer.before_mlp)
+        normed = norm_of(recipe, hidden_R_T_C, layer.before_mlp)
         gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
         gate, up = gate_up.chunk(2, dim=-1)
         mapped = F.linear(activated(gate) * up, layer.down, layer.biases.get("down"))
@@ -60,29 +67,8 @@ def last_logits(
     return weights.logits(rms_norm(recipe, hidden_R_T_C[:, -1], weights.final_norm))
 
 
-def rms_norm(recipe: Recipe, vectors: Tensor, weight: Tensor) -> Tensor:
-    """Root mean square norm over the last axis, in float32 whatever the vectors are."""
-    number_type = vectors.dtype
-    if recipe.rounds_first and number_type != torch.float32:
-        normed = F.rms_norm(vectors.float(), weight.shape, None, recipe.eps).to(number_type)
-        return normed * weight.to(number_type)
-    return F.rms_norm(vectors.float(), weight.shape, weight, recipe.eps).to(number_type)
-
-
-def norm_all_heads(recipe: Recipe, layer: LayerWeights, joint: Tensor) -> Tensor:
-    """The joint projection, its queries normed over all heads at once, and its keys too."""
-    sizes = [count * recipe.head_dim for count in (recipe.heads, recipe.kv_heads, recipe.kv_heads)]
-    query, key, value = torch.split(joint, sizes, dim=-1)
-    query = _normed(recipe, query, layer.query_norm)
-    return torch.cat([query, _normed(recipe, key, layer.key_norm), value], dim=-1)
-
-
-def _normed(recipe: Recipe, vectors: Tensor, weight: Tensor | None) -> Tensor:
-    return vectors if weight is None else rms_norm(recipe, vectors, weight)
-
-
 def _added(recipe: Recipe, hidden: Tensor, given: Tensor, weight: Tensor | None) -> Tensor:
-    given = _normed(recipe, given, weight)
+    given = norm_of(recipe, given, weight)
     return hidden + (given if recipe.residual_factor == 1 else given * recipe.residual_factor)
 
 
@@ -99,8 +85,8 @@ def _project(
     joint = joint.view(*joint.shape[:-1], -1, recipe.head_dim)
     query, key, value = torch.split(joint, [recipe.heads, recipe.kv_heads, recipe.kv_heads], dim=2)
     if not recipe.norms_all_heads:
-        query = _normed(recipe, query, layer.query_norm)
-        key = _normed(recipe, key, layer.key_norm)
+        query = norm_of(recipe, query, layer.query_norm)
+        key = norm_of(recipe, key, layer.key_norm)
     return _rotated(query, turn), _rotated(key, turn), value
 
 

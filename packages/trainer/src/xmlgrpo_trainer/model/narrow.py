@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from xmlgrpo_rollout.engine import float32_product
+from xmlgrpo_rollout.weights import float32_product
 
 HIGHEST = 14  # a row's largest number is brought to 2^13 ... 2^14
 

@@ -17,7 +17,8 @@ from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.doctor.finding import COLOURS
 from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_viewer.page.charts import tokens_per_s
-from xmlgrpo_viewer.page.report import SEVERITY, left_s
+from xmlgrpo_viewer.page.report import SEVERITY
+from xmlgrpo_viewer.page.summary import left_s
 from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.paid import Paid
 from xmlgrpo_viewer.reading.run_view import RunView

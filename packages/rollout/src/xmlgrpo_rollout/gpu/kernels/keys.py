@@ -9,9 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xmlgrpo_rollout.cpu.forward import norm_all_heads
 from xmlgrpo_rollout.recipe import Recipe
-from xmlgrpo_rollout.weights import LayerWeights
+from xmlgrpo_rollout.weights import LayerWeights, norm_all_heads
 
 
 @triton.jit

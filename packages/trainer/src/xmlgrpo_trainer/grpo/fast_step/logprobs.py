@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xmlgrpo_rollout.engine import float32_product
+from xmlgrpo_rollout.weights import float32_product
 
 PART_BYTES = 2**30  # of logits and their gradient held at once
 BLOCK = 4096
