@@ -1,6 +1,7 @@
 """The GSM8K experiment of recipes/gsm8k on real weights: its rows, its reward, its stages."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -557,17 +558,22 @@ class TestLanes:
             "import sys, time\nfrom pathlib import Path\n"
             "from recipes.gsm8k.stages.lanes import Lane, Runner, Stage\n"
             "stage = Stage('run', ('-c', sys.argv[2]), Path('run'), saves=True, least_s=1)\n"
-            "runner = Runner(Path(sys.argv[1]), time.monotonic() + 99, lambda *_: None)\n"
+            "note = lambda name, ended: open('noted', 'x').write(f'{name} {ended}')\n"
+            "runner = Runner(Path(sys.argv[1]), time.monotonic() + 99, note)\n"
             "runner.run([Lane(0, [stage])])"
         )
         words = [sys.executable, "-c", code, str(tmp_path), child]
-        with subprocess.Popen(words, cwd=ROOT, start_new_session=True) as running:
+        paths = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(words, cwd=tmp_path, env=paths, start_new_session=True) as running:
             while not (tmp_path / "began").exists():
                 assert running.poll() is None
                 time.sleep(0.05)
             running.terminate()
             assert running.wait(30) == 128 + signal.SIGTERM
         assert (tmp_path / "saved").exists()
+        assert (
+            (tmp_path / "noted").read_text(encoding="utf-8").startswith("run {'ending': 'stopped'")
+        )
 
 
 class TestWarmStart:

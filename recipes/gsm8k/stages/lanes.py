@@ -81,13 +81,20 @@ class Runner:
         if left_s < stage.least_s:
             return {"ending": f"not begun: {left_s:.0f} s left, {stage.least_s:.0f} s needed"}
         print(f"[gpu {gpu}] {stage.name} ...", flush=True)
-        ended = run_child(
-            stage.words,
-            cwd=self.folder,
-            environment={"CUDA_VISIBLE_DEVICES": str(gpu), "OMP_NUM_THREADS": THREADS},
-            limit_s=left_s,
-            grace_s=min(GRACE_S, left_s / 2) if stage.saves else 0,
-        )
+        began = time.monotonic()
+        try:
+            ended = run_child(
+                stage.words,
+                cwd=self.folder,
+                environment={"CUDA_VISIBLE_DEVICES": str(gpu), "OMP_NUM_THREADS": THREADS},
+                limit_s=left_s,
+                grace_s=min(GRACE_S, left_s / 2) if stage.saves else 0,
+            )
+        except SystemExit:  # this process is being ended: what the stage took counts all the same
+            spent, done = round(time.monotonic() - began, 1), stage.makes.exists()
+            stopped = {"ending": "stopped", "seconds": spent, "finished": done, "gpu": gpu}
+            self.note(stage.name, stopped)
+            raise
         done = stage.makes.exists()
         print(f"[gpu {gpu}] {stage.name} took {ended['seconds']} s", flush=True)
         if not done:
