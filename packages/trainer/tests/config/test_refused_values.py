@@ -47,6 +47,7 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ),
     ("grpo.pad_to_multiple_of=0", "grpo.pad_to_multiple_of: expected 1 to 4096, got 0"),
     ("model.attn_implementation=paged|sdpa", "continuous batching and cannot be trained with"),
+    ("lora.layer_replication=[[0,1]]", "the model would have other layers, and be another one"),
     ("sampling.half_life=2", "sampling.half_life is read only with sampling.band or sampling"),
     ("grpo.loss_type=foo", "grpo.loss_type: expected one of grpo, bnpo, dr_grpo, dapo"),
     ("grpo.scale_rewards=foo", "grpo.scale_rewards: expected one of group, batch, none"),

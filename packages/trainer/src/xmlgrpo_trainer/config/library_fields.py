@@ -120,6 +120,7 @@ RESERVED_LORA: dict[str, str] = {
     **_all("megatron_config megatron_core", "no Megatron model is trained here"),
     "alora_invocation_tokens": "the rollout would have to switch the adapter on in mid-text",
     "lora_ga_config": "that start needs gradients before training, which are not taken here",
+    "layer_replication": "the model would have other layers, and be another one, before training",
     "kasa_config": "its adapter changes the model before the first step",
     "arrow_config": "one adapter is trained here, and none are mixed",
     "runtime_config": "it is an object, which no configuration file can hold",
