@@ -11,6 +11,7 @@ import re
 import unicodedata
 from decimal import Decimal
 from html import unescape
+from itertools import filterfalse
 
 MAX_NUMBER_CHARS = 64
 """Longer texts are not numbers.  No sum of a school problem comes near."""
@@ -70,6 +71,7 @@ _LOOKS = (
     (re.compile(r"\\(?:boxed|[fmh]box|bm|emph)\s*\{"), ""),
     (re.compile(r"\\(?:boldsymbol|underline|ensuremath|pmb)\s*\{"), ""),
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-z])"), ""),
+    (re.compile(r"\\(?:rm|it|bf|sf|tt)(?![a-z])\s*|\\(?:no|allow)break(?![a-z])\s*"), ""),
     (re.compile(r"(?<=[0-9]),?(?:\\(?:[,:;! ]|(?:thin|en)s(?:pace|kip)\s*)|~)+(?=[0-9])"), ","),
     (re.compile(r"\\[hm]?(?:space\*?\s*\{[^{}]*\}|(?:skip|kern)\s*[\d.]+\s*[a-z]{2})\s*"), " "),
     (re.compile(r"\\/"), "/"),
@@ -96,11 +98,16 @@ _PART_OF = re.compile(
       [^\W_][)\]}}%²³$*`]*\s?[/⁄∕／÷]+\s?{_MARKS}{_CURRENCY}?[-+−]?  # a quotient: 3/4, (1+2) / 3
     | [)\]}}%²³$]\s?[/⁄∕／÷]+\s?{_MARKS}{_CURRENCY}?[-+−]?
     | [0-9][*`$)}}]*[:∶：꞉︰] | [0-9]\ [:∶：](?:\ )?     # a time, a ratio; not `Step 3: 18`
-    | [0-9]\}}?[eE⏨]\s?\{{?(?:{_DASH}|\+)?\}}? | [0-9]\s[eE]\{{?(?:{_DASH}|\+)   # 1.5e-3
-    | [\^ˆ↑]\s*[{{(\[*`$\s]*(?:{_DASH}|\+)?\s*         # a power: 10^3, 10^{{-3}}, cm^2
+    | [0-9][{{}}]*[eE⏨][\s}}]?\{{?(?:{_DASH}|\+)?\}}?   # 1.5e-3
+    | [0-9]\s[eE](?:\{{?(?:{_DASH}|\+)|\}}\s?)
+    | [0-9]\s?EE\s?(?:{_DASH}|\+)?                     # a pocket calculator's
+    | (?:[\^ˆ↑]|\\(?:hat|uparrow|textasciicircum)\b)
+      \s*[{{}}(\[*`$\s]*(?:{_DASH}|\+)?\s*             # a power: 10^3, 10^{{-3}}, cm^2, 10\^{{}}3
     | [\^_](?:\{{[^{{}}]*|\([^()]*)                    # or more in it: 10^{{2+3}}, x_{{i, 3}}
     | [0-9)\]]\*\*[({{]?[-+−]? | [0-9]\ \*\*\ \(?[-+−]?   # 2**10; not **18**
-    | (?<![*])\b(?:[cmk]?m|in|ft|yd)\*\*               # cm**2
+    | (?<![*A-Za-z])(?:[cmk]?m|in|ft|yd)[}})]*\*\*     # cm**2
+    | (?:\\l(?:floor|ceil)\b|[⌊⌈])[\s({{]*[-−]?        # rounded
+    | (?:\\[lr]?[vV]ert\b\s*|\|)[-−]                   # |-3|, which is 3
     | [·⋅*/][A-Za-z]+{_DASH}                           # m·s-1
     | [^\s(:=*_]_{{1,2}}[{{(]?\s* | _[{{(]\s*        # x_{{3}}; not _18_
     | \}}\s*\{{\s* | [0-9]\}} | [√∛∜±∓][\s({{]*            # {{3}}{{4}}, a root, either sign
@@ -113,7 +120,7 @@ _PART_OF = re.compile(
     | [0-9][*`_$]*[,.'][*`_$]+ | [0-9](?:\*\*|__|[`$])[*`_$]*[,.]?      # **1**,**234**, 1**8**
     | [0-9]\s[,.] | [0-9][.,](?:\(|\\[a-z]+\s*\{{?)   # 1 ,234, 0.(3)
     | [0-9][,.'’´`‘"″′ʼ·•|\\˙٫٬，．~～°]                  # a separator that no rule above has read
-    | [0-9]\s?['’′°]\s                                 # 5' 10, 18° 30
+    | [0-9]\s?['’′°º˚]\s                               # 5' 10, 18° 30
     | [0-9][-–—−.][0-9]{{1,2}}[-–—−.]                  # a date: 2026-05-18
     | [0-9]\s?[年月点點時时分元块塊]\s?                  # 5月18日, 10点30分, 3元50
     | [0-9]h[^\S\n]+ | [0-9]\s?[천만억]\s?                    # 10h 30, 2만5000
@@ -250,15 +257,13 @@ def _is_part(before: str, digits: str) -> bool:
     """Whether what stands before the last digits makes them a part of something else."""
     if any(turn in before for turn in _TURNS_ROUND):
         return True
-    shown = before
-    while shown and _is_unseen(shown[-1]):
-        shown = shown[:-1]
+    shown = before if before.isprintable() else "".join(filterfalse(_is_unseen, before))
     last = shown[-1:]
     if last.isnumeric() or (last == "_" and not _EMPHASIS.search(shown)):
         return True
     if _is_glued_letter(last) and not _APART.search(shown):
         return True
-    if shown != before and (last in (".", ",") or _A_DASH.match(last)):
+    if _is_unseen(before[-1:]) and (last in (".", ",") or _A_DASH.match(last)):
         return True
     if _GROUP_BEFORE.search(shown) and len(digits.partition(".")[0]) == 3:
         return True
