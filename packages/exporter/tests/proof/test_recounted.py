@@ -81,6 +81,21 @@ def test_an_honest_run_goes_up(hub, run):
 @pytest.mark.parametrize(
     ("file", "steps", "value", "said"),
     [
+        (
+            "gguf/check.json",
+            (*GATES, "one_bos", "found", "chat"),
+            GONE,
+            "in each way: chat and raw",
+        ),
+        ("gguf/check.json", (*GATES, "one_bos", "found", "raw"), GONE, "in each way: chat and raw"),
+        ("gguf/check.json", ("format",), nan, "expected format 1, got nan"),
+        ("gguf/check.json", ("format",), GONE, "expected format 1, got None"),
+        ("merged/merge.json", ("format",), 2, "expected format 1, got 2"),
+        ("ladder.json", ("format",), 2, "expected format 1, got 2"),
+        ("gguf/check.json", ("task",), "sql", "it is of the task 'sql'"),
+        ("gguf/check.json", (*GATES, "file", "found", "tensors"), 9, "of a file of 9 tensors"),
+        ("gguf/check.json", (*GATES, "tokens", "limit", "mismatches"), nan, "missing or none"),
+        ("gguf/check.json", (*GATES, "tokens", "limit", "mismatches"), 1, "not within its limits"),
         ("gguf/check.json", (*GATES, "distance", "passed"), False, "'distance' did not pass"),
         ("gguf/check.json", (*GATES, "greedy"), GONE, "the gate 'greedy' is missing"),
         ("gguf/check.json", (*GATES, "speed"), {"passed": True}, "there is no gate 'speed'"),

@@ -68,6 +68,9 @@ def _stranger(entry: Numbers, gates: Numbers, quant: str, size: int | None) -> s
     sizes = {entry["bytes"], gates["file"]["found"]["bytes"], *([] if size is None else [size])}
     if len(sizes) > 1:
         return "it is of a file of another size"
+    routes = {"raw"} if "in_file" in gates["template"]["found"] else {"chat", "raw"}
+    if gates["one_bos"]["found"].keys() != routes:
+        return f"its prompts were not asked in each way: {' and '.join(sorted(routes))}"
     prompts = count(gates["tokens"]["found"]["prompts"])
     asked = {sum(map(count, route.values())) for route in gates["one_bos"]["found"].values()}
     if asked | {gates["template"]["found"].get("prompts", prompts)} != {prompts}:
@@ -106,17 +109,14 @@ def _file(found: Numbers, _limit: Numbers) -> bool:
     return count(found["bytes"]) > 0 and count(found["tensors"]) > 0
 
 
-def _tokens(found: Numbers, _limit: Numbers) -> bool:
-    return count(found["mismatches"]) == 0 and count(found["prompts"]) > 0
+def _tokens(found: Numbers, limit: Numbers) -> bool:
+    mismatches = count(found["mismatches"]), count(limit["mismatches"])
+    return mismatches == (0, 0) and count(found["prompts"]) > 0
 
 
 def _one_bos(found: Numbers, limit: Numbers) -> bool:
     expected = {str(count(limit["bos"]))}
-    return (
-        limit["bos"] in (0, 1)
-        and "raw" in found
-        and all(route.keys() == expected for route in found.values())
-    )
+    return limit["bos"] in (0, 1) and all(route.keys() == expected for route in found.values())
 
 
 def _template(found: Numbers, _limit: Numbers) -> bool:

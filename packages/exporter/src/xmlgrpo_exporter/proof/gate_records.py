@@ -19,11 +19,14 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rollout.stop_tokens import END_OF_TURN
 
+RECORD_FORMAT = 1  # of a merge's, an export's and a ladder's
 MODELFILE, FILE_TYPE = ".Modelfile", "general.file_type"
 
 
 def fault_of(record: ResultFile, release: Release) -> str | None:
     """What is wrong with a record of gates, whatever it says of itself; None where all passed."""
+    if (version := record.at("format")) != RECORD_FORMAT:
+        return f"expected format {RECORD_FORMAT}, got {version!r}"
     if record is release.results.merge:
         return merge_fault(record.content)
     if record.at("passed") is not True:
@@ -54,6 +57,9 @@ def _check_fault(record: ResultFile, release: Release) -> str | None:
     entries = record.at("files")
     if not isinstance(entries, Mapping) or not entries:
         return "it holds no file"
+    manifest = release.results.manifest
+    if manifest is not None and record.at("task") != manifest.at("task"):
+        return f"it is of the task {record.at('task')!r}"
     sent = {file.target: file for file in release.files if file.target in release.ggufs}
     for name, entry in entries.items():
         header = _header(sent[name]) if name in sent else None
@@ -62,6 +68,9 @@ def _check_fault(record: ResultFile, release: Release) -> str | None:
         size = sent[name].size if name in sent else None
         if fault := gguf_fault(entry, quant, size):
             return f"{name}, {fault}"
+        stated = entry["gates"]["file"]["found"]["tensors"]
+        if header is not None and stated != len(header.tensors):
+            return f"{name}, it is of a file of {stated} tensors"
     if source := record.at("source"):
         fault = gguf_fault(source, str(record.at("source", "quant")))
         return fault and f"the file that the others are quantized from, {fault}"
