@@ -9,7 +9,7 @@ import pytest
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
-from xmlgrpo_trainer.config.library_fields import GRPO_RULES
+from xmlgrpo_trainer.config.library_fields import GRPO_RULES, is_settled
 from xmlgrpo_trainer.config.run_config import RunConfig, load_config
 from xmlgrpo_trainer.plan.make import make_plan
 from xmlgrpo_trainer.plan.shapes import find_shape
@@ -45,6 +45,7 @@ REFUSED_WITHOUT_A_LIBRARY = [
         "grpo.gradient_checkpointing=true & grpo.gradient_checkpointing_kwargs={every_n_layers: 2}",
         "grpo.gradient_checkpointing_kwargs: expected no every_n_layers and no offload",
     ),
+    ("grpo.save_total_limit=1", "grpo.save_total_limit: expected 2 or more"),
     ("grpo.pad_to_multiple_of=0", "grpo.pad_to_multiple_of: expected 1 to 4096, got 0"),
     ("model.attn_implementation=paged|sdpa", "continuous batching and cannot be trained with"),
     ("lora.layer_replication=[[0,1]]", "the model would have other layers, and be another one"),
@@ -232,7 +233,6 @@ REFUSED_BY_A_LIBRARY = [
     ("grpo.lr_scheduler_type=reduce_lr_on_plateau", "requires an eval strategy"),
     ("grpo.warmup_steps=-1", "warmup_steps"),
     ("grpo.save_steps=7.5", "must be an integer if bigger than 1: 7.5"),
-    ("grpo.save_total_limit=1", "grpo.save_total_limit: expected 2 or more"),
     ("grpo.generation_batch_size=96", "must be divisible by the global batch size"),
     ("grpo.auto_find_batch_size=true", "auto_find_batch_size is not supported by GRPO"),
     ("grpo.log_level=loud", "grpo: trl refuses these settings: KeyError 'loud'"),
@@ -394,7 +394,7 @@ REFUSED_BY_PLAN_AND_RUN = [
     ("tiny", "lora.rank_pattern={q_proj: 0}", None, "`r` should be a positive integer"),
     ("tiny", "grpo.optim=adamw_8bit", None, "install `bitsandbytes`"),
     ("tiny", "grpo.lr_scheduler_type=greedy", None, "requires an eval strategy"),
-    ("tiny", "grpo.save_total_limit=1", None, "expected 2 or more, got 1"),
+    ("tiny", "grpo.save_steps=2.5", None, "must be an integer if bigger than 1"),
     ("tiny", "grpo.num_iterations=3", None, "falls inside a generation batch"),
     ("tiny", "rewards={correctness_reward_func: 0}", None, "a weight other than 0"),
     ("gemma3-1b", "lora.target_modules=[nope]", "T4", "Target modules {'nope'} not found"),
@@ -419,6 +419,18 @@ def test_a_plan_refuses_what_the_run_would(
         with pytest.raises(UserError) as of_run:
             check_settings(config, RunFolder(tmp_path), ALONE)
         assert str(of_run.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "setting", "gpu", "part"), REFUSED_BY_PLAN_AND_RUN)
+def test_what_is_settled_without_a_library_is_none_of_these(
+    name: str, setting: str, gpu: str | None, part: str
+) -> None:
+    config = load_config(TINY.with_stem(name), setting.split(" & "))
+    shape = find_shape(config.model)
+    ranks = {name: min(sizes) for name, sizes in shape.projections().items()}
+    attention = config.model.attn_implementation
+    is_of_rewards = setting.startswith("rewards")  # which no library has a say in
+    assert is_settled(config.grpo, config.lora, attention, ranks) == is_of_rewards
 
 
 @pytest.mark.parametrize(

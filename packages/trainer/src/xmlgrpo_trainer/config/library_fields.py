@@ -17,6 +17,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_run.files import check_patterns
+from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.recorded_fields import library_schema
 from xmlgrpo_trainer.config.run_config import nearest
 
@@ -191,6 +192,10 @@ GRPO_RULES: dict[str, Rule] = {
     "off_policy_mask_threshold": ABOVE_0,
     "pad_to_multiple_of": Rule(lambda value: value == "auto" or 1 <= value <= 4096, "1 to 4096"),
     "dataloader_num_workers": Rule(lambda value: 0 <= value <= 128, "0 to 128"),
+    "save_total_limit": Rule(
+        lambda value: value >= 2,
+        "2 or more: while one checkpoint is written, another must be there to go on from",
+    ),
     "save_strategy": Rule(lambda value: value != "best", "steps or epoch; holdout: keeps the best"),
     "learning_rate": UP_TO_100,  # the optimiser says so in part; `xmlgrpo-plan` makes none
     "lr_scheduler_kwargs": Rule(
@@ -286,6 +291,20 @@ READ_WITH: dict[str, dict[str, tuple[str, Rule]]] = {
     "lora": {"qalora_group_size": ("lora.use_qalora", _IS_ON)},
 }
 
+# Fields whose types and rules say all that a library would say of them; of some only these values.
+# Which one is here costs a plan no import of the libraries.
+SETTLED_GRPO = _all(
+    "max_steps num_train_epochs learning_rate warmup_steps weight_decay max_grad_norm adam_beta1 "
+    "adam_beta2 per_device_train_batch_size gradient_accumulation_steps num_generations beta "
+    "max_completion_length temperature top_p loss_type scale_rewards gradient_checkpointing "
+    "mask_truncated_completions save_steps save_total_limit logging_first_step",
+    None,
+) | {
+    "optim": ("adamw_torch", "adamw_torch_fused"),
+    "lr_scheduler_type": ("constant", "constant_with_warmup", "linear", "cosine"),
+}
+SETTLED_ATTENTION = (None, "sdpa", "eager")
+
 SHORT_LIST = 9  # names that an error can list
 TIED_MODULES = ("embed_tokens", "lm_head")
 
@@ -321,6 +340,37 @@ def check_lora(values: Mapping[str, Any], schema: type | None = None) -> None:
                 f"({', '.join(TIED_MODULES)}); merging or converting to GGUF would lose the "
                 "change. Leave it out."
             )
+
+
+def is_settled(
+    grpo: Mapping[str, Any],
+    lora: Mapping[str, Any],
+    attention: str | None,
+    modules: Mapping[str, int],
+) -> bool:
+    """Whether no library has to be asked about a configuration that the checks here have passed.
+
+    Args:
+        grpo: the section as it was written.
+        lora: likewise.
+        attention: `model.attn_implementation`.
+        modules: the model's linear modules, and the largest rank of an adapter on each.
+    """
+    targets = lora.get("target_modules", "all-linear")
+    named = list(modules) if targets == "all-linear" else targets
+    return (
+        attention in SETTLED_ATTENTION
+        and all(
+            name in SETTLED_GRPO and (SETTLED_GRPO[name] is None or value in SETTLED_GRPO[name])
+            for name, value in grpo.items()
+        )
+        and type(grpo.get("save_steps", 1)) is int  # what trl says of 2.5 is its own
+        and lora.keys() <= {"r", "lora_alpha", "lora_dropout", "target_modules"}
+        and isinstance(named, list)
+        and all(
+            name in modules and {**LORA_DEFAULTS, **lora}["r"] <= modules[name] for name in named
+        )
+    )
 
 
 def _matches_tied(pattern: str) -> bool:

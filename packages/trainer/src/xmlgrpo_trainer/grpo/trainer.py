@@ -85,11 +85,6 @@ def build_arguments(
                 "disable_tqdm": True,
             },
         )
-    if arguments.save_total_limit is not None and arguments.save_total_limit < 2:
-        raise UserError(
-            f"grpo.save_total_limit: expected 2 or more, got {arguments.save_total_limit}; while "
-            "one checkpoint is written, another must be there to go on from"
-        )
     every = steps_between_generations(arguments)
     if arguments.save_strategy == "steps" and arguments.save_steps % every:
         nearest = max(every, round(arguments.save_steps / every) * every)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from xmlgrpo_trainer.config.run_config import RunConfig
     from xmlgrpo_trainer.plan.make import Plan
+    from xmlgrpo_trainer.plan.shapes import ModelShape
 
 EXIT_DOES_NOT_FIT = 1
 MEASURED_ON_GPU = (
@@ -58,9 +60,7 @@ def run() -> int:
     # a name that is not known is refused before the libraries are imported
     named = find_gpu(arguments.gpu) if arguments.gpu else None
     from xmlgrpo_run.screen.console import make_console, quiet_libraries
-    from xmlgrpo_run.screen.loading import reading_libraries
     from xmlgrpo_trainer.plan.make import make_plan
-    from xmlgrpo_trainer.prepare import LIBRARY_MODULES, check_planned
 
     quiet_libraries()
     if named and config.model.device == "cpu":
@@ -75,13 +75,32 @@ def run() -> int:
         )
     has_liger = find_spec("liger_kernel") is not None
     plan = make_plan(config, gpu, arguments.gpus, has_liger=has_liger)
-    with reading_libraries(make_console(stderr=True), LIBRARY_MODULES):
-        check_planned(config, plan.shape, arguments.gpus, here=named is None)
+    _check(config, plan.shape, arguments.gpus, here=named is None)
     if arguments.json:
         print(json.dumps(as_json(plan), indent=2))
     else:
         print_plan(plan, arguments.config, make_console())
     return 0 if plan.fits else EXIT_DOES_NOT_FIT
+
+
+def _check(config: "RunConfig", shape: "ModelShape", gpus: int, *, here: bool) -> None:
+    """Refuse what the run would; the libraries are imported only where they have a say."""
+    from xmlgrpo_rewards.task import get_task
+    from xmlgrpo_rewards.total import load_rewards
+    from xmlgrpo_run.folder import model_source
+    from xmlgrpo_run.screen.console import make_console
+    from xmlgrpo_run.screen.loading import reading_libraries
+    from xmlgrpo_trainer.config.library_fields import is_settled
+
+    load_rewards(config.rewards, get_task(config.task))
+    ranks = {name: min(sizes) for name, sizes in shape.projections().items()}
+    is_a_folder = Path(model_source(config.model.name)).is_dir()
+    attention = config.model.attn_implementation
+    if is_a_folder or not is_settled(config.grpo, config.lora, attention, ranks):
+        from xmlgrpo_trainer.prepare import LIBRARY_MODULES, check_planned
+
+        with reading_libraries(make_console(stderr=True), LIBRARY_MODULES):
+            check_planned(config, shape, gpus, here=here)
 
 
 def as_json(plan: "Plan") -> dict[str, Any]:
