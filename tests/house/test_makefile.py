@@ -243,7 +243,7 @@ def finish(house: Path, run: str) -> None:
         pytest.param(
             "learn DATA=/data/gsm8k ARGS=--small",
             "python -m recipes.gsm8k.learn base screen arms test --base s2"
-            " --arms grpo-0 random-0 rejection --steps 400 --last --cut --call-s 3600"
+            " --arms grpo-0 random-0 rejection --steps 200 --last --cut --call-s 3600"
             " --gsm8k /data/gsm8k --out outputs/gsm8k/learn.json --small",
             id="learn",
         ),
