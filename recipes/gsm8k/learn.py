@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,7 @@ from recipes.gsm8k.results.table import write
 from recipes.gsm8k.results.tested import seeds_of, tested
 from recipes.gsm8k.rewards.chain_reward import ROWS
 from recipes.gsm8k.stages.lanes import MARGIN_S, Runner
-from recipes.gsm8k.stages.plan import GRPO_ROWS, OWN, SOLVABLE, Budget, Experiment
+from recipes.gsm8k.stages.plan import ARM, GRPO_ROWS, OWN, SOLVABLE, Budget, Experiment
 from recipes.gsm8k.stages.scale import GPU, TINY, TINY_SHAPE, Scale
 from recipes.gsm8k.weights.warm_start import DONE
 from xmlgrpo_rewards.console_script import run_command
@@ -215,10 +216,20 @@ def _phase(
         return True
     if phase == "arms":
         budget = _budget(experiment, told, runner, asked)
-        arms = experiment.arms(base, asked.arms, asked.gpus, budget, asked.overrides, cut=asked.cut)
-        runner.run(arms)
+        told_apart = by_turn(asked.arms) if asked.gpus == 1 else [asked.arms]
+        for some in told_apart:
+            budget = replace(budget, arm_s=experiment.run_s() or budget.arm_s)
+            runner.run(
+                experiment.arms(base, some, asked.gpus, budget, asked.overrides, cut=asked.cut)
+            )
         return None not in [experiment.arm(base, name) for name in asked.arms]
     return runner.run(experiment.test(base, asked.arms, asked.gpus, asked.sampled))
+
+
+def by_turn(arms: Sequence[str]) -> list[list[str]]:
+    """Runs, then supervised arms: these get the seconds that a run has taken."""
+    runs = [name for name in arms if ARM.fullmatch(name)]
+    return [some for some in (runs, [name for name in arms if name not in runs]) if some]
 
 
 def _budget(

@@ -22,6 +22,7 @@ from xmlgrpo_rewards.hacks import HACKS
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, get_task
 from xmlgrpo_rewards.total import load_rewards, score
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.measures.sums import written_sums
 from xmlgrpo_trainer.config.batch import check_groups
 from xmlgrpo_trainer.config.library_fields import check_grpo, check_lora
@@ -382,6 +383,25 @@ class TestArms:
         )
         seconds = [stage.words[stage.words.index("--seconds") + 1] for stage in lane.stages]
         assert [float(one) for one in seconds] == [80, 120]
+
+    def test_supervised_arms_take_the_seconds_of_a_run_that_is_finished(
+        self, scripts: Any, tmp_path: Path
+    ) -> None:
+        experiment = self.experiment(scripts, tmp_path, last=True)
+        assert experiment.run_s() is None
+        run = RunFolder(tmp_path / "grpo-1")
+        run.root.mkdir()
+        rows = [
+            {"step": 0},
+            {"step": 1, "time": 100.0, "step_time": 2.5},
+            {"step": 9, "time": 160.0},
+        ]
+        run.metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        assert experiment.run_s() is None  # it is not finished
+        run.manifest.touch()
+        assert experiment.run_s() == 62.5
+        arms = ["rejection", "grpo-1", "more-sft", "format-1"]
+        assert scripts.learn.by_turn(arms) == [["grpo-1", "format-1"], ["rejection", "more-sft"]]
 
     def test_what_an_arm_has_come_to(self, scripts: Any, tmp_path: Path) -> None:
         checkpoint = tmp_path / "grpo-0" / "checkpoints" / "checkpoint-130"

@@ -189,6 +189,22 @@ class Experiment:
         gaps = [after - before for before, after in pairwise(times[SETTLED - 1 :])]
         return median(gaps) if gaps else self.scale.pace_s
 
+    def run_s(self) -> float | None:
+        """Seconds of the first finished run of GRPO, its looks included; None before there is one.
+
+        Its start, some 25 s that a supervised arm takes too, does not count.
+        """
+        for folder in sorted(self.work.glob("grpo-*")):
+            run = RunFolder(folder)
+            if not run.manifest.exists():
+                continue
+            log = read_log(run.metrics)
+            steps = [time for step, time in log.series("time") if step]
+            first_s = log.series("step_time")[0][1] if log.series("step_time") else 0.0
+            if steps:
+                return round(steps[-1] - steps[0] + first_s, 1)
+        return None
+
     def budget(self, left_s: float, every: int, steps: int | None = None) -> Budget:
         """The steps that are wanted, or what fits into the seconds that are left for one arm.
 
