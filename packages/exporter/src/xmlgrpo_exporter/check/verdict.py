@@ -110,8 +110,8 @@ def _file(found: Numbers, _limit: Numbers) -> bool:
 
 
 def _tokens(found: Numbers, limit: Numbers) -> bool:
-    mismatches = count(found["mismatches"]), count(limit["mismatches"])
-    return mismatches == (0, 0) and count(found["prompts"]) > 0
+    is_same = count(found["mismatches"]) == 0 and limit == {"mismatches": 0}
+    return is_same and count(found["prompts"]) > 0
 
 
 def _one_bos(found: Numbers, limit: Numbers) -> bool:
@@ -119,16 +119,18 @@ def _one_bos(found: Numbers, limit: Numbers) -> bool:
     return limit["bos"] in (0, 1) and all(route.keys() == expected for route in found.values())
 
 
-def _template(found: Numbers, _limit: Numbers) -> bool:
+def _template(found: Numbers, limit: Numbers) -> bool:
     if "in_file" in found:  # a model that continues plain text
-        return found["in_file"] is False
-    return found["same_text"] is True and count(found["differing"]) == 0
+        return found["in_file"] is False and limit == {"in_file": False}
+    is_same = found["same_text"] is True and count(found["differing"]) == 0
+    return is_same and limit == {"same_text": True, "differing": 0}
 
 
-def _stop(found: Numbers, _limit: Numbers) -> bool:
+def _stop(found: Numbers, limit: Numbers) -> bool:
     ends, turn = found["ends_generation"], found.get(END_OF_TURN)
     is_turn = turn is None or (turn["text"] == END_OF_TURN and turn["type"] == CONTROL_TOKEN)
-    return is_turn and bool(ends) and all(does is True for does in ends.values())
+    is_end = bool(ends) and all(does is True for does in ends.values())
+    return is_end and is_turn and limit == {"all_end_generation": True}
 
 
 def _answers(found: Numbers, limit: Numbers) -> bool:

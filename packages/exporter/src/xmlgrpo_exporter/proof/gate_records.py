@@ -4,6 +4,7 @@ A Modelfile is how a GGUF is asked, so it is written once more from the GGUF its
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from xmlgrpo_exporter.check.questions import system_of
 from xmlgrpo_exporter.check.verdict import gguf_fault, merge_fault
@@ -62,19 +63,30 @@ def _check_fault(record: ResultFile, release: Release) -> str | None:
         return f"it is of the task {record.at('task')!r}"
     sent = {file.target: file for file in release.files if file.target in release.ggufs}
     for name, entry in entries.items():
-        header = _header(sent[name]) if name in sent else None
-        stated = entry.get("quant") if isinstance(entry, Mapping) else None
-        quant = str(stated) if header is None else quant_of(header.metadata.get(FILE_TYPE))
-        size = sent[name].size if name in sent else None
-        if fault := gguf_fault(entry, quant, size):
+        if fault := _entry_fault(entry, sent.get(name)):
             return f"{name}, {fault}"
-        stated = entry["gates"]["file"]["found"]["tensors"]
-        if header is not None and stated != len(header.tensors):
-            return f"{name}, it is of a file of {stated} tensors"
     if source := record.at("source"):
         fault = gguf_fault(source, str(record.at("source", "quant")))
         return fault and f"the file that the others are quantized from, {fault}"
     return None
+
+
+def _entry_fault(entry: Any, file: UploadFile | None) -> str | None:
+    """What is wrong with what was found of one file, which may have stayed at home."""
+    if file is None:
+        return gguf_fault(entry, str(entry.get("quant") if isinstance(entry, Mapping) else None))
+    header = _header(file)
+    if fault := gguf_fault(entry, quant_of(header.metadata.get(FILE_TYPE)), file.size):
+        return fault
+    gates = entry["gates"]
+    if gates["file"]["found"]["tensors"] != len(header.tensors):
+        return f"it is of a file of {gates['file']['found']['tensors']} tensors"
+    ends = [header.metadata.get("tokenizer.ggml.eos_token_id")]
+    if END_OF_TURN in header.tokens:
+        ends.append(header.tokens.index(END_OF_TURN))
+    lost = {str(token) for token in ends if token is not None}
+    lost -= gates["stop"]["found"]["ends_generation"].keys()
+    return f"the gate 'stop' has not looked at the id {min(lost)}" if lost else None
 
 
 def modelfile_problems(release: Release, check_again: str) -> Iterator[str]:
