@@ -24,7 +24,7 @@ from bench.shared.texts import Text, with_reply
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_run.files import write_json
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
-from xmlgrpo_trainer.model.narrow import narrow_products
+from xmlgrpo_trainer.model.float16_products import narrow_products
 
 
 def main() -> int:

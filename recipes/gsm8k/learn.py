@@ -30,11 +30,11 @@ from recipes.gsm8k.answers.pass_rates import (
 )
 from recipes.gsm8k.data import rows as rows_module
 from recipes.gsm8k.results.look import show, show_times
+from recipes.gsm8k.results.on_test_split import seeds_of, tested
 from recipes.gsm8k.results.table import write
-from recipes.gsm8k.results.tested import seeds_of, tested
 from recipes.gsm8k.rewards.chain_reward import ROWS
-from recipes.gsm8k.stages.lanes import MARGIN_S, Runner
 from recipes.gsm8k.stages.plan import ARM, GRPO_ROWS, OWN, SOLVABLE, Budget, Experiment
+from recipes.gsm8k.stages.runner import MARGIN_S, Runner
 from recipes.gsm8k.stages.scale import GPU, TINY, TINY_SHAPE, Scale
 from recipes.gsm8k.weights.warm_start import DONE
 from xmlgrpo_rewards.console_script import run_command

@@ -46,7 +46,7 @@ def scripts() -> Iterator[SimpleNamespace]:
     from recipes.gsm8k.data import renumber, rows
     from recipes.gsm8k.results import table
     from recipes.gsm8k.rewards import chain_reward, control_reward
-    from recipes.gsm8k.stages import lanes, plan, scale
+    from recipes.gsm8k.stages import plan, runner, scale
     from recipes.gsm8k.weights import mean_adapter, warm_start
 
     yield SimpleNamespace(
@@ -55,7 +55,7 @@ def scripts() -> Iterator[SimpleNamespace]:
         chain_reward=chain_reward,
         control_reward=control_reward,
         learn=learn,
-        lanes=lanes,
+        runner=runner,
         mean_adapter=mean_adapter,
         pick=pick,
         plan=plan,
@@ -506,12 +506,12 @@ def test_no_base_can_be_chosen_before_there_is_one(scripts: Any) -> None:
 class TestLanes:
     def run(self, scripts: Any, folder: Path, *stages: Any, seconds: float = 60) -> dict[str, Any]:
         told: dict[str, Any] = {}
-        runner = scripts.lanes.Runner(folder, time.monotonic() + seconds, told.__setitem__)
-        told["all"] = runner.run([scripts.lanes.Lane(0, stages)])
+        runner = scripts.runner.Runner(folder, time.monotonic() + seconds, told.__setitem__)
+        told["all"] = runner.run([scripts.runner.Lane(0, stages)])
         return told
 
     def stage(self, scripts: Any, folder: Path, name: str, code: str, **more: Any) -> Any:
-        return scripts.lanes.Stage(name, ("-c", code), folder / name, **more)
+        return scripts.runner.Stage(name, ("-c", code), folder / name, **more)
 
     def test_what_is_finished_is_not_done_again(self, scripts: Any, tmp_path: Path) -> None:
         once = self.stage(scripts, tmp_path, "once", "open('once', 'x')")
@@ -549,10 +549,10 @@ class TestLanes:
             "import os, time\nopen('{0}', 'x')\nwhile not os.path.exists('{1}'): time.sleep(0.1)"
         )
         lanes = [
-            scripts.lanes.Lane(1, [self.stage(scripts, tmp_path, one, waits.format(one, other))])
+            scripts.runner.Lane(1, [self.stage(scripts, tmp_path, one, waits.format(one, other))])
             for one, other in (("a", "b"), ("b", "a"))
         ]
-        runner = scripts.lanes.Runner(tmp_path, time.monotonic() + 60, lambda *_: None)
+        runner = scripts.runner.Runner(tmp_path, time.monotonic() + 60, lambda *_: None)
         assert runner.run(lanes)
 
     def test_what_saves_is_told_before_it_is_killed(self, scripts: Any, tmp_path: Path) -> None:
@@ -562,7 +562,7 @@ class TestLanes:
             "time.sleep(60)"
         )
         stage = self.stage(scripts, tmp_path, "run", code, saves=True, least_s=1)
-        told = self.run(scripts, tmp_path, stage, seconds=scripts.lanes.MARGIN_S + 8)
+        told = self.run(scripts, tmp_path, stage, seconds=scripts.runner.MARGIN_S + 8)
         assert told["run"]["ending"] == "told to stop, exit code 3"
         assert (tmp_path / "saved").exists()
 
@@ -576,7 +576,7 @@ class TestLanes:
         )
         code = (
             "import sys, time\nfrom pathlib import Path\n"
-            "from recipes.gsm8k.stages.lanes import Lane, Runner, Stage\n"
+            "from recipes.gsm8k.stages.runner import Lane, Runner, Stage\n"
             "stage = Stage('run', ('-c', sys.argv[2]), Path('run'), saves=True, least_s=1)\n"
             "note = lambda name, ended: open('noted', 'x').write(f'{name} {ended}')\n"
             "runner = Runner(Path(sys.argv[1]), time.monotonic() + 99, note)\n"

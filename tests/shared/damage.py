@@ -1,7 +1,7 @@
 """Every fault that a file can have, put into every file of a run, before something reads them.
 
 `ARTEFACTS` says of each file that a stage leaves in a run's folder which of the stages in
-tests/broken/test_damaged_runs.py read it.  A real run's file that no line names fails a test.
+tests/faults/test_damaged_runs.py read it.  A real run's file that no line names fails a test.
 """
 
 import fnmatch

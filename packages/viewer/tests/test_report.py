@@ -19,8 +19,8 @@ from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_viewer.page.report import marked, render, write_report
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
 from xmlgrpo_viewer.page.summary import left_s
-from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.run_view import read_run
+from xmlgrpo_viewer.reading.same_problems import followed
 from xmlgrpo_viewer.watch.screen import screen
 
 from .conftest import WRONG, answers, begin, completion, end, held, write_lines

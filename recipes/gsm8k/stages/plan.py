@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from recipes.gsm8k.data import rows
-from recipes.gsm8k.stages.lanes import Lane, Stage
+from recipes.gsm8k.stages.runner import Lane, Stage
 from recipes.gsm8k.stages.scale import Scale
 from recipes.gsm8k.weights.warm_start import DONE, kept_at
 from xmlgrpo_rewards.errors import UserError

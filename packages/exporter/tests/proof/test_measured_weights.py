@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from xmlgrpo_exporter.proof.problems import model_digests, result_problems
+from xmlgrpo_exporter.proof.blockers import model_digests, result_problems
 from xmlgrpo_rewards.errors import UserError
 
 from .. import run_folders

@@ -6,7 +6,7 @@ from math import nan
 
 import pytest
 
-from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
+from xmlgrpo_exporter.proof.blockers import gate_problems, model_digests, result_problems
 from xmlgrpo_exporter.proof.recount import counting_problems
 from xmlgrpo_rewards.errors import UserError
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from damage import every_fault
-from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
+from xmlgrpo_exporter.proof.blockers import gate_problems, model_digests, result_problems
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import prepare_release
 from xmlgrpo_rewards.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 
 import strikes
 from hub_server import Blob, Failure
-from xmlgrpo_exporter.publish import patience
+from xmlgrpo_exporter.publish import time_limits
 from xmlgrpo_rewards.errors import UserError
 
 from .. import run_folders
@@ -23,8 +23,8 @@ pytestmark = MARKS
 def impatient(monkeypatch):
     """The Hub is waited for as in life, in a shorter time."""
     for name in ("ANSWER_S", "SENDING_S"):
-        monkeypatch.setattr(patience, name, 0.4)
-    monkeypatch.setattr(patience, "LOOK_EVERY_S", 0.05)
+        monkeypatch.setattr(time_limits, name, 0.4)
+    monkeypatch.setattr(time_limits, "LOOK_EVERY_S", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_repository_made_public_meanwhile_is_not_called_private(hub, run):
 
 
 def test_nothing_is_silent_for_ten_seconds(hub, run, monkeypatch):
-    monkeypatch.setattr(patience, "ANSWER_S", 2.0)
+    monkeypatch.setattr(time_limits, "ANSWER_S", 2.0)
     hub.failures.append(Failure("/branch|/tree/|whoami", 200, how="hang"))
     _, printed = publish(hub, run)
     assert "looking at the repository  0:00:01" in printed

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from hub_server import Repo
 from xmlgrpo_exporter.cli import parser
-from xmlgrpo_exporter.proof.problems import gate_problems, model_digests
+from xmlgrpo_exporter.proof.blockers import gate_problems, model_digests
 from xmlgrpo_exporter.publish.preflight import check_names
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder, find_run

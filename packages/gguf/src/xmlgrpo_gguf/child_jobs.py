@@ -1,4 +1,4 @@
-"""What llama.cpp does in the child process that `probe.run_task` starts.
+"""What llama.cpp does in the child process that `probe.run_job` starts.
 
 python -m xmlgrpo_gguf.child_jobs TASK FOLDER
 """

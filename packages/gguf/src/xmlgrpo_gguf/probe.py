@@ -38,7 +38,7 @@ class Outcome:
     seconds: float
 
 
-def run_task(
+def run_job(
     task: str,
     request: dict[str, Any],
     *,
@@ -98,7 +98,7 @@ def probe(path: Path) -> None:
     require_gguf(path)
     size = path.stat().st_size
     with TemporaryDirectory(prefix="xmlgrpo-probe-") as scratch:
-        outcome = run_task(
+        outcome = run_job(
             "load",
             {"file": str(path.absolute())},
             scratch=Path(scratch),

@@ -14,7 +14,7 @@ from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import BadRow, default_rewards
 from xmlgrpo_rewards.total import load_rewards, total
-from xmlgrpo_tasks.code import TASK, faults, generate, grading, hacks
+from xmlgrpo_tasks.code import TASK, generate, gold, grading, hacks
 from xmlgrpo_tasks.code.grading import read_program, workers
 from xmlgrpo_tasks.workers.pool import Pool
 
@@ -154,7 +154,7 @@ def test_where_an_exception_is_expected_that_one_or_a_kind_of_it_is_right():
 def test_a_gold_that_is_right_in_one_order_of_sets_is_named():
     words = ["abcdefgh", "ijklmnop", "qrstuvwx"]
     program = f"import json; print(json.dumps([list(set(word)) for word in {words}]))"
-    seed = {"PYTHONHASHSEED": str(faults.HASH_SEEDS[0])}
+    seed = {"PYTHONHASHSEED": str(gold.HASH_SEEDS[0])}
     lists = json.loads(subprocess.check_output([sys.executable, "-S", "-c", program], env=seed))
     hidden = [[[word, 1], letters] for word, letters in zip(words, lists, strict=True)]
     example = _example(gold="def vowels(s, n): return list(set(s))", public=[], hidden=hidden)
@@ -280,7 +280,7 @@ def test_a_row_that_teaches_nothing_is_named(changed, fault):
 
 
 def test_a_slow_gold_is_named(monkeypatch):
-    monkeypatch.setattr(faults, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(gold, "MOST_SECONDS", 0.0)
     assert "0.0 s is the most" in (TASK.gold_fault(EXAMPLE) or "")
 
 

@@ -19,7 +19,7 @@ from xmlgrpo_exporter.check.verdict import CONTROL_TOKEN
 from xmlgrpo_exporter.convert.modelfile import modelfile
 from xmlgrpo_exporter.quants import Limits, limits_for, quant_of
 from xmlgrpo_gguf.header import BadGgufError, GgufHeader, read_header
-from xmlgrpo_gguf.probe import LOGITS, OnProgress, run_task
+from xmlgrpo_gguf.probe import LOGITS, OnProgress, run_job
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import END_OF_TURN, end_of_turn_id
 from xmlgrpo_run.digests import file_sha256, hash_ahead
@@ -80,7 +80,7 @@ def _ask_file(
         Stage(comparison.console, f"gates of {quant}", total=len(replies), unit="replies") as stage,
     ):
         scratch = Path(scratch_name)
-        vocabulary = run_task(
+        vocabulary = run_job(
             "read_vocabulary",
             {
                 "file": str(path.absolute()),
@@ -102,7 +102,7 @@ def _ask_file(
             stop_gate(header, vocabulary.result, reference),
         ]
         on_progress = _phases(stage, len(replies))
-        measured = run_task(
+        measured = run_job(
             "measure",
             {
                 "file": str(path.absolute()),

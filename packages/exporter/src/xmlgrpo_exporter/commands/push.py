@@ -75,7 +75,7 @@ def push(arguments: argparse.Namespace, api: "HfApi", console: "Console") -> int
     from huggingface_hub import get_token
 
     from xmlgrpo_exporter.card.card import with_card
-    from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
+    from xmlgrpo_exporter.proof.blockers import gate_problems, model_digests, result_problems
     from xmlgrpo_exporter.proof.recount import counting_problems
     from xmlgrpo_exporter.publish.allowed_files import parse_what
     from xmlgrpo_exporter.publish.base_and_licence import card_lookup, check_base_id

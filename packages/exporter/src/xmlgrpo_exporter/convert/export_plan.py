@@ -15,7 +15,7 @@ from xmlgrpo_exporter.check.check_json import read_check
 from xmlgrpo_exporter.check.questions import Comparison
 from xmlgrpo_exporter.quants import CONVERTER_TYPES, FILE_TYPES, estimated_bytes
 from xmlgrpo_exporter.transformers_model import SourceModel, stored_weights
-from xmlgrpo_gguf.probe import run_task
+from xmlgrpo_gguf.probe import run_job
 from xmlgrpo_gguf.threads import usable_cores
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import file_sha256, hash_ahead
@@ -103,7 +103,7 @@ def quantize(source: Path, out: Path, quant: str, imatrix: Path | None) -> None:
         UserError: llama.cpp refuses; its words are in the message.
     """
     with TemporaryDirectory(prefix="xmlgrpo-quantize-") as scratch:
-        outcome = run_task(
+        outcome = run_job(
             "quantize",
             {
                 "source": str(source.absolute()),

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from xmlgrpo_exporter.publish.patience import (
+from xmlgrpo_exporter.publish.time_limits import (
     NO_ANSWER,
     PATIENCE,
     AskedToWaitError,

@@ -6,7 +6,7 @@ from typing import Any
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.task import Example, Grade, Hack, Words
-from xmlgrpo_tasks.code import faults, generate, grading, hacks, rows
+from xmlgrpo_tasks.code import generate, gold, grading, hacks, rows
 from xmlgrpo_tasks.workers import sandbox
 
 RULES = (
@@ -73,7 +73,7 @@ class Code:
 
     def gold_fault(self, example: Example, /) -> str | None:
         """Why a row cannot be trained or measured on."""
-        return faults.gold_fault(example)
+        return gold.gold_fault(example)
 
     def hacks(self, example: Example, /) -> Iterable[Hack]:
         """Replies that look for pay, escape or harm."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xmlgrpo_tasks.code import values
-from xmlgrpo_tasks.code.faults import cases_fault
+from xmlgrpo_tasks.code.gold import cases_fault
 from xmlgrpo_tasks.code.rows import Case, Judge
 
 Level = Literal["easy", "full"]

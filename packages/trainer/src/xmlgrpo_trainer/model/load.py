@@ -182,7 +182,7 @@ def _load_plain(
             "weights that are not there; fetch or save it again"
         )
     if config.float16_products:
-        from xmlgrpo_trainer.model.narrow import narrow_products
+        from xmlgrpo_trainer.model.float16_products import narrow_products
 
         narrow_products(model)
     if not quantization:

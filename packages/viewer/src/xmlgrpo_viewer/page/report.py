@@ -35,10 +35,10 @@ from xmlgrpo_viewer.page.completions import MOST_CHARACTERS, embedded, rewards_o
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
 from xmlgrpo_viewer.page.summary import about, ended, headline
 from xmlgrpo_viewer.reading.difficulty import by_difficulty, steps_of_problems
-from xmlgrpo_viewer.reading.followed import Stretch, followed
 from xmlgrpo_viewer.reading.paid import Paid, paid_for
 from xmlgrpo_viewer.reading.pair import Pair, paired
 from xmlgrpo_viewer.reading.run_view import RunView, read_run
+from xmlgrpo_viewer.reading.same_problems import Stretch, followed
 from xmlgrpo_viewer.reading.sampled import Outcome, read_sampled
 
 REFRESH_S = 30  # a page of a run that trains is written and read again

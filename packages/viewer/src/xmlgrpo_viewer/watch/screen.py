@@ -19,9 +19,9 @@ from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_viewer.page.charts import tokens_per_s
 from xmlgrpo_viewer.page.report import SEVERITY
 from xmlgrpo_viewer.page.summary import left_s
-from xmlgrpo_viewer.reading.followed import followed
 from xmlgrpo_viewer.reading.paid import Paid
 from xmlgrpo_viewer.reading.run_view import RunView
+from xmlgrpo_viewer.reading.same_problems import followed
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NEWEST = 10  # steps that "now" is the mean of

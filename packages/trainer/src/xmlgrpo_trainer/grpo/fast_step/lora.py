@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xmlgrpo_rollout.weights import is_plain_lora, unpacked
-from xmlgrpo_trainer.model.narrow import is_narrow
+from xmlgrpo_trainer.model.float16_products import is_narrow
 
 
 class LoraLinear(torch.autograd.Function):

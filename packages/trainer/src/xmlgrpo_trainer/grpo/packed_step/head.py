@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xmlgrpo_trainer.model.narrow import wide_product
+from xmlgrpo_trainer.model.float16_products import wide_product
 
 PART_BYTES = 2**30  # of float32 logits held at once
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from xmlgrpo_gguf.child_jobs import progress_writer, read_vocabulary
-from xmlgrpo_gguf.probe import LOGITS, probe, run_task
+from xmlgrpo_gguf.probe import LOGITS, probe, run_job
 from xmlgrpo_rewards.errors import UserError
 
 from .hand_made import CHAT, write_gguf
@@ -45,7 +45,7 @@ def test_a_hostile_file_is_one_message(tmp_path, change, message):
 )
 @pytest.mark.gguf
 def test_what_is_no_gguf_starts_no_child(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr("xmlgrpo_gguf.probe.run_task", None)
+    monkeypatch.setattr("xmlgrpo_gguf.probe.run_job", None)
     path = tmp_path / "model.gguf"
     if content is not None:
         path.write_bytes(content)
@@ -83,7 +83,7 @@ def test_the_logits_along_a_reply_are_those_that_wrote_it(tmp_path):
 
     def measured(reply: list[int]) -> dict[str, Any]:
         asked = request | {"replies": [reply]}
-        outcome = run_task("measure", asked, scratch=tmp_path, file_bytes=0, timeout_s=60)
+        outcome = run_job("measure", asked, scratch=tmp_path, file_bytes=0, timeout_s=60)
         assert outcome.result is not None, outcome.why
         return outcome.result
 
@@ -114,7 +114,7 @@ def test_whoever_asks_is_told_how_far_it_is(tmp_path, monkeypatch):
     request |= {"conversation": CHAT, "prompts": [[1, 3, 4]]}
     monkeypatch.setattr("xmlgrpo_gguf.sandbox.POLL_S", 0.001)
     told = set()
-    run_task(
+    run_job(
         "measure",
         request,
         scratch=tmp_path,

@@ -33,7 +33,7 @@ from xmlgrpo_exporter.check.questions import Comparison, Questions
 from xmlgrpo_exporter.convert.export_plan import Export, plan_export
 from xmlgrpo_exporter.merge.adapter import read_adapter
 from xmlgrpo_exporter.merge.base import pristine_base
-from xmlgrpo_exporter.proof.problems import gate_problems, model_digests, result_problems
+from xmlgrpo_exporter.proof.blockers import gate_problems, model_digests, result_problems
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import prepare_release
 from xmlgrpo_exporter.transformers_model import hash_model

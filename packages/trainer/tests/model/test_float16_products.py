@@ -10,8 +10,8 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.run_config import ModelConfig, check_config
 from xmlgrpo_trainer.grpo.fast_step.lora import fuse_lora
+from xmlgrpo_trainer.model.float16_products import narrow_products, wide_product
 from xmlgrpo_trainer.model.load import choose_placement
-from xmlgrpo_trainer.model.narrow import narrow_products, wide_product
 
 LOUD = 3000.0  # the residual stream of Gemma 3 has numbers of 10^5
 

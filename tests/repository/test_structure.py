@@ -1,4 +1,4 @@
-"""The order of the house: no circle, no long chain of imports, no crowded folder, true maps."""
+"""How the repository is built: no circle, no long chain, no crowded folder, true maps."""
 
 import re
 from collections import Counter
