@@ -9,12 +9,14 @@ gradient and no random number.  What a library reads from the environment when i
 
 import multiprocessing
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -26,12 +28,12 @@ CONTEXT.set_forkserver_preload(
 
 
 def start(
-    words: Sequence[str | Path],
+    words: Sequence[object],
     folder: Path,
     *,
     environment: Mapping[str, str] | None = None,
     output: Path | None = None,
-    errors: Connection | None = None,
+    errors: Path | Connection | None = None,
     before: str = "",
 ) -> ForkServerProcess:
     """Start a console script, ours or a library's, at the head of a session of its own.
@@ -41,15 +43,28 @@ def start(
         folder: its working folder.
         environment: variables beside this process's.
         output: a file for what it prints; without one that is lost.
-        errors: the writing end of a pipe for its standard error; else that goes to `output`, too.
+        errors: the same for its standard error, or a pipe's writing end; else that is in `output`.
         before: Python that the process runs first.
     """
     variables = {**os.environ, **(environment or {})}
-    given = {"output": str(output or os.devnull), "errors": errors, "before": before}
+    given = {"output": output, "errors": errors, "before": before}
     arguments = (tuple(map(str, words)), str(folder), variables)
     process = CONTEXT.Process(target=_run, args=arguments, kwargs=given)
     process.start()
     return process
+
+
+def run(
+    words: Sequence[object], folder: Path, *, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a console script to its end; the arguments are those of `start`."""
+    with TemporaryDirectory() as made:
+        output, errors = Path(made, "output"), Path(made, "errors")
+        process = start(words, folder, environment=environment, output=output, errors=errors)
+        process.join()
+        assert process.exitcode is not None
+        printed = (output.read_text(encoding="utf-8"), errors.read_text(encoding="utf-8"))
+        return subprocess.CompletedProcess([*map(str, words)], process.exitcode, *printed)
 
 
 def _run(
@@ -57,18 +72,25 @@ def _run(
     folder: str,
     environment: dict[str, str],
     *,
-    output: str,
-    errors: Connection | None,
+    output: Path | None,
+    errors: Path | Connection | None,
     before: str,
 ) -> None:
     os.setsid()
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), 1)
-    os.dup2(errors.fileno() if errors else 1, 2)
+    os.dup2(_opened(output or Path(os.devnull)), 1)
+    os.dup2(1 if errors is None else _opened(errors), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what is read meanwhile
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(words)
     exec(before, {})  # noqa: S102 - the test's own
     [script] = entry_points(group="console_scripts", name=words[0])
     script.load()()
+
+
+def _opened(place: Path | Connection) -> int:
+    if isinstance(place, Connection):
+        return place.fileno()
+    return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)

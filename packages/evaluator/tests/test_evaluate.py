@@ -1,16 +1,15 @@
 """The commands on a tiny real model, its adapter and its GGUF."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
+import time
 from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+import forked
 from xmlgrpo_evaluator.results.result import read_result
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
@@ -111,19 +110,13 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny, base_result, tmp_path):
     out = tmp_path / "killed.json"
     words = ["run", "--model", tiny.base, "--data", tiny.items, "--out", out, "--batch-size", "1"]
     words += ["--max-new-tokens", "48"]
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "xmlgrpo_evaluator.cli", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("[003/"):
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    process.stdout.close()
-    assert process.wait() == -signal.SIGKILL
+    shown = tmp_path / "shown"
+    process = forked.start(["xmlgrpo-eval", *words], tmp_path, output=shown)
+    while process.exitcode is None and not (shown.exists() and "\n[003/" in shown.read_text()):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     kept = (tmp_path / "killed.replies.jsonl").read_text().count('"key"')
     assert 3 <= kept < ITEMS
     command(*words, "--quiet")

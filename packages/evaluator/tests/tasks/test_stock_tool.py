@@ -1,12 +1,10 @@
 """lm-eval itself on our tasks, and its own GSM8K tasks beside ours."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+import forked
 from xmlgrpo_evaluator.results.result import read_result
 
 from ..conftest import SETTINGS, command
@@ -26,13 +24,7 @@ def test_the_stock_tool_gives_the_same_numbers(base_result, tiny, tmp_path):
     words += ["--model_args", f"pretrained={tiny.base},dtype=float32", "--device", "cpu"]
     words += ["--apply_chat_template", "--batch_size", "4", "--output_path", tmp_path]
     words += ["--gen_kwargs", "max_gen_toks=48", "--metadata", "reply_limit=48"]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lm_eval"), *map(str, words), f"data={tiny.items}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = forked.run(["lm_eval", *words, f"data={tiny.items}"], tmp_path)
     found = list(tmp_path.rglob("results_*.json"))
     assert found, done.stderr
     stock = json.loads(found[0].read_text())["results"]["gsm8k_xml"]
@@ -44,19 +36,12 @@ def test_the_stock_tool_gives_the_same_numbers(base_result, tiny, tmp_path):
     assert stock["reply_tokens,none"] == pytest.approx(ours["reply_tokens"]["mean"] - 1, abs=0.5)
 
 
-def test_the_stock_tool_validates_our_tasks():
+def test_the_stock_tool_validates_our_tasks(tmp_path):
     from xmlgrpo_evaluator.tasks import task_folder
 
     names = "gsm8k_xml,gsm8k_xml_k,gsm8k_xml_platinum"
-    done = subprocess.run(
-        [
-            Path(sys.executable).with_name("lm_eval"),
-            *("validate", "--include_path", task_folder(), "--tasks", names),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("lm_eval", "validate", "--include_path", task_folder(), "--tasks", names)
+    done = forked.run(words, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "All tasks found and valid" in done.stdout
 

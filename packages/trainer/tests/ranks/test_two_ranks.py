@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+import forked
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import read_manifest
@@ -47,21 +47,13 @@ def command(root: Path, config: RunConfig) -> list[str]:
     """The command line that trains `config` into `root` with two processes."""
     path = root.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(config.model_dump()))
-    module = [sys.executable, "-m", "xmlgrpo_trainer.cli", "--config", str(path)]
-    return [*module, "--run", str(root), "--gpus", "2"]
+    return ["xmlgrpo-train", "--config", str(path), "--run", str(root), "--gpus", "2"]
 
 
 def run_two(
     root: Path, config: RunConfig, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(root, config),
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
+    return forked.run(command(root, config), root.parent, environment=environment)
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
@@ -156,22 +148,20 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(
     runs: Path, two: Path, quick_config: QuickConfig
 ) -> None:
     root, config = runs / "two-stopped", quick_config(**WHOLE)
-    process = subprocess.Popen(
-        command(root, config),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    shown = runs / "two-stopped.errors"
+    process = forked.start(command(root, config), runs, errors=shown)
     deadline = time.monotonic() + 300
     while not any("loss" in row for row in read_log(root / "metrics.jsonl").rows.values()):
-        assert process.poll() is None, "the run ended before its first step"
+        assert process.exitcode is None, "the run ended before its first step"
         assert time.monotonic() < deadline, "the first step took more than 300 s"
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, shown = process.communicate(timeout=300)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert shown.strip() == "finishing this step, then saving; a second signal stops at once"
+    process.terminate()  # SIGTERM
+    process.join(timeout=300)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert (
+        shown.read_text().strip()
+        == "finishing this step, then saving; a second signal stops at once"
+    )
     assert not (root / "manifest.json").exists()
     [checkpoint] = (root / "checkpoints").glob("checkpoint-*/complete.json")
     listed = json.loads(checkpoint.read_text())["files"]
