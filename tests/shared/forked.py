@@ -7,10 +7,12 @@ gradient and no random number.  What a library reads from the environment when i
 (HF_HOME, HF_ENDPOINT) is that of the first start.
 """
 
+import fcntl
 import multiprocessing
 import os
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from multiprocessing.connection import Connection
@@ -32,7 +34,7 @@ def start(
     folder: Path,
     *,
     environment: Mapping[str, str] | None = None,
-    output: Path | None = None,
+    output: Path | Connection | None = None,
     errors: Path | Connection | None = None,
     before: str = "",
 ) -> ForkServerProcess:
@@ -41,12 +43,13 @@ def start(
     Args:
         words: its name and its arguments.
         folder: its working folder.
-        environment: variables beside this process's.
-        output: a file for what it prints; without one that is lost.
-        errors: the same for its standard error, or a pipe's writing end; else that is in `output`.
+        environment: all of its variables; this process's where none is given.
+        output: a file for what it prints, or the writing end of a pipe or of a terminal, which then
+            is its own; without one that is lost.
+        errors: the same for its standard error, which else goes where `output` does.
         before: Python that the process runs first.
     """
-    variables = {**os.environ, **(environment or {})}
+    variables = dict(os.environ if environment is None else environment)
     given = {"output": output, "errors": errors, "before": before}
     arguments = (tuple(map(str, words)), str(folder), variables)
     process = CONTEXT.Process(target=_run, args=arguments, kwargs=given)
@@ -72,7 +75,7 @@ def _run(
     folder: str,
     environment: dict[str, str],
     *,
-    output: Path | None,
+    output: Path | Connection | None,
     errors: Path | Connection | None,
     before: str,
 ) -> None:
@@ -81,12 +84,14 @@ def _run(
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(_opened(output or Path(os.devnull)), 1)
     os.dup2(1 if errors is None else _opened(errors), 2)
+    if os.isatty(1):
+        fcntl.ioctl(1, termios.TIOCSCTTY, 0)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what is read meanwhile
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(words)
     exec(before, {})  # noqa: S102 - the test's own
-    [script] = entry_points(group="console_scripts", name=words[0])
+    [script] = entry_points(group="console_scripts", name=Path(words[0]).name)
     script.load()()
 
 

@@ -143,7 +143,7 @@ def run(
     # a hook as long as the one before, written in the same second, would be taken for it
     shutil.rmtree(scratch / "__pycache__", ignore_errors=True)
     (scratch / "sitecustomize.py").write_text(hook, encoding="utf-8")
-    variables = {"PYTHONPATH": str(scratch), **(environment or {})}
+    variables = {**os.environ, "PYTHONPATH": str(scratch), **(environment or {})}
     reading, writing = forked.CONTEXT.Pipe(duplex=False)  # a file would be full with the disk
     said: list[bytes] = []
     reader = threading.Thread(target=_read, args=(reading, said), daemon=True)
@@ -158,7 +158,7 @@ def run(
         started = subprocess.Popen(
             [sys.executable, str(BIN / words[0]), *words[1:]],
             cwd=folder,
-            env={**os.environ, **variables},
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=writing.fileno(),

@@ -15,7 +15,7 @@ from .shown import check
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with one finished run, `sums`, which no test may change or hold.
 
-    The run is trained by the real command in a pipe, once for all processes of a pytest session.
+    The run is trained in a pipe, once for all processes of a pytest session.
     """
     base = tmp_path_factory.getbasetemp()
     house = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
@@ -24,7 +24,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (house / "outputs/sums/manifest.json").is_file():
             shutil.copytree(ROOT / "configs", house / "configs", dirs_exist_ok=True)
-            check(record(train("sums", max_steps=4), SCREENS["pipe"], cwd=house))
+            words = train("sums", max_steps=4)
+            check(record(words, SCREENS["pipe"], cwd=house, loaded=True))
     return house
 
 

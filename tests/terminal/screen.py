@@ -5,20 +5,26 @@ width, a TERM, a Ctrl-C that comes from the keyboard.  `shown.py` tells what the
 """
 
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pexpect
 import psutil
 import pytest
 from pexpect.fdpexpect import fdspawn
+
+import forked
 
 ROWS = 40
 PATIENCE_S = 240  # for anything that is waited for; a busy machine must not fail a test
@@ -131,7 +137,7 @@ class Running:
         words: Sequence[str | Path],
         screen: Screen,
         child: "pexpect.spawn[bytes] | fdspawn[bytes]",
-        process: "subprocess.Popen[bytes] | None",
+        process: "subprocess.Popen[bytes] | ForkServerProcess | None",
     ) -> None:
         self.command = " ".join(Path(str(word)).name for word in words)
         self.screen = screen
@@ -161,7 +167,7 @@ class Running:
 
     def press_ctrl_c(self) -> None:
         """The key of a terminal; where there is none, the signal that it would be."""
-        if self._process:
+        if isinstance(self._process, subprocess.Popen):
             self._process.send_signal(signal.SIGINT)
         else:
             self._child.send(CTRL_C)
@@ -171,8 +177,12 @@ class Running:
         if self._child.expect([pexpect.EOF, pexpect.TIMEOUT]):
             pytest.fail(f"{self.command} did not end in {PATIENCE_S} s:\n{self._written()}")
         self._recorder.write(b"")  # so does that after the last
-        if self._process:
+        if isinstance(self._process, subprocess.Popen):
             code = self._process.wait(PATIENCE_S)
+        elif self._process:
+            self._process.join(PATIENCE_S)
+            assert self._process.exitcode is not None
+            code = self._process.exitcode
         else:
             assert isinstance(self._child, pexpect.spawn)
             code = self._child.wait()
@@ -193,13 +203,35 @@ def started(
     *,
     cwd: Path = ROOT,
     environment: Mapping[str, str] | None = None,
+    loaded: bool = False,
 ) -> Iterator[Running]:
-    """Start a command on a screen; what still runs at the end is killed."""
+    """Start a command on a screen; what still runs at the end is killed.
+
+    Args:
+        words: a console script and its arguments.
+        screen: where it runs.
+        cwd: its working folder.
+        environment: variables beside this process's.
+        loaded: in a fork of a process that has the libraries loaded.  One screen at least should
+            see the command begin as a person does; on the others that costs seconds for nothing.
+    """
     own = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     own |= {"LC_ALL": "C.UTF-8", "TERM": screen.term, "HF_HUB_OFFLINE": "1"}
     if screen.no_color:
         own["NO_COLOR"] = "1"
     own |= environment or {}
+    if loaded:
+        reading, writing = os.pipe() if screen.is_pipe else pty.openpty()
+        if not screen.is_pipe:
+            termios.tcsetwinsize(writing, (ROWS, screen.columns))
+        with Connection(writing, readable=False) as output:
+            forks = forked.start(words, cwd, environment=own, output=output)
+        try:
+            yield Running(words, screen, fdspawn(reading, timeout=PATIENCE_S), forks)
+        finally:
+            forks.kill()
+            os.close(reading)
+        return
     program, *arguments = map(str, words)
     if screen.is_pipe:
         with subprocess.Popen(
@@ -239,7 +271,8 @@ def record(
     *,
     cwd: Path = ROOT,
     environment: Mapping[str, str] | None = None,
+    loaded: bool = False,
 ) -> Recording:
-    """Run a command to its end."""
-    with started(words, screen, cwd=cwd, environment=environment) as running:
+    """Run a command to its end; the arguments are those of `started`."""
+    with started(words, screen, cwd=cwd, environment=environment, loaded=loaded) as running:
         return running.end()

@@ -37,13 +37,14 @@ def test_validate(screen: Screen) -> None:
 
 @on_every_screen
 def test_doctor(screen: Screen) -> None:
-    shown = check(record([script("xmlgrpo-doctor")], screen))
+    shown = check(record([script("xmlgrpo-doctor")], screen, loaded=screen != SCREENS["80"]))
     assert "machine" in shown.lines
 
 
 @on_every_screen
 def test_plan(screen: Screen) -> None:
-    shown = check(record([script("xmlgrpo-plan"), "--config", "configs/tiny.yaml"], screen))
+    words = [script("xmlgrpo-plan"), "--config", "configs/tiny.yaml"]
+    shown = check(record(words, screen, loaded=screen != SCREENS["80"]))
     assert "memory" in shown.text
 
 
@@ -68,6 +69,7 @@ def test_rescore(house: Path, screen: Screen) -> None:
 
 @on_every_screen
 def test_a_finished_run_shows_its_result(house: Path, screen: Screen) -> None:
-    shown = check(record(train("sums", max_steps=4), screen, cwd=house))
+    words = train("sums", max_steps=4)
+    shown = check(record(words, screen, cwd=house, loaded=screen != SCREENS["80"]))
     assert "is finished" in shown.text
     assert "lenient accuracy" in shown.text

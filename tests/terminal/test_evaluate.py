@@ -31,7 +31,8 @@ def test_an_evaluation_is_stopped_and_goes_on(house: Path) -> None:
 
 @pytest.mark.parametrize("on", ["120", "dumb", "no-color", "pipe"])
 def test_an_evaluation(house: Path, on: str) -> None:
-    shown = check(record([*EVAL, "--limit", "4", "--what", "base"], SCREENS[on], cwd=house))
+    words = [*EVAL, "--limit", "4", "--what", "base"]
+    shown = check(record(words, SCREENS[on], cwd=house, loaded=True))
     assert len([line for line in shown.lines if line.startswith("[00")]) == 4
 
 

@@ -48,7 +48,8 @@ def test_a_merge_is_stopped_and_goes_on(house: Path) -> None:
 
 
 def test_a_merge_on_a_dumb_terminal(house: Path) -> None:
-    assert "wrote" in check(record([*MERGE, "--prompts", "4"], SCREENS["dumb"], cwd=house)).text
+    shown = check(record([*MERGE, "--prompts", "4"], SCREENS["dumb"], cwd=house, loaded=True))
+    assert "wrote" in shown.text
 
 
 @pytest.mark.gguf

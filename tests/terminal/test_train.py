@@ -63,6 +63,6 @@ def test_a_run_is_stopped_in_every_stage_and_goes_on(checkout: Path) -> None:
 @pytest.mark.parametrize("on", ["dumb", "no-color"])
 def test_a_run_from_its_base_to_its_end(checkout: Path, on: str) -> None:
     words = train("sums", max_steps=4, warm_steps=WARM_STEPS)
-    shown = check(record(words, SCREENS[on], cwd=checkout))
+    shown = check(record(words, SCREENS[on], cwd=checkout, loaded=True))
     assert steps_of(shown.lines) == [1, 2, 3, 4]
     assert counts_of(shown.seen), "not a word of the warm start"

@@ -1,5 +1,6 @@
 """Two launchers on one host, as two machines: one of them dies, both continue together."""
 
+import os
 import re
 import signal
 import socket
@@ -45,7 +46,7 @@ def two_machines(root: Path, config: Path) -> Iterator[list[ForkServerProcess]]:
             *main,
             *ours,
         ]
-        own = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        own = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         screen = root.parent / f"machine-{rank}"
         started.append(forked.start(command, root.parent, environment=own, output=screen))
     try:

@@ -53,7 +53,7 @@ def command(root: Path, config: RunConfig) -> list[str]:
 def run_two(
     root: Path, config: RunConfig, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    return forked.run(command(root, config), root.parent, environment=environment)
+    return forked.run(command(root, config), root.parent, environment={**os.environ, **environment})
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
