@@ -4,7 +4,7 @@ A new Python spends seven CPU seconds on importing torch, trl and peft, more tha
 that tests start.  Where a test is not of how a command begins, a fork of a process that has
 imported them is as good as one: it has done nothing else, so that there is no thread in it, no
 gradient and no random number.  What a library reads from the environment when it is imported
-(HF_HOME, HF_ENDPOINT) is that of the first start.
+(HF_HOME, HF_ENDPOINT) is what it was at the first start, and quiet, as our commands make it.
 """
 
 import fcntl
@@ -19,6 +19,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from xmlgrpo_run.screen.console import QUIET
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -53,7 +56,8 @@ def start(
     given = {"output": output, "errors": errors, "before": before}
     arguments = (tuple(map(str, words)), str(folder), variables)
     process = CONTEXT.Process(target=_run, args=arguments, kwargs=given)
-    process.start()
+    with patch.dict(os.environ, QUIET):  # which libraries read when they are imported
+        process.start()
     return process
 
 
