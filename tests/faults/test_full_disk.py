@@ -40,9 +40,9 @@ SUMS = [Example(str(n), f"{n} + 1?", str(n + 1), "") for n in range(9)]
 ROWS = [{"step": step, "reward": 1.0} for step in range(9)]
 
 
-def add_reply(run: RunFolder) -> None:
-    place = run.eval / "tuned.replies.jsonl"
-    asked = Evaluation(models(run)["tuned"], run_settings(run, read_manifest(run), {}), place)
+def add_reply(run: RunFolder, label: str = "tuned") -> None:
+    place = run.eval / f"{label}.replies.jsonl"
+    asked = Evaluation(models(run)[label], run_settings(run, read_manifest(run), {}), place)
     with open_journal(place, asked.identity("27c1")) as journal:
         journal.add(("d", 0), CountedReply("long " * 99, tokens=1, truncated=False))
 
@@ -62,6 +62,8 @@ WRITERS: dict[str, Writer] = {
     "manifest.json": lambda run: write_manifest(run, read_manifest(run)),
     "checkpoints/checkpoint-4/complete.json": lambda run: seal(run.checkpoints / "checkpoint-4"),
     "eval/tuned.replies.jsonl": add_reply,
+    "eval/sums-q8_0.replies.jsonl": lambda run: add_reply(run, "sums-q8_0"),
+    "eval/sums-q8_0.json": lambda run: write_sealed(run.eval / "sums-q8_0.json", ROWS[4]),
     "eval/tuned.json": lambda run: write_sealed(run.eval / "tuned.json", ROWS[4]),
     "gguf/check.json": lambda run: write_check(run.gguf, {"model": {"fingerprint": "ab"}}, []),
     "ladder.json": lambda run: write_sealed(run.ladder, ROWS[4]),

@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM at a moment when nothing may be cut off: remembered, and acted on later."""
 
+import ctypes
+import os
 import signal
 import sys
 import threading
@@ -8,7 +10,9 @@ from types import FrameType
 from typing import Any, Self
 
 from xmlgrpo_rewards.console_script import interruption
+from xmlgrpo_rewards.errors import UserError
 
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -56,3 +60,20 @@ class StopSignals:
         if self.words:
             # from a thread of its own: the signal may have come in the middle of another print
             threading.Thread(target=print, args=(self.words,), kwargs={"file": sys.stderr}).start()
+
+
+def end_with_parent() -> None:
+    """Let the death of what has started this process end it as SIGTERM does; only Linux tells.
+
+    A launcher that is stopped stops its processes; one that is killed (SIGKILL, no memory) cannot,
+    and would leave them working on a folder that the next command takes.
+
+    Raises:
+        UserError: it is dead already.
+    """
+    if sys.platform != "linux":
+        return
+    before = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != before:
+        raise UserError("what has started this process has ended; run the same command again")

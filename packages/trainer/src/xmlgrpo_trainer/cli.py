@@ -10,13 +10,8 @@ from xmlgrpo_rewards.console_script import (
     run_command,
 )
 from xmlgrpo_run.folder import run_folder
-from xmlgrpo_trainer.ranks.processes import (
-    check_gpus,
-    end_with_launcher,
-    gpu_count,
-    ranks_here,
-    see_one_gpu,
-)
+from xmlgrpo_run.stop_signals import end_with_parent
+from xmlgrpo_trainer.ranks.processes import check_gpus, gpu_count, ranks_here, see_one_gpu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,7 +58,7 @@ def run() -> int:
     if ranks_here().count == 1:  # several say it once, when they have met
         check_early(config, arguments.gpus)
     else:
-        end_with_launcher()
+        end_with_parent()
     root = run_folder(arguments.run or arguments.config.stem).root
     from xmlgrpo_run.screen.console import make_console, quiet_libraries
 

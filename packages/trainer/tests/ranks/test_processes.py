@@ -181,26 +181,3 @@ def test_what_one_of_two_processes_finds_both_know(
 def test_the_messages_of_a_lost_process_name_no_build_path() -> None:
     shown = str(ranks_module._left_alone(Ranks(index=0, local_index=0, count=2, local_count=2)))
     assert "process 0 of 2 has lost another one" in shown
-
-
-RANK = """
-import signal, time
-from xmlgrpo_trainer.ranks.processes import end_with_launcher
-
-signal.signal(signal.SIGTERM, lambda *_: (print("told", flush=True), exit(0)))
-end_with_launcher()
-print("ready", flush=True)
-time.sleep(60)
-"""
-LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
-def test_a_rank_is_told_when_its_launcher_is_killed() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, RANK], stdout=subprocess.PIPE, text=True
-    ) as launcher:
-        assert launcher.stdout
-        assert launcher.stdout.readline() == "ready\n"
-        launcher.kill()
-        assert launcher.stdout.read() == "told\n"

@@ -32,6 +32,7 @@ from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.measures.paired import Difference
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
+from xmlgrpo_run.stop_signals import end_with_parent
 
 LADDER_FORMAT = 1
 OWN_END_S = 2
@@ -121,7 +122,7 @@ def _results(
 
 
 def _evaluate_alone(evaluation: Evaluation, evaluate: Callable[[Evaluation], None]) -> None:
-    process = get_context("spawn").Process(target=evaluate, args=(evaluation,))
+    process = get_context("spawn").Process(target=_evaluated, args=(evaluate, evaluation))
     process.start()
     code = exit_code(process)
     if code in (128 + signal.SIGINT, -signal.SIGINT):
@@ -131,6 +132,12 @@ def _evaluate_alone(evaluation: Evaluation, evaluate: Callable[[Evaluation], Non
             f"{evaluation.model.label} could not be evaluated (exit code {code}, its message is "
             "above); the other models' results are kept"
         )
+
+
+def _evaluated(evaluate: Callable[[Evaluation], None], evaluation: Evaluation) -> None:
+    """In the process of its own, which writes into the run's folder: it ends with the ladder."""
+    end_with_parent()
+    evaluate(evaluation)
 
 
 def exit_code(process: BaseProcess) -> int | None:

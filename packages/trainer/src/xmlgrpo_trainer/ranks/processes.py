@@ -9,10 +9,7 @@ that runs out of memory; that rank speaks for itself.
 With one process every method is the plain call.
 """
 
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +20,6 @@ from xmlgrpo_rewards.console_script import EXIT_USER_ERROR
 from xmlgrpo_rewards.errors import UserError
 
 T = TypeVar("T")
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 class EndedElsewhere(Exception):  # noqa: N818  # the error is another rank's
@@ -125,23 +121,6 @@ def ranks_here() -> Ranks:
     return Ranks(
         *(int(os.environ.get(name, place)) for name, place in zip(names, "0011", strict=True))
     )
-
-
-def end_with_launcher() -> None:
-    """Let the death of what has started this process end it as SIGTERM does; only Linux tells.
-
-    A launcher that is stopped stops its ranks; one that is killed (SIGKILL, no memory) cannot, and
-    would leave them training, with nobody to end them if another machine is lost.
-
-    Raises:
-        UserError: it is dead already.
-    """
-    if sys.platform != "linux":
-        return
-    before = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != before:
-        raise UserError("the launcher of this process has ended; run the same command again")
 
 
 @contextmanager
