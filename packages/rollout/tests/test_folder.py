@@ -17,7 +17,7 @@ from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.weights import DecoderWeights, read_rope, read_weights
 
-from .small_models import END_OF_TURN, EOS, PAD, tiny_gemma
+from .small_models import END_OF_TURN, EOS, FAMILIES, PAD, tiny, tiny_gemma, with_lora
 
 LINEAR_ROPE = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
@@ -89,6 +89,20 @@ def test_files_hold_what_the_modules_hold(
     assert found.context == 256
     for kind, turns in read_rope(model, 200).items():
         for one, other in zip(found.rope(200)[kind], turns, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_files_of_every_family_hold_what_the_modules_hold(tmp_path: Path, family: str) -> None:
+    base, folder = tmp_path / "base", tmp_path / "adapter"
+    tiny(family).save_pretrained(base)
+    tuned = with_lora(tiny(family))
+    tuned.save_pretrained(folder)
+    found = read(base, folder)
+    with torch.no_grad():
+        assert_same(found.weights, read_weights(tuned))
+    for table, turns in read_rope(tuned, 200).items():
+        for one, other in zip(found.rope(200)[table], turns, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 

@@ -88,7 +88,6 @@ FAMILIES = {
     "seed_oss": Family("SeedOssForCausalLM", BEFORE_BLOCKS),
     "smollm3": Family("SmolLM3ForCausalLM", BEFORE_BLOCKS, windows="listed"),
 }
-GEMMA = "gemma3_text"
 ACTIVATIONS = ("gelu_pytorch_tanh", "silu")
 
 

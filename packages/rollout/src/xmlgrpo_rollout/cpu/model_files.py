@@ -1,4 +1,4 @@
-"""A Gemma 3 text model and a LoRA adapter, read from their files and not through modules.
+"""A text model of a known family and a LoRA adapter, read from files and not through modules.
 
 The same `DecoderWeights` as `weights.read_weights` gives, without transformers' model classes and
 peft: to import those takes several times as long as to answer a question with a small model.
@@ -9,21 +9,22 @@ others `read_folder` gives None.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.recipe import APART, GEMMA, read_recipe
+from xmlgrpo_rollout.recipe import FAMILIES, UNTURNED, Recipe, read_recipe
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
+from xmlgrpo_rollout.which_engine import why_not_described
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
-# model type and class of the text models, which the tiny one and Gemma 3 up to 1B are
-TEXT_MODEL = (GEMMA, ["Gemma3ForCausalLM"])
-ROPES = {"default": {"rope_type", "rope_theta"}, "linear": {"rope_type", "rope_theta", "factor"}}
+NEEDED = {"vocab_size", "intermediate_size", "max_position_embeddings", "tie_word_embeddings"}
 # Fields of an adapter's configuration that may hold something: with any other the adapter is more
 # than W + s B A, or peft prepares it in its own way.
 PLAIN_LORA = {
@@ -52,27 +53,40 @@ class FolderModel:
 
     Attributes:
         weights: with the adapter merged in.
-        rope_parameters: transformers' own, for each kind of layer.
+        config: what `config.json` holds.
         context: the longest text, in tokens.
     """
 
     weights: DecoderWeights
-    rope_parameters: Mapping[str, Mapping[str, Any]]
+    config: Mapping[str, Any]
     context: int
 
     def rope(self, positions: int) -> Rope:
         """Cosine and sine of the rotary embedding for places 0 to `positions` - 1."""
-        places_T = torch.arange(positions, dtype=torch.float32)
-        powers_D = torch.arange(0, self.weights.recipe.head_dim, 2, dtype=torch.float32)
-        powers_D /= self.weights.recipe.head_dim
+        places_T, dtype = torch.arange(positions, dtype=torch.float32), self.weights.dtype
         rope = {}
-        for kind in sorted(set(self.weights.recipe.tables)):
-            rope_of = self.rope_parameters[kind]
-            turns_D = 1.0 / rope_of["rope_theta"] ** powers_D / rope_of.get("factor", 1.0)
-            angles_T_D = torch.outer(places_T, turns_D).repeat(1, 2)
-            dtype = self.weights.dtype
-            rope[kind] = (angles_T_D.cos().to(dtype), angles_T_D.sin().to(dtype))
+        for table in sorted(set(self.weights.recipe.tables)):
+            turns_H, factor = self._turns(table)
+            angles_T_D = torch.outer(places_T, turns_H).repeat(1, 2)
+            cosine_T_D, sine_T_D = angles_T_D.cos() * factor, angles_T_D.sin() * factor
+            rope[table] = (cosine_T_D.to(dtype), sine_T_D.to(dtype))
         return rope
+
+    def _turns(self, table: str) -> tuple[Tensor, float]:
+        """How far each pair of numbers turns from place to place; a factor of cosine and sine."""
+        size = self.weights.recipe.head_dim
+        if table == UNTURNED:
+            return torch.zeros(size // 2), 1.0
+        ropes = self.config["rope_parameters"]
+        rope_of = ropes.get(table, ropes)
+        if rope_of["rope_type"] != "default":
+            described = {**self.config, "rope_parameters": rope_of, "head_dim": size}
+            config: Any = SimpleNamespace(standardize_rope_params=lambda: None, **described)
+            turns_H, factor = ROPE_INIT_FUNCTIONS[rope_of["rope_type"]](config, torch.device("cpu"))
+            return turns_H, factor
+        size = int(size * rope_of.get("partial_rotary_factor", 1.0))
+        powers_H = torch.arange(0, size, 2, dtype=torch.float32) / size
+        return 1.0 / rope_of["rope_theta"] ** powers_H, 1.0
 
 
 def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> FolderModel | None:
@@ -90,21 +104,22 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
         UserError: a file is broken, or holds other weights than its configuration describes.
     """
     config = read_json(folder / "config.json")
+    recipe = _recipe(config)
     lora = {} if adapter is None else read_json(adapter / "adapter_config.json")
-    if not _is_readable(config) or (adapter is not None and not _is_plain(lora)):
+    if recipe is None or (adapter is not None and not _is_plain(lora, recipe)):
         return None
     base = _Tensors(sorted(folder.glob("*.safetensors")), f"the model in {folder}")
     changes = None
     if adapter is not None:
         changes = _Tensors([adapter / "adapter_model.safetensors"], f"the adapter in {adapter}")
-    hidden, recipe = config["hidden_size"], read_recipe(config)
-    shapes = _projection_shapes(config)
+    hidden, shapes = config["hidden_size"], _projection_shapes(config, recipe)
 
     def matrix(module: str) -> Tensor:
         name = module.rpartition(".")[2]
         rows, columns = shapes[name]
         weight = base.read(f"{module}.weight", (rows, columns), dtype)
-        if changes is None or name not in lora["target_modules"]:
+        targets: list[str] = lora.get("target_modules", [])
+        if changes is None or not any(f".{module}".endswith(f".{target}") for target in targets):
             return weight
         place, rank = f"base_model.model.{module}", lora["r"]  # as peft calls it
         down = changes.read(f"{place}.lora_A.weight", (rank, columns), dtype)
@@ -112,20 +127,32 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
         root = rank**0.5 if lora.get("use_rslora") else rank
         return torch.addmm(weight, up, down, alpha=lora["lora_alpha"] / root)
 
+    def bias(module: str) -> Tensor:
+        rows, _ = shapes[module.rpartition(".")[2]]
+        return base.read(f"{module}.bias", (rows,), dtype)
+
     def norm(module: str) -> Tensor:
-        size = recipe.head_dim if module.endswith(("q_norm", "k_norm")) else hidden
+        heads = {"q_norm": recipe.heads, "k_norm": recipe.kv_heads}.get(module.rpartition(".")[2])
+        together = heads if heads and recipe.norms_all_heads else 1
+        size = together * recipe.head_dim if heads else hidden
         return recipe.norm_offset + base.read(f"{module}.weight", (size,), torch.float32)
 
     def layer(number: int) -> LayerWeights:
         place = f"model.layers.{number}"
         norms = {field: norm(f"{place}.{name}") for field, name in recipe.norms.items()}
-        norms["query_norm"] *= recipe.query_factor
+        if "query_norm" in norms:
+            norms["query_norm"] *= recipe.query_factor
         joined = {
             field: torch.cat([matrix(f"{place}.{name}") for name in names])
             for field, names in recipe.projections.items()
         }
+        biases = {
+            field: torch.cat([bias(f"{place}.{name}") for name in names])
+            for field, names in recipe.projections.items()
+            if base.has(f"{place}.{names[0]}.bias")
+        }
         kind, table = recipe.kinds[number], recipe.tables[number]
-        return LayerWeights(kind=kind, table=table, biases={}, **joined, **norms)
+        return LayerWeights(kind=kind, table=table, biases=biases, **joined, **norms)
 
     vocabulary = (config["vocab_size"], hidden)
     embedding = base.read("model.embed_tokens.weight", vocabulary, dtype)
@@ -133,19 +160,19 @@ def read_folder(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Folde
     weights = DecoderWeights(
         recipe=recipe,
         embedding=embedding,
-        embedding_scale=torch.tensor(hidden**0.5).to(dtype),
+        embedding_scale=embedding.new_tensor(recipe.embedding_factor),
         layers=tuple(map(layer, range(config["num_hidden_layers"]))),
         final_norm=norm("model.norm"),
         head=embedding if tied else base.read("lm_head.weight", vocabulary, dtype),
     )
     if changes is not None:
         changes.require_all_read()
-    return FolderModel(weights, config["rope_parameters"], config["max_position_embeddings"])
+    return FolderModel(weights, config, config["max_position_embeddings"])
 
 
-def _projection_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    hidden, mlp, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
-    query, key = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+def _projection_shapes(config: Mapping[str, Any], recipe: Recipe) -> dict[str, tuple[int, int]]:
+    hidden, mlp, head = config["hidden_size"], config["intermediate_size"], recipe.head_dim
+    query, key = recipe.heads * head, recipe.kv_heads * head
     return {
         "q_proj": (query, hidden),
         "k_proj": (key, hidden),
@@ -154,6 +181,8 @@ def _projection_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         "gate_proj": (mlp, hidden),
         "up_proj": (mlp, hidden),
         "down_proj": (hidden, mlp),
+        "qkv_proj": (query + 2 * key, hidden),
+        "gate_up_proj": (2 * mlp, hidden),
     }
 
 
@@ -168,6 +197,10 @@ class _Tensors:
             shapes = tensor_shapes(path)
             self._shapes |= shapes
             self._files |= dict.fromkeys(shapes, safe_open(path, "pt"))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a tensor that was not read yet."""
+        return name in self._shapes
 
     def read(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor that must be there, in this shape."""
@@ -190,38 +223,32 @@ class _Tensors:
             )
 
 
-def _is_readable(config: Mapping[str, Any]) -> bool:
-    if (config.get("model_type"), config.get("architectures")) != TEXT_MODEL:
-        return False
-    odd = (
-        "attention_bias",
-        "attn_logit_softcapping",
-        "final_logit_softcapping",
-        "quantization_config",
-        "use_bidirectional_attention",
-    )
-    ropes, kinds = config.get("rope_parameters"), config.get("layer_types")
-    return (
-        not any(config.get(name) for name in odd)
-        and config.get("hidden_activation") == "gelu_pytorch_tanh"
-        and isinstance(kinds, list)
-        and isinstance(ropes, dict)
-        and all(_is_known_rope(ropes.get(kind)) for kind in kinds)
-    )
+def _recipe(config: Mapping[str, Any]) -> Recipe | None:
+    """None for a model that has none, or whose configuration leaves to transformers what it is."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    named = config.get("architectures")
+    if family is None or named != [family.model_class] or "quantization_config" in config:
+        return None
+    if why_not_described(config) is not None or not isinstance(config.get("rope_parameters"), dict):
+        return None
+    try:
+        recipe = read_recipe(config)
+        ropes = config["rope_parameters"]
+        turned = set(recipe.tables) - {UNTURNED}
+        known = all({"rope_type", "rope_theta"} <= ropes.get(t, ropes).keys() for t in turned)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return recipe if known and config.keys() >= NEEDED else None
 
 
-def _is_known_rope(rope: object) -> bool:
-    return isinstance(rope, dict) and rope.keys() == ROPES.get(rope.get("rope_type", ""))
-
-
-def _is_plain(lora: Mapping[str, Any]) -> bool:
-    names = {name.rpartition(".")[2] for names in APART.values() for name in names}
+def _is_plain(lora: Mapping[str, Any], recipe: Recipe) -> bool:
+    names = {name.rpartition(".")[2] for names in recipe.projections.values() for name in names}
     targets = lora.get("target_modules")
     return (
         lora.get("peft_type") == "LORA"
         and lora.get("bias") == "none"
         and lora.get("init_lora_weights") in {True, False, "gaussian"}
         and isinstance(targets, list)
-        and set(targets) <= names
+        and {str(target).rpartition(".")[2] for target in targets} <= names
         and not any(value for name, value in lora.items() if name not in PLAIN_LORA)
     )

@@ -1,9 +1,10 @@
-"""A Gemma 3 in a folder, asked on a CPU: read from its files, answered by our own engine.
+"""A model of a known family in a folder, asked on a CPU: read from its files, by our own engine.
 
 It answers as transformers' `generate` would, seconds earlier: transformers' model classes and peft
 take longer to import than a small model takes to answer.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import stream
 from xmlgrpo_rollout.cpu.model_files import read_folder
 from xmlgrpo_rollout.engine import Sampling
+from xmlgrpo_rollout.recipe import FAMILIES
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.files import check_small_files, read_json
 from xmlgrpo_trainer.ask.chat import OnTokens, ReplySettings, TokenizerChat
 from xmlgrpo_trainer.ask.source import Source
 
-TOKENIZER = "GemmaTokenizer"
+# Tokenizer classes of transformers, by their names in `tokenizer_config.json`: the module, and of
+# which models; there AutoTokenizer takes the class that is named.
+TOKENIZERS = {
+    "GemmaTokenizer": ("models.gemma.tokenization_gemma", {"gemma", "gemma3_text"}),
+    "GPT2Tokenizer": ("models.gpt2.tokenization_gpt2", {"llama"}),
+    "Qwen2Tokenizer": ("models.qwen2.tokenization_qwen2", {"qwen2", "qwen3"}),
+    "TokenizersBackend": ("tokenization_utils_tokenizers", {*FAMILIES} - {"qwen2"}),
+}
 
 
 def folder_chat(source: Source) -> TokenizerChat | None:
@@ -31,17 +40,20 @@ def folder_chat(source: Source) -> TokenizerChat | None:
     described = folder / "tokenizer_config.json"
     if source.quantized or not (described.is_file() and (folder / "tokenizer.json").is_file()):
         return None
-    if read_json(described).get("tokenizer_class") != TOKENIZER:
+    name = str(read_json(described).get("tokenizer_class"))
+    module, kinds = TOKENIZERS.get(name, ("", set()))
+    if read_json(folder / "config.json").get("model_type") not in kinds:
+        return None
+    if (folder / "tekken.json").exists():  # a tokenizer of Mistral's own
         return None
     check_small_files(folder)
     model = read_folder(folder, source.adapter, torch.float32)
     if model is None:
         return None
     # not AutoTokenizer, which imports transformers' model classes
-    from transformers.models.gemma.tokenization_gemma import GemmaTokenizer
-
+    kind = getattr(importlib.import_module(f"transformers.{module}"), name)
     try:
-        tokenizer = GemmaTokenizer.from_pretrained(folder)
+        tokenizer = kind.from_pretrained(folder)
     except Exception as error:  # a broken file fails in many ways
         raise UserError(f"cannot read the tokenizer in {folder}: {error}") from error
     stops = stop_ids(_configured_ends(folder), tokenizer)
