@@ -2,7 +2,7 @@ r"""`xmlgrpo-train` in this process, and where the seconds of its steps went.
 
     python -m bench.several_gpus.rank_clock parts 6 --config run.yaml --run folder
     accelerate launch --config_file configs/accelerate/multi_gpu.yaml --num_processes 4 \
-        bench/several_gpus/rank_clock.py parts 6 --config run.yaml --run folder
+        -m bench.several_gpus.rank_clock parts 6 --config run.yaml --run folder
 
 Six steps run as they always do.  In those after them this process waits for its GPU, and for the
 other processes, wherever a part begins or ends, so that the seconds are that part's: such a step
