@@ -22,6 +22,8 @@ from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_trainer.config.run_config import completion_limit, holdout_limit
 from xmlgrpo_trainer.grpo.draws import DrawnBatches, make_draws
+from xmlgrpo_trainer.grpo.fast_step.speed_up import use_frozen_norms
+from xmlgrpo_trainer.grpo.late_numbers import fetch_once
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
 from xmlgrpo_trainer.grpo.packed_step.step import (
@@ -85,6 +87,10 @@ def fit(run: Prepared) -> Trained:
         serve_vllm(trainer, stops)
     if config.packed_rows:
         ranks.together(lambda: use_packed_rows(trainer))
+    if config.frozen_norms:
+        ranks.together(lambda: use_frozen_norms(trainer))
+    if config.fetch_once:
+        fetch_once(trainer)
     if choice.rounds:
         is_trls_own = policy.placement.backend == "plain"
         correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Sampling
+from xmlgrpo_trainer.grpo.late_numbers import fetch_once
 from xmlgrpo_trainer.grpo.lost_batches import DIFFERENCE, DISCARDED, IMPOSSIBLE_FIRST, RATIO
 from xmlgrpo_trainer.grpo.mismatch import (
     LateRatios,
@@ -152,6 +153,7 @@ def trained(
     trainer.rollout_func = rollout_function(engine, policy.tokenizer, sampling, 4)
     if packed:
         use_packed_rows(trainer)
+        fetch_once(trainer)
     correct_mismatch(trainer, engine, is_trls_own=late)
     if packed:
         leave_out_rows_without_advantage(trainer)

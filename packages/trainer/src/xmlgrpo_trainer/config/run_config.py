@@ -240,6 +240,10 @@ class RunConfig(Section):
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"
     packed_rows: bool = False
     """Training computes each prompt once per group and no padding; not measured on a GPU yet."""
+    frozen_norms: bool = False
+    """On a GPU: norms make no gradient of their weights; in a training step not measured yet."""
+    fetch_once: bool = False
+    """Numbers for the log leave the GPU once a step; the time that it saves is not measured yet."""
     lora: dict[str, Any] = Field(default_factory=dict)
     grpo: dict[str, Any] = Field(default_factory=dict)
     watch: WatchConfig = WatchConfig()
@@ -265,8 +269,9 @@ class RunConfig(Section):
                 "model.float16_products needs packed_rows: true, whose head takes float16 factors, "
                 "and rollout: generate, since the other engines read float16 weights as they are"
             )
-        if self.packed_rows and self.model.backend != "plain":
-            raise ValueError("packed_rows needs model.backend 'plain': Unsloth has its own pass")
+        for name in ("packed_rows", "frozen_norms", "fetch_once"):
+            if getattr(self, name) and self.model.backend != "plain":
+                raise ValueError(f"{name} needs model.backend 'plain': Unsloth has its own step")
         return self
 
 

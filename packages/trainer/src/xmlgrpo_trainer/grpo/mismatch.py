@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from xmlgrpo_rollout.engine import Engine
+from xmlgrpo_trainer.grpo.late_numbers import bound
 from xmlgrpo_trainer.grpo.lost_batches import (
     DIFFERENCE,
     DISCARDED,
@@ -120,37 +121,51 @@ class LateRatios:
         known_B_T = is_token_B_T & difference_B_T.isfinite()
         # as trl counts them: a sequence's ratio once, however long it is
         per_sequence = trainer.vllm_importance_sampling_mode.startswith("sequence")
-        ratios = ratio.flatten() if per_sequence else ratio[is_token_B_T]
+        counted = torch.ones_like(ratio, dtype=torch.bool) if per_sequence else is_token_B_T
         self._note(
-            difference_B_T.abs()[known_B_T], ratios, lost_shares(difference_B_T, ratio, mask_B_T)
+            (difference_B_T.abs(), known_B_T),
+            (ratio, counted),
+            lost_shares(difference_B_T, ratio, mask_B_T),
         )
 
-    def _note(self, distances: Tensor, ratios: Tensor, shares: Tensor) -> None:
-        """Log what a micro-batch's tokens say, and those of the other processes."""
-        own = distances.new_zeros(7)  # four means, then three bounds
-        if len(distances):
-            own[0], own[4] = distances.mean(), distances.max()
-        if len(ratios):
-            own[1], own[5], own[6] = ratios.mean(), ratios.max(), -ratios.min()
-        own[2:4] = shares
+    def _note(
+        self, distances: tuple[Tensor, Tensor], ratios: tuple[Tensor, Tensor], shares: Tensor
+    ) -> None:
+        """Log what a micro-batch's tokens say, and those of the other processes.
+
+        Args:
+            distances, ratios: with which of them count.  No number is looked at before all are
+                there: the GPU goes on meanwhile.
+        """
+        (distance, farthest), (ratio, highest) = _mean_and_most(*distances), _mean_and_most(*ratios)
+        _, least = _mean_and_most(-ratios[0], ratios[1])
+        own = torch.stack([distance, ratio, *shares, farthest, highest, least])
         of_all = self._trainer.accelerator.gather(own[None])
-        means = of_all[:, :4].mean(dim=0).tolist()
-        farthest, highest, lowest = of_all[:, 4:].amax(dim=0).tolist()
+        bounds = of_all[:, 4:].amax(dim=0) * of_all.new_tensor([1, 1, -1])
+        told = torch.cat([of_all[:, :4].mean(dim=0), bounds]).cpu()
+        *means, far, high, low = (number.item() for number in told.unbind())
         metrics = self._metrics()
         names = (f"{DIFFERENCE}/mean", f"{RATIO}/mean", DISCARDED, IMPOSSIBLE_FIRST)
         for name, mean in zip(names, means, strict=True):
             metrics[name].append(mean)
         # bounds of all micro-batches so far: trl logs the mean of a list
         for name, pick, value in (
-            (f"{DIFFERENCE}/max", max, farthest),
-            (f"{RATIO}/max", max, highest),
-            (f"{RATIO}/min", min, -lowest),
+            (f"{DIFFERENCE}/max", max, far),
+            (f"{RATIO}/max", max, high),
+            (f"{RATIO}/min", min, low),
         ):
-            metrics[name] = [pick([*metrics[name], value])]
+            metrics[name] = [bound([*metrics[name], value], pick)]
 
     def _metrics(self) -> Any:
         """Lists by name, emptied when they are logged."""
         return self._trainer._metrics["train"]  # noqa: SLF001
+
+
+def _mean_and_most(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the values that count; 0 where none does."""
+    mean = values.masked_fill(~counts, 0).sum() / counts.sum().clamp(min=1)
+    most = values.masked_fill(~counts, -math.inf).amax()
+    return mean, most.masked_fill(~counts.any(), 0)
 
 
 def lost_shares(difference_B_T: Tensor, ratio: Tensor, mask_B_T: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The private names of trl's that the step stands on: looked up once, when it is imported.
 
 trl has no hooks where these stand, and may rename them in any release; 1.14, 1.15 and 1.16 have
-them all.  `packed_step`, `mismatch`, `draws` and `fast_step` replace the methods of one trainer,
-never of the class.
+them all.  What replaces a method (`packed_step`, `late_numbers`, `mismatch`, `draws`, `fast_step`)
+does so for one trainer, never for the class.
 """
 
 import inspect
@@ -21,7 +21,7 @@ METHODS = (
     "_save_checkpoint",
 )
 ATTRIBUTES = ("_entropy_bonus_enabled", "_last_loaded_step", "_metrics")  # set when it is made
-FUNCTIONS = ("shuffle_sequence_dict",)  # of the trainer's module
+FUNCTIONS = ("nanmax", "nanmin", "shuffle_sequence_dict")  # of the trainer's module
 
 
 def missing_names(trainer: Any, module: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""A run of packed rows learns what one of padded rows learns."""
+"""A run of packed rows, whose numbers are fetched once, learns what one of padded rows learns."""
 
 from pathlib import Path
 from typing import Any

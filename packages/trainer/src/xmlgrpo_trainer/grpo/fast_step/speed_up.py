@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.batch import rows_together
 
 
@@ -63,3 +64,16 @@ def score_in_parts(trainer: Any) -> None:
         )
 
     trainer._get_per_token_logps_and_entropies = in_parts  # noqa: SLF001
+
+
+def use_frozen_norms(trainer: Any) -> None:
+    """Have a trainer's norms make no gradient of their weights, which LoRA does not train.
+
+    Raises:
+        UserError: the model is not on a GPU.
+    """
+    if trainer.model.device.type != "cuda":
+        raise UserError("frozen_norms: its kernels need a GPU; set it to false on a CPU")
+    from xmlgrpo_trainer.grpo.fast_step.norms import freeze_norms
+
+    freeze_norms(trainer.model)
