@@ -1,11 +1,11 @@
 """Is `model.float16_products` right on real weights: no overflow, float32's losses and gradients?
 
-    python bench/cpu/float16_products.py MODEL --gsm8k FOLDER --out FILE
+    python -m bench.cpu.float16_products MODEL --gsm8k FOLDER --out FILE
 
 Problems of GSM8K's train.jsonl in our prompt, each with its solution as the reply.  Of every
-reply's tokens: the log-probability, in float32, with float16 factors, in bfloat16 and in float16 as
-a whole; of a random LoRA adapter: the gradient of the mean loss.  A tensor core sums float16's
-products in float32, as is done here.
+reply's tokens: the log-probability, in float32 and with float16 factors (`--also` in bfloat16, in
+float16 as a whole); of a random LoRA adapter: the gradient of the mean loss.  A tensor core sums
+float16's products in float32, as is done here.
 """
 
 import argparse
@@ -33,6 +33,7 @@ def main() -> int:
     options.add_argument("model", type=Path, help="a folder of bfloat16 weights")
     options.add_argument("--gsm8k", type=Path, required=True, help="folder with train.jsonl")
     options.add_argument("--count", type=int, default=8, help="problems that are read")
+    options.add_argument("--also", nargs="*", default=[], choices=["bfloat16", "float16"])
     options.add_argument("--out", type=Path, required=True)
     asked = options.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(asked.model)
@@ -41,11 +42,9 @@ def main() -> int:
     texts = [with_reply(tokenizer, row["question"], row["answer"]) for row in rows]
     found: dict[str, Any] = {"texts": len(texts), "tokens": sum(len(t) - n for t, n in texts)}
     exact, gradients, found["largest_in_stream"] = _learnt(asked.model, texts, torch.float32)
-    for name, number_type, narrow in (
-        ("float16_products", torch.float32, True),
-        ("bfloat16", torch.bfloat16, False),
-        ("float16", torch.float16, False),
-    ):
+    for name in ("float16_products", *asked.also):
+        narrow = name == "float16_products"
+        number_type = torch.float32 if narrow else getattr(torch, name)
         logprobs, other, _ = _learnt(asked.model, texts, number_type, narrow=narrow)
         apart = (logprobs - exact).abs()
         found[name] = {

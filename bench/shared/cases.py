@@ -119,7 +119,25 @@ CARDS = (
     on_card("24gb-4b-4bit", 23.5, "4b", quantized=True),
     on_card("80gb-1b", 79.2, "1b"),
 )
-SETS = {"speed": SPEED, "growth": GROWTH, "cards": CARDS}
+PACKED, ONCE, NORMS = {"packed_rows": True}, {"fetch_once": True}, {"frozen_norms": True}
+LARGE = {"grpo.max_steps": 6}  # 64 prompts in micro-batches of 64 completions
+# as a T4 would: its step takes seconds
+WITHOUT_BFLOAT16 = {"model.dtype": "float32", "rollout": "generate", "grpo.max_steps": 4} | PACKED
+# What is off until it is measured: all off, each alone, and together; `before` stands at both ends,
+# to see what a machine does by itself.
+SWITCHES = (
+    Case("before"),
+    Case("packed", PACKED),
+    Case("once", ONCE),
+    Case("norms", NORMS),
+    Case("after", PACKED | ONCE | NORMS),
+    Case("before-64-prompts", LARGE, prompts=64),
+    Case("after-64-prompts", LARGE | PACKED | ONCE | NORMS, prompts=64),
+    Case("before-again"),
+    Case("float32", WITHOUT_BFLOAT16),
+    Case("float16-products", WITHOUT_BFLOAT16 | {"model.float16_products": True}),
+)
+SETS = {"speed": SPEED, "growth": GROWTH, "cards": CARDS, "switches": SWITCHES}
 
 
 def backend(name: str, backend: str, rollout: str, *, bits: int = 16, **more: Any) -> Case:

@@ -3,9 +3,12 @@
     python -m bench.training.steps speed --gsm8k FOLDER --out speed.json --only graph generate
     python -m bench.training.steps growth --gsm8k FOLDER --out growth.json
     python -m bench.training.steps cards --gsm8k FOLDER --out cards.json
+    python -m bench.training.steps switches --gsm8k FOLDER --out switches.json
 
 `speed` compares engines and backends, `growth` sizes of a step, `cards` trains with the longest
-completion that the plan says fits a smaller card, whose memory this GPU is capped at (`cases.py`).
+completion that the plan says fits a smaller card, whose memory this GPU is capped at; `switches`
+sets all, each alone and none of what is off until it is measured (`cases.py`), of which most is
+spared where replies end by themselves: give it a real model by `--model`.
 Every case is `xmlgrpo-train` (`trl`: trl and peft without us) in a process of its own, one after
 another; what the file holds of others is kept.  Of a random model's 262,144 equally likely tokens
 two end a completion, so that nearly every one has its full length; the mean stands in the result.
@@ -89,6 +92,7 @@ def train(case: Case, model: Path, gsm8k: Path, place: Path, limit_s: float) -> 
     environment = {"UNSLOTH_COMPILE_LOCATION": str(place / "unsloth"), **case.environment}
     ended = run_child(script, cwd=place, environment=environment, limit_s=limit_s)
     rows = logged_steps(run)
+    steady = [row for row in rows[WARM_STEPS:] if "rollout_time" in row]
     steady_s, last = steady_step(rows), rows[-1] if rows else {}
     manifest = read_manifest(run).as_json() if run.manifest.is_file() else {}
     return {
@@ -96,6 +100,7 @@ def train(case: Case, model: Path, gsm8k: Path, place: Path, limit_s: float) -> 
         "ending": ended["ending"],
         "whole_run_s": ended["seconds"],
         "step_s": None if steady_s is None else round(steady_s, 3),
+        "rollout_s": median(row["rollout_time"] for row in steady) if steady else None,
         "step_s_all": [round(value, 3) for value in whole_steps(rows)],
         "mean_tokens": last.get("completions/mean_length"),
         "mismatch": {name: value for name, value in last.items() if name.startswith("sampling/")},
