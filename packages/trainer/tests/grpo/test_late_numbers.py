@@ -82,13 +82,14 @@ def test_texts_are_decoded_once() -> None:
 
     def decode(rows: list[list[int]], **named: Any) -> list[str]:
         asked.append((rows, named))
-        return ["".join(map(chr, row)) for row in rows]
+        return ["".join(map(chr, row)) for row in rows or [[]]]  # as transformers does
 
     once = DecodedOnce(decode, 0)
     rows = [[97, 98], [99], [97, 98]]
     assert once(rows, skip_special_tokens=True) == ["ab", "c", "ab"]
     padded = torch.tensor([[97, 98, 0], [0, 0, 99], [100, 0, 0]])
     assert once(padded, skip_special_tokens=True) == ["ab", "c", "d"]
+    assert once(rows[:1], skip_special_tokens=True) == ["ab"]
     assert [rows for rows, _ in asked] == [[[97, 98], [99]], [[100]]]
     assert once([[97, 0]]) == ["a\0"]
     assert asked[-1] == ([[97, 0]], {})

@@ -135,6 +135,7 @@ class DecodedOnce:
         if len(self._texts) > self.MOST:
             self._texts.clear()
         new = [key for key in dict.fromkeys(keys) if key not in self._texts]
-        decoded = self._decode([list(key) for key in new], skip_special_tokens=True)
-        self._texts.update(zip(new, decoded, strict=True))
+        if new:  # of no rows transformers makes one empty text
+            decoded = self._decode([list(key) for key in new], skip_special_tokens=True)
+            self._texts.update(zip(new, decoded, strict=True))
         return [self._texts[key] for key in keys]
