@@ -8,7 +8,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run import prompt
-from xmlgrpo_run.prompt import write_prompt
+from xmlgrpo_run.prompt import rendered, write_prompt
 
 CHAT = [{"role": "user", "content": "1+1?"}]
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -67,4 +67,6 @@ def test_a_template_that_grows_is_stopped(template: str, says: str) -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
     with pytest.raises(UserError, match=says):
         write_prompt(render, CHAT)
+    with pytest.raises(UserError, match=f"damaged or hostile: .*{says}"):
+        rendered(render, CHAT)
     assert resource.getrlimit(resource.RLIMIT_AS) == before

@@ -73,6 +73,21 @@ def write_prompt(render: Render, chat: Messages) -> Prompt:
     )
 
 
+def rendered(render: Render, chat: Messages, **how: Any) -> str:
+    """A chat as a template writes it, in the time and memory that one chat may take.
+
+    Raises:
+        UserError: it takes more, or writes without end; what the template raises is raised.
+    """
+    try:
+        with _limited():
+            text = render(chat, **how)
+        _check_length(chat, text)
+    except _TooMuchError as error:
+        raise UserError(f"the model's chat template is damaged or hostile: {error}") from None
+    return text
+
+
 def tokenizer_prompt(tokenizer: Any, chat: Messages, **options: Any) -> Prompt:
     """Write a chat with the template of a tokenizer of transformers.
 

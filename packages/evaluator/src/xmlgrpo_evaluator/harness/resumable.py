@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 
 from xmlgrpo_evaluator.journal import CountedReply, Journal, Key, request_digest
 from xmlgrpo_evaluator.progress import Screen
-from xmlgrpo_run.prompt import tokenizer_prompt, write_prompt
+from xmlgrpo_run.prompt import rendered, tokenizer_prompt, write_prompt
 
 
 class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
@@ -129,7 +129,8 @@ class ResumableLM(LM):  # type: ignore[misc]  # lm-eval is untyped
             UserError: there is no template, or it cannot write what the chat says.
         """
         if not add_generation_prompt:
-            return str(self.inner.apply_chat_template(chat_history, add_generation_prompt=False))
+            render = self.inner.apply_chat_template
+            return str(rendered(render, chat_history, add_generation_prompt=False))
         tokenizer = getattr(self.inner, "tokenizer", None)  # lm-eval drops what is refused
         if tokenizer is None:
             return write_prompt(self.inner.apply_chat_template, chat_history).text

@@ -13,7 +13,7 @@ from pathlib import Path
 from xmlgrpo_exporter.transformers_model import LoadedModel
 from xmlgrpo_gguf.header import GgufHeader
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.prompt import Messages, Render, write_prompt
+from xmlgrpo_run.prompt import Messages, Render, rendered, write_prompt
 
 SYSTEM, USER, ANSWER = "\u0001system\u0001", "\u0001user\u0001", "\u0001answer\u0001"
 
@@ -30,9 +30,8 @@ def ollama_template(render: Render, bos: str) -> str:
     chat = [{"role": "system", "content": SYSTEM}, *ask]
     with_system = write_prompt(render, chat).text.split(USER)[0]
     opening, between = with_system.removeprefix(bos).split(SYSTEM)
-    closing = render(
-        [*ask, {"role": "assistant", "content": ANSWER}], add_generation_prompt=False
-    ).split(ANSWER)[1]
+    answered = [*ask, {"role": "assistant", "content": ANSWER}]
+    closing = rendered(render, answered, add_generation_prompt=False).split(ANSWER)[1]
     return (
         f"{{{{ if .System }}}}{opening}{{{{ .System }}}}{between}"
         f"{{{{ else }}}}{before.removeprefix(bos)}{{{{ end }}}}"
