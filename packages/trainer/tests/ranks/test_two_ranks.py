@@ -122,6 +122,18 @@ def test_the_learning_curve_is_that_of_one_process_within_noise(one: Path, two: 
     assert abs(means[0] - means[1]) < 3 * math.sqrt(sum(spread))
 
 
+def test_packed_rows_learn_the_same(runs: Path, two: Path, quick_config: QuickConfig) -> None:
+    """Also where one process has more completions without advantage than the other."""
+    root = runs / "two-packed"
+    ended = run_two(root, quick_config(**WHOLE, packed_rows=True))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    learnt = [[row for row in rows(of) if "loss" in row] for of in (root, two)]
+    assert len(learnt[0]) == 6
+    for packed, padded in zip(*learnt, strict=True):
+        for name in ("loss", "grad_norm", "reward"):
+            assert packed[name] == pytest.approx(padded[name], rel=1e-3, abs=1e-6), name
+
+
 def test_one_process_writes_and_reports(two: Path) -> None:
     screen = (two / "screen.txt").read_text(encoding="utf-8")
     assert "2 share the configuration's batch: 8 completions x 1 backward pass" in screen
