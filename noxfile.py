@@ -86,7 +86,9 @@ def slow(session: nox.Session) -> None:
 @nox.session
 def terminal(session: nox.Session) -> None:
     """Every command in a terminal of its own: widths, colours, a pipe, Ctrl-C."""
-    run(session, "pytest", *PARALLEL, "-m", "terminal and not gguf", *session.posargs)
+    # only their folder: to collect the others imports torch
+    own = ("tests/terminal", "-m", "terminal and not gguf")
+    run(session, "pytest", *PARALLEL, *own, *session.posargs)
 
 
 @nox.session(default=False)

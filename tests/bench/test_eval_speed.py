@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.answering import eval_speed
+from xmlgrpo_rewards.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
@@ -48,8 +51,10 @@ def test_both_engines_answer_the_test_items_alike(tmp_path: Path) -> None:
     assert "6 of 6 replies identical" in ran.stdout
 
 
-def test_a_folder_without_test_items_is_refused(tmp_path: Path) -> None:
-    ran = measured("--gsm8k", tmp_path, "--out", tmp_path / "speed.json")
-    assert ran.returncode != 0
-    assert "expected test.jsonl" in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_a_folder_without_test_items_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["eval_speed", "--gsm8k", str(tmp_path), "--out", str(tmp_path / "speed.json")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(UserError, match=r"expected test\.jsonl"):
+        eval_speed.main()

@@ -69,3 +69,11 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     named += [page.parent / link for link in LINK.findall(re.sub(r"`[^`]*`", "", text))]
     missing = [str(path) for path in named if not path.exists()]
     assert [path for path in missing if EXAMPLE not in path] == []
+
+
+def test_what_is_tested_at_a_terminal_stands_where_its_session_looks() -> None:
+    """`nox -s terminal` collects one folder: a test with its mark elsewhere would never run."""
+    tests = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("packages/*/tests/**/test_*.py")]
+    marked = {path for path in tests if "pytest.mark." + "terminal" in path.read_text("utf-8")}
+    assert marked
+    assert {path.parent for path in marked} == {ROOT / "tests" / "terminal"}

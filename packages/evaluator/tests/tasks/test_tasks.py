@@ -1,6 +1,7 @@
 """A result says which items it is of."""
 
 from hashlib import sha256
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ ROW = '{"question": "q", "answer": "#### 1"}\n'
 OURS = {"metadata": {"rewards_task": "gsm8k", "data_variable": "SOME_DIR"}}
 PLATINUM = {"metadata": {**OURS["metadata"], "dataset": "some/platinum"}}
 STOCK = {"dataset_path": "openai/gsm8k"}
+# by name: without it all of lm-eval's tasks are read, seconds each time, as test_stock_tool.py does
+STOCK_GSM8K = Path(str(distribution("lm_eval").locate_file("lm_eval/tasks/gsm8k")))
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +90,8 @@ def test_a_task_that_is_on_no_hub_asks_for_rows(monkeypatch):
 
 def found(*tasks: str):
     model = any_model("org/name", adapter=None, tokenizer=None, backend=None)
-    return find_tasks(Evaluation(model, EvaluationSettings(tasks=tasks), Path("r.json")))
+    settings = EvaluationSettings(tasks=tasks, include_path=(STOCK_GSM8K,))
+    return find_tasks(Evaluation(model, settings, Path("r.json")))
 
 
 def test_other_items_in_the_environment_are_another_evaluation(tmp_path, monkeypatch):
