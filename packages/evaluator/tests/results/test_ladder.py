@@ -297,3 +297,19 @@ def test_ctrl_c_ends_the_ladder_however_the_model_s_process_ends(monkeypatch, pa
     with pytest.raises(ended) as stopped:
         exit_code(process)
     assert ended is KeyboardInterrupt or stopped.value.code == 128 + signal.SIGINT
+
+
+DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+
+
+def test_a_process_that_hears_no_signal_is_killed(monkeypatch):
+    monkeypatch.setattr(ladder_module, "OWN_END_S", 0.1)
+    monkeypatch.setattr(ladder_module, "NATIVE_END_S", 0.1)
+    process = get_context("spawn").Process(target=exec, args=(DEAF,))
+    process.start()
+    main = threading.main_thread().ident
+    threading.Timer(2, signal.pthread_kill, [main, signal.SIGINT]).start()
+    with pytest.raises(SystemExit) as stopped:
+        exit_code(process)
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert process.exitcode == -signal.SIGKILL

@@ -37,6 +37,8 @@ from xmlgrpo_run.stop_signals import end_with_parent
 LADDER_FORMAT = 1
 OWN_END_S = 2
 """How long a model's process may take to end by itself after Ctrl-C."""
+NATIVE_END_S = 10
+"""How long after that: native code hears no signal; every whole reply is on the disk by then."""
 
 
 def climb(
@@ -148,7 +150,10 @@ def exit_code(process: BaseProcess) -> int | None:
         process.join(OWN_END_S)  # a terminal's Ctrl-C went to both
         if process.is_alive() and process.pid:
             os.kill(process.pid, signal.SIGINT)  # a signal to this process alone did not
-        process.join()
+        process.join(NATIVE_END_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
         if process.exitcode:
             sys.exit(interruption_code(stopped))
         raise  # it was just finished
