@@ -275,6 +275,7 @@ FINE = [
     "grpo.learning_rate=0",
     "grpo.learning_rate=1",
     "grpo.weight_decay=0.1",
+    "grpo.adam_beta1=0 & grpo.adam_beta2=0",
     "grpo.max_grad_norm=0",
     "grpo.warmup_steps=0.1",
     "grpo.warmup_steps=1000",

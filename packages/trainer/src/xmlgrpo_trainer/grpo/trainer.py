@@ -67,6 +67,8 @@ def build_arguments(
         options.setdefault("ddp_find_unused_parameters", False)
         options.setdefault("log_level", "error")  # transformers' own for several is "warning"
         options.setdefault("log_level_replica", "error")
+    for beta in {"adam_beta1", "adam_beta2"} & options.keys():
+        options[beta] = float(options[beta])  # torch takes no whole number, which YAML makes of 0
     trackers = [*([] if config.watch.wandb == "off" else ["wandb"]), *config.watch.trackers]
     with refusals("grpo: trl"):
         arguments = trl_arguments(
