@@ -78,10 +78,12 @@ def head_in_float32(model: Any) -> Iterator[None]:
     """Have a model's head give float32 logits meanwhile; a head of another kind is left alone."""
     head = model.get_output_embeddings()
     is_plain = type(head) is torch.nn.Linear and head.bias is None
-    if not is_plain or head.weight.dtype == torch.float32:
+    own = vars(head).get("forward")  # accelerate puts one there, too
+    # the trainer's float16_products gives float32 already, of states that float16 cannot hold
+    is_wide = own is not None and head.weight.dtype == torch.float16
+    if not is_plain or is_wide or head.weight.dtype == torch.float32:
         yield
         return
-    own = vars(head).get("forward")  # accelerate puts one there, too
 
     def product(hidden: Tensor) -> Tensor:
         logits = float32_product(hidden.flatten(0, -2), head.weight)

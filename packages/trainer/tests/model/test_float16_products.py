@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.generate import head_in_float32
 from xmlgrpo_trainer.config.run_config import ModelConfig, check_config
 from xmlgrpo_trainer.grpo.fast_step.lora import fuse_lora
 from xmlgrpo_trainer.model.float16_products import narrow_products, wide_product
@@ -59,6 +60,15 @@ def test_losses_and_gradients_are_those_of_float32_where_float16_overflows() -> 
     assert len(gradients) == len(found_gradients) == 42
     for one, other in zip(found_gradients, gradients, strict=True):
         assert 0 < (one - other).norm() < 0.01 * other.norm()
+
+
+def test_generate_leaves_its_head_alone() -> None:
+    model = loud()
+    torch.nn.init.constant_(model.model.norm.weight, 1e5)  # what the head is given, too
+    narrow_products(model)
+    with torch.no_grad(), head_in_float32(model):
+        logits = model(input_ids=torch.tensor([[5, 6, 7]])).logits
+    assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-9, 1.0, 1e9, 1e30])
