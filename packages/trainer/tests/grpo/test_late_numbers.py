@@ -48,8 +48,8 @@ def learnt(of: Any, *, late: bool) -> tuple[dict[str, list[float]], Counter[str]
     of._metrics["train"].clear()
     looks = Looks()
     engine: Any = SimpleNamespace(refresh=None)  # the log-probabilities are in the batch
-    head = of.model.get_output_embeddings()
-    forward_is_over = head.register_forward_hook(lambda *_: looks.found.clear())
+    body = of.model.base_model.model.model
+    forward_is_over = body.register_forward_hook(lambda *_: looks.found.clear())
     with changed(of, vllm_importance_sampling_correction=True, beta=0.1):
         if late:
             LateNumbers(of)
