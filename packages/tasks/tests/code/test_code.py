@@ -173,11 +173,16 @@ def test_the_form_is_measured_as_it_is_paid():
 
 @pytest.mark.parametrize("deep", [False, True], ids=["the sandbox", "the process in it"])
 def test_a_worker_that_is_gone_is_replaced(deep):
-    gold = render("Done.", EXAMPLE.gold)
+    for seed in (0, 1, 2):
+        workers(seed).close()
+    this, gold = psutil.Process(), render("Done.", EXAMPLE.gold)
+    others = this.children(recursive=True)  # that tests before this one have started
     assert TASK.grade(gold, EXAMPLE).strict_correct
-    every = psutil.Process().children(recursive=True)
-    stems = [one for one in every if not one.children() and one.name().startswith("python")]
-    for process in stems if deep else psutil.Process().children():
+    ours = [one for one in this.children(recursive=True) if one not in others]
+    stems = [one for one in ours if not one.children() and one.name().startswith("python")]
+    struck = stems if deep else [one for one in ours if one.parent() == this]
+    assert struck
+    for process in struck:
         process.kill()
     assert TASK.grade(gold, EXAMPLE).strict_correct
 
