@@ -154,6 +154,7 @@ def exit_code(process: BaseProcess) -> int | None:
         if process.is_alive():
             process.kill()
             process.join()
+            raise  # it has said nothing of what is kept
         if process.exitcode:
             sys.exit(interruption_code(stopped))
         raise  # it was just finished
