@@ -441,6 +441,18 @@ def test_every_change_that_is_suggested_does_fit(grpo: dict[str, object], gpu: s
         assert make_plan(config, bigger).fits
 
 
+def test_what_float16_products_refuse_is_not_suggested() -> None:
+    model = {"name": "google/gemma-3-1b-it", "backend": "plain", "float16_products": True}
+    raw: dict[str, Any] = {"model": model}
+    raw |= {"packed_rows": True, "rollout": "generate"}
+    grpo = {"per_device_train_batch_size": 64, "num_generations": 8, "max_steps": 1}
+    planned = make_plan(check_config(raw | {"grpo": grpo}, "a test"), find_gpu("T4"))
+    assert not planned.fits
+    named = {word.split("=")[0] for change in planned.changes for word in change.overrides}
+    assert "grpo.per_device_train_batch_size" in named
+    assert not named & {"model.load_in_4bit", "grpo.use_liger_kernel"}
+
+
 def test_what_cannot_fit_is_not_talked_up() -> None:
     config = check_config(
         {"model": {"name": "google/gemma-3-27b-it", "backend": "plain"}, "grpo": {"max_steps": 1}},

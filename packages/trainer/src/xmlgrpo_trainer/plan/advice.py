@@ -86,7 +86,8 @@ def _fewer_held_out_rows(config: RunConfig) -> Iterator[tuple[Values, str]]:
 
 
 def _chunked_logits(config: RunConfig) -> Iterator[tuple[Values, str]]:
-    if not config.grpo.get("use_liger_kernel", False):
+    # packed rows have chunks of their own
+    if not (config.grpo.get("use_liger_kernel", False) or config.packed_rows):
         cost = "logits in chunks: needs .venv/bin/pip install liger-kernel"
         yield {"grpo.use_liger_kernel": True}, cost
 
@@ -97,7 +98,8 @@ def _checkpointing(config: RunConfig) -> Iterator[tuple[Values, str]]:
 
 
 def _four_bit(config: RunConfig) -> Iterator[tuple[Values, str]]:
-    if not config.model.load_in_4bit and config.rollout != "graph":
+    model = config.model
+    if not (model.load_in_4bit or model.float16_products) and config.rollout != "graph":
         cost = "the frozen weights in 4 bits: needs bitsandbytes, slower, slightly less exact"
         yield {"model.load_in_4bit": True}, cost
 
