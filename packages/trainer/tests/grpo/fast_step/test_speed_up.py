@@ -1,17 +1,25 @@
 """Scoring in parts against trl's own one pass, on a real trainer."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    PreTrainedTokenizerFast,
+)
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 
+from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config import batch
-from xmlgrpo_trainer.grpo.fast_step.speed_up import score_in_parts
+from xmlgrpo_trainer.grpo.fast_step.speed_up import score_in_parts, use_frozen_norms
 
 pytestmark = pytest.mark.skipif(
     not hasattr(grpo_trainer, "_ChunkedLogProbFunction"),
@@ -114,3 +122,18 @@ def test_a_backward_pass_is_not_cut(trainer: Any, monkeypatch: pytest.MonkeyPatc
 )
 def test_as_many_rows_as_fill_the_gpu(length: int, micro_batch: int, expected: int) -> None:
     assert batch.rows_together(length, micro_batch) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "told"),
+    [
+        pytest.param("gemma2", "expected a model of the type .*, got gemma2; set it", id="family"),
+        pytest.param("llama", "its kernels need a GPU; set it to false", id="device"),
+    ],
+)
+def test_norms_that_cannot_be_frozen_are_named(family: str, told: str) -> None:
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    config = AutoConfig.for_model(family, **sizes, num_attention_heads=2, num_key_value_heads=1)
+    trainer = SimpleNamespace(model=AutoModelForCausalLM.from_config(config))
+    with pytest.raises(UserError, match=f"^frozen_norms: {told}"):
+        use_frozen_norms(trainer)

@@ -3,6 +3,8 @@
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.recipe import FAMILIES
+from xmlgrpo_rollout.weights import base_model
 from xmlgrpo_trainer.config.batch import rows_together
 
 
@@ -70,8 +72,14 @@ def use_frozen_norms(trainer: Any) -> None:
     """Have a trainer's norms make no gradient of their weights, which LoRA does not train.
 
     Raises:
-        UserError: the model is not on a GPU.
+        UserError: there is no recipe for the model's norms, or it is not on a GPU.
     """
+    kind = base_model(trainer.model).config.get_text_config().model_type
+    if kind not in FAMILIES:
+        raise UserError(
+            f"frozen_norms: expected a model of the type {', '.join(FAMILIES)}, got {kind}; set it "
+            "to false"
+        )
     if trainer.model.device.type != "cuda":
         raise UserError("frozen_norms: its kernels need a GPU; set it to false on a CPU")
     from xmlgrpo_trainer.grpo.fast_step.norms import freeze_norms
