@@ -39,7 +39,7 @@ from xmlgrpo_trainer.grpo.trainer import (
     training_rows,
 )
 from xmlgrpo_trainer.grpo.vllm import check_prompt, serve_vllm
-from xmlgrpo_trainer.model.reference import check_start, probe
+from xmlgrpo_trainer.model.reference import check_head, check_start, probe
 from xmlgrpo_trainer.prepare import Prepared, Trained
 from xmlgrpo_trainer.problems.exam import Exam, save_items, take
 from xmlgrpo_trainer.problems.keep_best import KeepBest, check_best, stopped_early
@@ -145,6 +145,8 @@ def _make_trainer(run: Prepared, batch: list[Scored]) -> Any:
         rewards=trl_rewards(run.rewards, batch, run.ranks),
     )
     check_start(trainer.model, base, run.arguments.beta)
+    if policy.placement.backend == "plain" and getattr(trainer, "use_liger_kernel", True):
+        check_head(trainer.model, base)
     return trainer
 
 

@@ -8,6 +8,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.config import KasaConfig
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     PreTrainedModel,
@@ -18,7 +20,13 @@ from transformers import (
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.early_check import check_beginning
 from xmlgrpo_trainer.config.run_config import RunConfig
-from xmlgrpo_trainer.model.reference import Probe, check_frozen, check_start, probe
+from xmlgrpo_trainer.model.reference import (
+    Probe,
+    check_frozen,
+    check_head,
+    check_start,
+    probe,
+)
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 300,
@@ -145,3 +153,34 @@ def test_known_ones_are_refused_by_name(start: str) -> None:
 def test_a_random_adapter_is_refused_by_name(beta: float) -> None:
     with pytest.raises(UserError, match="init_lora_weights is false"):
         check_beginning(RunConfig(lora={"init_lora_weights": False}, grpo={"beta": beta}))
+
+
+HEADS: dict[str, dict[str, Any]] = {
+    "plain": {"model_type": "llama"},
+    "granites-factor": {"model_type": "granite", "logits_scaling": 4.0},
+    "coheres-factor": {"model_type": "cohere", "logit_scale": 0.25},
+    "a-cap": {"model_type": "gemma2", "head_dim": 8, "final_logit_softcapping": 3.0},
+}
+
+
+def model_of(**settings: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**SHAPE, initializer_range=0.3, **settings)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_trl_computes_the_logits_that_a_model_has(head: str) -> None:
+    adapted, base = started(lambda: model_of(**HEADS[head]))
+    check_head(adapted, base)
+    assert adapted.training
+    if head == "granites-factor":
+        assert adapted.config.logit_scale == 1 / 4
+
+
+def test_a_head_that_does_more_is_refused() -> None:
+    adapted, base = started(lambda: model_of(**HEADS["plain"]))
+    more = Probe(base.ids, 2 * base.logits)  # by a factor that nobody has thought of
+    with pytest.raises(UserError, match=r"LlamaForCausalLM: its logits are more than its head"):
+        check_head(adapted, more)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.weights import base_model
 
 PROBE = "Tom has 3 apples and buys 4 more. How many has he now?"
 
@@ -77,6 +78,42 @@ def check_frozen(model: Any, beta: float) -> None:
             f"grpo.beta is {beta:g}, but weights of the base are trained "
             f"({name.removeprefix('base_model.model.')}), and with them the reference of the KL "
             "term would move; set lora.bias=none, or grpo.beta=0"
+        )
+
+
+@torch.no_grad()
+def check_head(model: Any, base: Probe) -> None:
+    """See that the model's logits are what trl takes for them where it holds no whole logits.
+
+    trl multiplies the last hidden state by the head, and knows a factor and a cap of the logits by
+    the names that most configurations have.  A factor that stands there otherwise, as Granite's
+    does, is written down for it.
+
+    Args:
+        model: of transformers or peft, before the first step; its configuration is changed.
+
+    Raises:
+        UserError: the logits are something else.
+    """
+    inner = base_model(model)
+    config, was_training = inner.config.get_text_config(), model.training
+    if divisor := getattr(config, "logits_scaling", None):
+        config.logit_scale = 1 / divisor
+    model.eval()
+    try:
+        hidden_T_C = inner.base_model(input_ids=base.ids, use_cache=False).last_hidden_state[0]
+    finally:
+        model.train(was_training)
+    logits_T_V = inner.get_output_embeddings()(hidden_T_C).float()
+    logits_T_V *= getattr(config, "logit_scale", None) or 1.0
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits_T_V = (logits_T_V / cap).tanh() * cap
+    off = float((logits_T_V - base.logits).square().mean().sqrt() / base.logits.std())
+    if not off <= torch.finfo(model.dtype).eps ** 0.5:
+        raise UserError(
+            f"{type(inner).__name__}: its logits are more than its head's product (off by "
+            f"{off:.1%} of their spread), which trl takes for them: it would learn by other "
+            "probabilities. Set grpo.use_liger_kernel=false and model.dtype=float32"
         )
 
 
