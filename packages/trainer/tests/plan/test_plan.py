@@ -562,13 +562,13 @@ LLAMA = {
     "intermediate_size": 128,
     "vocab_size": 300,
 }
-PHI = {**LLAMA, "model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}
+STABLELM = {**LLAMA, "model_type": "stablelm", "architectures": ["StableLmForCausalLM"]}
 
 
 def test_the_plan_is_of_the_engine_that_the_run_takes(tmp_path: Path) -> None:
     gpu = find_gpu("T4")
     assert make_plan(gemma(), gpu).load.engine == "graph"
-    for model, engine in ((LLAMA, "graph"), (PHI, "generate")):
+    for model, engine in ((LLAMA, "graph"), (STABLELM, "generate")):
         write_config(tmp_path, json.dumps(model))
         other = make_plan(gemma(model={"name": str(tmp_path), "backend": "plain"}), gpu)
         assert other.load.engine == engine
@@ -587,11 +587,11 @@ def test_the_plan_is_of_the_engine_that_the_run_takes(tmp_path: Path) -> None:
 def test_an_engine_that_cannot_serve_is_refused_before_anything(
     tmp_path: Path, refuse: Callable[[RunConfig], object]
 ) -> None:
-    write_config(tmp_path, json.dumps(PHI))
+    write_config(tmp_path, json.dumps(STABLELM))
     refuse(gemma(rollout="graph"))
     with pytest.raises(UserError, match=r"'graph' cannot serve this model: .* has use_dora"):
         refuse(gemma(rollout="graph", lora={"use_dora": True}))
-    with pytest.raises(UserError, match=r"'graph' cannot serve .* not Phi3ForCausalLM"):
+    with pytest.raises(UserError, match=r"'graph' cannot serve .* no recipe for StableLm"):
         refuse(gemma(rollout="graph", model={"name": str(tmp_path), "backend": "plain"}))
 
 
