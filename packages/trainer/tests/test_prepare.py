@@ -35,6 +35,7 @@ QuickConfig = Callable[..., RunConfig]
         pytest.param({"grpo__num_iterations": 3}, "set save_steps=3", id="save-inside-a-batch"),
         pytest.param({"lora__target_modules": ["lm_head"]}, "tied weights", id="lora"),
         pytest.param({"model__tiny__layers": 0}, "layers", id="tiny-shape"),
+        pytest.param({"frozen_norms": True}, "frozen_norms: its kernels need a GPU", id="norms"),
         pytest.param({"rewards": {"corectness_reward_func": 1.0}}, "correctness", id="reward"),
     ],
 )

@@ -204,6 +204,8 @@ def check_settings(config: RunConfig, folder: RunFolder, ranks: Ranks) -> Checke
         UserError: a setting is unknown, impossible, or cannot be had on this machine.
     """
     placement = choose_placement(config.model)
+    if config.frozen_norms and placement.device == "cpu":
+        raise UserError("frozen_norms: its kernels need a GPU; set it to false on a CPU")
     if config.rollout == "vllm":
         check_vllm(placement.device)
     if placement.backend == "unsloth":
