@@ -110,7 +110,7 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     os.environ[ROWS] = str(work / GRPO_ROWS)
     with one_writer(work / LOCK, f"another learn.py is at work in {work}; wait for its end"):
-        for log in work.glob("*.log"):  # of processes that were killed
+        for log in work.glob("[0-9]*.log"):  # of processes that were killed
             log.unlink()
         return _all_phases(asked, work, scale)
 

@@ -719,6 +719,8 @@ def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
         *("--work", str(tmp_path / "work"), "--out", str(tmp_path / "told.json")),
         *("--call-s", "900"),
     ]
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "own.log").touch()  # somebody else's
     told: dict[str, Any] = {}
     for phase in ("base", "screen", "arms", "test"):
         words = [*command, phase, "--arms", "grpo-0", "more-sft"]
@@ -740,3 +742,4 @@ def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
         "| supervised, same stories",
     ]
     assert (tmp_path / "told.svg").stat().st_size
+    assert [log.name for log in (tmp_path / "work").glob("*.log")] == ["own.log"]

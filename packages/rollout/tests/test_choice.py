@@ -200,7 +200,7 @@ def test_kernels_that_do_not_compile_leave_the_completions_to_generate(
     obstacle = why_not_compiled(engine, 7)
     assert told in str(obstacle)
     assert name_engine("auto", obstacle, packed=False, on_gpu=True) == ("generate", obstacle)
-    with pytest.raises(UserError, match=r"'graph' cannot serve .* Set rollout to 'generate'"):
+    with pytest.raises(UserError, match=r"'graph' cannot .* or 'auto', or so an .*--engine"):
         name_engine("graph", obstacle, packed=False, on_gpu=True)
 
 

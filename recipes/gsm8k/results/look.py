@@ -18,7 +18,7 @@ def main() -> int:
     options.add_argument("work", type=Path)
     work: Path = options.parse_args().work
     show(Experiment(work, work, GPU).results())
-    for log in sorted(work.glob("*.log")):
+    for log in sorted(work.glob("[0-9]*.log")):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         print("\n".join(["...", *lines[-LAST_LINES:]]))
     return 0

@@ -26,8 +26,8 @@ FORMAT_VERSION = 4
 4. It reads no piece of `3 thousand 500`, `twenty-5`, `10h 30` or `5 and two thirds`; reasoning of
    modifier letters, of a terminal's escapes or of more unseen markup is empty.
 
-More kinds of unseen markup have been known since; GSM8K's solutions and 281,046 kept replies of
-models are read as before, so the number stayed.
+More kinds of unseen markup and of pieces (`35 EE 24`, `|-7|`) have been known since; GSM8K's
+solutions and 281,046 kept replies of models are read as before, so the number stayed.
 """
 
 REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"

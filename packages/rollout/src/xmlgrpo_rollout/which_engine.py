@@ -50,7 +50,7 @@ def name_engine(
     if asked == "graph" and obstacle:
         raise UserError(
             f"rollout 'graph' cannot serve this model: {obstacle}. Set rollout to 'generate' or "
-            "'auto'"
+            "'auto', or so an evaluation's --engine"
         )
     if asked == "auto" and obstacle is None and packed:
         obstacle = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
