@@ -72,7 +72,7 @@ def use_frozen_norms(trainer: Any) -> None:
     """Have a trainer's norms make no gradient of their weights, which LoRA does not train.
 
     Raises:
-        UserError: there is no recipe for the model's norms.
+        UserError: there is no recipe for the model's norms, or it is not on a GPU.
     """
     kind = base_model(trainer.model).config.get_text_config().model_type
     if kind not in FAMILIES:
@@ -80,6 +80,8 @@ def use_frozen_norms(trainer: Any) -> None:
             f"frozen_norms: expected a model of the type {', '.join(FAMILIES)}, got {kind}; set it "
             "to false"
         )
+    if trainer.model.device.type != "cuda":
+        raise UserError("frozen_norms: its kernels need a GPU; set it to false on a CPU")
     from xmlgrpo_trainer.grpo.fast_step.norms import freeze_norms
 
     freeze_norms(trainer.model)
