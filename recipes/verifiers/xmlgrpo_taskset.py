@@ -100,7 +100,8 @@ class RowsTaskset(vf.Taskset[RowTask, RowsConfig]):
 
     def _rows(self) -> Iterator[Mapping[str, Any]]:
         if self.config.path is not None:
-            return (row.fields for row in text_rows(self.config.path))
+            # all at once: who takes a few would not learn that others cannot be read
+            return iter([row.fields for row in text_rows(self.config.path)])
         generated = extras(get_task(self.config.task_name)).generated
         if generated is None:
             raise UserError(
