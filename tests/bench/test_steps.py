@@ -74,7 +74,7 @@ def test_steps_of_two_sizes_are_timed_and_others_results_kept(
 ) -> None:
     out = tmp_path / "growth.json"
     out.write_text(json.dumps({"results": {"16x256": {"step_s": 1.0}}}), encoding="utf-8")
-    words = ("growth", "--gsm8k", problems, "--out", out, "--size", "tiny", "--only", "64x512")
+    words = ("growth", "--only", "64x512", "--gsm8k", problems, "--out", out, "--size", "tiny")
     ran = measured("steps", *words, "grpo.max_completion_length=8", "grpo.max_steps=4")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     results = json.loads(out.read_text(encoding="utf-8"))["results"]
