@@ -216,8 +216,8 @@ def _phase(
         return True
     if phase == "arms":
         budget = _budget(experiment, told, runner, asked)
-        told_apart = by_turn(asked.arms) if asked.gpus == 1 else [asked.arms]
-        for some in told_apart:
+        turns = by_turn(asked.arms) if asked.gpus == 1 else [asked.arms]
+        for some in turns:
             budget = replace(budget, arm_s=experiment.run_s() or budget.arm_s)
             runner.run(
                 experiment.arms(base, some, asked.gpus, budget, asked.overrides, cut=asked.cut)
