@@ -139,7 +139,7 @@ plan: | $(READY)  ## tokens, steps and memory of CONFIG, before any weight is lo
 	$(BIN)/xmlgrpo-plan --config $(call quote,$(CONFIG)) $(call option,gpu,$(GPU)) $(gpus) $(ARGS)
 passrate: | $(READY)  ## how often the model solves each training problem of CONFIG: a file for sampling.rates (CONFIG ARGS)
 	$(BIN)/python -m xmlgrpo_trainer.passrate --config $(call quote,$(CONFIG)) $(ARGS)
-doctor: | $(READY)  ## what this machine has, what is missing, what to do about it
+doctor: | $(READY)  ## what this machine has, or how a run fares; what is missing, what to do (RUN)
 	$(BIN)/xmlgrpo-doctor $(if $(TRAINED),,$(run)) $(ARGS)
 demo-controls: | $(READY)  ## rerun the controls of a tiny run: what else could explain the gain (CONFIG SEED)
 	$(BIN)/python -m xmlgrpo_trainer.controls --config $(call quote,$(CONFIG)) $(call option,seed,$(SEED)) $(ARGS)

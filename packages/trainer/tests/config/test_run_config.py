@@ -143,7 +143,7 @@ def test_the_last_override_wins_and_the_file_is_kept_beside_it(tmp_path: Path) -
         pytest.param("grpo.max_steps", "expected an override like", id="no-equals"),
         pytest.param("=3", "expected an override like", id="no-key"),
         pytest.param("seed.x=3", "seed is 0, not a section", id="below-a-value"),
-        pytest.param("data.limt=3", "did you mean 'limit'", id="typo"),
+        pytest.param("data.limt=3", "and the overrides: .*did you mean 'limit'", id="typo"),
         pytest.param("seed=[", "override 'seed=\\['.*not valid YAML", id="not-yaml"),
     ],
 )

@@ -337,7 +337,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         raise UserError(f"{path}: expected keys and values, got {type(raw).__name__}")
     for override in overrides or []:
         _apply_override(raw, override)
-    return check_config(raw, str(path))
+    return check_config(raw, f"{path} and the overrides" if overrides else str(path))
 
 
 def check_config(raw: dict[str, Any], where: str) -> RunConfig:

@@ -82,11 +82,12 @@ def load_problems(
         problems = replace(problems, faulty=tuple(faulty))
     problems = replace(problems, train=problems.train[: data.limit])
     if not problems.train:
-        faults = problems.faulty
+        faults, taken = problems.faulty, len(problems.report) + len(problems.validation)
         lost = f" and {len(faults)} left out ({faults[0]})" if faults else ""
         raise UserError(
-            f"{problems.source}: no training problem is left after {held_out} were held out{lost}; "
-            "give more rows or lower holdout.report_rows and holdout.validation_rows"
+            f"{problems.source}: no training problem is left after {taken} were held out{lost}; "
+            "give more rows or lower holdout.report_rows and holdout.validation_rows, which ask "
+            f"for {held_out}"
         )
     return problems
 
