@@ -51,3 +51,9 @@ def test_a_model_folder_holds_settings_and_safetensors(
         return
     with pytest.raises(UserError, match=said):
         check_model_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["outputs/gone/merged", "gone/", "./gone", "/gone"])
+def test_a_path_without_a_folder_is_not_looked_up_on_the_hub(name: str) -> None:
+    with pytest.raises(UserError, match=r"no model at .*: expected a folder or a Hub id"):
+        check_model_folder(name)

@@ -210,7 +210,8 @@ def check_model_folder(name: str) -> None:
     """Refuse a folder that holds no safetensors model, before transformers looks on the Hub.
 
     Raises:
-        UserError: the folder is missing a part, or a JSON file in it is more than a model's is.
+        UserError: nothing is at a path, the folder is missing a part, or a JSON file in it is
+            more than a model's is.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -221,6 +222,8 @@ def check_model_folder(name: str) -> None:
             )
         safetensors_files(folder)
         check_small_files(folder)
+    elif name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        raise UserError(f"no model at {name!r}: expected a folder or a Hub id (org/name)")
 
 
 def load_failure(name: str, error: Exception) -> str:
@@ -229,8 +232,8 @@ def load_failure(name: str, error: Exception) -> str:
     if Path(name).is_dir():
         return f"cannot load the model in {name!r}: {type(error).__name__}: {reason}"
     return (
-        f"cannot load the model {name!r}: {reason}. Check the name, the network and, for Gemma, "
-        "that you accepted its licence on the Hub and are logged in (hf auth login)"
+        f"cannot load the model {name!r}: {reason.rstrip('.')}. Check the name, the network "
+        "and, for Gemma, that you accepted its licence on the Hub and are logged in (hf auth login)"
     )
 
 
