@@ -169,7 +169,8 @@ def _damaged_bytecode(error: BaseException) -> Path | None:
     Python writes these files beside the libraries at the first import and takes a short write for
     a whole one (https://github.com/python/cpython/issues/126606): every later import then fails.
     """
-    for frame, _line in walk_tb(error.__traceback__):
+    frames = () if isinstance(error, MemoryError) else walk_tb(error.__traceback__)
+    for frame, _line in frames:
         if frame.f_code.co_name == "_compile_bytecode" and frame.f_locals.get("bytecode_path"):
             return Path(frame.f_locals["bytecode_path"])
     behind = error.__cause__ or error.__context__  # a lazy package raises an error of its own

@@ -409,3 +409,5 @@ def test_what_a_busy_machine_kept_waiting_is_run_again_alone(tmp_path, monkeypat
     with Pool("waits:run", wall_s=60, memory_bytes=512 << 20, workers=1) as pool:
         monkeypatch.setattr(grading, "workers", lambda _seed: pool)
         assert [outcome.value["times"] for outcome in grading._run(["a", "b"], 0)] == [2, 2]
+        monkeypatch.setattr(grading, "MOST_ALONE", 1)
+        assert [outcome.value["times"] for outcome in grading._run(["c", "d"], 0)] == [2, 1]

@@ -21,6 +21,7 @@ from xmlgrpo_tasks.workers.pool import Outcome, Pool
 DEFINES = "defines"  # in `Grade.parts`: the program parses and has the function
 WALL_S = 8.0  # candidate.WALL_S and what it takes to get that far
 WORKER_BYTES = 1 << 30
+MOST_ALONE = 8  # of one call: 4 s each at the worst
 NOTE_CHARS = 120
 FENCE = "```"
 _LANGUAGE = re.compile(r"(?:python3?|py)?[ \t]*\n", re.IGNORECASE)
@@ -161,9 +162,10 @@ def _run(jobs: Sequence[object], hash_seed: int) -> list[Outcome]:
     again = [i for i, outcome in enumerate(outcomes) if outcome.why]
     for i, outcome in zip(again, workers(hash_seed).map([jobs[i] for i in again]), strict=True):
         outcomes[i] = outcome
-    for i, outcome in enumerate(outcomes):  # what waited for a busy machine gets it for itself
-        if outcome.value and outcome.value["waited"]:
-            [outcomes[i]] = workers(hash_seed).map([jobs[i]])
+    # What waited for a busy machine gets it for itself, up to a limit: a model may learn to wait.
+    waited = [i for i, outcome in enumerate(outcomes) if outcome.value and outcome.value["waited"]]
+    for i in waited[:MOST_ALONE]:
+        [outcomes[i]] = workers(hash_seed).map([jobs[i]])
     return outcomes
 
 

@@ -180,4 +180,7 @@ def _answers_as_of(path: str, _mtime_ns: int, _size: int) -> HoldoutResult:
     try:
         return read_result(Path(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} does not hold held-out replies ({error!r})") from None
+        raise UserError(
+            f"{path} does not hold held-out replies as this version writes them "
+            f"({error!r}); put the file back, or train again under another name"
+        ) from None
