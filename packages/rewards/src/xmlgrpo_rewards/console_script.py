@@ -33,6 +33,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_FAILS = (errno.EIO, errno.ESTALE)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 NOT_A_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # something else stands in its place
+_signals: list[int] = []  # those that interrupted, also where a library dropped the exception
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
@@ -90,7 +91,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
             or is none, 130 for Ctrl-C, 143 for SIGTERM, else what `command` returned.  Other
             exceptions pass through: they are bugs, and a bug's traceback is wanted.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    _take_signals()
     # a notebook names its own for what it starts, and our environment does not have that one
     os.environ.pop("MPLBACKEND", None)
     try:
@@ -100,9 +101,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         print_error(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as stopped:
-        kept = stopped if stopped.args else KEPT
-        print_error(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}: {kept}")
-        sys.exit(interruption_code(stopped))
+        _leave(stopped)
     except BrokenPipeError:
         _drop_output()  # the reader (`| head`) has gone
         sys.exit(0)
@@ -113,18 +112,31 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         print_error(f"error: {sentence}")
         sys.exit(EXIT_USER_ERROR)
     except BaseException as error:
-        if path := _damaged_bytecode(error):
-            path.unlink(missing_ok=True)
-            print_error(
-                f"error: {path}: what Python compiled was cut short, as a full disk does it; the "
-                "file is removed. Look at the disk's free space and run the same command again"
-            )
-            sys.exit(EXIT_USER_ERROR)
-        if type(error).__name__ != "PanicException":  # of Rust, as of a tokenizer's own pattern
-            raise
+        _leave_over_a_library(error)
+        raise
+    sys.exit(code)
+
+
+def _leave(stopped: KeyboardInterrupt) -> NoReturn:
+    kept = stopped if stopped.args else KEPT
+    print_error(f"{'terminated' if isinstance(stopped, Terminated) else 'interrupted'}: {kept}")
+    sys.exit(interruption_code(stopped))
+
+
+def _leave_over_a_library(error: BaseException) -> None:
+    """Leave where a library's error is none of a bug; else come back."""
+    if _signals and _is_of_an_import(error):
+        _leave(interruption(_signals[-1]))
+    if path := _damaged_bytecode(error):
+        path.unlink(missing_ok=True)
+        print_error(
+            f"error: {path}: what Python compiled was cut short, as a full disk does it; the "
+            "file is removed. Look at the disk's free space and run the same command again"
+        )
+        sys.exit(EXIT_USER_ERROR)
+    if type(error).__name__ == "PanicException":  # of Rust, as of a tokenizer's own pattern
         print_error(f"error: a library gave up: {error}; is the model's folder what it should be?")
         sys.exit(EXIT_USER_ERROR)
-    sys.exit(code)
 
 
 def _ended(command: Callable[[], int | None]) -> int | str:
@@ -169,12 +181,23 @@ def _damaged_bytecode(error: BaseException) -> Path | None:
     Python writes these files beside the libraries at the first import and takes a short write for
     a whole one (https://github.com/python/cpython/issues/126606): every later import then fails.
     """
-    frames = () if isinstance(error, MemoryError) else walk_tb(error.__traceback__)
-    for frame, _line in frames:
+    for frame in _frames(error):
         if frame.f_code.co_name == "_compile_bytecode" and frame.f_locals.get("bytecode_path"):
             return Path(frame.f_locals["bytecode_path"])
-    behind = error.__cause__ or error.__context__  # a lazy package raises an error of its own
-    return _damaged_bytecode(behind) if behind else None
+    return None
+
+
+def _is_of_an_import(error: BaseException) -> bool:
+    """Whether an import failed: torch's C++ drops Ctrl-C in numpy's, which is then half there."""
+    return any(frame.f_code.co_name == "_find_and_load" for frame in _frames(error))
+
+
+def _frames(error: BaseException | None) -> Iterator[FrameType]:
+    """Where an error comes from, and those behind it: a lazy package raises one of its own."""
+    while error:
+        if not isinstance(error, MemoryError):  # it says nothing about the file that was read
+            yield from (frame for frame, _line in walk_tb(error.__traceback__))
+        error = error.__cause__ or error.__context__
 
 
 def _drop_output() -> None:
@@ -182,8 +205,16 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _take_signals() -> None:
+    _signals.clear()
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _signals.append(number)
+    raise interruption(number)
 
 
 def for_stdout(text: str) -> str:

@@ -26,9 +26,10 @@ from xmlgrpo_rewards.errors import UserError
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
     """`run_command` ends a process; what it does to signals ends with the test."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def raise_(error: BaseException) -> int:
@@ -145,6 +146,24 @@ def test_a_signal_is_tidied_up_after(number: int, capsys: pytest.CaptureFixture[
     assert left.value.code == 128 + number
     assert capsys.readouterr().err.endswith("ed: step 3 is kept\n")
     assert tidied == [True]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_import_that_drops_a_signal_is_no_bug(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = f"""import os
+try:
+    os.kill(os.getpid(), {int(number)})
+except KeyboardInterrupt:
+    pass
+raise RuntimeError("half of it is there")
+"""
+    (tmp_path / "drops_a_signal.py").write_text(broken, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: bool(importlib.import_module("drops_a_signal")))
+    assert left.value.code == code
 
 
 @pytest.mark.parametrize("is_lazy", [False, True])
