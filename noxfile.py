@@ -43,7 +43,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, of the tests too."""
-    run(session, "mypy", "--num-workers", "auto", *TYPED)
+    run(session, "mypy", *TYPED)
 
 
 @nox.session
