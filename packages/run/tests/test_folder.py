@@ -96,7 +96,9 @@ def test_where_nothing_was_trained_one_trains_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^no run at outputs/tiny; train one first: make train$"):
+    with pytest.raises(
+        UserError, match=r"^no run at outputs/tiny; train it first: make train RUN=tiny$"
+    ):
         find_run("tiny")
 
 

@@ -1,5 +1,9 @@
 import io
+import os
+import pty
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -122,3 +126,31 @@ def test_a_run_without_a_step_has_a_screen(tmp_path):
 )
 def test_a_sparkline_is_of_means(values, columns, line):
     assert sparkline(values, columns) == line
+
+
+TYPED_MEANWHILE = """
+import termios
+from xmlgrpo_viewer.watch.command import unseen_keys
+with unseen_keys():
+    print("ready", flush=True)
+    input()
+print("after", bool(termios.tcgetattr(0)[3] & termios.ECHO), flush=True)
+"""
+
+
+def test_what_is_typed_while_a_run_is_watched_is_not_shown():
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-c", f"import os; os.setsid(); os.open({os.ttyname(theirs)!r}, 2)\n"]
+    words[-1] += f"os.tcsetpgrp(0, os.getpgrp())\n{TYPED_MEANWHILE}"
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs) as child:
+        os.close(theirs)
+        shown = b""
+        while b"ready" not in shown:
+            shown += os.read(ours, 1000)
+        os.write(ours, b"secret words\n")
+        while b"True" not in shown and b"False" not in shown:
+            shown += os.read(ours, 1000)
+    os.close(ours)
+    assert child.returncode == 0, shown
+    assert b"secret" not in shown
+    assert b"after True" in shown

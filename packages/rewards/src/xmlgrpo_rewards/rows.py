@@ -426,7 +426,8 @@ def _text(line: bytes, row_id: str) -> str:
     except UnicodeDecodeError as error:
         raise UserError(
             f"{row_id}: expected UTF-8, got the byte 0x{line[error.start]:02x} at column "
-            f"{error.start + 1}; convert the file to UTF-8"
+            f"{error.start + 1}; read are JSON, JSON lines, CSV, TSV (.gz, .bz2, .xz, too) and "
+            "Parquet: convert a file of text to UTF-8"
         ) from error
 
 

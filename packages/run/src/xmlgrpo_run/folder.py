@@ -188,7 +188,8 @@ def _runs_there_are(wanted: str) -> str:
     runs = {path.parent.name: False for path in OUTPUTS.glob("*/config.yaml")}
     runs |= {path.parent.name: True for path in OUTPUTS.glob("*/manifest.json")}
     if not runs:
-        return "; train one first: make train"
+        it = f"it first: make train RUN={wanted}" if RUN_NAME.fullmatch(wanted) else None
+        return f"; train {it or 'one first: make train'}"
     shown = [name if done else f"{name} (not finished)" for name, done in sorted(runs.items())]
     more = f" and {len(shown) - NAMED_RUNS} more" if len(shown) > NAMED_RUNS else ""
     near = did_you_mean(wanted, runs, cutoff=0.5) or "."  # names are short

@@ -21,7 +21,10 @@ from xmlgrpo_viewer.page.settings import energy_kwh, flat, gpu_hours
 from xmlgrpo_viewer.reading.run_view import RunView, read_run
 
 BASE = "base"
-EVALUATE = "evaluate both on the same test items (make eval) and use xmlgrpo-eval compare"
+EVALUATE = (
+    "evaluate both on the same items (make eval RUN=...) and compare the two files: "
+    "xmlgrpo-eval compare outputs/A/eval/tuned.json outputs/B/eval/tuned.json"
+)
 # what differs -> what can be done where no evaluation makes the two comparable
 ADVICE = {
     "task": "compare runs of one task",

@@ -1,7 +1,12 @@
 """`xmlgrpo-watch`: a run beside its training, at a terminal and as a page that is written again."""
 
 import argparse
+import os
+import sys
+import termios
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from xmlgrpo_rewards.console_script import add_version, kept_on_interrupt, run_command
 from xmlgrpo_run.folder import RunFolder, find_run
@@ -40,6 +45,23 @@ def run() -> None:
         watch(folder, once=arguments.once)
 
 
+@contextmanager
+def unseen_keys() -> Iterator[None]:
+    """What is typed meanwhile is not shown, which would move the screen that is drawn over."""
+    keys = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
+    # a job in the background may not change its terminal: the system would stop it
+    if keys is None or os.tcgetpgrp(keys) != os.getpgrp():
+        yield
+        return
+    before = termios.tcgetattr(keys)
+    unseen = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(keys, termios.TCSANOW, unseen)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keys, termios.TCSAFLUSH, before)  # nor is it left for the shell
+
+
 def watch(run: RunFolder, *, once: bool) -> None:
     """Show a run until it is finished or has stopped."""
     from rich.live import Live
@@ -60,7 +82,10 @@ def watch(run: RunFolder, *, once: bool) -> None:
     written_s = -float(REFRESH_S)
     paid: Paid | None = None
     where = ""
-    with Live(console=console, auto_refresh=False, screen=False, transient=False) as live:
+    with (
+        unseen_keys(),
+        Live(console=console, auto_refresh=False, screen=False, transient=False) as live,
+    ):
         while True:
             began_s = time.monotonic()
             view = read_run(run)
