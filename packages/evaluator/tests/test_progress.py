@@ -85,7 +85,7 @@ FIVE = reply.render("2+3", "5")
         ),
         pytest.param(
             [(DOC, "It is 5")],
-            ["[001/001] ✅=0 | Acc=0.00% | Pred: 5 | GT: 5"],
+            ["[001/001] ✅=0 | Acc=0.00% | Pred: 5 | GT: 5 | right, other form"],
             id="a-right-answer-outside-the-form-does-not-count",
         ),
         pytest.param(

@@ -14,13 +14,14 @@ from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_rewards.grading import example_of, grade_all
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import one_line
-from xmlgrpo_rewards.task import get_task
+from xmlgrpo_rewards.task import Grade, get_task
 from xmlgrpo_run.screen.progress import Stage
 
 _task = cache(get_task)  # finding a task scans the installed packages
 
 _SHOWN_CHARS = 40  # of an answer, which may be anything a model wrote
 _FEWEST_CHARS = 6
+OTHER_FORM = "right, other form"
 
 
 class Screen:
@@ -92,7 +93,7 @@ class Screen:
             share,
             grade.answer,
             doc["gold"],
-            note=grade.note,
+            note=grade.note or (OTHER_FORM if _is_in_other_form(grade) else ""),
             columns=self.console.width,
         )
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -123,6 +124,11 @@ class Screen:
             "cpu_seconds": round(cpu_seconds, 3),
             "tokens_per_s": round(self._tokens / seconds, 2) if self._tokens else None,
         }
+
+
+def _is_in_other_form(grade: Grade) -> bool:
+    """The answer is right, and is not counted in the line's ✅."""
+    return grade.lenient_correct and not grade.strict_correct
 
 
 def is_sampled(request: Instance) -> bool:
