@@ -6,6 +6,7 @@ weight; what a library refuses there it would otherwise refuse minutes later.
 """
 
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
@@ -164,6 +165,8 @@ def _adapted(lora: dict[str, Any], model: Any) -> PeftModel:
         {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is Linear}
         - set(TIED_MODULES)
     )
+    # before peft, which names no module that there is
+    _check_targets(lora, [name for name, _ in model.named_modules()], linear)
     with (
         refusals("lora: peft", but=NotImplementedError),
         warnings.catch_warnings(record=True) as warned,
@@ -184,20 +187,25 @@ def _adapted(lora: dict[str, Any], model: Any) -> PeftModel:
 def _check_met(lora: dict[str, Any], adapted: PeftModel, linear: list[str]) -> None:
     """See that every module and layer that was named is there: peft is content with one of them."""
     names = adapted.base_model.targeted_module_names
-    targets, layers = lora.get("target_modules"), lora.get("layers_to_transform")
-    listed = targets if isinstance(targets, list) else []
-    unmet = [word for word in listed if not any(f".{name}".endswith(f".{word}") for name in names)]
-    if unmet:
-        raise UserError(
-            f"lora.target_modules: no module of this model is named "
-            f"{' or '.join(map(repr, unmet))}; its linear modules are {', '.join(linear)}"
-        )
+    _check_targets(lora, names, linear)
+    layers = lora.get("layers_to_transform")
     numbers = layers if isinstance(layers, list) else [] if layers is None else [layers]
     missing = [n for n in numbers if not any(f".{n}." in name for name in names)]
     if missing:
         raise UserError(
             f"lora.layers_to_transform: no adapted module of this model is in a layer "
             f"{' or '.join(map(str, missing))}"
+        )
+
+
+def _check_targets(lora: dict[str, Any], names: Sequence[str], linear: list[str]) -> None:
+    targets = lora.get("target_modules")
+    listed = targets if isinstance(targets, list) else []
+    unmet = [word for word in listed if not any(f".{name}".endswith(f".{word}") for name in names)]
+    if unmet:
+        raise UserError(
+            f"lora.target_modules: no module of this model is named "
+            f"{' or '.join(map(repr, unmet))}; its linear modules are {', '.join(linear)}"
         )
 
 
