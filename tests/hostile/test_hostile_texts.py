@@ -111,9 +111,10 @@ def by_ladder(text: str) -> str:
     rung = dict.fromkeys(("size_bytes", "bits_per_weight", "tokens_per_s", "peak_mib", "p"))
     rung |= {"label": text, "accuracy": accuracy, "against": text, "caution": text, "passed": False}
     rung |= {"difference": {"value": -0.1, "low": -0.2, "high": 0.1}}
-    rung |= {"prompts_as_in_training": False}
+    rung |= {"prompts_as_in_training": False, "sampled": {"maj_at_k": accuracy}}
     ladder = {"task": text, "items": 4, "metric": text, "tolerance": 0.02, "passed": False}
-    ladder_table.show(ladder | {"rungs": [rung]}, console)
+    settings = {"k": 2, "temperature": 1.0, "seed": text}
+    ladder_table.show(ladder | {"rungs": [rung], "settings": settings}, console)
     return printed(console)
 
 
