@@ -36,8 +36,8 @@ time.sleep(1.5)
 """
 INTERRUPTED = """\
 import sys, time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(130)
