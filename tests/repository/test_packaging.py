@@ -14,18 +14,9 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ci.checks.wheels import PACKAGES
+
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    "rewards",
-    "run",
-    "gguf",
-    "rollout",
-    "trainer",
-    "evaluator",
-    "exporter",
-    "tasks",
-    "viewer",
-)
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKS = ROOT / "ci" / "requirements"
 # Optional packages need not be installed where the tests run, so their names are said here.

@@ -7,23 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ci.checks.wheels import PACKAGES
+
 from .screen import ROOT, SCREENS, record, started
 from .shown import check
 from .tiny_wheel import write_wheel
 
 pytestmark = pytest.mark.terminal
 
-PACKAGES = (
-    "rewards",
-    "run",
-    "gguf",
-    "rollout",
-    "trainer",
-    "evaluator",
-    "exporter",
-    "tasks",
-    "viewer",
-)
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "tiny_wheel"\nbackend-path = ["."]\n'
 
 
