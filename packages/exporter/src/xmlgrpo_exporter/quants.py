@@ -70,10 +70,10 @@ class Limits:
     greedy_identical: float
 
 
-# Set by what a fine-tuned Gemma 3 270M showed (docs/export.md has the table): mean KL 0.00002 for
-# bf16, 0.002 for q8_0, 0.006 for q6_k, 0.025 for q5_k_m, 0.040 for q4_k_m.  A 16-bit file is a
-# copy: what differs is rounding.  Two long greedy replies part at the first close call, for a right
-# q8_0 about once in 80 tokens: few of them need be identical, and below eight bits none.
+# Set by what a fine-tuned Gemma 3 270M showed (docs/measured/README.md has the table): mean KL
+# 0.00002 for bf16, 0.002 for q8_0, 0.006 for q6_k, 0.025 for q5_k_m, 0.040 for q4_k_m.  A 16-bit
+# file is a copy: what differs is rounding.  Two long greedy replies part at the first close call,
+# for a right q8_0 about once in 80 tokens: few need be identical, below eight bits none.
 COPY = Limits(mean_kl=0.0005, top1=0.99, greedy_identical=0.75)
 FIVE_BITS = Limits(mean_kl=0.08, top1=0.86, greedy_identical=0.0)
 FEWER_BITS = Limits(mean_kl=0.12, top1=0.84, greedy_identical=0.0)
