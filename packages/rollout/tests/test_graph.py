@@ -1,5 +1,6 @@
 """The engine of the GPU against transformers' generate: same model, same prompts, same tokens."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.self_check import why_not_alike
+from xmlgrpo_rollout.weights import read_weights
 
 from .small_models import (
     END_OF_TURN,
@@ -207,19 +210,36 @@ def test_tokens_are_drawn_from_the_models_own_distribution(limits):
 
 
 @pytest.mark.parametrize("family", ["gemma-3", *FAMILIES])
-def test_bfloat16_stays_close_to_the_policy(family):
+def test_bfloat16_is_as_near_to_the_policy_as_its_own_rounding(family):
     model = tiny_gemma(**SHAPE) if family == "gemma-3" else tiny(family)
     model = with_lora(model, target_modules="all-linear").to(torch.bfloat16)
     graph, _ = both(model)
+    exact = deepcopy(model).float()
     prompts = prompts_of([9, 30, 4])
-    differences = []
+    off, rounding = [], []
     for prompt, completion in zip(
         prompts, graph(prompts, 1, Sampling(40, temperature=1.0)), strict=True
     ):
-        text = torch.tensor([[*prompt, *completion.tokens]], device="cuda")
-        with torch.no_grad():
-            logits = model(text).logits[0, len(prompt) - 1 : -1].float()
-        expected = logits.log_softmax(-1).gather(1, text[0, len(prompt) :, None])[:, 0].cpu()
-        differences.append((torch.tensor(completion.logprobs) - expected).abs())
-    mean = torch.cat(differences).mean()
-    assert 0 < mean < 0.1  # docs/measured/README.md: the true shape
+        policy, precise = (token_logprobs(one, prompt, completion.tokens) for one in (model, exact))
+        off.append((torch.tensor(completion.logprobs) - policy).abs())
+        rounding.append((policy - precise).abs())
+    assert 0 < torch.cat(off).mean() < 3 * torch.cat(rounding).mean()
+
+
+def token_logprobs(model, prompt, completion):
+    text = torch.tensor([[*prompt, *completion]], device="cuda")
+    with torch.no_grad():
+        logits = model(text).logits[0, len(prompt) - 1 : -1].float()
+    return logits.log_softmax(-1).gather(1, text[0, len(prompt) :, None])[:, 0].cpu()
+
+
+def test_true_shapes_in_bfloat16_are_the_engines_own():
+    """Of random weights, whose norms are all alike: the rounding is measured, not guessed."""
+    for layers, width in ((26, 1152), (18, 640)):
+        shape = {"num_hidden_layers": layers, "hidden_size": width, "head_dim": 256}
+        shape |= {"query_pre_attn_scalar": 256, "intermediate_size": 4 * width}
+        shape |= {"layer_types": ["sliding_attention"] * layers, "initializer_range": 0.02}
+        model = tiny_gemma(**shape, vocab_size=8192).bfloat16().cuda()
+        assert why_not_alike(model, read_weights(model)) is None
+        model.model.layers[0].mlp.act_fn = torch.nn.ReLU()
+        assert why_not_alike(model, read_weights(model)) is not None

@@ -7,7 +7,7 @@ models that cannot be read so.  Norms and the product with the head, which all p
 are at the end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class DecoderWeights:
     recipe: Recipe
     embedding: Tensor
     embedding_scale: Tensor
-    layers: tuple[LayerWeights, ...]
+    layers: Sequence[LayerWeights]
     final_norm: Tensor
     head: Tensor
 

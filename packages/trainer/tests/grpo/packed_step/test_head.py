@@ -35,9 +35,9 @@ def test_values_and_gradients(
     exact = hidden.detach().double().requires_grad_()
     logs = (exact @ head.double().t() * 1.25).log_softmax(-1)
     expected = logs.gather(1, labels[:, None])[:, 0], -(logs.exp() * logs).sum(-1)
-    # sums are in float32 whatever the factors are
+    # sums are in float32 whatever the factors are; of logits up to 40
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=3e-5)
     grad, expected_grad = learnt(found, hidden), learnt(expected, exact)
     limit = 1e-5 if dtype == torch.float32 else 1e-2
     assert (grad.double() - expected_grad).norm() < limit * expected_grad.norm()
