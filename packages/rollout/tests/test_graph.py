@@ -236,7 +236,7 @@ def token_logprobs(model, prompt, completion):
 def test_true_shapes_in_bfloat16_are_the_engines_own():
     """Of random weights, whose norms are all alike: the rounding is measured, not guessed."""
     for layers, width in ((26, 1152), (18, 640)):
-        shape = {"num_hidden_layers": layers, "hidden_size": width, "head_dim": 256}
+        shape: dict[str, Any] = {"num_hidden_layers": layers, "hidden_size": width, "head_dim": 256}
         shape |= {"query_pre_attn_scalar": 256, "intermediate_size": 4 * width}
         shape |= {"layer_types": ["sliding_attention"] * layers, "initializer_range": 0.02}
         model = tiny_gemma(**shape, vocab_size=8192).bfloat16().cuda()
