@@ -4,6 +4,7 @@ import io
 import json
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,11 @@ from rich.table import Table
 
 from xmlgrpo_evaluator.results import compare, ladder_table
 from xmlgrpo_exporter.check.check_json import FileCheck, Gate, show_check
-from xmlgrpo_exporter.commands import push
+from xmlgrpo_exporter.publish.push import show_dry_run
 from xmlgrpo_rewards.console_script import for_stdout, run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, get_task
+from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.measures.summary import metrics_of
 from xmlgrpo_run.screen.console import guarded
 from xmlgrpo_run.screen.progress import Stage
@@ -128,15 +130,16 @@ def by_gates(text: str) -> str:
 def by_dry_run(text: str) -> str:
     console = terminal()
     release = SimpleNamespace(
-        card=text,
+        card=f"---\nlicense: mit\n---\n\n{text}\n",
+        run=RunFolder(Path(text)),
         stay=[text],
         size=5,
-        to=SimpleNamespace(hub="h", repo=text),
+        to=SimpleNamespace(hub="h", repo=text, private=True),
         files=[SimpleNamespace(sha256="0" * 64, size=5, kind="config", target=text)],
     )
     release.to.revision = text
     there = SimpleNamespace(problems=[text], not_asked=text)
-    push._show(console, release, [text], there)  # type: ignore[arg-type]
+    show_dry_run(console, release, [text], there)  # type: ignore[arg-type]
     return printed(console)
 
 

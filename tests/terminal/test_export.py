@@ -31,7 +31,7 @@ def hub() -> Iterator[dict[str, str]]:
 @on_every_screen
 def test_push_shows_what_would_go(trained: Path, hub: dict[str, str], screen: Screen) -> None:
     shown = check(record(PUSH, screen, cwd=trained, environment=hub))
-    assert shown.lines[-1] == "dry run: nothing was written, here or there"
+    assert shown.lines[-1] == "dry run: nothing was sent"
 
 
 def test_a_merge_is_stopped_and_goes_on(house: Path) -> None:

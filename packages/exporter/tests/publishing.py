@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hub_server import Hub
 from xmlgrpo_exporter.cli import parser
-from xmlgrpo_exporter.commands.push import push
+from xmlgrpo_exporter.publish.push import push
 
 WRITE = "hf_CANARYwriteCANARYwriteCANARY12"
 READ = "hf_CANARYreadCANARYreadCANARY3456"

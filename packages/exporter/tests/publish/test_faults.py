@@ -335,7 +335,7 @@ def test_a_dry_run_needs_no_hub(tmp_path, token, said):
     result = cli("http://127.0.0.1:9", *words, home=tmp_path, token=token)
     assert result.returncode == 0
     assert said in result.stdout
-    assert b"dry run: nothing was written" in result.stdout
+    assert b"dry run: nothing was sent" in result.stdout
     assert result.stderr == b""
 
 

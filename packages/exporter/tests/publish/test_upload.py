@@ -95,17 +95,21 @@ def test_a_changed_file_goes_up_alone(hub, run):
     assert len(hub.repos[REPO].tags) == 2
 
 
-def test_a_dry_run_writes_nothing_here_or_there(hub, run):
-    before = sorted(path for path in run.rglob("*"))
+def test_a_dry_run_sends_nothing_and_keeps_the_card(hub, run):
+    before = {*run.rglob("*")}
     code, printed = publish(hub, run, "--dry-run")
     assert code == 0
     assert hub.writes() == []
-    assert sorted(path for path in run.rglob("*")) == before
+    card = run / "hub/dry-run.md"
+    assert {*run.rglob("*")} - before == {card.parent, card}
+    assert "| right, in the format | [" in card.read_text()
     for expected in (
-        "# `gsm8k-1b`",
-        r"[0-9a-f]{64} +977  weights +model\.safetensors\n",
+        r"\n# `gsm8k-1b`\n",
+        r"\n\| right, in the format \| 7\.8% \(.*\) of 400 \|\n",
+        f"the whole card: {card}",
+        r"977 bytes  weights +[0-9a-f]{64}  model\.safetensors\n",
         r"stays here: .*training_args\.bin",
-        f"to {hub.url}/{REPO} on main",
+        f"to {hub.url}/{REPO} on main, private",
     ):
         assert re.search(expected, printed), expected
 

@@ -66,6 +66,7 @@ class RunFolder:
     report = _Entry("report.html")
     hub = _Entry("hub")
     hub_card = _Entry("hub/README.md")  # the card, as it went up
+    dry_run_card = _Entry("hub/dry-run.md")  # as it would go up
     pushed = _Entry("hub/pushed.json")  # where to, and the hash of every file
 
     def validation(self, step: int) -> Path:
