@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.convert.modelfile import modelfile_of
+from xmlgrpo_exporter.convert.modelfile import modelfile
 from xmlgrpo_exporter.quants import FILE_TYPES, MERGE_LIMITS, limits_for, quant_of
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards import reply
@@ -174,7 +174,7 @@ def write_gguf(folder: Path, *names: str) -> None:
 def modelfile_for(file: Path) -> str:
     """The Modelfile that asks a file of `gguf` as the task does."""
     system = reply.messages("")[0]["content"]
-    return modelfile_of(file.name, read_header(file), (1, 3), system)
+    return modelfile(file.name, read_header(file), (1, 3), system)
 
 
 def content(run: Path, label: str, base: Path = Path(BASE["name"])) -> str | None:

@@ -17,7 +17,7 @@ from xmlgrpo_exporter.check.verdict import gguf_fault, merge_fault
 from xmlgrpo_exporter.commands import arguments as shared
 from xmlgrpo_exporter.commands import gguf
 from xmlgrpo_exporter.convert.converter import find_converter
-from xmlgrpo_exporter.convert.modelfile import modelfile_of
+from xmlgrpo_exporter.convert.modelfile import modelfile
 from xmlgrpo_exporter.merge import merge
 from xmlgrpo_exporter.quants import quant_of
 from xmlgrpo_gguf.header import read_header
@@ -65,7 +65,7 @@ def test_what_was_recorded_is_what_push_works_out_again(exported):
         assert gguf_fault(entry, quant, file.stat().st_size) is None
         stops = sorted(map(int, entry["gates"]["stop"]["found"]["ends_generation"]))
         text = file.with_suffix(".Modelfile").read_text()
-        assert modelfile_of(file.name, header, stops, SYSTEM) == text
+        assert modelfile(file.name, header, stops, SYSTEM) == text
         assert entry["modelfile_sha256"] == sha256(text.encode()).hexdigest()
 
 

@@ -104,6 +104,11 @@ class GgufHeader:
         tokens = self.metadata.get("tokenizer.ggml.tokens")
         return tokens if isinstance(tokens, list) else []
 
+    def token_text(self, role: str) -> str:
+        """How the token of a role (`bos`, `eos`) is written; empty when the file has none."""
+        token, tokens = self.metadata.get(f"tokenizer.ggml.{role}_token_id"), self.tokens
+        return tokens[token] if isinstance(token, int) and 0 <= token < len(tokens) else ""
+
 
 def require_gguf(path: Path) -> None:
     """See that a file begins as every GGUF does.

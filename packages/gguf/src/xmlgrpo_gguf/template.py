@@ -40,8 +40,8 @@ class Template:
     """A chat template and the tokens that it is rendered with."""
 
     chat_template: str
-    bos_token: str
-    eos_token: str
+    bos_token: str = ""
+    eos_token: str = ""
 
     @classmethod
     def of(cls, model: GgufModel) -> Self:
@@ -63,14 +63,20 @@ def import_renderer() -> None:
     import_module("transformers.utils.chat_template_utils")
 
 
-def render(template: Template, chat: Chat, *, add_generation_prompt: bool) -> str:
-    """The text of a chat, by transformers' renderer: only in a child with limits."""
+def render(
+    template: Template,
+    chat: Chat,
+    *,
+    add_generation_prompt: bool,
+    continue_final_message: bool = False,
+) -> str:
+    """The text of a chat, by transformers' renderer; a foreign template only in a limited child."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     rendered, _ = render_jinja_template(
         conversations=[chat],
         add_generation_prompt=add_generation_prompt,
-        continue_final_message=not add_generation_prompt and chat[-1]["role"] == "assistant",
+        continue_final_message=continue_final_message,
         **asdict(template),
     )
     text = str(rendered[0])
@@ -99,7 +105,11 @@ class ChatTemplate:
         """
         if self._child is None:
             self._child = self._start(Template.of(self._model))
-        question = {"chat": chat, "add_generation_prompt": add_generation_prompt}
+        question = {
+            "chat": chat,
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt and chat[-1]["role"] == "assistant",
+        }
         answer = self._ask(self._child, question, CHAT_TIMEOUT_S)
         if "error" in answer:
             raise UserError(

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,12 +13,12 @@ from xmlgrpo_exporter.card import numbers
 from xmlgrpo_exporter.card.metadata import eval_results, front_matter
 from xmlgrpo_exporter.check.questions import system_of
 from xmlgrpo_exporter.check.verdict import RULES
-from xmlgrpo_exporter.convert.modelfile import jinja_render
 from xmlgrpo_exporter.publish.base_and_licence import GEMMA_POLICY, GEMMA_TERMS
 from xmlgrpo_exporter.publish.release import CARD, Release
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
+from xmlgrpo_gguf.template import Template, render
 from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
@@ -117,9 +118,9 @@ def _as_told(chat: Messages, run: RunFolder) -> Messages:
     if template is None:
         return chat
     most = MAX_OTHER_BYTES[".jinja"]
-    render = jinja_render(read_bytes(template, most)[:most].decode("utf-8", "replace"))
+    text = read_bytes(template, most)[:most].decode("utf-8", "replace")
     try:
-        return write_prompt(render, chat).chat
+        return write_prompt(partial(render, Template(text)), chat).chat
     except UserError:
         return chat
 

@@ -8,7 +8,9 @@ is read in Python, vocabulary and answers by llama.cpp in a process of its own.
 
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +54,10 @@ def check_file(path: Path, reference: Reference) -> FileCheck:
     hash_ahead([path], reference.comparison.console, f"hashing {quant}")
     whole = Gate("file", passed=True, found={"bytes": size, "tensors": len(header.tensors)})
     gates, answer = _ask_file(path, header, quant, reference)
-    try:
-        text = modelfile(path.name, reference.model, reference.system_text)
-    except (UserError, ValueError):  # a template that no Modelfile can be read off
-        text = ""
+    text = ""
+    if all(gate.passed for gate in gates):  # else the template may be anybody's
+        with suppress(UserError):  # a template that no Modelfile can be read off
+            text = modelfile(path.name, header, reference.model.stop_ids, reference.system_text)
     return FileCheck(
         path.name,
         quant,
@@ -118,12 +120,11 @@ def _ask_file(
         )
         result, seconds, timeout_s = measured.result, measured.seconds, comparison.timeout_s
         if result is None:
-            why = f"it does not load and answer: {measured.why}"
             found, limit = {"seconds": round(seconds, 1)}, {"seconds": timeout_s}
+            why = f"it does not load and answer: {measured.why}"
             return [*gates, Gate("answers", passed=False, found=found, limit=limit, why=why)], ""
         limits = limits_for(quant, comparison.limits)
-        rows = _logits(scratch / LOGITS, result["vocabulary"])
-        distance = _distance(rows, reference, on_progress)
+        distance = _distance(scratch / LOGITS, result["vocabulary"], reference, on_progress)
         same = identical(replies, result["replies"])
         gates += [
             answers_gate(result, seconds, timeout_s, silent=reference.is_silent),
@@ -147,13 +148,12 @@ def _phases(stage: Stage, replies: int) -> OnProgress:
     return on_progress
 
 
-def _logits(file: Path, vocabulary: int) -> Any:
+def _distance(
+    logits: Path, vocabulary: int, reference: Reference, on_progress: OnProgress
+) -> Distance:
     import numpy as np
 
-    return np.memmap(file, dtype=np.float32, mode="r").reshape(-1, vocabulary)
-
-
-def _distance(rows: Any, reference: Reference, on_progress: OnProgress) -> Distance:
+    rows = np.memmap(logits, dtype=np.float32, mode="r").reshape(-1, vocabulary)
     distance, start = Distance(), 0
     for done, (prompt, reply) in enumerate(zip(reference.ids, reference.replies, strict=False)):
         on_progress("comparing", done)
@@ -226,10 +226,8 @@ def _bos_count(ids: list[int], in_training: list[int], bos: int | None) -> int:
 
 def _bos_places(ids: list[int], bos: int | None) -> tuple[int, int]:
     """BOS ids at the start, and those further on."""
-    leading = 0
-    while leading < len(ids) and ids[leading] == bos:
-        leading += 1
-    return leading, ids[leading:].count(bos if bos is not None else -1)
+    leading = sum(1 for _ in takewhile(lambda token: token == bos, ids))
+    return leading, sum(token == bos for token in ids) - leading
 
 
 def template_gate(header: GgufHeader, vocabulary: dict[str, Any], reference: Reference) -> Gate:

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from xmlgrpo_exporter.transformers_model import LoadedModel
 from xmlgrpo_gguf.header import GgufHeader
+from xmlgrpo_gguf.template import Template
+from xmlgrpo_gguf.template import render as render_template
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.prompt import Messages, Render, rendered, write_prompt
+from xmlgrpo_run.prompt import Render, rendered, write_prompt
 
 SYSTEM, USER, ANSWER = "\u0001system\u0001", "\u0001user\u0001", "\u0001answer\u0001"
 
@@ -39,44 +40,26 @@ def ollama_template(render: Render, bos: str) -> str:
     )
 
 
-def modelfile(file: str, model: LoadedModel, system: str) -> str:
-    """An Ollama Modelfile, for a GGUF in the same folder, that asks as training asked, greedily."""
-    tokenizer = model.tokenizer
-    render = None
-    if tokenizer.chat_template:
-        render = partial(tokenizer.apply_chat_template, tokenize=False)
-    stops = tokenizer.convert_ids_to_tokens(list(model.stop_ids))
-    return modelfile_text(file, render, tokenizer.bos_token or "", stops, system)
+def modelfile(file: str, header: GgufHeader, stop_ids: Iterable[int], system: str) -> str:
+    """An Ollama Modelfile, for a GGUF in the same folder, that asks as training asked, greedily.
 
-
-def modelfile_of(file: str, header: GgufHeader, stop_ids: Iterable[int], system: str) -> str:
-    """The same, from what the GGUF says of itself.
+    Without a chat template the question is a text that is continued.
 
     Args:
-        header: its header; the gates have seen that template and ids are the model's.
+        header: the file's; the gates have seen that template and ids are the model's.
 
     Raises:
         UserError: the file's template writes no chat, or its vocabulary lacks such an id.
     """
-    data, tokens = header.metadata, header.tokens
-    template = data.get("tokenizer.chat_template")
+    bos, jinja = header.token_text("bos"), header.metadata.get("tokenizer.chat_template")
+    template = "{{ .Prompt }}"
     try:
-        bos = tokens[data["tokenizer.ggml.bos_token_id"]]
-    except (KeyError, IndexError, TypeError):
-        bos = ""
-    try:
-        render = jinja_render(template, bos) if isinstance(template, str) else None
-        stops = [tokens[token] for token in stop_ids]
-        return modelfile_text(file, render, bos, stops, system)
+        stops = [header.tokens[token] for token in stop_ids]
+        if isinstance(jinja, str):
+            known = Template(jinja, bos, header.token_text("eos"))
+            template = ollama_template(partial(render_template, known), bos)
     except (IndexError, ValueError) as error:
         raise UserError(f"{file}: no Modelfile can be made of it ({error})") from None
-
-
-def modelfile_text(
-    file: str, render: Render | None, bos: str, stops: Iterable[str], system: str
-) -> str:
-    """The lines of a Modelfile; without a template the question is a text that is continued."""
-    template = "{{ .Prompt }}" if render is None else ollama_template(render, bos)
     lines = [
         f"# ollama create NAME -f {file.removesuffix('.gguf')}.Modelfile",
         f"FROM ./{file}",
@@ -87,24 +70,6 @@ def modelfile_text(
         *(f'PARAMETER stop "{text}"' for text in stops),
     ]
     return "\n".join(lines) + "\n"
-
-
-def jinja_render(template: str, bos: str = "") -> Render:
-    """A chat template as transformers renders it, without a tokenizer."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    def render(told: Messages, *, add_generation_prompt: bool) -> str:
-        rendered, _ = render_jinja_template(
-            [told],
-            chat_template=template,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=False,
-            bos_token=bos,
-            eos_token="",
-        )
-        return str(rendered[0])
-
-    return render
 
 
 def llama_cpp_line(file: str, system: str, question: str, *, chat: bool) -> str:

@@ -38,11 +38,6 @@ def pristine_base(run: RunFolder, trained: manifest.Base, named: str | None, dty
         model_class=trained.model_class,
         trained_in_4bit=trained.quantized_4bit,
     )
-    _check(base)
-    return base
-
-
-def _check(base: Base) -> None:
     file = base_file(base, "config.json")
     if file is None:
         raise UserError(
@@ -65,6 +60,7 @@ def _check(base: Base) -> None:
             "Gemma 3 overflows in float16 (its activations pass 65,504), so a float16 folder would "
             "answer nonsense to everybody who loads it; use --dtype bfloat16 or float32"
         )
+    return base
 
 
 def base_file(base: Base, name: str) -> Path | None:

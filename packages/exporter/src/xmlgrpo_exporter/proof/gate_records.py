@@ -8,7 +8,7 @@ from typing import Any
 
 from xmlgrpo_exporter.check.questions import system_of
 from xmlgrpo_exporter.check.verdict import gguf_fault, merge_fault
-from xmlgrpo_exporter.convert.modelfile import modelfile_of
+from xmlgrpo_exporter.convert.modelfile import modelfile
 from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_exporter.publish.results import ResultFile
@@ -102,7 +102,7 @@ def modelfile_problems(release: Release, check_again: str) -> Iterator[str]:
             continue
         entry = None if check is None else check.part("files", name)
         try:
-            text = modelfile_of(name, _header(gguf), _stop_ids(gguf, entry), _system(release, gguf))
+            text = modelfile(name, _header(gguf), _stop_ids(gguf, entry), _system(release, gguf))
         except UserError as error:
             yield f"{file.target} cannot be compared with {name}: {error}"
             continue

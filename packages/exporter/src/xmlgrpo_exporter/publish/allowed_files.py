@@ -49,7 +49,6 @@ class Artefact:
     folder: Path
     allowed: tuple[Path, ...]
     stay: tuple[Path, ...]
-    how_to_make: str
 
 
 def parse_what(words: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -81,9 +80,18 @@ def find_artefacts(run: RunFolder, base: Path | None) -> dict[str, Artefact]:
     for name, (mark, folders) in places.items():
         folder = next((place for place in folders if any(place.glob(mark))), None)
         if folder is not None:
+            files = sorted(p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+            allowed = tuple(path for path in files if _is_allowed(path, folder, name))
+            stay = tuple(path for path in files if path not in allowed)
             root = folder if name == "base" else run.root
-            there[name] = _artefact(name, root, folder, HOW_TO_MAKE[name].format(run=run.called))
+            there[name] = Artefact(name, root, folder, allowed, stay)
     return there
+
+
+def _is_allowed(path: Path, folder: Path, artefact: str) -> bool:
+    """Whether the list has it; what lies in folders below stays."""
+    is_listed = any(fnmatchcase(path.name, pattern) for pattern in ALLOWED[artefact])
+    return path.parent == folder and is_listed
 
 
 def choose_artefacts(
@@ -115,24 +123,11 @@ def choose_artefacts(
         )
     chosen = [there[name] for name in ALLOWED if name in what]
     for artefact in chosen:
-        _require_complete(artefact)
+        _require_complete(artefact, HOW_TO_MAKE[artefact.name].format(run=run.called))
     return chosen
 
 
-def _artefact(name: str, root: Path, folder: Path, how_to_make: str) -> Artefact:
-    """Sort a folder's files by the list; what lies in folders below stays."""
-    files = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    allowed = tuple(
-        path
-        for path in files
-        if path.parent == folder
-        and any(fnmatchcase(path.name, pattern) for pattern in ALLOWED[name])
-    )
-    stay = tuple(path for path in files if path not in allowed)
-    return Artefact(name, root, folder, allowed, stay, how_to_make)
-
-
-def _require_complete(artefact: Artefact) -> None:
+def _require_complete(artefact: Artefact, how_to_make: str) -> None:
     names = {path.name for path in artefact.allowed}
     odd = sorted(name for name in names if not PLAIN_NAME.fullmatch(name))
     if odd:
@@ -148,7 +143,7 @@ def _require_complete(artefact: Artefact) -> None:
     missing = [name for name in sorted(needed) if not any(fnmatchcase(n, name) for n in names)]
     if missing:
         raise UserError(
-            f"{artefact.folder} lacks {', '.join(missing)}; make it again: {artefact.how_to_make}"
+            f"{artefact.folder} lacks {', '.join(missing)}; make it again: {how_to_make}"
         )
 
 

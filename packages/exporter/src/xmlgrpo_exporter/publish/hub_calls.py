@@ -32,7 +32,6 @@ from xmlgrpo_rewards.prose import one_line
 T = TypeVar("T")
 
 WAIT_S = 5.0
-TRIES = {1: "once", 2: "twice"}
 MESSAGE_COLUMNS = 300
 
 # The HTTP library's own base error, whichever library the installed client uses (httpx in 1.x,
@@ -173,7 +172,7 @@ def _failed(
     if sent and _may_be_xet(error):
         todo += ". If it is always so with the contents of files, try HF_HUB_DISABLE_XET=1"
     kind = UserError if status else NotAskedError
-    often = TRIES.get(attempts, f"{attempts} times")
+    often = "once" if attempts == 1 else "twice"
     is_other_json = isinstance(error, OTHER_ANSWERS) and not isinstance(error, ValueError)
     message = PATIENCE.ended or ("JSON of another form" if is_other_json else _message_of(error))
     return kind(f"{doing}: the Hub {happened}, {often} ({message}). {todo}")

@@ -46,7 +46,12 @@ class OwnFile:
         self._descriptor = _opened(folder, path)
         weakref.finalize(self, os.close, self._descriptor)
         self._state = os.fstat(self._descriptor)
-        _require_own(folder, path, self._state)
+        _require_kind(self._state, path, stat.S_ISREG, path.name)
+        if self._state.st_nlink > 1 and self._state.st_nlink > _names_in(folder, self._state):
+            raise UserError(
+                f"{path} has another name outside of {folder} (a hard link), so it may be somebody "
+                f"else's file; put a copy in its place: cp {path} COPY && mv COPY {path}"
+            )
 
     @property
     def size(self) -> int:
@@ -142,16 +147,6 @@ def _require_kind(state: os.stat_result, path: Path, expected: Any, step: str) -
         raise UserError(
             f"{where} is {found}; only files that lie in the folder itself are published: put the "
             "file there, or leave it out"
-        )
-
-
-def _require_own(folder: Path, path: Path, state: os.stat_result) -> None:
-    """See that it is a file, and that all of its names are in the folder."""
-    _require_kind(state, path, stat.S_ISREG, path.name)
-    if state.st_nlink > 1 and state.st_nlink > _names_in(folder, state):
-        raise UserError(
-            f"{path} has another name outside of {folder} (a hard link), so it may be somebody "
-            f"else's file; put a copy in its place: cp {path} COPY && mv COPY {path}"
         )
 
 

@@ -67,30 +67,28 @@ def read_results(run: RunFolder, manifest: Manifest | None, ggufs: Path) -> Resu
         UserError: a file is there but not readable.
     """
     labels = {*OWN_LABELS, *(path.stem for path in ggufs.glob("*.gguf"))}
-    in_eval = {
-        path: _read(run, path, f"results/eval/{path.name}", is_sealed=False)
-        for path in sorted(run.eval.glob("*.json"))
-    }
-    own = {
-        path: _read(run, path, file.target)
-        for path, file in in_eval.items()
-        if _is_result_of(file, labels)
-    }
+    evaluations, others = [], []
+    for path in sorted(run.eval.glob("*.json")):
+        file, target = OwnFile(run.root, path), f"results/eval/{path.name}"
+        if _is_result_of(_published(file, target, is_sealed=False), labels):
+            evaluations.append(_published(file, target))
+        else:
+            others.append(path)
     if manifest is not None:
-        _own(run, run.manifest)
+        OwnFile(run.root, run.manifest)  # refuses a link
     trained = manifest and without_paths(manifest.as_json())
     ladder = _read_ladder(run)
     resolved = _as_trained(run, manifest, run.resolved)
     plots = [_as_trained(run, manifest, run.curves), _plot_of(run, ladder)]
     return Results(
         ResultFile("results/manifest.json", trained) if trained else None,
-        _content(resolved, "results/resolved.json", is_sealed=False) if resolved else None,
+        _published(resolved, "results/resolved.json", is_sealed=False) if resolved else None,
         _read_if_there(run, run.merged / MERGE_RECORD, "results/merge.json"),
         _read_if_there(run, ggufs / CHECK_RECORD, "results/gguf-check.json"),
         ladder,
-        tuple(own.values()),
+        tuple(evaluations),
         tuple(plot for plot in plots if plot is not None),
-        tuple(path for path in in_eval if path not in own),
+        tuple(others),
     )
 
 
@@ -98,7 +96,7 @@ def _as_trained(run: RunFolder, manifest: Manifest | None, path: Path) -> OwnFil
     """A file that training left, as the manifest has its hash; None where it has none."""
     if manifest is None or path.name not in manifest.files or not os.path.lexists(path):
         return None
-    file = _own(run, path)
+    file = OwnFile(run.root, path)
     if file.sha256() != manifest.files[path.name]:
         raise UserError(
             f"{path} is damaged or was changed; restore it from a copy, or train the run again"
@@ -110,24 +108,16 @@ def _plot_of(run: RunFolder, ladder: ResultFile | None) -> OwnFile | None:
     """The picture that was drawn of this ladder; None where there is no such one."""
     if ladder is None or not ladder.at("plot_sha256") or not os.path.lexists(run.ladder_plot):
         return None
-    file = _own(run, run.ladder_plot)
+    file = OwnFile(run.root, run.ladder_plot)
     return file if file.sha256() == ladder.at("plot_sha256") else None
 
 
-def _own(run: RunFolder, path: Path) -> OwnFile:
-    return OwnFile(run.root, path)
-
-
-def _read(run: RunFolder, path: Path, target: str, *, is_sealed: bool = True) -> ResultFile:
-    return _content(_own(run, path), target, is_sealed=is_sealed)
-
-
-def _content(file: OwnFile, target: str, *, is_sealed: bool) -> ResultFile:
+def _published(file: OwnFile, target: str, *, is_sealed: bool = True) -> ResultFile:
     return ResultFile(target, without_paths(file.json(is_sealed=is_sealed)))
 
 
 def _read_if_there(run: RunFolder, path: Path, target: str) -> ResultFile | None:
-    return _read(run, path, target) if os.path.lexists(path) else None
+    return _published(OwnFile(run.root, path), target) if os.path.lexists(path) else None
 
 
 def _is_result_of(file: ResultFile, labels: set[str]) -> bool:
