@@ -116,6 +116,43 @@ def test_who_computes_a_product(dtype, shape, rows, is_ours, monkeypatch):
     assert tiles_for("down", asked, rows) is None
 
 
+INT8_BOUNDS = {torch.bfloat16: 2**-7, torch.float32: 2e-6}  # four roundings
+
+
+def int8_matrix(rows: int, columns: int, dtype: torch.dtype) -> Any:
+    from xmlgrpo_rollout.int8 import Int8Matrix
+
+    numbers = torch.empty(rows, columns, dtype=torch.int8, device=DEVICE)
+    made = Int8Matrix(numbers, torch.empty(rows, device=DEVICE), dtype)
+    made.write(torch.randn(rows, columns, device=DEVICE) / float(columns**0.5))
+    return made
+
+
+def meant(matrix: Any) -> Any:
+    return matrix.numbers.double() * matrix.scales.double()[:, None]
+
+
+@pytest.mark.parametrize("dtype", INT8_BOUNDS, ids=str)
+@pytest.mark.parametrize(("rows", "hidden", "width"), SHAPES)
+def test_products_with_8_bits_are_those_of_the_weights_that_are_meant(rows, hidden, width, dtype):
+    from xmlgrpo_rollout.gpu.kernels.products import gated_product, split_product, tiles_for
+
+    torch.manual_seed(rows)
+    normed = torch.randn(rows, hidden, device=DEVICE).to(dtype)
+    gate_up, down = int8_matrix(2 * width, hidden, dtype), int8_matrix(hidden, width, dtype)
+    whole, split = (tiles_for(*of, rows) for of in (("gate_up", gate_up), ("down", down)))
+    assert whole is not None
+    assert split is not None
+    gate, up = (normed.double() @ meant(gate_up).T).chunk(2, dim=1)
+    own = nan(rows, width, dtype=dtype)
+    gated_product(normed, gate_up, own, whole, "silu")
+    assert far(own, F.silu(gate) * up) < INT8_BOUNDS[dtype]
+    for chosen in (split, replace(split, splits=1)):
+        parts = nan(chosen.splits, rows, hidden, dtype=torch.float32)
+        split_product(own, down, parts, chosen)
+        assert far(parts.sum(0), own.double() @ meant(down).T) < 2e-5
+
+
 def test_a_decoder_with_our_products_stays_close_to_the_policy():
     from xmlgrpo_rollout.gpu.engine import GraphEngine
     from xmlgrpo_rollout.gpu.kernels import products

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,8 +43,9 @@ class EngineChoice:
         reason: why, in a few words for the run's first lines.
         engine: answers prompts outside of training, and in it where `trains` is true.
         trains: false where trl draws the training completions itself (vLLM).
-        rounds: whether its log-probabilities differ from the policy's by more than float32's
-            rounding, since it merges the adapter into 16-bit weights.
+        rounds: whether the log-probabilities of what draws in training differ from the policy's by
+            more than float32's rounding, since it merges the adapter into fewer bits.
+        in_8_bits: draws in training in the place of `engine`, which holds what will be kept.
     """
 
     name: EngineName
@@ -52,15 +53,24 @@ class EngineChoice:
     engine: Engine
     trains: bool
     rounds: bool = False
+    in_8_bits: Engine | None = None
+
+    @property
+    def drawing(self) -> Engine:
+        """What draws the training completions, where `trains` is true."""
+        return self.in_8_bits or self.engine
 
 
-def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]) -> EngineChoice:
+def choose_engine(
+    name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int], *, int8: bool = False
+) -> EngineChoice:
     """Make the engine for a model.
 
     Args:
         name: "auto", or the engine that is asked for.
         model: the policy, with its adapter if it has one.
         tokenizer: for the padding token.
+        int8: training draws with weights in 8 bits.
 
     Raises:
         UserError: no such engine, or it cannot serve this model on this machine.
@@ -68,7 +78,7 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
     on_gpu = model.device.type == "cuda"
     obstacle = why_not_read(model) or (why_not_captured() if on_gpu else None)
     packed = obstacle is None and has_packed_weights(model)
-    chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu)
+    chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu, int8=int8)
     if not stop_ids:
         raise UserError("rollout: expected at least one stop token, got none")
     if chosen == "vllm":
@@ -81,18 +91,29 @@ def choose_engine(name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int]
             obstacle = why_not_compiled(engine, pad)
         if obstacle is None:
             rounds = on_gpu and engine.weights.dtype.itemsize < torch.float32.itemsize
-            return EngineChoice("graph", reason, engine, trains=True, rounds=rounds)
-        chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu)
+            plain = EngineChoice("graph", reason, engine, trains=True, rounds=rounds)
+            return _with_8_bits(plain, model, stops, pad) if int8 else plain
+        chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu, int8=int8)
     generate = GenerateEngine(model, stops, pad)
     return EngineChoice(chosen, reason, generate, trains=chosen != "vllm")
 
 
-def _graph_engine(model: Any, stops: list[int], pad: int) -> "StaticEngine | GraphEngine":
+def _graph_engine(
+    model: Any, stops: list[int], pad: int, *, int8: bool = False
+) -> "StaticEngine | GraphEngine":
     if model.device.type != "cuda":
-        return StaticEngine(model, stops, pad)
+        return StaticEngine(model, stops, pad, int8=int8)
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # Triton is not there on every machine
 
-    return GraphEngine(model, stops, pad)
+    return GraphEngine(model, stops, pad, int8=int8)
+
+
+def _with_8_bits(choice: EngineChoice, model: Any, stops: list[int], pad: int) -> EngineChoice:
+    engine = _graph_engine(model, stops, pad, int8=True)
+    if model.device.type == "cuda" and (obstacle := why_not_compiled(engine, pad)):
+        raise UserError(f"rollout_weights 'int8': {obstacle}; leave it out")
+    reason = f"{choice.reason}; with int8 weights in training"
+    return replace(choice, reason=reason, rounds=True, in_8_bits=engine)
 
 
 def why_not_compiled(engine: Engine, token: int) -> str | None:

@@ -98,6 +98,12 @@ def next_tokens(logits_R_V: Tensor, sampling: Sampling) -> Tensor:
     return torch.multinomial(probabilities_R_V, 1)[:, 0]
 
 
+def logprobs_of(tokens_R: Tensor, logits_R_V: Tensor, sampling: Sampling) -> Tensor:
+    """Of each row's token, (R,), as `Completion.logprobs` has them; at 1 where it is greedy."""
+    scaled_R_V = logits_R_V / (sampling.temperature or 1.0)
+    return scaled_R_V.log_softmax(dim=-1).gather(1, tokens_R[:, None])[:, 0]
+
+
 def filtered(logits_R_V: Tensor, sampling: Sampling) -> Tensor:
     """Logits at the temperature, minus infinity for tokens that must not be drawn.
 

@@ -2,19 +2,20 @@
 
 Reading is separate from computing: a LoRA adapter is merged here, in a copy, so that decoding
 costs the same with and without one and the trained model is never touched.  A base in 4 bits is
-unpacked on the way: the copy of its projections is in 16 bits.  `choice.why_not_read` names the
-models that cannot be read so.  Norms and the product with the head, which all passes compute alike,
-are at the end.
+unpacked on the way: the copy of its projections is in 16 bits.  Where it is asked for, the copy of
+any base is in 8 bits (`int8.py`).  `choice.why_not_read` names the models that cannot be read so.
+Norms and the product with the head, which all passes compute alike, are at the end.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor, nn
 
+from xmlgrpo_rollout.int8 import Int8Matrix, Matrix, full
 from xmlgrpo_rollout.recipe import FULL, SLIDING, UNTURNED, Recipe, read_recipe
 
 # for each rotary table: cosine and sine for every position, (positions, turned); what of
@@ -27,8 +28,8 @@ HEAD_ROWS = 2048  # of a 16-bit head that are in float32 at once on a CPU: they 
 class LayerWeights:
     """One decoder layer.
 
-    Matrices are (out, in), in the model's number type.  Norm weights are in float32, with the
-    recipe's offset already added; None where the family has no such norm.
+    Matrices are (out, in), in the model's number type or in 8 bits.  Norm weights are in float32,
+    with the recipe's offset already added; None where the family has no such norm.
 
     Attributes:
         kind: "sliding_attention" or "full_attention".
@@ -42,10 +43,10 @@ class LayerWeights:
 
     kind: str
     table: str
-    qkv: Tensor
-    attention_out: Tensor
-    gate_up: Tensor
-    down: Tensor
+    qkv: Matrix
+    attention_out: Matrix
+    gate_up: Matrix
+    down: Matrix
     biases: Mapping[str, Tensor]
     before_attention: Tensor | None = None
     before_mlp: Tensor | None = None
@@ -111,11 +112,12 @@ def recipe_of(model: nn.Module) -> Recipe:
     return read_recipe(base_model(model).config.get_text_config().to_dict())
 
 
-def read_weights(model: nn.Module) -> DecoderWeights:
+def read_weights(model: nn.Module, *, int8: bool = False) -> DecoderWeights:
     """Read a model of one of the recipe's families, bare or wrapped by peft with LoRA adapters.
 
     Args:
         model: one that `choice.why_not_read` has nothing against.
+        int8: projections in 8 bits.
     """
     base, recipe = base_model(model), recipe_of(model)
     decoder = text_decoder(base)
@@ -125,10 +127,20 @@ def read_weights(model: nn.Module) -> DecoderWeights:
         recipe=recipe,
         embedding=embedding,
         embedding_scale=embedding.new_tensor(recipe.embedding_factor),
-        layers=tuple(_read_layer(recipe, *layer) for layer in layers),
+        layers=tuple(_read_layer(recipe, *layer, int8=int8) for layer in layers),
         final_norm=_norm(recipe, decoder.norm),
         head=base.lm_head.weight,
     )
+
+
+def in_full(weights: DecoderWeights) -> DecoderWeights:
+    """The same weights, matrices in 8 bits replaced by those that they stand for."""
+
+    def layer(given: LayerWeights) -> LayerWeights:
+        fields: dict[str, Any] = {f: full(getattr(given, f)) for f in weights.recipe.projections}
+        return replace(given, **fields)
+
+    return replace(weights, layers=tuple(map(layer, weights.layers)))
 
 
 @torch.no_grad()
@@ -178,12 +190,12 @@ def read_rope(model: nn.Module, positions: int) -> Rope:
     return {table: turns(table) for table in sorted(set(recipe.tables))}
 
 
-def _read_layer(recipe: Recipe, layer: Any, kind: str, table: str) -> LayerWeights:
+def _read_layer(recipe: Recipe, layer: Any, kind: str, table: str, *, int8: bool) -> LayerWeights:
     norms = {f: _norm(recipe, layer.get_submodule(name)) for f, name in recipe.norms.items()}
     if "query_norm" in norms:
         norms["query_norm"] *= recipe.query_factor
     parts = {field: _modules(layer, names) for field, names in recipe.projections.items()}
-    joined = {field: _joined(modules) for field, modules in parts.items()}
+    joined: dict[str, Any] = {f: _joined(modules, int8=int8) for f, modules in parts.items()}
     biases = {
         field: _joined_biases(modules)
         for field, modules in parts.items()
@@ -196,21 +208,28 @@ def _modules(layer: Any, names: tuple[str, ...]) -> list[Any]:
     return [layer.get_submodule(name) for name in names]
 
 
-def _joined(projections: list[Any]) -> Tensor:
+def _joined(projections: list[Any], *, int8: bool) -> Matrix:
     """The merged weights, one below the other; of one bare projection the model's own tensor."""
     [first, *more] = projections
-    if not more and not hasattr(first, "lora_A"):
+    if not (more or int8 or hasattr(first, "lora_A")):
         return unpacked(first.weight)
     like = unpacked(getattr(first, "base_layer", first).weight)
-    rows = sum(projection.out_features for projection in projections)
-    joined = like.new_empty(rows, like.shape[1])
+    shape = (sum(projection.out_features for projection in projections), like.shape[1])
+    joined: Matrix = like.new_empty(shape)
+    if int8:
+        numbers_N_K = like.new_empty(shape, dtype=torch.int8)
+        joined = Int8Matrix(numbers_N_K, like.new_empty(shape[0], dtype=torch.float32), like.dtype)
     _write_joined(projections, joined)
     return joined
 
 
-def _write_joined(projections: list[Any], target: Tensor) -> None:
-    parts = torch.split(target, [projection.out_features for projection in projections])
-    for projection, part in zip(projections, parts, strict=True):
+def _write_joined(projections: list[Any], target: Matrix) -> None:
+    rows = [projection.out_features for projection in projections]
+    if isinstance(target, Int8Matrix):
+        for projection, matrix in zip(projections, target.split(rows), strict=True):
+            matrix.write(_merged_in_float32(projection))
+        return
+    for projection, part in zip(projections, torch.split(target, rows), strict=True):
         _write_merged(projection, part)
 
 
@@ -231,23 +250,40 @@ def _norm(recipe: Recipe, norm: Any) -> Tensor:
 def _write_merged(linear: Any, target: Tensor) -> None:
     """W + scaling * B A for the adapters that are switched on (LoRA, arXiv 2106.09685 eq. 3)."""
     weight = unpacked(getattr(linear, "base_layer", linear).weight)
-    adapters: list[str] = []
-    if hasattr(linear, "lora_A") and not linear.disable_adapters and not linear.merged:
-        adapters = [name for name in linear.active_adapters if name in linear.lora_A]
     is_models_own = target.data_ptr() == weight.data_ptr()
-    if adapters and is_models_own:
-        raise RuntimeError(
-            "this model had no adapter when its weights were read, and has one now: merging would "
-            "change the frozen weights. Put the adapter on first, then make the engine."
-        )
-    for name in adapters:
-        down, up = linear.lora_A[name].weight, linear.lora_B[name].weight
-        down, up = down.to(weight.dtype), up.to(weight.dtype)  # as the policy applies them
+    for down, up, scaling in _adapters(linear, weight.dtype):
+        if is_models_own:
+            raise RuntimeError(
+                "this model had no adapter when its weights were read, and has one now: merging "
+                "would change the frozen weights. Put the adapter on first, then make the engine."
+            )
         # one product, rounded once, after the sum
-        torch.addmm(weight, up, down, alpha=linear.scaling[name], out=target)
+        torch.addmm(weight, up, down, alpha=scaling, out=target)
         weight = target
-    if not adapters and not is_models_own:
+    if weight is not target and not is_models_own:
         target.copy_(weight)
+
+
+def _merged_in_float32(linear: Any) -> Tensor:
+    """The same, not rounded: the base's weights do not lie on the grid of 8 bits that comes next.
+
+    So an update that is small beside a step of that grid still arrives in the mean.
+    """
+    weight = unpacked(getattr(linear, "base_layer", linear).weight)
+    merged = weight.float()
+    for down, up, scaling in _adapters(linear, weight.dtype):
+        merged = torch.addmm(merged, up.float(), down.float(), alpha=scaling)
+    return merged
+
+
+def _adapters(linear: Any, number_type: torch.dtype) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """A, B and the scaling of each that is switched on, in the type that the policy applies."""
+    if not hasattr(linear, "lora_A") or linear.disable_adapters or linear.merged:
+        return
+    for name in linear.active_adapters:
+        if name in linear.lora_A:
+            down, up = linear.lora_A[name].weight, linear.lora_B[name].weight
+            yield down.to(number_type), up.to(number_type), linear.scaling[name]
 
 
 # --- a model's parts ---

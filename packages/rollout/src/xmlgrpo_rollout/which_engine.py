@@ -30,7 +30,7 @@ NOT_PLAIN = (
 
 
 def name_engine(
-    asked: str, obstacle: str | None, *, packed: bool, on_gpu: bool
+    asked: str, obstacle: str | None, *, packed: bool, on_gpu: bool, int8: bool = False
 ) -> tuple[EngineName, str]:
     """Decide which engine draws the completions; and why, in a few words.
 
@@ -39,6 +39,7 @@ def name_engine(
         obstacle: why `graph` cannot serve the model; None when it can.
         packed: the base is in 4 bits.
         on_gpu: the model is on one.
+        int8: training's weights are asked for in 8 bits, which `graph` alone has.
 
     Raises:
         UserError: no such engine, or `graph` is asked for and cannot serve.
@@ -54,6 +55,12 @@ def name_engine(
         )
     if asked == "auto" and obstacle is None and packed:
         obstacle = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
+    if int8 and (asked == "generate" or obstacle):
+        because = f", which is not taken: {obstacle}" if obstacle else ""
+        raise UserError(
+            f"rollout_weights 'int8' needs the engine graph{because}. Leave rollout_weights out, "
+            "or set rollout to 'graph' where it can serve"
+        )
     if asked == "generate" or obstacle:
         return "generate", "asked for" if asked == "generate" else str(obstacle)
     reads = f"it reads this model, on the {'GPU' if on_gpu else 'CPU'}"

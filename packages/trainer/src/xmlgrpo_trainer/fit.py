@@ -76,11 +76,14 @@ def fit(run: Prepared) -> Trained:
     with Stage(run.console, "making the trainer"):
         trainer = ranks.together(lambda: _make_trainer(run, batch))
         choice = ranks.together(
-            lambda: choose_engine(config.rollout, trainer.model, policy.tokenizer, stops)
+            lambda: choose_engine(
+                *(config.rollout, trainer.model, policy.tokenizer, stops),
+                int8=config.rollout_weights == "int8",
+            )
         )
     if choice.trains:
         group = run.arguments.num_generations
-        trainer.rollout_func = rollout_function(choice.engine, policy.tokenizer, sampling, group)
+        trainer.rollout_func = rollout_function(choice.drawing, policy.tokenizer, sampling, group)
     else:
         asked = run.task.messages(run.problems.train[0].question)
         ranks.together(lambda: check_prompt(policy.tokenizer, asked))
@@ -93,7 +96,7 @@ def fit(run: Prepared) -> Trained:
         fetch_once(trainer)
     if choice.rounds:
         is_trls_own = policy.placement.backend == "plain"
-        correct_mismatch(trainer, choice.engine, is_trls_own=is_trls_own)
+        correct_mismatch(trainer, choice.drawing, is_trls_own=is_trls_own)
     if config.packed_rows:
         leave_out_rows_without_advantage(trainer)
     draws = _draw_by_rates(run, trainer, batch)

@@ -13,9 +13,16 @@ from torch import Tensor, nn
 
 from xmlgrpo_rollout.cpu.cache import KeyValueCache, prefill
 from xmlgrpo_rollout.cpu.forward import last_logits
-from xmlgrpo_rollout.engine import Completion, Sampling, in_parts, left_padded, next_tokens
+from xmlgrpo_rollout.engine import (
+    Completion,
+    Sampling,
+    in_parts,
+    left_padded,
+    logprobs_of,
+    next_tokens,
+)
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
-from xmlgrpo_rollout.weights import DecoderWeights, Rope, read_rope, read_weights
+from xmlgrpo_rollout.weights import DecoderWeights, Rope, in_full, read_rope, read_weights
 
 ROWS = 512  # completions that grow side by side at most ...
 CACHE_BYTES = 2**30  # ... and fewer where their keys and values would take more than this
@@ -33,23 +40,28 @@ class StaticEngine:
 
     Args:
         model: one that `choice.why_not_read` has nothing against.
+        int8: compute with what projections in 8 bits stand for.  Such an engine is not the policy,
+            so completions come with their log-probabilities.
 
     Attributes:
         weights: of the model, as they were when they were last read.
         finished: how many completions of the call that is running are finished; else 0.
     """
 
-    def __init__(self, model: nn.Module, stop_ids: Sequence[int], pad_id: int) -> None:
+    def __init__(
+        self, model: nn.Module, stop_ids: Sequence[int], pad_id: int, *, int8: bool = False
+    ) -> None:
         self.model = model
         self.stop_ids = tuple(stop_ids)
         self.pad_id = pad_id
         self.finished = 0
+        self._int8 = int8
         self.refresh()
 
     def refresh(self) -> None:
         """Read the model's weights again, as they are now."""
         with torch.no_grad():
-            self.weights = read_weights(self.model)
+            self.weights = in_full(read_weights(self.model, int8=self._int8))
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling
@@ -75,14 +87,20 @@ class StaticEngine:
         rope = read_rope(self.model, slots)
         cache, logits_P_V, padding_P = self._read(prompts, rope)
         repeated_R = torch.arange(len(prompts), device=padding_P.device).repeat_interleave(samples)
-        written_R_T = self._grow(
+        written_R_T, logprobs_R_T = self._grow(
             cache.grown(repeated_R, slots),
             rope,
             logits_P_V[repeated_R],
             padding_P[repeated_R],
             sampling,
         )
-        return [Completion(cut_after_stop(row, self.stop_ids)) for row in written_R_T.tolist()]
+        written = [cut_after_stop(row, self.stop_ids) for row in written_R_T.tolist()]
+        if logprobs_R_T is None:
+            return list(map(Completion, written))
+        return [
+            Completion(tokens, known[: len(tokens)])
+            for tokens, known in zip(written, logprobs_R_T.tolist(), strict=True)
+        ]
 
     def _read(
         self, prompts: Sequence[Sequence[int]], rope: Rope
@@ -104,18 +122,24 @@ class StaticEngine:
         logits_R_V: Tensor,
         padding_R: Tensor,
         sampling: Sampling,
-    ) -> Tensor:
-        """Draw tokens until every row has stopped or is full; what follows a stop is noise."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draw tokens until every row has stopped or is full; what follows a stop is noise.
+
+        Their log-probabilities where they are wanted.
+        """
         rows, limit, slots = len(padding_R), sampling.max_new_tokens, cache.padding_bias.shape[1]
         device = padding_R.device
         stops = torch.tensor(self.stop_ids, device=device)
         written_R_T = torch.full((rows, limit), self.pad_id, device=device)
+        logprobs_R_T = torch.zeros(rows, limit, device=device) if self._int8 else None
         growing = torch.arange(rows, device=device)  # the rows of `written_R_T` still computed
         is_done = torch.zeros(rows, dtype=torch.bool, device=device)
         earlier = self.finished
         for step in range(limit):
             tokens_R = next_tokens(logits_R_V, sampling)
             written_R_T[growing, step] = tokens_R
+            if logprobs_R_T is not None:
+                logprobs_R_T[growing, step] = logprobs_of(tokens_R, logits_R_V, sampling)
             is_done |= torch.isin(tokens_R, stops)
             if step + 1 == limit:
                 break
@@ -134,7 +158,7 @@ class StaticEngine:
             )
             cache.used += 1
         self.finished = earlier + rows
-        return written_R_T
+        return written_R_T, logprobs_R_T
 
 
 def stream(

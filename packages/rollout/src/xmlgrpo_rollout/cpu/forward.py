@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the name in torch's own document
 from torch import Tensor
 
 from xmlgrpo_rollout.cpu.cache import Attend
+from xmlgrpo_rollout.int8 import linear
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_rollout.weights import (
     DecoderWeights,
@@ -56,13 +57,13 @@ def last_logits(
         normed = norm_of(recipe, hidden_R_T_C, layer.before_attention)
         query, key, value = _project(recipe, layer, normed, turns[layer.table])
         mixed = attend(number, layer.kind, query, key, value)
-        mixed = F.linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
+        mixed = linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
         hidden_R_T_C = _added(recipe, hidden_R_T_C, mixed, layer.after_attention)
 
         normed = norm_of(recipe, hidden_R_T_C, layer.before_mlp)
-        gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
+        gate_up = linear(normed, layer.gate_up, layer.biases.get("gate_up"))
         gate, up = gate_up.chunk(2, dim=-1)
-        mapped = F.linear(activated(gate) * up, layer.down, layer.biases.get("down"))
+        mapped = linear(activated(gate) * up, layer.down, layer.biases.get("down"))
         hidden_R_T_C = _added(recipe, hidden_R_T_C, mapped, layer.after_mlp)
     return weights.logits(rms_norm(recipe, hidden_R_T_C[:, -1], weights.final_norm))
 
@@ -79,7 +80,7 @@ def _project(
     turn: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (R, T, heads, D) each; the first two normed and rotated."""
-    joint = F.linear(normed_R_T_C, layer.qkv, layer.biases.get("qkv"))
+    joint = linear(normed_R_T_C, layer.qkv, layer.biases.get("qkv"))
     if recipe.norms_all_heads:
         joint = norm_all_heads(recipe, layer, joint)
     joint = joint.view(*joint.shape[:-1], -1, recipe.head_dim)

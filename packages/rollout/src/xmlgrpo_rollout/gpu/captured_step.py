@@ -8,7 +8,6 @@ graph and replayed for every token, whatever the prompts.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
 from xmlgrpo_rollout.engine import Sampling, filtered
@@ -16,7 +15,8 @@ from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend
 from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
 from xmlgrpo_rollout.gpu.kernels.keys import store_token
 from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated
-from xmlgrpo_rollout.gpu.kernels.products import TILES, gated_product, split_product, tiles_for
+from xmlgrpo_rollout.gpu.kernels.products import gated_product, split_product, tiles_for
+from xmlgrpo_rollout.int8 import linear
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
 
 WARM_UP_STEPS = 2  # Triton compiles and cuBLAS chooses before a capture, not in it
@@ -83,12 +83,15 @@ class Decoder:
         # of the products that cuBLAS does not compute
         first = weights.layers[0]
         tiles = {
-            name: tiles_for(name, getattr(first, name), rows)
-            for name in TILES.keys() - first.biases.keys()
+            name: tiles_for(name, getattr(first, name), rows, is_biased=name in first.biases)
+            for name in recipe.projections
         }
         self._tiles = {name: chosen for name, chosen in tiles.items() if chosen is not None}
         self._parts = {
-            name: room(chosen.splits, rows, getattr(first, name).shape[0], dtype=torch.float32)
+            name: room(
+                *(chosen.splits, rows, getattr(first, name).shape[0]),
+                dtype=torch.float32 if chosen.splits > 1 else number_type,
+            )
             for name, chosen in self._tiles.items()
             if name != "gate_up"
         }
@@ -163,7 +166,7 @@ class Decoder:
                 tiles = self._tiles["gate_up"]
                 gated_product(normed, layer.gate_up, self._gated_R_I, tiles, recipe.activation)
             else:
-                gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
+                gate_up = linear(normed, layer.gate_up, layer.biases.get("gate_up"))
                 gated(gate_up, self._gated_R_I, recipe.activation)
             mapped = self._product("down", self._gated_R_I, layer)
             add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, recipe)
@@ -173,7 +176,7 @@ class Decoder:
     def _attend(self, number: int, layer: LayerWeights) -> Tensor:
         keys, values = self.keys[number], self.values[number]
         store_token(
-            F.linear(self._normed_R_C, layer.qkv, layer.biases.get("qkv")),
+            self._product("qkv", self._normed_R_C, layer),
             layer,
             self._rope[layer.table],
             self._at,
@@ -198,11 +201,14 @@ class Decoder:
 
     def _product(self, name: str, values_R_K: Tensor, layer: LayerWeights) -> Tensor:
         """(rows, N), or (splits, rows, N) of which the norm that follows makes the sum."""
-        weights_N_K = getattr(layer, name)
+        weights_N_K, bias_N = getattr(layer, name), layer.biases.get(name)
         if name not in self._tiles:
-            return F.linear(values_R_K, weights_N_K, layer.biases.get(name))
-        split_product(values_R_K, weights_N_K, self._parts[name], self._tiles[name])
-        return self._parts[name]
+            return linear(values_R_K, weights_N_K, bias_N)
+        parts = self._parts[name]
+        split_product(values_R_K, weights_N_K, parts, self._tiles[name])
+        if bias_N is not None:
+            parts[0].add_(bias_N)
+        return parts if len(parts) > 1 else parts[0]
 
     def _draw(self, logits_R_V: Tensor) -> None:
         chosen = None

@@ -29,25 +29,29 @@ class GraphEngine:
 
     The model's own modules are not called, so its training mode and dropout do not matter.  It
     holds a copy of the adapted and the joined projections in the type that the model computes in
-    (1.4 GB for Gemma 3 1B in bfloat16), also of a 4-bit base; the embedding is the model's own.
+    (1.4 GB for Gemma 3 1B in bfloat16), also of a 4-bit base, or of all of them in 8 bits; the
+    embedding is the model's own.
 
     Axes: P prompts, R rows (P times the samples), T tokens, V vocabulary.
 
     Args:
         model: one that `choice.why_not_read` has nothing against.
+        int8: hold projections in 8 bits.
 
     Attributes:
         weights: of the model, as they were when they were last read.
         finished: how many completions of the call that is running are finished; else 0.
     """
 
-    def __init__(self, model: nn.Module, stop_ids: Sequence[int], pad_id: int) -> None:
+    def __init__(
+        self, model: nn.Module, stop_ids: Sequence[int], pad_id: int, *, int8: bool = False
+    ) -> None:
         self.model = model
         self.stop_ids = tuple(stop_ids)
         self.pad_id = pad_id
         self.finished = 0
         with torch.no_grad():
-            self.weights = read_weights(model)
+            self.weights = read_weights(model, int8=int8)
         self._decoders: dict[Sampling, _Kept] = {}  # the one used last comes last
 
     @property

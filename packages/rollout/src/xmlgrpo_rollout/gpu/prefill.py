@@ -5,13 +5,13 @@ so little work that a pass over them takes as long as its launches, of which thi
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 from torch import Tensor
 
 from xmlgrpo_rollout.attention_guard import masked_attention
 from xmlgrpo_rollout.cpu.cache import visible_tokens
 from xmlgrpo_rollout.gpu.kernels.keys import split_prompts
 from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated
+from xmlgrpo_rollout.int8 import linear
 from xmlgrpo_rollout.weights import DecoderWeights, Rope
 
 
@@ -66,7 +66,7 @@ def read_prompts(
     after = [layer.before_attention for layer in layers[1:]] + [weights.final_norm]
     for number, (layer, next_norm) in enumerate(zip(layers, after, strict=True)):
         split_prompts(
-            F.linear(normed, layer.qkv, layer.biases.get("qkv")),
+            linear(normed, layer.qkv, layer.biases.get("qkv")),
             layer,
             rope[layer.table],
             padding_P,
@@ -85,11 +85,11 @@ def read_prompts(
             scale=recipe.score_factor,
         )
         mixed = mixed_P_N_T_D.transpose(1, 2).reshape(tokens, -1)
-        added = F.linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
+        added = linear(mixed, layer.attention_out, layer.biases.get("attention_out"))
         add_norm(added, layer.after_attention, hidden, layer.before_mlp, normed, recipe)
-        gate_up = F.linear(normed, layer.gate_up, layer.biases.get("gate_up"))
+        gate_up = linear(normed, layer.gate_up, layer.biases.get("gate_up"))
         gated(gate_up, gated_M_I, recipe.activation)
-        added = F.linear(gated_M_I, layer.down, layer.biases.get("down"))
+        added = linear(gated_M_I, layer.down, layer.biases.get("down"))
         add_norm(added, layer.after_mlp, hidden, next_norm, normed, recipe)
     last_P_C = normed.view(prompts, length, -1)[:, -1]
     return weights.logits(last_P_C)

@@ -238,6 +238,8 @@ class RunConfig(Section):
     )
     """Name (the task's own, too, or `package.module:function`) -> weight."""
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"
+    rollout_weights: Literal["int8"] | None = None
+    """null: completions are drawn with weights in the model's number type; int8: in 8 bits."""
     packed_rows: bool = False
     """Training computes each prompt once per group and no padding; not measured on a GPU yet."""
     frozen_norms: bool = False
@@ -264,6 +266,11 @@ class RunConfig(Section):
             raise ValueError("rewards is empty: name at least one reward function and its weight")
         if self.rollout == "vllm" and self.model.device == "cpu":
             raise ValueError("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
+        if self.rollout_weights and self.rollout not in {"auto", "graph"}:
+            raise ValueError(
+                f"rollout_weights {self.rollout_weights!r} needs rollout 'graph' (or 'auto'), got "
+                f"{self.rollout!r}: the other engines have no weights of their own"
+            )
         if self.model.float16_products and not (self.packed_rows and self.rollout == "generate"):
             raise ValueError(
                 "model.float16_products needs packed_rows: true, whose head takes float16 factors, "

@@ -116,11 +116,7 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
             "how many problems there are is not known before they are loaded; set grpo.max_steps "
             "or data.limit to know the number of steps"
         )
-    if load.packed:
-        notes.append(
-            "packed_rows is counted tensor by tensor and not measured on a GPU; completions that "
-            "turn out to have no advantage, which it does not compute, are counted"
-        )
+    notes += _unmeasured(load)
     if load.ours and not (load.liger or load.packed) and "use_liger_kernel" not in config.grpo:
         chunked = estimate(dataclasses.replace(load, liger=True)).total
         notes.append(
@@ -138,4 +134,20 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
         notes.append("the vision tower is loaded but not trained; text never passes through it")
     if config.data.source == "hub" and config.model.revision is None:
         notes.append("model.revision is null: pin the commit, so that the run can be repeated")
+    return notes
+
+
+def _unmeasured(load: Load) -> list[str]:
+    """What the estimate says of settings that no run on a GPU stands behind."""
+    notes = []
+    if load.packed:
+        notes.append(
+            "packed_rows is counted tensor by tensor and not measured on a GPU; completions that "
+            "turn out to have no advantage, which it does not compute, are counted"
+        )
+    if load.int8:
+        notes.append(
+            "rollout_weights: the second copy of the projections, in 8 bits, is counted; the time "
+            "that it saves is not measured on a GPU and not in the estimate"
+        )
     return notes

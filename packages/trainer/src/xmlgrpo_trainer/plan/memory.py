@@ -19,6 +19,7 @@ FLOAT32 = 4
 # nf4 with double quantisation: 4 bits a weight, an 8-bit scale every 64, a 32-bit one every 256
 # of those (QLoRA, arXiv 2305.14314, section 3).
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+INT8_BYTES = 1  # and a scale for each row, which is one in hundreds or thousands
 # cuBLAS workspaces and buffers: what the measured runs held beside their counted weights.
 WORKSPACE_GIB = 0.1
 # A CUDA context with cuBLAS and Triton modules: 0.60 GiB when fresh, 0.75 after a step (H100).
@@ -104,9 +105,11 @@ def _rollout(load: Load, resident: float) -> tuple[float, float, float]:
         return *_generated(load, *held_out), load.vllm_gib
     if load.engine == "generate":
         return *max(_generated(load, *training), _generated(load, *held_out), key=sum), 0.0
-    # merged copies of every projection; a captured graph knows its cache by address, so training's
+    # merged copies of every projection (in 8 bits a second one: held-out problems are asked with
+    # the first); a captured graph knows its cache by address, so training's
     # and the held-out problems' are both kept
-    engine = load.shape.projection_weights * load.number_bytes / GIB
+    copies = load.number_bytes + (INT8_BYTES if load.int8 else 0)
+    engine = load.shape.projection_weights * copies / GIB
     passing = 0.0
     for rows, tokens in (held_out, training):
         longest = load.prompt_tokens + tokens

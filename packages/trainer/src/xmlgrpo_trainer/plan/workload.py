@@ -38,6 +38,7 @@ class Load:
     prompt_tokens: int  # the longest
     completion_tokens: int  # the longest in training
     held_out_tokens: int  # the longest to a held-out problem
+    int8: bool = False  # training's completions are drawn with a second copy, in 8 bits
     narrow: bool = False  # matrices in float16, all else in float32
     checkpointing: bool = True  # only each layer's input is kept for the backward pass
     liger: bool = False  # Liger's norms and GeGLU, and no whole logits
@@ -145,7 +146,8 @@ def load_of(
     # several processes, too: training asks only for a GPU and the plain backend
     ours = gpu is not None and model.backend != "unsloth"
     aligned = ours and number_bytes < 4 and model.attn_implementation in {None, "sdpa"}
-    rounds = engine == "vllm" or (engine == "graph" and number_bytes < 4)
+    int8 = config.rollout_weights == "int8"
+    rounds = engine == "vllm" or (engine == "graph" and (number_bytes < 4 or int8))
     # of a batch that is used once, our loss corrects by what it computes anyway (mismatch.py)
     uses = per_generation * fields["num_iterations"]
     is_late = ours and engine == "graph" and accumulate % uses == 0
@@ -169,6 +171,7 @@ def load_of(
         prompt_tokens=config.data.max_prompt_tokens,
         completion_tokens=fields["max_completion_length"],
         held_out_tokens=holdout.max_new_tokens or fields["max_completion_length"],
+        int8=int8,
         narrow=model.float16_products,
         checkpointing=bool(config.grpo.get("gradient_checkpointing", gpu is not None)),
         liger=bool(config.grpo.get("use_liger_kernel", liger and ours)),
@@ -229,5 +232,6 @@ def engine_of(config: RunConfig, shape: ModelShape) -> EngineName:
     """
     obstacle = shape.obstacle or why_not_merged(config.lora)
     packed = config.model.load_in_4bit or shape.packed
-    name, _reason = name_engine(config.rollout, obstacle, packed=packed, on_gpu=False)
+    int8 = config.rollout_weights == "int8"
+    name, _reason = name_engine(config.rollout, obstacle, packed=packed, on_gpu=False, int8=int8)
     return name

@@ -3,13 +3,14 @@
 Every weight is read once, by tiles that lie side by side in the depth of the product, and the
 inputs, which are small, by every program again.  What cuBLAS leaves to a kernel of its own is done
 in the same one or in the one after: the activation where gate and up are still in registers, the
-sum of a split product in the norm that follows it.
+sum of a split product in the norm that follows it.  Weights in 8 bits are widened on the way, and
+their scales multiply the sums.
 
 Axes: R rows, N columns (a weight's rows), K depth, S splits of the depth, I width of the MLP.
 Sums are in float32, and rounded where transformers rounds: after each product.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -17,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from xmlgrpo_rollout.gpu.kernels.norms import activated_times, is_silu
+from xmlgrpo_rollout.int8 import Int8Matrix, Matrix
 
 MIN_SIDE = 16  # tl.dot takes no smaller tile
 
@@ -57,34 +59,86 @@ TILES = {
     "gate_up": Tiles(rows=64, columns=64, depth=64, warps=4, stages=6),  # 11.0 us
     "down": Tiles(rows=64, columns=32, depth=128, warps=4, stages=4, splits=6),  # 10.9 us
 }
+# Of weights in 8 bits: chosen on paper, to be measured.
+INT8_TILES = {
+    "qkv": Tiles(rows=64, columns=32, depth=128, warps=4, stages=4),
+    "attention_out": Tiles(rows=64, columns=64, depth=128, warps=4, stages=4, splits=4),
+    "gate_up": Tiles(rows=64, columns=64, depth=128, warps=4, stages=4),
+    "down": Tiles(rows=64, columns=64, depth=128, warps=4, stages=4, splits=7),
+}
+INT8_ELSEWHERE = {"depth": 64, "stages": 3}  # what fits into the shared memory of other cards
 
 
-def tiles_for(product: str, weights: Tensor, rows: int) -> Tiles | None:
+def tiles_for(product: str, weights: Matrix, rows: int, *, is_biased: bool = False) -> Tiles | None:
     """How to compute one of a layer's products here, or None where cuBLAS is the better choice.
 
-    A product with a bias is always cuBLAS's, which adds it in passing; the caller sees to that.
+    A product with a bias is cuBLAS's, which adds it in passing.  Float32 has no tensor cores that
+    round as transformers does, and sizes that are no multiple of 16 cannot be loaded 16 bytes at a
+    time.
 
-    Float32 has no tensor cores that round as transformers does, and sizes that are no multiple of
-    16 cannot be loaded 16 bytes at a time.
+    Weights in 8 bits are computed here whatever the rows and the GPU: cuBLAS would need them in
+    full, more bytes than were saved.  (But for an activation, which cannot wait for a bias.)
     """
-    if rows > MOST_ROWS or weights.element_size() != 2 or not weights.is_cuda:
+    if isinstance(weights, Int8Matrix):
+        if is_biased and product == "gate_up":
+            return None
+        tiles = INT8_TILES[product]
+        return tiles if _is_measured_on(weights) else replace(tiles, **INT8_ELSEWHERE)
+    if is_biased or product not in TILES:
+        return None
+    if rows > MOST_ROWS or weights.element_size() != 2:
         return None
     if weights.data_ptr() % 16 or any(size % 16 for size in weights.shape):
         return None
-    if torch.cuda.get_device_capability(weights.device)[0] != MEASURED_ON:
-        return None
-    return TILES[product]
+    return TILES[product] if _is_measured_on(weights) else None
+
+
+def _is_measured_on(weights: Matrix) -> bool:
+    device = weights.device
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == MEASURED_ON
+
+
+@triton.jit
+def _nothing(ROWS: tl.constexpr, COLUMNS: tl.constexpr, IS_INT8: tl.constexpr):
+    """The sum that a product begins with."""
+    if IS_INT8:
+        total = tl.zeros([COLUMNS, ROWS], tl.float32)
+    else:
+        total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    return total
+
+
+@triton.jit
+def _added(total, values, weights, IS_INT8: tl.constexpr):
+    """The sum with the product of one tile."""
+    if IS_INT8:
+        # as the left factor they need not go back into shared memory when they are widened
+        wide = weights.to(values.dtype)
+        total = tl.dot(wide, tl.trans(values), total, input_precision="ieee")
+    else:
+        total = tl.dot(values, tl.trans(weights), total, input_precision="ieee")
+    return total
+
+
+@triton.jit
+def _scaled(total, scales, column, is_column, IS_INT8: tl.constexpr):
+    """The sum, (rows, columns), of the weights that were meant."""
+    if IS_INT8:
+        total = tl.trans(total) * tl.load(scales + column, mask=is_column, other=0.0)[None, :]
+    return total
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _gate_up(
     normed,
     gate_up,
+    scales,
     out,
     rows,
     size,
     width,
     IS_SILU: tl.constexpr,
+    IS_INT8: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -95,8 +149,8 @@ def _gate_up(
     is_row, is_column = row < rows, column < width
     gate_rows = gate_up + column[:, None] * size
     up_rows = gate_rows + width * size
-    gate = tl.zeros([ROWS, COLUMNS], tl.float32)
-    up = tl.zeros([ROWS, COLUMNS], tl.float32)
+    gate = _nothing(ROWS, COLUMNS, IS_INT8)
+    up = _nothing(ROWS, COLUMNS, IS_INT8)
     for step in range(tl.cdiv(size, DEPTH)):
         at = step * DEPTH + place
         inside = at < size
@@ -108,8 +162,10 @@ def _gate_up(
         is_weight = is_column[:, None] & inside[None, :]
         gate_weights = tl.load(gate_rows + at[None, :], mask=is_weight, other=0.0)
         up_weights = tl.load(up_rows + at[None, :], mask=is_weight, other=0.0)
-        gate = tl.dot(values, tl.trans(gate_weights), gate, input_precision="ieee")
-        up = tl.dot(values, tl.trans(up_weights), up, input_precision="ieee")
+        gate = _added(gate, values, gate_weights, IS_INT8)
+        up = _added(up, values, up_weights, IS_INT8)
+    gate = _scaled(gate, scales, column, is_column, IS_INT8)
+    up = _scaled(up, scales + width, column, is_column, IS_INT8)
     number_type = out.dtype.element_ty
     result = activated_times(gate.to(number_type).to(tl.float32), up.to(number_type), IS_SILU)
     tl.store(
@@ -123,11 +179,13 @@ def _gate_up(
 def _split_product(
     values_from,
     weights_from,
+    scales,
     out,
     rows,
     columns,
     depth,
     steps,
+    IS_INT8: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -138,7 +196,7 @@ def _split_product(
     place = tl.arange(0, DEPTH)
     is_row, is_column = row < rows, column < columns
     first = split * steps * DEPTH
-    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    total = _nothing(ROWS, COLUMNS, IS_INT8)
     for step in range(steps):
         at = first + step * DEPTH + place
         inside = at < depth
@@ -152,7 +210,8 @@ def _split_product(
             mask=is_column[:, None] & inside[None, :],
             other=0.0,
         )
-        total = tl.dot(values, tl.trans(weights), total, input_precision="ieee")
+        total = _added(total, values, weights, IS_INT8)
+    total = _scaled(total, scales, column, is_column, IS_INT8)
     tl.store(
         out + (split * rows + row[:, None]) * columns + column[None, :],
         total.to(out.dtype.element_ty),
@@ -161,7 +220,7 @@ def _split_product(
 
 
 def gated_product(
-    normed_R_C: Tensor, gate_up_2I_C: Tensor, out_R_I: Tensor, tiles: Tiles, activation: str
+    normed_R_C: Tensor, gate_up_2I_C: Matrix, out_R_I: Tensor, tiles: Tiles, activation: str
 ) -> None:
     """The activated product with the upper half of the weights times that with the lower half.
 
@@ -177,18 +236,19 @@ def gated_product(
     row_tile = tiles.row_tile(rows)
     _gate_up[(triton.cdiv(rows, row_tile), triton.cdiv(width, tiles.columns))](
         normed_R_C,
-        gate_up_2I_C,
+        *_pointers(gate_up_2I_C),
         out_R_I,
         rows,
         size,
         width,
         IS_SILU=is_silu(activation),
+        IS_INT8=isinstance(gate_up_2I_C, Int8Matrix),
         ROWS=row_tile,
         **_settings(tiles),
     )
 
 
-def split_product(values_R_K: Tensor, weights_N_K: Tensor, out_S_R_N: Tensor, tiles: Tiles) -> None:
+def split_product(values_R_K: Tensor, weights_N_K: Matrix, out_S_R_N: Tensor, tiles: Tiles) -> None:
     """Each split's part of the product `values_R_K @ weights_N_K.T`.
 
     Args:
@@ -205,15 +265,23 @@ def split_product(values_R_K: Tensor, weights_N_K: Tensor, out_S_R_N: Tensor, ti
     grid = (triton.cdiv(rows, row_tile), triton.cdiv(columns, tiles.columns), tiles.splits)
     _split_product[grid](
         values_R_K,
-        weights_N_K,
+        *_pointers(weights_N_K),
         out_S_R_N,
         rows,
         columns,
         depth,
         steps,
+        IS_INT8=isinstance(weights_N_K, Int8Matrix),
         ROWS=row_tile,
         **_settings(tiles),
     )
+
+
+def _pointers(weights: Matrix) -> tuple[Tensor, Tensor]:
+    """The numbers and their scales; of weights in full no scale is read."""
+    if isinstance(weights, Int8Matrix):
+        return weights.numbers, weights.scales
+    return weights, weights
 
 
 def _settings(tiles: Tiles) -> dict[str, int]:
