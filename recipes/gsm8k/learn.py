@@ -157,6 +157,9 @@ def _options() -> argparse.Namespace:
         help="in place of --gguf: a model's folder; without either the weights are fetched",
     )
     options.add_argument("--gpus", type=int, default=torch.cuda.device_count() or 1)
+    options.add_argument(
+        "--abreast", type=int, default=1, help="arms that share a GPU, which fill each other's gaps"
+    )
     options.add_argument("--call-s", type=float, default=540, help="seconds until it must be over")
     options.add_argument("--base", help="the warm start that the arms stand on; default: by rule")
     options.add_argument("--arms", nargs="+", default=["grpo-0", "more-sft"])
@@ -201,9 +204,7 @@ def _phase(
     if phase == "base":
         ready = runner.run(experiment.preparation())
         if ready:
-            pace = asked.steps is None
-            overrides = asked.overrides if pace else None
-            runner.run(experiment.warm_starts(asked.gpus, asked.base, pace=overrides))
+            runner.run(experiment.warm_starts(asked.gpus, asked.base))
         if asked.base is not None:  # nothing to choose
             return ready and (experiment.start(asked.base) / DONE).exists()
         return ready and runner.run(experiment.accuracies(asked.gpus))
@@ -215,13 +216,15 @@ def _phase(
         print(json.dumps(told.all["screened"]))
         return True
     if phase == "arms":
+        places = (asked.gpus, asked.abreast)
+        if "budget" not in told.all and asked.steps is None:
+            runner.run(experiment.paces(base, *places, asked.overrides))
         budget = _budget(experiment, told, runner, asked)
-        turns = by_turn(asked.arms) if asked.gpus == 1 else [asked.arms]
+        turns = by_turn(asked.arms) if asked.gpus * asked.abreast == 1 else [asked.arms]
         for some in turns:
             budget = replace(budget, arm_s=experiment.run_s() or budget.arm_s)
-            runner.run(
-                experiment.arms(base, some, asked.gpus, budget, asked.overrides, cut=asked.cut)
-            )
+            words = (base, some, asked.gpus, budget, asked.overrides)
+            runner.run(experiment.arms(*words, cut=asked.cut, abreast=asked.abreast))
         return None not in [experiment.arm(base, name) for name in asked.arms]
     return runner.run(experiment.test(base, asked.arms, asked.gpus, asked.sampled))
 
@@ -239,7 +242,7 @@ def _budget(
     if "budget" not in told.all:
         overrides = [*experiment.scale.overrides, *asked.overrides]
         every = load_config(HERE / "gsm8k.yaml", overrides).holdout.every
-        turns = -(-len(asked.arms) // asked.gpus)
+        turns = -(-len(asked.arms) // (asked.gpus * asked.abreast))
         left_s = (runner.deadline - MARGIN_S - time.monotonic()) / turns
         told.add("budget", asdict(experiment.budget(left_s, every, asked.steps)))
     print(json.dumps(told.all["budget"]))

@@ -453,7 +453,7 @@ class TestArms:
         experiment = self.experiment(scripts, tmp_path)
         left_s = 400 + experiment.scale.start_s + experiment.scale.pick_s
         assert experiment.budget(left_s, every=80).steps == int(400 / (1.8 + 5 / 80))
-        log = tmp_path / "pace" / "metrics.jsonl"
+        log = tmp_path / "pace-0" / "metrics.jsonl"
         log.parent.mkdir()
         times = [0, 9, 12, 15, 16, 17, 18, 19]  # the first ones are slow
         log.write_text("".join(f'{{"step": {n}, "time": {t}}}\n' for n, t in enumerate(times, 1)))
@@ -466,13 +466,20 @@ class TestArms:
         last = replace(experiment, last=True)  # nothing is chosen: no time for that
         assert last.budget(left_s - experiment.scale.pick_s, every=80).steps == 376
 
-    def test_the_pace_is_that_of_the_arms_settings(self, scripts: Any, tmp_path: Path) -> None:
+    def test_the_pace_is_that_of_the_arms_as_many_as_share_a_gpu(
+        self, scripts: Any, tmp_path: Path
+    ) -> None:
         experiment = self.experiment(scripts, tmp_path)
-        [lane] = experiment.warm_starts(1, "s2", pace=["packed_rows=true"])
-        assert [stage.name for stage in lane.stages] == ["s2", "pace"]
-        assert "packed_rows=true" in lane.stages[1].words
-        [lane] = experiment.warm_starts(1, "s2", pace=None)
-        assert [stage.name for stage in lane.stages] == ["s2"]
+        lanes = experiment.paces("s2", 1, 3, ["packed_rows=true"])
+        assert [stage.name for lane in lanes for stage in lane.stages] == [
+            "pace-0",
+            "pace-1",
+            "pace-2",
+        ]
+        assert all("packed_rows=true" in lane.stages[0].words for lane in lanes)
+        names, budget = ["grpo-0", "grpo-1", "format-0"], scripts.plan.Budget(10, 20.0, 1.0)
+        lanes = experiment.arms("s2", names, 1, budget, [], cut=True, abreast=2)
+        assert [(lane.gpu, len(lane.stages)) for lane in lanes] == [(0, 4), (0, 2)]
 
 
 def start(greedy: int, majority: float, entropy: float | None) -> dict[str, Any]:
@@ -728,7 +735,7 @@ def test_the_whole_experiment_in_small(gsm8k_dir: Path, tmp_path: Path) -> None:
         told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
         assert ran.returncode == 0, ran.stdout + ran.stderr
     arms = {"grpo-0", "more-sft"}
-    assert set(told["results"]) == {"s1", "s2-50", "s2", "pace", *arms}
+    assert set(told["results"]) == {"s1", "s2-50", "s2", "pace-0", *arms}
     steps = [row["step"] for row in told["results"]["grpo-0"]["curve"]]
     assert steps == list(range(told["budget"]["steps"] + 1))
     assert set(told["results"]["grpo-0"]["candidates"]) == {"last", "best", "mean"}

@@ -39,7 +39,7 @@ class Tested:
     Attributes:
         name: what it is, in words.
         kind: a key of `CALLED`, or base.
-        minutes: of a GPU for its training, from the base on.
+        minutes: of a GPU for its training, from the base on; a share where arms shared one.
         samples: by number of samples (`k1`, `k16`), metrics with intervals and differences.
         curve: minutes and greedy accuracy on the validation rows.
     """
@@ -86,7 +86,8 @@ def models(told: dict[str, Any]) -> list[Tested]:
             continue
         kind = "base" if name == told["base"] else name.rstrip("0123456789").rstrip("-")
         stages = [] if kind == "base" else [name, *([OWN_SOLUTIONS] if kind == "rejection" else [])]
-        seconds = sum(t["seconds"] for stage in stages for t in told["stages"].get(stage, ()))
+        tries = [one for stage in stages for one in told["stages"].get(stage, ())]
+        seconds = sum(one["seconds"] / one.get("abreast", 1) for one in tries)
         rows = [row for row in told["results"].get(name, {}).get("curve", ()) if row["step"]]
         curve = tuple(
             (row["step"] / len(rows) * seconds / 60, row["validation/strict_accuracy"])

@@ -144,14 +144,11 @@ class Experiment:
         convert = Stage("convert", _script(*words), self.pretrained / CONVERTED)
         return [Lane(0, [convert]), made]
 
-    def warm_starts(
-        self, gpus: int, only: str | None = None, *, pace: Sequence[str] | None = ()
-    ) -> Lanes:
-        """Each warm start on its GPU; where one is over early, the pace of GRPO is measured.
+    def warm_starts(self, gpus: int, only: str | None = None) -> Lanes:
+        """Each warm start on its GPU.
 
         Args:
             only: the one that is wanted; the others are left out.
-            pace: overrides of gsm8k.yaml of the run that measures it; None: not measured.
         """
         wanted = {n: s for n, s in self.scale.warm_starts.items() if only in (None, n)}
         lanes: list[list[Stage]] = [[] for _ in range(gpus)]
@@ -167,9 +164,6 @@ class Experiment:
                     keep=start.keep,
                 )
             )
-        if pace is not None:
-            number = len(wanted) - 1
-            lanes[number % gpus].append(self._pace(list(wanted)[number], pace))
         return [Lane(gpu, stages) for gpu, stages in enumerate(lanes) if stages]
 
     def accuracies(self, gpus: int) -> Lanes:
@@ -182,11 +176,32 @@ class Experiment:
         """A part of the questions on each GPU."""
         return [Lane(part, [self._screen(base, part, gpus)]) for part in range(gpus)]
 
+    def paces(self, base: str, gpus: int, abreast: int, overrides: Sequence[str]) -> Lanes:
+        """A few steps of GRPO, as the arms will be, as many at once as will be.
+
+        Args:
+            base: they start from it.
+            gpus: how many there are.
+            abreast: runs that share a GPU.
+            overrides: of gsm8k.yaml.
+        """
+        data = self.work / GRPO_ROWS
+        settings = (f"sampling.rates={data}", *overrides, *self.scale.pace)
+        lanes = []
+        for place in range(gpus * abreast):
+            name = f"{PACE}-{place}"
+            words = self._training(base, name, place, data, settings)
+            manifest = RunFolder(self.work / name).manifest
+            needs = (self.start(base) / DONE, data)
+            lanes.append(Lane(place % gpus, [Stage(name, words, manifest, needs=needs)]))
+        return lanes
+
     def step_s(self) -> float:
         """Seconds of a step of GRPO, as measured, or as guessed where it was not."""
-        log = self.work / PACE / "metrics.jsonl"
-        times = [time for _, time in read_log(log).series("time")] if log.exists() else []
-        gaps = [after - before for before, after in pairwise(times[SETTLED - 1 :])]
+        gaps: list[float] = []
+        for log in self.work.glob(f"{PACE}-*/metrics.jsonl"):
+            times = [time for _, time in read_log(log).series("time")]
+            gaps += [after - before for before, after in pairwise(times[SETTLED - 1 :])]
         return median(gaps) if gaps else self.scale.pace_s
 
     def run_s(self) -> float | None:
@@ -237,6 +252,7 @@ class Experiment:
         overrides: Sequence[str],
         *,
         cut: bool,
+        abreast: int = 1,
     ) -> Lanes:
         """Each arm and the choice among its models; they take turns on the GPUs.
 
@@ -247,15 +263,17 @@ class Experiment:
             budget: how long the arms are.
             overrides: of gsm8k.yaml.
             cut: whether a run that the time cuts off counts as it is.
+            abreast: arms that share a GPU.
         """
-        turns: list[list[Stage]] = [[] for _ in range(gpus)]
+        places = gpus * abreast
+        turns: list[list[Stage]] = [[] for _ in range(places)]
         for number, name in enumerate(names):
-            turns[number % gpus] += (
+            turns[number % places] += (
                 self._run(base, name, budget, overrides, cut=cut)
                 if ARM.fullmatch(name)
                 else self._supervised_arm(base, name, budget)
             )
-        return [Lane(gpu, stages) for gpu, stages in enumerate(turns) if stages]
+        return [Lane(place % gpus, stages) for place, stages in enumerate(turns) if stages]
 
     def arm(self, base: str, name: str) -> Model | None:
         """What an arm has come to, or what the base is; None where it is not there yet."""
@@ -386,13 +404,6 @@ class Experiment:
         )
         needs = (self.work / SOLVABLE,)
         return Stage(OWN_SOLUTIONS, _script(*words), makes, needs, least_s=seconds + 30)
-
-    def _pace(self, model: str, overrides: Sequence[str]) -> Stage:
-        """A few steps of GRPO, as they will be."""
-        data = self.data / rows.SCREENED
-        words = self._training(model, PACE, 0, data, (*overrides, *self.scale.pace))
-        folder = RunFolder(self.work / PACE)
-        return Stage(PACE, words, folder.manifest, needs=(self.start(model) / DONE,))
 
     def _training(
         self, model: str, name: str, seed: int, data: Path, settings: Sequence[str]

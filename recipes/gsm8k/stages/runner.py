@@ -1,6 +1,7 @@
 """Stages that are done once: each a Python process, some on one GPU and some on another."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -62,14 +63,15 @@ class Runner:
     def run(self, lanes: Sequence[Lane]) -> bool:
         """Run all lanes side by side; whether all of their stages are finished."""
         end_with_this_process()
+        abreast = Counter(lane.gpu for lane in lanes)
         with ThreadPoolExecutor(len(lanes)) as pool:
-            list(pool.map(self._lane, lanes))
+            list(pool.map(self._lane, lanes, (abreast[lane.gpu] for lane in lanes)))
         return all(stage.makes.exists() for lane in lanes for stage in lane.stages)
 
-    def _lane(self, lane: Lane) -> None:
+    def _lane(self, lane: Lane, abreast: int) -> None:
         for stage in lane.stages:
             if not stage.makes.exists():
-                ended = self._stage(lane.gpu, stage)
+                ended = self._stage(lane.gpu, stage) | {"abreast": abreast}
                 print(f"[gpu {lane.gpu}] {stage.name}: {ended['ending']}", flush=True)
                 self.note(stage.name, ended)
 
