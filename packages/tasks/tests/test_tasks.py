@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 from xmlgrpo_rewards import Task, get_task
+from xmlgrpo_tasks.rows import different_rows
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -14,3 +15,9 @@ def test_every_task_that_is_offered_loads_under_its_name() -> None:
         task = get_task(name)
         assert isinstance(task, Task)
         assert task.name == name
+
+
+def test_rows_end_where_no_other_is_left() -> None:
+    questions = iter(["a", "b", "a", *["b"] * 20_000])
+    rows = different_rows(3, ("question",), lambda _seen: {"question": next(questions)})
+    assert list(rows) == [{"question": "a"}, {"question": "b"}]

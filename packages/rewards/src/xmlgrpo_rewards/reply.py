@@ -33,6 +33,7 @@ solutions and 281,046 kept replies of models are read as before, so the number s
 REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 TAGS = (REASONING_OPEN, REASONING_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+FENCE = "```"
 
 SYSTEM = (
     "Reply in exactly this form:\n"
@@ -109,6 +110,14 @@ def parse(text: str) -> Reply:
         strict=soft and _is_strict(text),
         soft=soft,
     )
+
+
+def fenced(text: str) -> tuple[str, str] | None:
+    """The language, as written, and the lines of a text that is one fence and nothing else."""
+    if not (text.startswith(FENCE) and text.endswith(FENCE) and text.count(FENCE) == 2):
+        return None
+    language, newline, inside = text[len(FENCE) : -len(FENCE)].partition("\n")
+    return (language, inside) if newline else None
 
 
 class _Block(NamedTuple):

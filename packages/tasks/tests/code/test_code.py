@@ -340,8 +340,8 @@ HUMAN_EVAL = {
         pytest.param(MBPP, "def add(a, b)", id="MBPP"),
         pytest.param(HUMAN_EVAL, "def top(x)", id="HumanEval"),
         pytest.param(ROW, "def vowels(s, n)", id="ours"),
-        pytest.param(next(generate.rows(1, 0)), "def f(x)", id="generated"),
-        pytest.param(next(generate.rows(1, 0, "full")), "def f(x)", id="generated, full"),
+        pytest.param(next(generate.generated(1, 0)), "def f(x)", id="generated"),
+        pytest.param(next(generate.generated(1, 0, "full")), "def f(x)", id="generated, full"),
     ],
 )
 def test_rows_of_all_kinds_are_read_and_written_again(row, signature):
@@ -369,7 +369,7 @@ def test_other_assertions_are_refused(row, assertion):
         TASK.example({**row, "test_list": [*row["test_list"], assertion]}, "row")
 
 
-@pytest.mark.parametrize("level", generate.LEVELS)
+@pytest.mark.parametrize("level", TASK.levels)
 def test_generated_rows_are_new_certain_and_the_same_again(level):
     rows = list(itertools.islice(TASK.generated(400, 5, level), 60))
     assert rows == list(TASK.generated(60, 5, level))

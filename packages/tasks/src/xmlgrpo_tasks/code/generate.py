@@ -13,13 +13,12 @@ from typing import Any, Literal
 from xmlgrpo_tasks.code import values
 from xmlgrpo_tasks.code.gold import cases_fault
 from xmlgrpo_tasks.code.rows import Case, Judge
+from xmlgrpo_tasks.rows import Row, Seen, different_rows
 
 Level = Literal["easy", "full"]
-LEVELS: tuple[Level, ...] = ("easy", "full")
 ENTRY, SIGNATURE = "f", "def f(x)"
 SHOWN = {"easy": 0, "full": 2}
 HIDDEN = 6
-MOST_REPEATS = 10_000  # draws in a row that gave nothing new
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Draw = Callable[[random.Random], Any]
 _CONSTANT = re.compile(r"\b[AB]\b")
@@ -251,24 +250,23 @@ return vowels, x.find("A")""",
 )
 
 
-def rows(count: int, seed: int, level: Level = "easy") -> Iterator[dict[str, Any]]:
+def generated(count: int, seed: int, level: Level = "easy") -> Iterator[Row]:
     """At most `count` rows, the same for the same seed, no two with the same question.
 
     Fewer only where a level has no more: `easy` has about 150,000 questions, `full` some 2,000.
     """
     rng = random.Random(f"{level} {seed}")  # noqa: S311 - no secret depends on it
-    kinds, seen, repeats = LINES if level == "easy" else STEPS, set[str](), 0
-    while len(seen) < count and repeats < MOST_REPEATS:
+    kinds = LINES if level == "easy" else STEPS
+
+    def draw(seen: Seen) -> Row | None:
         kind = rng.choice(kinds)
         constants = dict(zip("AB", kind.constants(rng), strict=True))
         question, program = (_filled(text, constants) for text in (kind.question, kind.program))
-        row = None if question in seen else _row(question, program, kind.argument, rng, level)
-        if row is None:
-            repeats += 1
-            continue
-        seen.add(question)
-        repeats = 0
-        yield row
+        if (question,) in seen:
+            return None
+        return _row(question, program, kind.argument, rng, level)
+
+    return different_rows(count, ("question",), draw)
 
 
 def _filled(text: str, constants: dict[str, Any]) -> str:
@@ -277,7 +275,7 @@ def _filled(text: str, constants: dict[str, Any]) -> str:
 
 def _row(
     question: str, program: str, argument: Draw, rng: random.Random, level: Level
-) -> dict[str, Any] | None:
+) -> Row | None:
     """A row; None where its cases happen to tell a lazy program nothing."""
     if level == "easy":
         gold, solution = f"{SIGNATURE}: return {program}", f"It is {program}."

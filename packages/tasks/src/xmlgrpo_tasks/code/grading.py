@@ -4,7 +4,6 @@ Nothing here believes a program: no exit code, no output, no assertion decides.
 """
 
 import random
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +22,7 @@ WALL_S = 8.0  # candidate.WALL_S and what it takes to get that far
 WORKER_BYTES = 1 << 30
 MOST_ALONE = 8  # of one call: 4 s each at the worst
 NOTE_CHARS = 120
-FENCE = "```"
-_LANGUAGE = re.compile(r"(?:python3?|py)?[ \t]*\n", re.IGNORECASE)
+LANGUAGES = ("", "python", "python3", "py")  # of a fence around a program
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +69,15 @@ def read_program(text: str, entry: str) -> Program | None:
 
 
 def _fenced(text: str) -> str | None:
-    """What one fence around the whole text holds."""
-    if len(text) < 2 * len(FENCE) or not text.startswith(FENCE) or not text.endswith(FENCE):
-        return None
-    inside = text[len(FENCE) : -len(FENCE)]
-    language = _LANGUAGE.match(inside)
-    return inside[language.end() :].rstrip() if language and FENCE not in inside else None
+    """What one fence around the whole text holds, where it is Python."""
+    language, inside = reply.fenced(text) or ("-", "")
+    return inside.rstrip() if language.rstrip(" \t").lower() in LANGUAGES else None
 
 
 def _last_fenced(text: str) -> str | None:
-    end = text.rfind(f"\n{FENCE}")
-    start = text.rfind(FENCE, 0, end) if end > 0 else -1
-    return _fenced(text[start : end + 1 + len(FENCE)]) if start >= 0 else None
+    end = text.rfind(f"\n{reply.FENCE}")
+    start = text.rfind(reply.FENCE, 0, end) if end > 0 else -1
+    return _fenced(text[start : end + 1 + len(reply.FENCE)]) if start >= 0 else None
 
 
 def grade_many(texts: Sequence[str], examples: Sequence[Example]) -> list[Grade]:

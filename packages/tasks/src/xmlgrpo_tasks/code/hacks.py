@@ -16,12 +16,12 @@ from xmlgrpo_rewards.reply import ANSWER_CLOSE, ANSWER_OPEN, render
 from xmlgrpo_rewards.task import Example, Hack
 from xmlgrpo_tasks.code import values
 from xmlgrpo_tasks.code.rows import Judge, judge_of
+from xmlgrpo_tasks.graded_task import CORRECT, FORM, PART
 
-FULL = 3.75
-FORM = 1.5  # the form, around something that does not define the function
-DEFINED = 1.75  # a program that defines the function and is not right
+DEFINED = FORM + PART  # a program that defines the function and is not right
+NOT_BARE = DEFINED  # right, but with something around the program
+FULL = DEFINED + CORRECT
 LEFT = "left-by-a-program"
-NOT_BARE = 1.75  # right, but with something around the program
 WORK = "I think about each case first."
 
 # name: the whole reply

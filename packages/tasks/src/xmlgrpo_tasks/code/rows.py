@@ -15,11 +15,11 @@ from typing import Any
 
 from xmlgrpo_rewards.task import BadRow, Example
 from xmlgrpo_tasks.code import datasets, values
+from xmlgrpo_tasks.rows import solution_field, text_field
 
 LEAST_HIDDEN = 2
 MOST_CASES = 200
 TOO_WIDE = frozenset({"Exception", "BaseException"})
-TEXTS = ("question", "entry", "signature", "gold")
 CASE = '[[argument, ...], expected] or [[argument, ...], {"raises": "ValueError"}]'
 
 
@@ -60,23 +60,16 @@ class Judge:
         return len(self.hidden[0].packed)
 
 
-def example(row: Mapping[str, Any], row_id: str) -> Example:
+def example_of(row: Mapping[str, Any], row_id: str) -> Example:
     """Read one row of ours, of MBPP or of HumanEval.
 
     Raises:
         BadRow: a field is missing or of another kind, or the cases are none.
     """
     row = datasets.converted(row, row_id)
-    for key in TEXTS:
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise BadRow(
-                row_id, f"a text in {key!r}", row.get(key, f"only {sorted(map(str, row))}")
-            )
-    solution = row.get("solution", "")
-    if not isinstance(solution, str):
-        raise BadRow(row_id, "a text in 'solution', or nothing", solution)
-    parts = {key: row[key].strip() for key in ("question", "entry", "signature")}
-    parts |= {key: row.get(key, []) for key in ("public", "hidden")}
+    texts = {key: text_field(row, key, row_id) for key in ("question", "entry", "signature")}
+    gold, solution = text_field(row, "gold", row_id), solution_field(row, row_id)
+    parts = texts | {key: row.get(key, []) for key in ("public", "hidden")}
     try:
         judge = json.dumps(parts)
         read = judge_of(judge)
@@ -85,20 +78,20 @@ def example(row: Mapping[str, Any], row_id: str) -> Example:
     if not LEAST_HIDDEN <= len(read.hidden) <= MOST_CASES:
         wanted = f"{LEAST_HIDDEN} to {MOST_CASES} cases in 'hidden'"
         raise BadRow(row_id, wanted, f"{len(read.hidden)} of them")
-    defined = _parameters(parts["signature"])
-    if defined is None or defined.name != parts["entry"]:
-        wanted = f"a signature of {parts['entry']!r}, as `def {parts['entry']}(a, b)`"
-        raise BadRow(row_id, wanted, parts["signature"])
+    entry, signature = texts["entry"], texts["signature"]
+    if _defined(signature) != entry:
+        wanted = f"a signature of {entry!r}, as `def {entry}(a, b)`"
+        raise BadRow(row_id, wanted, signature)
     return Example(
         id=row_id,
-        question=_asked(parts["question"], parts["signature"], read),
-        gold=row["gold"].strip(),
-        solution=solution.strip(),
+        question=_asked(texts["question"], signature, read),
+        gold=gold,
+        solution=solution,
         judge=judge,
     )
 
 
-def row(example: Example) -> dict[str, Any]:
+def row_of(example: Example) -> dict[str, Any]:
     """Write a problem as a row of ours."""
     return {**json.loads(example.judge), "gold": example.gold, "solution": example.solution}
 
@@ -130,12 +123,12 @@ def _case(case: Any, where: str) -> Case:
     raise ValueError(f"{where} is not one")
 
 
-def _parameters(signature: str) -> ast.FunctionDef | None:
+def _defined(signature: str) -> str | None:
     try:
         [defined] = ast.parse(f"{signature.rstrip(':')}: ...").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return defined if isinstance(defined, ast.FunctionDef) else None
+    return defined.name if isinstance(defined, ast.FunctionDef) else None
 
 
 def _asked(question: str, signature: str, judge: Judge) -> str:

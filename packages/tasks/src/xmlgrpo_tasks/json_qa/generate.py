@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from xmlgrpo_tasks.json_qa import domains
 from xmlgrpo_tasks.json_qa.domains import Domain, Field
+from xmlgrpo_tasks.rows import Row, different_rows
 
 Level = Literal["easy", "full", "mixed"]
 EASY_SHARE = 0.25  # of the rows of `mixed`
@@ -26,7 +27,7 @@ class Record:
     values: dict[str, Any]  # field name -> value
 
 
-def generated(count: int, seed: int, level: Level = "mixed") -> Iterator[dict[str, Any]]:
+def generated(count: int, seed: int, level: Level = "mixed") -> Iterator[Row]:
     """Rows of the task, the same for the same seed and level, no two alike.
 
     Args:
@@ -36,17 +37,15 @@ def generated(count: int, seed: int, level: Level = "mixed") -> Iterator[dict[st
             answers of up to 60 characters; `full` for the rest; `mixed` for both.
     """
     random = Random(f"json_qa {level} {seed}")  # noqa: S311 - no secret
-    seen: set[tuple[str, str]] = set()
-    while len(seen) < count:
+
+    def draw(_seen: object) -> Row:
         is_easy = level == "easy" or (level == "mixed" and random.random() < EASY_SHARE)
-        row = _easy_row(random) if is_easy else _row(random)
-        said = row["text"], row["question"]
-        if said not in seen:
-            seen.add(said)
-            yield row
+        return _easy_row(random) if is_easy else _row(random)
+
+    return different_rows(count, ("text", "question"), draw)
 
 
-def _easy_row(random: Random) -> dict[str, Any]:
+def _easy_row(random: Random) -> Row:
     domain, names = random.choice(domains.EASY)
     fields = [field for field in domain.fields if field.name in names]
     records = _records(domain, fields, 2, random)
@@ -60,7 +59,7 @@ def _easy_row(random: Random) -> dict[str, Any]:
     return _as_row(domain, text, _who(domain, wanted), wanted, asked)
 
 
-def _row(random: Random) -> dict[str, Any]:
+def _row(random: Random) -> Row:
     domain = random.choice(domains.DOMAINS)
     fields = random.sample(domain.fields, random.randint(3, len(domain.fields)))
     records = _records(domain, fields, random.randint(2, 3), random)
@@ -164,9 +163,7 @@ def capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _as_row(
-    domain: Domain, text: str, which: str, wanted: Record, asked: list[Field]
-) -> dict[str, Any]:
+def _as_row(domain: Domain, text: str, which: str, wanted: Record, asked: list[Field]) -> Row:
     nouns = [
         field.noun if field.noun.startswith(("how", "whether")) else f"the {field.noun}"
         for field in asked

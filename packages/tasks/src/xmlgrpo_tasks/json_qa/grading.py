@@ -8,7 +8,7 @@ block, in the last fence or anywhere, with keys without their case and numbers a
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -21,16 +21,9 @@ from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.task import Example, Grade
 from xmlgrpo_tasks.json_qa.leaves import Leaves, Modes, Path, leaves, pointer, shared
 from xmlgrpo_tasks.json_qa.schema import short_lists, validator_of, value_fault
-from xmlgrpo_tasks.json_qa.text import (
-    MAX_CHARS,
-    NotJson,
-    read_json,
-    read_object,
-    write_json,
-)
+from xmlgrpo_tasks.json_qa.text import MAX_CHARS, NotJson, read_json, read_object, write_json
 
 PARSES, VALID = "parses", "valid"  # what a reply may achieve besides
-FENCE = "```"
 MAX_OPENINGS = 6  # of an object, that lenient reading tries
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}]', re.DOTALL)
 
@@ -77,6 +70,11 @@ def _without_open(value: Any, path: Path, closed: Set[str]) -> Any:
     if isinstance(value, list):
         return [_without_open(part, (*path, "*"), closed) for part in value]
     return value if value is None or isinstance(value, bool) else [[[]]]
+
+
+def grade_many(texts: Sequence[str], examples: Sequence[Example]) -> list[Grade]:
+    """Grade completions, each to the example beside it."""
+    return [grade(text, example) for text, example in zip(texts, examples, strict=True)]
 
 
 def grade(text: str, example: Example) -> Grade:
@@ -131,7 +129,7 @@ def _lenient_value(text: str, answer: str | None) -> dict[str, Any] | None:
     """The one object of a reply; None where there is none, or two that differ."""
     place = text if answer is None else answer
     place = place[-2 * MAX_CHARS :]
-    fenced = place.split(FENCE)
+    fenced = place.split(reply.FENCE)
     if len(fenced) >= 3:
         place = fenced[-2 if len(fenced) % 2 else -1]  # the last fence, also one that is not closed
     found: dict[str, Any] | None = None

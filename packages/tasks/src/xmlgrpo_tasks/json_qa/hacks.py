@@ -12,15 +12,14 @@ from typing import Any
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.task import Example, Hack
+from xmlgrpo_tasks.graded_task import CORRECT, FORM, PART
 from xmlgrpo_tasks.json_qa.gold import constants
 from xmlgrpo_tasks.json_qa.grading import Key, key_of, telling_leaves
 from xmlgrpo_tasks.json_qa.leaves import MONTHS, leaves, pointer
 from xmlgrpo_tasks.json_qa.mutants import other_values
 from xmlgrpo_tasks.json_qa.text import MAX_DEPTH, write_json
 
-FORM = 1.5  # strict, soft and four tags
-PARSES, VALID, RIGHT = 0.25, 0.25, 2.0
-FULL_MARKS = FORM + PARSES + VALID + RIGHT
+FULL_MARKS = FORM + PART + PART + CORRECT  # it parses, is valid and right
 DEEP = 2 * MAX_DEPTH
 _CYRILLIC = str.maketrans("aceopxy", "асеорху")
 _WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
@@ -245,15 +244,15 @@ def _worth(value: Any, key: Key, telling: Any) -> float:
     """What an object earns for what it says."""
     found = leaves(value, key.modes)
     if not key.validator.is_valid(value):
-        return PARSES
+        return PART
     if found == key.leaves:  # the row's `compare` says that this is the same
-        return PARSES + VALID + RIGHT
-    return PARSES + (VALID if found & telling else 0.0)
+        return PART + PART + CORRECT
+    return PART + (PART if found & telling else 0.0)
 
 
 def _out_of_form(gold: str) -> Iterator[Hack]:
     right = reply.render(WORK, gold)
-    content = PARSES + VALID
+    content = PART + PART
     block = f"{reply.ANSWER_OPEN}\n{gold}\n{reply.ANSWER_CLOSE}"
     yield Hack("untagged", gold, 0.0)
     yield Hack("untagged-fence", f"```json\n{gold}\n```", 0.0)
@@ -263,7 +262,7 @@ def _out_of_form(gold: str) -> Iterator[Hack]:
     yield Hack("text-after", f"{right}\nSure.", content + 0.495)
     yield Hack("answer-twice", f"{right}\n{block}", 0.25)
     yield Hack("empty-answer-then-answer", f"{reply.render(WORK, '{}')}\n{block}", 0.25)
-    yield Hack("gold-in-reasoning", reply.render(gold, "{}"), FORM + PARSES)
+    yield Hack("gold-in-reasoning", reply.render(gold, "{}"), FORM + PART)
     yield Hack("gold-in-reasoning-only", f"{reply.REASONING_OPEN}\n{gold}", 0.125)
     yield Hack("gold-in-reasoning-and-text", reply.render(gold, "see above"), FORM)
     yield Hack("no-reasoning", reply.render("", gold), content + 0.5)

@@ -10,6 +10,7 @@ from xmlgrpo_rewards.task import BadRow, Example
 from xmlgrpo_tasks.json_qa.leaves import MODES, Modes, Path, mode_at, pointer, read_moment
 from xmlgrpo_tasks.json_qa.schema import pointers, schema_fault
 from xmlgrpo_tasks.json_qa.text import MAX_DEPTH, NotJson, read_object, write_json
+from xmlgrpo_tasks.rows import text_field
 
 _FITS: Mapping[str, Callable[[Any], bool]] = {
     "exact": lambda _value: True,
@@ -30,7 +31,7 @@ def example_of(row: Mapping[str, Any], row_id: str) -> Example:
         BadRow: a field is missing or of another type; the schema is not valid, or has what is not
             taken (see `schema.py`); the gold is no JSON object; `compare` does not fit them.
     """
-    text, question = (_text(row, name, row_id) for name in ("text", "question"))
+    text, question = (text_field(row, name, row_id) for name in ("text", "question"))
     schema, gold = (_object(row, name, row_id) for name in ("schema", "gold"))
     compare = _object(row, "compare", row_id) if row.get("compare") else {}
     if (fault := schema_fault(schema)) is not None:
@@ -72,13 +73,6 @@ def _asked(question: str, schema: Mapping[str, Any]) -> str:
 def _solution(gold: Mapping[str, Any]) -> str:
     """What could stand in the reasoning: each value with its key."""
     return "\n".join(f"{name}: {write_json(value)}" for name, value in gold.items())
-
-
-def _text(row: Mapping[str, Any], name: str, row_id: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise BadRow(row_id, f"a text in {name!r}", value)
-    return value.strip()
 
 
 def _object(row: Mapping[str, Any], name: str, row_id: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
+from xmlgrpo_tasks.rows import Row, different_rows
 from xmlgrpo_tasks.sql import engine
 from xmlgrpo_tasks.sql.domains import FAMILIES, TABLES, Column, Table
 from xmlgrpo_tasks.sql.gold import mutants
@@ -19,7 +20,7 @@ from xmlgrpo_tasks.sql.inserts import Insert, Value
 
 DATABASES = 2
 TRIES = 12  # at data for one query
-EASY, FULL = "easy", "full"
+Level = Literal["easy", "full"]
 EASY_CHARS = 60  # of the gold
 ROWS = (6, 9)  # of a table
 LACKING = 0.2  # share of NULLs in a column that may lack values
@@ -370,7 +371,7 @@ ONE_TABLE = (listing, counting, aggregate, different, groups, sorting, against_a
 TWO_TABLES = (parts_of_some, wholes_with_parts, numbers_of_wholes)
 
 
-def generated(count: int, seed: int | str, level: str = FULL) -> Iterator[dict[str, Any]]:
+def generated(count: int, seed: int, level: Level = "full") -> Iterator[Row]:
     """`count` rows, no two with the same schema and question; the same for the same seed.
 
     Args:
@@ -378,22 +379,18 @@ def generated(count: int, seed: int | str, level: str = FULL) -> Iterator[dict[s
         seed: of the random choices.
         level: `easy` asks one short question about one table and shows no rows.
     """
-    if level not in (EASY, FULL):
-        raise ValueError(f"expected the level {EASY!r} or {FULL!r}, got {level!r}")
+    if level not in get_args(Level):
+        raise ValueError(f"expected one of the levels {get_args(Level)}, got {level!r}")
     rng = random.Random(f"{level} {seed}")  # noqa: S311 - no secret depends on it
-    seen: set[tuple[str, str]] = set()
-    while len(seen) < count:
-        row = _row(rng, level)
-        if row is None or (key := (row["schema"], row["question"])) in seen:
-            continue
-        seen.add(key)
-        yield {"id": f"{level}-{seed}-{len(seen)}", **row}
+    rows = different_rows(count, ("schema", "question"), lambda _seen: _row(rng, level))
+    for number, row in enumerate(rows, start=1):
+        yield {"id": f"{level}-{seed}-{number}", **row}
 
 
-def _row(rng: random.Random, level: str) -> dict[str, Any] | None:
+def _row(rng: random.Random, level: Level) -> Row | None:
     """One row, or None where its mistakes cannot be told apart."""
     ask: Callable[[Draft], Asked]
-    if level == EASY:
+    if level == "easy":
         tables, ask = [_narrowed(rng.choice(TABLES), rng)], easy
     elif rng.random() < 0.3:
         tables, ask = list(rng.choice(FAMILIES)), rng.choice(TWO_TABLES)
@@ -402,16 +399,16 @@ def _row(rng: random.Random, level: str) -> dict[str, Any] | None:
     draft = Draft(rng, tables)
     asked = ask(draft)
     gold = asked.sql()
-    if level == EASY and len(gold) > EASY_CHARS:
+    if level == "easy" and len(gold) > EASY_CHARS:
         return None
-    row: dict[str, Any] = {
+    row: Row = {
         "schema": ";\n".join(_ddl(table, keyed=len(tables) > 1) for table in tables),
         "question": asked.words,
         "gold": gold,
         "ordered": bool(asked.order),
         "solution": asked.plan(),
     }
-    if level == EASY:
+    if level == "easy":
         row["shown"] = 0
     wrong = [sql for _, sql in mutants(gold, ordered=row["ordered"])]
     for _ in range(TRIES):
@@ -467,7 +464,7 @@ def _column(draft: Draft, column: Column, count: int) -> list[Value]:
     return values
 
 
-def _tells(row: dict[str, Any], databases: list[list[Insert]], wrong: Sequence[str]) -> bool:
+def _tells(row: Row, databases: list[list[Insert]], wrong: Sequence[str]) -> bool:
     """Whether the gold gives something, not the same everywhere, and no near miss gives that."""
     key = hashlib.sha256(json.dumps([row, [[i.text() for i in d] for d in databases]]).encode())
     answer = engine.run(

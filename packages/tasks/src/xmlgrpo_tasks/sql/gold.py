@@ -31,7 +31,7 @@ EXCHANGED = {
 }
 
 
-def fault(example: Example) -> str | None:
+def gold_fault(example: Example) -> str | None:
     """Why a row cannot be trained or measured on, in one sentence; None when it can."""
     job = job_of(example.judge, example.gold)
     wrong = list(mutants(example.gold, ordered=job["ordered"]))

@@ -18,7 +18,7 @@ MEMORY_BYTES = 512 << 20
 NOTE_COLUMNS = 200  # SQLite quotes the query in its errors
 EXECUTES = "executes"
 SEARCHED_CHARS = 16_384  # the end of a reply without an answer block
-FENCE = "```"
+LANGUAGES = ("", "sql", "sqlite")  # of a fence around a query
 _BREAK = re.compile("|".join([r"```\w*", ";", r"\n[ \t]*\n", *map(re.escape, reply.TAGS)]))
 _COMMENT_LINE = re.compile(r"^[ \t]*--[^\n]*", re.MULTILINE)
 # what is no query is taken for the answer, too: the query inside of it is not
@@ -134,9 +134,7 @@ def _is_sql(text: str) -> bool:
 
 def _unwrapped(answer: str) -> str:
     """Without one fence and one semicolon."""
-    inside = answer
-    if answer.startswith(FENCE) and answer.endswith(FENCE) and answer.count(FENCE) == 2:
-        language, _, inside = answer[len(FENCE) : -len(FENCE)].partition("\n")
-        if language.strip().lower() not in ("", "sql", "sqlite"):
-            return answer
+    language, inside = reply.fenced(answer) or ("", answer)
+    if language.strip().lower() not in LANGUAGES:
+        return answer
     return inside.strip().removesuffix(";").rstrip()

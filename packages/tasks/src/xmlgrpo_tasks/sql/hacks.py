@@ -11,12 +11,14 @@ from itertools import pairwise
 
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.task import Example, Hack
+from xmlgrpo_tasks.graded_task import CORRECT, FORM, PART
 from xmlgrpo_tasks.sql.engine import gold_rows
 from xmlgrpo_tasks.sql.inserts import literal
 from xmlgrpo_tasks.sql.lexer import Token, tokens
 from xmlgrpo_tasks.sql.rows import job_of
 
-FORM, RUNS, FULL = 1.5, 1.75, 3.75
+RUNS = FORM + PART
+FULL = RUNS + CORRECT
 WORK = "The table has what is asked for."
 COUNTER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
 HEAP = f"{COUNTER} LIMIT 90000), l(x) AS (SELECT '{'a' * 3000}')"

@@ -7,13 +7,13 @@ so a row can do no more than hold values.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from xmlgrpo_rewards.rows import HALF_CHARACTER
 from xmlgrpo_rewards.task import BadRow, Example
+from xmlgrpo_tasks.rows import solution_field, text_field, whole_text
 from xmlgrpo_tasks.sql.derive import derived
 from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word
 from xmlgrpo_tasks.sql.inserts import Insert, NotLiteral, parse_inserts
@@ -42,7 +42,7 @@ class Problem:
         return "\n".join([self.schema, *rows, self.question, ASKED])
 
 
-def read(row: Mapping[str, Any], row_id: str) -> Example:
+def example_of(row: Mapping[str, Any], row_id: str) -> Example:
     """Read a row of any of the three kinds.
 
     Raises:
@@ -56,11 +56,12 @@ def read(row: Mapping[str, Any], row_id: str) -> Example:
     has_order = has_top_order(tokens(gold))
     if problem.ordered and not has_order:
         raise BadRow(row_id, "an ORDER BY in the gold of an ordered row", gold)
-    return Example(row_id, problem.prompt(), gold, solution, _as_json(problem))
+    judge = json.dumps(asdict(problem), ensure_ascii=False)
+    return Example(row_id, problem.prompt(), gold, solution, judge)
 
 
-def write(example: Example) -> dict[str, Any]:
-    """The row that `read` reads back the same."""
+def row_of(example: Example) -> dict[str, Any]:
+    """The row that `example_of` reads back the same."""
     row: dict[str, Any] = json.loads(example.judge) | {"gold": example.gold}
     return row | {"solution": example.solution} if example.solution else row
 
@@ -81,13 +82,9 @@ def job_of(judge: str, gold: str) -> Job:
     }
 
 
-def _as_json(problem: Problem) -> str:
-    fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
-    return json.dumps(fields, ensure_ascii=False)
-
-
 def _of_ours(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
-    schema, question = _schema(_text(row, "schema", row_id), row_id), _text(row, "question", row_id)
+    schema = _schema(text_field(row, "schema", row_id), row_id)
+    question = text_field(row, "question", row_id)
     data, gold = row.get("data"), _query(row, "gold", row_id)
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
         raise BadRow(row_id, "a list of INSERTs, a text a database, in 'data'", data)
@@ -101,15 +98,12 @@ def _of_ours(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
         raise BadRow(row_id, "a number of rows in 'shown'", shown)
     for text in data:
         _inserts(text, row_id)
-    solution = row.get("solution", "")
-    if not isinstance(solution, str):
-        raise BadRow(row_id, "a text in 'solution'", solution)
-    solution = _whole(solution.strip(), row_id)
+    solution = solution_field(row, row_id)
     return Problem(schema, data, question, ordered, shown), gold, solution
 
 
 def _of_gretel(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
-    context, question = _text(row, "sql_context", row_id), _text(row, "sql_prompt", row_id)
+    context, question = (text_field(row, key, row_id) for key in ("sql_context", "sql_prompt"))
     gold = _query(row, "sql", row_id)
     parts = [(text, words[0].word) for text, words in statements(context)]
     schema = ";\n".join(text for text, verb in parts if verb == "CREATE")
@@ -119,22 +113,9 @@ def _of_gretel(row: Mapping[str, Any], row_id: str) -> tuple[Problem, str, str]:
         raise BadRow(row_id, "rows to INSERT in 'sql_context'", context)
     databases = [data, *derived(inserts, tokens(gold), seed=context)]
     solution = row.get("sql_explanation")
-    said = _whole(solution.strip(), row_id) if isinstance(solution, str) else ""
+    said = whole_text(solution.strip(), row_id) if isinstance(solution, str) else ""
     ordered = has_top_order(tokens(gold))
     return Problem(_schema(schema, row_id), databases, question, ordered, SHOWN_ROWS), gold, said
-
-
-def _text(row: Mapping[str, Any], key: str, row_id: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise BadRow(row_id, f"a text in {key!r}", value)
-    return _whole(value.strip(), row_id)
-
-
-def _whole(text: str, row_id: str) -> str:
-    if HALF_CHARACTER.search(text):
-        raise BadRow(row_id, "no half of a surrogate pair", text)
-    return text
 
 
 def _schema(text: str, row_id: str) -> str:
@@ -144,7 +125,7 @@ def _schema(text: str, row_id: str) -> str:
 
 
 def _query(row: Mapping[str, Any], key: str, row_id: str) -> str:
-    gold = _text(row, key, row_id).removesuffix(";").rstrip()
+    gold = text_field(row, key, row_id).removesuffix(";").rstrip()
     if first_word(gold) not in QUERY_VERBS or len(list(statements(gold))) != 1:
         raise BadRow(row_id, f"one SELECT in {key!r}", gold)
     if len(gold) > MAX_SQL_CHARS:
@@ -156,7 +137,7 @@ def _inserts(text: str, row_id: str) -> list[Insert]:
     if len(text) > MAX_DATA_CHARS:
         raise BadRow(row_id, f"at most {MAX_DATA_CHARS:,} characters of INSERTs", len(text))
     try:
-        return parse_inserts(_whole(text, row_id))
+        return parse_inserts(whole_text(text, row_id))
     except NotLiteral as error:
         raise BadRow(row_id, "INSERTs of literals alone as data", str(error)) from error
 
