@@ -1,11 +1,12 @@
 """How the graph engine's time grows with rows and length, at the Gemma 3 1B shape.
 
     python -m bench.answering.rollout_scaling --out rollout.json
+    python -m bench.answering.rollout_scaling --out int8.json --int8   # 16 beside 8 bits, 40 s
 
 Random weights with a LoRA adapter; prompts of 150 random tokens, eight completions each, every one
 as long as it may be.  Each setting is captured and run once before it is timed.  `floor_ms` is what
-a token takes at least: all weights and every row's cache, half grown, are read once, at the data
-sheet's bandwidth.
+a token takes at least: all weights, in 16 bits, and every row's cache, half grown, are read once,
+at the data sheet's bandwidth.  With `--int8` fewer settings, each also with projections in 8 bits.
 """
 
 import argparse
@@ -58,7 +59,11 @@ def timed(engine: "GraphEngine", rows: int, sampling: Sampling) -> dict[str, Any
     shape = (max(1, rows // SAMPLES), PROMPT_TOKENS)
     prompts = torch.randint(300, engine.vocabulary, shape).tolist()
     torch.cuda.reset_peak_memory_stats()
-    seconds = []
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    engine.refresh()
+    torch.cuda.synchronize()
+    refresh_s, seconds = time.perf_counter() - began, []
     for _ in range(REPEATS + 1):
         torch.cuda.synchronize()
         began = time.perf_counter()
@@ -68,6 +73,7 @@ def timed(engine: "GraphEngine", rows: int, sampling: Sampling) -> dict[str, Any
     return {
         "rows": rows,
         "new_tokens": sampling.max_new_tokens,
+        "refresh_ms": round(1e3 * refresh_s, 1),
         "first_s": round(seconds[0], 3),
         "seconds": round(min(seconds[1:]), 4),
         "tokens_per_s": round(tokens / min(seconds[1:])),
@@ -81,17 +87,24 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--out", type=Path, required=True)
     made.add_argument("--size", choices=tuple(SIZES), default="1b")
+    made.add_argument("--int8", action="store_true", help="few settings, with 16 and with 8 bits")
     asked = made.parse_args()
     if not torch.cuda.is_available():
         raise UserError("rollout_scaling.py needs a CUDA GPU, and torch sees none")
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
 
-    engine = GraphEngine(adapted(random_weights(SIZES[asked.size], seed=0)), STOPS, PAD)
+    model = adapted(random_weights(SIZES[asked.size], seed=0))
+    engines = {False: GraphEngine(model, STOPS, PAD)}
+    if asked.int8:
+        engines[True] = GraphEngine(model, STOPS, PAD, int8=True)
     found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "settings": []}
     samplings = [(rows, Sampling(tokens, temperature=1.0)) for rows, tokens in SETTINGS]
     samplings += [(64, sampling) for sampling in FORBIDDING]
-    for rows, sampling in samplings:
-        result = timed(engine, rows, sampling)
+    if asked.int8:
+        samplings = samplings[:3]
+    settings = [(*setting, int8) for setting in samplings for int8 in engines]
+    for rows, sampling, int8 in settings:
+        result = {"int8": int8} | timed(engines[int8], rows, sampling)
         result["floor_ms"] = floor_ms(
             SIZES[asked.size], found["device"], rows, sampling.max_new_tokens
         )
