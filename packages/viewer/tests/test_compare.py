@@ -74,6 +74,19 @@ def test_a_comparison_is_shown_and_is_a_page(runs):
     json.dumps(as_json(compared), allow_nan=False)
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_no_figure_of_a_comparison_is_on_two_lines(runs, columns):
+    compared = compare_runs(runs)
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    show(compared, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, printed.split("\n"))) <= columns
+    for pair in compared.pairs:
+        assert str(pair.difference) in printed
+    for figure in ("75.0% to 87.5%", "a-0, a-1", "1e-05", "0.0% [0.0%, 32.4%]"):
+        assert figure in printed
+
+
 def test_pages_of_many_runs_have_a_place_each_that_can_be_written(tmp_path):
     seeds = [[f"tiny-seed{n}" for n in range(count)] for count in (9, 10)]
     places = [place_of(names, tmp_path) for names in (*seeds, ["运行" * 40, "اختبار"], ["a", "b"])]

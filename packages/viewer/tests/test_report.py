@@ -16,6 +16,7 @@ from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import HeldOut, read_manifest
 from xmlgrpo_run.measures.summary import metrics_of
+from xmlgrpo_viewer.page.assets import environment
 from xmlgrpo_viewer.page.report import marked, render, write_report
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
 from xmlgrpo_viewer.page.summary import left_s
@@ -93,6 +94,11 @@ def test_the_result_stands_first_with_its_interval(run):
     assert re.search(lenient, page.text)
     assert "6 gained" in page.text
     assert "Not evaluated yet: make eval RUN=" in page.text
+
+
+def test_a_number_with_an_exponent_stays_on_one_line():
+    written = environment("page").from_string("{{ text|whole }}").render(text="p = 4.3e-07 <b>")
+    assert written == 'p = <span class="whole">4.3e-07</span> &lt;b&gt;'
 
 
 def test_everything_hostile_is_text(tmp_path):

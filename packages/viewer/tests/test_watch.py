@@ -30,6 +30,12 @@ def test_the_screen_fits_its_terminal(training, columns, rows):
     assert len(lines) <= rows
     assert max(map(len, lines)) <= columns
     assert "step 6 of 10" in lines[0]
+    with held(training):
+        head = drawn(training, columns, rows)[0]
+    assert len(head) <= columns
+    assert head.startswith("sums training step 6 of 10")
+    assert head.endswith("(Ctrl-C leaves)"), "and only of a run that trains"
+    assert "Ctrl-C" not in lines[0]
 
 
 def test_it_says_what_the_doctor_finds_and_where_held_out_accuracy_is(training):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from textwrap import fill
 from urllib.parse import quote
 
 from rich.box import SIMPLE_HEAD
@@ -38,14 +39,31 @@ def show(compared: Compared, console: Console) -> None:
     asked = len(compared.sides[0].answers.items)
     say(console, f"[bold]{asked} held-out problems, answered greedily[/]")
     for head, rows in _tables(compared):
-        shown = Table(box=SIMPLE_HEAD)
-        for number, column in enumerate(head):
-            shown.add_column(column, justify="right" if number else "left", overflow="fold")
-        for row in rows:
-            shown.add_row(*map(escape, row))
-        console.print(shown)
+        _show_table(head, rows, console)
     for note in compared.notes:
         say(console, escape(note), head="[bold]note[/] ")
+
+
+def _show_table(head: list[str], rows: list[list[str]], console: Console) -> None:
+    """Print a table, no cell but its names on two lines; without room for it, a line per cell."""
+    columns = list(zip(head, *rows, strict=True))[1:]
+    widths = [max(map(len, (*name.split(), *cells))) for name, *cells in columns]
+    endless = console.options.update_width(10_000)
+    for names in (head[1:], map(fill, head[1:], widths)):
+        shown = Table(head[0], box=SIMPLE_HEAD)
+        for name, width in zip(names, widths, strict=True):
+            least = max(width, *map(len, name.split("\n")))
+            shown.add_column(name, justify="right", no_wrap=True, min_width=least)
+        for row in rows:
+            shown.add_row(*map(escape, row))
+        if console.measure(shown, options=endless).minimum <= console.width:
+            console.print(shown)
+            return
+    for name, *cells in rows:
+        say(console, escape(name), head=f"[bold]{head[0]}[/] ")
+        for column, cell in zip(head[1:], cells, strict=True):
+            if cell:
+                say(console, escape(f"{column}: {cell}"), head="  ")
 
 
 def page(compared: Compared, place: Path) -> str:

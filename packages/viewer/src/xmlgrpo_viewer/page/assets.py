@@ -2,34 +2,44 @@
 
 import base64
 import json
+import re
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from xmlgrpo_rewards.prose import printable
 
 HERE = Path(__file__).parent
 SCRIPTS = ("uplot/uPlot.iife.min.js", "page.js")
 STYLES = ("uplot/uPlot.min.css", "page.css")
+SMALL_NUMBER = re.compile(r"[\d.]+e-\d+")
 
 
 def environment(room: str) -> Environment:
     """Templates of a room of this package: what they write is escaped, and steers nothing."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("xmlgrpo_viewer", room),
         autoescape=True,
         trim_blocks=True,
         finalize=_printable,
     )
+    made.filters["whole"] = _whole
+    return made
 
 
 def _printable(value: Any) -> Any:
     is_text = isinstance(value, str) and not isinstance(value, Markup)
     return printable(value) if is_text else value
+
+
+def _whole(text: Any) -> Markup:
+    """A text whose numbers stay on one line: a browser would break 4.3e-07 at its minus sign."""
+    escaped = str(escape(_printable(text)))
+    return Markup(SMALL_NUMBER.sub(r'<span class="whole">\g<0></span>', escaped))  # noqa: S704
 
 
 def scripts() -> list[Markup]:

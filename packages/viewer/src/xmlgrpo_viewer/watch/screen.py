@@ -30,6 +30,7 @@ LOW_ROWS = 32  # below it readings stand side by side where they can, so that al
 TWO_COLUMNS = 76
 MARKS = {"right": "✓", "right, other form": "~", "wrong": "✗"}
 MOST_MARKS = 12  # of the newest validations
+LEAVE = "(Ctrl-C leaves)"
 PACE = {
     "step_time": "{:.2f} s a step",
     "rollout_time": "{:.2f} of it for completions",
@@ -75,10 +76,10 @@ def _head(view: RunView, columns: int) -> Text:
     words = f"{view.run.name}  {view.state}  step {view.step}{of}"
     if left is not None and view.state == "training":
         words += f"  left {clock(left)}"
-    times = view.times
-    if times:
+    if times := view.times:
         words += f"  newest at {datetime.fromtimestamp(times[-1][1]):%H:%M:%S}"
-    return Text(one_line(words, columns), style="bold")
+    how = f" {LEAVE}" if view.state == "training" else ""
+    return Text.assemble((one_line(words, columns - len(how)), "bold"), (how, "dim"))
 
 
 def _held_out(view: RunView, columns: int) -> Iterator[Text]:
