@@ -30,7 +30,9 @@ OVERRIDES = (
         "holdout.report_rows=8",
         "holdout.validation_rows=8",
     ),
-    *("model.tiny.warm_steps=20", "data.generated_rows=32", "watch.wandb=offline"),
+    *("model.tiny.warm_steps=20", "model.tiny.hidden_size=64", "model.tiny.head_dim=16"),
+    *("model.tiny.mlp_size=192", "grpo.max_completion_length=24", "lora.r=4"),
+    *("data.generated_rows=32", "watch.wandb=offline"),
 )
 
 

@@ -8,21 +8,28 @@ gradient and no random number.  What a library reads from the environment when i
 """
 
 import fcntl
+import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import termios
+import traceback
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 from xmlgrpo_run.screen.console import QUIET
 
+FORK_RANKS = "import forked; forked.fork_ranks()"
+"""What a launcher runs first, to start its processes without seconds of imports in each."""
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
@@ -62,16 +69,61 @@ def start(
 
 
 def run(
-    words: Sequence[object], folder: Path, *, environment: Mapping[str, str] | None = None
+    words: Sequence[object],
+    folder: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    before: str = "",
 ) -> "subprocess.CompletedProcess[str]":
     """Run a console script to its end; the arguments are those of `start`."""
     with TemporaryDirectory() as made:
         output, errors = Path(made, "output"), Path(made, "errors")
-        process = start(words, folder, environment=environment, output=output, errors=errors)
+        process = start(
+            words, folder, environment=environment, output=output, errors=errors, before=before
+        )
         process.join()
         assert process.exitcode is not None
         printed = (output.read_text(encoding="utf-8"), errors.read_text(encoding="utf-8"))
         return subprocess.CompletedProcess([*map(str, words)], process.exitcode, *printed)
+
+
+def fork_ranks() -> None:
+    """Have torchrun, in this process, fork the processes that it starts.
+
+    They are as fresh as a fork can be: no file but the standard three, no handler of a signal.
+    """
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+
+    def forked(_: object, arguments: tuple[str, ...], environment: dict[str, str]) -> Any:
+        words = arguments[arguments.index("-m") + 1 :]  # after: Python, -u
+        return subprocess.Popen(
+            arguments,
+            start_new_session=True,
+            preexec_fn=lambda: _rank(words, environment),  # noqa: PLW1509 - it never returns
+        )
+
+    SubprocessHandler._popen = forked
+
+
+def _rank(words: Sequence[str], environment: dict[str, str]) -> None:
+    os.closerange(3, 4096)  # so that whoever forked knows that the process has started, too
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    logging.disable(logging.NOTSET)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = list(words)
+    code: object = 1
+    try:
+        import_module(words[0]).main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    except Exception:  # noqa: BLE001 - as a Python that ends with it
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def _run(

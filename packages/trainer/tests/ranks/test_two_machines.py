@@ -48,7 +48,11 @@ def two_machines(root: Path, config: Path) -> Iterator[list[ForkServerProcess]]:
         ]
         own = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         screen = root.parent / f"machine-{rank}"
-        started.append(forked.start(command, root.parent, environment=own, output=screen))
+        started.append(
+            forked.start(
+                command, root.parent, environment=own, output=screen, before=forked.FORK_RANKS
+            )
+        )
     try:
         yield started
     finally:

@@ -51,9 +51,10 @@ def command(root: Path, config: RunConfig) -> list[str]:
 
 
 def run_two(
-    root: Path, config: RunConfig, **environment: str
+    root: Path, config: RunConfig, *, before: str = forked.FORK_RANKS, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    return forked.run(command(root, config), root.parent, environment={**os.environ, **environment})
+    own = {**os.environ, **environment}
+    return forked.run(command(root, config), root.parent, environment=own, before=before)
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
@@ -161,7 +162,7 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(
 ) -> None:
     root, config = runs / "two-stopped", quick_config(**WHOLE)
     shown = runs / "two-stopped.errors"
-    process = forked.start(command(root, config), runs, errors=shown)
+    process = forked.start(command(root, config), runs, errors=shown, before=forked.FORK_RANKS)
     deadline = time.monotonic() + 300
     while not any("loss" in row for row in read_log(root / "metrics.jsonl").rows.values()):
         assert process.exitcode is None, "the run ended before its first step"
@@ -202,7 +203,8 @@ def failed(
     changes = {"rewards": {"own_rewards:pays": 1.0}, "grpo__per_device_train_batch_size": 12}
     root = runs / "two-failing"
     config = quick_config(**WHOLE, **changes, rollout="generate")
-    return Failed(root, run_two(root, config, PYTHONPATH=path, FAILS_ON="1"))
+    # these two processes are new Pythons, as the launcher starts them for people
+    return Failed(root, run_two(root, config, before="", PYTHONPATH=path, FAILS_ON="1"))
 
 
 def test_a_reward_that_fails_on_one_ends_all_with_one_message(failed: Failed) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import check_small_files
 from xmlgrpo_run.manifest import loaded_commit
-from xmlgrpo_run.safetensors_header import safetensors_files
+from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
 
@@ -153,8 +153,10 @@ def _load_plain(
 ) -> Policy:
     import torch
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+    if Path(name).is_dir():
+        _check_size(Path(name), AutoConfig.from_pretrained(name).get_text_config())
     dtype = getattr(torch, placement.dtype)
     quantization = None
     if config.load_in_4bit:
@@ -188,6 +190,19 @@ def _load_plain(
     if not quantization:
         model.to(placement.device)
     return Policy(model, tokenizer, LoraConfig(**lora_fields(lora, model)), placement)
+
+
+def _check_size(folder: Path, config: Any) -> None:
+    """Refuse a description of another model: transformers would first make one of that size."""
+    expected = (config.vocab_size, config.hidden_size)
+    for path in safetensors_files(folder):
+        for name, shape in tensor_shapes(path).items():
+            if name.endswith("embed_tokens.weight") and shape != expected:
+                raise UserError(
+                    f"{folder / 'config.json'} describes another model: it has vocab_size and "
+                    f"hidden_size {expected}, but {name} in {path.name} is {shape}; fetch or save "
+                    "the model again"
+                )
 
 
 def lora_fields(lora: dict[str, Any], model: Any) -> dict[str, Any]:
