@@ -23,7 +23,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest.mock import patch
 
 from xmlgrpo_run.screen.console import QUIET
@@ -94,15 +93,18 @@ def fork_ranks() -> None:
     """
     from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 
-    def forked(_: object, arguments: tuple[str, ...], environment: dict[str, str]) -> Any:
-        words = arguments[arguments.index("-m") + 1 :]  # after: Python, -u
-        return subprocess.Popen(
-            arguments,
-            start_new_session=True,
-            preexec_fn=lambda: _rank(words, environment),  # noqa: PLW1509 - it never returns
-        )
+    setattr(SubprocessHandler, "_popen", _forked)  # noqa: B010 - mypy allows no other way
 
-    SubprocessHandler._popen = forked
+
+def _forked(
+    _: object, arguments: tuple[str, ...], environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    words = arguments[arguments.index("-m") + 1 :]  # after Python and -u
+    return subprocess.Popen(
+        arguments,
+        start_new_session=True,
+        preexec_fn=lambda: _rank(words, environment),  # noqa: PLW1509 - it never returns
+    )
 
 
 def _rank(words: Sequence[str], environment: dict[str, str]) -> None:
