@@ -15,6 +15,7 @@ The first two are there for every task with a tiny base (`--config configs/tiny-
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import random
@@ -210,17 +211,15 @@ def train_further(
         largest_operand=settings.largest_operand,
         exclude={row["question"] for row in warm_problems(settings, seed)} | set(exclude),
     )
+    lower = {name: getattr(settings, name) * LOWER_RATES for name in ("muon_lr", "adamw_lr")}
     kinds = random.Random(f"further kinds {seed}")  # noqa: S311 - no secret depends on it
     model = AutoModelForCausalLM.from_pretrained(base)
     loss = train_on(
         model,
         examples(load_tokenizer(base), rows, mixture, kinds),
-        batch=settings.warm_batch,
-        threads=settings.warm_threads,
-        muon_lr=settings.muon_lr * LOWER_RATES,
-        adamw_lr=settings.adamw_lr * LOWER_RATES,
-        seed=seed,
-        on_progress=on_progress,
+        dataclasses.replace(settings, **lower),
+        seed,
+        on_progress,
     )
     further = {"base": base.name, "steps": steps, "mixture": mixture._asdict(), "loss": loss}
     with replacing(folder) as partial:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xmlgrpo_rewards.reply import SYSTEM, TAGS, messages, parse
 from xmlgrpo_trainer.tiny.build import digest, ensure_tiny_model
-from xmlgrpo_trainer.tiny.examples import Example, Mixture, examples, prompt_texts, target
+from xmlgrpo_trainer.tiny.examples import Example, Mixture, examples, target, tokenized
 from xmlgrpo_trainer.tiny.model import make_model
 from xmlgrpo_trainer.tiny.muon import Muon, orthogonalised
 from xmlgrpo_trainer.tiny.problems import generate
@@ -253,7 +253,9 @@ class TestTokenizer:
             )
             for question in questions
         ]
-        assert prompt_texts(tokenizer, questions) == rendered
+        asked = tokenized(tokenizer, messages, questions, [""] * len(questions))
+        expected = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        assert [one.prompt for one in asked] == expected
 
 
 class TestWarmStart:
@@ -303,14 +305,7 @@ class TestWarmStart:
         batch = examples(tokenizer, rows, Mixture(worked=0.0, tagged=0.0), dice())
         model = make_model(SMALL, tokenizer, seed=0)
         told = []
-        settings: dict[str, Any] = {
-            "batch": 8,
-            "threads": 2,
-            "muon_lr": 0.02,
-            "adamw_lr": 3e-3,
-            "seed": 0,
-        }
-        train_on(model, batch * 60, **settings, on_progress=lambda *now: told.append(now))
+        train_on(model, batch * 60, SMALL, 0, lambda *now: told.append(now))
         assert told[-1][2] < 0.5 * told[1][2]
         assert not model.training
 

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +23,13 @@ from xmlgrpo_trainer.tiny.warm_start import OnProgress, train_on
 
 DESCRIPTION = "tiny.json"  # written last: a folder that has it is complete
 TOKENIZER_ROWS = 3000
+
+
+class WarmStart(NamedTuple):
+    """What a base learns from before any GRPO."""
+
+    texts: Sequence[str]  # for the tokenizer's pieces
+    examples: Callable[[PreTrainedTokenizerBase], list[Example]]
 
 
 def ensure_tiny_model(
@@ -45,60 +53,71 @@ def ensure_tiny_model(
         on_wait: called when another process has begun to build it.
     """
     folder = cache_root / f"tiny-{digest(settings, seed)}"
-    kept = cache_root / f".{folder.name}.safetensors"
-    lock = cache_root / f".{folder.name}.lock"
-    with one_writer(lock, "", on_wait=on_wait):
-        if not (folder / DESCRIPTION).is_file():
-            with replacing(folder) as partial:
-                _build(partial, settings, seed, on_progress, kept)
-        kept.unlink(missing_ok=True)
-    return folder
+
+    def warm_start() -> WarmStart:
+        rows = warm_problems(settings, seed)
+        return WarmStart(_tokenizer_texts(rows), lambda it: _examples(it, rows, settings, seed))
+
+    return ensure_built(
+        folder, settings, seed, warm_start, on_progress=on_progress, on_wait=on_wait
+    )
 
 
 def digest(settings: TinySettings, seed: int) -> str:
     """Twelve hexadecimal digits that change with anything that changes the model."""
-    recipe = hashlib.sha256()
-    recipe.update(json.dumps([dataclasses.asdict(settings), seed, SYSTEM]).encode())
-    for source in sorted(Path(__file__).parent.iterdir()):
+    return digest_of([dataclasses.asdict(settings), seed, SYSTEM], Path(__file__).parent)
+
+
+def digest_of(decides: Any, *code: Path) -> str:
+    """Twelve hexadecimal digits of what JSON can hold and of the code in some folders."""
+    recipe = hashlib.sha256(json.dumps(decides).encode())
+    for source in sorted(path for folder in code for path in folder.iterdir()):
         if source.suffix in (".py", ".jinja"):
             recipe.update(source.read_bytes())
     return recipe.hexdigest()[:12]
 
 
-def _build(
+def ensure_built(
     folder: Path,
     settings: TinySettings,
     seed: int,
+    warm_start: Callable[[], WarmStart],
+    *,
     on_progress: OnProgress | None,
-    kept: Path,
-) -> None:
-    started = time.perf_counter()
-    rows = warm_problems(settings, seed)
-    tokenizer = train_tokenizer(folder, _tokenizer_texts(rows), settings.vocab_size)
-    model = make_model(settings, tokenizer, seed)
-    loss = train_on(
-        model,
-        _warm_examples(tokenizer, rows, settings, seed),
-        batch=settings.warm_batch,
-        threads=settings.warm_threads,
-        muon_lr=settings.muon_lr,
-        adamw_lr=settings.adamw_lr,
-        seed=seed,
-        on_progress=on_progress,
-        kept=kept,
-    )
-    model.save_pretrained(folder)
-    description = {
-        "settings": dataclasses.asdict(settings),
-        "seed": seed,
-        "steps": settings.warm_steps,
-        "loss": loss,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    write_json(folder / DESCRIPTION, description)
+    on_wait: Callable[[], None],
+    **about: str | None,
+) -> Path:
+    """The folder of a tiny base, built as `ensure_tiny_model` says if it is not there yet.
+
+    Args:
+        about: what `tiny.json` says first.
+    """
+    kept = folder.with_name(f".{folder.name}.safetensors")
+    with one_writer(folder.with_name(f".{folder.name}.lock"), "", on_wait=on_wait):
+        if not (folder / DESCRIPTION).is_file():
+            with replacing(folder) as partial:
+                started = time.perf_counter()
+                texts, examples_for = warm_start()
+                tokenizer = train_tokenizer(partial, texts, settings.vocab_size)
+                model = make_model(settings, tokenizer, seed)
+                loss = train_on(
+                    model, examples_for(tokenizer), settings, seed, on_progress, kept=kept
+                )
+                model.save_pretrained(partial)
+                description = {
+                    **about,
+                    "settings": dataclasses.asdict(settings),
+                    "seed": seed,
+                    "steps": settings.warm_steps,
+                    "loss": loss,
+                    "seconds": round(time.perf_counter() - started, 1),
+                }
+                write_json(partial / DESCRIPTION, description)
+        kept.unlink(missing_ok=True)
+    return folder
 
 
-def _warm_examples(
+def _examples(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], settings: TinySettings, seed: int
 ) -> list[Example]:
     """Skill first, habit last."""

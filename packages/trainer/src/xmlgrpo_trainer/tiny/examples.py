@@ -6,12 +6,13 @@ model before GRPO can prefer one of them; which one pays is left for the rewards
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import messages, render
+from xmlgrpo_run.prompt import Messages
 from xmlgrpo_trainer.tiny.problems import Row
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END
 
@@ -50,8 +51,6 @@ def examples(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], mixture: Mixture, rng: random.Random
 ) -> list[Example]:
     """One answer to each problem, of a kind drawn from the mixture."""
-    if not rows:  # a tokenizer cannot be given no text
-        return []
     replies = [
         target(
             row["answer"],
@@ -60,22 +59,31 @@ def examples(
         )
         for row in rows
     ]
-    prompts = prompt_texts(tokenizer, [row["question"] for row in rows])
-    tokenized = [
-        tokenizer(texts, add_special_tokens=False)["input_ids"]
-        for texts in (prompts, [reply + TURN_END for reply in replies])
-    ]
-    return [Example(prompt, reply) for prompt, reply in zip(*tokenized, strict=True)]
+    return tokenized(tokenizer, messages, [row["question"] for row in rows], replies)
 
 
-def prompt_texts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[str]:
-    """Every question as the chat template renders it.
+def tokenized(
+    tokenizer: PreTrainedTokenizerBase,
+    chat: Callable[[str], Messages],
+    questions: Sequence[str],
+    replies: Sequence[str],
+) -> list[Example]:
+    """Questions as the chat template renders their chats, and replies, as token ids.
 
     The template is rendered once: ten thousand renderings take as long as a hundred steps.
     """
+    if not questions:  # a tokenizer cannot be given no text
+        return []
     place = "\x00"
     rendered = tokenizer.apply_chat_template(
-        messages(place), add_generation_prompt=True, tokenize=False
+        chat(place), add_generation_prompt=True, tokenize=False
     )
     before, after = rendered.split(place)
-    return [before + question + after for question in questions]
+    ids = [
+        tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for texts in (
+            [before + question + after for question in questions],
+            [reply + TURN_END for reply in replies],
+        )
+    ]
+    return [Example(prompt, reply) for prompt, reply in zip(*ids, strict=True)]

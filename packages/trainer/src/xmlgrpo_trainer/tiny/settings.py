@@ -1,9 +1,7 @@
 """Everything that decides what the tiny model is; a change of any field is another model."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 
@@ -42,44 +40,44 @@ class TinySettings:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
+            value = getattr(self, name)
             if name in SHARES:
-                self._expect(name, lambda value: 0 <= value <= 1, "a share from 0 to 1")
+                self._expect(name, "a share from 0 to 1", holds=0 <= value <= 1)
             else:
-                self._expect(name, lambda value: 0 < value < math.inf, "a finite number above 0")
+                self._expect(name, "a finite number above 0", holds=0 < value < math.inf)
         self._expect(
             "heads",
-            lambda heads: heads % self.kv_heads == 0,
             f"a multiple of kv_heads={self.kv_heads}",
+            holds=self.heads % self.kv_heads == 0,
         )
         self._expect(
             "head_dim",
-            lambda head_dim: head_dim % 2 == 0,
             "an even number: rotary positions turn pairs",
+            holds=self.head_dim % 2 == 0,
         )
-        self._expect("layers", lambda layers: layers <= MOST_LAYERS, f"at most {MOST_LAYERS}")
+        self._expect("layers", f"at most {MOST_LAYERS}", holds=self.layers <= MOST_LAYERS)
         self._expect(
             "vocab_size",
-            lambda size: SMALLEST_VOCABULARY <= size <= LARGEST_VOCABULARY,
             f"{SMALLEST_VOCABULARY} (bytes, special pieces, letters and the reply's tags) to "
             f"{LARGEST_VOCABULARY}",
+            holds=SMALLEST_VOCABULARY <= self.vocab_size <= LARGEST_VOCABULARY,
         )
         self._expect(
             "largest_operand",
-            lambda largest: largest >= SMALLEST_OPERAND,
             f"{SMALLEST_OPERAND} or more: something is taken from every heap, and something left",
+            holds=self.largest_operand >= SMALLEST_OPERAND,
         )
         self._expect(
             "warm_steps",
-            lambda steps: steps * self.warm_batch <= MOST_PROBLEMS,
             f"at most {MOST_PROBLEMS:,} problems in warm_steps x warm_batch={self.warm_batch}",
+            holds=self.warm_steps * self.warm_batch <= MOST_PROBLEMS,
         )
         self._expect(
             "warm_threads",
-            lambda threads: threads <= self.warm_batch,
             f"at most warm_batch={self.warm_batch}: every thread computes a part of the batch",
+            holds=self.warm_threads <= self.warm_batch,
         )
 
-    def _expect(self, name: str, is_right: Callable[[Any], bool], expected: str) -> None:
-        value = getattr(self, name)
-        if not is_right(value):
-            raise UserError(f"tiny.{name}: expected {expected}, got {value!r}")
+    def _expect(self, name: str, expected: str, *, holds: bool) -> None:
+        if not holds:
+            raise UserError(f"tiny.{name}: expected {expected}, got {getattr(self, name)!r}")

@@ -29,6 +29,7 @@ from xmlgrpo_run.files import replacing
 from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.tiny.examples import Example
 from xmlgrpo_trainer.tiny.muon import Muon
+from xmlgrpo_trainer.tiny.settings import TinySettings
 
 # (step, steps, mean loss of the last steps; None before the first one of this session)
 OnProgress = Callable[[int, int, float | None], None]
@@ -46,13 +47,10 @@ IGNORED = -100  # cross_entropy's mark for a place without a target
 def train_on(
     model: Gemma3ForCausalLM,
     data: Sequence[Example],
-    *,
-    batch: int,
-    threads: int,
-    muon_lr: float,
-    adamw_lr: float,
+    settings: TinySettings,
     seed: int,
     on_progress: OnProgress | None = None,
+    *,
     kept: Path | None = None,
 ) -> float:
     """One pass over `data` in its order; examples of like length share a batch.
@@ -60,9 +58,8 @@ def train_on(
     Args:
         model: float32, changed in place.
         data: in the order of learning; a remainder smaller than a batch is left out.
-        batch: examples per step.
-        threads: each computes a part of every batch; the result depends on their number.
-        muon_lr, adamw_lr: peak learning rates.
+        settings: examples per step, peak learning rates, and how many threads compute a part of
+            every batch; the result depends on their number.
         seed: of the order of batches.
         on_progress: called before the first step, every few steps and at the last.
         kept: the file that keeps the state of an interrupted call; the caller removes it.
@@ -73,8 +70,9 @@ def train_on(
     Raises:
         KeyboardInterrupt: a signal; the state is kept.
     """
+    batch, threads = settings.warm_batch, settings.warm_threads
     steps = len(data) // batch
-    optimizers = _optimizers(model, muon_lr, adamw_lr, threads)
+    optimizers = _optimizers(model, settings)
     done, losses = _restore(kept, model, optimizers) if kept else (0, [])
     batches = _batches(data, batch, random.Random(seed))  # noqa: S311 - no secret depends on it
     signals = StopSignals()
@@ -167,19 +165,19 @@ def single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _optimizers(
-    model: Gemma3ForCausalLM, muon_lr: float, adamw_lr: float, threads: int
-) -> list[Optimizer]:
+def _optimizers(model: Gemma3ForCausalLM, settings: TinySettings) -> list[Optimizer]:
     """Muon for the matrices, in as many parts as threads, and AdamW for the rest."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in name
         (matrices if is_matrix else rest).append(parameter)
-    parts = [matrices[number::threads] for number in range(threads)]
-    optimizers: list[Optimizer] = [Muon(part, lr=muon_lr) for part in parts]
-    adamw = torch.optim.AdamW(rest, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    return [*optimizers, adamw]
+    threads = settings.warm_threads
+    adamw = {"lr": settings.adamw_lr, "betas": (0.9, 0.98), "weight_decay": 0.0, "fused": True}
+    return [
+        *(Muon(matrices[number::threads], lr=settings.muon_lr) for number in range(threads)),
+        torch.optim.AdamW(rest, **adamw),
+    ]
 
 
 def _set_rates(optimizers: Sequence[Optimizer], rate: float) -> None:

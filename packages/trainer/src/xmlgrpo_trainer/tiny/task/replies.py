@@ -11,14 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from transformers import PreTrainedTokenizerBase
-
 from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example as Problem
-from xmlgrpo_rewards.task import Task
-from xmlgrpo_trainer.tiny.examples import Example
 from xmlgrpo_trainer.tiny.settings import TinySettings
-from xmlgrpo_trainer.tiny.tokenizer import TURN_END
 
 READ = "I read the question."  # where a task writes no solutions
 REMEMBERED = "I remember it."
@@ -63,26 +58,3 @@ def replies(problems: Sequence[Problem], settings: TinySettings, seed: int) -> l
         written(problem, rng.choice(problems), kind)
         for problem, kind in zip(problems, kinds(problems, settings, seed), strict=True)
     ]
-
-
-def tokenized(
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    problems: Sequence[Problem],
-    texts: Sequence[str],
-) -> list[Example]:
-    """The problems as the chat template asks them, with their replies, as token ids.
-
-    The template is rendered once: ten thousand renderings take as long as a hundred steps.
-    """
-    place = "\x00"
-    rendered = tokenizer.apply_chat_template(
-        task.messages(place), add_generation_prompt=True, tokenize=False
-    )
-    before, after = rendered.split(place)
-    prompts = [before + problem.question.strip() + after for problem in problems]
-    ids = [
-        tokenizer(part, add_special_tokens=False)["input_ids"]
-        for part in (prompts, [text + TURN_END for text in texts])
-    ]
-    return [Example(prompt, wanted) for prompt, wanted in zip(*ids, strict=True)]
