@@ -54,7 +54,7 @@ def build(config: RunConfig, run: RunFolder) -> GRPOTrainer:
     model = AutoModelForCausalLM.from_pretrained(
         name, dtype=torch.bfloat16 if device == "cuda" else torch.float32
     )
-    problems = load_problems(config.data, config.holdout, task, config.seed, {})
+    problems = load_problems(config, task)
     problems = drop_long(problems, task, tokenizer, config.data.max_prompt_tokens)
     rewards = load_rewards(config.rewards, task)
     arguments = GRPOConfig(

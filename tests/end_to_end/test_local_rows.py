@@ -17,7 +17,7 @@ from xmlgrpo_exporter.check.questions import load_questions
 from xmlgrpo_rewards.commands.validate import check_file
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
-from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig, RunConfig
 from xmlgrpo_trainer.problems.split import load_problems
 
 TASK = get_task("gsm8k")
@@ -45,9 +45,8 @@ def readers(glue: ModuleType) -> dict[str, Reader]:
 
     def train(path: Path) -> list[str]:
         held_out = HoldoutConfig(report_rows=2, validation_rows=1)
-        read = load_problems(
-            DataConfig(source="json", path=str(path)), held_out, TASK, seed=0, tiny={}
-        )
+        data = DataConfig(source="json", path=str(path))
+        read = load_problems(RunConfig(data=data, holdout=held_out), TASK)
         return sorted(e.question for e in (*read.train, *read.validation, *read.report))
 
     def hold_out(path: Path) -> list[str]:
@@ -55,7 +54,7 @@ def readers(glue: ModuleType) -> dict[str, Reader]:
         other.write_text('{"question": "another", "answer": "#### 1"}\n')
         held_out = HoldoutConfig(report_rows=5, validation_rows=3, path=str(path))
         data = DataConfig(source="json", path=str(other))
-        read = load_problems(data, held_out, TASK, seed=0, tiny={})
+        read = load_problems(RunConfig(data=data, holdout=held_out), TASK)
         return sorted(e.question for e in (*read.validation, *read.report))
 
     def evaluate(path: Path) -> list[str]:

@@ -151,10 +151,7 @@ def _supervised(
         "supervised, the same mixture": Mixture(settings.worked_habit, settings.tagged),
         "supervised, worked answers in the tags": Mixture(1.0, 1.0),
     }
-    task = get_task(config.task)
-    problems = load_problems(
-        config.data, config.holdout, task, config.problem_seed, config.model.tiny
-    )
+    problems = load_problems(config, get_task(config.task))
     held_out = {problem.question for problem in problems.report + problems.validation}
     results = {}
     for name, mixture in mixtures.items():

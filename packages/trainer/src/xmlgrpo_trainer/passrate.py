@@ -102,9 +102,7 @@ def measure(config: "RunConfig", out: Path, samples: int, runs: Path, console: "
     # Unsloth has nothing to add where nothing is trained
     config = config.model_copy(update={"model": config.model.model_copy(update=PLAIN)})
     placement, task = choose_placement(config.model), get_task(config.task)
-    problems = load_problems(
-        config.data, config.holdout, task, config.problem_seed, config.model.tiny
-    )
+    problems = load_problems(config, task)
     base = base_model(config, runs, console)
     with loading_model(console, base, config.model.revision):
         policy = load_policy(config, base, placement)

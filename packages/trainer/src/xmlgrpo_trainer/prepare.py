@@ -110,11 +110,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     if graded := extras(task).ready():
         say(console, escape(graded), head="[bold]grading   [/] ")
     with Stage(console, "reading the problems"):
-        problems = ranks.together(
-            lambda: load_problems(
-                config.data, config.holdout, task, config.problem_seed, config.model.tiny
-            )
-        )
+        problems = ranks.together(lambda: load_problems(config, task))
     check_golds(problems, config.rewards, task)
     check_enough(problems, settings.arguments)
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))

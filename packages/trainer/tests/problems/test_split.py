@@ -30,7 +30,7 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 def load(path: Path, holdout: HoldoutConfig = HOLDOUT, **data: Any) -> Problems:
     config = DataConfig(source="json", path=str(path), **data)
-    return load_problems(config, holdout, TASK, seed=0, tiny={})
+    return load_problems(RunConfig(data=config, holdout=holdout), TASK)
 
 
 def questions(problems: Problems) -> list[set[str]]:
@@ -104,13 +104,13 @@ class Doubting(Gsm8k):
 def test_a_row_with_a_faulty_gold_is_left_out_and_named(tmp_path: Path) -> None:
     rows = [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(5, 25)]
     config = DataConfig(source="json", path=str(write(tmp_path / "rows.jsonl", rows)))
-    problems = load_problems(config, HOLDOUT, Doubting(), seed=0, tiny={})
+    problems = load_problems(RunConfig(data=config, holdout=HOLDOUT), Doubting())
     said = (f"row rows.jsonl:{n - 4}: {n} is too small" for n in range(5, 10))
     assert problems.faulty == tuple(said)
     assert set.union(*questions(problems)) == {f"{n}?" for n in range(10, 25)}
     config = DataConfig(source="json", path=str(write(tmp_path / "rows.jsonl", rows[:5])))
     with pytest.raises(UserError, match=r"and 5 left out \(row rows\.jsonl:1: 5 is too small\)"):
-        load_problems(config, HOLDOUT, Doubting(), seed=0, tiny={})
+        load_problems(RunConfig(data=config, holdout=HOLDOUT), Doubting())
 
 
 def test_golds_that_the_reward_for_numbers_cannot_read_are_refused_before_training() -> None:
@@ -194,13 +194,13 @@ def test_the_hub_out_of_reach_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(UserError, match="Check the network, or give a local copy"):
-        load_problems(DataConfig(source="hub"), HOLDOUT, TASK, seed=0, tiny={})
+        load_problems(RunConfig(data=DataConfig(source="hub")), TASK)
 
 
 def test_generated_problems_share_no_question_either() -> None:
     config = DataConfig(source="generated", generated_rows=50)
     holdout = HoldoutConfig(report_rows=30, validation_rows=20)
-    problems = load_problems(config, holdout, TASK, seed=1, tiny={})
+    problems = load_problems(RunConfig(seed=1, data=config, holdout=holdout), TASK)
     train, validation, report = questions(problems)
     assert (len(train), len(validation), len(report)) == (50, 20, 30)
     assert len(train | validation | report) == 100
@@ -221,7 +221,7 @@ def test_seeds_of_one_configuration_can_hold_out_the_same_problems(
                 "holdout": HOLDOUT.model_dump(),
             }
         )
-        made = load_problems(config.data, config.holdout, TASK, config.problem_seed, tiny={})
+        made = load_problems(config, TASK)
         return [example.question for example in made.report + made.validation]
 
     assert held_out(1, of_problems=0) == held_out(2, of_problems=0) == held_out(0)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, get_task
-from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig, RunConfig
 from xmlgrpo_trainer.problems.split import load_problems
 from xmlgrpo_trainer.tiny.build import digest as default_digest
 from xmlgrpo_trainer.tiny.settings import TinySettings
@@ -79,7 +79,7 @@ def test_no_run_shares_a_question_with_any_warm_start():
 def test_a_run_is_on_the_tasks_own_rows():
     sizes = HoldoutConfig(report_rows=20, validation_rows=10)
     data = DataConfig(source="generated", generated_rows=50, level="easy")
-    made = load_problems(data, sizes, TASK, 0, {})
+    made = load_problems(RunConfig(data=data, holdout=sizes), TASK)
     assert [len(part) for part in (made.report, made.validation, made.train)] == [20, 10, 50]
     assert made.report + made.validation + made.train == run_problems(TASK, "easy", 0, 80)
 
@@ -101,7 +101,7 @@ def test_a_task_that_makes_too_few_problems_is_named(monkeypatch):
 )
 def test_a_level_that_a_task_has_not_is_refused(task, says):
     with pytest.raises(UserError, match=says):
-        load_problems(DataConfig(source="generated", level="hard"), HoldoutConfig(), task, 0, {})
+        load_problems(RunConfig(data=DataConfig(source="generated", level="hard")), task)
 
 
 PROBLEM = Example("1", "red, blue\nWhat comes after red?", "blue", "It stands after red.")

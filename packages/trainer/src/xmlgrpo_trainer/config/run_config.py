@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_rewards.rows import LARGEST_SEED
+from xmlgrpo_rewards.total import CLASSIC
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 from xmlgrpo_trainer.config.yaml_text import MAX_YAML_BYTES, parse_yaml, write_yaml
 
@@ -104,14 +105,12 @@ class DataConfig(Section):
     def _agree(self) -> "DataConfig":
         if self.source == "json" and self.path is None:
             raise ValueError("data.source is 'json', so data.path must name a file or folder")
-        if self.source != "json" and self.path is not None:
-            raise ValueError(
-                f"data.path is read only with data.source 'json', got source {self.source!r}"
-            )
-        if self.source != "hub" and self.revision is not None:
-            raise ValueError(
-                f"data.revision is read only with data.source 'hub', got source {self.source!r}"
-            )
+        for key, source in (("path", "json"), ("revision", "hub")):
+            if self.source != source and getattr(self, key) is not None:
+                raise ValueError(
+                    f"data.{key} is read only with data.source {source!r}, got source "
+                    f"{self.source!r}"
+                )
         return self
 
 
@@ -182,10 +181,9 @@ class SamplingConfig(Section):
             raise ValueError(
                 f"sampling.band: expected two shares, the lower one first, got {self.band}"
             )
-        if self.rates is not None and not self.is_used:
-            raise ValueError("sampling.rates is read only with sampling.band or sampling.draw")
-        if self.half_life is not None and not self.is_used:
-            raise ValueError("sampling.half_life is read only with sampling.band or sampling.draw")
+        for key in ("rates", "half_life"):
+            if getattr(self, key) is not None and not self.is_used:
+                raise ValueError(f"sampling.{key} is read only with sampling.band or sampling.draw")
         if self.explore != type(self).model_fields["explore"].default and self.band is None:
             raise ValueError("sampling.explore is read only with sampling.band")
         return self
@@ -228,13 +226,7 @@ class RunConfig(Section):
     holdout: HoldoutConfig = HoldoutConfig()
     sampling: SamplingConfig = SamplingConfig()
     rewards: dict[str, float] = Field(
-        default_factory=lambda: {
-            "xmlcount_reward_func": 1.0,
-            "soft_format_reward_func": 1.0,
-            "strict_format_reward_func": 1.0,
-            "int_reward_func": 1.0,
-            "correctness_reward_func": 1.0,
-        }
+        default_factory=lambda: dict.fromkeys(reversed([*CLASSIC]), 1.0)
     )
     """Name (the task's own, too, or `package.module:function`) -> weight."""
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"

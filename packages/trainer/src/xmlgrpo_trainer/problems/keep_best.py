@@ -63,8 +63,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             return
         result = take(self.exam, "validation", self.problems, step)
         if self.exam.ranks.on_first(lambda: self._is_enough(result, model)):
-            control.should_training_stop = True
-            control.should_save = True
+            control.should_training_stop = control.should_save = True
 
     def _is_enough(self, result: HoldoutResult, model: Any) -> bool:
         """Keep the adapter if it is the best; whether to stop: lost, or none better for long."""
@@ -81,10 +80,8 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         if reason is None:
             return False
         write_sealed(self.folder.best / STOPPED, {"step": step})
-        say(
-            self.exam.console,
-            f"[yellow]{reason} (best at step {kept['step']}): stopping[/]",
-        )
+        best = f"best at step {kept['step']}"
+        say(self.exam.console, f"[yellow]{reason} ({best}): stopping[/]")
         return True
 
     def _flips(self, result: HoldoutResult) -> dict[str, int]:

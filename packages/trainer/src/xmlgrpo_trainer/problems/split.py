@@ -18,7 +18,7 @@ from xmlgrpo_rewards.rows import BadRows, Row, files_of
 from xmlgrpo_rewards.task import Example, FaultyRow, Task, extras, sound_example
 from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.config.library_fields import tiny_settings
-from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig
+from xmlgrpo_trainer.config.run_config import DataConfig, HoldoutConfig, RunConfig
 from xmlgrpo_trainer.problems.prompts import encode_prompts
 from xmlgrpo_trainer.tiny.task.rows import check_level, has_own_base, run_problems
 
@@ -47,17 +47,16 @@ class Problems:
         return digest.hexdigest()
 
 
-def load_problems(
-    data: DataConfig, holdout: HoldoutConfig, task: Task, seed: int, tiny: Mapping[str, Any]
-) -> Problems:
+def load_problems(config: RunConfig, task: Task) -> Problems:
     """Read or make the problems and cut them.
 
     Raises:
         UserError: file missing or unreadable, a bad row (named), hub unreachable, too few rows.
     """
+    data, holdout, seed = config.data, config.holdout, config.problem_seed
     held_out = holdout.report_rows + holdout.validation_rows
     if data.source == "generated":
-        train, rest = _generated(data, held_out, task, seed, tiny)
+        train, rest = _generated(config, held_out, task)
         problems = Problems(
             train=train,
             validation=rest[holdout.report_rows :],
@@ -206,17 +205,16 @@ def _sound_examples(
     return [example for example in tried if example is not None]
 
 
-def _generated(
-    data: DataConfig, held_out: int, task: Task, seed: int, tiny: Mapping[str, Any]
-) -> tuple[list[Example], list[Example]]:
+def _generated(config: RunConfig, held_out: int, task: Task) -> tuple[list[Example], list[Example]]:
     """Problems to train on and to hold out; the tiny base's warm start shares none of them."""
+    data, seed = config.data, config.problem_seed
     check_level(task, data.level)
     if has_own_base(task):
         made = run_problems(task, data.level, seed, held_out + data.generated_rows)
         return made[held_out:], made[:held_out]
     from xmlgrpo_trainer.tiny.problems import problem_splits
 
-    sums = problem_splits(tiny_settings(tiny), seed, held_out, data.generated_rows)
+    sums = problem_splits(tiny_settings(config.model.tiny), seed, held_out, data.generated_rows)
     train = _examples(task, _numbered(sums.train, "generated"))
     return train, _examples(task, _numbered(sums.holdout, "held-out"))
 

@@ -147,8 +147,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
 
     def _end_if_lost(self, step: int, control: Any) -> None:
         if self.ranks.on_first(lambda: self._is_lost(step)):
-            control.should_training_stop = True
-            control.should_save = True
+            control.should_training_stop = control.should_save = True
 
     def _is_lost(self, step: int) -> bool:
         """Say what the doctor finds, if it is new; whether the run is to end for it."""

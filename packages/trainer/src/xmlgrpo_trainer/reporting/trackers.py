@@ -4,6 +4,7 @@ trl's own callbacks open and close them, so each is spoken to through its callba
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import yaml
@@ -19,66 +20,57 @@ STEP = "train/global_step"  # what transformers' callbacks call the step, the ax
 LEVELS = {"warning": "WARN", "bad": "ERROR"}  # of findings, in wandb's and trackio's words
 
 
-class Wandb:
-    """A wandb run: charts, one table of completions that grows, alerts."""
-
-    def __init__(self) -> None:
-        import wandb
-
-        self._wandb = wandb
-        self._table: Any = None
-
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Every group has the step as its axis; the best validation stands in the run's row."""
-        self._wandb.config.update({"xmlgrpo": config}, allow_val_change=True)
-        for group in ("train", "validation", "sampled", "rewards"):
-            self._wandb.define_metric(f"{group}/*", step_metric=STEP)
-        self._wandb.define_metric(
-            "validation/strict_accuracy", step_metric=STEP, summary="max,last"
-        )
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of wandb's history."""
-        self._wandb.log({**values, STEP: step})
-
-    def keep_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Send the new rows only: wandb adds them to those that it has."""
-        shown = [_table_row(row) for row in rows]
-        if self._table is None:
-            self._table = self._wandb.Table(columns=list(shown[0]), log_mode="INCREMENTAL")
-        for row in shown:
-            self._table.add_data(*row.values())
-        self._wandb.log({"completions": self._table, STEP: step})
-
-    def alert(self, step: int, title: str, text: str, level: str) -> None:
-        """Sent on by mail or chat, as the user of wandb has chosen."""
-        run: Any = self._wandb.run  # trl's callback has opened it
-        run.alert(title=title, text=f"step {step}: {text}", level=level)
-
-
 class Trackio:
     """A run in trackio's database."""
 
-    def __init__(self) -> None:
-        import trackio
-
-        self._trackio = trackio
+    def __init__(self, library: str = "trackio") -> None:
+        self._library: Any = import_module(library)
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Beside trl's arguments, which its callback has put there."""
-        self._trackio.config.update({"xmlgrpo": config}, allow_val_change=True)
+        self._library.config.update({"xmlgrpo": config}, allow_val_change=True)
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
         """One row; trackio counts rows itself, as it does for trl's callback."""
-        self._trackio.log({**values, STEP: step})
+        self._library.log({**values, STEP: step})
 
     def keep_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Nothing: `completions/` in the run folder has them."""
 
     def alert(self, step: int, title: str, text: str, level: str) -> None:
         """Kept in the database, and shown on trackio's page."""
-        level = self._trackio.AlertLevel[level]
-        self._trackio.alert(title, f"step {step}: {text}", level)
+        self._library.alert(title, f"step {step}: {text}", self._library.AlertLevel[level])
+
+
+class Wandb(Trackio):
+    """A wandb run: charts, one table of completions that grows, alerts."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self._table: Any = None
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Every group has the step as its axis; the best validation stands in the run's row."""
+        super().begin(config)
+        for group in ("train", "validation", "sampled", "rewards"):
+            self._library.define_metric(f"{group}/*", step_metric=STEP)
+        self._library.define_metric(
+            "validation/strict_accuracy", step_metric=STEP, summary="max,last"
+        )
+
+    def keep_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Send the new rows only: wandb adds them to those that it has."""
+        shown = [_table_row(row) for row in rows]
+        if self._table is None:
+            self._table = self._library.Table(columns=list(shown[0]), log_mode="INCREMENTAL")
+        for row in shown:
+            self._table.add_data(*row.values())
+        self.log(step, {"completions": self._table})
+
+    def alert(self, step: int, title: str, text: str, level: str) -> None:
+        """Sent on by mail or chat, as the user of wandb has chosen."""
+        # trl's callback has opened the run
+        self._library.run.alert(title=title, text=f"step {step}: {text}", level=level)
 
 
 class TensorBoard:
@@ -112,7 +104,7 @@ class Trackers:
     def __init__(self, config: RunConfig, folder: RunFolder, callbacks: Iterable[Any] = ()) -> None:
         """Find them among the trainer's callbacks."""
         self._config, self._folder = config, folder
-        self._trackers: list[Wandb | Trackio | TensorBoard] = []
+        self._trackers: list[Trackio | TensorBoard] = []
         self._said: set[str] = set()
         for callback in callbacks:
             if isinstance(callback, WandbCallback):

@@ -9,9 +9,8 @@ from xmlgrpo_run.stop_signals import StopSignals
 from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
 FINISHING = "finishing this step, then saving; a second signal stops at once"
-TWICE_S = (
-    3.0  # a scheduler signals every process, the launcher hands its own on: one request, not two
-)
+# a scheduler signals every process, the launcher hands its own on: one request, not two
+TWICE_S = 3.0
 
 
 class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -42,8 +41,7 @@ class StopAndSave(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         numbers = [n for n in self.ranks.gather(self.signals.received) if n is not None]
         if numbers:
             self.received = numbers[0]
-            control.should_save = True
-            control.should_training_stop = True
+            control.should_save = control.should_training_stop = True
 
     def release(self) -> None:
         """Give the signals back."""
