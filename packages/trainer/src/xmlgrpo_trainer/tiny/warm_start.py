@@ -173,11 +173,11 @@ def _optimizers(model: Gemma3ForCausalLM, settings: TinySettings) -> list[Optimi
         is_matrix = parameter.ndim == 2 and "embed" not in name
         (matrices if is_matrix else rest).append(parameter)
     threads = settings.warm_threads
-    adamw = {"lr": settings.adamw_lr, "betas": (0.9, 0.98), "weight_decay": 0.0, "fused": True}
-    return [
-        *(Muon(matrices[number::threads], lr=settings.muon_lr) for number in range(threads)),
-        torch.optim.AdamW(rest, **adamw),
-    ]
+    parts = [matrices[number::threads] for number in range(threads)]
+    adamw = torch.optim.AdamW(
+        rest, lr=settings.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    return [*(Muon(part, lr=settings.muon_lr) for part in parts), adamw]
 
 
 def _set_rates(optimizers: Sequence[Optimizer], rate: float) -> None:
