@@ -79,11 +79,11 @@ def test_vocabulary_on_every_route(tmp_path, vocabulary, expected):
 @pytest.mark.gguf
 def test_the_logits_along_a_reply_are_those_that_wrote_it(tmp_path):
     path = write_gguf(tmp_path / "m.gguf")
-    request = {"file": str(path), "new_tokens": 40, "conversation": CHAT, "prompts": [[1, 3, 4]]}
+    request = {"new_tokens": 40, "conversation": CHAT, "prompts": [[1, 3, 4]]}
 
     def measured(reply: list[int]) -> dict[str, Any]:
         asked = request | {"replies": [reply]}
-        outcome = run_job("measure", asked, scratch=tmp_path, file_bytes=0, timeout_s=60)
+        outcome = run_job("measure", path, asked, scratch=tmp_path, timeout_s=60)
         assert outcome.result is not None, outcome.why
         return outcome.result
 
@@ -110,15 +110,14 @@ def test_the_process_tells_a_few_times_a_second(tmp_path, monkeypatch):
 
 @pytest.mark.gguf
 def test_whoever_asks_is_told_how_far_it_is(tmp_path, monkeypatch):
-    request = {"file": str(write_gguf(tmp_path / "m.gguf")), "new_tokens": 60, "replies": [[3]]}
-    request |= {"conversation": CHAT, "prompts": [[1, 3, 4]]}
+    request = {"new_tokens": 60, "replies": [[3]], "conversation": CHAT, "prompts": [[1, 3, 4]]}
     monkeypatch.setattr("xmlgrpo_gguf.sandbox.POLL_S", 0.001)
     told = set()
     run_job(
         "measure",
+        write_gguf(tmp_path / "m.gguf"),
         request,
         scratch=tmp_path,
-        file_bytes=0,
         timeout_s=60,
         on_progress=lambda phase, _done: told.add(phase),
     )

@@ -182,7 +182,7 @@ def _answer(
 def quantize(request: dict[str, Any], _folder: Path, _tell: OnProgress) -> dict[str, Any]:
     """Quantize one GGUF to another type.
 
-    The request holds `source`, `out`, `file_type` (llama_ftype), `threads` and `imatrix` (an .npz
+    The request holds `file`, `out`, `file_type` (llama_ftype), `threads` and `imatrix` (an .npz
     of one float32 row a tensor, or null).
     """
     import llama_cpp
@@ -190,20 +190,19 @@ def quantize(request: dict[str, Any], _folder: Path, _tell: OnProgress) -> dict[
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = request["file_type"]
     options.nthread = request["threads"]
-    kept: list[Any] = []
     if request["imatrix"]:
-        table = _imatrix(Path(request["imatrix"]), kept)
+        _held, table = _imatrix(Path(request["imatrix"]))
         options.imatrix = ctypes.cast(table, type(options.imatrix))
     code = llama_cpp.llama_model_quantize(
-        request["source"].encode(), request["out"].encode(), ctypes.byref(options)
+        request["file"].encode(), request["out"].encode(), ctypes.byref(options)
     )
     if code:
         raise RuntimeError(f"llama_model_quantize returned {code}")
     return {}
 
 
-def _imatrix(path: Path, kept: list[Any]) -> Any:
-    """The C table of an importance matrix; `kept` holds what it points to."""
+def _imatrix(path: Path) -> tuple[dict[str, Any], Any]:
+    """The rows of an importance matrix, and the C table that points to them while they are held."""
     import llama_cpp
 
     with np.load(path, allow_pickle=False) as stored:
@@ -213,8 +212,7 @@ def _imatrix(path: Path, kept: list[Any]) -> Any:
         entry.name = name.encode()
         entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         entry.size = values.size
-    kept += [rows, table]
-    return table
+    return rows, table
 
 
 def progress_writer(path: Path) -> OnProgress:

@@ -12,6 +12,7 @@ its last token waits for the next step, beside the tokens of the others.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from math import isfinite
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from xmlgrpo_gguf.context import SHARED, DecodingContext, Token, run_of
 from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_rewards.errors import UserError
 
-Finish = Literal["end", "stop", "length"]
+Finish = Literal["end", "stop", "length"]  # the model's own end, a stop string, cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +45,34 @@ class GgufSampling:
         if self.temperature <= 0:
             return None
         chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-        links = [llama.llama_sampler_init_temp(self.temperature)]
+        add = partial(llama.llama_sampler_chain_add, chain)
+        add(llama.llama_sampler_init_temp(self.temperature))
         if self.top_k > 0:
-            links.append(llama.llama_sampler_init_top_k(self.top_k))
+            add(llama.llama_sampler_init_top_k(self.top_k))
         if self.top_p < 1:
-            links.append(llama.llama_sampler_init_top_p(self.top_p, 1))
+            add(llama.llama_sampler_init_top_p(self.top_p, 1))
         if self.min_p > 0:
-            links.append(llama.llama_sampler_init_min_p(self.min_p, 1))
-        links.append(llama.llama_sampler_init_dist(self.seed & 0xFFFFFFFF))
-        for link in links:
-            llama.llama_sampler_chain_add(chain, link)
+            add(llama.llama_sampler_init_min_p(self.min_p, 1))
+        add(llama.llama_sampler_init_dist(self.seed & 0xFFFFFFFF))
         return chain
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One request: token ids, and when to stop.
-
-    `max_new` is the most tokens to write; `stops` are byte strings that end the reply and are cut
-    off.
-    """
+    """One request: token ids, and when to stop."""
 
     tokens: Sequence[int]
-    max_new: int
-    stops: Sequence[bytes] = ()
+    max_new: int  # the most tokens to write
+    stops: Sequence[bytes] = ()  # what ends the reply, and is cut off
     sampling: GgufSampling = GgufSampling()
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written for one request.
+    """What was written for one request."""
 
-    Attributes:
-        text: decoded; bytes that are no UTF-8 become U+FFFD.
-        tokens: how many were written, the one that ended the reply included.
-        finish: `end` for the model's own end, `stop` for a stop string, `length` when cut off.
-    """
-
-    text: str
-    tokens: int
+    text: str  # decoded; bytes that are no UTF-8 become U+FFFD
+    tokens: int  # how many, the one that ended the reply included
     finish: Finish
 
 
@@ -140,7 +130,9 @@ class GgufEngine:
             UserError: the model computes values that are no numbers.
         """
         done: dict[int, Written] = {}
-        shared = self._feed_shared([p.tokens for p in prompts])
+        shared = shared_prefix([prompt.tokens for prompt in prompts])
+        self._decoding.clear()
+        self._decoding.read(run_of(prompts[0].tokens[:shared], SHARED) if shared else [])
         waiting = list(range(len(prompts)))[::-1]
         free = set(range(1, self._decoding.slots + 1))
         try:
@@ -161,13 +153,6 @@ class GgufEngine:
             for slot in tuple(self._running):
                 self._release(slot)
         return [done[index] for index in range(len(prompts))]
-
-    def _feed_shared(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Decode what all prompts begin with a single time; returns its length in tokens."""
-        self._decoding.clear()
-        shared = shared_prefix(prompts)
-        self._decoding.read(run_of(prompts[0][:shared], SHARED) if shared else [])
-        return shared
 
     def _start(self, index: int, prompt: Prompt) -> _Running:
         return _Running(

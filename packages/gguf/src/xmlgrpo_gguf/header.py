@@ -159,8 +159,8 @@ class _Reader:
                 f"GGUF version {version}; this reads {VERSIONS} (little-endian only), so convert "
                 "the model again"
             )
-        tensor_count = self._count("Q", MAX_TENSORS, 24, "tensors")
-        pair_count = self._count("Q", MAX_PAIRS, 13, "key-value pairs")
+        tensor_count = self._count(MAX_TENSORS, 24, "tensors")
+        pair_count = self._count(MAX_PAIRS, 13, "key-value pairs")
         metadata: dict[str, Any] = {}
         for _ in range(pair_count):
             key = self._string(MAX_KEY_BYTES, "key")
@@ -169,9 +169,16 @@ class _Reader:
         if not isinstance(alignment, int) or not 8 <= alignment <= 1 << 16 or alignment % 8:
             raise self._bad(f"general.alignment is {alignment!r}")
         described = [self._tensor() for _ in range(tensor_count)]
-        position = self._file.tell()
-        start = -(-position // alignment) * alignment
-        return GgufHeader(version, metadata, tuple(self._placed(t, start) for t in described))
+        start = -(-self._file.tell() // alignment) * alignment
+        tensors = tuple(replace(tensor, start=start + tensor.start) for tensor in described)
+        for tensor in tensors:
+            end = tensor.start + tensor.size_bytes
+            if end > self._length:
+                raise self._bad(
+                    f"tensor {tensor.name!r} ends at byte {end}, the file at {self._length}: it is "
+                    "truncated or its sizes are wrong"
+                )
+        return GgufHeader(version, metadata, tensors)
 
     def _tensor(self) -> Tensor:
         name = self._string(MAX_KEY_BYTES, "tensor name")
@@ -188,16 +195,6 @@ class _Reader:
         size_bytes = prod(shape) // values * block_bytes
         return Tensor(name, shape, type_id, self._number("Q", name), size_bytes)
 
-    def _placed(self, tensor: Tensor, start: int) -> Tensor:
-        placed = replace(tensor, start=start + tensor.start)
-        end = placed.start + placed.size_bytes
-        if end > self._length:
-            raise self._bad(
-                f"tensor {tensor.name!r} ends at byte {end}, the file at {self._length}: it is "
-                "truncated or its sizes are wrong"
-            )
-        return placed
-
     def _value(self, kind: int, key: str) -> Any:
         if kind == STRING:
             return self._string(MAX_STRING_BYTES, key)
@@ -206,7 +203,7 @@ class _Reader:
         item = self._number("I", key)
         code = "" if item == STRING else self._scalar(item, key)
         width = struct.calcsize(f"<{code}") if code else 8
-        count = self._count("Q", self._items_left, width, key)
+        count = self._count(self._items_left, width, key)
         self._items_left -= count
         if not code:
             return [self._string(MAX_STRING_BYTES, key) for _ in range(count)]
@@ -218,15 +215,15 @@ class _Reader:
             raise self._bad(f"{key!r} has the value type {kind}")
         return SCALARS[kind]
 
-    def _count(self, code: str, most: int, least_bytes: int, what: str) -> int:
+    def _count(self, most: int, least_bytes: int, what: str) -> int:
         """A number of things, refused when the rest of the file could not hold them."""
-        count = self._number(code, what)
+        count = self._number("Q", what)
         if count > most or count * least_bytes > self._left:
             raise self._bad(f"{what}: {count} announced, {self._left} bytes left to hold them")
         return count
 
     def _string(self, most: int, what: str) -> str:
-        raw = self._bytes(self._count("Q", most, 1, what), what)
+        raw = self._bytes(self._count(most, 1, what), what)
         # single pieces of a byte-level vocabulary need not be whole UTF-8 characters
         return raw.decode("utf-8", errors="surrogateescape")
 

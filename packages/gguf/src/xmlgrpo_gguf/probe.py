@@ -1,7 +1,8 @@
 """Ask llama.cpp something about a file from anywhere: in a child process, under limits.
 
 Everything that it may do with such a file (crash, abort, eat memory, never return) happens there.
-The tasks themselves are in `tasks`.  Request, result and how far a task is are files of one folder.
+The tasks themselves are in `child_jobs`.  Request, result and how far a task is are files of one
+folder.
 """
 
 import json
@@ -40,20 +41,21 @@ class Outcome:
 
 def run_job(
     task: str,
+    file: Path,
     request: dict[str, Any],
     *,
     scratch: Path,
-    file_bytes: int,
     timeout_s: float,
     cpu_s: int | None = None,
     on_progress: OnProgress = lambda _phase, _done: None,
 ) -> Outcome:
-    """Run a task in a child process.
+    """Run a task in a child process, whose memory is limited to twice the file's size and 6 GiB.
 
     Args:
-        task: a name of `tasks.TASKS`.
+        task: a name of `child_jobs.TASKS`.
+        file: the model; the `file` of the request.
+        request: what else the task is given.
         scratch: an existing folder for the task's files, its log among them.
-        file_bytes: size of the model file; the memory limit is twice that and 6 GiB.
         cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
         on_progress: told the phase the task is in, in a word, and how many replies of it are done.
     """
@@ -66,13 +68,13 @@ def run_job(
     answered, progress = scratch / RESULT, scratch / PROGRESS
     for left_over in (answered, progress):
         left_over.unlink(missing_ok=True)
-    write_text(scratch / REQUEST, json.dumps(request))
+    write_text(scratch / REQUEST, json.dumps({"file": str(file.absolute()), **request}))
     ended = run_child(
         ["-m", "xmlgrpo_gguf.child_jobs", task, str(scratch)],
         log=scratch / f"{task}.log",
         timeout_s=timeout_s,
         cpu_s=cpu_s,
-        memory_bytes=2 * file_bytes + BASE_GIB * GIB,
+        memory_bytes=2 * file.stat().st_size + BASE_GIB * GIB,
         on_poll=on_poll,
     )
     if ended.why or not answered.is_file():
@@ -96,15 +98,10 @@ def probe(path: Path) -> None:
     """
     require_llama_cpp()
     require_gguf(path)
-    size = path.stat().st_size
+    cpu_s = PROBE_CPU_S + ceil(PROBE_CPU_S_PER_GIB * path.stat().st_size / GIB)
     with TemporaryDirectory(prefix="xmlgrpo-probe-") as scratch:
         outcome = run_job(
-            "load",
-            {"file": str(path.absolute())},
-            scratch=Path(scratch),
-            file_bytes=size,
-            timeout_s=PROBE_TIMEOUT_S,
-            cpu_s=PROBE_CPU_S + ceil(PROBE_CPU_S_PER_GIB * size / GIB),
+            "load", path, {}, scratch=Path(scratch), timeout_s=PROBE_TIMEOUT_S, cpu_s=cpu_s
         )
     if outcome.result is None:
         raise UserError(f"{path} cannot be opened ({outcome.why}); it may be damaged or hostile")

@@ -63,17 +63,10 @@ def start_child(
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended.
+    """How a child ended."""
 
-    Attributes:
-        why: empty when it finished in time with exit code 0; else "took longer than 60 s", "was
-            killed by signal 11" and so on.
-        log_tail: the end of what it wrote.
-        seconds: how long it ran.
-    """
-
-    why: str
-    log_tail: str
+    why: str  # empty for exit code 0, in time; else "took longer than 60 s" and the like
+    log_tail: str  # the end of what it wrote
     seconds: float
 
     @property
@@ -95,10 +88,10 @@ def run_child(
     """Run a command to its end or to its limits; never raises for what the child does.
 
     Args:
-        command: arguments for the Python that runs us.
         cpu_s: CPU seconds that it may take; as many as fit into the timeout when None.
-        memory_bytes: address space it may have (Linux only); None for no limit.
         on_poll: called a few times a second while it runs.
+
+    The others are those of `start_child`.
     """
     started = time.monotonic()
     with log.open("wb") as output:

@@ -76,7 +76,6 @@ def _ask_file(
 ) -> tuple[list[Gate], str]:
     """The gates that need llama.cpp, and the file's answer to the first question."""
     comparison, replies = reference.comparison, reference.replies
-    size = path.stat().st_size
     with (
         tempfile.TemporaryDirectory(prefix="xmlgrpo-check-") as scratch_name,
         Stage(comparison.console, f"gates of {quant}", total=len(replies), unit="replies") as stage,
@@ -84,14 +83,13 @@ def _ask_file(
         scratch = Path(scratch_name)
         vocabulary = run_job(
             "read_vocabulary",
+            path,
             {
-                "file": str(path.absolute()),
                 "texts": reference.texts,
                 "conversations": reference.chats,
                 "stop_ids": list(reference.model.stop_ids),
             },
             scratch=scratch,
-            file_bytes=size,
             timeout_s=VOCABULARY_TIMEOUT_S,
         )
         if vocabulary.result is None:  # what hangs or crashes here is not given more time
@@ -106,15 +104,14 @@ def _ask_file(
         on_progress = _phases(stage, len(replies))
         measured = run_job(
             "measure",
+            path,
             {
-                "file": str(path.absolute()),
                 "prompts": reference.ids[: len(replies)],
                 "replies": replies,
                 "new_tokens": comparison.new_tokens,
                 "conversation": reference.chats[0] if reference.chats else None,
             },
             scratch=scratch,
-            file_bytes=size,
             timeout_s=comparison.timeout_s,
             on_progress=on_progress,
         )

@@ -105,15 +105,14 @@ def quantize(source: Path, out: Path, quant: str, imatrix: Path | None) -> None:
     with TemporaryDirectory(prefix="xmlgrpo-quantize-") as scratch:
         outcome = run_job(
             "quantize",
+            source,
             {
-                "source": str(source.absolute()),
                 "out": str(out.absolute()),
                 "file_type": FILE_TYPES[quant],
                 "threads": usable_cores(),
                 "imatrix": str(imatrix.absolute()) if imatrix else None,
             },
             scratch=Path(scratch),
-            file_bytes=source.stat().st_size,
             timeout_s=QUANTIZE_TIMEOUT_S,
         )
     if outcome.result is None:
