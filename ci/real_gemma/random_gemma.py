@@ -2,7 +2,7 @@
 
 # ruff: noqa: PLC0415  # torch and transformers only where a model is built
 
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +38,6 @@ def build_model(scratch: Path, texts: Sequence[str], outtype: str) -> Path:
         outtype: a type that llama.cpp's converter writes: q8_0, f16, f32.
     """
     folder = scratch / "model"
-    folder.mkdir()
     silent = _build_tokenizer(folder, texts)
     _build_weights(folder, silent)
     out = scratch / f"random-270m-{outtype}.gguf"
@@ -50,42 +49,12 @@ def build_model(scratch: Path, texts: Sequence[str], outtype: str) -> Path:
 
 def _build_tokenizer(folder: Path, texts: Sequence[str]) -> list[int]:
     """Write the tokenizer; returns the ids that must not be written."""
-    import sentencepiece
-    from transformers import GemmaTokenizer
+    from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
 
-    markup = ["<mask>", "<start_of_turn>", "<end_of_turn>"]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=420,
-        model_type="bpe",
-        pad_id=0,
-        eos_id=1,
-        bos_id=2,
-        unk_id=3,
-        pad_piece="<pad>",
-        eos_piece="<eos>",
-        bos_piece="<bos>",
-        unk_piece="<unk>",
-        user_defined_symbols=markup,
-        byte_fallback=True,
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    tokenizer = GemmaTokenizer.from_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    for token in stored["added_tokens"]:
-        token["special"] = token["special"] or token["content"] in markup
-    path.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    count = processor.vocab_size()
-    special = set(tokenizer.convert_tokens_to_ids(["<pad>", "<eos>", "<bos>", "<unk>", *markup]))
-    return [i for i in range(count) if processor.is_byte(i) or i in special]
+    tokenizer = train_tokenizer(folder, texts, vocab_size=420)
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    is_byte, markup = re.compile(r"<0x[0-9A-F]{2}>").fullmatch, tokenizer.added_tokens_decoder
+    return [i for i, piece in enumerate(pieces) if is_byte(piece) or i in markup]
 
 
 def _build_weights(folder: Path, silent: list[int]) -> None:

@@ -4,31 +4,12 @@ It is trained for a few seconds on the very problems it is asked, so that its di
 peaked as a real model's are: greedy replies of random weights part at the first rounding error.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 from xmlgrpo_rewards import reply
 
-# The shape of Gemma 3's own template: BOS first, the system text before the first user text.
-CHAT_TEMPLATE = """\
-{{ bos_token }}
-{%- if messages[0]['role'] == 'system' -%}
-    {%- set prefix = messages[0]['content'] + '\n\n' -%}
-    {%- set turns = messages[1:] -%}
-{%- else -%}
-    {%- set prefix = '' -%}
-    {%- set turns = messages -%}
-{%- endif -%}
-{%- for message in turns -%}
-    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
-    {{ '<start_of_turn>' + role + '\n' + (prefix if loop.first else '') }}
-    {{- message['content'] | trim + '<end_of_turn>\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}
-"""
-MARKUP = ("<mask>", "<start_of_turn>", "<end_of_turn>")
 ITEMS = 12
 STEPS = 120
 
@@ -54,51 +35,14 @@ def worked(row: dict[str, str]) -> str:
     return reply.render(working, gold)
 
 
-def build_tokenizer(folder: Path) -> None:
-    import sentencepiece
-    from transformers import GemmaTokenizer
-
-    texts = [text for row in rows(60) for text in (row["question"], worked(row))]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts + [reply.SYSTEM] * 20),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=420,
-        model_type="bpe",
-        pad_id=0,
-        eos_id=1,
-        bos_id=2,
-        unk_id=3,
-        pad_piece="<pad>",
-        eos_piece="<eos>",
-        bos_piece="<bos>",
-        unk_piece="<unk>",
-        user_defined_symbols=list(MARKUP),
-        byte_fallback=True,
-        split_digits=True,
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        character_coverage=1.0,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    (folder / "tokenizer.vocab").unlink()
-    tokenizer = GemmaTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    stored = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    for token in stored["added_tokens"]:
-        token["special"] = token["special"] or token["content"] in MARKUP
-    (folder / "tokenizer.json").write_text(json.dumps(stored, ensure_ascii=False))
-
-
 def build_base(folder: Path) -> None:
     import torch
-    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 
-    folder.mkdir()
-    build_tokenizer(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
+
+    texts = [text for row in rows(60) for text in (row["question"], worked(row))]
+    tokenizer = train_tokenizer(folder, texts + [reply.SYSTEM] * 20, vocab_size=420)
     end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
     torch.manual_seed(0)
     model = Gemma3ForCausalLM(

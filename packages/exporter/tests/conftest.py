@@ -17,13 +17,11 @@ from .publishing import READ, WRITE
 def tiny_run(tmp_path_factory):
     """A finished run of a text-only Gemma 3: `.base` and `.run` are folders."""
     import torch
-    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 
     home = tmp_path_factory.mktemp("export")
     base, run = home / "base", home / "tiny"
-    base.mkdir()
-    tiny_runs.build_tokenizer(base)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = tiny_runs.build_tokenizer(base)
     torch.manual_seed(0)
     model = Gemma3ForCausalLM(Gemma3TextConfig(**tiny_runs.TEXT_SHAPE))
     tiny_runs.teach(model, tokenizer, steps=60)

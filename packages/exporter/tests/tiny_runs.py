@@ -4,7 +4,6 @@ The base is trained just enough to answer in the reply format, so that its distr
 as a real model's are: greedy replies of random weights part at the first rounding error.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -13,21 +12,8 @@ from xmlgrpo_rewards import reply
 from xmlgrpo_run.digests import model_digest
 from xmlgrpo_run.folder import RunFolder
 
-SPECIAL = ("<mask>", "<start_of_turn>", "<end_of_turn>")
 NAMES = ("Tom", "Ann", "Mia", "Ben", "Kim", "Sam")
 THINGS = ("stamps", "cards", "apples", "books")
-
-# The shape of Gemma 3's own template: BOS first, the system text before the first user text.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
-    "{% set first = messages[0]['content'] + '\n\n' %}{% set loop_messages = messages[1:] %}"
-    "{% else %}{% set first = '' %}{% set loop_messages = messages %}{% endif %}"
-    "{% for message in loop_messages %}"
-    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
-    "{{ '<start_of_turn>' + role + '\n' + (first if loop.first else '') }}"
-    "{{ message['content'] | trim }}{{ '<end_of_turn>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
-)
 
 
 def problems(count: int) -> list[tuple[str, str]]:
@@ -41,42 +27,12 @@ def problems(count: int) -> list[tuple[str, str]]:
     return rows
 
 
-def build_tokenizer(folder: Path) -> None:
-    """`tokenizer.model` in Gemma's form, and beside it what transformers makes of it."""
-    import sentencepiece
-    from transformers import GemmaTokenizer
+def build_tokenizer(folder: Path):
+    """A tokenizer in Gemma's form, as the embedded default has one, that knows these problems."""
+    from xmlgrpo_trainer.tiny.tokenizer import train_tokenizer
 
-    lines = [text for row in problems(300) for text in row] + [reply.SYSTEM] * 20
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=480,
-        model_type="bpe",
-        pad_id=0,
-        eos_id=1,
-        bos_id=2,
-        unk_id=3,
-        pad_piece="<pad>",
-        eos_piece="<eos>",
-        bos_piece="<bos>",
-        unk_piece="<unk>",
-        user_defined_symbols=list(SPECIAL),
-        byte_fallback=True,
-        split_digits=True,
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        character_coverage=1.0,
-        minloglevel=2,
-    )
-    (folder / "tokenizer.vocab").unlink()
-    tokenizer = GemmaTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    stored = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    for token in stored["added_tokens"]:
-        token["special"] = token["special"] or token["content"] in SPECIAL
-    (folder / "tokenizer.json").write_text(json.dumps(stored, ensure_ascii=False))
+    texts = [text for row in problems(300) for text in row] + [reply.SYSTEM] * 20
+    return train_tokenizer(folder, texts, vocab_size=480)
 
 
 TEXT_SHAPE = {
