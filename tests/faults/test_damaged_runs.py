@@ -31,8 +31,7 @@ from xmlgrpo_evaluator.results.result import read_result as read_evaluation
 from xmlgrpo_evaluator.settings import Evaluation, own_items, run_settings
 from xmlgrpo_exporter.check.questions import Comparison, Questions
 from xmlgrpo_exporter.convert.export_plan import Export, plan_export
-from xmlgrpo_exporter.merge.adapter import read_adapter
-from xmlgrpo_exporter.merge.base import pristine_base
+from xmlgrpo_exporter.merge.inputs import pristine_base, read_adapter
 from xmlgrpo_exporter.proof.blockers import gate_problems, model_digests, result_problems
 from xmlgrpo_exporter.publish.preflight import Destination
 from xmlgrpo_exporter.publish.release import prepare_release

@@ -58,11 +58,7 @@ class LoadedModel:
         return length
 
     def prompts(self, chats: Sequence[Messages]) -> list[Prompt]:
-        """Chats as the template can write them; it brings its own BOS.
-
-        Raises:
-            UserError: it cannot write them.
-        """
+        """Chats as the template can write them; it brings its own BOS."""
         return [tokenizer_prompt(self.tokenizer, chat) for chat in chats]
 
     def with_bos(self, texts: Sequence[str]) -> list[str]:
@@ -123,11 +119,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_folder(folder: Path, device: str, console: Console) -> LoadedModel:
-    """Load a model folder with its tokenizer, in float32.
-
-    Raises:
-        UserError: the folder is not a whole model.
-    """
+    """Load a model folder with its tokenizer, in float32."""
     with loading_model(console, str(folder), None):
         tokenizer = load_tokenizer(folder)
         model = load_weights(str(folder)).to(choose_device(device)).eval()

@@ -14,8 +14,7 @@ from finished_runs import base_of
 from xmlgrpo_exporter.check.check_json import EXIT_GATE_FAILED
 from xmlgrpo_exporter.check.distance import Distance
 from xmlgrpo_exporter.merge import merge
-from xmlgrpo_exporter.merge.adapter import read_adapter
-from xmlgrpo_exporter.merge.base import pristine_base
+from xmlgrpo_exporter.merge.inputs import pristine_base, read_adapter
 from xmlgrpo_exporter.quants import MERGE_LIMITS, Limits
 from xmlgrpo_exporter.transformers_model import stored_weights
 from xmlgrpo_rewards.errors import UserError

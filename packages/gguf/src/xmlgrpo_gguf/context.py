@@ -113,10 +113,9 @@ class DecodingContext:
             self._decode(tokens[start : start + self._room], wanted=False)
 
     def logits(self, tokens: Sequence[Token]) -> NDArray[np.float32]:
-        """Decode at most `outputs` tokens, by ascending sequence.
+        """The logits after each of at most `outputs` tokens, by ascending sequence.
 
-        Returns:
-            The logits after each, (tokens, vocabulary); they hold until the next step.
+        (tokens, vocabulary); they hold until the next step.
         """
         self._decode(tokens, wanted=True)
         pointer = self.llama.llama_get_logits(self.handle)

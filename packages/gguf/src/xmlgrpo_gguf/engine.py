@@ -116,15 +116,12 @@ class GgufEngine:
         on_done: Callable[[int, Written], None] = lambda _index, _written: None,
         on_token: Callable[[int, int], None] = lambda _index, _token: None,
     ) -> list[Written]:
-        """Write a reply to every prompt.
+        """The replies to all prompts, in their order.
 
         Args:
             on_done: called with the index of a request as soon as its reply is finished.
             on_token: called with the index of a request and each of its tokens, the one that ends
                 the reply included.
-
-        Returns:
-            The replies, in the order of `prompts`.
 
         Raises:
             UserError: the model computes values that are no numbers.

@@ -111,11 +111,7 @@ class GgufHeader:
 
 
 def require_gguf(path: Path) -> None:
-    """See that a file begins as every GGUF does.
-
-    Raises:
-        BadGgufError: it does not, or cannot be read.
-    """
+    """See that a file begins as every GGUF does; a BadGgufError where it does not."""
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise BadGgufError(f"{path} is not a GGUF file: it is not a file")
     try:

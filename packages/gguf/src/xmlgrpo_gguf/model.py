@@ -19,11 +19,7 @@ _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
 
 
 def require_llama_cpp() -> Any:
-    """Import llama-cpp-python's low-level module.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """llama-cpp-python's low-level module; a UserError where it is not installed."""
     try:
         import llama_cpp
     except ImportError:
@@ -122,12 +118,8 @@ class GgufModel:
 
     @cached_property
     def chat_template(self) -> str | None:
-        """The Jinja chat template in the file's metadata."""
-        return self.metadata("tokenizer.chat_template")
-
-    def metadata(self, key: str) -> str | None:
-        """A metadata value as text; None when the file does not have it."""
-        name = key.encode()
+        """The Jinja chat template in the file's metadata; None when it has none."""
+        name = b"tokenizer.chat_template"
         size = self.llama.llama_model_meta_val_str(self.handle, name, None, 0)
         if size < 0:
             return None
@@ -157,16 +149,6 @@ class GgufModel:
         """The BOS as it is written; empty without one."""
         return self.token_text(self.bos)
 
-    @cached_property
-    def eos_text(self) -> str:
-        """The EOS as it is written; empty without one."""
-        return self.token_text(self.eos)
-
-    @cached_property
-    def adds_bos(self) -> bool:
-        """Whether the file asks for a BOS in front of plain text."""
-        return bool(self.llama.llama_vocab_get_add_bos(self.vocab))
-
     def ends_generation(self, token: int) -> bool:
         """Whether llama.cpp stops at this token (`<eos>`, `<end_of_turn>` and their like)."""
         return bool(self.llama.llama_vocab_is_eog(self.vocab, token))
@@ -179,12 +161,12 @@ class GgufModel:
         """Token ids of `text`, markup such as `<start_of_turn>` read as tokens.
 
         Args:
-            text: what to tokenize; may begin with the BOS written out.
             add_bos: whether to put a BOS in front; None follows the file, except that a text that
                 begins with the BOS already does not get a second one.
         """
         if add_bos is None:
-            add_bos = self.adds_bos and not (self.bos_text and text.startswith(self.bos_text))
+            has_bos = self.bos_text and text.startswith(self.bos_text)
+            add_bos = not has_bos and bool(self.llama.llama_vocab_get_add_bos(self.vocab))
         raw = text.encode("utf-8", errors="replace")
         room = len(raw) + 16  # a token is at least one byte, plus BOS and a leading space
         buffer = (self.llama.llama_token * room)()

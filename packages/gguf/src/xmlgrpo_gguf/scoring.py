@@ -25,10 +25,9 @@ def score_pairs(
     slots: int,
     threads: int,
 ) -> Iterator[tuple[int, Scored]]:
-    """Score pairs of context and continuation, pairs with one context together.
+    """Score pairs of context and continuation (token ids), pairs with one context together.
 
     Args:
-        pairs: token ids, at least one each.
         slots: most continuations at once.
 
     Yields:
@@ -56,13 +55,7 @@ def score_pairs(
 def score(
     decoding: DecodingContext, context: Sequence[int], continuations: Sequence[Sequence[int]]
 ) -> list[Scored]:
-    """Score continuations of one context, which is decoded a single time.
-
-    Args:
-        decoding: where; what it holds is forgotten.
-        context: token ids, at least one.
-        continuations: token ids of each continuation, at least one each.
-    """
+    """Score continuations of one context, which is decoded a single time; at least one id each."""
     decoding.clear()
     decoding.read(run_of(context[:-1], SHARED))
     [row] = decoding.logits([Token(context[-1], len(context) - 1, SHARED)])

@@ -45,17 +45,13 @@ class Template:
 
     @classmethod
     def of(cls, model: GgufModel) -> Self:
-        """A file's own.
-
-        Raises:
-            UserError: the file has none.
-        """
+        """A file's own; a UserError where it has none."""
         if not model.chat_template:
             raise UserError(
                 f"{model.path} has no chat template; export it from a folder whose tokenizer has "
                 "one, or leave the chat template off where that is an option (--no-chat-template)"
             )
-        return cls(model.chat_template, model.bos_text, model.eos_text)
+        return cls(model.chat_template, model.bos_text, model.token_text(model.eos))
 
 
 def import_renderer() -> None:
@@ -86,12 +82,7 @@ def render(
 
 
 class ChatTemplate:
-    """Renders chats with a file's template; the child starts with the first one.
-
-    Args:
-        model: whose template, BOS and EOS.
-        cpu_s: CPU time that one chat may take.
-    """
+    """Renders chats with a file's template, each in `cpu_s`; the child starts with the first."""
 
     def __init__(self, model: GgufModel, cpu_s: int = CHAT_CPU_S) -> None:
         self._model, self._cpu_s = model, cpu_s

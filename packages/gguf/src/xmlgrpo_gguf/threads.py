@@ -48,11 +48,8 @@ def decoding_threads(parameters: int, tokens: int = 1) -> int:
 def free_cores(root: Path = Path("/"), wait: Callable[[float], None] = time.sleep) -> int:
     """Cores that this process may use and that had nothing to do just now; at least 1.
 
-    Takes a quarter of a second, in which the caller computes nothing.
-
-    Args:
-        root: where proc and sys are mounted.
-        wait: lets time pass.
+    Takes a quarter of a second (`wait`), in which the caller computes nothing.  proc and sys are
+    mounted below `root`.
     """
     try:
         before = _idle_ticks(root)

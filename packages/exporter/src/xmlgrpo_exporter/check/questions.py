@@ -80,11 +80,7 @@ class Comparison:
         return self.questions.texts[: self.prompts]
 
     def chats(self, questions: Iterable[str]) -> list[Messages]:
-        """Questions as the chats that training used.
-
-        Raises:
-            UserError: the run's task is not installed.
-        """
+        """Questions as the chats that training used."""
         messages = get_task(self.task).messages if self.task else reply.messages
         return [messages(question) for question in questions]
 

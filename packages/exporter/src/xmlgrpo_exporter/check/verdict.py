@@ -19,22 +19,14 @@ NO_NUMBERS = (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError
 
 
 def number(value: Any) -> float:
-    """A number that can be compared.
-
-    Raises:
-        ValueError: it is none, or NaN, or infinite.
-    """
+    """A number that can be compared; a ValueError where it is none, or NaN, or infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise ValueError(f"{value!r} is no number")
     return value
 
 
 def count(value: Any) -> int:
-    """How many there are: a whole number from 0.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """How many there are; a ValueError where it is no whole number from 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{value!r} is no count")
     return value

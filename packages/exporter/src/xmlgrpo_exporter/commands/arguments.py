@@ -88,11 +88,7 @@ def read_comparison(
     run: RunFolder | None = None,
     manifest: Manifest | None = None,
 ) -> Comparison:
-    """What is asked, and how, by the arguments; of a run, its own problems in its task's words.
-
-    Raises:
-        UserError: there is no question where the arguments say.
-    """
+    """What is asked, and how, by the arguments; of a run, its own problems in its task's words."""
     given: dict[str, Any] = vars(arguments)
     limits = {field.name: given.get(field.name) for field in fields(Limits)}
     return Comparison(
@@ -108,11 +104,7 @@ def read_comparison(
 
 
 def require_folder(path: Path, option: str) -> Path:
-    """The folder itself.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The folder itself; a UserError that names the option where there is none."""
     if not path.is_dir():
         raise UserError(f"{option}: expected a folder, got none at {path}")
     return path

@@ -36,11 +36,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def read_merge(arguments: argparse.Namespace, out: Path | None, console: Console) -> Merge:
-    """The merge that the arguments ask for, into the run's own folder where `out` is None.
-
-    Raises:
-        UserError: there is no such run, or its training has not finished.
-    """
+    """The merge that the arguments ask for, into the run's own folder where `out` is None."""
     run = find_run(arguments.run)
     manifest = read_manifest(run)
     comparison = shared.read_comparison(arguments, console, run, manifest)

@@ -113,11 +113,7 @@ def unpack(archive: Path, out: Path) -> Path:
 
 
 def convert(tree: Path, staged: Path, out: Path, outtype: str, name: str) -> None:
-    """Run the converter of `tree` on the folder that `staging.stage` made.
-
-    Args:
-        outtype: "f32", "f16" or "bf16".
-    """
+    """Run the converter of `tree` on the folder that `staging.stage` made, to f32, f16 or bf16."""
     log = out.with_name(f"{out.name}.log")
     options = ["--outtype", outtype, "--outfile", str(out), "--model-name", name]
     script, kind = str(tree / SCRIPT), split_kind(read_json(staged / "tokenizer.json"))

@@ -73,10 +73,9 @@ def modelfile(file: str, header: GgufHeader, stop_ids: Iterable[int], system: st
 
 
 def llama_cpp_line(file: str, system: str, question: str, *, chat: bool) -> str:
-    """A command that asks the file one question with llama.cpp's own program.
+    """A command that asks the file one question with llama.cpp's own program, to be pasted.
 
-    In lines that fit a terminal, to be pasted as they stand.  Without a chat template (`chat`) the
-    question is a text that the file continues.
+    Without a chat template (`chat`) the question is a text that the file continues.
     """
     file, prompt = shlex.quote(file), f"--prompt {shlex.quote(question)}"
     if not chat:

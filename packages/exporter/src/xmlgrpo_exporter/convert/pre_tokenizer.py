@@ -27,11 +27,7 @@ GPT_2, SMOLLM = "gpt-2", "smollm"
 
 
 def split_kind(tokenizer: Mapping[str, Any]) -> str | None:
-    """llama.cpp's name for the cuts that a `tokenizer.json` makes; None for others than these.
-
-    Args:
-        tokenizer: the parsed file, of any kind.
-    """
+    """llama.cpp's name for the cuts that a `tokenizer.json` makes; None for others than these."""
     outer = tokenizer.get("pre_tokenizer") or {}
     steps = outer.get("pretokenizers", [outer])
     *first, last = steps or [{}]

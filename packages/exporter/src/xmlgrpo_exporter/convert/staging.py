@@ -46,9 +46,8 @@ def stage(model: Path, staged: Path, *, prompts_have_bos: bool) -> Path:
 
     Args:
         model: a folder that `check_model_folder` accepts; not changed.
-        prompts_have_bos: whether the model's own prompts start with BOS.  Then a text without one
-            must be given it, else it must not: written into the file, not left to what a reader
-            takes for granted.
+        prompts_have_bos: whether the model's own prompts start with BOS, and so a text without
+            one must be given it.
     """
     staged.mkdir()
     for path in model.iterdir():
@@ -65,10 +64,7 @@ def stage(model: Path, staged: Path, *, prompts_have_bos: bool) -> Path:
 
 
 def complete_settings(settings: dict[str, Any], tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """`tokenizer_config.json` with the added tokens of `tokenizer.json`, as older saves had them.
-
-    What the file already says of a token is kept.
-    """
+    """`tokenizer_config.json` with the added tokens of `tokenizer.json`, as older saves had it."""
     added = {
         str(token["id"]): {key: value for key, value in token.items() if key != "id"}
         for token in tokenizer.get("added_tokens", [])
@@ -88,11 +84,7 @@ def is_gemma_form(tokenizer: dict[str, Any]) -> bool:
 
 
 def sentencepiece_model(tokenizer: dict[str, Any]) -> bytes:
-    """The bytes of a `tokenizer.model` that splits text as this `tokenizer.json` does.
-
-    Args:
-        tokenizer: the parsed file; `is_gemma_form` holds.
-    """
+    """The bytes of a `tokenizer.model` that splits text as this one of `is_gemma_form` does."""
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto()

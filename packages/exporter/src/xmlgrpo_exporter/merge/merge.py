@@ -8,7 +8,6 @@ gets its final name.
 
 import os
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,13 @@ from rich.markup import escape
 from xmlgrpo_exporter.check.check_json import Gate
 from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.check.questions import Comparison
-from xmlgrpo_exporter.merge.adapter import Adapter, read_adapter
-from xmlgrpo_exporter.merge.base import WEIGHT_BYTES, Base, base_file, pristine_base
+from xmlgrpo_exporter.merge.inputs import (
+    WEIGHT_BYTES,
+    Adapter,
+    Base,
+    pristine_base,
+    read_adapter,
+)
 from xmlgrpo_exporter.merge.tokenizer import OTHER_TEMPLATES, copy_tokenizer
 from xmlgrpo_exporter.quants import MERGE_LIMITS, Limits
 from xmlgrpo_exporter.transformers_model import (
@@ -153,7 +157,7 @@ def _merge(job: Merge, adapter: Adapter, base: Base, folder: Path) -> "Answers":
     size = sum(weight.numel() for weight in weights.parameters()) * width
     require_free(folder.parent, size, "the merged model")
     with Stage(console, "adding tokenizer and adapter"):
-        copy_tokenizer(adapter.folder, folder, partial(base_file, base))
+        copy_tokenizer(adapter.folder, folder, base)
         tokenizer = load_tokenizer(folder)
         stops = tuple(stop_ids(weights, tokenizer))
         wrapped = _with_adapter(weights, adapter).to(choose_device(comparison.device)).eval()

@@ -52,11 +52,7 @@ class Artefact:
 
 
 def parse_what(words: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The artefacts' names in the words of `--what`; None for all there are.
-
-    Raises:
-        UserError: a word is none of them.
-    """
+    """The artefacts' names in the words of `--what`; None for all there are."""
     names = tuple(" ".join(words or ()).split())
     unknown = [name for name in names if name not in ALLOWED]
     if unknown:

@@ -109,11 +109,7 @@ class Licence:
 
 
 def check_base_id(given: str | None) -> None:
-    """Refuse a base model's name that could not be one on the Hub.
-
-    Raises:
-        UserError: it is no Hub id.
-    """
+    """Refuse a base model's name that could not be one on the Hub."""
     if given is not None and not HUB_ID.fullmatch(given):
         raise UserError(
             f"--base-id: expected a name on the Hub, such as google/gemma-3-1b-it, got {given!r}"

@@ -72,11 +72,7 @@ class OwnFile:
             raise type(error)(str(error).replace(str(self.address), str(self.path))) from None
 
     def read(self) -> bytes:
-        """The whole content of a small file.
-
-        Raises:
-            UserError: it is not small, or it cannot be read.
-        """
+        """The whole content of a small file."""
         if self.size > MAX_SMALL_BYTES:
             raise UserError(
                 f"{self.path} has {self.size:,} bytes; expected at most {MAX_SMALL_BYTES:,} of a "
@@ -88,11 +84,7 @@ class OwnFile:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from None
 
     def json(self, *, is_sealed: bool = False) -> dict[str, Any]:
-        """The JSON object that it holds; a sealed one without its seal.
-
-        Raises:
-            UserError: it holds something else, or is sealed and not what was written.
-        """
+        """The JSON object that it holds; a sealed one, as it was written, without its seal."""
         return json_object(self.read(), self.path, is_sealed=is_sealed)
 
     def sha256(self, on_bytes: OnBytes = lambda _count: None) -> str:
@@ -101,11 +93,7 @@ class OwnFile:
             return file_sha256(address, on_bytes)
 
     def require_unchanged(self) -> None:
-        """See that nobody has written into it since it was opened.
-
-        Raises:
-            UserError: somebody has, or its name is another file's now.
-        """
+        """See that nobody has written into it, or taken its name, since it was opened."""
         now = os.fstat(self._descriptor)
         if not DESCRIPTORS.is_dir():
             with OwnFile(self._folder, self.path).readable() as path:

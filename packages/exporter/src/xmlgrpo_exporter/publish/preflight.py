@@ -84,11 +84,7 @@ class Preflight:
         )
 
     def require_no_problem(self) -> Repository:
-        """The repository, when nothing speaks against publishing there.
-
-        Raises:
-            UserError: something does; the message names it all.
-        """
+        """The repository; a UserError that names all that speaks against publishing there."""
         reasons = [*filter(None, [self.not_asked]), *self.problems]
         if len(reasons) == 1:
             raise UserError(f"nothing was published: {reasons[0]}")
@@ -99,11 +95,7 @@ class Preflight:
 
 
 def check_names(repo: str, revision: str) -> None:
-    """Refuse names that the Hub would refuse, or read as something else.
-
-    Raises:
-        UserError: the repository is not `owner/name`, or the branch's name is none.
-    """
+    """Refuse names that the Hub would refuse, or read as something else."""
     if not REPO.fullmatch(repo) or len(repo) > MAX_REPO_NAME or re.search(r"--|\.\.|\.git$", repo):
         raise UserError(
             f"--repo: expected owner/name in letters, digits, '-', '_' and '.', got {repo!r}"

@@ -192,11 +192,7 @@ def _commit(
 
 
 def _compare(api: HfApi, release: Release, commit: str) -> None:
-    """Compare what the repository holds with what was planned, by size and the Hub's own hashes.
-
-    Raises:
-        UserError: something differs.
-    """
+    """Refuse a commit that differs from what was planned, by size and the Hub's own hashes."""
     repo = release.to.repo
     held = ask("comparing", lambda: list_files(api, repo, commit), sent=True)
     wrong = [file.target for file in release.files if not _is_same(file, held.get(file.target))]

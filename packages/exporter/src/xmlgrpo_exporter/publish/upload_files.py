@@ -74,11 +74,7 @@ def artefact_file(
 
 
 def made_file(target: str, kind: str, content: bytes, secrets: Sequence[bytes]) -> UploadFile:
-    """A file from its bytes.
-
-    Raises:
-        UserError: they hold one of `secrets`, or something of the form of a Hub token.
-    """
+    """A file from its bytes, refused where they hold a secret or the form of a Hub token."""
     if TOKEN.search(content) or any(secret in content for secret in secrets):
         raise UserError(
             f"{target} holds a token or another secret of this machine, so nothing is published. "
