@@ -23,7 +23,7 @@ def template_of(tmp_path):
         path = write_gguf(tmp_path / "m.gguf", template=template)
         with GgufModel(path, vocab_only=True) as model:
             renderer = ChatTemplate(model, cpu_s)
-            model.bos_text, model.token_text(model.eos), model.chat_template  # noqa: B018  # read while open
+            model.bos_text, model.token_text(model.eos), model.chat_template  # read while open
         return renderer
 
     return make

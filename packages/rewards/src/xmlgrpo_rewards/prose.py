@@ -20,6 +20,7 @@ UNBROKEN = re.compile(
     r"|(?<=[a-z])[ ](?=\d[\d.]*%(?![ ]\[))"  # a share and its name; an interval is long enough
     r"|\S)+[ ]*"
 )
+NOTES = ("vocab_file", "is_local", "local_files_only", "name_or_path")  # transformers' own
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of what shows nothing itself
 # letters, joiners and selectors that show nothing; emoji need those of U+FE00 on
 FILLERS = "\u115f\u1160\u3164\uffa0\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f\u2065"
@@ -137,6 +138,11 @@ def without_paths(value: Any) -> Any:
     if isinstance(value, list):
         return [without_paths(item) for item in value]
     return value
+
+
+def without_notes(tokenizer_config: Mapping[str, Any]) -> dict[str, Any]:
+    """A `tokenizer_config.json` without what transformers notes of where it was read from."""
+    return {key: value for key, value in tokenizer_config.items() if key not in NOTES}
 
 
 def _is_path(text: str) -> bool:

@@ -1,15 +1,16 @@
-"""What is merged into what: an adapter and its pristine 16-bit (or 32-bit) base.
+"""What is merged into what: an adapter and its pristine 16-bit (or 32-bit) base, and a tokenizer.
 
 Both are judged before a weight is loaded.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.prose import one_line
+from xmlgrpo_rewards.prose import one_line, without_notes
 from xmlgrpo_run import manifest
-from xmlgrpo_run.files import read_json
+from xmlgrpo_run.files import read_json, write_json
 from xmlgrpo_run.folder import RunFolder, model_source
 from xmlgrpo_run.safetensors_header import tensor_shapes
 
@@ -19,6 +20,11 @@ VISION_PARTS = (
 )
 TABLES = ("embed_tokens", "lm_head")
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+TRAINED_WITH = ("tokenizer*", "chat_template*", "special_tokens_map*", "added_tokens*")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+OTHER_TEMPLATES = "additional_chat_templates"  # a folder, beside the default that prompts are of
+BASE_ONLY = ("tokenizer.model", "preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +144,23 @@ def base_file(base: Base, name: str) -> Path | None:
         raise UserError(
             f"cannot read the base model {base.source!r}: {reason}. Give a folder with --base"
         ) from None
+
+
+def copy_tokenizer(adapter: Path, out: Path, base: Base) -> None:
+    """Put the tokenizer that was trained with into the merged folder.
+
+    The adapter folder's files go over as they are, but for what transformers notes of this
+    machine.  `tokenizer.model` (which the GGUF converter reads and transformers 5 does not save)
+    and the image processor come from the base, if it has them; so does the whole tokenizer of an
+    adapter that was saved without one.
+    """
+    for pattern in TRAINED_WITH:
+        for path in filter(Path.is_file, adapter.glob(pattern)):
+            shutil.copyfile(path, out / path.name)
+    has_tokenizer = (out / "tokenizer.json").is_file()
+    for name in BASE_ONLY if has_tokenizer else (*TOKENIZER, *BASE_ONLY):
+        if not (out / name).exists() and (file := base_file(base, name)) is not None:
+            shutil.copyfile(file, out / name)
+    settings = out / "tokenizer_config.json"
+    if settings.is_file():
+        write_json(settings, without_notes(read_json(settings)))

@@ -17,13 +17,14 @@ from xmlgrpo_exporter.check.check_json import Gate
 from xmlgrpo_exporter.check.distance import Distance, compare_logits, identical
 from xmlgrpo_exporter.check.questions import Comparison
 from xmlgrpo_exporter.merge.inputs import (
+    OTHER_TEMPLATES,
     WEIGHT_BYTES,
     Adapter,
     Base,
+    copy_tokenizer,
     pristine_base,
     read_adapter,
 )
-from xmlgrpo_exporter.merge.tokenizer import OTHER_TEMPLATES, copy_tokenizer
 from xmlgrpo_exporter.quants import MERGE_LIMITS, Limits
 from xmlgrpo_exporter.transformers_model import (
     LoadedModel,

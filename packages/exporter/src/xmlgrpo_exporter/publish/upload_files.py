@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xmlgrpo_exporter.merge.tokenizer import without_notes
 from xmlgrpo_exporter.publish.own_files import OwnFile
 from xmlgrpo_gguf.header import read_header
 from xmlgrpo_rewards.console_script import HUB_TOKEN
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.prose import without_paths
+from xmlgrpo_rewards.prose import without_notes, without_paths
 from xmlgrpo_run.digests import OnBytes
 from xmlgrpo_run.files import json_object
 from xmlgrpo_run.safetensors_header import tensor_shapes

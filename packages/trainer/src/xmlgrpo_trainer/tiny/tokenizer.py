@@ -17,6 +17,8 @@ from pathlib import Path
 import sentencepiece
 from transformers import GemmaTokenizer, PreTrainedTokenizerBase
 
+from xmlgrpo_rewards.prose import without_notes
+
 PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
 TURN_START, TURN_END = "<start_of_turn>", "<end_of_turn>"
 ROLES = ("user", "model")  # in the prompt, but not in any text the tokenizer is trained on
@@ -68,7 +70,10 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int) -> PreT
     tokenizer.chat_template = chat_template()
     tokenizer.save_pretrained(folder)
     _mark_turns_special(folder / "tokenizer.json")
-    _forget_where(folder / "tokenizer_config.json")
+    settings = folder / "tokenizer_config.json"
+    known = without_notes(json.loads(settings.read_text(encoding="utf-8")))
+    text = json.dumps(known, ensure_ascii=False, indent=2) + "\n"
+    settings.write_text(text, encoding="utf-8")
     return load_tokenizer(folder)
 
 
@@ -94,11 +99,3 @@ def _mark_turns_special(path: Path) -> None:
         if token["content"] in (TURN_START, TURN_END):
             token["special"] = True
     path.write_text(json.dumps(description, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def _forget_where(path: Path) -> None:
-    """Drop what transformers notes about this machine: the path that it loaded from."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("vocab_file", "is_local", "local_files_only"):
-        config.pop(key, None)
-    path.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
