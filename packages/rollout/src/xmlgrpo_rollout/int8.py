@@ -46,10 +46,11 @@ class Int8Matrix:
 
     def write(self, exact_N_K: Tensor) -> None:
         """Quantize a float32 matrix into this one's memory; nothing waits for the device."""
-        scales_N_1 = exact_N_K.abs().amax(dim=1, keepdim=True) / LARGEST
+        largest_N_1 = torch.linalg.vector_norm(exact_N_K, torch.inf, dim=1, keepdim=True)
+        scales_N_1 = largest_N_1 / LARGEST
         # a row of zeros has a scale of 0, and its numbers must not be 0 / 0
         numbers = exact_N_K / scales_N_1.clamp(min=torch.finfo(torch.float32).tiny)
-        self.numbers.copy_(numbers.round_().clamp_(-LARGEST, LARGEST))
+        self.numbers.copy_(numbers.round_())
         self.scales.copy_(scales_N_1[:, 0])
 
     def full(self) -> Tensor:

@@ -67,6 +67,7 @@ INT8_TILES = {
     "down": Tiles(rows=64, columns=64, depth=128, warps=4, stages=4, splits=7),
 }
 INT8_ELSEWHERE = {"depth": 64, "stages": 3}  # what fits into the shared memory of other cards
+INT8_FLOAT32 = {"rows": 16}  # without tensor cores sums of more rows fill the registers
 
 
 def tiles_for(product: str, weights: Matrix, rows: int, *, is_biased: bool = False) -> Tiles | None:
@@ -76,14 +77,16 @@ def tiles_for(product: str, weights: Matrix, rows: int, *, is_biased: bool = Fal
     round as transformers does, and sizes that are no multiple of 16 cannot be loaded 16 bytes at a
     time.
 
-    Weights in 8 bits are computed here whatever the rows and the GPU: cuBLAS would need them in
-    full, more bytes than were saved.  (But for an activation, which cannot wait for a bias.)
+    Products of weights in 8 bits are computed here whatever the rows and the GPU: cuBLAS would need
+    the weights in full, more bytes than were saved.  Only an activation cannot wait for a bias.
     """
     if isinstance(weights, Int8Matrix):
         if is_biased and product == "gate_up":
             return None
-        tiles = INT8_TILES[product]
-        return tiles if _is_measured_on(weights) else replace(tiles, **INT8_ELSEWHERE)
+        is_wide = weights.dtype.itemsize == torch.float32.itemsize
+        tiles = replace(INT8_TILES[product], **(INT8_FLOAT32 if is_wide else {}))
+        is_there = _is_measured_on(weights) and not is_wide
+        return tiles if is_there else replace(tiles, **INT8_ELSEWHERE)
     if is_biased or product not in TILES:
         return None
     if rows > MOST_ROWS or weights.element_size() != 2:
