@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from xmlgrpo_rollout.engine import Sampling, filtered
-from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend
-from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
+from xmlgrpo_rollout.gpu import HEAD, NOISE, Ways
+from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend, attend_token
+from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, Growing, draw
+from xmlgrpo_rollout.gpu.kernels.early import can_launch_early
 from xmlgrpo_rollout.gpu.kernels.keys import store_token
 from xmlgrpo_rollout.gpu.kernels.norms import add_norm, embed_norm, gated
 from xmlgrpo_rollout.gpu.kernels.products import gated_product, split_product, tiles_for
+from xmlgrpo_rollout.gpu.kernels.tile_draw import TileRoom, draw_of_head, draw_of_logits
 from xmlgrpo_rollout.int8 import linear
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, Rope
 
@@ -31,6 +34,7 @@ class Decoder:
         rows: how many; those beyond the ones in use are marked as done.
         slots: the most tokens of a row, prompt and completion.
         sampling: how tokens are chosen.
+        ways: how a step is computed.
         keys, values: a layer's cache each, (R, K, S, D); a sliding layer's has its window's slots.
         padding_R: padding tokens before each row's text.
         is_done_R: 1 for a row that needs no more tokens.
@@ -47,8 +51,9 @@ class Decoder:
         *,
         stop_ids: Sequence[int],
         pad_id: int,
+        ways: Ways,
     ) -> None:
-        self.rows, self.slots, self.sampling = rows, slots, sampling
+        self.rows, self.slots, self.sampling, self.ways = rows, slots, sampling, ways
         self._weights, self._rope, self._pad_id = weights, rope, pad_id
         device, number_type, recipe = weights.embedding.device, weights.dtype, weights.recipe
         size, hidden = recipe.head_dim, weights.embedding.shape[1]
@@ -71,21 +76,43 @@ class Decoder:
         self._at, self._step = self._counters[0], self._counters[1]
         self._seed = room(1, dtype=torch.int64)
         self._first_row = room(1, dtype=torch.int64)
-        self._stops_E = torch.tensor(stop_ids, dtype=torch.int64, device=device)
         self._tokens_R = room(rows, dtype=torch.int64)
+        self._growing = Growing(
+            self._seed,
+            self._step,
+            self._first_row,
+            torch.tensor(stop_ids, dtype=torch.int64, device=device),
+            pad_id,
+            self.is_done_R,
+            self._tokens_R,
+            self.written_R_T,
+            self.logprobs_R_T,
+        )
         self._hidden_R_C, self._normed_R_C = room(rows, hidden), room(rows, hidden)
         self._query_R_N_D = room(rows, recipe.heads, size)
         self._mixed_R_ND = room(rows, recipe.heads * size)
         self._gated_R_I = room(rows, weights.layers[0].down.shape[1])
         group = recipe.heads // recipe.kv_heads
         self._splits = SplitRoom(rows, recipe.kv_heads, group, size, device)
-        self._draws = DrawRoom(rows, weights.head.shape[0], device)
+        self._early = ways.early and can_launch_early(device)
+        draws_noise = ways.draw == NOISE or sampling.forbids
+        vocabulary = weights.head.shape[0]
+        self._noise = DrawRoom(rows, vocabulary, device) if draws_noise else None
+        self._sums = None if draws_noise else TileRoom(rows, vocabulary, device)
         # of the products that cuBLAS does not compute
         first = weights.layers[0]
         tiles = {
-            name: tiles_for(name, getattr(first, name), rows, is_biased=name in first.biases)
+            name: tiles_for(
+                name,
+                getattr(first, name),
+                rows,
+                is_biased=name in first.biases,
+                early=self._early,
+            )
             for name in recipe.projections
         }
+        if ways.draw == HEAD and not draws_noise:
+            tiles["head"] = tiles_for("head", weights.head, rows)
         self._tiles = {name: chosen for name, chosen in tiles.items() if chosen is not None}
         self._parts = {
             name: room(
@@ -93,7 +120,7 @@ class Decoder:
                 dtype=torch.float32 if chosen.splits > 1 else number_type,
             )
             for name, chosen in self._tiles.items()
-            if name != "gate_up"
+            if name not in {"gate_up", "head"}
         }
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type == "cuda":
@@ -148,7 +175,7 @@ class Decoder:
 
     def _compute(self) -> None:
         weights, hidden, normed = self._weights, self._hidden_R_C, self._normed_R_C
-        layers, recipe = weights.layers, weights.recipe
+        layers, recipe, early = weights.layers, weights.recipe, self._early
         embed_norm(
             self._tokens_R,
             weights.embedding,
@@ -157,46 +184,39 @@ class Decoder:
             hidden,
             normed,
             recipe,
+            early=early,
         )
         after = [layer.before_attention for layer in layers[1:]] + [weights.final_norm]
         for number, (layer, next_norm) in enumerate(zip(layers, after, strict=True)):
             mixed = self._attend(number, layer)
-            add_norm(mixed, layer.after_attention, hidden, layer.before_mlp, normed, recipe)
+            norms = (layer.after_attention, hidden, layer.before_mlp)
+            add_norm(mixed, *norms, normed, recipe, early=early)
             if "gate_up" in self._tiles:
-                tiles = self._tiles["gate_up"]
-                gated_product(normed, layer.gate_up, self._gated_R_I, tiles, recipe.activation)
+                tiles, activation = self._tiles["gate_up"], recipe.activation
+                gated_product(
+                    normed, layer.gate_up, self._gated_R_I, tiles, activation, early=early
+                )
             else:
                 gate_up = linear(normed, layer.gate_up, layer.biases.get("gate_up"))
                 gated(gate_up, self._gated_R_I, recipe.activation)
             mapped = self._product("down", self._gated_R_I, layer)
-            add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, recipe)
-        self._draw(weights.logits(normed))
+            add_norm(mapped, layer.after_mlp, hidden, next_norm, normed, recipe, early=early)
+        self._draw_next()
         self._counters.add_(1)
 
     def _attend(self, number: int, layer: LayerWeights) -> Tensor:
-        keys, values = self.keys[number], self.values[number]
-        store_token(
-            self._product("qkv", self._normed_R_C, layer),
-            layer,
-            self._rope[layer.table],
-            self._at,
-            self.padding_R,
-            self._query_R_N_D,
-            keys,
-            values,
-            self._weights.recipe,
-        )
-        attend(
-            self._query_R_N_D,
-            keys,
-            values,
-            self._at,
-            self.padding_R,
-            self.is_done_R,
-            self._splits,
-            self._mixed_R_ND,
-            self._weights.recipe.score_factor,
-        )
+        recipe, rope = self._weights.recipe, self._rope[layer.table]
+        cache = (self.keys[number], self.values[number])
+        joint = self._product("qkv", self._normed_R_C, layer)
+        done, mixed = self.is_done_R, self._mixed_R_ND
+        state = (*cache, self._at, self.padding_R, done, self._splits, mixed)
+        if self.ways.one_attention:
+            attend_token(joint, layer, rope, *state, recipe, early=self._early)
+        else:
+            query, early = self._query_R_N_D, self._early
+            places = (self._at, self.padding_R)
+            store_token(joint, layer, rope, *places, query, *cache, recipe, early=early)
+            attend(query, *state, recipe.score_factor, early=early)
         return self._product("attention_out", self._mixed_R_ND, layer)
 
     def _product(self, name: str, values_R_K: Tensor, layer: LayerWeights) -> Tensor:
@@ -204,28 +224,32 @@ class Decoder:
         weights_N_K, bias_N = getattr(layer, name), layer.biases.get(name)
         if name not in self._tiles:
             return linear(values_R_K, weights_N_K, bias_N)
-        parts = self._parts[name]
-        split_product(values_R_K, weights_N_K, parts, self._tiles[name])
+        parts, tiles = self._parts[name], self._tiles[name]
+        split_product(values_R_K, weights_N_K, parts, tiles, early=self._early)
         if bias_N is not None:
             parts[0].add_(bias_N)
         return parts if len(parts) > 1 else parts[0]
 
-    def _draw(self, logits_R_V: Tensor) -> None:
-        chosen = None
-        if self.sampling.forbids:
-            chosen = filtered(logits_R_V, self.sampling)
-        draw(
-            logits_R_V,
-            chosen,
+    def _draw_next(self) -> None:
+        weights, normed = self._weights, self._normed_R_C
+        if self._sums is None or "head" not in self._tiles:
+            self._draw(weights.logits(normed))
+            return
+        draw_of_head(
+            normed,
+            weights.head,
+            weights.recipe.logit_divisor,
             self.sampling.temperature,
-            self._seed,
-            self._step,
-            self._first_row,
-            self._stops_E,
-            self._pad_id,
-            self.is_done_R,
-            self._tokens_R,
-            self.written_R_T,
-            self.logprobs_R_T,
-            self._draws,
+            self._growing,
+            self._sums,
+            self._tiles["head"],
+            early=self._early,
         )
+
+    def _draw(self, logits_R_V: Tensor) -> None:
+        sampling, growing = self.sampling, self._growing
+        if self._sums is not None:
+            draw_of_logits(logits_R_V, sampling.temperature, growing, self._sums, early=self._early)
+        elif self._noise is not None:
+            chosen = filtered(logits_R_V, sampling) if sampling.forbids else None
+            draw(logits_R_V, chosen, sampling.temperature, growing, self._noise)

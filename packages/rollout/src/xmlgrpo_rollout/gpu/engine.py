@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xmlgrpo_rollout.engine import Completion, Sampling, in_parts, left_padded
-from xmlgrpo_rollout.gpu import MEMORY_SHARE, PREFILL_TOKENS, ROWS, SLOTS_MULTIPLE
+from xmlgrpo_rollout.gpu import MEMORY_SHARE, PREFILL_TOKENS, ROWS, SLOTS_MULTIPLE, Ways
 from xmlgrpo_rollout.gpu.captured_step import Decoder
 from xmlgrpo_rollout.gpu.prefill import read_prompts
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
@@ -21,6 +21,7 @@ from xmlgrpo_rollout.weights import read_rope, read_weights, refresh_weights, te
 
 ROWS_MULTIPLE = 8  # rounded up, as the slots are
 DECODERS_KEPT = 2  # training's and the held-out questions'
+AS_MEASURED = Ways()
 LOOK_EVERY = 16  # steps between two looks at whether every row is done
 
 
@@ -37,6 +38,8 @@ class GraphEngine:
     Args:
         model: one that `choice.why_not_read` has nothing against.
         int8: hold projections in 8 bits.
+        ways: how a step is computed; each gives the same completions but for rounding, those of
+            another `draw` are other draws from the same distribution.
 
     Attributes:
         weights: of the model, as they were when they were last read.
@@ -44,9 +47,15 @@ class GraphEngine:
     """
 
     def __init__(
-        self, model: nn.Module, stop_ids: Sequence[int], pad_id: int, *, int8: bool = False
+        self,
+        model: nn.Module,
+        stop_ids: Sequence[int],
+        pad_id: int,
+        *,
+        int8: bool = False,
+        ways: Ways = AS_MEASURED,
     ) -> None:
-        self.model = model
+        self.model, self.ways = model, ways
         self.stop_ids = tuple(stop_ids)
         self.pad_id = pad_id
         self.finished = 0
@@ -112,6 +121,7 @@ class GraphEngine:
             sampling,
             stop_ids=self.stop_ids,
             pad_id=self.pad_id,
+            ways=self.ways,
         )
         return _Kept(decoder, most)
 

@@ -13,6 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from xmlgrpo_rollout.gpu.kernels.early import launch, wait_and_release
+from xmlgrpo_rollout.gpu.kernels.keys import norms_of, turned_heads
+from xmlgrpo_rollout.recipe import Recipe
+from xmlgrpo_rollout.weights import LayerWeights
+
 # Measured on an H100 with 64 and 512 rows, 330 and 900 slots filled: 12.9 us for 64 rows and 330
 # slots, where 64 slots a block, 4 warps and 8 splits took 19.3 us and reading alone takes 7.2 us.
 BLOCK_SLOTS = 16
@@ -23,42 +28,25 @@ SPLIT_WARPS = 2
 
 
 @triton.jit
-def _attend_split(
-    query,
+def _mixed_share(
+    asked,
     keys,
     values,
-    at_place,
-    padding,
-    is_done,
-    split_best,
-    split_total,
-    split_mixed,
-    kv_heads,
+    at,
+    pad,
+    start,
+    stop,
+    pair,
     size,
     slots,
     SCALE: tl.constexpr,
-    GROUP: tl.constexpr,
     HEADS: tl.constexpr,
     SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    pair = tl.program_id(0).to(tl.int64)  # of a row and a key head
-    split, splits = tl.program_id(1), tl.num_programs(1)
-    row = pair // kv_heads
-    heads = tl.arange(0, HEADS)
+    """The largest score, the sum of weights and the mixed values of slots `start` to `stop`."""
     places = tl.arange(0, BLOCK)
-    is_head, inside = heads < GROUP, places < size
-
-    at = tl.load(at_place)
-    pad = tl.load(padding + row)
-    filled = tl.minimum(at + 1, slots)
-    share = tl.cdiv(tl.cdiv(filled, splits), SLOTS) * SLOTS
-    start = split * share
-    stop = tl.minimum(start + share, filled)
-    stop = tl.where(tl.load(is_done + row) != 0, start, stop)  # nobody reads a finished row's
-
-    vectors = query + (pair * GROUP + heads[:, None]) * size + places[None, :]
-    asked = tl.load(vectors, mask=is_head[:, None] & inside[None, :], other=0.0)
+    inside = places < size
     best = tl.full([HEADS], -1e30, tl.float32)
     total = tl.zeros([HEADS], tl.float32)
     mixed = tl.zeros([HEADS, BLOCK], tl.float32)
@@ -83,11 +71,95 @@ def _attend_split(
         added = tl.dot(weights.to(value.dtype), value, input_precision="ieee")
         mixed = mixed * shrink[:, None] + added
         best = higher
-    out = (pair * splits + split) * GROUP + heads
+    return best, total, mixed
+
+
+@triton.jit
+def _share_of(at, is_done, row, slots, split, splits, SLOTS: tl.constexpr):
+    """The first slot of a program, the one after its last, and how many each program has."""
+    filled = tl.minimum(at + 1, slots)
+    share = tl.cdiv(tl.cdiv(filled, splits), SLOTS) * SLOTS
+    start = split * share
+    stop = tl.minimum(start + share, filled)
+    stop = tl.where(tl.load(is_done + row) != 0, start, stop)  # nobody reads a finished row's
+    return start, stop, share
+
+
+@triton.jit
+def _leave_share(
+    best,
+    total,
+    mixed,
+    split_best,
+    split_total,
+    split_mixed,
+    part,
+    size,
+    GROUP: tl.constexpr,
+    HEADS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    heads = tl.arange(0, HEADS)
+    places = tl.arange(0, BLOCK)
+    is_head, inside = heads < GROUP, places < size
+    out = part * GROUP + heads
     tl.store(split_best + out, best, mask=is_head)
     tl.store(split_total + out, total, mask=is_head)
     where = out[:, None] * size + places[None, :]
     tl.store(split_mixed + where, mixed, mask=is_head[:, None] & inside[None, :])
+
+
+@triton.jit
+def _attend_split(
+    query,
+    keys,
+    values,
+    at_place,
+    padding,
+    is_done,
+    split_best,
+    split_total,
+    split_mixed,
+    kv_heads,
+    size,
+    slots,
+    SCALE: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEADS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    wait_and_release(EARLY)
+    pair = tl.program_id(0).to(tl.int64)  # of a row and a key head
+    split, splits = tl.program_id(1), tl.num_programs(1)
+    row = pair // kv_heads
+    heads = tl.arange(0, HEADS)
+    places = tl.arange(0, BLOCK)
+    is_head, inside = heads < GROUP, places < size
+
+    at = tl.load(at_place)
+    pad = tl.load(padding + row)
+    start, stop, _ = _share_of(at, is_done, row, slots, split, splits, SLOTS)
+
+    vectors = query + (pair * GROUP + heads[:, None]) * size + places[None, :]
+    asked = tl.load(vectors, mask=is_head[:, None] & inside[None, :], other=0.0)
+    best, total, mixed = _mixed_share(
+        asked, keys, values, at, pad, start, stop, pair, size, slots, SCALE, HEADS, SLOTS, BLOCK
+    )
+    _leave_share(
+        best,
+        total,
+        mixed,
+        split_best,
+        split_total,
+        split_mixed,
+        pair * splits + split,
+        size,
+        GROUP,
+        HEADS,
+        BLOCK,
+    )
 
 
 @triton.jit
@@ -101,7 +173,9 @@ def _combine_splits(
     GROUP: tl.constexpr,
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    wait_and_release(EARLY)
     pair = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     split = tl.arange(0, SPLITS)
@@ -117,6 +191,135 @@ def _combine_splits(
     result = result / tl.maximum(tl.sum(total * factors, axis=0), 1e-30)  # a finished row: 0
     out = mixed + (pair * GROUP + head) * size + places
     tl.store(out, result.to(mixed.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _attend_token(
+    joint,
+    query_weight,
+    key_weight,
+    cosine,
+    sine,
+    keys,
+    values,
+    at_place,
+    padding,
+    is_done,
+    split_best,
+    split_total,
+    split_mixed,
+    arrived,
+    mixed,
+    kv_heads,
+    size,
+    turned,
+    slots,
+    eps,
+    SCALE: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    ROUNDS_FIRST: tl.constexpr,
+    GROUP: tl.constexpr,
+    GROUP_BLOCK: tl.constexpr,
+    HEADS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    wait_and_release(EARLY)
+    pair = tl.program_id(0).to(tl.int64)  # of a row and a key head
+    split, splits = tl.program_id(1), tl.num_programs(1)
+    row, kv_head = pair // kv_heads, pair % kv_heads
+    heads = tl.arange(0, HEADS)
+    places = tl.arange(0, BLOCK)
+    inside = places < size
+    at = tl.load(at_place)
+    pad = tl.load(padding + row)
+    start, stop, share = _share_of(at, is_done, row, slots, split, splits, SLOTS)
+    place = tl.maximum(at - pad, 0).to(tl.int64)
+    slot = at % slots
+    of_row = joint + row * (GROUP + 2) * kv_heads * size
+    key_at = of_row + (GROUP * kv_heads + kv_head) * size
+    if slot // share == split:  # only this program reads the new token's slot
+        there = (pair * slots + slot) * size + places
+        # as a row for each of two warps: the norm is added up in the order of `store_token`
+        line = tl.arange(0, 2)[:, None]
+        is_key = (line == 0) & inside[None, :]
+        key = turned_heads(
+            key_at + line * 0,
+            places[None, :],
+            is_key,
+            key_weight,
+            cosine,
+            sine,
+            place,
+            size,
+            turned,
+            eps,
+            keys,
+            HAS_NORM,
+            ROUNDS_FIRST,
+        )
+        tl.store(keys + there[None, :] + line * 0, key, mask=is_key)
+        value = tl.load(key_at + kv_heads * size + places, mask=inside, other=0.0)
+        tl.store(values + there, value, mask=inside)
+    asked = turned_heads(
+        of_row + (kv_head * GROUP + heads[:, None]) * size,
+        places[None, :],
+        (heads < GROUP)[:, None] & inside[None, :],
+        query_weight,
+        cosine,
+        sine,
+        place,
+        size,
+        turned,
+        eps,
+        keys,
+        HAS_NORM,
+        ROUNDS_FIRST,
+    ).to(keys.dtype.element_ty)
+    tl.debug_barrier()  # all threads of this program see the new key and value
+    best, total, part = _mixed_share(
+        asked, keys, values, at, pad, start, stop, pair, size, slots, SCALE, HEADS, SLOTS, BLOCK
+    )
+    _leave_share(
+        best,
+        total,
+        part,
+        split_best,
+        split_total,
+        split_mixed,
+        pair * splits + split,
+        size,
+        GROUP,
+        HEADS,
+        BLOCK,
+    )
+    tl.debug_barrier()  # all of its parts are written before it is counted
+    if tl.atomic_add(arrived + pair, 1, sem="acq_rel", scope="gpu") == splits - 1:
+        # whoever comes last adds all parts in their order, so the sum is always the same
+        head = tl.arange(0, GROUP_BLOCK)
+        each = tl.arange(0, SPLITS)
+        is_part = (head < GROUP)[:, None] & (each < splits)[None, :]
+        parts = (pair * splits + each[None, :]) * GROUP + head[:, None]
+        # not from a multiprocessor's own cache, which may hold what was there before
+        highest = tl.load(split_best + parts, mask=is_part, other=-1e30, cache_modifier=".cg")
+        weights = tl.load(split_total + parts, mask=is_part, other=0.0, cache_modifier=".cg")
+        shares = tl.load(
+            split_mixed + parts[:, :, None] * size + places[None, None, :],
+            mask=is_part[:, :, None] & inside[None, None, :],
+            other=0.0,
+            cache_modifier=".cg",
+        )
+        factors = tl.exp(highest - tl.max(highest, axis=1)[:, None])
+        result = tl.sum(shares * factors[:, :, None], axis=1)
+        sums = tl.maximum(tl.sum(weights * factors, axis=1), 1e-30)  # a finished row: 0
+        tl.store(
+            mixed + (pair * GROUP + head[:, None]) * size + places[None, :],
+            (result / sums[:, None]).to(mixed.dtype.element_ty),
+            mask=(head < GROUP)[:, None] & inside[None, :],
+        )
+        tl.store(arrived + pair, 0)  # for the next layer
 
 
 class SplitRoom:
@@ -135,6 +338,7 @@ class SplitRoom:
         self.best = torch.empty(parts, dtype=torch.float32, device=device)
         self.total = torch.empty(parts, dtype=torch.float32, device=device)
         self.mixed = torch.empty(*parts, head_dim, dtype=torch.float32, device=device)
+        self.arrived = torch.zeros(pairs, dtype=torch.int32, device=device)
 
 
 def attend(
@@ -147,10 +351,13 @@ def attend(
     room: SplitRoom,
     mixed_R_ND: Tensor,
     scale: float,
+    *,
+    early: bool = False,
 ) -> None:
     """Mix the values that each row's new token may see into `mixed_R_ND`.
 
-    Scores are multiplied by `scale`.  Rows that are done get anything finite.
+    Scores are multiplied by `scale`.  Rows that are done get anything finite.  For `early` see
+    `early.py`.
     """
     rows, heads, size = query_R_N_D.shape
     kv_heads, slots = keys_R_K_S_D.shape[1:3]
@@ -174,6 +381,7 @@ def attend(
         SLOTS=BLOCK_SLOTS,
         BLOCK=block,
         num_warps=SPLIT_WARPS,
+        **launch(early=early),
     )
     _combine_splits[(rows * kv_heads, group)](
         *parts,
@@ -184,4 +392,57 @@ def attend(
         SPLITS=triton.next_power_of_2(room.splits),
         BLOCK=block,
         num_warps=2,
+        **launch(early=early),
+    )
+
+
+def attend_token(
+    joint: Tensor,
+    layer: LayerWeights,
+    rope: tuple[Tensor, Tensor],
+    keys_R_K_S_D: Tensor,
+    values_R_K_S_D: Tensor,
+    at: Tensor,
+    padding_R: Tensor,
+    is_done_R: Tensor,
+    room: SplitRoom,
+    mixed_R_ND: Tensor,
+    recipe: Recipe,
+    *,
+    early: bool = False,
+) -> None:
+    """What `keys.store_token` and `attend` do, in one kernel."""
+    rows, kv_heads, slots, size = keys_R_K_S_D.shape
+    group = recipe.heads // kv_heads
+    joint, norms_heads, weights = norms_of(layer, joint, recipe)
+    _attend_token[(rows * kv_heads, room.splits)](
+        joint,
+        *weights,
+        *rope,
+        keys_R_K_S_D,
+        values_R_K_S_D,
+        at,
+        padding_R,
+        is_done_R,
+        room.best,
+        room.total,
+        room.mixed,
+        room.arrived,
+        mixed_R_ND,
+        kv_heads,
+        size,
+        rope[0].shape[1],
+        slots,
+        recipe.eps,
+        SCALE=recipe.score_factor,
+        HAS_NORM=norms_heads,
+        ROUNDS_FIRST=recipe.rounds_first,
+        GROUP=group,
+        GROUP_BLOCK=triton.next_power_of_2(group),
+        HEADS=max(MIN_HEADS, triton.next_power_of_2(group)),
+        SLOTS=BLOCK_SLOTS,
+        SPLITS=triton.next_power_of_2(room.splits),
+        BLOCK=max(16, triton.next_power_of_2(size)),
+        num_warps=SPLIT_WARPS,
+        **launch(early=early),
     )

@@ -8,6 +8,8 @@ The noise is Philox, keyed by a seed a rollout and the step: what is drawn does 
 many rows are computed together.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -90,6 +92,35 @@ def _blocks(
 
 
 @triton.jit
+def write_down(
+    token,
+    logprob,
+    row,
+    stops,
+    step,
+    is_done,
+    tokens,
+    written,
+    logprobs,
+    stop_count,
+    limit,
+    pad,
+    STOPS: tl.constexpr,
+):
+    """Note the token that a row has got, or padding where it is done."""
+    stop = tl.arange(0, STOPS)
+    ends = tl.load(stops + stop, mask=stop < stop_count, other=-1)
+    stopped = tl.sum((ends == token).to(tl.int32), axis=0) > 0
+    done = tl.load(is_done + row) != 0
+    token = tl.where(done, pad, token)
+    out = row * limit + tl.load(step)
+    tl.store(tokens + row, token)
+    tl.store(written + out, token)
+    tl.store(logprobs + out, tl.where(done, 0.0, logprob))
+    tl.store(is_done + row, (done | stopped).to(tl.int32))
+
+
+@triton.jit
 def _finish(
     logits,
     block_best,
@@ -123,16 +154,21 @@ def _finish(
     total = tl.load(block_total + parts, mask=is_block, other=0.0)
     normaliser = top + tl.log(tl.sum(total * tl.exp(highest - top), axis=0))
     logit = tl.load(logits + row * vocabulary + token).to(tl.float32) * factor
-    stop = tl.arange(0, STOPS)
-    ends = tl.load(stops + stop, mask=stop < stop_count, other=-1)
-    stopped = tl.sum((ends == token).to(tl.int32), axis=0) > 0
-    done = tl.load(is_done + row) != 0
-    token = tl.where(done, pad, token)
-    out = row * limit + tl.load(step)
-    tl.store(tokens + row, token)
-    tl.store(written + out, token)
-    tl.store(logprobs + out, tl.where(done, 0.0, logit - normaliser))
-    tl.store(is_done + row, (done | stopped).to(tl.int32))
+    write_down(
+        token,
+        logit - normaliser,
+        row,
+        stops,
+        step,
+        is_done,
+        tokens,
+        written,
+        logprobs,
+        stop_count,
+        limit,
+        pad,
+        STOPS,
+    )
 
 
 class DrawRoom:
@@ -151,19 +187,56 @@ class DrawRoom:
         self.total = torch.empty(parts, dtype=torch.float32, device=device)
 
 
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """The completions that a draw adds a token to.
+
+    Axes: R rows, T tokens of a completion at most, E stop tokens.
+
+    Attributes:
+        seed, step, first_row: one number each, in memory: of the rollout, of the completion's
+            token, of this batch among the rollout's rows.
+        stops: the tokens that end a completion, (E,).
+        pad: what a row that is done gets.
+        is_done: 0 or 1, int32, (R,); updated.
+        tokens: the tokens drawn last, (R,).
+        written, logprobs: completions so far, (R, T); column `step` is written.  The
+            log-probability is that at the temperature (1 when greedy), whatever is forbidden.
+    """
+
+    seed: Tensor
+    step: Tensor
+    first_row: Tensor
+    stops: Tensor
+    pad: int
+    is_done: Tensor
+    tokens: Tensor
+    written: Tensor
+    logprobs: Tensor
+
+    @property
+    def places(self) -> tuple[Tensor, ...]:
+        """What `write_down` reads and writes."""
+        return (
+            self.stops,
+            self.step,
+            self.is_done,
+            self.tokens,
+            self.written,
+            self.logprobs,
+        )
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The numbers that `write_down` takes."""
+        return len(self.stops), self.written.shape[1], self.pad
+
+
 def draw(
     logits_R_V: Tensor,
     choice_R_V: Tensor | None,
     temperature: float,
-    seed: Tensor,
-    step: Tensor,
-    first_row: Tensor,
-    stops_E: Tensor,
-    pad: int,
-    is_done_R: Tensor,
-    tokens_R: Tensor,
-    written_R_T: Tensor,
-    logprobs_R_T: Tensor,
+    growing: Growing,
     room: DrawRoom,
 ) -> None:
     """Draw a token a row and write it down with its log-probability.
@@ -173,14 +246,6 @@ def draw(
         choice_R_V: float32 logits at the temperature, minus infinity where top-k, top-p or min-p
             forbid a token; None where nothing is forbidden.
         temperature: 0 takes the most probable token.
-        seed, step, first_row: one number each, in memory: of the rollout, of the completion's
-            token, of this batch among the rollout's rows.
-        stops_E: the tokens that end a completion.
-        pad: what a row that is done gets.
-        is_done_R: 0 or 1, int32; updated.
-        tokens_R: the tokens.
-        written_R_T, logprobs_R_T: completions so far; column `step` is written.  The
-            log-probability is that at the temperature (1 when greedy), whatever is forbidden.
     """
     rows, vocabulary = logits_R_V.shape
     greedy = temperature == 0
@@ -189,9 +254,9 @@ def draw(
     _blocks[(rows, room.blocks)](
         logits_R_V,
         logits_R_V if choice_R_V is None else choice_R_V,
-        seed,
-        step,
-        first_row,
+        growing.seed,
+        growing.step,
+        growing.first_row,
         *parts,
         factor,
         vocabulary,
@@ -204,19 +269,12 @@ def draw(
     _finish[(rows,)](
         logits_R_V,
         *parts,
-        stops_E,
-        step,
-        is_done_R,
-        tokens_R,
-        written_R_T,
-        logprobs_R_T,
+        *growing.places,
         factor,
         vocabulary,
         room.blocks,
-        len(stops_E),
-        written_R_T.shape[1],
-        pad,
+        *growing.sizes,
         BLOCKS=triton.next_power_of_2(room.blocks),
-        STOPS=triton.next_power_of_2(len(stops_E)),
+        STOPS=triton.next_power_of_2(len(growing.stops)),
         num_warps=1,
     )

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from xmlgrpo_rollout.gpu.kernels.early import launch, wait_and_release
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_rollout.weights import LayerWeights, norm_all_heads
 
@@ -22,8 +23,10 @@ def _weighed(normed, weights, like, ROUNDS_FIRST: tl.constexpr):
 
 
 @triton.jit
-def _turned(
-    vector,
+def turned_heads(
+    vectors,
+    places,
+    inside,
     weight,
     cosine,
     sine,
@@ -34,23 +37,20 @@ def _turned(
     like,
     HAS_NORM: tl.constexpr,
     ROUNDS_FIRST: tl.constexpr,
-    BLOCK: tl.constexpr,
 ):
-    """A head's vector, normed if it has a norm, its first `turned` numbers turned.
+    """Vectors of heads, normed if they have a norm, their first `turned` numbers turned.
 
-    In `like`'s number type.
+    In `like`'s number type.  `places` is the last axis: of one head's vector or of several heads'.
     """
     number_type = like.dtype.element_ty
-    places = tl.arange(0, BLOCK)
-    inside = places < size
     half = turned // 2
     partner_places = tl.where(places < half, places + half, places - half)
-    own = tl.load(vector + places, mask=inside, other=0.0).to(tl.float32)
-    partner = tl.load(vector + partner_places, mask=inside, other=0.0).to(tl.float32)
+    own = tl.load(vectors + places, mask=inside, other=0.0).to(tl.float32)
+    partner = tl.load(vectors + partner_places, mask=inside, other=0.0).to(tl.float32)
     if HAS_NORM:
-        inverse = tl.rsqrt(tl.sum(own * own, axis=0) / size + eps)
-        own_weights = tl.load(weight + places, mask=inside, other=0.0)
-        partner_weights = tl.load(weight + partner_places, mask=inside, other=0.0)
+        inverse = tl.rsqrt(tl.sum(own * own, axis=-1, keep_dims=True) / size + eps)
+        own_weights = tl.load(weight + places, mask=places < size, other=0.0)
+        partner_weights = tl.load(weight + partner_places, mask=places < size, other=0.0)
         own = _weighed(own * inverse, own_weights, like, ROUNDS_FIRST)
         partner = _weighed(partner * inverse, partner_weights, like, ROUNDS_FIRST)
     own, partner = own.to(number_type), partner.to(number_type)
@@ -82,7 +82,9 @@ def _store_token(
     HAS_NORM: tl.constexpr,
     ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    wait_and_release(EARLY)
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     places = tl.arange(0, BLOCK)
@@ -97,8 +99,10 @@ def _store_token(
     else:
         weight = query_weight if head < heads else key_weight
         place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
-        result = _turned(
+        result = turned_heads(
             vector,
+            places,
+            inside,
             weight,
             cosine,
             sine,
@@ -109,7 +113,6 @@ def _store_token(
             query,
             HAS_NORM,
             ROUNDS_FIRST,
-            BLOCK,
         )
         if head < heads:
             tl.store(query + (row * heads + head) * size + places, result, mask=inside)
@@ -152,8 +155,10 @@ def _split_prompts(
     else:
         weight = query_weight if head < heads else key_weight
         place = tl.maximum(at - tl.load(padding + row), 0).to(tl.int64)
-        result = _turned(
+        result = turned_heads(
             vector,
+            places,
+            inside,
             weight,
             cosine,
             sine,
@@ -164,7 +169,6 @@ def _split_prompts(
             query,
             HAS_NORM,
             ROUNDS_FIRST,
-            BLOCK,
         )
         if head < heads:
             there = ((row * heads + head) * length + at) * size
@@ -184,6 +188,8 @@ def store_token(
     keys_R_K_S_D: Tensor,
     values_R_K_S_D: Tensor,
     recipe: Recipe,
+    *,
+    early: bool = False,
 ) -> None:
     """Norm and turn one new token's queries and keys a row; put keys and values into the cache.
 
@@ -195,10 +201,11 @@ def store_token(
         padding_R: padding tokens before each row's text.
         query_R_N_D: the queries are written here.
         keys_R_K_S_D, values_R_K_S_D: the layer's cache.
+        early: see `early.py`.
     """
     rows, heads, size = query_R_N_D.shape
     kv_heads, slots = keys_R_K_S_D.shape[1:3]
-    joint, norms_heads, weights = _norms_of(layer, joint, recipe)
+    joint, norms_heads, weights = norms_of(layer, joint, recipe)
     _store_token[(rows, heads + 2 * kv_heads)](
         joint,
         *weights,
@@ -218,6 +225,7 @@ def store_token(
         ROUNDS_FIRST=recipe.rounds_first,
         BLOCK=triton.next_power_of_2(size),
         num_warps=1,
+        **launch(early=early),
     )
 
 
@@ -242,7 +250,7 @@ def split_prompts(
     """
     prompts, heads, length, size = query_P_N_T_D.shape
     kv_heads = keys_P_K_T_D.shape[1]
-    joint, norms_heads, weights = _norms_of(layer, joint, recipe)
+    joint, norms_heads, weights = norms_of(layer, joint, recipe)
     _split_prompts[(prompts * length, heads + 2 * kv_heads)](
         joint,
         *weights,
@@ -264,7 +272,7 @@ def split_prompts(
     )
 
 
-def _norms_of(
+def norms_of(
     layer: LayerWeights, joint: Tensor, recipe: Recipe
 ) -> tuple[Tensor, bool, tuple[Tensor, Tensor]]:
     """The joint projection, whether the kernel norms each head, and the two norms' weights."""

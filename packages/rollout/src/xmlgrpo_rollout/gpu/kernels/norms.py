@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from xmlgrpo_rollout.gpu.kernels.early import launch, wait_and_release
 from xmlgrpo_rollout.recipe import Recipe
 
 
@@ -36,7 +37,9 @@ def _embed_norm(
     HAS_NORM: tl.constexpr,
     ROUNDS_FIRST: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    wait_and_release(EARLY)
     row = tl.program_id(0).to(tl.int64)
     places = tl.arange(0, BLOCK)
     inside = places < size
@@ -66,7 +69,9 @@ def _add_norm(
     ROUNDS_FIRST: tl.constexpr,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    wait_and_release(EARLY)
     row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
     places = tl.arange(0, BLOCK)
     inside = places < size
@@ -121,10 +126,13 @@ def embed_norm(
     hidden_R_C: Tensor,
     normed_R_C: Tensor,
     recipe: Recipe,
+    *,
+    early: bool = False,
 ) -> None:
     """Write the scaled embeddings of tokens into `hidden_R_C`, and their norm.
 
-    Where a family has no such norm, the embeddings themselves are written twice.
+    Where a family has no such norm, the embeddings themselves are written twice.  For `early` see
+    `early.py`.
     """
     rows, size = hidden_R_C.shape
     _embed_norm[(rows,)](
@@ -139,6 +147,7 @@ def embed_norm(
         HAS_NORM=weight_C is not None,
         ROUNDS_FIRST=recipe.rounds_first,
         **_row(size),
+        **launch(early=early),
     )
 
 
@@ -149,6 +158,8 @@ def add_norm(
     weight_before_C: Tensor | None,
     normed_R_C: Tensor,
     recipe: Recipe,
+    *,
+    early: bool = False,
 ) -> None:
     """Add the norm of `mixed` to `hidden_R_C`, and write the norm of that sum.
 
@@ -158,6 +169,7 @@ def add_norm(
     Args:
         mixed: (rows, C), or (splits, rows, C) in float32 of a product whose parts are summed
             here, and rounded as it would have been.
+        early: see `early.py`.
     """
     rows, size = hidden_R_C.shape
     _add_norm[(rows,)](
@@ -174,6 +186,7 @@ def add_norm(
         ROUNDS_FIRST=recipe.rounds_first,
         PARTS=mixed.shape[0] if mixed.dim() == 3 else 1,
         **_row(size),
+        **launch(early=early),
     )
 
 

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from xmlgrpo_rollout.gpu.kernels.early import launch, wait_and_release
 from xmlgrpo_rollout.gpu.kernels.norms import activated_times, is_silu
 from xmlgrpo_rollout.int8 import Int8Matrix, Matrix
 
@@ -46,6 +47,15 @@ class Tiles:
         least: int = triton.next_power_of_2(rows)
         return min(self.rows, max(MIN_SIDE, least))
 
+    def settings(self) -> dict[str, int]:
+        """What a kernel takes of them."""
+        return {
+            "COLUMNS": self.columns,
+            "DEPTH": self.depth,
+            "num_warps": self.warps,
+            "num_stages": self.stages,
+        }
+
 
 # Up to so many rows a product is computed here, from there on by cuBLAS.
 MOST_ROWS = 64
@@ -58,7 +68,10 @@ TILES = {
     "attention_out": Tiles(rows=64, columns=64, depth=64, warps=4, stages=4, splits=4),  # 6.7 us
     "gate_up": Tiles(rows=64, columns=64, depth=64, warps=4, stages=6),  # 11.0 us
     "down": Tiles(rows=64, columns=32, depth=128, warps=4, stages=4, splits=6),  # 10.9 us
+    "head": Tiles(rows=64, columns=128, depth=64, warps=4, stages=4),
 }
+# cuBLAS is as fast, but cannot be launched early.
+EARLY_TILES = {"qkv": Tiles(rows=64, columns=16, depth=128, warps=4, stages=5)}
 # Of weights in 8 bits: chosen on paper, to be measured.
 INT8_TILES = {
     "qkv": Tiles(rows=64, columns=32, depth=128, warps=4, stages=4),
@@ -70,7 +83,9 @@ INT8_ELSEWHERE = {"depth": 64, "stages": 3}  # what fits into the shared memory 
 INT8_FLOAT32 = {"rows": 16}  # without tensor cores sums of more rows fill the registers
 
 
-def tiles_for(product: str, weights: Matrix, rows: int, *, is_biased: bool = False) -> Tiles | None:
+def tiles_for(
+    product: str, weights: Matrix, rows: int, *, is_biased: bool = False, early: bool = False
+) -> Tiles | None:
     """How to compute one of a layer's products here, or None where cuBLAS is the better choice.
 
     A product with a bias is cuBLAS's, which adds it in passing.  Float32 has no tensor cores that
@@ -87,13 +102,14 @@ def tiles_for(product: str, weights: Matrix, rows: int, *, is_biased: bool = Fal
         tiles = replace(INT8_TILES[product], **(INT8_FLOAT32 if is_wide else {}))
         is_there = _is_measured_on(weights) and not is_wide
         return tiles if is_there else replace(tiles, **INT8_ELSEWHERE)
-    if is_biased or product not in TILES:
+    measured = TILES | EARLY_TILES if early else TILES
+    if is_biased or product not in measured:
         return None
     if rows > MOST_ROWS or weights.element_size() != 2:
         return None
     if weights.data_ptr() % 16 or any(size % 16 for size in weights.shape):
         return None
-    return TILES[product] if _is_measured_on(weights) else None
+    return measured[product] if _is_measured_on(weights) else None
 
 
 def _is_measured_on(weights: Matrix) -> bool:
@@ -145,7 +161,9 @@ def _gate_up(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    wait_and_release(EARLY)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     place = tl.arange(0, DEPTH)
@@ -192,7 +210,9 @@ def _split_product(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    wait_and_release(EARLY)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     split = tl.program_id(2)
@@ -223,7 +243,13 @@ def _split_product(
 
 
 def gated_product(
-    normed_R_C: Tensor, gate_up_2I_C: Matrix, out_R_I: Tensor, tiles: Tiles, activation: str
+    normed_R_C: Tensor,
+    gate_up_2I_C: Matrix,
+    out_R_I: Tensor,
+    tiles: Tiles,
+    activation: str,
+    *,
+    early: bool = False,
 ) -> None:
     """The activated product with the upper half of the weights times that with the lower half.
 
@@ -233,6 +259,7 @@ def gated_product(
         out_R_I: written; in the number type of both.
         tiles: `splits` is not used: an activation needs the whole sum.
         activation: the recipe's.
+        early: see `early.py`.
     """
     rows, size = normed_R_C.shape
     width = out_R_I.shape[1]
@@ -247,11 +274,19 @@ def gated_product(
         IS_SILU=is_silu(activation),
         IS_INT8=isinstance(gate_up_2I_C, Int8Matrix),
         ROWS=row_tile,
-        **_settings(tiles),
+        **tiles.settings(),
+        **launch(early=early),
     )
 
 
-def split_product(values_R_K: Tensor, weights_N_K: Matrix, out_S_R_N: Tensor, tiles: Tiles) -> None:
+def split_product(
+    values_R_K: Tensor,
+    weights_N_K: Matrix,
+    out_S_R_N: Tensor,
+    tiles: Tiles,
+    *,
+    early: bool = False,
+) -> None:
     """Each split's part of the product `values_R_K @ weights_N_K.T`.
 
     Args:
@@ -260,6 +295,7 @@ def split_product(values_R_K: Tensor, weights_N_K: Matrix, out_S_R_N: Tensor, ti
         out_S_R_N: written.  Float32 where there are splits to be summed (`add_norm` does, in
             their order, so that the sum is always the same); with one split any type.
         tiles: `splits` is S.
+        early: see `early.py`.
     """
     rows, depth = values_R_K.shape
     columns = weights_N_K.shape[0]
@@ -276,7 +312,8 @@ def split_product(values_R_K: Tensor, weights_N_K: Matrix, out_S_R_N: Tensor, ti
         steps,
         IS_INT8=isinstance(weights_N_K, Int8Matrix),
         ROWS=row_tile,
-        **_settings(tiles),
+        **tiles.settings(),
+        **launch(early=early),
     )
 
 
@@ -285,12 +322,3 @@ def _pointers(weights: Matrix) -> tuple[Tensor, Tensor]:
     if isinstance(weights, Int8Matrix):
         return weights.numbers, weights.scales
     return weights, weights
-
-
-def _settings(tiles: Tiles) -> dict[str, int]:
-    return {
-        "COLUMNS": tiles.columns,
-        "DEPTH": tiles.depth,
-        "num_warps": tiles.warps,
-        "num_stages": tiles.stages,
-    }
