@@ -84,7 +84,7 @@ class Rollouts:
             "drawn_equal": self._compared(numbering, completions),
             "repeats_itself": greedy[0] == greedy[1]
             and all(again == completions for again, _ in drawn[1:]),
-            "mean_logprob": statistics.fmean(p for c in completions for p in c.logprobs),
+            "mean_logprob": statistics.fmean(p for c in completions for p in _logprobs(c)),
             "seconds_in_all": round(time.perf_counter() - began, 1),
         }
 
@@ -105,7 +105,7 @@ class Rollouts:
             same = _agreeing(ours.tokens, theirs.tokens)
             tokens += same
             whole += same == len(theirs.tokens)
-            pairs = zip(ours.logprobs[:same], theirs.logprobs[:same], strict=True)
+            pairs = zip(_logprobs(ours)[:same], _logprobs(theirs)[:same], strict=True)
             logprobs += [abs(one - other) for one, other in pairs]
         length = sum(len(completion.tokens) for completion in reference)
         return {
@@ -113,6 +113,10 @@ class Rollouts:
             "whole_completions": whole / len(reference),
             "logprob_off": max(logprobs),
         }
+
+
+def _logprobs(completion: Completion) -> list[float]:
+    return completion.logprobs or []  # other engines have none
 
 
 def _agreeing(ours: Sequence[int], theirs: Sequence[int]) -> int:
