@@ -66,7 +66,7 @@ class Rollouts:
         usual = products.TILES["head"]
         products.TILES["head"] = replace(usual, **tiles)
         try:
-            return self._of(GraphEngine(self.model, STOPS, PAD, ways))
+            return self._of(GraphEngine(self.model, STOPS, PAD, ways=ways))
         finally:
             products.TILES["head"] = usual
 
