@@ -9,15 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GenerationConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
+from small_models import random_model
 from xmlgrpo_exporter.convert.pre_tokenizer import SPLITS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,12 +122,7 @@ def write_model(kind: Kind, folder: Path) -> None:
         "pad_token_id": tokenizer.pad_token_id,
         **kind.config,
     }
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
-    with torch.no_grad():  # not at their start, or a forgotten one would not show
-        for name, weight in model.named_parameters():
-            if "norm" in name or name.endswith("bias"):
-                weight.add_(torch.randn_like(weight), alpha=0.1)
+    model = random_model(settings, spread=0.1)
     model.generation_config = GenerationConfig(eos_token_id=ends)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -11,6 +11,15 @@ from peft import LoraConfig
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from small_models import (
+    EOS,
+    FAMILIES,
+    Tokenizer,
+    tiny,
+    tiny_gemma,
+    tiny_multimodal_gemma,
+    with_lora,
+)
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine, why_not_compiled
 from xmlgrpo_rollout.which_engine import (
@@ -19,16 +28,6 @@ from xmlgrpo_rollout.which_engine import (
     name_engine,
     why_not_described,
     why_not_merged,
-)
-
-from .small_models import (
-    EOS,
-    FAMILIES,
-    Tokenizer,
-    tiny,
-    tiny_gemma,
-    tiny_multimodal_gemma,
-    with_lora,
 )
 
 SMALL = {

@@ -7,16 +7,7 @@ import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
 
-from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.choice import choose_engine, why_not_read
-from xmlgrpo_rollout.cpu import engine as static
-from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.cpu.forward import last_logits
-from xmlgrpo_rollout.engine import Sampling
-from xmlgrpo_rollout.generate import GenerateEngine, head_in_float32
-from xmlgrpo_rollout.weights import refresh_weights
-
-from .small_models import (
+from small_models import (
     END_OF_TURN,
     EOS,
     PAD,
@@ -30,6 +21,14 @@ from .small_models import (
     tiny_multimodal_gemma,
     with_lora,
 )
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.choice import choose_engine, why_not_read
+from xmlgrpo_rollout.cpu import engine as static
+from xmlgrpo_rollout.cpu.engine import StaticEngine
+from xmlgrpo_rollout.cpu.forward import last_logits
+from xmlgrpo_rollout.engine import Sampling
+from xmlgrpo_rollout.generate import GenerateEngine, head_in_float32
+from xmlgrpo_rollout.weights import refresh_weights
 
 
 def both(model: Any, stops: Sequence[int] = (EOS, END_OF_TURN)) -> tuple[Any, Any]:

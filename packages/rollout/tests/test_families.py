@@ -5,14 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from xmlgrpo_rollout.cpu.cache import prefill
-from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.cpu.forward import last_logits
-from xmlgrpo_rollout.engine import Sampling, left_padded
-from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.weights import read_rope, read_weights
-
-from .small_models import (
+from small_models import (
     END_OF_TURN,
     EOS,
     FAMILIES,
@@ -25,6 +18,12 @@ from .small_models import (
     tiny_gemma,
     with_lora,
 )
+from xmlgrpo_rollout.cpu.cache import prefill
+from xmlgrpo_rollout.cpu.engine import StaticEngine
+from xmlgrpo_rollout.cpu.forward import last_logits
+from xmlgrpo_rollout.engine import Sampling, left_padded
+from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.weights import read_rope, read_weights
 
 LENGTHS = [
     *range(1, 13),

@@ -11,13 +11,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from small_models import END_OF_TURN, EOS, FAMILIES, PAD, tiny, tiny_gemma, with_lora
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.engine import StaticEngine, stream
 from xmlgrpo_rollout.cpu.model_files import FolderModel, read_folder
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.weights import DecoderWeights, read_rope, read_weights
-
-from .small_models import END_OF_TURN, EOS, FAMILIES, PAD, tiny, tiny_gemma, with_lora
 
 LINEAR_ROPE = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},

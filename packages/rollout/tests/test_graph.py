@@ -7,14 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from xmlgrpo_rollout.choice import choose_engine
-from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.engine import Sampling
-from xmlgrpo_rollout.generate import GenerateEngine
-from xmlgrpo_rollout.self_check import why_not_alike
-from xmlgrpo_rollout.weights import read_weights
-
-from .small_models import (
+from small_models import (
     END_OF_TURN,
     EOS,
     FAMILIES,
@@ -26,6 +19,12 @@ from .small_models import (
     tiny_gemma,
     with_lora,
 )
+from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.cpu.engine import StaticEngine
+from xmlgrpo_rollout.engine import Sampling
+from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_rollout.self_check import why_not_alike
+from xmlgrpo_rollout.weights import read_weights
 
 pytestmark = pytest.mark.gpu
 

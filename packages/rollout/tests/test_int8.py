@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from small_models import EOS, PAD, Tokenizer, disturb, prompts_of, tiny, tiny_gemma, with_lora
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine
 from xmlgrpo_rollout.cpu.engine import StaticEngine
@@ -12,8 +13,6 @@ from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.int8 import Int8Matrix
 from xmlgrpo_rollout.weights import LayerWeights, in_full, read_weights, refresh_weights
-
-from .small_models import EOS, PAD, Tokenizer, disturb, prompts_of, tiny, tiny_gemma, with_lora
 
 
 def matrix(exact: torch.Tensor, dtype: torch.dtype = torch.float32) -> Int8Matrix:

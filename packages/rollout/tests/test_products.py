@@ -8,10 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name in torch's own documentation
 
+from small_models import PAD, prompts_of, tiny_gemma, with_lora
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.weights import recipe_of
-
-from .small_models import PAD, prompts_of, tiny_gemma, with_lora
 
 pytestmark = pytest.mark.gpu
 

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from small_models import PAD, prompts_of, tiny, tiny_gemma, with_lora
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.gpu import HEAD, TILES, Ways
 from xmlgrpo_rollout.weights import float32_product
-
-from .small_models import PAD, prompts_of, tiny, tiny_gemma, with_lora
 
 pytestmark = pytest.mark.gpu
 

@@ -7,16 +7,9 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.config import KasaConfig
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import PreTrainedModel
 
+from small_models import tiny, tiny_gemma
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config.early_check import check_beginning
 from xmlgrpo_trainer.config.run_config import RunConfig
@@ -28,26 +21,18 @@ from xmlgrpo_trainer.model.reference import (
     probe,
 )
 
-SHAPE: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
+VOCABULARY = 300  # bytes and more
 
 
 def gemma() -> PreTrainedModel:
     """A model without biases."""
-    torch.manual_seed(0)
-    return Gemma3ForCausalLM(Gemma3TextConfig(**SHAPE, head_dim=8, initializer_range=0.3))
+    return tiny_gemma(vocab_size=VOCABULARY)
 
 
 def qwen() -> PreTrainedModel:
     """A model with biases."""
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(Qwen2Config(**SHAPE, initializer_range=0.3))
+    model: PreTrainedModel = tiny("qwen-2.5", vocab_size=VOCABULARY)
+    return model
 
 
 def started(
@@ -156,23 +141,16 @@ def test_a_random_adapter_is_refused_by_name(beta: float) -> None:
 
 
 HEADS: dict[str, dict[str, Any]] = {
-    "plain": {"model_type": "llama"},
-    "granites-factor": {"model_type": "granite", "logits_scaling": 4.0},
-    "coheres-factor": {"model_type": "cohere", "logit_scale": 0.25},
-    "a-cap": {"model_type": "gemma2", "head_dim": 8, "final_logit_softcapping": 3.0},
+    "plain": {"family": "llama-3"},
+    "granites-factor": {"family": "granite-3", "logits_scaling": 4.0},
+    "coheres-factor": {"family": "cohere", "logit_scale": 0.25},
+    "a-cap": {"family": "gemma-2", "final_logit_softcapping": 3.0},
 }
-
-
-def model_of(**settings: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(**SHAPE, initializer_range=0.3, **settings)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    return model
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_trl_computes_the_logits_that_a_model_has(head: str) -> None:
-    adapted, base = started(lambda: model_of(**HEADS[head]))
+    adapted, base = started(lambda: tiny(**HEADS[head], vocab_size=VOCABULARY))
     check_head(adapted, base)
     assert adapted.training
     if head == "granites-factor":
@@ -180,7 +158,7 @@ def test_trl_computes_the_logits_that_a_model_has(head: str) -> None:
 
 
 def test_a_head_that_does_more_is_refused() -> None:
-    adapted, base = started(lambda: model_of(**HEADS["plain"]))
+    adapted, base = started(lambda: tiny(**HEADS["plain"], vocab_size=VOCABULARY))
     more = Probe(base.ids, 2 * base.logits)  # by a factor that nobody has thought of
     with pytest.raises(UserError, match=r"LlamaForCausalLM: its logits are more than its head"):
         check_head(adapted, more)

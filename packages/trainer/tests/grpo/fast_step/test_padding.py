@@ -5,54 +5,10 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    Gemma3Config,
-    Gemma3ForCausalLM,
-    Gemma3ForConditionalGeneration,
-    Gemma3TextConfig,
-)
 
+from small_models import WINDOW, tiny, tiny_gemma, tiny_multimodal_gemma
 from xmlgrpo_trainer.grpo.fast_step.padding import align_left, near, places
 from xmlgrpo_trainer.grpo.fast_step.sliding_window import NAME, has_kernel
-
-WINDOW = 8
-
-
-def small(attention: str = "sdpa") -> Any:
-    torch.manual_seed(0)
-    config = Gemma3TextConfig(
-        vocab_size=61,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        query_pre_attn_scalar=8,
-        sliding_window=WINDOW,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-        initializer_range=0.3,
-        attn_implementation=attention,
-    )
-    return Gemma3ForCausalLM(config)
-
-
-def with_vision() -> Any:
-    """The same text model with a vision tower beside it, as Gemma 3 has from 4B up."""
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
-    text = small().config.to_dict()
-    config = Gemma3Config(
-        text_config=text,
-        vision_config=vision,
-        mm_tokens_per_image=4,
-        image_token_index=60,
-        attn_implementation="sdpa",
-    )
-    torch.manual_seed(0)
-    return Gemma3ForConditionalGeneration(config)
 
 
 def batch(rows: list[tuple[int, int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,8 +38,8 @@ def hidden_and_gradients(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> l
 )
 def test_hidden_states_and_gradients_are_those_with_a_mask(rows):
     ids, mask = batch(rows)
-    expected = hidden_and_gradients(small(), ids, mask)
-    model = small()
+    expected = hidden_and_gradients(tiny_gemma(), ids, mask)
+    model = tiny_gemma()
     assert align_left(model)
     found = hidden_and_gradients(model, ids, mask)
     assert len(found) == len(expected) > 20
@@ -92,27 +48,16 @@ def test_hidden_states_and_gradients_are_those_with_a_mask(rows):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
 
 
-OTHERS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "mistral": {"sliding_window": None},
-    "qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
-    "qwen3": {"head_dim": 16},
-    "smollm3": {"pad_token_id": 0},
-}
+SIZES: dict[str, Any] = {"hidden_size": 32, "num_key_value_heads": 2, "initializer_range": 0.2}
 
 
-@pytest.mark.parametrize("family", OTHERS)
+@pytest.mark.parametrize(
+    "family", ["llama-3", "mistral", "qwen-2-with-windows", "qwen-3", "smollm-3"]
+)
 def test_other_families_give_what_they_gave_with_a_mask(family):
-    def made() -> Any:
-        torch.manual_seed(0)
-        text: dict[str, Any] = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48}
-        text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4}
-        text |= {"initializer_range": 0.3, **OTHERS[family]}
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **text))
-
     ids, mask = batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)])
-    expected = hidden_and_gradients(made(), ids, mask)
-    model = made()
+    expected = hidden_and_gradients(tiny(family, **SIZES), ids, mask)
+    model = tiny(family, **SIZES)
     assert align_left(model)
     found = hidden_and_gradients(model, ids, mask)
     assert len(found) == len(expected) > 20
@@ -123,7 +68,7 @@ def test_other_families_give_what_they_gave_with_a_mask(family):
 def test_text_beside_a_vision_tower_gives_what_it_gave_with_a_mask():
     ids, mask = batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)])
     asked = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
-    model = with_vision()
+    model = tiny_multimodal_gemma()
     expected = model(**asked).logits[mask.bool()]
     assert align_left(model)
     torch.testing.assert_close(model(**asked).logits[mask.bool()], expected, atol=2e-4, rtol=2e-4)
@@ -137,7 +82,7 @@ def test_windows_without_masks_are_as_near_to_exact_as_masks(
     ids, mask = (one.to("cuda") for one in batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)]))
 
     def learnt(dtype: torch.dtype, *, aligned: bool) -> list[torch.Tensor]:
-        model = small().to("cuda", torch.bfloat16).to(dtype).train()
+        model = tiny_gemma().to("cuda", torch.bfloat16).to(dtype).train()
         if aligned:
             assert align_left(model)
             assert has_kernel(model.config, ids.device, model.dtype)
@@ -161,7 +106,7 @@ def test_windows_without_masks_are_as_near_to_exact_as_masks(
 
 
 def test_an_aligned_models_layers_read_the_window() -> None:
-    for model in (small(), with_vision()):
+    for model in (tiny_gemma(), tiny_multimodal_gemma()):
         assert align_left(model)
         read = {
             one.config._attn_implementation
@@ -196,7 +141,7 @@ def test_the_whole_path_through_the_windows_kernel(
     checkpointing: bool,
 ) -> None:
     ids, mask = batch([(3, 15, 4), (0, 22, 0), (12, 9, 1)])
-    expected = hidden_and_gradients(small().train(), ids, mask)
+    expected = hidden_and_gradients(tiny_gemma().train(), ids, mask)
     calls = []
 
     def counted(*arguments: Any, **named: Any) -> torch.Tensor:
@@ -205,7 +150,7 @@ def test_the_whole_path_through_the_windows_kernel(
 
     monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.sliding_window.varlen_attn", counted)
     monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_: True)
-    model = small().train()
+    model = tiny_gemma().train()
     align_left(model)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -228,7 +173,7 @@ def test_under_autocast_the_windows_kernel_gets_half_precision(
     monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.sliding_window.varlen_attn", noted)
     monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_: True)
     ids, mask = batch([(3, 15, 4)])
-    model = small()
+    model = tiny_gemma()
     align_left(model)
     with torch.autocast("cpu", torch.bfloat16):
         model(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -238,15 +183,15 @@ def test_under_autocast_the_windows_kernel_gets_half_precision(
 def test_an_attention_chosen_afterwards_gets_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xmlgrpo_trainer.grpo.fast_step.padding.has_kernel", lambda *_: True)
     ids, mask = batch([(3, 15, 4), (0, 22, 0)])
-    expected = hidden_and_gradients(small(), ids, mask)
-    model = small()
+    expected = hidden_and_gradients(tiny_gemma(), ids, mask)
+    model = tiny_gemma()
     align_left(model)
     model.set_attn_implementation("sdpa")
     for one, other in zip(hidden_and_gradients(model, ids, mask), expected, strict=True):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("make", [small, with_vision])
+@pytest.mark.parametrize("make", [tiny_gemma, tiny_multimodal_gemma])
 def test_attention_gets_no_mask_within_the_window(make, monkeypatch):
     masks = []
     plain = torch.nn.functional.scaled_dot_product_attention
@@ -295,7 +240,7 @@ def test_a_sliding_mask_is_made_in_its_own_place():
 
 
 def test_generation_is_left_alone():
-    model, aligned = small().eval(), small().eval()
+    model, aligned = tiny_gemma().eval(), tiny_gemma().eval()
     align_left(aligned)
     ids, mask = batch([(3, 4, 0), (0, 7, 0)])
     asked = {"input_ids": ids, "attention_mask": mask, "max_new_tokens": 12, "do_sample": False}
@@ -303,4 +248,4 @@ def test_generation_is_left_alone():
 
 
 def test_another_attention_stays_as_it_was():
-    assert not align_left(small("eager"))
+    assert not align_left(tiny_gemma(attn_implementation="eager"))

@@ -1,6 +1,7 @@
 """A packed row gives what padded rows give: log-probabilities, entropies and every gradient."""
 
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,24 +11,15 @@ from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from small_models import tiny, tiny_gemma
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.grpo.packed_step.layout import pack
 from xmlgrpo_trainer.grpo.packed_step.step import rows_with_advantage, use_packed_rows
 
-WINDOW, TEMPERATURE = 5, 0.8
-FAMILIES: dict[str, dict[str, Any]] = {
-    "gemma3_text": {
-        "head_dim": 8,
-        "query_pre_attn_scalar": 8,
-        "sliding_window": WINDOW,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-    },
-    "llama": {},
-    "mistral": {"sliding_window": WINDOW},
-    "qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
-    "qwen3": {"head_dim": 16},
-    "smollm3": {"pad_token_id": 0, "num_hidden_layers": 4},
-}
+TEMPERATURE = 0.8
+WINDOW = 5  # shorter than the texts
+WINDOWED = ("gemma-3", "mistral-with-a-window", "qwen-2-with-windows")
+FAMILIES = (*WINDOWED, "llama-3", "qwen-3", "smollm-3")
 # prompt, completion: groups of three and two, one alone, a prompt that is another's beginning, a
 # completion of one token, and one that is masked as a whole
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [5, 6], [12, 13, 14]]
@@ -35,11 +27,10 @@ ROWS = [(0, 9), (1, 1), (0, 4), (2, 3), (0, 1), (1, 7), (2, 0)]
 
 
 def small(family: str) -> Any:
-    sizes = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "initializer_range": 0.2}
-    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3}
+    window = {"sliding_window": WINDOW} if family in WINDOWED else {}
+    make = tiny_gemma if family == "gemma-3" else partial(tiny, family, num_key_value_heads=2)
+    model = make(initializer_range=0.2, **window)
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **{**sizes, **FAMILIES[family]})
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
     return get_peft_model(model, lora)
 
@@ -89,7 +80,7 @@ def gradients(model: Any, logprobs: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_is_as_with_padding(family: str) -> None:
-    checkpointing = family in {"gemma3_text", "llama"}  # layers are then computed again
+    checkpointing = family in {"gemma-3", "llama-3"}  # layers are then computed again
     model = small(family)
     expected, expected_entropies = padded(model)
     expected_gradients = gradients(model, expected)
@@ -115,7 +106,7 @@ def test_all_is_as_with_padding(family: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("family", ["gemma3_text", "llama", "qwen3"])
+@pytest.mark.parametrize("family", ["gemma-3", "llama-3", "qwen-3"])
 def test_one_call_for_all_spans_is_as_near_to_exact_as_padding(family: str) -> None:
     ids, mask, length = batch()
 
@@ -179,7 +170,7 @@ def test_rows_without_advantage_are_left_out_but_one() -> None:
 
 @pytest.mark.parametrize("name", ["bias", "soft-capping"])
 def test_a_head_of_another_kind_is_refused(name: str) -> None:
-    model = small("gemma3_text")
+    model = small("gemma-3")
     if name == "bias":
         model.base_model.model.lm_head.bias = torch.nn.Parameter(torch.zeros(61))
     else:

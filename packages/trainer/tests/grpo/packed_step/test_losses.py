@@ -35,7 +35,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
         report_to="none",
     )
     made = GRPOTrainer(
-        model=small("gemma3_text"),
+        model=small("gemma-3"),
         processing_class=PreTrainedTokenizerFast(
             tokenizer_object=words,
             pad_token="<pad>",  # noqa: S106 - a token of text

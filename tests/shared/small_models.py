@@ -1,6 +1,6 @@
-"""Small random models that stand for the real ones in the tests of the engines."""
+"""Small random models of all families, for tests that need no tokenizer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -124,7 +124,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 # what the engine leaves to transformers
-OTHERS: dict[str, dict[str, Any]] = {"gemma-2": {"model_type": "gemma2"}}
+OTHERS: dict[str, dict[str, Any]] = {
+    "gemma-2": {"model_type": "gemma2", "head_dim": 16},
+    "cohere": {"model_type": "cohere"},
+}
 
 
 def tiny(family: str, seed: int = 0, **overrides: Any) -> Any:
@@ -145,12 +148,17 @@ def tiny(family: str, seed: int = 0, **overrides: Any) -> Any:
         **(FAMILIES | OTHERS)[family],
         **overrides,
     }
+    return random_model(settings, seed)
+
+
+def random_model(settings: Mapping[str, Any], seed: int = 0, spread: float = 0.2) -> Any:
+    """A model of a configuration, whose norms and biases are off their start by `spread`."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
-    with torch.no_grad():
+    with torch.no_grad():  # at their start, a forgotten one would not show
         for name, parameter in model.named_parameters():
             if "norm" in name or name.endswith("bias"):
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+                parameter.add_(torch.randn_like(parameter), alpha=spread)
     return model.eval()
 
 
