@@ -197,18 +197,18 @@ def _verdict(outcome: Outcome, cases: Sequence[Case], order: Sequence[int]) -> V
     return Verdict(right, result["defines"], _note(right, faults), result["seconds"])
 
 
-def _answer(text: str) -> Any:
-    """An answer as the program's process wrote it, or nothing where it makes no sense."""
+def _answer(text: str) -> dict[str, Any]:
+    """An answer as the program's process wrote it; an empty one where it makes no sense."""
     try:
         answer = values.read(text)
     except ValueError:
-        return None
-    return answer if isinstance(answer, dict) else None
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
-def _fault(answer: Any) -> str:
+def _fault(answer: dict[str, Any]) -> str:
     for key, words in (("said", "raised"), ("odd", "returned")):
-        if isinstance(answer, dict) and isinstance(answer.get(key), str):
+        if isinstance(answer.get(key), str):
             return f"{words} {answer[key]}"
     return ""
 

@@ -114,12 +114,10 @@ PROGRAMS: dict[str, str] = {
     "forge-infinite-writes": "import os\nwhile True: os.write(4, b'x' * 4096)",
     # is equal to everything, or to nothing
     "equal-object": "class E:\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()",
-    "equal-int": "class E(int):\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()",
-    "equal-str": "class E(str):\n def __eq__(s, o): return True\ndef ENTRY(*a): return E()",
-    "equal-float": "class E(float):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
-    "equal-list": "class E(list):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
-    "equal-dict": "class E(dict):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
-    "equal-tuple": "class E(tuple):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()",
+    **{
+        f"equal-{kind}": f"class E({kind}):\n __eq__ = lambda s, o: True\ndef ENTRY(*a): return E()"
+        for kind in ("int", "str", "float", "list", "dict", "tuple")
+    },
     "equal-mock": "from unittest.mock import ANY\ndef ENTRY(*a): return ANY",
     "result-nan": "def ENTRY(*a): return float('nan')",
     "result-infinity": "def ENTRY(*a): return float('inf')",

@@ -31,10 +31,8 @@ class Case:
     expected: Any  # a value; of no meaning where an exception is expected
     raises: str = ""  # the exception's name
 
-    def met_by(self, answer: Any) -> bool:
+    def met_by(self, answer: Mapping[str, Any]) -> bool:
         """Whether an answer of `candidate.run`, read back, is the right one."""
-        if not isinstance(answer, dict):
-            return False
         if self.raises:
             raised = answer.get("raised")
             return isinstance(raised, list) and self.raises in raised

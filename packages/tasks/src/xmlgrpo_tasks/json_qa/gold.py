@@ -9,7 +9,7 @@ from xmlgrpo_rewards.task import Example
 from xmlgrpo_tasks.json_qa.grading import Key, grade, key_of, telling_leaves
 from xmlgrpo_tasks.json_qa.leaves import leaves
 from xmlgrpo_tasks.json_qa.mutants import other_shapes, other_values
-from xmlgrpo_tasks.json_qa.schema import value_fault
+from xmlgrpo_tasks.json_qa.schema import target_of, value_fault
 from xmlgrpo_tasks.json_qa.text import write_json
 
 MIN_CLOSED = 5  # values of short lists, without any other: 32 blind guesses at least
@@ -93,8 +93,5 @@ def _filled(
 
 def _followed(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
     while isinstance(schema, dict) and "$ref" in schema:
-        target: Any = root
-        for step in schema["$ref"][2:].split("/"):
-            target = target[step.replace("~1", "/").replace("~0", "~")]
-        schema = target
+        schema = target_of(schema["$ref"], root, "#")
     return schema if isinstance(schema, dict) else {}

@@ -15,9 +15,9 @@ from xmlgrpo_rewards.task import Example, Hack
 from xmlgrpo_tasks.graded_task import CORRECT, FORM, PART
 from xmlgrpo_tasks.json_qa.gold import constants
 from xmlgrpo_tasks.json_qa.grading import Key, key_of, telling_leaves
-from xmlgrpo_tasks.json_qa.leaves import MONTHS, leaves, pointer
+from xmlgrpo_tasks.json_qa.leaves import MONTHS, leaves, mapped, pointer
 from xmlgrpo_tasks.json_qa.mutants import other_values
-from xmlgrpo_tasks.json_qa.text import MAX_DEPTH, write_json
+from xmlgrpo_tasks.json_qa.text import MAX_DEPTH, is_number, write_json
 
 FULL_MARKS = FORM + PART + PART + CORRECT  # it parses, is valid and right
 DEEP = 2 * MAX_DEPTH
@@ -117,14 +117,14 @@ NO_OBJECTS: Mapping[str, Callable[[str], str]] = {
 }
 # Values that are a JSON object and not the gold: each leaf changed, where it is of that type.
 LEAVES: Mapping[str, Callable[[Any], Any]] = {
-    "numbers-as-text": lambda leaf: str(leaf) if _is_number(leaf) else leaf,
-    "numbers-in-words": lambda leaf: "thirty" if _is_number(leaf) else leaf,
+    "numbers-as-text": lambda leaf: str(leaf) if is_number(leaf) else leaf,
+    "numbers-in-words": lambda leaf: "thirty" if is_number(leaf) else leaf,
     "numbers-with-decimals": lambda leaf: Decimal(f"{leaf}.0") if type(leaf) is int else leaf,
-    "numbers-almost": lambda leaf: leaf + Decimal("1e-9") if _is_number(leaf) else leaf,
-    "numbers-negative": lambda leaf: -leaf if _is_number(leaf) else leaf,
-    "numbers-true": lambda leaf: True if _is_number(leaf) else leaf,
-    "numbers-in-a-list": lambda leaf: [leaf] if _is_number(leaf) else leaf,
-    "numbers-all-options": lambda leaf: [*range(30)] if _is_number(leaf) else leaf,
+    "numbers-almost": lambda leaf: leaf + Decimal("1e-9") if is_number(leaf) else leaf,
+    "numbers-negative": lambda leaf: -leaf if is_number(leaf) else leaf,
+    "numbers-true": lambda leaf: True if is_number(leaf) else leaf,
+    "numbers-in-a-list": lambda leaf: [leaf] if is_number(leaf) else leaf,
+    "numbers-all-options": lambda leaf: [*range(30)] if is_number(leaf) else leaf,
     "booleans-as-numbers": lambda leaf: int(leaf) if isinstance(leaf, bool) else leaf,
     "booleans-as-text": lambda leaf: str(leaf).lower() if isinstance(leaf, bool) else leaf,
     "booleans-turned": lambda leaf: not leaf if isinstance(leaf, bool) else leaf,
@@ -233,9 +233,9 @@ def _others(key: Key) -> Iterator[tuple[str, Any]]:
     for name, respell in KEYS.items():
         yield name, {respell(step): part for step, part in gold.items()}
     for name, other in LEAVES.items():
-        yield name, _mapped(gold, leaf=other)
+        yield name, mapped(gold, leaf=other)
     for name, arrange in LISTS.items():
-        yield name, _mapped(gold, parts=arrange)
+        yield name, mapped(gold, parts=arrange)
     for place, wrong in other_values(gold):
         yield f"other{pointer(place)}", wrong
 
@@ -292,23 +292,6 @@ def _doubled(gold: Mapping[str, Any]) -> dict[str, str]:
         "escaped": f"{text[:-1]}, {escaped}: null}}",
         "below": f'{{"below": {{"a": 1, "a": 1}}, {text[1:]}',
     }
-
-
-def _mapped(
-    value: Any,
-    leaf: Callable[[Any], Any] = lambda found: found,
-    parts: Callable[[list[Any]], list[Any]] = lambda found: found,
-) -> Any:
-    """The value with each leaf, or each list, changed."""
-    if isinstance(value, dict):
-        return {key: _mapped(part, leaf, parts) for key, part in value.items()}
-    if isinstance(value, list):
-        return parts([_mapped(part, leaf, parts) for part in value])
-    return leaf(value)
-
-
-def _is_number(leaf: object) -> bool:
-    return isinstance(leaf, int | Decimal) and not isinstance(leaf, bool)
 
 
 def _in_words(text: str) -> str:

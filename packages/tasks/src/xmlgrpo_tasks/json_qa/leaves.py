@@ -17,10 +17,11 @@ Everywhere else order counts in arrays, and never in objects.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
+
+from xmlgrpo_tasks.json_qa.text import is_number
 
 MODES = ("exact", "number", "date", "text-fold", "set")
 MAX_DATE_CHARS = 40
@@ -50,6 +51,19 @@ def leaves(value: Any, modes: Modes) -> Leaves:
 def shared(found: Leaves, gold: Leaves) -> float:
     """How much two values have in common, 0 to 1: the harmonic mean of precision and recall."""
     return 2 * (found & gold).total() / (found.total() + gold.total())
+
+
+def mapped(
+    value: Any,
+    leaf: Callable[[Any], Any] = lambda found: found,
+    parts: Callable[[list[Any]], list[Any]] = lambda found: found,
+) -> Any:
+    """The value with each leaf, or each list, changed."""
+    if isinstance(value, dict):
+        return {key: mapped(part, leaf, parts) for key, part in value.items()}
+    if isinstance(value, list):
+        return parts([mapped(part, leaf, parts) for part in value])
+    return leaf(value)
 
 
 def mode_at(path: Path, modes: Modes) -> str:
@@ -95,7 +109,7 @@ def _comparable(value: Any, mode: str) -> Hashable:
         if moment is not None:
             return type(moment).__name__, moment
         return kind, folded(value) if mode == "text-fold" else unicodedata.normalize("NFC", value)
-    if mode == "number" and isinstance(value, int | Decimal) and not isinstance(value, bool):
+    if mode == "number" and is_number(value):
         return "number", value
     return kind, value
 

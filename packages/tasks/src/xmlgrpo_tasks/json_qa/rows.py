@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
 from xmlgrpo_rewards.errors import did_you_mean
 from xmlgrpo_rewards.task import BadRow, Example
 from xmlgrpo_tasks.json_qa.leaves import MODES, Modes, Path, mode_at, pointer, read_moment
 from xmlgrpo_tasks.json_qa.schema import pointers, schema_fault
-from xmlgrpo_tasks.json_qa.text import MAX_DEPTH, NotJson, read_object, write_json
+from xmlgrpo_tasks.json_qa.text import MAX_DEPTH, NotJson, is_number, read_object, write_json
 from xmlgrpo_tasks.rows import text_field
 
 _FITS: Mapping[str, Callable[[Any], bool]] = {
     "exact": lambda _value: True,
-    "number": lambda value: isinstance(value, int | Decimal) and not isinstance(value, bool),
+    "number": is_number,
     "date": lambda value: isinstance(value, str) and read_moment(value) is not None,
     "text-fold": lambda value: isinstance(value, str),
     "set": lambda value: isinstance(value, list),

@@ -22,8 +22,8 @@ from referencing import Registry
 
 from xmlgrpo_rewards.errors import did_you_mean
 from xmlgrpo_rewards.prose import one_line
-from xmlgrpo_tasks.json_qa.leaves import escaped, leaves
-from xmlgrpo_tasks.json_qa.text import NotJson, read_json, write_json
+from xmlgrpo_tasks.json_qa.leaves import escaped, leaves, mapped
+from xmlgrpo_tasks.json_qa.text import NotJson, is_number, read_json, write_json
 
 MAX_SCHEMA_CHARS, MAX_SCHEMA_VALUES = 32_768, 2_048
 MAX_SUBSCHEMAS = 200  # with every reference followed
@@ -126,8 +126,13 @@ def _subschemas(
     if (reference := schema.get("$ref")) is not None:
         if reference in followed:
             raise _Unusable(f"{where}: $ref {reference!r} leads back to itself; write it out")
-        target = _target(reference, root, where)
-        yield from _subschemas(target, root, at, str(reference), (*followed, reference))
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            raise _Unusable(
+                f"{where}: $ref {reference!r} is not in the schema itself; nothing is fetched, so "
+                "copy what it names into $defs and write '#/$defs/NAME'"
+            )
+        target = target_of(reference, root, where)
+        yield from _subschemas(target, root, at, reference, (*followed, reference))
     for key, parts in schema.items():
         for step, part in _parts(key, parts):
             below = at
@@ -149,14 +154,14 @@ def _parts(key: str, parts: Any) -> Iterable[tuple[str | int, Any]]:
     return []
 
 
-def _target(reference: object, root: Any, where: str) -> Any:
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        raise _Unusable(
-            f"{where}: $ref {reference!r} is not in the schema itself; nothing is fetched, so copy "
-            "what it names into $defs and write '#/$defs/NAME'"
-        )
+def target_of(reference: str, root: Any, where: str) -> Any:
+    """What stands where a reference leads.
+
+    Raises:
+        ValueError: nothing does; says so of the place `where`.
+    """
     target = root
-    for step in reference[2:].split("/"):
+    for step in reference.removeprefix("#/").split("/"):
         key = step.replace("~1", "/").replace("~0", "~")
         if not isinstance(target, dict) or key not in target:
             raise _Unusable(f"{where}: $ref {reference!r} leads nowhere; is its name spelt right?")
@@ -251,14 +256,6 @@ for _name, _check in {
     _FORMATS.checks(_name, raises=ValueError)(_check)
 
 
-def _is_number(_checker: object, value: object) -> bool:
-    return isinstance(value, int | Decimal) and not isinstance(value, bool)
-
-
-def _is_whole(_checker: object, value: object) -> bool:
-    return _is_number(_checker, value) and value == int(value)  # type: ignore[call-overload]
-
-
 def _pattern(
     _validator: object, pattern: str, value: object, _schema: object
 ) -> Iterator[ValidationError]:
@@ -275,24 +272,20 @@ def _unique(
     _schema: object,
 ) -> Iterator[ValidationError]:
     if unique and isinstance(value, list):
-        different = {frozenset(leaves(_as_numbers(part), {}).items()) for part in value}
+        different = {frozenset(leaves(mapped(part, _as_decimal), {}).items()) for part in value}
         if len(different) < len(value):
             yield ValidationError("has an element twice")
 
 
-def _as_numbers(value: Any) -> Any:
-    """The same value with 1 and 1.0 alike, as JSON Schema has it."""
-    if isinstance(value, dict):
-        return {key: _as_numbers(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_as_numbers(part) for part in value]
-    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _as_decimal(leaf: Any) -> Any:
+    """With 1 and 1.0 alike, as JSON Schema has it."""
+    return Decimal(leaf) if is_number(leaf) else leaf
 
 
 def _multiple(
-    _validator: object, step: int | Decimal, value: object, _schema: object
+    _validator: object, step: int | Decimal, value: Any, _schema: object
 ) -> Iterator[ValidationError]:
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+    if is_number(value):
         exact = Context(prec=1000)  # more digits than two numbers of MAX_EXPONENT have between them
         if exact.remainder(Decimal(value), Decimal(step)):
             yield ValidationError(f"{value} is not a multiple of {step}")
@@ -302,6 +295,9 @@ _Checked = extend(
     Draft202012Validator,
     {"pattern": _pattern, "uniqueItems": _unique, "multipleOf": _multiple},
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"number": _is_number, "integer": _is_whole}
+        {
+            "number": lambda _checker, value: is_number(value),
+            "integer": lambda _checker, value: is_number(value) and value == int(value),
+        }
     ),
 )

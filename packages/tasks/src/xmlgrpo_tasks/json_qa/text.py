@@ -69,6 +69,11 @@ def write_json(value: Any, *, sort_keys: bool = False) -> str:
     return json.dumps(value, ensure_ascii=False, default=float, sort_keys=sort_keys)
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a JSON number; Python's True is none."""
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)
+
+
 def texts(value: Any) -> Iterator[str]:
     """Every text in a value, keys included."""
     if isinstance(value, str):

@@ -10,17 +10,7 @@ FIRST_NAMES = (
     *("Milo", "Nora", "Omar", "Pia", "Quinn", "Rosa", "Sami", "Tess", "Uma", "Vito", "Wim", "Zoe"),
 )
 PLACES = (
-    "Avila",
-    "Brno",
-    "Cork",
-    "Delft",
-    "Essen",
-    "Faro",
-    "Genoa",
-    "Hull",
-    "Izmir",
-    "Jena",
-    "Lyon",
+    *("Avila", "Brno", "Cork", "Delft", "Essen", "Faro", "Genoa", "Hull", "Izmir", "Jena", "Lyon"),
 )
 COUNTRIES = ("Chad", "Chile", "Cuba", "Egypt", "Japan", "Kenya", "Nepal", "Peru", "Spain", "Togo")
 TITLES = (

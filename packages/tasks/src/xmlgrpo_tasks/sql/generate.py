@@ -34,6 +34,18 @@ COMPARED = {
 AGGREGATES = {"MAX": "highest", "MIN": "lowest", "SUM": "total", "AVG": "average"}
 
 
+# part of a query -> how it begins in SQL, and in words
+CLAUSES = {
+    "give": ("SELECT", "give"),
+    "source": ("FROM", "From"),
+    "keep": ("WHERE", "keep"),
+    "group": ("GROUP BY", "group by"),
+    "having": ("HAVING", "keep groups with"),
+    "order": ("ORDER BY", "sort by"),
+    "limit": ("LIMIT", "take the first"),
+}
+
+
 @dataclass(slots=True)
 class Draft:
     """A problem while it is being made."""
@@ -87,29 +99,15 @@ class Asked:
 
     def sql(self) -> str:
         """The query."""
-        parts = (
-            ("SELECT ", self.give),
-            ("FROM ", self.source),
-            ("WHERE ", self.keep),
-            ("GROUP BY ", self.group),
-            ("HAVING ", self.having),
-            ("ORDER BY ", self.order),
-            ("LIMIT ", self.limit),
+        return " ".join(
+            f"{verb} {what}" for part, (verb, _) in CLAUSES.items() if (what := getattr(self, part))
         )
-        return " ".join(f"{verb}{what}" for verb, what in parts if what)
 
     def plan(self) -> str:
-        """The way to the query in words, as it may stand in the reasoning."""
-        parts = (
-            ("From", self.source),
-            ("keep", self.keep),
-            ("group by", self.group),
-            ("keep groups with", self.having),
-            ("sort by", self.order),
-            ("take the first", self.limit),
-            ("give", self.give),
-        )
-        return ", ".join(f"{verb} {what}" for verb, what in parts if what) + "."
+        """The way to the query in words, as it may stand in the reasoning: `give` comes last."""
+        (give, (_, verb)), *others = CLAUSES.items()
+        said = [f"{way} {what}" for part, (_, way) in others if (what := getattr(self, part))]
+        return ", ".join([*said, f"{verb} {getattr(self, give)}"]) + "."
 
 
 def comparison(draft: Draft, column: Column) -> tuple[str, str]:

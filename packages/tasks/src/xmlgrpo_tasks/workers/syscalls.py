@@ -115,11 +115,8 @@ CLONE, CLONE3 = (56, 220), (435, 435)
 SELF_ONLY = {"kill": (62, 129), "tgkill": (234, 131)}  # the first argument is a process
 PRLIMIT = (302, 261)  # 0 is the process itself
 FCNTL = (72, 25)
-TO_OTHERS = (
-    8,
-    10,
-    15,
-)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal to any process by way of a pipe
+# F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal to any process by way of a pipe
+TO_OTHERS = (8, 10, 15)
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
 X32 = 0x40000000
