@@ -8,8 +8,9 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_viewer.reading.paid import paid_for
 from xmlgrpo_viewer.reading.run_view import read_run
 from xmlgrpo_viewer.reading.sampled import read_sampled
-from xmlgrpo_viewer.replay.command import read_rewards, show_what_for
+from xmlgrpo_viewer.replay.command import read_rewards
 from xmlgrpo_viewer.replay.rescored import by_stretch, other_winners, rescore
+from xmlgrpo_viewer.replay.show import show
 
 from .conftest import RIGHT, WRONG, completion, write_lines
 
@@ -34,8 +35,8 @@ def test_it_says_whether_another_reward_pays_wrong_answers_too(training):
     write_lines(training.completions_of(6), rows)
     view, new = read_run(training), {"correctness_reward_func": 1.0}
     console = Console(file=io.StringIO(), width=200)
-    show_what_for(rescore(view, new), {"near:near": 1.0}, new, console)
-    paid, would_be_paid = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    show(rescore(view, new), {"near:near": 1.0}, new, console)
+    *_, paid, would_be_paid = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert paid.startswith("paid: 4 of 4 wrong completions (100%) earned what right ones earn, 2 ")
     assert would_be_paid.startswith("would be paid: 0 of 4 wrong completions (0%) earned what")
 

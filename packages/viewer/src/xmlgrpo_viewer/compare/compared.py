@@ -60,6 +60,16 @@ class Side:
         """Of all problems."""
         return self.answers.share("strict_correct")
 
+    @property
+    def gpu_hours(self) -> float | None:
+        """Of its training; None where that ran on a CPU."""
+        return gpu_hours(self.run.manifest) if self.run else None
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Of its training, where that is known."""
+        return energy_kwh(self.run.view) if self.run else None
+
 
 @dataclass(frozen=True, slots=True)
 class PairOfSides:
@@ -258,8 +268,8 @@ def as_json(compared: Compared) -> dict[str, Any]:
                 "total": side.share.total,
                 "low": side.share.low,
                 "high": side.share.high,
-                "gpu_hours": gpu_hours(side.run.manifest) if side.run else None,
-                "energy_kwh": energy_kwh(side.run.view) if side.run else None,
+                "gpu_hours": side.gpu_hours,
+                "energy_kwh": side.energy_kwh,
             }
             for side in compared.sides
         ],

@@ -13,15 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from xmlgrpo_evaluator.results.compare import format_p
-from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import without_paths
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_run.screen.say import say
 from xmlgrpo_viewer.compare.compared import Compared, Group, PairOfSides, Side
-from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes, scripts, styles
+from xmlgrpo_viewer.page.assets import environment, json_in_html
 from xmlgrpo_viewer.page.charts import Chart, Series, for_uplot, table
-from xmlgrpo_viewer.page.settings import energy_kwh, gpu_hours
 
 MOST_NAME_BYTES = 80
 # first column of a table -> what the table says, for its caption on the page
@@ -91,9 +89,6 @@ def page(compared: Compared, place: Path) -> str:
             charts=[(chart, table(chart)) for chart in drawn],
             differing=compared.differing,
             data=json_in_html(data),
-            scripts=scripts(),
-            script_hashes=policy_hashes(),
-            styles=styles(),
         )
     )
 
@@ -135,8 +130,7 @@ def _without_empty_columns(
 
 def _side(side: Side, first: Side) -> list[str]:
     manifest = side.run.manifest if side.run else None
-    hours = gpu_hours(manifest) if manifest else None
-    used_kwh = energy_kwh(side.run.view) if side.run else None
+    hours, used_kwh = side.gpu_hours, side.energy_kwh
     gain = 100 * (side.share.value - first.share.value)
     per_hour = gain / hours if hours and first.run is None else None
     return [
@@ -174,16 +168,9 @@ def _curves(compared: Compared) -> Chart:
     series = []
     for side in compared.sides:
         rounds = side.run.view.validations if side.run else ()
-        shares: list[tuple[int, Share]] = [(r.step, r.share("strict_correct")) for r in rounds]
+        shares = [(answers.step, answers.share("strict_correct")) for answers in rounds]
         if shares:
-            series.append(
-                Series(
-                    side.name,
-                    [(step, share.value) for step, share in shares],
-                    [(step, share.low) for step, share in shares],
-                    [(step, share.high) for step, share in shares],
-                )
-            )
+            series.append(Series.of_shares(side.name, shares))
     return Chart(
         "Held-out accuracy",
         "share of the validation problems, 95 % band",

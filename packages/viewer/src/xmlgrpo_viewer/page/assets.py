@@ -28,6 +28,11 @@ def environment(room: str) -> Environment:
         finalize=_printable,
     )
     made.filters["whole"] = _whole
+    # what the page runs, in order, how it looks, and the sources of scripts that its security
+    # policy lets run: these, by their hashes, alone
+    made.globals["scripts"] = [Markup(_text(name)) for name in SCRIPTS]  # noqa: S704 - our own files
+    made.globals["styles"] = Markup("".join(map(_text, STYLES)))  # noqa: S704 - our own files
+    made.globals["script_hashes"] = " ".join(map(_policy_hash, SCRIPTS))
     return made
 
 
@@ -40,21 +45,6 @@ def _whole(text: Any) -> Markup:
     """A text whose numbers stay on one line: a browser would break 4.3e-07 at its minus sign."""
     escaped = str(escape(_printable(text)))
     return Markup(SMALL_NUMBER.sub(r'<span class="whole">\g<0></span>', escaped))  # noqa: S704
-
-
-def scripts() -> list[Markup]:
-    """What the page runs, in order."""
-    return [Markup(_text(name)) for name in SCRIPTS]  # noqa: S704 - our own files
-
-
-def styles() -> Markup:
-    """How the page looks."""
-    return Markup("".join(map(_text, STYLES)))  # noqa: S704 - our own files
-
-
-def policy_hashes() -> str:
-    """The sources of scripts for the content security policy: these, by their hashes, alone."""
-    return " ".join(map(_policy_hash, SCRIPTS))
 
 
 def json_in_html(value: Any) -> Markup:

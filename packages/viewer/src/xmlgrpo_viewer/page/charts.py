@@ -5,12 +5,13 @@ stacked reward parts and the time of a step.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Any, Literal
 
+from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_run.metrics import MetricsLog
 from xmlgrpo_run.screen.curves import panels, reward_name
@@ -34,6 +35,17 @@ class Series:
     high: Points = ()
     heavy: bool = False  # drawn in the colour of text
 
+    @classmethod
+    def of_shares(
+        cls, label: str, shares: Sequence[tuple[int, Share]], *, heavy: bool = False
+    ) -> "Series":
+        """Shares by their steps, with Wilson's intervals as the band."""
+        values, low, high = (
+            [(step, getattr(share, end)) for step, share in shares]
+            for end in ("value", "low", "high")
+        )
+        return cls(label, values, low, high, heavy)
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
@@ -47,6 +59,16 @@ class Chart:
     x: str = "step"
     source: str = "metrics.jsonl"  # the file in the run that the numbers are in
     note: str = ""
+
+    @property
+    def drawn(self) -> list[Series]:
+        """The lines that have a point."""
+        return [one for one in self.series if one.points]
+
+    @property
+    def xs(self) -> list[float]:
+        """Where any line has a point, in order."""
+        return sorted({x for one in self.series for x, _ in one.points})
 
 
 def charts(view: RunView) -> list[Chart]:
@@ -62,6 +84,7 @@ def charts(view: RunView) -> list[Chart]:
             "peak of a step",
             mib,
         ),
+        _lengths(view),
     ]
     return [_thinned(chart) for chart in found if chart is not None and chart.series]
 
@@ -77,15 +100,9 @@ def _held_out(view: RunView) -> Chart | None:
     for metric, label in named.items():
         shares = [(answers.step, answers.share(metric)) for answers in view.validations]
         logged = view.log.series(f"validation/{metric}")  # where the replies themselves are gone
-        series.append(
-            Series(
-                label,
-                [(step, share.value) for step, share in shares] or logged,
-                [(step, share.low) for step, share in shares],
-                [(step, share.high) for step, share in shares],
-                heavy=metric == "strict_accuracy",
-            )
-        )
+        heavy = metric == "strict_accuracy"
+        banded = Series.of_shares(label, shares, heavy=heavy)
+        series.append(banded if shares else Series(label, logged, heavy=heavy))
     if not any(one.points for one in series):
         return None
     rounds = view.validations
@@ -180,8 +197,13 @@ def _single(title: str, unit: str, label: str, points: Points) -> Chart:
     return Chart(title, unit, (Series(label, points),) if points else ())
 
 
-def lengths(groups: Mapping[str, Sequence[int]], source: str) -> Chart | None:
-    """How long replies are: the share of each group in equal bins of tokens."""
+def _lengths(view: RunView) -> Chart | None:
+    """How long held-out replies are before and after: shares in equal bins of tokens."""
+    groups = {
+        label: [item.tokens for item in side.items]
+        for label, side in (("before", view.before), ("after", view.after))
+        if side
+    }
     longest = max((max(lengths, default=0) for lengths in groups.values()), default=0)
     if not longest:
         return None
@@ -204,7 +226,7 @@ def lengths(groups: Mapping[str, Sequence[int]], source: str) -> Chart | None:
         kind="bars",
         is_share=True,
         x="tokens",
-        source=source,
+        source="holdout/",
     )
 
 
@@ -213,7 +235,7 @@ def _thinned(chart: Chart) -> Chart:
 
     All lines have the same stretches, also where one of them has no value at some steps.
     """
-    xs = sorted({x for line in chart.series for x, _ in line.points})
+    xs = chart.xs
     if len(xs) <= MOST_POINTS:
         return chart
     every = math.ceil(len(xs) / MOST_POINTS)
@@ -233,43 +255,36 @@ def _thinned(chart: Chart) -> Chart:
 
 def for_uplot(chart: Chart) -> dict[str, Any]:
     """What `page.js` draws: one x axis, and a column of values for each line and band end."""
-    lines = [one for one in chart.series if one.points]
-    xs = sorted({x for one in lines for x, _ in one.points})
-    columns: list[dict[str, Any]] = []
-    below = dict.fromkeys(xs, 0.0)
-    for one in lines:
-        values = dict(one.points)
-        if chart.kind == "stack":
-            shown = {x: below[x] + values.get(x, 0.0) for x in xs}
-            below = shown
-        else:
-            shown = values
-        column: dict[str, Any] = {"label": printable(one.label), "heavy": one.heavy}
-        column["values"] = [_rounded(shown.get(x)) for x in xs]
-        if chart.kind == "stack":
-            column["own"] = [_rounded(values.get(x)) for x in xs]
-        if one.low:
-            low, high = dict(one.low), dict(one.high)
-            column["low"] = [_rounded(low.get(x)) for x in xs]
-            column["high"] = [_rounded(high.get(x)) for x in xs]
-        columns.append(column)
-    return {"kind": chart.kind, "share": chart.is_share, "x": chart.x, "xs": xs, "lines": columns}
+    xs, is_stack = chart.xs, chart.kind == "stack"
+
+    def column(points: Points) -> list[float | None]:
+        values = dict(points)
+        return [None if (value := values.get(x)) is None else float(f"{value:.5g}") for x in xs]
+
+    below: Points = [(x, 0.0) for x in xs]
+    lines = []
+    for one in chart.drawn:
+        own = dict(one.points)
+        below = [(x, under + own.get(x, 0.0)) for x, under in below]
+        line: dict[str, Any] = {"label": printable(one.label), "heavy": one.heavy}
+        line["values"] = column(below if is_stack else one.points)
+        line |= {"own": column(one.points)} if is_stack else {}
+        line |= {"low": column(one.low), "high": column(one.high)} if one.low else {}
+        lines.append(line)
+    return {"kind": chart.kind, "share": chart.is_share, "x": chart.x, "xs": xs, "lines": lines}
 
 
 def table(chart: Chart) -> list[list[str]]:
     """The chart as rows of text, the head first; of many steps, rows spread over them."""
-    lines = [one for one in chart.series if one.points]
-    xs = sorted({x for one in lines for x, _ in one.points})
-    shown = _spread(xs, MOST_TABLE_ROWS)
-    written: Callable[[float], str] = (lambda v: f"{v:.1%}") if chart.is_share else _plain
-    rows = [[chart.x, *(one.label for one in lines)]]
-    for x in shown:
+    written = ("{:.1%}" if chart.is_share else "{:.4g}").format
+    rows = [[chart.x, *(one.label for one in chart.drawn)]]
+    for x in _spread(chart.xs, MOST_TABLE_ROWS):
         cells = []
-        for one in lines:
+        for one in chart.drawn:
             value, low, high = (dict(part).get(x) for part in (one.points, one.low, one.high))
             text = "" if value is None else written(value)
             band = low is not None and high is not None
-            cells.append(f"{text} [{written(low)}, {written(high)}]" if band else text)  # type: ignore[arg-type]
+            cells.append(f"{text} [{written(low)}, {written(high)}]" if band else text)
         rows.append([f"{x:g}", *cells])
     return rows
 
@@ -277,11 +292,3 @@ def table(chart: Chart) -> list[list[str]]:
 def _spread(xs: Sequence[float], most: int) -> Iterable[float]:
     every = math.ceil(len(xs) / most) if xs else 1
     return xs if every == 1 else [*xs[:-1:every], xs[-1]]
-
-
-def _plain(value: float) -> str:
-    return f"{value:.4g}"
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.5g}")

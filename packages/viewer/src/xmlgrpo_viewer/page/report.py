@@ -28,15 +28,13 @@ from xmlgrpo_run.files import read_bytes, read_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.metric_names import metric_names
-from xmlgrpo_trainer.doctor.run import check_run
-from xmlgrpo_viewer.page.assets import environment, json_in_html, policy_hashes, scripts, styles
-from xmlgrpo_viewer.page.charts import Chart, charts, for_uplot, lengths, table
+from xmlgrpo_viewer.page.assets import environment, json_in_html
+from xmlgrpo_viewer.page.charts import charts, for_uplot, table
 from xmlgrpo_viewer.page.completions import MOST_CHARACTERS, embedded, rewards_of
 from xmlgrpo_viewer.page.settings import changed_settings, cost_and_environment
-from xmlgrpo_viewer.page.summary import about, ended, headline
-from xmlgrpo_viewer.reading.difficulty import by_difficulty, steps_of_problems
+from xmlgrpo_viewer.page.summary import about, ended, findings, headline
+from xmlgrpo_viewer.reading.held_out import Pair, by_difficulty, paired, steps_of_problems
 from xmlgrpo_viewer.reading.paid import Paid, paid_for
-from xmlgrpo_viewer.reading.pair import Pair, paired
 from xmlgrpo_viewer.reading.run_view import RunView, read_run
 from xmlgrpo_viewer.reading.same_problems import Stretch, followed
 from xmlgrpo_viewer.reading.sampled import Outcome, read_sampled
@@ -45,7 +43,6 @@ REFRESH_S = 30  # a page of a run that trains is written and read again
 FLIPS_SHOWN = 12
 STRETCHES_SHOWN = 30  # of a problem's replies: the first, and the newest
 MOST_TEXT = 100_000  # bytes of a file that is shown as it is
-SEVERITY = ("bad", "warning", "note", "ok")
 ALIKE = 0.3  # share of words in common below which two replies are simply two
 MOST_PAIRS = 50_000  # of equal words at any two places, beyond which a comparison takes seconds
 WORDS = re.compile(r"(?:\w+|[^\w\s])\s*|\s+")
@@ -72,7 +69,7 @@ def write_report(run: RunFolder) -> RunView:
 def render(view: RunView) -> str:
     """The page as HTML."""
     both = paired(view.before, view.after)
-    drawn = [*charts(view), *_lengths(view)]
+    drawn = charts(view)
     completions, unread = _completions(view)
     shown = {
         **_result(view, both),
@@ -105,9 +102,6 @@ def render(view: RunView) -> str:
         parts=[(part, title) for part, title in parts.items() if title],
         **shown,
         data=json_in_html(data),
-        scripts=scripts(),
-        script_hashes=policy_hashes(),
-        styles=styles(),
     )
 
 
@@ -125,7 +119,7 @@ def _result(view: RunView, both: Pair | None) -> dict[str, Any]:
         "held_out": list(_held_out(view, both)) if both else [],
         "graded_by": _older_grade(view),
         "asked": len(both.first.items) if both else 0,
-        "findings": sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level)),
+        "findings": findings(view),
     }
 
 
@@ -219,16 +213,6 @@ def _held_out(view: RunView, both: Pair) -> Iterator[tuple[str, str, str, str, s
     means = [fmean(item.tokens for item in side.items) for side in (both.first, both.second)]
     first, second = means
     yield "tokens per reply", f"{first:.1f}", f"{second:.1f}", f"{second - first:+.1f}", ""
-
-
-def _lengths(view: RunView) -> list[Chart]:
-    groups = {
-        label: [item.tokens for item in side.items]
-        for label, side in (("before", view.before), ("after", view.after))
-        if side
-    }
-    chart = lengths(groups, "holdout/")
-    return [chart] if chart else []
 
 
 def _difficulty(view: RunView) -> list[tuple[str, str, str, str]]:

@@ -7,10 +7,13 @@ from statistics import fmean, median
 from xmlgrpo_evaluator.results.compare import format_p
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_run.screen.progress import clock
+from xmlgrpo_trainer.doctor.finding import Finding
+from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_trainer.resume.checkpoints import find_checkpoints, step_of
-from xmlgrpo_viewer.reading.pair import Pair
+from xmlgrpo_viewer.reading.held_out import Pair
 from xmlgrpo_viewer.reading.run_view import RunView
 
+SEVERITY = ("bad", "warning", "note", "ok")
 PAUSE = 100  # times a usual step: nothing was trained in it
 
 
@@ -31,8 +34,7 @@ def about(view: RunView) -> str:
         parts.append(f"{view.manifest.steps} steps, step {view.manifest.best_step} kept")
         parts.append(f"finished {view.manifest.finished}")
     else:
-        of = f" of {view.last_step}" if view.last_step else ""
-        parts.append(f"step {view.step}{of}")
+        parts.append(view.progress)
     return ", ".join(parts)
 
 
@@ -54,19 +56,23 @@ def headline(view: RunView, both: Pair | None) -> str:
             f"{before} of {held.rows} held-out problems were right in the asked form before "
             f"training, {after} after it."
         )
-    done = f"step {view.step}" + (f" of {view.last_step}" if view.last_step else "")
-    left = left_s(view)
+    done, left = view.progress.capitalize(), left_s(view)
     then = f", {clock(left)} left" if left is not None and view.state == "training" else ""
     validated = [(one.step, str(one.share("strict_correct"))) for one in view.validations]
     logged = view.log.series("validation/strict_accuracy")
     validated = validated or [(step, f"{value:.1%}") for step, value in logged]
     if not validated:
-        return f"{done.capitalize()}{then}; no validation yet."
+        return f"{done}{then}; no validation yet."
     (first, at_first), (newest, now) = validated[0], validated[-1]
     return (
-        f"{done.capitalize()}{then}. Validation at step {newest}: {now} right in the asked form, "
+        f"{done}{then}. Validation at step {newest}: {now} right in the asked form, "
         f"{at_first} at step {first}."
     )
+
+
+def findings(view: RunView) -> list[Finding]:
+    """What the doctor says, the worst first."""
+    return sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level))
 
 
 def ended(view: RunView) -> str:

@@ -68,6 +68,11 @@ class RunView:
         """The newest step that was logged; 0 before the first."""
         return max(self.log.rows, default=0)
 
+    @property
+    def progress(self) -> str:
+        """The newest step, and of how many where that is known."""
+        return f"step {self.step}" + (f" of {self.last_step}" if self.last_step else "")
+
 
 def read_run(run: RunFolder) -> RunView:
     """Read a run's folder.

@@ -15,10 +15,8 @@ from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_run.screen.curves import reward_name
 from xmlgrpo_run.screen.progress import clock
 from xmlgrpo_trainer.doctor.finding import COLOURS
-from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_viewer.page.charts import tokens_per_s
-from xmlgrpo_viewer.page.report import SEVERITY
-from xmlgrpo_viewer.page.summary import left_s
+from xmlgrpo_viewer.page.summary import findings, left_s
 from xmlgrpo_viewer.reading.paid import Paid
 from xmlgrpo_viewer.reading.run_view import RunView
 from xmlgrpo_viewer.reading.same_problems import followed
@@ -59,11 +57,11 @@ def screen(view: RunView, columns: int, rows: int, paid: Paid | None = None) -> 
     parts: list[RenderableType] = [_head(view, columns)]
     if paid and paid.is_often:
         parts.append(Text(one_line(f"wrong answers are paid: {paid}", columns), style="bold red"))
-    findings = sorted(check_run(view.log), key=lambda one: SEVERITY.index(one.level))
-    for one in [one for one in findings if one.level in ("bad", "warning")][:FINDINGS_SHOWN]:
+    found = findings(view)
+    for one in [one for one in found if one.level in ("bad", "warning")][:FINDINGS_SHOWN]:
         words = one_line(f"{one.what}: {one.text}", columns - 2)
         parts.append(Text(words, style=COLOURS[one.level]))
-    if len(parts) == 1 and any(one.level == "ok" for one in findings):
+    if len(parts) == 1 and any(one.level == "ok" for one in found):
         parts.append(Text("the doctor finds nothing wrong", style="green"))
     parts += [Text(), *_held_out(view, columns), *_readings(view, columns, rows)]
     parts += [Text(one_line(words, columns), style="dim") for words in _words(view) if words]
@@ -72,8 +70,7 @@ def screen(view: RunView, columns: int, rows: int, paid: Paid | None = None) -> 
 
 def _head(view: RunView, columns: int) -> Text:
     left = left_s(view)
-    of = f" of {view.last_step}" if view.last_step else ""
-    words = f"{view.run.name}  {view.state}  step {view.step}{of}"
+    words = f"{view.run.name}  {view.state}  {view.progress}"
     if left is not None and view.state == "training":
         words += f"  left {clock(left)}"
     if times := view.times:
@@ -110,13 +107,10 @@ def _readings(view: RunView, columns: int, rows: int) -> list[Text]:
     width = columns // side_by_side
     cells = []
     for key, (label, form) in READINGS.items():
-        values = [value for _, value in view.log.series(key)]
-        if values:
-            now = values[-NEWEST:]
-            top = 1.0 if form.endswith("%}") else None
-            low = None if top is None else 0.0
-            line = sparkline(values, max(4, width - 28), low=low, high=top)
-            number = f"{form.format(sum(now) / len(now)):>7}"
+        if points := view.log.series(key):
+            low, top = (0.0, 1.0) if form.endswith("%}") else (None, None)
+            line = sparkline([value for _, value in points], max(4, width - 28), low=low, high=top)
+            number = f"{form.format(_now(points)):>7}"
             cells.append(Text.assemble(f"{label:16} {number}  ", (line, "cyan")))
     down = -(-len(cells) // side_by_side)
     for left, right in zip(cells, cells[down:], strict=False):
@@ -179,13 +173,11 @@ def sparkline(
 
 def plain_line(view: RunView) -> str:
     """The same in one line, for a pipe."""
-    of = f" of {view.last_step}" if view.last_step else ""
-    words = [f"{view.run.name}: {view.state}, step {view.step}{of}"]
+    words = [f"{view.run.name}: {view.state}, {view.progress}"]
     for key in ("reward", "sampled/strict"):
-        values = [value for _, value in view.log.series(key)][-NEWEST:]
-        if values:
+        if points := view.log.series(key):
             label, form = READINGS[key]
-            words.append(f"{label} {form.format(sum(values) / len(values))}")
+            words.append(f"{label} {form.format(_now(points))}")
     if view.validations:
         newest = view.validations[-1]
         words.append(f"held out {newest.share('strict_correct')} at step {newest.step}")
