@@ -34,6 +34,7 @@ CONTEXT.set_forkserver_preload(
     [
         *("xmlgrpo_trainer.fit", "xmlgrpo_trainer.finish", "peft", "matplotlib.pyplot"),
         *("transformers.models.gemma3.modeling_gemma3", "accelerate.commands.launch"),
+        "xmlgrpo_evaluator.harness.hf",
     ]
 )
 

@@ -23,7 +23,7 @@ def test_an_evaluation_is_stopped_and_goes_on(house: Path) -> None:
     assert kept, "how many are kept is not said"
     bar_of(replay(stopped), "base")
 
-    shown = check(record(EVAL, SCREENS["100"], cwd=house))
+    shown = check(record(EVAL, SCREENS["100"], cwd=house, loaded=True))
     assert f"{kept.group(1)} replies of an earlier start are kept" in shown.text
     assert shown.text.count("Final accuracy") == 2
     assert "difference, 95% interval" in shown.text
@@ -45,5 +45,6 @@ def test_a_ladder_is_stopped_and_goes_on(house: Path) -> None:
     shown = check(record([*LADDER, "--batch-size", "2"], SCREENS["80"], cwd=house))
     assert "replies of an earlier start are kept" in shown.text
     for on in ("100", "120", "dumb", "no-color", "pipe"):  # every reply is there: the table alone
-        shown = check(record([*LADDER, "--batch-size", "2"], SCREENS[on], cwd=house))
+        words = [*LADDER, "--batch-size", "2"]
+        shown = check(record(words, SCREENS[on], cwd=house, loaded=True))
         assert "accuracy, 95%" in shown.text

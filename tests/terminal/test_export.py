@@ -42,9 +42,10 @@ def test_a_merge_is_stopped_and_goes_on(house: Path) -> None:
     assert "nothing was merged" in interrupted(stopped)
     bar_of(replay(stopped), "replies of the adapter")
     assert not (house / "outputs/sums/merged").exists()
-    assert "wrote" in check(record(MERGE, SCREENS["100"], cwd=house)).text
+    assert "wrote" in check(record(MERGE, SCREENS["100"], cwd=house, loaded=True)).text
     for on in ("120", "no-color", "pipe"):
-        assert "is up to date" in check(record(MERGE, SCREENS[on], cwd=house)).text
+        shown = check(record(MERGE, SCREENS[on], cwd=house, loaded=True))
+        assert "is up to date" in shown.text
 
 
 def test_a_merge_on_a_dumb_terminal(house: Path) -> None:

@@ -29,7 +29,7 @@ def steps_of(lines: tuple[str, ...]) -> list[int]:
 
 def counts_of(seen: tuple[str, ...]) -> list[int]:
     """How far the warm start was in each of its lines."""
-    found = [re.match(r"warm start .*?(\d+)/120 steps", line) for line in seen]
+    found = [re.match(r"warm start .*?(\d+)/(?:40|120) steps", line) for line in seen]
     return [int(count.group(1)) for count in found if count]
 
 
@@ -43,7 +43,7 @@ def test_a_run_is_stopped_in_every_stage_and_goes_on(checkout: Path) -> None:
     assert "step" in interrupted(first)
     assert not (checkout / "outputs/sums").exists(), "an empty run folder is left behind"
 
-    with started(words, SCREENS["100"], cwd=checkout) as running:
+    with started(words, SCREENS["100"], cwd=checkout, loaded=True) as running:
         running.until(r"step +[2-9]/")
         running.press_ctrl_c()
         second = check(running.end(), code=130)
@@ -53,7 +53,7 @@ def test_a_run_is_stopped_in_every_stage_and_goes_on(checkout: Path) -> None:
     bar_of(second, "training")
     [saved] = re.findall(r"saved at step (\d+) of 10\. Run the same command again", second.text)
 
-    with started(words, SCREENS["120"], cwd=checkout) as running:
+    with started(words, SCREENS["120"], cwd=checkout, loaded=True) as running:
         third = check(running.end())
     assert steps_of(third.lines) == list(range(int(saved) + 1, STEPS + 1))
     assert "lenient accuracy" in third.text
@@ -62,7 +62,7 @@ def test_a_run_is_stopped_in_every_stage_and_goes_on(checkout: Path) -> None:
 
 @pytest.mark.parametrize("on", ["dumb", "no-color"])
 def test_a_run_from_its_base_to_its_end(checkout: Path, on: str) -> None:
-    words = train("sums", max_steps=4, warm_steps=WARM_STEPS)
+    words = train("sums", max_steps=4, warm_steps=40)
     shown = check(record(words, SCREENS[on], cwd=checkout, loaded=True))
     assert steps_of(shown.lines) == [1, 2, 3, 4]
     assert counts_of(shown.seen), "not a word of the warm start"
