@@ -57,17 +57,11 @@ NEEDS_IMATRIX = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far another form of a model may be from it, over the positions of the replies.
+    """How far another form of a model may be from it, over the positions of the replies."""
 
-    Attributes:
-        mean_kl: largest mean Kullback-Leibler divergence, model to other form, in nats per token.
-        top1: smallest share of positions where both would say the same token.
-        greedy_identical: smallest share of greedy replies that are the same, token for token.
-    """
-
-    mean_kl: float
-    top1: float
-    greedy_identical: float
+    mean_kl: float  # largest mean Kullback-Leibler divergence, model to form, in nats per token
+    top1: float  # smallest share of positions where both would say the same token
+    greedy_identical: float  # smallest share of greedy replies that are the same to the token
 
 
 # Set by what a fine-tuned Gemma 3 270M showed (docs/measured/README.md has the table): mean KL

@@ -51,12 +51,6 @@ class LoadedModel:
     tokenizer: Any
     stop_ids: tuple[int, ...]
 
-    @property
-    def vocabulary(self) -> int:
-        """Length of a row of logits."""
-        length: int = self.model.config.get_text_config().vocab_size
-        return length
-
     def prompts(self, chats: Sequence[Messages]) -> list[Prompt]:
         """Chats as the template can write them; it brings its own BOS."""
         return [tokenizer_prompt(self.tokenizer, chat) for chat in chats]

@@ -138,7 +138,15 @@ class GgufEngine:
                 free.difference_update(fresh)
                 for slot in fresh:
                     index = waiting.pop()
-                    self._running[slot] = self._start(index, prompts[index])
+                    prompt = prompts[index]
+                    self._running[slot] = _Running(
+                        index,
+                        prompt,
+                        stop_tokens=self._stop_tokens(prompt.stops),
+                        sampler=prompt.sampling.samplers(self._decoding.llama),
+                        last=prompt.tokens[-1],
+                        position=len(prompt.tokens) - 1,
+                    )
                 self._read(fresh, shared)
                 for slot, finish in self._step(on_token):
                     request = self._release(slot)
@@ -150,16 +158,6 @@ class GgufEngine:
             for slot in tuple(self._running):
                 self._release(slot)
         return [done[index] for index in range(len(prompts))]
-
-    def _start(self, index: int, prompt: Prompt) -> _Running:
-        return _Running(
-            index,
-            prompt,
-            stop_tokens=self._stop_tokens(prompt.stops),
-            sampler=prompt.sampling.samplers(self._decoding.llama),
-            last=prompt.tokens[-1],
-            position=len(prompt.tokens) - 1,
-        )
 
     def _read(self, slots: Sequence[int], shared: int) -> None:
         """Decode the prompts in these slots, all but what is shared and their last tokens."""

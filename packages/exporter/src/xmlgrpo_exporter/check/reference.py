@@ -92,9 +92,10 @@ def answer_questions(source: SourceModel, comparison: Comparison) -> Reference:
     load_libraries(console)
     say(console, escape(f"replies of {source.folder} to compare with ({questions.source})"))
     model = load_folder(source.folder, comparison.device, console)
+    row: int = model.model.config.get_text_config().vocab_size  # of logits
     require_free(
         Path(tempfile.gettempdir()),
-        comparison.prompts * comparison.new_tokens * model.vocabulary * FLOAT32_BYTES,
+        comparison.prompts * comparison.new_tokens * row * FLOAT32_BYTES,
         "the comparison of logits",
         "set TMPDIR to a folder on another disk, or compare fewer (--prompts)",
     )

@@ -9,6 +9,7 @@ The prompts should not be those of the check, or the check would flatter the fil
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +67,15 @@ def write_imatrix(reference: Reference, out: Path) -> int:
     sums: dict[str, Any] = {}
     counts: dict[str, int] = {}
 
-    def watch(name: str) -> Any:
-        def add(_module: Any, inputs: tuple[Any, ...]) -> None:
-            rows = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
-            sums[name] = sums.get(name, 0.0) + rows.square().sum(0)
-            counts[name] = counts.get(name, 0) + len(rows)
-
-        return add
+    def add(name: str, _module: Any, inputs: tuple[Any, ...]) -> None:
+        rows = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
+        sums[name] = sums.get(name, 0.0) + rows.square().sum(0)
+        counts[name] = counts.get(name, 0) + len(rows)
 
     console, words = comparison.console, "replies to calibrate by"
     replies = model.greedy(prompts, comparison.new_tokens, console, words)
     hooks = [
-        module.register_forward_pre_hook(watch(name))
+        module.register_forward_pre_hook(partial(add, name))
         for path, module in model.model.named_modules()
         if isinstance(module, torch.nn.Linear) and (name := gguf_name(path))
     ]

@@ -17,7 +17,6 @@ from xmlgrpo_exporter.proof.gate_records import fault_of, modelfile_problems, un
 from xmlgrpo_exporter.publish.release import Release
 from xmlgrpo_rewards.console_script import this_command
 from xmlgrpo_run.digests import digest, hash_ahead, model_files
-from xmlgrpo_run.folder import RunFolder
 
 Digests = Mapping[str, str | None]
 
@@ -48,7 +47,7 @@ def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> Itera
     climb = f"make ladder RUN={run.called}"
     is_merged, has_ggufs = "merged" in release.what, bool(release.ggufs)
     for needed, record, what, how in (
-        (is_merged, merge, "merge's comparison", _merge_again(run)),
+        (is_merged, merge, "merge's comparison", f"make merge RUN={run.called}"),
         (has_ggufs, check, "export's check", check_again),
         (is_merged or has_ggufs, ladder, "ladder", climb),
     ):
@@ -76,6 +75,7 @@ def gate_problems(release: Release, digests: Digests, *, ungated: bool) -> Itera
 def result_problems(release: Release, digests: Digests) -> Iterator[str]:
     """Why the run's results say nothing of the weights in it, each with what to do."""
     run, results = release.run, release.results
+    merge_again = f"remove it and merge again: make merge RUN={run.called}"
     adapter = digest(model_files(run.adapter), release.sha256_of)
     trained = results.manifest and results.manifest.at("adapter")
     if trained and adapter not in (None, trained):
@@ -88,12 +88,11 @@ def result_problems(release: Release, digests: Digests) -> Iterator[str]:
         if compared != digests["merged"]:
             yield (
                 f"{run.merged} has changed since it was compared with the adapter (weights, "
-                f"configuration or tokenizer); remove it and merge again: {_merge_again(run)}"
+                f"configuration or tokenizer); {merge_again}"
             )
         if adapter not in (None, results.merge.at("source", "adapter")):
             yield (
-                f"{run.merged} was merged from another adapter than {run.adapter}; remove it and "
-                f"merge again: {_merge_again(run)}"
+                f"{run.merged} was merged from another adapter than {run.adapter}; {merge_again}"
             )
         if results.check and results.check.at("model", "fingerprint") != compared:
             yield (
@@ -108,10 +107,6 @@ def result_problems(release: Release, digests: Digests) -> Iterator[str]:
                 f"of {label} than those here; remove it and evaluate again: "
                 f"make eval RUN={run.called}, or make ladder RUN={run.called}"
             )
-
-
-def _merge_again(run: RunFolder) -> str:
-    return f"make merge RUN={run.called}"
 
 
 def _files_of(label: str, release: Release) -> list[Path]:

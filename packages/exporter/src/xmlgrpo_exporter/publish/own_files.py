@@ -31,9 +31,7 @@ KINDS = (
 class OwnFile:
     """One regular file of a folder, open for as long as this object is there.
 
-    Args:
-        folder: what it has to lie in; may be reached through links, as its user named it.
-        path: the file, below `folder`.
+    The folder may be reached through links, as its user named it.
 
     Raises:
         UserError: it is no file, it or a folder on the way to it is a link, or it has another name

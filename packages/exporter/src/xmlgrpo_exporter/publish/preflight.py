@@ -1,7 +1,7 @@
 """The repository as it is, and what forbids publishing there; found by reading only."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,16 +72,6 @@ class Preflight:
         """Model files in the repository that an upload to these targets does not replace."""
         there = self.repository.files if self.repository else {}
         return sorted(path for path in {*there} - {*targets} if MODEL_FILE.fullmatch(path))
-
-    def refusing(self, left: Sequence[str], repo: str) -> "Preflight":
-        """The same, which leaves no such files beside a card that does not describe them."""
-        if not left:
-            return self
-        return self.plus(
-            f"{repo} already holds {', '.join(left)}, which this upload does not contain and its "
-            "card would not describe. Publish them along (--what), delete them with --prune (their "
-            "history stays), or use another repository or --revision"
-        )
 
     def require_no_problem(self) -> Repository:
         """The repository; a UserError that names all that speaks against publishing there."""

@@ -68,8 +68,13 @@ def push(arguments: argparse.Namespace, api: HfApi, console: Console) -> int:
         *counting_problems(release),
     )
     prune = there.leftovers(file.target for file in release.files)
-    if not arguments.prune:
-        there, prune = there.refusing(prune, to.repo), []
+    if prune and not arguments.prune:
+        there = there.plus(
+            f"{to.repo} already holds {', '.join(prune)}, which this upload does not contain and "
+            "its card would not describe. Publish them along (--what), delete them with --prune "
+            "(their history stays), or use another repository or --revision"
+        )
+        prune = []
     if arguments.dry_run:
         _keep_card(run.dry_run_card, release)
         show_dry_run(console, release, prune, there)

@@ -88,7 +88,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def secrets_at_hand(hub_token: str | None) -> tuple[bytes, ...]:
-    """The secret values that this process can see: the Hub's token and those of `SECRET_VARIABLES`.
+    """The Hub's token and what else is secret in the environment.
 
     Values under eight characters are left out: they would be found everywhere by chance.
     """
