@@ -45,7 +45,10 @@ def test_every_way_gives_the_same_greedy_completions(family):
 @pytest.mark.parametrize(
     "ways", [Ways(one_attention=True), Ways(early=True), Ways(one_attention=True, early=True)]
 )
-def test_in_bfloat16_the_same_numbers_are_added_in_the_same_order(ways):
+def test_in_bfloat16_the_same_numbers_are_added_in_the_same_order(ways, monkeypatch):
+    from xmlgrpo_rollout.gpu.kernels import products
+
+    monkeypatch.setattr(products, "EARLY_TILES", {})  # another order than cuBLAS's
     model = with_lora(tiny_gemma(**SHAPE)).bfloat16().to(DEVICE)
     prompts, sampling = prompts_of([9, 30, 4]), Sampling(40, temperature=1.0)
     plain = completed(model, Ways(), prompts, sampling, samples=4)
@@ -123,12 +126,11 @@ def test_draws_are_as_often_as_softmax_says(way):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("number_type", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("number_type", [torch.float16, torch.bfloat16], ids=str)
 def test_with_the_head_or_after_it_the_same_is_drawn(number_type, temperature):
     torch.manual_seed(1)
     head = torch.randn(1000, 72, device=DEVICE).to(number_type)
     normed = torch.randn(50, 72, device=DEVICE).to(number_type)
-    head[999] = head[998] = head[:-2].mean(0)
     (after, logprobs), (within, others) = (
         drawn(way, normed, head, temperature) for way in (TILES, HEAD)
     )
@@ -139,8 +141,8 @@ def test_with_the_head_or_after_it_the_same_is_drawn(number_type, temperature):
 
 
 def test_numbers_that_are_not_finite_are_not_drawn_from_outside_the_vocabulary():
-    head = torch.full((300, 32), float("nan"), device=DEVICE)
+    head = torch.full((300, 32), float("nan"), device=DEVICE).bfloat16()
     for way in (TILES, HEAD):
-        chosen, logprobs = drawn(way, torch.ones(2, 32, device=DEVICE), head, 1.0)
+        chosen, logprobs = drawn(way, torch.ones(2, 32, device=DEVICE).bfloat16(), head, 1.0)
         assert chosen.tolist() == [0, 0]
         assert logprobs.isnan().all()
