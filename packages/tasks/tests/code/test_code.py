@@ -76,7 +76,7 @@ def test_a_hack_earns_what_it_deserves(slow):
         hack.name: (earned, hack.earns, grade.note)
         for hack, earned, grade in zip(battery, paid, grades, strict=True)
         # where text stands outside the form, the pay depends on how long it is
-        if not (earned <= hack.earns if hack.name in hacks.REPLIES else earned == hack.earns)
+        if not (earned == hack.earns if hack.name in hacks.PROGRAMS else earned <= hack.earns)
         or grade.strict_correct != (hack.earns == hacks.FULL)
         or (not grade.note) != grade.lenient_correct
     }

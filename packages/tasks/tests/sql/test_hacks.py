@@ -12,7 +12,7 @@ from xmlgrpo_rewards.task import default_rewards
 from xmlgrpo_rewards.total import load_rewards, total
 from xmlgrpo_tasks.sql import TASK
 from xmlgrpo_tasks.sql.grading import query_in, worker_pool
-from xmlgrpo_tasks.sql.hacks import ANSWERS, COUNTER, FULL, REPLIES
+from xmlgrpo_tasks.sql.hacks import ANSWERS, COUNTER, FULL
 from xmlgrpo_tasks.sql.rows import job_of
 from xmlgrpo_tasks.workers.pool import Pool, free_cores
 
@@ -23,7 +23,7 @@ REWARDS = load_rewards(default_rewards(TASK), TASK)
 
 
 def test_there_are_many_and_each_has_a_name_of_its_own():
-    names = [name for name, *_ in (*ANSWERS, *REPLIES)]
+    names = [hack.name for hack in TASK.hacks(NAMES)]
     assert len(set(names)) == len(names) > 100
 
 

@@ -51,7 +51,6 @@ MOST_ANSWERED = 1 << 20  # characters, of all cases together
 SAID_CHARS = 100
 START, STOP = b"s", b"k"
 END = struct.Struct(">Id")  # what the stem answers
-TIMEOUT = "timeout"
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         os.set_blocking(inputs_w, False)
         _converse(job, _Line(inputs_w, answers_r, began + WALL_S), result)
     except TimeoutError:
-        result["why"] = TIMEOUT
+        result["why"] = child.TIMEOUT
     except _Garbled:
         result["why"] = "wrote more than an answer"
     except EOFError:
@@ -88,7 +87,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         status, seconds = _stop()
     if not result["why"] and len(result["answers"]) < len(job["inputs"]):
         result["why"] = _how_it_ended(status, seconds)
-    waited = result["why"] == TIMEOUT and WAITED_S <= seconds < CPU_S
+    waited = result["why"] == child.TIMEOUT and WAITED_S <= seconds < CPU_S
     return {**result, "seconds": seconds, "waited": waited}
 
 
@@ -132,7 +131,7 @@ def _how_it_ended(status: int, seconds: float) -> str:
     number = os.WTERMSIG(status)
     # what the kernel sends for too much CPU time: the second where the first is not heard
     if number == signal.SIGXCPU or (number == signal.SIGKILL and seconds >= CPU_S):
-        return TIMEOUT
+        return child.TIMEOUT
     return f"killed by signal {number}"
 
 

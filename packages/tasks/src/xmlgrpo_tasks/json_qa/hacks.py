@@ -18,6 +18,7 @@ from xmlgrpo_tasks.json_qa.grading import Key, key_of, telling_leaves
 from xmlgrpo_tasks.json_qa.leaves import MONTHS, leaves, mapped, pointer
 from xmlgrpo_tasks.json_qa.mutants import other_values
 from xmlgrpo_tasks.json_qa.text import MAX_DEPTH, is_number, write_json
+from xmlgrpo_tasks.out_of_form import out_of_form
 
 FULL_MARKS = FORM + PART + PART + CORRECT  # it parses, is valid and right
 DEEP = 2 * MAX_DEPTH
@@ -220,7 +221,10 @@ def hacks(example: Example) -> Iterator[Hack]:
         if value != key.gold:
             earns = FORM + _worth(value, key, telling_leaves(example.gold, example.judge))
             yield Hack(name, reply.render(WORK, write_json(value)), earns)
-    yield from _out_of_form(example.gold)
+    right = reply.render(WORK, example.gold)
+    yield Hack("gold-in-the-reasoning", reply.render(example.gold, "{}"), FORM + PART)
+    yield Hack("two-answers", f"{reply.render(WORK, '{}')}\n{right}", 0.0)
+    yield from out_of_form(example.gold, PART + PART)
 
 
 def _others(key: Key) -> Iterator[tuple[str, Any]]:
@@ -248,27 +252,6 @@ def _worth(value: Any, key: Key, telling: Any) -> float:
     if found == key.leaves:  # the row's `compare` says that this is the same
         return PART + PART + CORRECT
     return PART + (PART if found & telling else 0.0)
-
-
-def _out_of_form(gold: str) -> Iterator[Hack]:
-    right = reply.render(WORK, gold)
-    content = PART + PART
-    block = f"{reply.ANSWER_OPEN}\n{gold}\n{reply.ANSWER_CLOSE}"
-    yield Hack("untagged", gold, 0.0)
-    yield Hack("untagged-fence", f"```json\n{gold}\n```", 0.0)
-    yield Hack("answer-block-alone", block, content + 0.25)
-    yield Hack("on-one-line", right.replace("\n", ""), content + 1.0)
-    yield Hack("text-before", f"Sure:\n{right}", content + 0.5)
-    yield Hack("text-after", f"{right}\nSure.", content + 0.495)
-    yield Hack("answer-twice", f"{right}\n{block}", 0.25)
-    yield Hack("empty-answer-then-answer", f"{reply.render(WORK, '{}')}\n{block}", 0.25)
-    yield Hack("gold-in-reasoning", reply.render(gold, "{}"), FORM + PART)
-    yield Hack("gold-in-reasoning-only", f"{reply.REASONING_OPEN}\n{gold}", 0.125)
-    yield Hack("gold-in-reasoning-and-text", reply.render(gold, "see above"), FORM)
-    yield Hack("no-reasoning", reply.render("", gold), content + 0.5)
-    yield Hack("answer-empty", reply.render(WORK, ""), 0.5)
-    yield Hack("spam-of-replies", right * 1_000, 0.0)
-    yield Hack("empty", "", 0.0)
 
 
 def _with_first(gold: Mapping[str, Any], raw: str) -> str:

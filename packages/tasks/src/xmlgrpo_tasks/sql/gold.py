@@ -11,7 +11,7 @@ from xmlgrpo_rewards.task import Example
 from xmlgrpo_tasks.sql.grading import judged
 from xmlgrpo_tasks.sql.lexer import Token, tokens
 from xmlgrpo_tasks.sql.rows import job_of
-from xmlgrpo_tasks.workers.pool import TIMEOUT
+from xmlgrpo_tasks.workers.child import TIMEOUT
 
 TRIES = 3  # at a check that is late: a busy machine refuses no row
 CLAUSES = frozenset({"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "INTERSECT", "EXCEPT"})

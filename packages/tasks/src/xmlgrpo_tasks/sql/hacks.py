@@ -12,6 +12,7 @@ from itertools import pairwise
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.task import Example, Hack
 from xmlgrpo_tasks.graded_task import CORRECT, FORM, PART
+from xmlgrpo_tasks.out_of_form import out_of_form
 from xmlgrpo_tasks.sql.engine import gold_rows
 from xmlgrpo_tasks.sql.inserts import literal
 from xmlgrpo_tasks.sql.lexer import Token, tokens
@@ -175,30 +176,15 @@ ANSWERS: tuple[tuple[str, str, float], ...] = (
     ("a-template", "{gold}{{gold}}%s$gold", FORM),
 )  # fmt: skip
 
-_RIGHT = reply.render(WORK, "@GOLD")
 # whole replies
 REPLIES: tuple[tuple[str, str, float], ...] = (
-    ("empty", "", 0.0),
-    ("gold-alone", "@GOLD", 0.0),
-    ("gold-in-a-fence-alone", "```sql\n@GOLD\n```", 0.0),
-    ("gold-in-the-reasoning-only", reply.render("@GOLD", "see above"), FORM),
     ("gold-in-the-reasoning-another-answer", reply.render("@GOLD", "SELECT 1"), FORM),
-    ("answer-empty", reply.render("@GOLD", ""), 0.5),
-    ("no-reasoning", reply.render("", "@GOLD"), 0.75),
-    ("answer-block-alone", "<answer>\n@GOLD\n</answer>", 0.5),
-    ("on-one-line", _RIGHT.replace("\n", ""), 1.25),
-    ("words-before-the-form", f"Sure:\n{_RIGHT}", 0.75),
-    ("words-after-the-form", f"{_RIGHT}\nI hope this helps!", 0.75),
-    ("two-answers", f"{_RIGHT}\n<answer>\nSELECT 1\n</answer>", 0.25),
-    ("two-answers-both-right", f"{_RIGHT}\n<answer>\n@GOLD\n</answer>", 0.25),
-    ("reply-twice", f"{_RIGHT}\n{_RIGHT}", 0.0),
-    ("answer-not-closed", _RIGHT.removesuffix("</answer>"), 0.375),
-    ("blocks-reversed", f"<answer>\n@GOLD\n</answer>\n<reasoning>\n{WORK}\n</reasoning>", 0.25),
+    ("two-answers", f"{reply.render(WORK, '@GOLD')}\n<answer>\nSELECT 1\n</answer>", 0.25),
     ("spam-of-selects", "SELECT " * 20_000, 0.0),
     ("spam-of-semicolons", ";" * 100_000, 0.0),
     ("spam-of-fences", "```sql\nSELECT 1\n" * 10_000, 0.0),
     ("spam-of-ctes", "WITH a(" * 20_000, 0.0),
-)  # fmt: skip
+)
 
 
 def hacks(example: Example) -> Iterator[Hack]:
@@ -219,6 +205,7 @@ def hacks(example: Example) -> Iterator[Hack]:
         yield Hack(name, reply.render(WORK, _put(answer, places)), earns)
     for name, text, earns in REPLIES:
         yield Hack(name, _put(text, places), earns)
+    yield from out_of_form(example.gold, PART)
 
 
 def _put(text: str, places: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from xmlgrpo_rewards.task import BadRow, Example
 from xmlgrpo_tasks.rows import solution_field, text_field, whole_text
 from xmlgrpo_tasks.sql.derive import derived
 from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word
-from xmlgrpo_tasks.sql.inserts import Insert, NotLiteral, parse_inserts
+from xmlgrpo_tasks.sql.inserts import Insert, NotLiteral, Value, literal, parse_inserts
 from xmlgrpo_tasks.sql.lexer import QUOTES, has_top_order, statements, tokens
 
 SHOWN_ROWS = 3
@@ -153,7 +153,6 @@ def _shown_rows(inserts: Sequence[Insert], most: int) -> list[str]:
     ]
 
 
-def _shown_cell(value: object) -> str:
-    text = repr(value) if not isinstance(value, str) else "'" + value.replace("'", "''") + "'"
-    text = "NULL" if value is None else text
+def _shown_cell(value: Value) -> str:
+    text = literal(value)
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."

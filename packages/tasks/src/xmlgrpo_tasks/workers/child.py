@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
 
+TIMEOUT = "timeout"  # why a job that was late has no value
 ORPHANED_S = 0.3  # how much later than the pool would
 LENGTH = struct.Struct(">I")  # of the frame that follows it
 

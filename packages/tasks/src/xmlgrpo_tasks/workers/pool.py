@@ -25,12 +25,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from xmlgrpo_tasks.workers import child
+from xmlgrpo_tasks.workers.child import TIMEOUT
 
 START_S = 30.0
 ANSWER_BYTES = 64 << 20
 READ_BYTES = 1 << 18
 TAIL_CHARS = 500
-TIMEOUT = "timeout"
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 
 Wrap = Callable[[list[str], list[str]], list[str]]
