@@ -144,6 +144,8 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ("model.tiny={layer: 2}", "model.tiny.layer is not a field of TinySettings"),
     ("model.tiny={lyers: 2}", "did you mean 'layers'"),
     ("model.tiny={head_dim: 31}", "tiny.head_dim: expected an even"),
+    ("rollout_weights=int4", "rollout_weights: input should be 'int8', got 'int4'"),
+    ("rollout_weights=int8 & rollout=generate", "needs rollout 'graph' (or 'auto'), got 'gener"),
     ("rollout=fast", "rollout: input should be 'auto', 'generate', 'graph' or 'vllm'"),
     ("task=sql9", "no task is named 'sql9'"),
     ("grpo.max_completion_length=100000000", "do not fit into the model's context of 2048"),

@@ -593,6 +593,18 @@ def test_an_engine_that_cannot_serve_is_refused_before_anything(
         refuse(gemma(rollout="graph", lora={"use_dora": True}))
     with pytest.raises(UserError, match=r"'graph' cannot serve .* no recipe for StableLm"):
         refuse(gemma(rollout="graph", model={"name": str(tmp_path), "backend": "plain"}))
+    refuse(gemma(rollout_weights="int8"))
+    with pytest.raises(UserError, match=r"'int8' needs the engine graph, .* has use_dora"):
+        refuse(gemma(rollout_weights="int8", lora={"use_dora": True}))
+
+
+def test_8_bits_are_a_second_copy_of_the_projections() -> None:
+    gpu = find_gpu("H200")
+    plain, int8 = make_plan(gemma(), gpu), make_plan(gemma(rollout_weights="int8"), gpu)
+    more = int8.peak.engine - plain.peak.engine
+    assert more * 2**30 == pytest.approx(plain.shape.projection_weights)
+    assert any("rollout_weights" in note for note in int8.notes)
+    assert plain.load.second_pass == int8.load.second_pass
 
 
 def write_config(folder: Path, text: str) -> None:

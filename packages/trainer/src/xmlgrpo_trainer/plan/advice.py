@@ -99,7 +99,8 @@ def _checkpointing(config: RunConfig) -> Iterator[tuple[Values, str]]:
 
 def _four_bit(config: RunConfig) -> Iterator[tuple[Values, str]]:
     model = config.model
-    if not (model.load_in_4bit or model.float16_products) and config.rollout != "graph":
+    wants_graph = config.rollout == "graph" or config.rollout_weights
+    if not (model.load_in_4bit or model.float16_products or wants_graph):
         cost = "the frozen weights in 4 bits: needs bitsandbytes, slower, slightly less exact"
         yield {"model.load_in_4bit": True}, cost
 
