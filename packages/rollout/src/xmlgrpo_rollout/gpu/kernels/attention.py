@@ -163,6 +163,52 @@ def _attend_split(
 
 
 @triton.jit
+def _combine(
+    split_best,
+    split_total,
+    split_mixed,
+    mixed,
+    pair,
+    splits,
+    heads,
+    size,
+    GROUP: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Put a pair's parts together, in their order, so that the sum is always the same."""
+    places = tl.arange(0, BLOCK)
+    is_head, inside = heads < GROUP, places < size
+    first = pair * splits * GROUP + heads
+    # not from a multiprocessor's own cache, which may hold what was there before
+    top = tl.load(split_best + first, mask=is_head, other=-1e30, cache_modifier=".cg")
+    for split in tl.static_range(1, SPLITS):
+        there = is_head & (split < splits)
+        part = first + split * GROUP
+        best = tl.load(split_best + part, mask=there, other=-1e30, cache_modifier=".cg")
+        top = tl.maximum(top, best)
+    total = tl.zeros_like(top)
+    result = tl.zeros_like(top)[:, None] + tl.zeros([BLOCK], tl.float32)[None, :]
+    for split in tl.static_range(SPLITS):
+        there = is_head & (split < splits)
+        part = first + split * GROUP
+        best = tl.load(split_best + part, mask=there, other=-1e30, cache_modifier=".cg")
+        weight = tl.load(split_total + part, mask=there, other=0.0, cache_modifier=".cg")
+        share = tl.load(
+            split_mixed + part[:, None] * size + places[None, :],
+            mask=there[:, None] & inside[None, :],
+            other=0.0,
+            cache_modifier=".cg",
+        )
+        factor = tl.exp(best - top)
+        total += weight * factor
+        result += share * factor[:, None]
+    result = result / tl.maximum(total, 1e-30)[:, None]  # a finished row: 0
+    out = mixed + (pair * GROUP + heads[:, None]) * size + places[None, :]
+    tl.store(out, result.to(mixed.dtype.element_ty), mask=is_head[:, None] & inside[None, :])
+
+
+@triton.jit
 def _combine_splits(
     split_best,
     split_total,
@@ -177,20 +223,20 @@ def _combine_splits(
 ):
     wait_and_release(EARLY)
     pair = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    split = tl.arange(0, SPLITS)
-    places = tl.arange(0, BLOCK)
-    is_split, inside = split < splits, places < size
-    parts = (pair * splits + split) * GROUP + head
-    best = tl.load(split_best + parts, mask=is_split, other=-1e30)
-    factors = tl.exp(best - tl.max(best, axis=0))
-    total = tl.load(split_total + parts, mask=is_split, other=0.0)
-    where = parts[:, None] * size + places[None, :]
-    shares = tl.load(split_mixed + where, mask=is_split[:, None] & inside[None, :], other=0.0)
-    result = tl.sum(shares * factors[:, None], axis=0)
-    result = result / tl.maximum(tl.sum(total * factors, axis=0), 1e-30)  # a finished row: 0
-    out = mixed + (pair * GROUP + head) * size + places
-    tl.store(out, result.to(mixed.dtype.element_ty), mask=inside)
+    heads = tl.program_id(1) + tl.arange(0, 1)
+    _combine(
+        split_best,
+        split_total,
+        split_mixed,
+        mixed,
+        pair,
+        splits,
+        heads,
+        size,
+        GROUP,
+        SPLITS,
+        BLOCK,
+    )
 
 
 @triton.jit
@@ -297,27 +343,18 @@ def _attend_token(
     )
     tl.debug_barrier()  # all of its parts are written before it is counted
     if tl.atomic_add(arrived + pair, 1, sem="acq_rel", scope="gpu") == splits - 1:
-        # whoever comes last adds all parts in their order, so the sum is always the same
-        head = tl.arange(0, GROUP_BLOCK)
-        each = tl.arange(0, SPLITS)
-        is_part = (head < GROUP)[:, None] & (each < splits)[None, :]
-        parts = (pair * splits + each[None, :]) * GROUP + head[:, None]
-        # not from a multiprocessor's own cache, which may hold what was there before
-        highest = tl.load(split_best + parts, mask=is_part, other=-1e30, cache_modifier=".cg")
-        weights = tl.load(split_total + parts, mask=is_part, other=0.0, cache_modifier=".cg")
-        shares = tl.load(
-            split_mixed + parts[:, :, None] * size + places[None, None, :],
-            mask=is_part[:, :, None] & inside[None, None, :],
-            other=0.0,
-            cache_modifier=".cg",
-        )
-        factors = tl.exp(highest - tl.max(highest, axis=1)[:, None])
-        result = tl.sum(shares * factors[:, :, None], axis=1)
-        sums = tl.maximum(tl.sum(weights * factors, axis=1), 1e-30)  # a finished row: 0
-        tl.store(
-            mixed + (pair * GROUP + head[:, None]) * size + places[None, :],
-            (result / sums[:, None]).to(mixed.dtype.element_ty),
-            mask=(head < GROUP)[:, None] & inside[None, :],
+        _combine(
+            split_best,
+            split_total,
+            split_mixed,
+            mixed,
+            pair,
+            splits,
+            tl.arange(0, GROUP_BLOCK),
+            size,
+            GROUP,
+            SPLITS,
+            BLOCK,
         )
         tl.store(arrived + pair, 0)  # for the next layer
 
