@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from xmlgrpo_rewards.console_script import kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.reply import FORMAT_VERSION
+from xmlgrpo_run.checkout import installed_version
 from xmlgrpo_run.files import write_sealed
 from xmlgrpo_run.measures.memory import peak_memory_mib, reset_peak_memory
 from xmlgrpo_run.measures.summary import by_steps, metrics_of
@@ -284,10 +284,4 @@ def _kept(journal: Journal, label: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in PACKAGES if (found := installed_version(name))}

@@ -1,8 +1,12 @@
-"""Which code?  The commit of our own repository, never that of one around the environment."""
+"""Which code?  The commit of our own repository, never that of one around the environment.
+
+And the versions of the packages that it runs with.
+"""
 
 import os
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path("packages", "run", "src", "xmlgrpo_run")  # of this package, in our repository
@@ -34,6 +38,14 @@ def code_of(package: Path = Path(__file__).parent) -> Code:
         return Code(None)
     changed = _git(Path(top), "status", "--porcelain", "--", "packages")
     return Code(_git(Path(top), "rev-parse", "HEAD"), dirty=bool(changed))
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package; None where it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _git(folder: Path, *words: str) -> str | None:

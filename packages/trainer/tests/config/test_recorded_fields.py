@@ -68,7 +68,7 @@ def test_defaults_are_known_whatever_version_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if version:
-        monkeypatch.setattr(recorded_fields, "version", lambda _: version)
+        monkeypatch.setattr(recorded_fields, "installed_version", lambda _: version)
     assert recorded_defaults(name)[field] == default
 
 

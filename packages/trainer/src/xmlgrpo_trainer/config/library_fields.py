@@ -157,8 +157,24 @@ GRPO_RULES: dict[str, Rule] = {
     "num_train_epochs": Rule(
         lambda value: 0 < value <= 1e6, "a number above 0 and at most 1000000"
     ),
-    "max_completion_length": AT_LEAST_1,
-    "num_iterations": AT_LEAST_1,
+    **_all(
+        "max_completion_length num_iterations torch_empty_cache_steps save_steps ddp_timeout "
+        "ddp_bucket_cap_mb vllm_max_model_length vllm_tensor_parallel_size",
+        AT_LEAST_1,
+    ),
+    **_all(
+        "max_grad_norm neftune_noise_alpha epsilon epsilon_high router_aux_loss_coef vespo_k_pos "
+        "vespo_k_neg vespo_lambda_pos vespo_lambda_neg entropy_coef_delta entropy_target "
+        "vllm_importance_sampling_clip_min",
+        AT_LEAST_0,
+    ),
+    **_all(
+        "logging_steps delta sapo_temperature_neg sapo_temperature_pos off_policy_mask_threshold "
+        "vllm_server_timeout vllm_importance_sampling_clip_max",
+        ABOVE_0,
+    ),
+    # the optimiser says so of the last one in part; `xmlgrpo-plan` makes none
+    **_all("weight_decay beta learning_rate", UP_TO_100),
     # a group of equal completions has no advantage of one over another, and teaches nothing
     "temperature": Rule(lambda value: value > 0, "above 0, or a group's completions are all equal"),
     "top_p": SHARE_ABOVE_0,
@@ -169,27 +185,10 @@ GRPO_RULES: dict[str, Rule] = {
     "min_p": Rule(
         lambda value: 0 <= value < 1, "0 to below 1, or a group's completions are all equal"
     ),
-    # the libraries say so of the next five, too late for `xmlgrpo-plan`
+    # the libraries say so of the next four, too late for `xmlgrpo-plan`
     **_all("adam_beta1 adam_beta2", SHARE_BELOW_1),
     **_all("adam_epsilon warmup_steps", AT_LEAST_0),
-    "torch_empty_cache_steps": AT_LEAST_1,
-    "save_steps": AT_LEAST_1,
-    "logging_steps": ABOVE_0,
-    "weight_decay": UP_TO_100,
-    "max_grad_norm": AT_LEAST_0,
-    "neftune_noise_alpha": AT_LEAST_0,
-    "beta": UP_TO_100,
-    "epsilon": AT_LEAST_0,
-    "epsilon_high": AT_LEAST_0,
-    "router_aux_loss_coef": AT_LEAST_0,
-    **_all("vespo_k_pos vespo_k_neg vespo_lambda_pos vespo_lambda_neg", AT_LEAST_0),
-    "entropy_coef_delta": AT_LEAST_0,
-    "entropy_target": AT_LEAST_0,
-    "delta": ABOVE_0,
-    "sapo_temperature_neg": ABOVE_0,
-    "sapo_temperature_pos": ABOVE_0,
     "top_entropy_quantile": SHARE,
-    "off_policy_mask_threshold": ABOVE_0,
     "pad_to_multiple_of": Rule(lambda value: value == "auto" or 1 <= value <= 4096, "1 to 4096"),
     "dataloader_num_workers": Rule(lambda value: 0 <= value <= 128, "0 to 128"),
     "save_total_limit": Rule(
@@ -197,7 +196,6 @@ GRPO_RULES: dict[str, Rule] = {
         "2 or more: while one checkpoint is written, another must be there to go on from",
     ),
     "save_strategy": Rule(lambda value: value != "best", "steps or epoch; holdout: keeps the best"),
-    "learning_rate": UP_TO_100,  # the optimiser says so in part; `xmlgrpo-plan` makes none
     "lr_scheduler_kwargs": Rule(
         lambda value: not isinstance(value, str) or value.startswith("{"), "keys and values"
     ),
@@ -205,17 +203,9 @@ GRPO_RULES: dict[str, Rule] = {
         lambda value: not {"every_n_layers", "offload"} & set(value),
         "no every_n_layers and no offload: neither plan nor training step counts with them",
     ),
-    "ddp_timeout": AT_LEAST_1,
-    "ddp_bucket_cap_mb": AT_LEAST_1,
-    "vllm_server_port": PORT,
-    "vllm_group_port": PORT,
-    "vllm_server_timeout": ABOVE_0,
-    "vllm_max_model_length": AT_LEAST_1,
-    "vllm_tensor_parallel_size": AT_LEAST_1,
+    **_all("vllm_server_port vllm_group_port", PORT),
     "vllm_model_impl": one_of("auto", "vllm", "transformers"),
     "vllm_gpu_memory_utilization": SHARE_ABOVE_0,
-    "vllm_importance_sampling_clip_max": ABOVE_0,
-    "vllm_importance_sampling_clip_min": AT_LEAST_0,
     # texts to trl's dataclass; the trainer compares them only when it computes a loss
     "loss_type": one_of("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
     "importance_sampling_level": one_of("token", "sequence"),

@@ -10,9 +10,10 @@ import dataclasses
 import json
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal  # noqa: F401  # the recorded types are read with these names
+
+from xmlgrpo_run.checkout import installed_version
 
 FILE = Path(__file__).with_suffix(".json")
 # dataclass -> the module that has it, and the packages whose versions decide its fields
@@ -65,13 +66,8 @@ def library_class(name: str) -> type:
 
 def installed_versions(name: str) -> dict[str, str | None]:
     """The versions that decide the fields of a dataclass, without a build's suffix (`+cpu`)."""
-    versions: dict[str, str | None] = {}
-    for package in SOURCES[name][1]:
-        try:
-            versions[package] = version(package).partition("+")[0]
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
+    found = {package: installed_version(package) for package in SOURCES[name][1]}
+    return {package: text and text.partition("+")[0] for package, text in found.items()}
 
 
 def _default(described: dict[str, Any]) -> Any:

@@ -335,7 +335,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys and values, got {type(raw).__name__}")
     for override in overrides or []:
-        _apply_override(raw, override)
+        apply_override(raw, override)
     return check_config(raw, f"{path} and the overrides" if overrides else str(path))
 
 
@@ -386,7 +386,12 @@ def _impossible_numbers(value: Any, key: str = "") -> list[str]:
     return [problem for name, inner in parts for problem in _impossible_numbers(inner, name)]
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set a key of a parsed configuration as `key.sub=value` says.
+
+    Raises:
+        UserError: it is no such text, or the value is not YAML.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"expected an override like grpo.learning_rate=1e-5, got {override!r}")

@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import extras, get_task, task_names
+from xmlgrpo_run.checkout import installed_version
 from xmlgrpo_run.disk import GIB, free_bytes
 from xmlgrpo_trainer.doctor.finding import JUDGEMENT, Finding, Level
 from xmlgrpo_trainer.plan.gpus import found_gpu, machine_gib
@@ -123,7 +124,9 @@ def own_requirements(_folder: Path) -> Iterator[Finding]:
     if wrong:
         yield Finding("bad", "libraries", "; ".join(wrong), "make setup")
     else:
-        named = ", ".join(f"{name} {_version(name)}" for name in ("trl", "transformers", "peft"))
+        named = ", ".join(
+            f"{name} {installed_version(name)}" for name in ("trl", "transformers", "peft")
+        )
         yield Finding("ok", "libraries", named)
 
 
@@ -158,24 +161,17 @@ def _differing(lines: Iterable[str]) -> tuple[list[str], int]:
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         number += 1
-        there = _version(wanted.name)
+        there = installed_version(wanted.name)
         # a build's own suffix, as in 2.13.0+cpu, does not count against `==2.13.0`
         if there is None or not wanted.specifier.contains(there, prereleases=True):
             wrong.append(f"{wanted.name} {there or 'missing'} (expected {wanted.specifier})")
     return wrong, number
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def optional_packages(_folder: Path) -> Iterator[Finding]:
     """What can be added."""
     for name, purpose, how in OPTIONAL:
-        there = _version(name)
+        there = installed_version(name)
         if there is None:
             yield Finding("note", name, f"not installed ({purpose})", how)
         else:

@@ -50,17 +50,11 @@ def make_draws(settings: SamplingConfig, problems: Sequence[Example], seed: int)
 
 
 class Group(NamedTuple):
-    """The completions of one problem.
+    """The completions of one problem."""
 
-    Attributes:
-        right: how many reached the right answer.
-        has_signal: their advantages differ.
-        is_mixed: some are right and some are not.
-    """
-
-    right: int
-    has_signal: bool
-    is_mixed: bool
+    right: int  # how many reached the right answer
+    has_signal: bool  # their advantages differ
+    is_mixed: bool  # some are right and some are not
 
 
 class DrawnBatches(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

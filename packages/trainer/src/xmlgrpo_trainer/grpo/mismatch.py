@@ -47,14 +47,11 @@ def correct_mismatch(trainer: Any, engine: Engine, *, is_trls_own: bool) -> None
     # the one call of trl's vLLM client that is made when another function draws
     trainer.vllm_generation = SimpleNamespace(sync_weights=engine.refresh)
     trainer._last_loaded_step = -1  # noqa: SLF001 - set by trl itself where use_vllm is given
-    if is_trls_own and is_used_once(trainer.args):
+    uses = trainer.args.steps_per_generation * trainer.args.num_iterations
+    # then the policy is still the one that drew the completions when it learns from them
+    is_used_once = trainer.args.gradient_accumulation_steps % uses == 0
+    if is_trls_own and is_used_once:
         LateRatios(trainer)
-
-
-def is_used_once(arguments: Any) -> bool:
-    """Whether the policy is still the one that drew the completions when it learns from them."""
-    uses = arguments.steps_per_generation * arguments.num_iterations
-    return bool(arguments.gradient_accumulation_steps % uses == 0)
 
 
 class LateRatios:

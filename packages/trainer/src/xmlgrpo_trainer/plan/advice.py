@@ -4,7 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from xmlgrpo_trainer.config.run_config import RunConfig, check_config, completion_limit, grpo_fields
+from xmlgrpo_trainer.config.run_config import (
+    RunConfig,
+    apply_override,
+    check_config,
+    completion_limit,
+    grpo_fields,
+)
 
 LEAST_COMPLETION = 256  # shorter ones end a reply before its answer, and that earns nothing
 SHOWN = 3
@@ -52,12 +58,8 @@ def changes_that_fit(
 def changed(config: RunConfig, values: Values) -> RunConfig:
     """A copy of the configuration with dotted keys set."""
     raw = config.model_dump()
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        place = raw
-        for parent in parents:
-            place = place[parent]
-        place[last] = value
+    for override in _words(values):
+        apply_override(raw, override)
     return check_config(raw, "the changed configuration")
 
 

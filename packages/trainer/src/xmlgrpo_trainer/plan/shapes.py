@@ -7,7 +7,7 @@ from the settings of the tiny model.
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class ModelShape:
     kv_heads: int
     head_dim: int
     mlp: int  # width of the feed-forward part
+    _: KW_ONLY
     window: int | None = None  # tokens that a sliding layer sees; None when every layer sees all
     full_every: int = 6  # each so-many-th layer is not sliding
     tied: bool = True  # the output head is the embedding
@@ -108,16 +109,10 @@ class ModelShape:
         return cached * 2 * self.kv_heads * self.head_dim * number_bytes
 
 
-def _sized(name: str, *sizes: int, **more: Any) -> ModelShape:
-    fields = ("vocabulary", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp")
-    named: dict[str, Any] = dict(zip(fields, sizes, strict=True))
-    return ModelShape(name, **named, **more)
-
-
 def _gemma3(size: str, *sizes: int, vision: bool) -> ModelShape:
     # transformers' multimodal checkpoints hold 64 more embedding rows than the text models
     vocabulary = 262_208 if vision else 262_144
-    return _sized(
+    return ModelShape(
         f"gemma-3-{size}",
         *(vocabulary, *sizes),
         window=1024 if vision else 512,
@@ -139,7 +134,7 @@ GEMMA_3 = {
 
 
 def _other(name: str, *sizes: int, **more: Any) -> ModelShape:
-    return _sized(name, *sizes, gemma=False, **{"head_norms": False, **more})
+    return ModelShape(name, *sizes, gemma=False, **{"head_norms": False, **more})
 
 
 def _gemma4(size: str, *sizes: int, wide: int) -> ModelShape:

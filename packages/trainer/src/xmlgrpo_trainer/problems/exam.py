@@ -21,24 +21,16 @@ from xmlgrpo_trainer.ranks.processes import ALONE, Ranks
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """How problems are asked, the same way before, during and after training.
+    """How problems are asked, the same way before, during and after training."""
 
-    Attributes:
-        engine: answers prompts (token ids) with completions (token ids).
-        sampling: greedy, so that a result can be repeated.
-        stops: the ids that end a reply; a reply without one was cut at the length limit.
-        batch_size: prompts asked at once, by all ranks together.
-        ranks: they share the prompts.
-    """
-
-    engine: Engine
+    engine: Engine  # answers prompts (token ids) with completions (token ids)
     tokenizer: Any
     task: Task
-    sampling: Sampling
-    stops: Sequence[int]
-    batch_size: int
+    sampling: Sampling  # greedy, so that a result can be repeated
+    stops: Sequence[int]  # ids that end a reply; one without was cut at the length limit
+    batch_size: int  # prompts asked at once, by all ranks together
     console: Console
-    ranks: Ranks = ALONE
+    ranks: Ranks = ALONE  # they share the prompts
 
 
 def take(exam: Exam, words: str, problems: Sequence[Example], step: int) -> HoldoutResult:

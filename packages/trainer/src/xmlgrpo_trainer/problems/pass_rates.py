@@ -26,17 +26,11 @@ KEPT = 0.5  # of what earlier replies count for, when new ones come
 
 
 class PassRate(NamedTuple):
-    """How a problem's replies were graded.
+    """How a problem's replies were graded."""
 
-    Attributes:
-        right: how many were right.
-        asked: how many there were; 0 where it was not asked.
-        family: problems of one family, such as the same story with other numbers, have one rate.
-    """
-
-    right: float
-    asked: float
-    family: Hashable
+    right: float  # how many were right
+    asked: float  # how many there were; 0 where it was not asked
+    family: Hashable  # its problems, such as the same story with other numbers, have one rate
 
 
 def read_pass_rates(path: Path) -> dict[str, PassRate]:
@@ -63,21 +57,14 @@ def read_pass_rates(path: Path) -> dict[str, PassRate]:
 
 @dataclass(frozen=True, slots=True)
 class _Belief:
-    """What is thought of a family.
+    """What is thought of a family."""
 
-    Attributes:
-        first_right, first_asked: as measured before the run.
-        right, asked: with the run's own replies, the newest of which count most.
-        noted: the number of draws before the newest replies.
-        turn: how many of its problems were drawn.
-    """
-
-    first_right: float = 0
+    first_right: float = 0  # as measured before the run
     first_asked: float = 0
-    right: float = 0
+    right: float = 0  # with the run's own replies, the newest of which count most
     asked: float = 0
-    noted: int = 0
-    turn: int = 0
+    noted: int = 0  # the number of draws before the newest replies
+    turn: int = 0  # how many of its problems were drawn
 
     def measured(self, rate: PassRate) -> "_Belief":
         """With the rate of one more of its problems."""

@@ -13,11 +13,11 @@ import os
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.checkout import installed_version
 from xmlgrpo_run.digests import changed_since
 from xmlgrpo_run.files import read_sealed, write_json, write_sealed, write_text
 from xmlgrpo_run.folder import RunFolder
@@ -112,13 +112,7 @@ def _plain_fields(made: Any, without: Collection[str]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of what a result depends on."""
-    installed = {}
-    for package in VERSIONED:
-        try:
-            installed[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return installed
+    return {name: found for name in VERSIONED if (found := installed_version(name))}
 
 
 def now() -> str:
