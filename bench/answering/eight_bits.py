@@ -13,16 +13,15 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench.shared.texts import with_reply
+from bench.shared.random_model import adapted
+from bench.shared.texts import first_rows, with_reply
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Sampling
@@ -31,7 +30,6 @@ from xmlgrpo_rollout.int8 import full
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, float32_product, read_weights
 from xmlgrpo_run.files import write_json
-from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
 
 CAP = 3.0  # trl's: a completion whose ratio is above it is left out
 LARGEST_FLOAT8 = 448.0
@@ -48,10 +46,11 @@ def main() -> int:
     options.add_argument("--out", type=Path, required=True)
     asked = options.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(asked.model)
-    with (asked.gsm8k / "train.jsonl").open(encoding="utf-8") as lines:
-        questions = [json.loads(line)["question"] for line in islice(lines, asked.count)]
-    prompts = [with_reply(tokenizer, question, "")[0] for question in questions]
-    model = _adapted(asked.model, getattr(torch, asked.dtype))
+    rows = first_rows(asked.gsm8k / "train.jsonl", asked.count)
+    prompts = [with_reply(tokenizer, row["question"], "")[0] for row in rows]
+    base = AutoModelForCausalLM.from_pretrained(asked.model, dtype=getattr(torch, asked.dtype))
+    torch.manual_seed(0)
+    model = adapted(base, has_learnt=True).eval().requires_grad_(requires_grad=False)
     stops, pad = stop_ids(model, tokenizer), tokenizer.pad_token_id
     engine = StaticEngine(model, stops, pad, int8=True)  # which tells log-probabilities
     weights = {"bfloat16": _in_16_bits(read_weights(model)), "int8": engine.weights}
@@ -84,18 +83,6 @@ def _in_16_bits(weights: DecoderWeights) -> DecoderWeights:
         return replace(given, **rounded)
 
     return replace(weights, layers=tuple(map(layer, weights.layers)))
-
-
-def _adapted(folder: Path, number_type: torch.dtype) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=number_type)
-    torch.manual_seed(0)
-    settings: dict[str, Any] = {**LORA_DEFAULTS, "init_lora_weights": False}
-    adapted = get_peft_model(model, LoraConfig(**settings, task_type="CAUSAL_LM")).eval()
-    with torch.no_grad():
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:
-                weight.mul_(0.01)  # as after some steps
-    return adapted.requires_grad_(requires_grad=False)
 
 
 def _weights_apart(model: Any) -> dict[str, float]:

@@ -28,6 +28,7 @@ import xmlgrpo_trainer.finish
 import xmlgrpo_trainer.fit  # noqa: F401
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.metrics import read_log
 from xmlgrpo_trainer.cli import main as train_main
 from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.prepare import check_settings, refuse_early
@@ -161,7 +162,7 @@ def _trained(run: Path) -> dict[str, Any]:
     """The adapter's digest, how many of its matrices B have moved from 0, the rows of metrics."""
     weights = load_file(run / "adapter" / "adapter_model.safetensors")
     second = [weight for name, weight in weights.items() if "lora_B" in name]
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = read_log(RunFolder(run).metrics).rows.values()
     last = {key: value for row in rows for key, value in row.items()}
     return {
         "adapter": sha256(
@@ -186,7 +187,6 @@ def main() -> None:
     made.add_argument("--base", type=Path, help="the folder with the tiny model")
     made.add_argument("--most", type=int, default=1, help="settings that one run tries")
     made.add_argument("--to", type=Path)
-    made.add_argument("--check-only", action="store_true", help="train nothing")
     asked = made.parse_args()
     place, to = asked.place.resolve(), asked.to and asked.to.resolve()
     (place / "outputs").mkdir(parents=True, exist_ok=True)
@@ -202,9 +202,6 @@ def main() -> None:
         else:
             found.append({"settings": [setting], "code": 2, "ending": refused, "odd": ""})
             print(f"refused  {setting}: {refused}", flush=True)
-    if asked.check_only:
-        print(*wanted, sep="\n")
-        return
     for group in together(wanted, asked.most):
         for result in halved(group, place):
             found.append(result)

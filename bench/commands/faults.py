@@ -78,11 +78,10 @@ class Sound:
 
 
 @contextmanager
-def fresh(place: Place, stage: str) -> Iterator[dict[str, Any]]:
-    """The folder as it was before a stage, and a new hub; yields what `run` is to be told."""
+def fresh(place: Place, stage: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The folder as it was before a stage; yields a new hub, and what `run` is to be told."""
     shutil.rmtree(place.work, ignore_errors=True)
-    before = place.before(stage)
-    if before:
+    if before := place.before(stage):
         shutil.copytree(before, place.work, symlinks=True)  # with the times of the files
     else:
         place.work.mkdir(parents=True)
@@ -92,9 +91,9 @@ def fresh(place: Place, stage: str) -> Iterator[dict[str, Any]]:
         if pushes:  # huggingface_hub reads these when it is imported
             environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
             environment["HF_HOME"] = str(place.root / "hf")
-            yield {**how, "environment": environment, "hub": hub}
+            yield hub, {**how, "environment": environment}
         else:
-            yield {**how, "fork": place.fork, "hub": hub}
+            yield hub, {**how, "fork": place.fork}
 
 
 def left(place: Place, stage: str, hub: Any) -> dict[str, str]:
@@ -117,8 +116,7 @@ def whole(place: Place, stage: str) -> Sound:
     after, record = place.root / "after" / stage, place.root / "after" / f"{stage}.json"
     if record.exists():
         return Sound(**json.loads(record.read_text(encoding="utf-8")))
-    with fresh(place, stage) as given:
-        hub = given.pop("hub")
+    with fresh(place, stage) as (hub, given):
         ended = run(STAGES[stage], place.work, **given)
         if ended.code:
             raise SystemExit(f"{stage} alone ends with {ended.code}: {ended.errors[-2000:]}")
@@ -139,8 +137,7 @@ def chains(
         moments: list[str] = []
         orphans: list[str] = []
         said: list[str] = []
-        with fresh(place, sound.name) as given:
-            hub = given.pop("hub")
+        with fresh(place, sound.name) as (hub, given):
             while True:
                 strike, after_s = Strike(), None
                 if done < most and done % 2 == 0 and sound.events:
@@ -167,8 +164,7 @@ def chains(
 
 def struck(place: Place, sound: Sound, fault: Fault, moment: int) -> dict[str, Any]:
     """One fault, and the same command again."""
-    with fresh(place, sound.name) as given:
-        hub = given.pop("hub")
+    with fresh(place, sound.name) as (hub, given):
         first = run(STAGES[sound.name], place.work, Strike(fault, moment), **given)
         again = run(STAGES[sound.name], place.work, **given)
         lines = [line for line in first.errors.splitlines() if line.startswith("error: ")]
@@ -226,10 +222,10 @@ def trials(asked: argparse.Namespace, place: Place) -> Iterator[dict[str, Any]]:
             continue
         yield from chains(place, sound, "kill", asked.kills, asked.share)
         yield from chains(place, sound, "stop", asked.stops, asked.share)
-        for moment in moments(sound, asked.full) if sound.events else ():
-            yield struck(place, sound, "full", moment)
-        for moment in moments(sound, asked.broken) if sound.events else ():
-            yield struck(place, sound, "broken", moment)
+        faults: tuple[tuple[Fault, int], ...] = (("full", asked.full), ("broken", asked.broken))
+        for fault, count in faults if sound.events else ():
+            for moment in moments(sound, count):
+                yield struck(place, sound, fault, moment)
 
 
 def needed(stages: Sequence[str]) -> list[str]:

@@ -13,21 +13,18 @@ Exit code 1 when the two disagree anywhere.
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+from bench.shared.texts import markdown
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Example
 from xmlgrpo_rewards.tasks.gsm8k import TASK
+from xmlgrpo_run.rows import read_rows
 
 GOLD_MARK = "A: "
 SHOWN_CHARS = 60
@@ -37,7 +34,7 @@ SHOWN_CHARS = 60
 class Labelled:
     """One model's solution of one problem, with the label it came with."""
 
-    line: int
+    row: str
     model: str
     solution: str
     gold: str
@@ -52,8 +49,7 @@ def main() -> int:
     if not given:
         raise UserError("no labelled solution in the file: expected objects with `is_correct`")
     disagreeing = [one for one in given if lenient(one) != one.is_correct]
-    console = Console()
-    show(given, disagreeing, console)
+    show(given, disagreeing)
     return int(bool(disagreeing))
 
 
@@ -63,21 +59,14 @@ def read(path: Path) -> Iterator[Labelled]:
     Raises:
         UserError: the file or a line of it cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            _, mark, gold = row["ground_truth"].rpartition(GOLD_MARK)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: not a labelled problem: {error!r}") from None
-        if not mark:
-            raise UserError(f"{path}, line {number}: expected `{GOLD_MARK}<number>` as its truth")
-        for model, answer in row.items():
+    for row in read_rows(path):
+        gold = row.fields.get("ground_truth")
+        if not isinstance(gold, str) or GOLD_MARK not in gold:
+            raise UserError(f"{row.id}: expected `ground_truth` to end with `{GOLD_MARK}<number>`")
+        for model, answer in row.fields.items():
             if isinstance(answer, dict):
-                yield Labelled(number, model, answer["solution"], gold, answer["is_correct"])
+                right = gold.rpartition(GOLD_MARK)[2]
+                yield Labelled(row.id, model, answer["solution"], right, answer["is_correct"])
 
 
 def lenient(one: Labelled) -> bool:
@@ -85,26 +74,21 @@ def lenient(one: Labelled) -> bool:
     return TASK.grade(one.solution, Example("", "", one.gold, "")).lenient_correct
 
 
-def show(given: list[Labelled], disagreeing: list[Labelled], console: Console) -> None:
+def show(given: list[Labelled], disagreeing: list[Labelled]) -> None:
     """Print agreement a model, then what disagrees and in which way."""
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("model", "solutions", "labelled right", "graded as labelled"):
-        table.add_column(name, justify="left" if name == "model" else "right")
     total, right = Counter(o.model for o in given), Counter(o.model for o in given if o.is_correct)
     wrong = Counter(one.model for one in disagreeing)
-    for model, count in total.items():
-        table.add_row(model, str(count), str(right[model]), str(count - wrong[model]))
-    console.print(table)
+    rows = [
+        [model, str(count), str(right[model]), str(count - wrong[model])]
+        for model, count in total.items()
+    ]
+    print(markdown(["model", "solutions", "labelled right", "graded as labelled"], rows))
     for one in disagreeing:
         way = "labelled right, graded wrong" if one.is_correct else "labelled wrong, graded right"
         end = " ".join(one.solution.split())[-SHOWN_CHARS:]
-        console.print(
-            f"line {one.line}, {one.model}: {way}; gold {one.gold}; ...{escape(end)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        print(f"{one.row}, {one.model}: {way}; gold {one.gold}; ...{printable(end)}")
     agreeing = len(given) - len(disagreeing)
-    console.print(f"{agreeing} of {len(given)} solutions graded as they are labelled")
+    print(f"{agreeing} of {len(given)} solutions graded as they are labelled")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,12 @@
 
     python -m bench.cpu.quants                                  # outputs/tiny/merged
     python -m bench.cpu.quants --model FOLDER --types q8_0 q4_k_m
-    python -m bench.cpu.quants --random                         # its tokenizer, random weights
     python -m bench.cpu.quants --model .cache/real-gemma/tuned --out quants.json
 
 Every file goes through the export's own gates, with the type's own limits.  The damaged copies are
 of the f16 file, so they are held against the limits of a copy; what they would do under a looser
 limit can be read off their distance.
-
-Random weights know no language; what they share with real ones is the arithmetic of gemma-3-270m's
-18 layers and, by scaling the last norm, how sure they are of the next token (about 1 nat).
 """
-
-# ruff: noqa: PLC0415  # --help and bad arguments are answered before torch is loaded
 
 import argparse
 import shutil
@@ -28,11 +22,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ci.real_gemma.random_gemma import SHAPE
 from xmlgrpo_exporter.check.check_json import FileCheck
 from xmlgrpo_exporter.check.gates import check_file
 from xmlgrpo_exporter.check.questions import Comparison, load_questions
-from xmlgrpo_exporter.check.reference import Reference, answer_questions
+from xmlgrpo_exporter.check.reference import answer_questions
 from xmlgrpo_exporter.convert.converter import convert, find_converter
 from xmlgrpo_exporter.convert.export_plan import quantize
 from xmlgrpo_exporter.convert.staging import stage
@@ -46,7 +39,6 @@ from xmlgrpo_run.folder import RunFolder
 
 TYPES = "f16 bf16 q8_0 q6_k q5_k_m q5_0 q4_k_m q4_0 iq4_xs q3_k_m q2_k"
 TIMEOUT_S = 3600
-ENTROPY_NATS = 1.0
 ROW = "{:18} {:>6} {:>9} {:>9} {:>7} {:>9}  {}"
 
 
@@ -54,7 +46,6 @@ def main() -> int:
     """Make the files, put each through the gates, print a line each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("outputs/tiny/merged"))
-    parser.add_argument("--random", action="store_true", help="its tokenizer, random weights")
     parser.add_argument("--types", nargs="+", default=[TYPES], help=f"default: {TYPES}")
     parser.add_argument("--data", type=Path, help="questions, as for xmlgrpo-export check")
     parser.add_argument("--prompts", type=int, default=16)
@@ -65,10 +56,7 @@ def main() -> int:
     if not (arguments.model / "tokenizer.json").is_file():
         raise UserError(f"expected a model folder, found none at {arguments.model}; give --model")
     with TemporaryDirectory(prefix="xmlgrpo-quants-") as scratch:
-        model = arguments.model
-        if arguments.random:
-            model = random_model(model, Path(scratch) / "random")
-        measure(model, types, arguments, Path(scratch))
+        measure(arguments.model, types, arguments, Path(scratch))
     return 0
 
 
@@ -88,15 +76,13 @@ def measure(
     )
     reference = answer_questions(hash_model(model, console), comparison)
     weights, _ = stored_weights(model)
-    nats = float(np.mean([entropy(reference, i) for i in range(len(reference.replies))]))
-    print(f"{weights:,} weights, entropy {nats:.2f} nats, {questions.source}")
+    print(f"{weights:,} weights, {questions.source}")
     print(ROW.format("file", "bits", "mean KL", "worst KL", "top-1", "identical", "gates"))
 
     told: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", *sys.argv]),
         "weights": weights,
-        "entropy_nats": nats,
         "questions": questions.source,
         "files": {},
     }
@@ -142,18 +128,6 @@ def numbers(found: FileCheck) -> tuple[str, ...]:
         f"{greedy['identical']}/{greedy['prompts']}",
         failed or "pass",
     )
-
-
-def entropy(reference: Reference, i: int) -> float:
-    """Mean entropy of the model's own distributions along its i-th reply, in nats."""
-    logits = reference.model.logits(reference.ids[i], reference.replies[i]).astype(np.float64)
-    return float(_entropy_t(logits).mean())
-
-
-def _entropy_t(logits_tv: Any) -> Any:
-    shifted = logits_tv - logits_tv.max(-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return -(np.exp(log_p) * log_p).sum(-1)
 
 
 # --- damages: each changes the f16 file in place -------------------------------------------------
@@ -211,33 +185,6 @@ def _view(path: Path, tensor: Tensor) -> Any:
     dtype = {0: np.float32, 1: np.float16}[tensor.type_id]
     shape = tensor.shape[::-1]  # a GGUF names the innermost axis first
     return np.memmap(path, dtype=dtype, mode="r+", offset=tensor.start, shape=shape)
-
-
-def random_model(tokenizer_of: Path, folder: Path) -> Path:
-    """Random weights of gemma-3-270m's layers, about as sure of the next token as a real model."""
-    import torch
-    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
-
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of, local_files_only=True)
-    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
-    config = Gemma3TextConfig(**SHAPE | {"vocab_size": len(tokenizer)}, **ids)
-    model = Gemma3ForCausalLM(config).eval()
-    asked = tokenizer("How many apples are left when 3 of 12 are eaten?", return_tensors="pt")
-    with torch.inference_mode():
-        logits_tv = model(asked["input_ids"]).logits[0].double().numpy()
-    low, high = 1.0, 64.0
-    while high - low > 0.01:
-        scale = (low + high) / 2
-        sure = _entropy_t(scale * logits_tv).mean() < ENTROPY_NATS
-        low, high = (low, scale) if sure else (scale, high)
-    with torch.no_grad():
-        model.model.norm.weight.fill_(low - 1)  # a norm multiplies by 1 + weight
-    model.to(torch.bfloat16).save_pretrained(folder)
-    for path in tokenizer_of.iterdir():
-        if path.name.startswith(("tokenizer", "chat_template")):
-            shutil.copyfile(path, folder / path.name)
-    return folder
 
 
 if __name__ == "__main__":

@@ -96,8 +96,11 @@ def measure(case: Case, lengths: Sequence[int], device: torch.device) -> dict[in
     reference = deepcopy(model).float()
     base(reference).set_attn_implementation("eager")
     with switched(case):
-        added = {"added": case.added} if case.path in ENGINES else {}
-        return PATHS[case.path](model, reference, texts_B_T, lengths, **added)
+        if case.path in PASSES:
+            return PASSES[case.path](model, reference, texts_B_T, lengths)
+        engine, temperature = make_engine(case.path, model)
+        sampling = Sampling(case.added, temperature=temperature)
+        return by_engine(engine, sampling, reference, texts_B_T, lengths)
 
 
 @contextmanager
@@ -157,25 +160,15 @@ def make_model(case: Case) -> Any:
 # --- engines: what they wrote, token by token
 
 
-def by_graph(
-    model: Any, reference: Any, texts_B_T: Tensor, lengths: Sequence[int], *, added: int
-) -> dict[int, float]:
-    """The `graph` engine: see `by_engine`."""
-    if texts_B_T.device.type != "cuda":
-        engine, greedy = StaticEngine(model, [NO_TOKEN], PAD), Sampling(added, temperature=0.0)
-        return by_engine(engine, greedy, reference, texts_B_T, lengths)
+def make_engine(name: str, model: Any) -> tuple[Engine, float]:
+    """The engine, and a temperature at which it tells log-probabilities, if it ever does."""
+    if name == "generate":
+        return GenerateEngine(model, [NO_TOKEN], PAD), 0.0
+    if model.device.type != "cuda":
+        return StaticEngine(model, [NO_TOKEN], PAD), 0.0
     from xmlgrpo_rollout.gpu.engine import GraphEngine  # noqa: PLC0415 - Triton is not everywhere
 
-    drawn = Sampling(added, temperature=1.0)
-    return by_engine(GraphEngine(model, [NO_TOKEN], PAD), drawn, reference, texts_B_T, lengths)
-
-
-def by_generate(
-    model: Any, reference: Any, texts_B_T: Tensor, lengths: Sequence[int], *, added: int
-) -> dict[int, float]:
-    """The `generate` engine: see `by_engine`."""
-    greedy = Sampling(added, temperature=0.0)
-    return by_engine(GenerateEngine(model, [NO_TOKEN], PAD), greedy, reference, texts_B_T, lengths)
+    return GraphEngine(model, [NO_TOKEN], PAD), 1.0
 
 
 @torch.no_grad()
@@ -338,13 +331,11 @@ def aligned(path: Path) -> Path:
     return by_aligned
 
 
-PATHS: dict[str, Callable[..., dict[int, float]]] = {
-    "graph": by_graph,
-    "generate": by_generate,
+PASSES: dict[str, Path] = {
     "forward": by_forward,
     "aligned-forward": aligned(by_forward),
     "backward": by_backward,
     "aligned-backward": aligned(by_backward),
     "recomputed-backward": by_recomputed,
 }
-ENGINES = ("graph", "generate")
+PATHS = ("graph", "generate", *PASSES)

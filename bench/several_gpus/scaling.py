@@ -26,14 +26,7 @@ import yaml
 from bench.shared.cases import GROUP, PARTS, Case, Point, configuration, points
 from bench.shared.child_process import run_child
 from bench.shared.random_model import SIZES, given_or_made
-from bench.training.steps import (
-    FACTS,
-    WARM_STEPS,
-    logged_steps,
-    overridden,
-    steady_step,
-    whole_steps,
-)
+from bench.training.steps import FACTS, WARM_STEPS, logged_steps, overridden, timed
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
@@ -90,14 +83,13 @@ def measure(
     logged = logged_steps(run)
     untouched = logged[: asked.steps]
     ranks = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(parts.glob("*.json"))]
-    step_s = steady_step(untouched)
-    if step_s is None or len(ranks) != point.gpus:
+    times = timed(untouched)
+    if times["step_s"] is None or len(ranks) != point.gpus:
         raise UserError(f"{point}: {len(logged)} steps by {len(ranks)} processes were logged")
     manifest = read_manifest(run).as_json()
     return {
         **dataclasses.asdict(point),
-        "step_s": round(step_s, 4),
-        "step_s_all": [round(value, 4) for value in whole_steps(untouched)],
+        **times,
         "timed_step_s": [round(sum(step.values()), 4) for step in ranks[0]["steps"]],
         "parts_s": {
             part: round(fmean(median(step[part] for step in rank["steps"]) for rank in ranks), 4)
@@ -137,12 +129,7 @@ def main() -> int:
     if asked.steps <= WARM_STEPS:
         raise UserError(f"--steps: expected more than {WARM_STEPS}, got {asked.steps}")
     gsm8k = asked.gsm8k.resolve()
-    found = (
-        json.loads(asked.out.read_text(encoding="utf-8"))
-        if asked.out.is_file()
-        else {"results": []}
-    )
-    results = found["results"]
+    results = json.loads(asked.out.read_text())["results"] if asked.out.is_file() else []
     wanted = points(asked.sizes, asked.prompts, asked.gpus)
     with tempfile.TemporaryDirectory(prefix="scaling-") as scratch:
         longest = 0.0
@@ -158,7 +145,7 @@ def main() -> int:
             shutil.rmtree(place)  # checkpoints: the disk may be small
             longest = max(longest, result["whole_run_s"])
             results.append(result)
-            write_json(asked.out, found)
+            write_json(asked.out, {"results": results})
             shown = "  ".join(f"{part} {seconds}" for part, seconds in result["parts_s"].items())
             print(f"{point}: {result['step_s']} s a step  {shown}", flush=True)
     return 0

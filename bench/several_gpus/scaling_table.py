@@ -13,12 +13,12 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy import interp
 
 from bench.shared.cases import GROUP, PARTS
 from bench.shared.texts import markdown
@@ -163,7 +163,7 @@ def on_paper(growth: Mapping[str, Any], rollout: Mapping[str, Any]) -> str:
     found = []
     for prompts, gpus in ((128, 1), (128, 8), (128, 64), (1024, 64)):
         rows = prompts * GROUP / gpus
-        step_s, rollout_s = between(steps, rows), between(drawn, rows)
+        step_s, rollout_s = on_lines(steps, rows), on_lines(drawn, rows)
         best_s = steps[-1][1] / steps[-1][0] * rows  # at the pace of the largest batch measured
         cells = [f"{rollout_s:.2f} s", f"{step_s - rollout_s:.2f} s", f"{step_s:.2f} s"]
         found.append([f"{prompts:,}", str(gpus), *cells, f"{best_s / step_s:.0%}"])
@@ -175,14 +175,10 @@ def _is_plain(setting: Mapping[str, Any]) -> bool:
     return setting["new_tokens"] == 256 and "top_k" not in setting
 
 
-def between(points: Sequence[tuple[float, float]], x: float) -> float:
+def on_lines(points: Sequence[tuple[float, float]], x: float) -> float:
     """The value at x on the straight lines between points in order; outside them the nearest's."""
-    if x <= points[0][0]:
-        return points[0][1]
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if x <= x1:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return points[-1][1]
+    xs, ys = zip(*points, strict=True)
+    return float(interp(x, xs, ys))
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from bench.shared.random_model import SIZES, make_random_model
-from bench.training.steps import FACTS, WARM_STEPS, logged_steps, steady_step, whole_steps
+from bench.training.steps import FACTS, WARM_STEPS, logged_steps, timed
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.files import write_json
@@ -36,7 +36,6 @@ def main() -> int:
     made.add_argument("--gpus", type=int, nargs="+", default=[1, 2], metavar="N")
     made.add_argument("--random", choices=tuple(SIZES), help="random weights of this shape")
     made.add_argument("--gsm8k", type=Path, help="folder with train.jsonl; needed by --random")
-    made.add_argument("--runs", type=Path, help="folder for the runs; default: a temporary one")
     made.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     made.add_argument("overrides", nargs="*", metavar="key=value")
     asked = made.parse_intermixed_args()
@@ -45,7 +44,7 @@ def main() -> int:
     if asked.random and asked.gsm8k is None:
         raise UserError("--random needs --gsm8k, the folder that the tokenizer learns from")
     with tempfile.TemporaryDirectory() as folder:
-        runs = asked.runs or Path(folder)
+        runs = Path(folder)
         overrides = [
             "model.backend=plain",  # Unsloth trains on one GPU only
             f"grpo.max_steps={asked.steps}",
@@ -81,15 +80,14 @@ def measured(config: str, gpus: int, run: RunFolder, overrides: list[str]) -> di
     if code:
         raise UserError(f"the run with {gpus} process(es) ended with exit code {code}")
     rows = logged_steps(run)
-    steady_s = steady_step(rows)
-    if steady_s is None:
+    times = timed(rows)
+    if times["step_s"] is None:
         raise UserError(f"the run with {gpus} process(es) ended after {len(rows)} warm steps")
     manifest = read_manifest(run).as_json()
     return {
         "gpus": gpus,
         "whole_run_s": round(time.monotonic() - began, 1),
-        "step_s": round(steady_s, 4),
-        "step_s_all": [round(value, 4) for value in whole_steps(rows)],
+        **times,
         "trl_step_s": round(median(row["step_time"] for row in rows[WARM_STEPS:]), 4),
         "steps": [{name: row.get(name) for name in KEPT} for row in rows],
         **{name: manifest[name] for name in ("holdout", *FACTS)},

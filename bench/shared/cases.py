@@ -8,7 +8,6 @@ GROUP = 8  # completions per prompt
 PARTS = ("rollout", "training", "synchronisation", "host")  # of a step's seconds
 PASS_TOKENS = 64 * 256  # completion tokens of a backward pass in `growth`
 # Unsloth's last settings that decide when it compiles; unset is its own default.
-BLOCKS_ONLY = {"UNSLOTH_ENABLE_FLEX_ATTENTION": "0", "UNSLOTH_COMPILE_DISABLE": "0"}
 ALL_COMPILED = {"UNSLOTH_ENABLE_FLEX_ATTENTION": "1", "UNSLOTH_COMPILE_DISABLE": "0"}
 VLLM = {"VLLM_NO_USAGE_STATS": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
@@ -98,10 +97,6 @@ SPEED = (
     Case("trl", {"rollout": "generate", "grpo.max_steps": 7}, alone=True),
     # weights, captured graphs and the keys and values of 64 texts need some 6 GB
     Case("vllm", {"rollout": "vllm", "grpo.vllm_gpu_memory_utilization": 0.15}, environment=VLLM),
-    Case(
-        "graph-micro-16-checkpointed",
-        {"grpo.per_device_train_batch_size": 16, "grpo.gradient_checkpointing": True},
-    ),
     Case("graph-4bit", {"model.load_in_4bit": True}),
     Case("unsloth-graph", unsloth("graph")),
     Case("unsloth-generate", unsloth("generate")),
@@ -163,11 +158,8 @@ BACKENDS = tuple(
     for name in ("plain", "unsloth")
 )
 MORE_BACKENDS = (  # run only when they are named
-    backend("auto-16-auto", "auto", "auto"),
     backend("plain-16-vllm", "plain", "vllm", environment=VLLM),
     backend("unsloth-16-vllm", "unsloth", "vllm", environment=VLLM),
-    backend("unsloth-16-graph-blocks", "unsloth", "graph", environment=BLOCKS_ONLY),
-    backend("unsloth-16-graph-compiled", "unsloth", "graph", environment=ALL_COMPILED),
 )
 
 

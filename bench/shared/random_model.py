@@ -28,6 +28,7 @@ from transformers import (
 from bench.shared.child_process import run_child
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.rows import read_rows
 from xmlgrpo_trainer.plan.shapes import GEMMA_3, ModelShape
 from xmlgrpo_trainer.tiny.tokenizer import chat_template
 
@@ -75,7 +76,9 @@ def make_random_model(folder: Path, size: str, gsm8k: Path, seed: int = 0) -> in
     shape = SIZES[size]
     if not (gsm8k / "train.jsonl").is_file():
         raise UserError(f"expected train.jsonl in the folder of GSM8K, found none in {gsm8k}")
-    tokenizer = train_tokenizer(texts_of(gsm8k / "train.jsonl"), shape.vocabulary)
+    rows = [row.fields for row in read_rows(gsm8k / "train.jsonl")]
+    texts = (row[field] for row in rows for field in ("question", "answer"))
+    tokenizer = train_tokenizer(texts, shape.vocabulary)
     tokenizer.save_pretrained(folder)
     model = random_weights(shape, seed)
     model.generation_config = GenerationConfig(
@@ -88,14 +91,6 @@ def make_random_model(folder: Path, size: str, gsm8k: Path, seed: int = 0) -> in
     )
     model.save_pretrained(folder)
     return sum(weight.numel() for weight in model.parameters())
-
-
-def texts_of(path: Path) -> Iterator[str]:
-    """Questions and solutions."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        yield row["question"]
-        yield row["answer"]
 
 
 def train_tokenizer(texts: Iterator[str], vocabulary: int) -> Any:
@@ -168,10 +163,16 @@ def random_weights(shape: ModelShape, seed: int) -> Any:
     return model.to(torch.bfloat16)
 
 
-def adapted(model: Any) -> Any:
-    """The model with a new LoRA adapter on all projections."""
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, lora)
+def adapted(model: Any, *, has_learnt: bool = False) -> Any:
+    """The model with a LoRA adapter on all projections: a new one, or one as after some steps."""
+    sizes: dict[str, Any] = {"r": 16, "lora_alpha": 32, "init_lora_weights": not has_learnt}
+    lora = LoraConfig(**sizes, target_modules="all-linear", task_type="CAUSAL_LM")
+    made = get_peft_model(model, lora)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if has_learnt and "lora_B" in name:
+                weight.mul_(0.01)
+    return made
 
 
 def given_or_made(given: Path | None, size: str, gsm8k: Path, folder: Path, limit_s: float) -> Path:

@@ -1,12 +1,13 @@
 """Prompts of GSM8K's problems with a reply, as token ids; and Markdown tables of what came out."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.prompt import tokenizer_prompt
+from xmlgrpo_run.rows import read_rows
 
 Text = tuple[list[int], int]  # ids of prompt and reply, and how many the prompt has
 
@@ -22,8 +23,13 @@ def with_reply(tokenizer: Any, question: str, reply: str) -> Text:
 
 def kept_replies(tokenizer: Any, path: Path, count: int) -> list[Text]:
     """The first of a run's kept completions."""
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()[:count])
+    rows = first_rows(path, count)
     return [with_reply(tokenizer, row["question"], row["completion"]) for row in rows]
+
+
+def first_rows(path: Path, count: int) -> list[Mapping[str, Any]]:
+    """Of a JSONL file."""
+    return [row.fields for row in islice(read_rows(path), count)]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

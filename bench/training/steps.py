@@ -68,6 +68,15 @@ def steady_step(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return median(steady) if steady else None
 
 
+def timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The steady step and each step but the first, in seconds."""
+    steady_s = steady_step(rows)
+    return {
+        "step_s": None if steady_s is None else round(steady_s, 4),
+        "step_s_all": [round(value, 4) for value in whole_steps(rows)],
+    }
+
+
 def train(case: Case, model: Path, gsm8k: Path, place: Path, limit_s: float) -> dict[str, Any]:
     """Train one case; what it took.
 
@@ -93,15 +102,14 @@ def train(case: Case, model: Path, gsm8k: Path, place: Path, limit_s: float) -> 
     ended = run_child(script, cwd=place, environment=environment, limit_s=limit_s)
     rows = logged_steps(run)
     steady = [row for row in rows[WARM_STEPS:] if "rollout_time" in row]
-    steady_s, last = steady_step(rows), rows[-1] if rows else {}
+    last = rows[-1] if rows else {}
     manifest = read_manifest(run).as_json() if run.manifest.is_file() else {}
     return {
         "exit_code": ended["exit_code"],
         "ending": ended["ending"],
         "whole_run_s": ended["seconds"],
-        "step_s": None if steady_s is None else round(steady_s, 3),
+        **timed(rows),
         "rollout_s": median(row["rollout_time"] for row in steady) if steady else None,
-        "step_s_all": [round(value, 3) for value in whole_steps(rows)],
         "mean_tokens": last.get("completions/mean_length"),
         "mismatch": {name: value for name, value in last.items() if name.startswith("sampling/")},
         "grad_norm": [row.get("grad_norm") for row in rows],
