@@ -94,19 +94,19 @@ def terminal(session: nox.Session) -> None:
 @nox.session(default=False)
 def adapters(session: nox.Session) -> None:
     """Our rewards in trl, verl and verifiers themselves; after --, one of them."""
-    run(session, "python", "-m", "ci.checks.adapters", *session.posargs)
+    run(session, "python", "-m", "ci.checks.with_libraries", "adapters", *session.posargs)
 
 
 @nox.session(default=False)
 def trackers(session: nox.Session) -> None:
     """A short run into wandb, trackio and TensorBoard at once, and what each of them holds."""
-    run(session, "python", "-m", "ci.checks.trackers", *session.posargs)
+    run(session, "python", "-m", "ci.checks.with_libraries", "trackers", *session.posargs)
 
 
 @nox.session(default=False)
 def notebook(session: nox.Session) -> None:
     """Every cell of docs/colab.ipynb in a real kernel, on the tiny model."""
-    run(session, "python", "-m", "ci.checks.notebook", *session.posargs)
+    run(session, "python", "-m", "ci.checks.with_libraries", "notebook", *session.posargs)
 
 
 @nox.session(default=False)

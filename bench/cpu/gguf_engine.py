@@ -67,7 +67,7 @@ def main() -> None:
 def _random_model(scratch: Path) -> Path:
     from ci.real_gemma.random_gemma import build_model
 
-    return build_model(scratch, [*questions(200), *[reply.SYSTEM] * 20], "q8_0")
+    return build_model(scratch, [*questions(200), *[reply.SYSTEM] * 20])
 
 
 def compare(model: Path, tokens: int, prompts: int) -> None:

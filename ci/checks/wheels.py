@@ -12,18 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ci.checks import environments
+from ci.checks.environments import PACKAGES
 
-PACKAGES = (
-    "rewards",
-    "run",
-    "gguf",
-    "rollout",
-    "trainer",
-    "evaluator",
-    "exporter",
-    "tasks",
-    "viewer",
-)
 FLOORS = ("rewards", "run", "gguf", "rollout")  # what the others may stand on
 EXTRAS = {"rollout": "engine", "gguf": "engine"}  # without which some modules cannot be imported
 

@@ -14,7 +14,6 @@ an error.  On that machine (`--no-deps`, because what is there already is not in
 import argparse
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,21 +21,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ci.checks.environments import PACKAGES, ROOT, build_wheel
 from ci.offline.one_wheel import Machine, NotFoundError, fetch, keep, needs
 
-ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("base", "unsloth")
-OURS: dict[str, tuple[str, ...]] = {
-    "rewards": (),
-    "run": (),
-    "gguf": (),
-    "rollout": (),
-    "trainer": ("unsloth",),
-    "evaluator": (),
-    "exporter": ("merge",),
-    "tasks": (),
-    "viewer": (),
-}
+EXTRAS = {"trainer": ("unsloth",), "exporter": ("merge",)}
 # xformers is built for another torch (Unsloth then uses torch's own attention), diffusers is for
 # image models, and triton comes with torch's CUDA builds.
 LEFT_OUT = ("xformers", "diffusers", "triton")
@@ -106,10 +95,8 @@ def locked_versions(machine: Machine) -> dict[str, str]:
 def build_ours(scratch: Path, out: Path) -> dict[str, Path]:
     """Build our packages into `out`; their wheels by canonical name."""
     built = {}
-    for package in OURS:
-        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        subprocess.run([*pip, "--wheel-dir", scratch, f"packages/{package}"], check=True, cwd=ROOT)
-        (wheel,) = scratch.glob(f"xmlgrpo_{package}-*.whl")
+    for package in PACKAGES:
+        wheel = build_wheel(package, scratch)
         built[f"xmlgrpo-{package}"] = Path(shutil.move(wheel, out / wheel.name))
     return built
 
@@ -128,8 +115,8 @@ def collect(wheels: dict[str, Path], machine: Machine, also: list[str], scratch:
     out = next(iter(wheels.values())).parent
     locked = locked_versions(machine)
     wanted = [(Requirement(line), "the command line") for line in also]
-    for package, extras in OURS.items():
-        wanted += needs(wheels[f"xmlgrpo-{package}"], extras, machine)
+    for package in PACKAGES:
+        wanted += needs(wheels[f"xmlgrpo-{package}"], EXTRAS.get(package, ()), machine)
     followed: set[tuple[str, str]] = set()
     while wanted:
         asked, by = wanted.pop()

@@ -26,8 +26,8 @@ SHAPE = {
 }
 
 
-def build_model(scratch: Path, texts: Sequence[str], outtype: str) -> Path:
-    """A random GGUF of gemma-3-270m's shape, with a small tokenizer of Gemma's form.
+def build_model(scratch: Path, texts: Sequence[str]) -> Path:
+    """A random q8_0 GGUF of gemma-3-270m's shape, with a small tokenizer of Gemma's form.
 
     The rows of markup and of single bytes are zero, so that no reply ends early and none holds
     half a character, on which the high-level API loses count.
@@ -35,15 +35,14 @@ def build_model(scratch: Path, texts: Sequence[str], outtype: str) -> Path:
     Args:
         scratch: an empty folder.
         texts: what the tokenizer is trained on.
-        outtype: a type that llama.cpp's converter writes: q8_0, f16, f32.
     """
     folder = scratch / "model"
     silent = _build_tokenizer(folder, texts)
     _build_weights(folder, silent)
-    out = scratch / f"random-270m-{outtype}.gguf"
+    out = scratch / "random-270m-q8_0.gguf"
     tree = find_converter(Console(stderr=True))
     staged = stage(folder, scratch / "staged", prompts_have_bos=True)
-    convert(tree, staged, out, outtype, "random")
+    convert(tree, staged, out, "q8_0", "random")
     return out
 
 
