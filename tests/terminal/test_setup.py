@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.checks.wheels import PACKAGES
+from ci.checks.environments import PACKAGES
 
 from .screen import ROOT, SCREENS, record, started
 from .shown import check
