@@ -5,9 +5,11 @@ A query one small mistake away from the gold must lose on some database: the ide
 mistakes are made on words instead of a syntax tree: what is no SQL any more simply fails.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from xmlgrpo_rewards.task import Example
+from xmlgrpo_tasks.sql.engine import Job
 from xmlgrpo_tasks.sql.grading import judged
 from xmlgrpo_tasks.sql.lexer import Token, tokens
 from xmlgrpo_tasks.sql.rows import job_of
@@ -34,18 +36,30 @@ EXCHANGED = {
 def gold_fault(example: Example) -> str | None:
     """Why a row cannot be trained or measured on, in one sentence; None when it can."""
     job = job_of(example.judge, example.gold)
-    wrong = list(mutants(example.gold, ordered=job["ordered"]))
+    check = checked(job)
     for _ in range(TRIES):
-        [answer] = judged([job | {"queries": [sql for _, sql in wrong], "check": True}])
+        [answer] = judged([check])
         if answer["fault"] != TIMEOUT:
             break
-    gold = f"the gold {example.gold!r}"
+    return fault_of(check, answer)
+
+
+def checked(job: Job) -> Job:
+    """The job that asks the engine about a problem's gold, and about queries one mistake away."""
+    wrong = mutants(job["gold"], ordered=job["ordered"])
+    return job | {"queries": [sql for _, sql in wrong], "check": True}
+
+
+def fault_of(check: Job, answer: Mapping[str, Any]) -> str | None:
+    """What the engine's answer to `checked` says against a problem; None where that is nothing."""
+    gold = f"the gold {check['gold']!r}"
     if answer["fault"]:
         return f"{gold} cannot be used: {answer['fault']}"
     if not any(answer["sizes"]):
         return f"{gold} finds no row in any of the {len(answer['sizes'])} databases"
     if not answer["differ"]:
         return f"{gold} gives the same in every database, so that a constant would be paid"
+    wrong = mutants(check["gold"], ordered=check["ordered"])
     for (mistake, sql), outcome in zip(wrong, answer["outcomes"], strict=True):
         if all(outcome["right"]):
             return f"the databases cannot tell {gold} from {sql!r} ({mistake})"

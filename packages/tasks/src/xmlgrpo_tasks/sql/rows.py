@@ -70,15 +70,20 @@ def row_of(example: Example) -> dict[str, Any]:
 def job_of(judge: str, gold: str) -> Job:
     """What the engine needs to know about a problem."""
     fields = json.loads(judge)
+    databases = [parse_inserts(text) for text in fields["data"]]
+    return job_on(databases, judge, fields["schema"], gold, ordered=fields["ordered"])
+
+
+def job_on(
+    databases: Sequence[Sequence[Insert]], told: str, schema: str, gold: str, *, ordered: bool
+) -> Job:
+    """The same of databases that are read already; `told` tells them from all others."""
     return {
-        "key": hashlib.sha256(f"{judge}\0{gold}".encode("utf-8", "surrogatepass")).hexdigest(),
-        "schema": fields["schema"],
-        "data": [
-            [(insert.statement(), insert.rows) for insert in parse_inserts(text)]
-            for text in fields["data"]
-        ],
+        "key": hashlib.sha256(f"{told}\0{gold}".encode("utf-8", "surrogatepass")).hexdigest(),
+        "schema": schema,
+        "data": [[(insert.statement(), insert.rows) for insert in one] for one in databases],
         "gold": gold,
-        "ordered": fields["ordered"],
+        "ordered": ordered,
     }
 
 
