@@ -80,6 +80,20 @@ def test_a_run_leaves_what_the_other_packages_read(finished: Path, tiny_base: Pa
     assert resolved["lora"]["r"] == 4
 
 
+def test_draws_in_8_bits_are_corrected_and_the_exam_is_of_what_is_kept(
+    finished: Path, runs: Path, quick_config: QuickConfig
+) -> None:
+    root = runs / "in-8-bits"
+    assert train(quick_config(rollout_weights="int8", grpo__max_steps=2), root, quiet()) == 0
+    before = (RunFolder(one).holdout_before.read_text(encoding="utf-8") for one in (root, finished))
+    assert len(set(before)) == 1
+    difference, ratio = "sampling_logp_difference", "importance_sampling_ratio"
+    for of_plain, of_int8 in zip(steps(finished)[1:], steps(root)[1:], strict=False):
+        assert not any(name.startswith("sampling/") for name in of_plain)
+        assert 0 < of_int8[f"sampling/{difference}/mean"] < 0.1
+        assert of_int8[f"sampling/{ratio}/mean"] == pytest.approx(1, abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("settings", "part"),
     [
