@@ -48,7 +48,7 @@ SHAPES = {  # heads as Gemma 3's, and widths that cost little
     "270m-1b": Shape(4, 1, 256),
     "4b": Shape(8, 4, 256),
     "12b": Shape(16, 8, 256),
-    "tiny-1": Shape(4, 1, 8, hidden=16, mlp=16, vocabulary=64),
+    "tiny-1": Shape(2, 1, 8, hidden=16, mlp=16, vocabulary=64),
     "tiny-4": Shape(8, 4, 8, hidden=16, mlp=16, vocabulary=64),
     "tiny-8": Shape(16, 8, 8, hidden=16, mlp=16, vocabulary=64),
 }
