@@ -60,6 +60,7 @@ def imported_by(command: str, *arguments: str) -> set[str]:
 
 
 TINY = ["--config", "configs/tiny.yaml"]
+FEW = ["data.source=json", "data.path=packages/rewards/tests/fixtures/gsm8k.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ TINY = ["--config", "configs/tiny.yaml"]
         pytest.param("cli", [*TINY, "lora.rank=3"], id="typo-lora"),
         pytest.param("cli", [*TINY, "--gpus", "2", "grpo.beta=x"], id="type-on-two-gpus"),
         pytest.param("cli", [*TINY, "task=sql9"], id="task"),
+        pytest.param("cli", [*TINY, "--run", "of-few-rows", *FEW], id="few-rows"),
     ],
 )
 def test_what_needs_no_library_imports_none(command: str, arguments: list[str]) -> None:
@@ -118,6 +120,7 @@ def train(*arguments: str) -> "subprocess.CompletedProcess[str]":
         pytest.param(
             "{}", ["--gpus", "two"], "--gpus: expected a whole number of at least 1", id="gpus"
         ),
+        pytest.param("{}", ["--seed", "ABC"], "to 4,294,967,295, got 'ABC'", id="seed"),
         pytest.param("{}", ["--gpus", "3"], "8 completions", id="a-batch-that-three-cannot-share"),
         pytest.param(
             "model: {backend: unsloth}",

@@ -21,6 +21,7 @@ from xmlgrpo_rewards.console_script import (
     kept_on_interrupt,
     path_argument,
     run_command,
+    seed_argument,
     within,
 )
 from xmlgrpo_rewards.errors import UserError
@@ -132,7 +133,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--task", "--tasks", default=None, metavar="LIST", help="lm-eval tasks (default: its own)")
     add("--limit", type=int, metavar="N", help="the first N items only")
-    add("--seed", type=int, default=0, metavar="N", help="of sampled replies (default: 0)")
+    add(
+        "--seed", type=seed_argument, default=0, metavar="N", help="of sampled replies (default: 0)"
+    )
     add("--k", type=int, default=1, metavar="K", help=K_HELP)
     add("--temperature", type=float, metavar="T", help="of these K replies (default: 1)")
     add("--batch-size", "--batch_size", metavar="N", help=BATCH_HELP)

@@ -47,6 +47,17 @@ def path_argument(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}; write the path out") from None
 
 
+def seed_argument(text: str) -> int:
+    """A seed, for argparse: what a generator of random numbers takes.
+
+    Raises:
+        UserError: it is none, said in one sentence, without argparse's usage.
+    """
+    if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
+        raise UserError(f"--seed: expected a whole number from 0 to 4,294,967,295, got {text!r}")
+    return int(text)
+
+
 def within(low: N, high: N) -> Callable[[str], N]:
     """A number from `low` to `high` and of their type, for argparse; NaN is in no range."""
     kind = type(low)

@@ -8,6 +8,7 @@ from xmlgrpo_rewards.console_script import (
     kept_on_interrupt,
     path_argument,
     run_command,
+    seed_argument,
 )
 from xmlgrpo_run.folder import run_folder
 from xmlgrpo_run.stop_signals import end_with_parent
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--run", help="name (under outputs/) or folder of the run; default: the config's name"
     )
-    made.add_argument("--seed", type=int, help="the same as the override seed=N")
+    made.add_argument("--seed", type=seed_argument, help="the same as the override seed=N")
     made.add_argument(
         "--gpus", type=gpu_count, default=1, help="so many GPUs of this machine, one process each"
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_gguf.threads import let_threads_sleep
-from xmlgrpo_rewards.console_script import path_argument, run_command
+from xmlgrpo_rewards.console_script import path_argument, run_command, seed_argument
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.interval import Share
 from xmlgrpo_rewards.total import CLASSIC
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         prog="demo-controls", description="Rerun the embedded default's controls."
     )
     made.add_argument("--config", type=path_argument, default=Path("configs/tiny.yaml"))
-    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--seed", type=seed_argument, default=0)
     made.add_argument("--supervised-steps", type=int, default=SUPERVISED_STEPS)
     made.add_argument("overrides", nargs="*", metavar="key=value")
     return made

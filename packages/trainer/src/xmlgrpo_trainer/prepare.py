@@ -104,13 +104,12 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     """
     ranks.together(lambda: check_names(config))
     ranks.on_first(lambda: prepare_trackers(config.watch, folder))
+    task = get_task(config.task)
+    # a file of too few rows is known before the libraries, which take seconds, are read
+    early = _read_problems(config, task, console, ranks) if config.data.source == "json" else None
     with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
-    task = get_task(config.task)
-    if graded := extras(task).ready():
-        say(console, escape(graded), head="[bold]grading   [/] ")
-    with Stage(console, "reading the problems"):
-        problems = ranks.together(lambda: load_problems(config, task))
+    problems = early or _read_problems(config, task, console, ranks)
     check_golds(problems, config.rewards, task)
     check_enough(problems, settings.arguments)
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))
@@ -135,6 +134,13 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
         base=base,
         policy=policy,
     )
+
+
+def _read_problems(config: RunConfig, task: Task, console: Console, ranks: Ranks) -> Problems:
+    if graded := extras(task).ready():
+        say(console, escape(graded), head="[bold]grading   [/] ")
+    with Stage(console, "reading the problems"):
+        return ranks.together(lambda: load_problems(config, task))
 
 
 def refuse_early(config: RunConfig, processes: int) -> None:

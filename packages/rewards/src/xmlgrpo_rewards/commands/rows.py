@@ -16,7 +16,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from xmlgrpo_rewards.adapters import trl, verl
-from xmlgrpo_rewards.console_script import add_version, path_argument, run_command
+from xmlgrpo_rewards.console_script import add_version, path_argument, run_command, seed_argument
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Task, extras, get_task, sound_example, task_names
 
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("folder", type=path_argument, help="for train.jsonl and test.jsonl")
     made.add_argument("--train", type=int, default=TRAIN_ROWS, help=f"rows ({TRAIN_ROWS})")
     made.add_argument("--test", type=int, default=TEST_ROWS, help=f"rows ({TEST_ROWS})")
-    made.add_argument("--seed", type=int, default=0, help="another seed, other rows (0)")
+    made.add_argument("--seed", type=seed_argument, default=0, help="another seed, other rows (0)")
     made.add_argument("--level", help="how hard they are (default: the task's own choice)")
     made.add_argument(
         "--for", dest="trainer", default="", choices=OTHER_TRAINERS, help="another trainer's form"
