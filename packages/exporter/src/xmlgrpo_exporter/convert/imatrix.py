@@ -90,6 +90,6 @@ def write_imatrix(reference: Reference, out: Path) -> int:
         for hook in hooks:
             hook.remove()
     rows = {name: (total / counts[name]).float().cpu().numpy() for name, total in sums.items()}
-    with replacing(out) as partial, partial.open("wb") as file:
+    with replacing(out) as unfinished, unfinished.open("wb") as file:
         np.savez(file, allow_pickle=False, **rows)
     return max(counts.values())
