@@ -97,7 +97,7 @@ def test_the_result_stands_first_with_its_interval(run):
 
 
 def test_a_number_with_an_exponent_stays_on_one_line():
-    written = environment("page").from_string("{{ text|whole }}").render(text="p = 4.3e-07 <b>")
+    written = environment().from_string("{{ text|whole }}").render(text="p = 4.3e-07 <b>")
     assert written == 'p = <span class="whole">4.3e-07</span> &lt;b&gt;'
 
 

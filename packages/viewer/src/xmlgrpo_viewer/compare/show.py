@@ -74,8 +74,8 @@ def page(compared: Compared, place: Path) -> str:
     drawn = [curves] if curves.series else []
     data = {"charts": [for_uplot(chart) for chart in drawn], "completions": []}
     return (
-        environment("compare")
-        .get_template("compare.html.j2")
+        environment()
+        .get_template("compare/compare.html.j2")
         .render(
             names=[run.view.run.name for run in compared.runs],
             described=DESCRIBED,

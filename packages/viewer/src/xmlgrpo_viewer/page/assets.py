@@ -19,10 +19,10 @@ STYLES = ("uplot/uPlot.min.css", "page.css")
 SMALL_NUMBER = re.compile(r"[\d.]+e-\d+")
 
 
-def environment(room: str) -> Environment:
-    """Templates of a room of this package: what they write is escaped, and steers nothing."""
+def environment() -> Environment:
+    """The templates, by room and name: what they write is escaped, and steers nothing."""
     made = Environment(
-        loader=PackageLoader("xmlgrpo_viewer", room),
+        loader=PackageLoader("xmlgrpo_viewer", ""),
         autoescape=True,
         trim_blocks=True,
         finalize=_printable,

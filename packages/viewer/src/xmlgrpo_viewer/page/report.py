@@ -96,9 +96,9 @@ def render(view: RunView) -> str:
         "completions": shown["completions"]["rows"],
         "rewards": shown["completions"]["rewards"],
     }
-    pages = environment("page")
+    pages = environment()
     pages.filters |= _filters(view)
-    return pages.get_template("report.html.j2").render(
+    return pages.get_template("page/report.html.j2").render(
         parts=[(part, title) for part, title in parts.items() if title],
         **shown,
         data=json_in_html(data),
