@@ -17,7 +17,7 @@ from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rollout.engine import Completion
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import MetricsLog, read_log
-from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.config.run_config import RunConfig, WatchConfig
 from xmlgrpo_trainer.doctor.run import check_run
 from xmlgrpo_trainer.grpo.lost_batches import (
     DIFFERENCE,
@@ -30,6 +30,7 @@ from xmlgrpo_trainer.grpo.lost_batches import (
 )
 from xmlgrpo_trainer.grpo.mismatch import importance_ratio, lost_shares
 from xmlgrpo_trainer.reporting.steps import Watch
+from xmlgrpo_trainer.reporting.trackers import Trackers
 from xmlgrpo_trainer.train import train
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -147,7 +148,9 @@ LOST_STEP = {"loss": 0.0, "grad_norm": 0.0, "reward": 0.9, IMPOSSIBLE_FIRST: 1.0
 def watch_of(root: Path, out: io.StringIO, *, stops: bool) -> Watch:
     config = WatchConfig(samples_kept=0, samples_every=1000, stop_on_lost_batches=stops)
     console = Console(file=out, width=118)
-    made = Watch(RunFolder(root), get_task("gsm8k"), [], config, console)
+    folder = RunFolder(root)
+    nobody = Trackers(RunConfig(), folder)
+    made = Watch(folder, get_task("gsm8k"), [], config, console, trackers=nobody)
     made.on_train_begin(None, SimpleNamespace(global_step=0, max_steps=40), None)
     return made
 

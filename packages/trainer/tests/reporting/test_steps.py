@@ -17,12 +17,13 @@ from xmlgrpo_rewards.reply import render
 from xmlgrpo_rewards.task import Example, Words, get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.metrics import read_log
-from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.config.run_config import RunConfig, WatchConfig
 from xmlgrpo_trainer.grpo.rewards import Scored
 from xmlgrpo_trainer.problems.keep_best import stopped_early, why_lost
 from xmlgrpo_trainer.reporting.result import draw_curves
 from xmlgrpo_trainer.reporting.sampled import agreement, repetition, same_wrong, sampled_shares
 from xmlgrpo_trainer.reporting.steps import NotFiniteError, Watch
+from xmlgrpo_trainer.reporting.trackers import Trackers
 
 GSM8K = get_task("gsm8k")
 BATCH = [
@@ -35,9 +36,9 @@ LOGS = {"loss": 0.1, "grad_norm": 0.5, "reward": 1.25, "completions/mean_length"
 
 
 def watch(root: Path, console: Console) -> Watch:
-    made = Watch(
-        RunFolder(root), GSM8K, list(BATCH), WatchConfig(samples_every=2, samples_kept=1), console
-    )
+    folder, config = RunFolder(root), WatchConfig(samples_every=2, samples_kept=1)
+    nobody = Trackers(RunConfig(), folder)
+    made = Watch(folder, GSM8K, list(BATCH), config, console, trackers=nobody)
     made.on_train_begin(None, state(0), None)
     return made
 
@@ -153,7 +154,8 @@ def test_a_value_that_is_not_finite_ends_the_run_in_words(
 def test_what_the_doctor_finds_is_said_once_and_ends_the_run_where_asked(tmp_path: Path) -> None:
     out, folder = io.StringIO(), RunFolder(tmp_path)
     config = WatchConfig(samples_every=99, samples_kept=0, stop_when=["replies-cut"])
-    made = Watch(folder, GSM8K, list(BATCH), config, Console(file=out, width=300))
+    console, nobody = Console(file=out, width=300), Trackers(RunConfig(), folder)
+    made = Watch(folder, GSM8K, list(BATCH), config, console, trackers=nobody)
     made.on_train_begin(None, state(0), None)
     control = SimpleNamespace(should_save=False, should_training_stop=False)
     for step, clipped in enumerate([0.0] * 4 + [1.0] * 20, start=1):

@@ -24,23 +24,19 @@ ATTRIBUTES = ("_entropy_bonus_enabled", "_last_loaded_step", "_metrics")  # set 
 FUNCTIONS = ("nanmax", "nanmin", "shuffle_sequence_dict")  # of the trainer's module
 
 
-def missing_names(trainer: Any, module: Any) -> list[str]:
-    """Which of the names a trainer's class and its module lack."""
-    is_set = trainer.__init__.__code__.co_names
-    return [
-        *(name for name in METHODS if not hasattr(trainer, name)),
-        *(name for name in ATTRIBUTES if name not in is_set),
-        *(name for name in FUNCTIONS if not hasattr(module, name)),
-    ]
-
-
 def check_trl(trainer: Any, module: Any, version: str) -> None:
     """See that trl has what the step stands on.
 
     Raises:
         UserError: a name is gone.
     """
-    if missing := missing_names(trainer, module):
+    is_set = trainer.__init__.__code__.co_names
+    missing = [
+        *(name for name in METHODS if not hasattr(trainer, name)),
+        *(name for name in ATTRIBUTES if name not in is_set),
+        *(name for name in FUNCTIONS if not hasattr(module, name)),
+    ]
+    if missing:
         raise UserError(
             f"trl {version} has no {', '.join(missing)} any more, which this trainer stands on: "
             "expected trl 1.14 to 1.16; install the locked versions with make setup"

@@ -142,7 +142,7 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
         UserError: no training or no held-out problem is left.
     """
     parts = {"train": problems.train, "validation": problems.validation, "report": problems.report}
-    kept: dict[str, list[Example]] = {}
+    kept: dict[str, Any] = {}
     for name, part in parts.items():
         prompts = encode_prompts(tokenizer, [task.messages(example.question) for example in part])
         kept[name] = [e for e, ids in zip(part, prompts, strict=True) if len(ids) <= max_tokens]
@@ -153,13 +153,7 @@ def drop_long(problems: Problems, task: Task, tokenizer: Any, max_tokens: int) -
                 f"{max_tokens} tokens; raise it"
             )
     dropped = sum(map(len, parts.values())) - sum(map(len, kept.values()))
-    return replace(
-        problems,
-        train=kept["train"],
-        validation=kept["validation"],
-        report=kept["report"],
-        dropped_long=dropped,
-    )
+    return replace(problems, **kept, dropped_long=dropped)
 
 
 def check_golds(problems: Problems, rewards: Iterable[str], task: Task) -> None:

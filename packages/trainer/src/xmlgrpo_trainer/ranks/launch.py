@@ -32,16 +32,13 @@ def launch(processes: int, words: Sequence[str], console: Console) -> int:
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.disable(logging.CRITICAL)  # torchrun's: each of its loggers has a level of its own
-    options = {
-        "num_processes": processes,
-        "num_machines": 1,
-        "mixed_precision": "no",  # the run's own configuration decides
-        "dynamo_backend": "no",
-        "main_process_port": 0,  # any free one: two runs may share a machine
-    }
-    named = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    module = ["--multi_gpu", "--module", "xmlgrpo_trainer.cli"]
-    arguments = launch_command_parser().parse_args([*named, *module, *words])
+    options = [
+        *("--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"),
+        *("--mixed_precision", "no"),  # the run's own configuration decides
+        *("--main_process_port", "0"),  # any free one: two runs may share a machine
+        *("--multi_gpu", "--module", "xmlgrpo_trainer.cli"),
+    ]
+    arguments = launch_command_parser().parse_args([*options, *words])
     arguments.shutdown_timeout = STOP_S  # torchrun's own option, which accelerate hands on
     try:
         launch_command(arguments)

@@ -61,8 +61,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         config: WatchConfig,
         console: Console,
         *,
+        trackers: Trackers,
         ranks: Ranks = ALONE,
-        trackers: Trackers | None = None,
     ) -> None:
         self.folder = folder
         self.ranks = ranks
@@ -82,8 +82,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         """Start the clock and the bar."""
         self._energy_j = gpu_energy_j()
         if self.ranks.is_first:
-            if self.trackers:
-                self.trackers.begin()
+            self.trackers.begin()
             self.stage.start()
             self.stage.count_from(state.global_step, state.max_steps)
 
@@ -123,13 +122,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             seconds = time.monotonic() - self._step_began
             append_row(self.folder.metrics, {"step": step, "time": round(time.time(), 3), **row})
             kept = self._keep_samples(step, batch)
-            if self.trackers:
-                paid = {name: row[name] for name in row if name.startswith("rewards/")}
-                self.trackers.log(step, shares | paid)
-                if due or ends:
-                    self.trackers.keep_completions(step, kept)
-                if due or ends or lost or not_finite:
-                    self.trackers.alert(step)
+            paid = {name: row[name] for name in row if name.startswith("rewards/")}
+            self.trackers.log(step, shares | paid)
+            if due or ends:
+                self.trackers.keep_completions(step, kept)
+            if due or ends or lost or not_finite:
+                self.trackers.alert(step)
             self._show_step(step, state.max_steps, row, seconds)
             if batch and due:
                 self._show_sample(batch[0])
@@ -143,9 +141,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             )
         if lost and self.config.stop_on_lost_batches:
             self._guard.note(step, lost)
-        self._end_if_lost(step, control)
-
-    def _end_if_lost(self, step: int, control: Any) -> None:
         if self.ranks.on_first(lambda: self._is_lost(step)):
             control.should_training_stop = control.should_save = True
 
@@ -160,8 +155,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if lost is None:
             return False
         stop_as_lost(self.folder, step, lost.row, lost.text)
-        if self.trackers:
-            self.trackers.alert(step)
+        self.trackers.alert(step)
         return True
 
     def _energy_used_j(self) -> float | None:
