@@ -4,6 +4,7 @@ Two levels: `easy`, functions of one line (at most 60 characters), which a model
 parameters can learn; and `full`, functions of some lines, two of their cases shown.
 """
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 from xmlgrpo_tasks.code import values
 from xmlgrpo_tasks.code.gold import cases_fault
-from xmlgrpo_tasks.code.rows import Case, Judge
+from xmlgrpo_tasks.code.rows import judge_of
 from xmlgrpo_tasks.rows import Row, Seen, different_rows
 
 Level = Literal["easy", "full"]
@@ -283,28 +284,23 @@ def _row(
         gold, solution = f"{SIGNATURE}:\n" + re.sub("^", "    ", program, flags=re.MULTILINE), ""
     namespace: dict[str, Any] = {}
     exec(gold, namespace)  # noqa: S102 - written in this file
-    cases, packed = [], []
-    for value in _different(argument, rng, SHOWN[level] + HIDDEN):
-        argument_packed = values.pack(value)
+    cases, shown = [], SHOWN[level]
+    for value in _different(argument, rng, shown + HIDDEN):
         try:
-            expected, raises = namespace[ENTRY](value), ""
+            expected = values.pack(namespace[ENTRY](value))
         except ValueError:
-            expected, raises = None, "ValueError"
-        cases.append(Case([argument_packed], expected, raises))
-        right = {"raises": raises} if raises else values.pack(expected)
-        packed.append([[argument_packed], right])
-    shown = SHOWN[level]
-    if cases_fault(Judge(ENTRY, cases[:shown], cases[shown:])):
-        return None
-    return {
+            expected = {"raises": "ValueError"}
+        cases.append([[values.pack(value)], expected])
+    row = {
         "question": question,
         "entry": ENTRY,
         "signature": SIGNATURE,
-        "public": packed[:shown],
-        "hidden": packed[shown:],
+        "public": cases[:shown],
+        "hidden": cases[shown:],
         "gold": gold,
         "solution": solution,
     }
+    return None if cases_fault(judge_of(json.dumps(row))) else row
 
 
 def _different(draw: Draw, rng: random.Random, count: int) -> list[Any]:

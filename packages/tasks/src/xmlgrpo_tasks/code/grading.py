@@ -44,6 +44,9 @@ class Verdict:
     seconds: float = 0.0  # of CPU
 
 
+NO_PROGRAM = Verdict([False], defines=False, why="no program")
+
+
 def read_program(text: str, entry: str) -> Program | None:
     """Find the program in a reply.
 
@@ -99,27 +102,23 @@ def grade_many(texts: Sequence[str], examples: Sequence[Example]) -> list[Grade]
     run = verdicts([(text, judges[judge]) for text, judge in wanted])
     found = dict(zip(wanted, run, strict=True))
     return [
-        _grade(text, program, found[program.text, example.judge] if program else None)
+        _grade(text, program, found[program.text, example.judge] if program else NO_PROGRAM)
         for text, program, example in zip(texts, programs, examples, strict=True)
     ]
 
 
-def _grade(text: str, program: Program | None, verdict: Verdict | None) -> Grade:
-    form = reply.parse(text)
-    if program is None or verdict is None:
-        nothing = (False, False, form.strict, form.soft, False, None)
-        return Grade(*nothing, note="no program", share=0.0)
-    right = all(verdict.right)
+def _grade(text: str, program: Program | None, verdict: Verdict) -> Grade:
+    form, right = reply.parse(text), all(verdict.right)
     return Grade(
-        strict_correct=form.strict and program.bare and right,
+        strict_correct=form.strict and right and program is not None and program.bare,
         lenient_correct=right,
         strict_format=form.strict,
         soft_format=form.soft,
-        answered=True,
-        answer=program.text,
+        answered=program is not None,
+        answer=program.text if program else None,
         note=verdict.why,
         share=sum(verdict.right) / len(verdict.right),
-        parts=frozenset({DEFINES} if verdict.defines and program.in_block else ()),
+        parts=frozenset({DEFINES} if verdict.defines and program and program.in_block else ()),
     )
 
 

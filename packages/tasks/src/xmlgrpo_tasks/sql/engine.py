@@ -322,6 +322,11 @@ def _same(one: Result, other: Result, *, ordered: bool) -> bool:
     return one.rows == other.rows if ordered else Counter(one.rows) == Counter(other.rows)
 
 
+def wrong(databases: int, why: str) -> dict[str, Any]:
+    """How a query fares that gives nothing."""
+    return {"why": why, "executes": False, "right": [False] * databases, "permuted": False}
+
+
 def _outcome(sql: str, job: Job, prepared: Prepared) -> dict[str, Any]:
     """How a query fares.
 
@@ -330,13 +335,12 @@ def _outcome(sql: str, job: Job, prepared: Prepared) -> dict[str, Any]:
         columns as the gold; `right`, a bool a database; `permuted`: it is right everywhere once its
         columns are put in another order.
     """
-    wrong = {"executes": False, "right": [False] * len(job["data"]), "permuted": False}
     if prepared.fault:
-        return wrong | {"why": f"the gold cannot be used: {prepared.fault}"}
+        return wrong(len(job["data"]), f"the gold cannot be used: {prepared.fault}")
     try:
         results = [_result(sql, database) for database in prepared.databases]
     except Refused as refused:
-        return wrong | {"why": str(refused)}
+        return wrong(len(job["data"]), str(refused))
     pairs, ordered = list(zip(results, prepared.golds, strict=True)), job["ordered"]
     width, expected = results[0].width, prepared.golds[0].width
     right = [_same(result, gold, ordered=ordered) for result, gold in pairs]

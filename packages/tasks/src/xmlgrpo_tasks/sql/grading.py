@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.prose import one_line
 from xmlgrpo_rewards.task import Example, Grade
-from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word
+from xmlgrpo_tasks.sql.engine import MAX_SQL_CHARS, QUERY_VERBS, Job, first_word, wrong
 from xmlgrpo_tasks.sql.rows import job_of
 from xmlgrpo_tasks.workers.pool import Pool
 
@@ -17,6 +17,7 @@ CPU_S, WALL_S = 1.0, 30.0
 MEMORY_BYTES = 512 << 20
 NOTE_COLUMNS = 200  # SQLite quotes the query in its errors
 EXECUTES = "executes"
+NO_QUERY = wrong(1, "no query in the reply")
 SEARCHED_CHARS = 16_384  # the end of a reply without an answer block
 LANGUAGES = ("", "sql", "sqlite")  # of a fence around a query
 _BREAK = re.compile("|".join([r"```\w*", ";", r"\n[ \t]*\n", *map(re.escape, reply.TAGS)]))
@@ -51,36 +52,25 @@ def grade_many(texts: Sequence[str], examples: Sequence[Example]) -> list[Grade]
     }
     answers = judged(list(asked.values()))
     outcomes = {i: answer["outcomes"][0] for i, answer in zip(asked, answers, strict=True)}
+    not_asked = wrong(1, f"over {MAX_SQL_CHARS:,} characters")
     return [
-        _grade(read, query, outcomes.get(i))
+        _grade(read, query, outcomes.get(i, not_asked) if query else NO_QUERY)
         for i, (read, query) in enumerate(zip(replies, queries, strict=True))
     ]
 
 
-def _grade(read: reply.Reply, query: Query | None, outcome: Mapping[str, Any] | None) -> Grade:
-    if query is None or outcome is None:
-        note = "no query in the reply" if query is None else f"over {MAX_SQL_CHARS:,} characters"
-        return Grade(
-            strict_correct=False,
-            lenient_correct=False,
-            strict_format=read.strict,
-            soft_format=read.soft,
-            answered=query is not None,
-            answer=query.sql if query else None,
-            note=note,
-            share=0.0,
-        )
+def _grade(read: reply.Reply, query: Query | None, outcome: Mapping[str, Any]) -> Grade:
     right = outcome["right"]
     return Grade(
-        strict_correct=read.strict and query.bare and all(right),
+        strict_correct=read.strict and all(right) and query is not None and query.bare,
         lenient_correct=all(right) or outcome["permuted"],
         strict_format=read.strict,
         soft_format=read.soft,
-        answered=True,
-        answer=query.sql,
+        answered=query is not None,
+        answer=query.sql if query else None,
         note=one_line(outcome["why"], NOTE_COLUMNS),
         share=sum(right) / len(right),
-        parts=frozenset({EXECUTES} if query.in_block and outcome["executes"] else ()),
+        parts=frozenset({EXECUTES} if outcome["executes"] and query and query.in_block else ()),
     )
 
 
@@ -93,8 +83,7 @@ def judged(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def _killed(job: Job, why: str) -> dict[str, Any]:
-    none = {"executes": False, "right": [False] * len(job["data"]), "permuted": False, "why": why}
-    return {"fault": why, "outcomes": [none for _ in job["queries"]]}
+    return {"fault": why, "outcomes": [wrong(len(job["data"]), why)] * len(job["queries"])}
 
 
 @cache
