@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from xmlgrpo_rewards.errors import UserError, did_you_mean
 from xmlgrpo_rewards.rows import LARGEST_SEED
-from xmlgrpo_rewards.total import CLASSIC
+from xmlgrpo_rewards.task import CLASSIC_REWARDS
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 from xmlgrpo_trainer.config.yaml_text import MAX_YAML_BYTES, parse_yaml, write_yaml
 
@@ -226,7 +226,7 @@ class RunConfig(Section):
     holdout: HoldoutConfig = HoldoutConfig()
     sampling: SamplingConfig = SamplingConfig()
     rewards: dict[str, float] = Field(
-        default_factory=lambda: dict.fromkeys(reversed([*CLASSIC]), 1.0)
+        default_factory=lambda: dict.fromkeys(reversed(CLASSIC_REWARDS), 1.0)
     )
     """Name (the task's own, too, or `package.module:function`) -> weight."""
     rollout: Literal["auto", "generate", "graph", "vllm"] = "auto"

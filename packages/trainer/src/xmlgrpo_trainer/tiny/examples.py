@@ -6,14 +6,13 @@ model before GRPO can prefer one of them; which one pays is left for the rewards
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from xmlgrpo_rewards.reply import messages, render
 from xmlgrpo_run.prompt import Messages
-from xmlgrpo_trainer.tiny.problems import Row
 from xmlgrpo_trainer.tiny.tokenizer import TURN_END
 
 _CALCULATOR_NOTE = re.compile(r"<<[^>]*>>")
@@ -48,7 +47,10 @@ def target(answer: str, *, worked: bool, tagged: bool) -> str:
 
 
 def examples(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], mixture: Mixture, rng: random.Random
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, str]],
+    mixture: Mixture,
+    rng: random.Random,
 ) -> list[Example]:
     """One answer to each problem, of a kind drawn from the mixture."""
     replies = [
