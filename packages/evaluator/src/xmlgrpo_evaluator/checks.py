@@ -10,6 +10,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from xmlgrpo_evaluator.harness.resumable import Hook
+from xmlgrpo_evaluator.settings import Evaluation
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_run.prompt import tokenizer_prompt
@@ -80,6 +81,35 @@ def check_prompts(
         digest=sha256(repr(sorted(all_ids.values())).encode()).hexdigest(),
         first_difference=first_difference,
     )
+
+
+def training_tokenizer(evaluation: Evaluation) -> Any | None:
+    """The tokenizer that prompts are compared with; None where they are meant to be other ones.
+
+    For a GGUF of unknown origin there is none either.
+    """
+    model, settings = evaluation.model, evaluation.settings
+    shots = settings.harness.get("num_fewshot")
+    if shots or not settings.chat_template or settings.harness.get("system_instruction"):
+        return None
+    place = model.tokenizer or (None if model.backend == "llama-cpp" else model.source)
+    return None if place is None else _tokenizer(place, model.revision or "main")
+
+
+@cache  # Gemma's takes seconds to read, and base and tuned compare with the same
+def _tokenizer(place: str, revision: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(place, revision=revision)
+
+
+def bos_of(model: Any) -> int | None:
+    """Id of the BOS of an lm-eval model; None without one."""
+    gguf = getattr(model, "gguf", None)
+    if gguf is not None:
+        return None if gguf.bos < 0 else int(gguf.bos)
+    bos = getattr(getattr(model, "tokenizer", None), "bos_token_id", None)
+    return None if bos is None else int(bos)
 
 
 def check_room(requests: Sequence[Instance], model: Any, longest: int) -> None:

@@ -1,9 +1,10 @@
 """Evaluate one model: lm-eval's `simple_evaluate` with the checks and records around it."""
 
+import gc
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -12,15 +13,23 @@ from typing import Any
 
 import lm_eval
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from xmlgrpo_evaluator.checks import PromptCheck, check_batching, check_prompts, check_room
-from xmlgrpo_evaluator.harness.open_model import bos_of, loaded, training_tokenizer
+from xmlgrpo_evaluator.checks import (
+    PromptCheck,
+    bos_of,
+    check_batching,
+    check_prompts,
+    check_room,
+    training_tokenizer,
+)
 from xmlgrpo_evaluator.harness.resumable import ResumableLM
 from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.journal import EngineUse, Journal, open_journal
+from xmlgrpo_evaluator.models import Model
 from xmlgrpo_evaluator.progress import Screen, final_line
 from xmlgrpo_evaluator.results.ladder_table import sampled_metrics, show_sampled
 from xmlgrpo_evaluator.results.result import (
@@ -42,6 +51,8 @@ from xmlgrpo_run.measures.summary import by_steps, metrics_of
 from xmlgrpo_run.screen.say import say
 
 PACKAGES = ("lm-eval", "transformers", "peft", "torch", "triton", "llama-cpp-python", "vllm")
+DEFAULT_BATCH = 16
+"""Replies that transformers' `generate` writes at once, unless the user says otherwise."""
 
 
 def evaluate(evaluation: Evaluation, console: Console, *, quiet: bool = False) -> dict[str, Any]:
@@ -102,7 +113,7 @@ def _evaluated(
 
         screen.stage("loading the model")
         engine = "generate" if continues else settings.engine
-        inner = stack.enter_context(loaded(evaluation, engine, on_engine))
+        inner = stack.enter_context(_loaded(evaluation, engine, on_engine))
 
         def check(requests: Sequence[Instance]) -> None:
             prompts.append(_check_prompts(requests, evaluation, inner, screen))
@@ -163,6 +174,85 @@ def _evaluated(
         "versions": _versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+@contextmanager
+def _loaded(
+    evaluation: Evaluation, engine: str, on_engine: Callable[[EngineUse], None]
+) -> Iterator[LM]:
+    """Load a model behind its lm-eval class; its memory is given back at the end.
+
+    An HF model is asked by `engine`, whatever the settings say; `on_engine` gets what answers.
+
+    Raises:
+        UserError: it is not there, cannot be read, or needs a package that is not installed.
+    """
+    model, settings = evaluation.model, evaluation.settings
+    options = {**model.options, **settings.model_args}
+    if model.backend == "llama-cpp":
+        from xmlgrpo_evaluator.harness.gguf import LlamaCppLM
+
+        lm = LlamaCppLM(model.source, batch_size=settings.batch_size, seed=settings.seed, **options)
+        with lm.gguf:
+            yield lm
+        return
+    try:
+        if model.backend == "vllm":
+            lm = _load_vllm(model, settings, options)
+        else:
+            lm = _load_hf(model, settings, options, engine, on_engine)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load {model}: {error}") from error
+    try:
+        yield lm
+    finally:
+        for name in ("_model", "model", "_choice"):  # the caller may still hold the object
+            lm.__dict__.pop(name, None)
+        gc.collect()
+
+
+def _load_hf(
+    model: Model,
+    settings: EvaluationSettings,
+    options: dict[str, Any],
+    engine: str,
+    on_engine: Callable[[EngineUse], None],
+) -> LM:
+    import torch
+
+    from xmlgrpo_evaluator.harness.hf import CountedHF
+
+    device = options.pop("device", "cuda" if torch.cuda.is_available() else "cpu")
+    return CountedHF(
+        pretrained=model.source,
+        tokenizer=model.tokenizer,
+        revision=model.revision or "main",
+        peft=model.adapter,
+        engine=engine,
+        slots=settings.batch_size if isinstance(settings.batch_size, int) else None,
+        on_engine=on_engine,
+        batch_size=settings.batch_size or DEFAULT_BATCH,
+        device=device,
+        **{**options, "use_safetensors": True},  # a pickle can run code
+    )
+
+
+def _load_vllm(model: Model, settings: EvaluationSettings, options: dict[str, Any]) -> LM:
+    from lm_eval.api.registry import get_model
+
+    adapter = {"lora_local_path": model.adapter} if model.adapter else {}
+    try:
+        return get_model("vllm")(
+            pretrained=model.source,
+            tokenizer=model.tokenizer,
+            revision=model.revision,
+            batch_size=settings.batch_size or "auto",
+            seed=settings.seed,
+            **adapter,
+            **{**options, "load_format": "safetensors"},
+        )
+    except ModuleNotFoundError as error:
+        raise UserError(f"vllm is not installed ({error}); use --backend hf") from None
 
 
 def _simple_evaluate(
