@@ -66,6 +66,7 @@ def filled(project: Path) -> Path:
     first = run(project, f".venv/bin/pytest -p no:cacheprovider {TEST.parent}")
     assert first.returncode == 1
     assert "5 failed" in first.stdout, first.stdout + first.stderr
+    passes(project, f"cp docs/examples/weekday.py {CODE}")
     for name, content in FILES.findall(PAGE):
         assert (project / name).is_file(), "new-task has not written it"
         (project / name).write_text(content, encoding="utf-8")

@@ -37,7 +37,7 @@ SOURCES = "".join(
     for folder in ("packages/*/src", "bench", "recipes", "ci")
     for path in sorted(ROOT.glob(f"{folder}/**/*.py"))
 )
-MOST_WORDS = 10_100
+MOST_WORDS = 12_000
 OTHER_TOOLS = ("accelerate", "trl", "llama-", "lm_eval", "trackio", "logdir", "sbatch", "--host")
 
 
@@ -120,9 +120,7 @@ def slug(title: str) -> str:
 
 
 def test_readme_and_docs_can_be_read_in_an_hour() -> None:
-    """Code blocks are not counted, nor what has no letter or digit, as the bars of tables."""
-    words = {}
-    for page in (ENGLISH, *ROOT.glob("docs/*.md")):
-        text = BLOCK.sub("", page.read_text(encoding="utf-8"))
-        words[page.name] = sum(any(map(str.isalnum, word)) for word in text.split())
+    """As `wc -w` counts, code and the bars of tables too."""
+    pages = (ENGLISH, *ROOT.glob("docs/*.md"))
+    words = {page.name: len(page.read_text(encoding="utf-8").split()) for page in pages}
     assert sum(words.values()) <= MOST_WORDS, words

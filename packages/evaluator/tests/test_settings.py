@@ -2,7 +2,7 @@
 
 import json
 import math
-import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from xmlgrpo_run.manifest import Place, read_manifest
 
 from .conftest import SETTINGS, command, finish, write_rows
 
-PAGE = Path(__file__).parents[3] / "docs" / "add-a-task.md"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "weekday.py"
 ROWS = [
     {"start": "Monday", "days": 9, "weekday": "Wednesday"},
     {"start": "Sunday", "days": 7, "weekday": "Sunday"},
@@ -32,8 +32,7 @@ def weekday(tmp_path, monkeypatch) -> None:
     described.mkdir(parents=True)
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: weekday-task\nVersion: 1\n")
     (described / "entry_points.txt").write_text("[xmlgrpo.tasks]\nweekday = weekday_task:TASK\n")
-    code = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    (site / "weekday_task.py").write_text(code[0], encoding="utf-8")
+    shutil.copy(EXAMPLE, site / "weekday_task.py")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))  # of the ladder's processes
     for name in ("GSM8K_DIR", "WEEKDAY_DIR"):

@@ -13,6 +13,8 @@ DOCUMENTS = [PACKAGE / "README.md", PACKAGE.parents[1] / "docs" / "add-a-task.md
 # a path of a file, where the document names one, and what stands in it
 PYTHON = re.compile(r"^(?:`([\w/.-]+)`:\n\n)?```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
+LINKED = re.compile(r"\]\((examples/\w+\.py)\)")
+
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_examples_run_and_print_what_is_shown(
@@ -20,7 +22,8 @@ def test_the_examples_run_and_print_what_is_shown(
 ) -> None:
     text = document.read_text(encoding="utf-8")
     names: dict[str, object] = {}
-    for path, code in PYTHON.findall(text):
+    linked = [(name, (document.parent / name).read_text("utf-8")) for name in LINKED.findall(text)]
+    for path, code in [*PYTHON.findall(text), *linked]:
         module = ModuleType(_module_name(path))
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(compile(code, document.name, "exec"), module.__dict__)  # noqa: S102 - our own documents
