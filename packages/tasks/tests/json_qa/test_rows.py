@@ -140,21 +140,13 @@ def test_a_gold_that_a_reply_meets_without_the_passage_is_named(
     assert says is None or (fault is not None and says in fault and "\n" not in fault)
 
 
-def test_generated_rows_are_problems_with_certain_golds() -> None:
+def test_every_text_of_a_generated_gold_stands_in_its_row() -> None:
     rows = list(generated(400, seed=1))
     for number, row in enumerate(rows):
-        example = TASK.example(row, f"row-{number}")
-        assert TASK.example(json.loads(json.dumps(TASK.row(example))), example.id) == example
-        grade = TASK.grade(render("It says so.", example.gold), example)
-        assert grade.strict_correct
-        assert grade.lenient_correct
-        assert number % 8 or TASK.gold_fault(example) is None
+        assert number % 8 or TASK.gold_fault(TASK.example(row, f"row-{number}")) is None
         for text in texts(list(row["gold"].values())):
             assert text in row["text"] + str(row["schema"]) or read_moment(text), row
-    assert len({row["text"] + row["question"] for row in rows}) == len(rows)
     assert len({str(row["schema"]) for row in rows}) > 100
-    assert rows == list(generated(400, seed=1))
-    assert rows[:50] != list(generated(50, seed=2))
 
 
 def test_easy_rows_are_short() -> None:
