@@ -9,7 +9,6 @@ drawn how, and how many problems are solved how often.
 """
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import kept_on_interrupt, path_argument, run_command, within
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_run.files import read_json, write_json, write_text
+from xmlgrpo_run.files import read_json, write_json, write_json_lines
 from xmlgrpo_run.folder import run_folder
 
 if TYPE_CHECKING:
@@ -130,8 +129,7 @@ def measure(config: "RunConfig", out: Path, samples: int, runs: Path, console: "
             replies = choice.engine(prompts, samples, sampling)
             rows = counted(task, some, replies, policy.tokenizer)
             done |= {row["question"]: row for row in rows}
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in done.values()]
-            write_text(out, "".join(lines))  # never half a line
+            write_json_lines(out, done.values())  # never half a line
             stage.update(len(asked) - len(left) + start + len(some))
     told = summary([done[problem.question] for problem in asked])
     write_json(_beside(out), {**about, **told, "seconds": round(time.monotonic() - began, 1)})

@@ -31,12 +31,10 @@ def _all(names: str, value: Any) -> dict[str, Any]:
 
 # What a run decides elsewhere.  Two places for one setting would have to agree.
 RESERVED_GRPO: dict[str, str] = {
-    "output_dir": "the run folder decides it (--run)",
-    "seed": "set the top-level seed",
-    "data_seed": "set the top-level seed",
+    **_all("output_dir run_name", "the run folder decides it (--run)"),
+    **_all("seed data_seed", "set the top-level seed"),
     "reward_weights": "set the weights under rewards:",
     "report_to": "set watch.wandb or watch.trackers",
-    "run_name": "the run folder decides it (--run)",
     "use_vllm": "set rollout: vllm",
     "use_cpu": "set model.device",
     "bf16": "set model.dtype",
@@ -44,10 +42,8 @@ RESERVED_GRPO: dict[str, str] = {
     "model_init_kwargs": "set the keys of model:",
     "trust_remote_code": "code from the Hub is never run here",
     "resume_from_checkpoint": "run the same command again: it continues by itself",
-    "push_to_hub": "make push publishes, with a card and checks",
     "hub_token": "tokens come from HF_TOKEN or the Hub login only",
     "load_best_model_at_end": "holdout: keeps the best checkpoint",
-    "fsdp": "every GPU holds the whole model; run with --gpus N",
     "local_rank": "--gpus N starts the processes",
     "max_prompt_length": "trl has no such field; set data.max_prompt_tokens",
     "disable_tqdm": "the bar is ours",
@@ -74,7 +70,7 @@ RESERVED_GRPO: dict[str, str] = {
     ),
     **_all("metric_for_best_model greater_is_better", "holdout: keeps the best checkpoint"),
     **_all(
-        "hub_model_id hub_strategy hub_private_repo hub_always_push hub_revision "
+        "push_to_hub hub_model_id hub_strategy hub_private_repo hub_always_push hub_revision "
         "log_completions_hub_repo",
         "make push publishes, with a card and checks",
     ),
@@ -88,7 +84,7 @@ RESERVED_GRPO: dict[str, str] = {
         "a run is sent nowhere while it trains; see docs/configuration.md, watch",
     ),
     **_all(
-        "fsdp_config deepspeed parallelism_config",
+        "fsdp fsdp_config deepspeed parallelism_config",
         "every GPU holds the whole model; run with --gpus N",
     ),
     "cast_lm_head_to_fp32": "it parts Gemma 3's head from its embeddings; set model.dtype=float32",

@@ -1,6 +1,5 @@
 """Held-out problems are asked, greedily, and the replies are graded."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.numbers import is_worked
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine, Sampling
-from xmlgrpo_run.files import write_text
+from xmlgrpo_run.files import write_json_lines
 from xmlgrpo_run.measures.holdout import HoldoutResult, Item
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_trainer.problems.prompts import encode_prompts
@@ -86,5 +85,4 @@ def _replies(exam: Exam, prompts: list[list[int]]) -> list[list[int]]:
 
 def save_items(path: Path, task: Task, problems: Sequence[Example]) -> None:
     """Write held-out problems as rows of the task's own form, for `make eval` of this run."""
-    rows = [{"id": problem.id, **task.row(problem)} for problem in problems]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(path, ({"id": problem.id, **task.row(problem)} for problem in problems))

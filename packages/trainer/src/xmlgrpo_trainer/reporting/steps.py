@@ -5,7 +5,6 @@ reply of the newest batch is shown, so that one can watch the format come first 
 after it.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.grading import grade_all
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.task import Task
-from xmlgrpo_run.files import write_text
+from xmlgrpo_run.files import write_json_lines
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.measures.energy import gpu_energy_j
 from xmlgrpo_run.measures.memory import peak_memory_mib, reset_peak_memory
@@ -183,8 +182,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             for one, grade in zip(kept, grades, strict=True)
         ]
         if rows:
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_text(self.folder.completions_of(step), text)
+            write_json_lines(self.folder.completions_of(step), rows)
         return rows
 
     def _show_step(self, step: int, last: int, row: dict[str, Any], seconds: float) -> None:
