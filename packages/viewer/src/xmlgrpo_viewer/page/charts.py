@@ -5,6 +5,7 @@ stacked reward parts and the time of a step.
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -19,6 +20,7 @@ from xmlgrpo_viewer.reading.run_view import RunView
 
 MOST_POINTS = 600  # drawn of one line; of more steps, each point is a mean
 MOST_TABLE_ROWS = 40
+REWARD = re.compile("rewards/(.*)/mean")
 HELD_OUT = "Validation problems, answered greedily"  # the panel that gets bands here
 
 Points = Sequence[tuple[float, float]]
@@ -73,23 +75,19 @@ class Chart:
 
 def charts(view: RunView) -> list[Chart]:
     """Every chart that the run has something for, in the order of a reader's questions."""
-    found = [_held_out(view), _reward_parts(view), *_panels(view), _mismatch(view)]
-    tokens, mib = tokens_per_s(view.log), view.log.series("peak_mib")
-    found += [
-        _time(view),
-        _single("Tokens", "tokens per second of a step", "prompts and completions", tokens),
-        _single(
-            "Memory",
-            "MiB, of the GPU where there is one, else of the process",
-            "peak of a step",
-            mib,
-        ),
-        _lengths(view),
+    tokens = Series("prompts and completions", tokens_per_s(view.log))
+    peaks = Series("peak of a step", view.log.series("peak_mib"))
+    whose = "MiB, of the GPU where there is one, else of the process"
+    found = [
+        *(_held_out(view), _reward_parts(view), *_panels(view), _mismatch(view), _time(view)),
+        Chart("Tokens", "tokens per second of a step", (tokens,)),
+        Chart("Memory", whose, (peaks,)),
+        *_lengths(view),
     ]
-    return [_thinned(chart) for chart in found if chart is not None and chart.series]
+    return [_thinned(chart) for chart in found if chart.drawn]
 
 
-def _held_out(view: RunView) -> Chart | None:
+def _held_out(view: RunView) -> Chart:
     """Held-out accuracy at each validation with Wilson's interval."""
     named = {
         "strict_accuracy": f"strict accuracy (form and {view.words.answer})",
@@ -103,8 +101,6 @@ def _held_out(view: RunView) -> Chart | None:
         heavy = metric == "strict_accuracy"
         banded = Series.of_shares(label, shares, heavy=heavy)
         series.append(banded if shares else Series(label, logged, heavy=heavy))
-    if not any(one.points for one in series):
-        return None
     rounds = view.validations
     asked = f"{len(rounds[-1].items)} validation problems, 95 % band" if rounds else ""
     return Chart(
@@ -118,17 +114,11 @@ def _held_out(view: RunView) -> Chart | None:
     )
 
 
-def _reward_parts(view: RunView) -> Chart | None:
+def _reward_parts(view: RunView) -> Chart:
     """What a mean completion was paid, by reward, weights applied, one on top of the other."""
-    keys = [
-        key
-        for key in sorted(view.log.names())
-        if key.startswith("rewards/") and key.endswith("/mean")
-    ]
     parts = []
-    for key in keys:
-        name = key.removeprefix("rewards/").removesuffix("/mean")
-        weight = view.weights.get(name, 1.0)
+    for found in filter(None, map(REWARD.fullmatch, sorted(view.log.names()))):
+        key, weight = found[0], view.weights.get(found[1], 1.0)
         points = [(step, weight * value) for step, value in view.log.series(key)]
         if any(value for _, value in points):
             parts.append(Series(reward_name(key), points))
@@ -162,7 +152,7 @@ def _mismatch(view: RunView) -> Chart:
     return Chart(
         "Engine against policy",
         "nats per token",
-        tuple(line for line in lines if line.points),
+        lines,
         note="How far the log-probabilities of the engine that drew the completions are from "
         "those of the policy that learns.",
     )
@@ -171,7 +161,7 @@ def _mismatch(view: RunView) -> Chart:
 def _time(view: RunView) -> Chart:
     whole, drawn = view.log.series("step_time"), dict(view.log.series("rollout_time"))
     if not drawn:
-        return _single("Time of a step", "seconds", "whole step", whole)
+        return Chart("Time of a step", "seconds", (Series("whole step", whole),))
     parts = (
         Series("completions drawn", [(step, drawn.get(step, 0.0)) for step, _ in whole]),
         Series(
@@ -192,24 +182,19 @@ def tokens_per_s(log: MetricsLog) -> list[tuple[int, float]]:
     ]
 
 
-def _single(title: str, unit: str, label: str, points: Points) -> Chart:
-    """A chart of one line; without one where there is no point."""
-    return Chart(title, unit, (Series(label, points),) if points else ())
-
-
-def _lengths(view: RunView) -> Chart | None:
+def _lengths(view: RunView) -> Iterator[Chart]:
     """How long held-out replies are before and after: shares in equal bins of tokens."""
     groups = {
         label: [item.tokens for item in side.items]
         for label, side in (("before", view.before), ("after", view.after))
         if side
     }
-    longest = max((max(lengths, default=0) for lengths in groups.values()), default=0)
+    longest = max((tokens for group in groups.values() for tokens in group), default=0)
     if not longest:
-        return None
+        return
     width = max(1, math.ceil((longest + 1) / 24))
     bins = range(0, longest + 1 + width, width)  # the last one is empty, and ends the one before
-    return Chart(
+    yield Chart(
         "Length of held-out replies",
         f"share of the replies, bins of {width} token{'s' if width > 1 else ''}",
         tuple(
