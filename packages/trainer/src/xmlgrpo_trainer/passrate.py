@@ -132,7 +132,9 @@ def measure(config: "RunConfig", out: Path, samples: int, runs: Path, console: "
             write_json_lines(out, done.values())  # never half a line
             stage.update(len(asked) - len(left) + start + len(some))
     told = summary([done[problem.question] for problem in asked])
-    write_json(_beside(out), {**about, **told, "seconds": round(time.monotonic() - began, 1)})
+    write_json(
+        out.with_suffix(".json"), {**about, **told, "seconds": round(time.monotonic() - began, 1)}
+    )
     _show(console, told, out)
     return 0
 
@@ -201,7 +203,7 @@ def _done(out: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What an earlier call has asked."""
     from xmlgrpo_rewards.rows import text_rows
 
-    beside = _beside(out)
+    beside = out.with_suffix(".json")
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(beside, about)
@@ -214,10 +216,6 @@ def _done(out: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "another --out"
         )
     return {row.fields["question"]: dict(row.fields) for row in text_rows(out)}
-
-
-def _beside(out: Path) -> Path:
-    return out.with_suffix(".json")
 
 
 def _show(console: "Console", told: Mapping[str, Any], out: Path) -> None:

@@ -132,7 +132,6 @@ def remarks(completion: Completion, reply: Reply) -> list[str]:
 
 def _unfinished_tag(text: str) -> int:
     """How many characters at the end may be the beginning of a tag."""
-    for length in range(min(len(text), LONGEST_TAG - 1), 0, -1):
-        if any(tag.startswith(text[-length:]) for tag in TAGS):
-            return length
-    return 0
+    lengths = range(min(len(text), LONGEST_TAG - 1), 0, -1)
+    begins = (n for n in lengths if any(tag.startswith(text[-n:]) for tag in TAGS))
+    return next(begins, 0)

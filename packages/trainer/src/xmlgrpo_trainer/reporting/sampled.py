@@ -19,6 +19,7 @@ MOST_READ = 128  # right replies whose sums are read: half a millisecond each
 def sampled_shares(task: Task, batch: Sequence[Scored]) -> dict[str, float]:
     """Shares of a batch, under the names that `metrics.jsonl` has."""
     grades = grade_all(task, [o.completion for o in batch], [o.example for o in batch])
+    questions = [one.example.question for one in batch]
     total = max(1, len(grades))
     shares = [grade.share for grade in grades if grade.share is not None]
     right = [o.completion for o, g in zip(batch, grades, strict=True) if g.lenient_correct]
@@ -30,10 +31,8 @@ def sampled_shares(task: Task, batch: Sequence[Scored]) -> dict[str, float]:
         "sampled/lenient": sum(g.lenient_correct for g in grades) / total,
         "sampled/worked": sum(is_worked(one.completion) for one in batch) / total,
         "sampled/loops": sum(repetition(one.completion) > LOOPING for one in batch) / total,
-        "sampled/one_answer": agreement(
-            [one.example.question for one in batch], [grade.answer for grade in grades]
-        ),
-        "sampled/same_wrong": same_wrong([one.example.question for one in batch], grades),
+        "sampled/one_answer": agreement(questions, [grade.answer for grade in grades]),
+        "sampled/same_wrong": same_wrong(questions, grades),
         **({"sampled/share_right": sum(shares) / len(shares)} if shares else {}),
         **({"sampled/false_sums": sum(map(has_false_sum, read)) / len(read)} if read else {}),
     }
