@@ -18,7 +18,7 @@ from xmlgrpo_trainer.config.run_config import load_config
 from xmlgrpo_trainer.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
-OVERRIDES = ["holdout.report_rows=200", "holdout.validation_rows=100"]
+OVERRIDES = ["holdout.report_rows=200", "holdout.validation_rows=100", "holdout.every=20"]
 
 
 @pytest.mark.slow
