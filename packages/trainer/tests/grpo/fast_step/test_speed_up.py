@@ -7,16 +7,11 @@ import pytest
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 
+from small_models import tiny, tiny_gemma
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_trainer.config import batch
 from xmlgrpo_trainer.grpo.fast_step.speed_up import score_in_parts, use_frozen_norms
@@ -30,21 +25,10 @@ ROWS, LENGTH, COMPLETION = 6, 10, 4
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    torch.manual_seed(0)
-    config = Gemma3TextConfig(
-        vocab_size=64,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        intermediate_size=48,
-        sliding_window=8,
-    )
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "x": 2}, "x"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made = GRPOTrainer(
-        model=Gemma3ForCausalLM(config),
+        model=tiny_gemma(vocab_size=64),
         processing_class=PreTrainedTokenizerFast(
             tokenizer_object=words,
             pad_token="<pad>",  # noqa: S106 - a token of text
@@ -127,13 +111,11 @@ def test_as_many_rows_as_fill_the_gpu(length: int, micro_batch: int, expected: i
 @pytest.mark.parametrize(
     ("family", "told"),
     [
-        pytest.param("gemma2", "expected a model of the type .*, got gemma2; set it", id="family"),
-        pytest.param("llama", "its kernels need a GPU; set it to false", id="device"),
+        pytest.param("gemma-2", "expected a model of the type .*, got gemma2; set it", id="family"),
+        pytest.param("llama-3", "its kernels need a GPU; set it to false", id="device"),
     ],
 )
 def test_norms_that_cannot_be_frozen_are_named(family: str, told: str) -> None:
-    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    config = AutoConfig.for_model(family, **sizes, num_attention_heads=2, num_key_value_heads=1)
-    trainer = SimpleNamespace(model=AutoModelForCausalLM.from_config(config))
+    trainer = SimpleNamespace(model=tiny(family))
     with pytest.raises(UserError, match=f"^frozen_norms: {told}"):
         use_frozen_norms(trainer)
