@@ -6,9 +6,7 @@ Those modules import nothing heavy at the top, so that `--help` answers at once.
 """
 
 import argparse
-from collections.abc import Callable
 from importlib import import_module
-from typing import cast
 
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import add_version, run_command
@@ -39,4 +37,5 @@ def main() -> None:
 def run() -> int | None:
     """Parse the command line, run the subcommand, return the exit code."""
     arguments = parser().parse_args()
-    return cast("Callable[[argparse.Namespace], int | None]", arguments.command)(arguments)
+    code: int | None = arguments.command(arguments)
+    return code

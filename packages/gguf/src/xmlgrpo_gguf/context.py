@@ -91,8 +91,6 @@ class DecodingContext:
         self.llama.llama_batch_free(self._batch)
         self.llama.llama_free(self.handle)
 
-    # sequences
-
     def clear(self) -> None:
         """Forget every sequence."""
         self.llama.llama_memory_clear(self._memory, True)  # noqa: FBT003  # a C function
@@ -104,8 +102,6 @@ class DecodingContext:
     def forget(self, slot: int) -> None:
         """Give a sequence's cells back."""
         self.llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
-
-    # steps
 
     def read(self, tokens: Sequence[Token]) -> None:
         """Decode tokens, by ascending sequence, after which no logits are wanted."""

@@ -82,8 +82,6 @@ class GgufModel:
         """Give the weights back; the object cannot be used afterwards."""
         self.llama.llama_model_free(self.handle)
 
-    # what the file says
-
     @cached_property
     def vocab_size(self) -> int:
         """Number of tokens, which is the width of a row of logits."""
@@ -126,8 +124,6 @@ class GgufModel:
         buffer = ctypes.create_string_buffer(size + 1)
         self.llama.llama_model_meta_val_str(self.handle, name, buffer, len(buffer))
         return buffer.value.decode(errors="replace")
-
-    # tokens
 
     @cached_property
     def bos(self) -> int:

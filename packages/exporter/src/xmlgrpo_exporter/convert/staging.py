@@ -10,12 +10,11 @@ piece, where the higher score merges first, so minus the rank of its first merge
 splits text as the tokenizer does is not believed but checked, by the gate "tokens".
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, replacing, write_text
+from xmlgrpo_run.files import read_json, replacing, write_json
 
 SETTINGS = "tokenizer_config.json"
 SKIPPED = (".gguf", ".bin", ".pt", ".pth")
@@ -55,11 +54,11 @@ def stage(model: Path, staged: Path, *, prompts_have_bos: bool) -> Path:
             (staged / path.name).symlink_to(path.absolute())
     tokenizer = read_json(model / "tokenizer.json")
     if not (staged / "tokenizer.model").exists() and is_gemma_form(tokenizer):
-        with replacing(staged / "tokenizer.model") as partial:
-            partial.write_bytes(sentencepiece_model(tokenizer))
+        with replacing(staged / "tokenizer.model") as unfinished:
+            unfinished.write_bytes(sentencepiece_model(tokenizer))
     settings = read_json(model / SETTINGS) if (model / SETTINGS).is_file() else {}
     completed = complete_settings(settings, tokenizer) | {"add_bos_token": prompts_have_bos}
-    write_text(staged / SETTINGS, json.dumps(completed, ensure_ascii=False))
+    write_json(staged / SETTINGS, completed)
     return staged
 
 
