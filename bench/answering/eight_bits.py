@@ -4,9 +4,9 @@
 
 Policy: transformers and peft, a random LoRA adapter apart.  Engines: the `graph` engine's CPU form,
 with the adapter merged into bfloat16, and into 8 bits.  Each draws completions of GSM8K's problems
-at temperature 1; of what it drew, its own log-probabilities are set beside the policy's.  Greedy
-completions are compared word for word.  All else is computed in `--dtype`: in float32 the weights'
-rounding is seen alone, and a CPU is twenty times faster.
+at temperature 1; of what it drew, its own log-probabilities are set beside the policy's.  The two
+engines' greedy completions are compared word for word.  All else is computed in `--dtype`: in
+float32 the weights' rounding is seen alone, and a CPU is twenty times faster.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from bench.shared.texts import first_rows, with_reply
 from xmlgrpo_rewards.console_script import run_command
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Sampling
-from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.int8 import full
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, float32_product, read_weights
@@ -60,17 +59,17 @@ def main() -> int:
         "weights_apart": _weights_apart(model),
         "engines": {},
     }
-    replies = {"policy": GenerateEngine(model, stops, pad)(prompts, 1, greedy)}
+    replies: dict[str, list[Completion]] = {}
     with torch.no_grad():
         for name, engine.weights in weights.items():
             torch.manual_seed(0)
             completions = engine(prompts, 1, drawn)
             found["engines"][name] = _apart(completions, _scored(model, prompts, completions))
-            replies[name] = engine(prompts, 1, greedy)
             write_json(asked.out, found)
             print(name, json.dumps(found["engines"][name]), flush=True)
-    pairs = (("policy", "bfloat16"), ("policy", "int8"), ("bfloat16", "int8"))
-    found["greedy"] = {f"{a} and {b}": _agreement(replies[a], replies[b]) for a, b in pairs}
+        for name, engine.weights in weights.items():
+            replies[name] = engine(prompts, 1, greedy)
+    found["greedy"] = _agreement(replies["bfloat16"], replies["int8"])
     write_json(asked.out, found)
     print(json.dumps({name: found[name] for name in ("weights_apart", "greedy")}, indent=1))
     return 0
