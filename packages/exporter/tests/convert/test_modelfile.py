@@ -1,6 +1,8 @@
 """How to run the file elsewhere."""
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,21 @@ def test_without_a_system_role_ollamas_system_text_begins_the_users_turn():
         "{{ else }}<start_of_turn>user\n{{ end }}"
         "{{ .Prompt }}<end_of_turn>\n<start_of_turn>model\n{{ .Response }}<end_of_turn>\n"
     )
+
+
+def test_the_limits_of_a_chat_are_not_spent_on_importing_its_renderer():
+    """As in `push`, which imports the renderer for the first file: only a new Python has not."""
+    script = """
+from xmlgrpo_exporter.convert.modelfile import modelfile
+from xmlgrpo_gguf.header import GgufHeader
+
+turns = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}</>{% endfor %}"
+print(modelfile("a.gguf", GgufHeader(3, {"tokenizer.chat_template": turns}, ()), (), ""))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False, text=True, timeout=120
+    )
+    assert "{{ .Prompt }}</><assistant>{{ .Response }}</>" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from math import ceil
 from typing import Any, Self
@@ -25,6 +26,7 @@ from xmlgrpo_gguf.model import GgufModel
 from xmlgrpo_gguf.sandbox import start_child
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.disk import GIB
+from xmlgrpo_run.prompt import Render
 
 CHAT_CPU_S = 10
 CHAT_TIMEOUT_S = 60.0  # of wall time, should the machine be busy with other things
@@ -57,6 +59,12 @@ class Template:
 def import_renderer() -> None:
     """Import what `render` needs, which takes longer than a chat may: to be called before one."""
     import_module("transformers.utils.chat_template_utils")
+
+
+def renderer(template: Template) -> Render:
+    """`render` with its libraries imported: a caller may limit the time and memory of a chat."""
+    import_renderer()
+    return partial(render, template)
 
 
 def render(

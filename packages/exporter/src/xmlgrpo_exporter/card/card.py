@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,7 +17,7 @@ from xmlgrpo_exporter.publish.release import CARD, Release
 from xmlgrpo_exporter.publish.results import ResultFile
 from xmlgrpo_exporter.publish.upload_files import made_file
 from xmlgrpo_exporter.quants import FILE_TYPES
-from xmlgrpo_gguf.template import Template, render
+from xmlgrpo_gguf.template import Template, renderer
 from xmlgrpo_rewards import reply, task
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
@@ -120,7 +119,7 @@ def _as_told(chat: Messages, run: RunFolder) -> Messages:
     most = MAX_OTHER_BYTES[".jinja"]
     text = read_bytes(template, most)[:most].decode("utf-8", "replace")
     try:
-        return write_prompt(partial(render, Template(text)), chat).chat
+        return write_prompt(renderer(Template(text)), chat).chat
     except UserError:
         return chat
 

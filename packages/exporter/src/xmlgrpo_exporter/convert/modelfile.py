@@ -7,12 +7,10 @@ its renderings of sample messages are cut at the messages.
 
 import shlex
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 from xmlgrpo_gguf.header import GgufHeader
-from xmlgrpo_gguf.template import Template
-from xmlgrpo_gguf.template import render as render_template
+from xmlgrpo_gguf.template import Template, renderer
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.prompt import Render, rendered, write_prompt
 
@@ -57,7 +55,7 @@ def modelfile(file: str, header: GgufHeader, stop_ids: Iterable[int], system: st
         stops = [header.tokens[token] for token in stop_ids]
         if isinstance(jinja, str):
             known = Template(jinja, bos, header.token_text("eos"))
-            template = ollama_template(partial(render_template, known), bos)
+            template = ollama_template(renderer(known), bos)
     except (IndexError, ValueError) as error:
         raise UserError(f"{file}: no Modelfile can be made of it ({error})") from None
     lines = [
