@@ -246,7 +246,8 @@ def test_true_shapes_in_bfloat16_are_the_engines_own():
             choose_engine("auto", model, SimpleNamespace(pad_token_id=PAD), [EOS]).name == "graph"
         )
         model.model.layers[0].mlp.act_fn = torch.nn.ReLU()
-        assert why_not_alike(model, read_weights(model)) is not None
+        with torch.no_grad():
+            assert why_not_alike(model, read_weights(model)) is not None
 
 
 def adapted(family: str) -> Any:
