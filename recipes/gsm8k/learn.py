@@ -177,7 +177,11 @@ def _options() -> argparse.Namespace:
     options.add_argument("--small", action="store_true", help="a rehearsal, on a CPU")
     options.add_argument("--device", choices=("cuda", "cpu"), help="for --small on a GPU")
     options.add_argument("--overrides", nargs="*", default=[], help="key=value of gsm8k.yaml")
-    return options.parse_args()
+    asked = options.parse_args()
+    for name in ("gpus", "abreast"):
+        if getattr(asked, name) < 1:
+            options.error(f"--{name}: expected 1 or more, got {getattr(asked, name)}")
+    return asked
 
 
 def _model(asked: argparse.Namespace, work: Path) -> Path | None:

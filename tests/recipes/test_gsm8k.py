@@ -562,6 +562,26 @@ class TestLanes:
         runner = scripts.runner.Runner(tmp_path, time.monotonic() + 60, lambda *_: None)
         assert runner.run(lanes)
 
+    def test_a_gpu_is_shared_with_lanes_that_have_work(self, scripts: Any, tmp_path: Path) -> None:
+        def note(name: str, ended: dict[str, Any]) -> None:
+            told[name] = ended
+            (tmp_path / f"{name} is noted").touch()
+
+        waits = "import os, time\nwhile not os.path.exists('a is noted'): time.sleep(0.05)\n"
+        stages = {
+            "earlier": self.stage(scripts, tmp_path, "earlier", ""),
+            "a": self.stage(scripts, tmp_path, "a", "open('a', 'x')"),
+            "b": self.stage(scripts, tmp_path, "b", waits + "open('b', 'x')"),
+            "never": self.stage(scripts, tmp_path, "never", "", needs=(tmp_path / "no",)),
+        }
+        (tmp_path / "earlier").touch()
+        told: dict[str, Any] = {}
+        runner = scripts.runner.Runner(tmp_path, time.monotonic() + 60, note)
+        places = {"earlier": 0, "a": 0, "b": 0, "never": 1}
+        runner.run([scripts.runner.Lane(gpu, [stages[name]]) for name, gpu in places.items()])
+        assert {name: told[name]["abreast"] for name in told} == {"a": 2, "b": 1, "never": 1}
+        assert told["never"]["seconds"] == 0  # the table adds them up
+
     def test_what_saves_is_told_before_it_is_killed(self, scripts: Any, tmp_path: Path) -> None:
         code = (
             "import signal, sys, time\n"

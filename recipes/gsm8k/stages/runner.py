@@ -1,7 +1,6 @@
 """Stages that are done once: each a Python process, some on one GPU and some on another."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +44,11 @@ class Lane:
     gpu: int
     stages: Sequence[Stage]
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all of them are finished."""
+        return all(stage.makes.exists() for stage in self.stages)
+
 
 @dataclass(frozen=True, slots=True)
 class Runner:
@@ -63,25 +67,28 @@ class Runner:
     def run(self, lanes: Sequence[Lane]) -> bool:
         """Run all lanes side by side; whether all of their stages are finished."""
         end_with_this_process()
-        abreast = Counter(lane.gpu for lane in lanes)
         with ThreadPoolExecutor(len(lanes)) as pool:
-            list(pool.map(self._lane, lanes, (abreast[lane.gpu] for lane in lanes)))
-        return all(stage.makes.exists() for lane in lanes for stage in lane.stages)
+            list(pool.map(self._lane, lanes, [lanes] * len(lanes)))
+        return all(lane.is_done for lane in lanes)
 
-    def _lane(self, lane: Lane, abreast: int) -> None:
+    def _lane(self, lane: Lane, lanes: Sequence[Lane]) -> None:
         for stage in lane.stages:
             if not stage.makes.exists():
-                ended = self._stage(lane.gpu, stage) | {"abreast": abreast}
+                at_first = _abreast(lane, lanes)
+                ended = self._stage(lane.gpu, stage, at_first)
+                # the fewest: a stage that had the GPU for itself at its end did not share all of it
+                ended["abreast"] = min(at_first, _abreast(lane, lanes))
                 print(f"[gpu {lane.gpu}] {stage.name}: {ended['ending']}", flush=True)
                 self.note(stage.name, ended)
 
-    def _stage(self, gpu: int, stage: Stage) -> dict[str, Any]:
+    def _stage(self, gpu: int, stage: Stage, abreast: int) -> dict[str, Any]:
         missing = [path.name for path in stage.needs if not path.exists()]
         left_s = self.deadline - MARGIN_S - stage.leaves_s - time.monotonic()
         if missing:
-            return {"ending": f"not begun: {', '.join(missing)} is not there"}
+            return {"ending": f"not begun: {', '.join(missing)} is not there", "seconds": 0}
         if left_s < stage.least_s:
-            return {"ending": f"not begun: {left_s:.0f} s left, {stage.least_s:.0f} s needed"}
+            ending = f"not begun: {left_s:.0f} s left, {stage.least_s:.0f} s needed"
+            return {"ending": ending, "seconds": 0}
         print(f"[gpu {gpu}] {stage.name} ...", flush=True)
         began = time.monotonic()
         try:
@@ -95,10 +102,16 @@ class Runner:
         except SystemExit:  # this process is being ended: what the stage took counts all the same
             spent, done = round(time.monotonic() - began, 1), stage.makes.exists()
             stopped = {"ending": "stopped", "seconds": spent, "finished": done, "gpu": gpu}
-            self.note(stage.name, stopped)
+            self.note(stage.name, stopped | {"abreast": abreast})
             raise
         done = stage.makes.exists()
         print(f"[gpu {gpu}] {stage.name} took {ended['seconds']} s", flush=True)
         if not done:
             print("\n".join(ended["last_lines"][-15:]), flush=True)
         return {**ended, "finished": done, "gpu": gpu}
+
+
+def _abreast(lane: Lane, lanes: Sequence[Lane]) -> int:
+    """How many lanes have work left on this one's GPU, itself included."""
+    others = (other for other in lanes if other is not lane and other.gpu == lane.gpu)
+    return 1 + sum(not other.is_done for other in others)
