@@ -52,9 +52,12 @@ def why_not_alike(model: nn.Module, weights: DecoderWeights) -> str | None:
         weights: that the engine has read from it.
     """
     with torch.no_grad():
-        exact_R_V = _logits(model, replace(weights, layers=_Exact(weights.layers, torch.float32)))
+        found_R_V = exact_R_V = _logits(model, weights)
+        if weights.dtype != torch.float32:
+            exact = replace(weights, layers=_Exact(weights.layers, torch.float32))
+            exact_R_V = _logits(model, exact)
         off = _distance(_own_logits(model, _ids(weights)), exact_R_V)
-        noise = _distance(_logits(model, weights), exact_R_V)
+        noise = _distance(found_R_V, exact_R_V)
     if off <= FLOOR + ROUNDINGS * noise:
         return None
     return (
@@ -88,7 +91,8 @@ def _own_logits(model: Any, ids_R_T: Tensor) -> Tensor:
     was_training = model.training
     model.eval()
     try:
-        logits_R_T_V: Tensor = model(input_ids=ids_R_T, use_cache=False).logits
+        of_last = {"use_cache": False, "logits_to_keep": 1}
+        logits_R_1_V: Tensor = model(input_ids=ids_R_T, **of_last).logits
     finally:
         model.train(was_training)
-    return logits_R_T_V[:, -1].float()
+    return logits_R_1_V[:, -1].float()
