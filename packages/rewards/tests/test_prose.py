@@ -56,6 +56,12 @@ def test_foreign_text_on_one_line(text: str, shown: str) -> None:
     assert one_line(text, 10) == shown
 
 
+@pytest.mark.parametrize(("columns", "shown"), [(3, "ab…"), (1, "…"), (0, ""), (-4, "")])
+@pytest.mark.timeout(20)
+def test_a_line_without_room_ends(columns: int, shown: str) -> None:
+    assert one_line("abcdef", columns) == shown
+
+
 @pytest.mark.parametrize("columns", range(10, 60))
 def test_nothing_is_lost_and_everything_fits(columns: int) -> None:
     text = "fits the 23.5 GiB of this machine's CPU, 21.3 GiB to spare (the counts were checked)"

@@ -79,11 +79,13 @@ def one_line(text: str, most: int) -> str:
     """A text of a model or a file for a terminal: one line, and `printable`.
 
     Args:
-        most: columns; a wider text ends in an ellipsis.
+        most: columns; a wider text ends in an ellipsis, and where there is none, nothing is left.
     """
     visible = printable(" ".join(text.split()))
     if width(visible) <= most:
         return visible
+    if most < 1:  # beside what stands in the line already
+        return ""
     visible = visible[:most]  # what is cut off here could only be shown if it took no column
     while width(visible) >= most:
         visible = visible[:-1]
