@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import OPTConfig
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_trainer.config.run_config import ModelConfig
-from xmlgrpo_trainer.model.load import check_model_folder, choose_placement
+from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
+from xmlgrpo_trainer.model.load import check_model_folder, choose_placement, load_policy
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,17 @@ def test_a_model_folder_holds_settings_and_safetensors(
 def test_a_path_without_a_folder_is_not_looked_up_on_the_hub(name: str) -> None:
     with pytest.raises(UserError, match=r"no model at .*: expected a folder or a Hub id"):
         check_model_folder(name)
+
+
+@pytest.mark.parametrize(("width", "is_refused"), [(8, False), (16, True)])
+def test_embeddings_narrower_than_the_layers_are_no_other_model(
+    tmp_path: Path, width: int, *, is_refused: bool
+) -> None:
+    """As in OPT-350m; without a tokenizer the model is refused all the same."""
+    OPTConfig(vocab_size=50, hidden_size=16, word_embed_proj_dim=8).save_pretrained(tmp_path)
+    weights = {"model.decoder.embed_tokens.weight": torch.zeros(50, width)}
+    save_file(weights, tmp_path / "model.safetensors")
+    config = RunConfig(model=ModelConfig(name=str(tmp_path), backend="plain", device="cpu"))
+    with pytest.raises(UserError) as caught:
+        load_policy(config, str(tmp_path), choose_placement(config.model))
+    assert ("describes another model" in str(caught.value)) == is_refused

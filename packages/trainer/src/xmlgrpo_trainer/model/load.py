@@ -156,7 +156,8 @@ def _load_plain(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     if Path(name).is_dir():
-        _check_size(Path(name), AutoConfig.from_pretrained(name).get_text_config())
+        described = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        _check_size(Path(name), described.get_text_config())
     dtype = getattr(torch, placement.dtype)
     quantization = None
     if config.load_in_4bit:
@@ -194,7 +195,9 @@ def _load_plain(
 
 def _check_size(folder: Path, config: Any) -> None:
     """Refuse a description of another model: transformers would first make one of that size."""
-    expected = (config.vocab_size, config.hidden_size)
+    # OPT's embeddings may be narrower than its layers
+    embedded = getattr(config, "word_embed_proj_dim", config.hidden_size)
+    expected = (config.vocab_size, embedded)
     for path in safetensors_files(folder):
         for name, shape in tensor_shapes(path).items():
             if name.endswith("embed_tokens.weight") and shape != expected:
