@@ -1,11 +1,14 @@
 """What of a model folder the converter is shown."""
 
+import json
+
 import pytest
 
 from xmlgrpo_exporter.convert.staging import (
     check_model_folder,
     complete_settings,
     is_gemma_form,
+    stage,
 )
 from xmlgrpo_rewards.errors import UserError
 
@@ -62,3 +65,14 @@ def test_folders_that_cannot_be_converted(tmp_path, files, expected):
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=expected):
         check_model_folder(tmp_path)
+
+
+def test_settings_that_json_of_ours_may_not_hold_are_kept(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
+    (model / "tokenizer_config.json").write_text('{"model_max_length": Infinity}')
+    staged = stage(model, tmp_path / "staged", prompts_have_bos=True)
+    settings = json.loads((staged / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == float("inf")
+    assert settings["add_bos_token"] is True

@@ -109,7 +109,7 @@ def prepare(config: RunConfig, folder: RunFolder, console: Console, ranks: Ranks
     early = _read_problems(config, task, console, ranks) if config.data.source == "json" else None
     with reading_libraries(console, LIBRARY_MODULES):
         settings = ranks.together(lambda: check_settings(config, folder, ranks))
-    problems = early or _read_problems(config, task, console, ranks)
+    problems = _read_problems(config, task, console, ranks) if early is None else early
     check_golds(problems, config.rewards, task)
     check_enough(problems, settings.arguments)
     base = ranks.on_first(lambda: base_model(config, folder.root.parent, console))

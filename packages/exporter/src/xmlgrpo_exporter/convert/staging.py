@@ -10,11 +10,12 @@ piece, where the higher score merges first, so minus the rank of its first merge
 splits text as the tokenizer does is not believed but checked, by the gate "tokens".
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_run.files import read_json, replacing, write_json
+from xmlgrpo_run.files import read_json, replacing, write_text
 
 SETTINGS = "tokenizer_config.json"
 SKIPPED = (".gguf", ".bin", ".pt", ".pth")
@@ -58,7 +59,8 @@ def stage(model: Path, staged: Path, *, prompts_have_bos: bool) -> Path:
             unfinished.write_bytes(sentencepiece_model(tokenizer))
     settings = read_json(model / SETTINGS) if (model / SETTINGS).is_file() else {}
     completed = complete_settings(settings, tokenizer) | {"add_bos_token": prompts_have_bos}
-    write_json(staged / SETTINGS, completed)
+    # somebody's settings may hold Infinity, which JSON of ours may not
+    write_text(staged / SETTINGS, json.dumps(completed, ensure_ascii=False))
     return staged
 
 

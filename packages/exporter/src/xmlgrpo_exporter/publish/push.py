@@ -76,8 +76,8 @@ def push(arguments: argparse.Namespace, api: HfApi, console: Console) -> int:
         )
         prune = []
     if arguments.dry_run:
-        _keep_card(run.dry_run_card, release)
         show_dry_run(console, release, prune, there)
+        _keep_card(run.dry_run_card, release)  # after it: a run may lie where nothing is written
         return EXIT_USER_ERROR if there.problems else 0
     repository = there.require_no_problem()
     _keep_card(run.hub_card, release)  # before the upload, as that must work too
