@@ -200,8 +200,8 @@ def test_a_run_whose_engine_is_astray_stops_and_goes_on_when_asked_to(
     from xmlgrpo_rollout.choice import choose_engine
     from xmlgrpo_trainer import fit
 
-    def astray(*arguments: Any) -> Any:
-        choice = choose_engine(*arguments)
+    def astray(*arguments: Any, **settings: Any) -> Any:
+        choice = choose_engine(*arguments, **settings)
         return replace(choice, engine=Astray(choice.engine), rounds=True)
 
     monkeypatch.setattr(fit, "choose_engine", astray)
