@@ -18,9 +18,11 @@ from xmlgrpo_rewards.console_script import (
     kept_on_interrupt,
     refuse_tokens,
     run_command,
+    seed_argument,
     within,
 )
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rewards.rows import LARGEST_SEED
 
 
 @pytest.fixture(autouse=True)
@@ -286,3 +288,16 @@ def test_a_number_is_within_its_range(low: float, high: float, good: list[str], 
     for text in ["", *bad.split()]:
         with pytest.raises(argparse.ArgumentTypeError, match=r"expected a .*number from"):
             number(text)
+
+
+@pytest.mark.parametrize("text", ["0", "7", "007", str(LARGEST_SEED)])
+def test_a_seed_is_a_whole_number(text: str) -> None:
+    assert seed_argument(text) == int(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abc", "-1", "1.5", "1e3", "+3", "²", str(LARGEST_SEED + 1), "9" * 5000]
+)
+def test_what_is_no_seed_is_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(UserError, match=r"--seed: expected a whole number from 0 to 4,294,967,295"):
+        seed_argument(text)

@@ -535,9 +535,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         pytest.param(["--model", "x", "--temperature", "-1"], "temperature: expected 0", id="cold"),
         pytest.param(["--model", "x", "--temperature", "nan"], "temperature", id="nan"),
         pytest.param(["--model", "x", "--temperature", "inf"], "and finite, got inf", id="hot"),
-        pytest.param(["--model", "x", "--seed", "-1"], "seed: expected 0 to 4294967295", id="seed"),
+        pytest.param(["--model", "x", "--seed", "abc"], "--seed: expected .* got 'abc'", id="word"),
+        pytest.param(["--model", "x", "--seed", "-1"], "seed: expected a whole number", id="seed"),
         pytest.param(
-            ["--model", "x", "--seed", "99999999999999999999"], "got 9999", id="long-seed"
+            ["--model", "x", "--seed", "99999999999999999999"], "got '9999", id="long-seed"
         ),
     ],
 )

@@ -19,7 +19,6 @@ from xmlgrpo_rewards.console_script import (
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import parse
-from xmlgrpo_rewards.rows import LARGEST_SEED
 from xmlgrpo_rewards.task import Task, get_task
 from xmlgrpo_run.screen.console import guarded, quiet_libraries
 from xmlgrpo_run.screen.progress import Stage
@@ -50,8 +49,6 @@ def load(
     Raises:
         UserError: a setting is out of its range, or the model cannot be loaded.
     """
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UserError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
     task = get_task(source.task)
     quiet_libraries()
     with Stage(guarded(Console(stderr=True)), "reading the model"):

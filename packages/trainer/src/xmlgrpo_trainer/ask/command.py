@@ -8,6 +8,7 @@ from xmlgrpo_rewards.console_script import (
     kept_on_interrupt,
     path_argument,
     run_command,
+    seed_argument,
 )
 from xmlgrpo_rewards.errors import UserError
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--max-new-tokens", type=int, metavar="N", help="default: as in training")
     made.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
-    made.add_argument("--seed", type=int, default=0, help="for a temperature above 0")
+    made.add_argument("--seed", type=seed_argument, default=0, help="for a temperature above 0")
     shown = made.add_mutually_exclusive_group()
     shown.add_argument("--raw", action="store_true", help="the reply as it is, tags included")
     shown.add_argument("--json", action="store_true", help="for machines; of several, one a line")
