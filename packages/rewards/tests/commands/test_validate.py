@@ -55,11 +55,26 @@ def test_bad_rows_fail_and_are_named(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_rows_that_cannot_be_read_are_named_with_the_others(tmp_path: Path) -> None:
+    good = json.dumps({"question": "q", "answer": "It is 3.\n#### 3"})
+    for split in ("train", "test"):
+        lines = [good, "not json", '{"question": "q", "answer": "no mark"}', "[1]"]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    done = run("gsm8k", tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert [line.split() for line in table(done)[1:3]] == [
+        ["train.jsonl", "4", "3"],
+        ["test.jsonl", "4", "3"],
+    ]
+    named = re.findall(r"^FAILED (?:row )?(\S+):", done.stdout, re.MULTILINE)
+    assert named == [f"{split}.jsonl:{row}" for split in ("train", "test") for row in (2, 4, 3)]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         pytest.param("", "got an empty file", id="empty"),
-        pytest.param("{}\nnot json\n", "rows.jsonl:2: expected one JSON object", id="not-json"),
+        pytest.param("not json\n" * 12, "9 other rows are bad, too: rows.jsonl:2,", id="not-json"),
         pytest.param(None, "No such file or directory", id="missing"),
     ],
 )

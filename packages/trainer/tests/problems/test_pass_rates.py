@@ -142,6 +142,11 @@ class TestFile:
         assert found["1+1?"] == PassRate(3, 8, "1+1?")
         assert found["1+2?"].family == found["1+3?"].family
 
+    def test_bad_rows_are_named_together(self, tmp_path: Path) -> None:
+        good, bad = {"question": "?", "right": 1, "asked": 8}, {"question": "?", "right": True}
+        with pytest.raises(UserError, match=r":2: expected question.*; 1 other.*: rates.jsonl:3"):
+            self.read(tmp_path, good, bad, {**good, "right": 9})
+
     @pytest.mark.parametrize(
         ("row", "told"),
         [

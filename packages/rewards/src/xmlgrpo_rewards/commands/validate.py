@@ -7,7 +7,7 @@ No model is needed.  Each row's solution and gold are written in the strict form
 right, strictly and leniently, the row that the task writes for it must be the same problem, and the
 task must find no fault with it; where golds are numbers the five classic rewards must pay full
 marks too.  Then the task's known hacks are tried on problems spread over those that the files hold.
-The exit code is 0 when all is well, 1 after a failure and 2 for input that cannot be read.
+The exit code is 0 when all is well, 1 after a failure and 2 for a file that cannot be read.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,7 @@ from xmlgrpo_rewards.hacks import FULL_MARKS, number_hacks
 from xmlgrpo_rewards.numbers import parse_number
 from xmlgrpo_rewards.prose import fitted, printable
 from xmlgrpo_rewards.reply import render
-from xmlgrpo_rewards.rows import Row, split_files, text_rows
+from xmlgrpo_rewards.rows import BadRows, Row, split_files, text_rows
 from xmlgrpo_rewards.scores import WHOLE_NUMBER
 from xmlgrpo_rewards.task import (
     BadRow,
@@ -73,11 +73,14 @@ def check_file(task: Task, path: Path) -> Checked:
     """Check every row of a file.
 
     Raises:
-        UserError: the file or a row cannot be read.  A row that the task refuses is a failure
-            instead, so that one run names all of them.
+        UserError: the file or `MOST_BAD` of its rows cannot be read.  Fewer, and a row that the
+            task refuses, are failures instead, so that one run names all of them.
     """
-    rows = list(text_rows(path))  # what cannot be read is said before the first is graded
-    return _check_rows(task, path.name, rows, lambda: len(rows))
+    bad = BadRows()
+    rows = list(text_rows(path, bad))  # a file that cannot be read is refused before it is graded
+    checked = _check_rows(task, path.name, rows, lambda: len(rows))
+    failures = [*bad.messages, *checked.failures]
+    return replace(checked, tried=checked.tried + len(bad.messages), failures=failures)
 
 
 def check_generated(task: Task, count: int) -> Checked:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import text_rows
+from xmlgrpo_rewards.rows import BadRows, Row, text_rows
 from xmlgrpo_trainer.config.run_config import SamplingConfig
 
 # what a step logs of its draws
@@ -39,20 +39,22 @@ def read_pass_rates(path: Path) -> dict[str, PassRate]:
     A line has `question`, `right` and `asked`, and may have `family`.
 
     Raises:
-        UserError: the file cannot be read, or a row is no rate.
+        UserError: the file cannot be read, or rows are no rates.
     """
-    found = {}
-    for row in text_rows(path):
-        question: Any = row.fields.get("question")
-        right: Any = row.fields.get("right")
-        asked: Any = row.fields.get("asked")
-        if (type(question), type(right), type(asked)) != (str, int, int):
-            raise UserError(f"row {row.id}: expected question, right and asked, got {row.fields}")
-        if not 0 <= right <= asked:
-            raise UserError(f"row {row.id}: expected 0 <= right <= asked, got {right} and {asked}")
-        family = row.fields.get("family")
-        found[question] = PassRate(right, asked, question if family is None else f"={family}")
-    return found
+    bad = BadRows()
+    read = [bad.tried(row.id, _rate, row) for row in text_rows(path, bad)]
+    bad.refuse()
+    return dict(filter(None, read))
+
+
+def _rate(row: Row) -> tuple[str, PassRate]:
+    question, right, asked = (row.fields.get(key) for key in ("question", "right", "asked"))
+    if not (isinstance(question, str) and type(right) is type(asked) is int):
+        raise UserError(f"row {row.id}: expected question, right and asked, got {row.fields}")
+    if not 0 <= right <= asked:
+        raise UserError(f"row {row.id}: expected 0 <= right <= asked, got {right} and {asked}")
+    family = row.fields.get("family")
+    return question, PassRate(right, asked, question if family is None else f"={family}")
 
 
 @dataclass(frozen=True, slots=True)
