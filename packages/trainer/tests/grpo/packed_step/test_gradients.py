@@ -144,6 +144,16 @@ def test_every_prompt_lies_there_once_and_nothing_else_does() -> None:
     assert len(packed.labels) == len(packed.reads) == sum(length for _, length in ROWS)
     ends = [span.start + span.length for span in packed.spans]
     assert [0, *ends] == [*(span.start for span in packed.spans), len(packed.tokens)]
+    visible = packed.visible
+    assert visible.query_ends.tolist() == [0, *ends]
+    parts = visible.seen.tensor_split(visible.key_ends[1:-1].long())
+    for span, keys in zip(packed.spans, parts, strict=True):
+        assert len(keys) == span.seen <= visible.most_keys
+        texts = packed.tokens[keys].tolist()
+        assert texts == [
+            *packed.tokens[span.prefix_start :][: span.prefix_length].tolist(),
+            *packed.tokens[span.start :][: span.length].tolist(),
+        ]
 
 
 def test_rows_without_advantage_are_left_out_but_one() -> None:

@@ -7,7 +7,6 @@ elsewhere one call a span, with a mask.  Which of the two is not a matter of res
 
 from collections.abc import Callable
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -82,32 +81,16 @@ def _by_span(packed: Layout, of_heads: OfHeads, window: int | None, scale: float
 
 def _at_once(packed: Layout, of_heads: OfHeads, window: int | None, scale: float) -> Tensor:
     query, key, value = of_heads
-    device, spans = query.device, packed.spans
-    seen_S = torch.cat(
-        [
-            torch.arange(start, start + length, device=device)
-            for span in spans
-            for start, length in (
-                (span.prefix_start, span.prefix_length),
-                (span.start, span.length),
-            )
-        ]
-    )
-
-    def ends(lengths: list[int]) -> Tensor:
-        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
-
-    own = [span.length for span in spans]
-    seen = [span.prefix_length + span.length for span in spans]
+    visible = packed.visible
     number_type = torch.bfloat16  # as `has_kernel` asks; autocast does not know this function
     mixed_N_H_D: Any = varlen_attn(
         query[0].transpose(0, 1).to(number_type),
-        key[0].transpose(0, 1)[seen_S].to(number_type),
-        value[0].transpose(0, 1)[seen_S].to(number_type),
-        cu_seq_q=ends(own),
-        cu_seq_k=ends(seen),
-        max_q=max(own),
-        max_k=max(seen),
+        key[0].transpose(0, 1)[visible.seen].to(number_type),
+        value[0].transpose(0, 1)[visible.seen].to(number_type),
+        cu_seq_q=visible.query_ends,
+        cu_seq_k=visible.key_ends,
+        max_q=visible.most_queries,
+        max_k=visible.most_keys,
         scale=scale,
         window_size=(-1 if window is None else window - 1, 0),
         **GQA,
