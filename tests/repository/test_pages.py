@@ -1,5 +1,6 @@
-"""README and docs: both languages say the same, every command exists, every anchor too."""
+"""README, docs, messages: both languages say the same, every command exists, every anchor too."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -26,12 +27,13 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
 VARIABLES = {*re.findall(r"^([A-Z]\w*) +\?=", MAKEFILE, re.MULTILINE), "RUN", "CMAKE_ARGS"}
 SESSIONS = (ROOT / "noxfile.py").read_text(encoding="utf-8")
-COMMANDS = {
+SCRIPTS = {
     name
     for path in ROOT.glob("packages/*/pyproject.toml")
     for name in re.findall(r"^(xmlgrpo-[\w-]+) = ", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
-COMMANDS |= {f"xmlgrpo-{path.name}" for path in ROOT.glob("packages/*")} | {"xmlgrpo-taskset"}
+PACKAGES = {f"xmlgrpo-{path.name}" for path in ROOT.glob("packages/*")}
+COMMANDS = SCRIPTS | PACKAGES | {"xmlgrpo-taskset"}
 SOURCES = "".join(
     path.read_text(encoding="utf-8")
     for folder in ("packages/*/src", "bench", "recipes", "ci")
@@ -74,6 +76,31 @@ def test_both_languages_have_the_same_headings_commands_and_numbers() -> None:
     assert [depth for depth, _ in english] == [depth for depth, _ in chinese]
     for (_, here), (_, there) in zip(english, chinese, strict=True):
         assert facts(here) == facts(there)
+
+
+def messages(module: Path) -> list[str]:
+    """Every text of a module but docstrings, and what stands under a usage line, which names it."""
+    nodes = list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
+    usage = {"prog", "description", "epilog", "help"}
+    under_usage = [
+        *(node.value for node in nodes if isinstance(node, ast.keyword) and node.arg in usage),
+        *(n.value for n in nodes if isinstance(n, ast.Assign) and ast.unparse(n).startswith("EPI")),
+    ]
+    left_out = {part for node in under_usage for part in ast.walk(node)}
+    left_out |= {node.value for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and node not in left_out]
+    return [node.value for node in texts if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("package", sorted(ROOT.glob("packages/*/src/*")), ids=lambda it: it.name)
+def test_messages_name_commands_as_they_are_typed(package: Path) -> None:
+    tools = "|".join((*SCRIPTS, "(?<!-m )pip install", "hf auth", "wandb login", "lm_eval ls"))
+    bare = re.compile(rf"(?<![\w/])(?:{tools})(?![\w-])")
+    made = re.compile(r"(?<![\w-])make ([a-z-]+)(?= [A-Z_]+=)")
+    for module in package.rglob("*.py"):
+        for text in messages(module):
+            assert not bare.search(text), f"{module}: {text!r}"
+            assert set(made.findall(text)) <= TARGETS, f"{module}: {text!r}"
 
 
 def commands(page: Path) -> list[str]:

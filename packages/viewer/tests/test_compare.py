@@ -120,7 +120,8 @@ def test_other_problems_are_refused(tmp_path):
     end(one, [True] * 8)
     write_sealed(other.holdout_after, answers(60, [True] * 8, question="another"))
     end(other, [True] * 7)
-    with pytest.raises(UserError, match=r"a and .*b are not comparable: .* other problems"):
+    advice = r"are not comparable: .* other problems; .*: \.venv/bin/xmlgrpo-eval compare .*json "
+    with pytest.raises(UserError, match=rf"a and .*b {advice}"):
         compare_runs([one, other])
 
 

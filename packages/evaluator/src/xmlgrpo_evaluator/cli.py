@@ -42,6 +42,7 @@ examples:
   xmlgrpo-eval ladder --run tiny                  all models of a run; a gate
   xmlgrpo-eval harness ls tasks                   lm-eval itself, with llama-cpp
 """
+OF_HARNESS = ".venv/bin/xmlgrpo-eval harness run"
 PIPE_COLUMNS = 140
 K_HELP = "beside the greedy reply K sampled ones per item: their accuracy, maj@k, pass@k"
 BATCH_HELP = "replies at once (graph: 64, on a GPU 128; generate: 16; GGUF: 32)"
@@ -122,7 +123,8 @@ def run(arguments: list[str]) -> int | None:
         made.print_help()
         return 0
     if rest and options.command != "run":
-        raise UserError(f"unknown argument {rest[0]!r}; see: xmlgrpo-eval {options.command} --help")
+        how = f".venv/bin/xmlgrpo-eval {options.command} --help"
+        raise UserError(f"unknown argument {rest[0]!r}; see: {how}")
     quiet_libraries()  # before any of them is imported
     command = {"run": _run, "compare": _compare, "ladder": _ladder}[options.command]
     with kept_on_interrupt("nothing new was finished; the same command begins again"):
@@ -324,7 +326,7 @@ def _lm_eval_options(rest: Sequence[str]) -> dict[str, Any]:
         parsed = vars(subparsers.choices["run"].parse_args(list(rest)))
     except SystemExit:
         raise UserError(
-            f"lm-eval does not take {' '.join(rest)!r}; see: xmlgrpo-eval harness run --help"
+            f"lm-eval does not take {' '.join(rest)!r}; see: {OF_HARNESS} --help"
         ) from None
     taken = {*signature(lm_eval.simple_evaluate).parameters, "include_path"}
     chosen = {key: value for key, value in parsed.items() if key in given or value}
@@ -332,9 +334,7 @@ def _lm_eval_options(rest: Sequence[str]) -> dict[str, Any]:
     unusable = sorted(set(chosen) - taken)
     _check_numbers(chosen.get("gen_kwargs") or {})
     if unusable:
-        raise UserError(
-            f"--{unusable[0]} belongs to lm-eval's own command line; use: xmlgrpo-eval harness run"
-        )
+        raise UserError(f"--{unusable[0]} belongs to lm-eval's own command line; use: {OF_HARNESS}")
     return chosen
 
 

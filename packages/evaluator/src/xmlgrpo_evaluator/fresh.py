@@ -128,7 +128,7 @@ def _templates() -> dict[int, Template]:
     if found != TRIED or spec is None or spec.origin is None:
         raise UserError(
             f"fresh numbers are made by {PACKAGE} {TRIED}, got {found}; install it with: make eval "
-            f"FRESH=1 (or pip install --no-deps {PACKAGE}=={TRIED})"
+            f"FRESH=1 (or .venv/bin/pip install --no-deps {PACKAGE}=={TRIED})"
         )
     folder = Path(spec.origin).parent
     # its __init__ would import every data set it has, with a dozen packages

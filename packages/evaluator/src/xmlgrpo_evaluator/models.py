@@ -84,15 +84,15 @@ def run_model(run: RunFolder, manifest: Manifest, what: str) -> Model:
             options |= {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
         adapter = None
         if what == "tuned":
-            _require(run.adapter / "adapter_config.json", "make train")
+            _require(run.adapter / "adapter_config.json", f"make train RUN={run.called}")
             adapter = str(require_as_trained(run, manifest, run.adapter))
         source = base.source(run)
         return Model(what, "hf", source, adapter, tokenizer, base.revision, options)
     if what == "merged":
-        _require(run.merged / "config.json", "make gguf (or xmlgrpo-export merge)")
+        _require(run.merged / "config.json", f"make merge RUN={run.called}")
         return Model(what, "hf", str(require_compared(run.merged)), options={"dtype": "auto"})
     path = run.gguf / (what if what.endswith(".gguf") else f"{what}.gguf")
-    _require(path, "make gguf")
+    _require(path, f"make gguf RUN={run.called}")
     return Model(path.stem, "llama-cpp", str(require_checked(path)), tokenizer=tokenizer)
 
 
@@ -120,7 +120,7 @@ def any_model(
     if source.endswith(".gguf"):
         if adapter:
             raise UserError(
-                f"an adapter cannot be put on a GGUF ({source}); merge it first: make gguf"
+                f"an adapter cannot be put on a GGUF ({source}); merge its run: make merge RUN=..."
             )
         file = require_checked(path.absolute()) if path.is_file() else _download_gguf(source)
         return Model(file.stem, "llama-cpp", str(file), tokenizer=tokenizer)
@@ -165,7 +165,7 @@ def _commit(name: str, revision: str | None) -> str:
         reason = one_line(str(error), 200)
         raise UserError(
             f"no model {name!r} here, and the Hub does not give it: {reason}; check the name, the "
-            "network and the login (hf auth login)"
+            "network and the login (.venv/bin/hf auth login)"
         ) from error
 
 

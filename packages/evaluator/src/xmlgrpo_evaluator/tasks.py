@@ -180,7 +180,8 @@ def _check_names(names: Sequence[str], manager: TaskManager) -> None:
         if name in manager.all_tasks:
             continue
         near = get_close_matches(name, manager.all_tasks, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "list them with: lm_eval ls tasks"
+        listed = "list them: .venv/bin/lm_eval ls tasks"
+        hint = f"did you mean {', '.join(near)}?" if near else listed
         if name.endswith(REPEATED):
             hint = f"{name.removesuffix(REPEATED)} has no form with several replies; leave --k out"
         raise UserError(f"lm-eval knows no task named {name!r}; {hint}")

@@ -186,7 +186,7 @@ def test_a_chat_is_written_whole_where_lm_eval_would_drop_its_instructions(tmp_p
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2?"}]
     assert lm.apply_chat_template(chat) == "<user>Be brief.\n\n2?enable_thinking<model>"
     inner.tokenizer.chat_template = None
-    with pytest.raises(UserError, match=r"no chat template.*xmlgrpo-eval --no-chat-template"):
+    with pytest.raises(UserError, match=r"no chat template.*xmlgrpo-eval run --no-chat-template"):
         lm.apply_chat_template(chat)
     del inner.tokenizer  # a model that renders by itself, such as a GGUF
     with pytest.raises(UserError, match="leaves the system message out"):

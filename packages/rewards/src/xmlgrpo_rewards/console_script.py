@@ -284,5 +284,5 @@ def refuse_tokens(argv: Sequence[str]) -> None:
             raise UserError(
                 f"argument {position} holds a Hugging Face token (hf_...). It is now in your "
                 "shell's history: revoke it at https://huggingface.co/settings/tokens, make a new "
-                "one and give it as HF_TOKEN in the environment or through `hf auth login`"
+                "one and give it as HF_TOKEN in the environment or by `.venv/bin/hf auth login`"
             )

@@ -234,7 +234,7 @@ def require_checked(file: Path) -> Path:
         if wrong := changed_since(file.parent, {file.name: stamp}):
             raise UserError(
                 f"{wrong} than in {record}; restore it from a copy, or remove it and make it again "
-                "(make gguf)"
+                f"(make gguf RUN={RunFolder(file.parent.parent).called})"
             )
     return file
 

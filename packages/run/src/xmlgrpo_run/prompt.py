@@ -101,7 +101,7 @@ def tokenizer_prompt(tokenizer: Any, chat: Messages, **options: Any) -> Prompt:
         raise UserError(
             "the model's tokenizer has no chat template; use an instruction-tuned model (for Gemma "
             "3 a name that ends in -it), or evaluate it as one that continues plain text: "
-            "xmlgrpo-eval --no-chat-template"
+            ".venv/bin/xmlgrpo-eval run --no-chat-template"
         )
     return write_prompt(partial(tokenizer.apply_chat_template, tokenize=False, **options), chat)
 

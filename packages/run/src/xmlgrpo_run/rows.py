@@ -77,7 +77,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     except ImportError:
         raise UserError(
             f"{path}: Parquet is read by the package pyarrow, which is not installed: "
-            "pip install pyarrow, or convert the file to JSON lines"
+            ".venv/bin/pip install pyarrow, or convert the file to JSON lines"
         ) from None
     try:
         with ParquetFile(path) as file:

@@ -45,7 +45,7 @@ def show(ladder: Mapping[str, Any], console: Console) -> None:
         if rung["caution"]:
             say(console, escape(rung["caution"]), head="[bold red]caution[/] ")
     if ladder["passed"] is None:
-        say(console, "there is no export to hold to the gate; make one with: make gguf")
+        say(console, "there is no export to hold to the gate; make one: make gguf RUN=...")
     if not ladder["passed"]:
         return
     say(console, f"[green]the gate is passed[/]: no export loses more than {tolerance:.1%}")

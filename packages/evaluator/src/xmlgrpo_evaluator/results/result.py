@@ -25,7 +25,7 @@ def read_result(path: Path, identity: Mapping[str, Any] | None = None) -> dict[s
         UserError: it is missing, not one of ours, or of another model, settings or items.
     """
     if not os.path.lexists(path):
-        raise UserError(f"no result at {path}; make it with: make eval RUN=<run>")
+        raise UserError(f"no result at {path}; make it with: make eval RUN=...")
     result = read_sealed(path)
     # every file of a run has a format; only a result has these
     is_result = {"label", "subject", "tasks"} <= result.keys()

@@ -183,7 +183,7 @@ def tokens_gate(vocabulary: dict[str, Any], reference: Reference) -> Gate:
         else:
             why += (
                 "The tokenizer files were incomplete when it was converted; convert it again with "
-                "xmlgrpo-export gguf"
+                ".venv/bin/xmlgrpo-export gguf"
             )
     source = reference.comparison.questions.source
     found = {"mismatches": len(wrong), "prompts": len(ids), "source": source}

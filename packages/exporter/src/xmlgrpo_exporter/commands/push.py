@@ -25,7 +25,8 @@ def add_parser(subparsers: Any) -> None:
         "push",
         help="publish on the Hugging Face Hub, private unless --public",
         description="Publish a run with a card whose every number names its file. The token comes "
-        "from HF_TOKEN or `hf auth login`; HF_ENDPOINT names another hub than huggingface.co.",
+        "from HF_TOKEN or `.venv/bin/hf auth login`; HF_ENDPOINT names another hub than "
+        "huggingface.co.",
     )
     parser.add_argument("--run", required=True, help=f"{shared.RUN_HELP}; or a folder of files")
     parser.add_argument("--repo", required=True, help="owner/name")

@@ -47,7 +47,7 @@ def read_adapter(folder: Path) -> Adapter:
     if not weights.is_file():
         raise UserError(
             f"expected {weights}, got none. Pickled adapters (.bin) are not read; train the run "
-            "to its end (make train) or name another --run"
+            f"to its end (make train RUN={RunFolder(folder.parent).called}) or name another --run"
         )
     if kind != "LORA":
         raise UserError(f"{folder}: expected a LoRA adapter, got peft_type {kind!r}")

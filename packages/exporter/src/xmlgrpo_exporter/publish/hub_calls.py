@@ -136,8 +136,8 @@ def status_of(error: BaseException) -> int | None:
 def no_token() -> NotAskedError:
     """There is no token to publish with."""
     return NotAskedError(
-        "no Hugging Face token: set HF_TOKEN in the environment or run `hf auth login` (a token "
-        "with write permission, from https://huggingface.co/settings/tokens)"
+        "no Hugging Face token: set HF_TOKEN in the environment or run "
+        "`.venv/bin/hf auth login` (a token with write permission, from https://huggingface.co/settings/tokens)"
     )
 
 

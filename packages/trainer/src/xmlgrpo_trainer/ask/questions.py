@@ -11,7 +11,7 @@ from xmlgrpo_rewards.console_script import print_error
 from xmlgrpo_rewards.errors import UserError
 
 PROMPT = "question> "
-ASK = 'make ask Q="..." or xmlgrpo-ask --question "..."'
+ASK = 'make ask Q="..." or .venv/bin/xmlgrpo-ask --question "..."'
 MAX_BYTES = 16 << 20  # of all questions; a model would answer them for months
 
 

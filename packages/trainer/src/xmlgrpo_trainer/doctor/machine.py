@@ -225,7 +225,7 @@ def hub_token(_folder: Path) -> Iterator[Finding]:
             "note",
             "hub login",
             "no token; needed for Gemma's weights and for make push",
-            "hf auth login, or the environment variable HF_TOKEN",
+            ".venv/bin/hf auth login, or the environment variable HF_TOKEN",
         )
     else:
         yield Finding("ok", "hub login", "there is a token (not checked, never shown)")

@@ -102,7 +102,7 @@ THRESHOLDS = (
         "reward",
         steps_without_reward,
         {"bad": PATIENCE_STEPS - 1},
-        "nothing can be learned: read completions/, run xmlgrpo-validate, and look whether the "
+        "nothing can be learned: read completions/, run make validate, and look whether the "
         "model can do the task at all",
         "at most {:g} steps without any",
         grounds=AXOLOTL,

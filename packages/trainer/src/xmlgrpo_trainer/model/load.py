@@ -251,7 +251,8 @@ def load_failure(name: str, error: Exception) -> str:
         return f"cannot load the model in {name!r}: {type(error).__name__}: {reason}"
     return (
         f"cannot load the model {name!r}: {reason.rstrip('.')}. Check the name, the network "
-        "and, for Gemma, that you accepted its licence on the Hub and are logged in (hf auth login)"
+        "and, for Gemma, that you accepted its licence on the Hub and are logged in "
+        "(.venv/bin/hf auth login)"
     )
 
 

@@ -39,7 +39,7 @@ def import_unsloth(written: Path) -> None:
     if late:
         raise UserError(
             f"unsloth must be imported before {', '.join(late)}, which are loaded already; start "
-            "a new process with xmlgrpo-train"
+            "a new process with .venv/bin/xmlgrpo-train"
         )
     for name, value in {**SETTINGS, "UNSLOTH_COMPILE_LOCATION": str(written.resolve())}.items():
         os.environ.setdefault(name, value)

@@ -67,8 +67,8 @@ def prepare_wandb(watch: WatchConfig, folder: RunFolder) -> None:
 
         if not wandb.api.api_key:
             raise UserError(
-                "watch.wandb is 'online', but wandb has no login here: run `wandb login` or set "
-                "WANDB_API_KEY; watch.wandb=offline needs neither"
+                "watch.wandb is 'online', but wandb has no login here: run `.venv/bin/wandb "
+                "login` or set WANDB_API_KEY; watch.wandb=offline needs neither"
             )
     os.environ["WANDB_MODE"] = watch.wandb
     os.environ["WANDB_DIR"] = str(folder.root.resolve())

@@ -21,10 +21,6 @@ from xmlgrpo_viewer.page.settings import energy_kwh, flat, gpu_hours
 from xmlgrpo_viewer.reading.run_view import RunView, read_run
 
 BASE = "base"
-EVALUATE = (
-    "evaluate both on the same items (make eval RUN=...) and compare the two files: "
-    "xmlgrpo-eval compare outputs/A/eval/tuned.json outputs/B/eval/tuned.json"
-)
 # what differs -> what can be done where no evaluation makes the two comparable
 ADVICE = {
     "task": "compare runs of one task",
@@ -166,14 +162,20 @@ def _not_checked(runs: Sequence[Finished]) -> Iterator[str]:
 
 def _require_same_questions(runs: Sequence[Finished]) -> None:
     first, *others = runs
-    wanted = _asked(first)
+    wanted, a = _asked(first), first.view.run
     for other in others:
+        b = other.view.run
+        evaluate = (
+            f"evaluate both on the same items (make eval RUN={a.called}, make eval RUN={b.called}) "
+            "and compare: .venv/bin/xmlgrpo-eval compare "
+            f"{a.eval / 'tuned.json'} {b.eval / 'tuned.json'}"
+        )
         for what, value in _asked(other).items():
             if value != wanted[what]:
                 shown = "" if what == "problems" else f" ({wanted[what]} and {value})"
                 raise UserError(
-                    f"{first.view.run.called} and {other.view.run.called} are not comparable: they "
-                    f"were asked with other {what}{shown}; {ADVICE.get(what, EVALUATE)}"
+                    f"{a.called} and {b.called} are not comparable: they were asked with other "
+                    f"{what}{shown}; {ADVICE.get(what, evaluate)}"
                 )
 
 

@@ -9,6 +9,7 @@ What is written is in the `.txt` files beside this one.  Nothing that is there i
 import argparse
 import keyword
 import re
+import sys
 from collections.abc import Mapping
 from importlib.resources import files
 from os.path import normpath
@@ -134,8 +135,8 @@ def run() -> None:
     for path in paths:
         print(path if arguments.package else path.relative_to(Path.cwd()))
     if arguments.package:
-        install = f"pip install -e {arguments.package}"
-        test = f"pytest {arguments.package / 'tests'}"
+        install = f"{sys.executable} -m pip install -e {arguments.package}"
+        test = f"{sys.executable} -m pytest {arguments.package / 'tests'}"
     else:
         install, test = "make setup", f".venv/bin/pytest {TASKS / 'tests' / arguments.name}"
     print(f"next: {install}, and fill the gaps until this passes: {test}")
