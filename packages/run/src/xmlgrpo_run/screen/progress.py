@@ -22,7 +22,7 @@ from xmlgrpo_rewards.prose import one_line
 FIRST_LINE_S = 1.0
 NEXT_LINES_S = 8.0
 BAR_COLUMNS = 30  # at most
-FIGURES_COLUMNS = 44  # what the figures take beside a bar, about
+FIGURES_COLUMNS = 48  # what the figures take beside a bar, about: a rate and a note too
 EDGE_COLUMNS = 3  # left free: there a terminal writes ^C, which must not begin another line
 MEASURABLE_S = 0.1  # a rate over less is none
 MB, GB = 1e6, 1e9
