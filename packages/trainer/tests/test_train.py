@@ -343,3 +343,14 @@ def test_group_advantages_are_what_the_paper_says(
     assert train(config, runs / "advantages", quiet()) == 0
     expected = [-0.92578, -0.46289, 0.0, 1.38867] * 4
     assert seen == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_run_with_the_engines_weights_learns_the_same(
+    finished: Path, runs: Path, quick_config: QuickConfig
+) -> None:
+    root = runs / "merged-pass"
+    config = quick_config(packed_rows=True, merged_pass=True, fetch_once=True)
+    assert train(config, root, quiet()) == 0
+    for one, other in zip(steps(root), steps(finished), strict=True):
+        for name in one.keys() & {"loss", "grad_norm", "reward", "holdout/strict"}:
+            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), (one["step"], name)

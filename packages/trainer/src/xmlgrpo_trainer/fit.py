@@ -26,6 +26,7 @@ from xmlgrpo_trainer.grpo.fast_step.speed_up import use_frozen_norms
 from xmlgrpo_trainer.grpo.late_numbers import fetch_once
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
+from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass
 from xmlgrpo_trainer.grpo.packed_step.step import (
     leave_out_rows_without_advantage,
     use_packed_rows,
@@ -89,7 +90,11 @@ def fit(run: Prepared) -> Trained:
         ranks.together(lambda: check_prompt(policy.tokenizer, asked))
         serve_vllm(trainer, stops)
     if config.packed_rows:
-        ranks.together(lambda: use_packed_rows(trainer))
+        ranks.together(
+            lambda: use_packed_rows(
+                trainer, MergedPass(trainer, choice) if config.merged_pass else None
+            )
+        )
     if config.frozen_norms:
         ranks.together(lambda: use_frozen_norms(trainer))
     if config.fetch_once:

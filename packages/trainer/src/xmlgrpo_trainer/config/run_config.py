@@ -233,7 +233,9 @@ class RunConfig(Section):
     rollout_weights: Literal["int8"] | None = None
     """null: completions are drawn with weights in the model's number type; int8: in 8 bits."""
     packed_rows: bool = False
-    """Training computes each prompt once per group and no padding; not measured on a GPU yet."""
+    """Training computes each prompt once per group and no padding."""
+    merged_pass: bool = False
+    """Packed rows are computed with the engine's merged weights; not measured on a GPU yet."""
     frozen_norms: bool = False
     """On a GPU: norms make no gradient of their weights; in a training step not measured yet."""
     fetch_once: bool = False
@@ -268,7 +270,14 @@ class RunConfig(Section):
                 "model.float16_products needs packed_rows: true, whose head takes float16 factors, "
                 "and rollout: generate, since the other engines read float16 weights as they are"
             )
-        for name in ("packed_rows", "frozen_norms", "fetch_once"):
+        if self.merged_pass and not self.packed_rows:
+            raise ValueError("merged_pass needs packed_rows: true: it computes packed rows")
+        if self.merged_pass and self.rollout not in {"auto", "graph"}:
+            raise ValueError(
+                f"merged_pass needs rollout 'graph' (or 'auto'), got {self.rollout!r}: it computes "
+                "with that engine's weights"
+            )
+        for name in ("packed_rows", "merged_pass", "frozen_norms", "fetch_once"):
             if getattr(self, name) and self.model.backend != "plain":
                 raise ValueError(f"{name} needs model.backend 'plain': Unsloth has its own step")
         return self

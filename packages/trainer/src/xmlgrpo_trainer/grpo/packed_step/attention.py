@@ -57,10 +57,23 @@ def _attend(  # noqa: PLR0917 - transformers passes them by position
         named |= {"sliding_window": sliding_window, "scaling": scaling}
         return usual(module, query_1_H_N_D, key_1_K_N_D, value_1_K_N_D, attention_mask, **named)
     scale = query_1_H_N_D.shape[-1] ** -0.5 if scaling is None else scaling
-    at_once = has_kernel(module.config, query_1_H_N_D.device, query_1_H_N_D.dtype)
-    mixed = _at_once if at_once else _by_span
     of_heads = query_1_H_N_D, key_1_K_N_D, value_1_K_N_D
-    return mixed(packed, of_heads, sliding_window, scale), None
+    return mixed_values(module.config, packed, of_heads, sliding_window, scale), None
+
+
+def mixed_values(
+    config: Any, packed: Layout, of_heads: OfHeads, window: int | None, scale: float
+) -> Tensor:
+    """What each token sees, mixed: (1, N, H, D).
+
+    Args:
+        config: of the text model.
+        of_heads: queries and keys are rotated, H is a multiple of K.
+        window: how many tokens of its text a token sees; None for all.
+        scale: of the scores.
+    """
+    at_once = has_kernel(config, of_heads[0].device, of_heads[0].dtype)
+    return (_at_once if at_once else _by_span)(packed, of_heads, window, scale)
 
 
 def _by_span(packed: Layout, of_heads: OfHeads, window: int | None, scale: float) -> Tensor:

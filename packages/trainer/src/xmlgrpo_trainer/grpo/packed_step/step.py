@@ -18,6 +18,7 @@ from xmlgrpo_trainer.grpo.fast_step.padding import BY_KIND, ONE_MASK
 from xmlgrpo_trainer.grpo.packed_step.attention import take_layouts
 from xmlgrpo_trainer.grpo.packed_step.head import HeadLogProbs
 from xmlgrpo_trainer.grpo.packed_step.layout import Layout, pack
+from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass
 
 # what trl divides a loss by: tokens of the whole generation batch, rows or tokens that are there
 OF_ALL = ("dapo", "cispo", "vespo")
@@ -25,11 +26,12 @@ OF_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
 OF_TOKENS = ("bnpo",)
 
 
-def use_packed_rows(trainer: Any) -> None:
+def use_packed_rows(trainer: Any, merged: MergedPass | None = None) -> None:
     """Have a trainer compute packed rows.
 
     Args:
         trainer: trl's `GRPOTrainer`, whose model comes from transformers; changed in place.
+        merged: computes hidden states; None for the model itself.
 
     Raises:
         UserError: the model is of another kind, or several processes would not share gradients.
@@ -50,7 +52,7 @@ def use_packed_rows(trainer: Any) -> None:
             "packed_rows to false"
         )
     take_layouts(config)
-    PackedRows(trainer)
+    PackedRows(trainer, merged)
 
 
 def leave_out_rows_without_advantage(trainer: Any) -> None:
@@ -110,8 +112,8 @@ def rows_with_advantage(inputs: dict[str, Any], accelerator: Any) -> dict[str, A
 class PackedRows:
     """Puts packed rows in the place of trl's padded ones."""
 
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Any, merged: MergedPass | None) -> None:
+        self._trainer, self._merged = trainer, merged
         self._padded = trainer._get_per_token_logps_and_entropies  # noqa: SLF001 - trl has no hooks
         trainer._get_per_token_logps_and_entropies = self._scored  # noqa: SLF001
         if trainer.args.steps_per_generation <= trainer.args.gradient_accumulation_steps:
@@ -166,23 +168,11 @@ class PackedRows:
     def _row(self, model: Any, packed: Layout) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy of each completion's tokens, (B, T) each."""
         base, trainer = base_model(model), self._trainer
-        body, head = text_decoder(base), base.get_output_embeddings()
-        like = packed.tokens
-        # else transformers would make a mask of N x N numbers; one of four axes it leaves alone
-        mask: Any = like.new_zeros(1, 1, 0, 0)
-        if type(body).__name__ in BY_KIND:
-            mask = dict.fromkeys(set(body.config.layer_types))
         with trainer.accelerator.autocast():
-            hidden_1_N_C = body(
-                input_ids=like[None],
-                position_ids=packed.places[None],
-                attention_mask=mask,
-                use_cache=False,
-                packed=packed,
-            ).last_hidden_state
+            hidden_N_C = self._hidden_states(base, packed)
             logprobs_M, entropies_M = HeadLogProbs.apply(  # type: ignore[no-untyped-call]
-                hidden_1_N_C[0, packed.reads],
-                head.weight,
+                hidden_N_C[packed.reads],
+                base.get_output_embeddings().weight,
                 packed.labels,
                 1 / trainer.temperature,
                 1 + trainer._entropy_bonus_enabled,  # noqa: SLF001
@@ -194,6 +184,24 @@ class PackedRows:
             return zeros_B_T.masked_scatter(is_token_B_T, values_M)
 
         return in_rows(logprobs_M), in_rows(entropies_M)
+
+    def _hidden_states(self, base: Any, packed: Layout) -> Tensor:
+        """After the last norm, (N, hidden)."""
+        if self._merged is not None and self._merged.computes_it_now():
+            return self._merged(packed)
+        body, like = text_decoder(base), packed.tokens
+        # else transformers would make a mask of N x N numbers; one of four axes it leaves alone
+        mask: Any = like.new_zeros(1, 1, 0, 0)
+        if type(body).__name__ in BY_KIND:
+            mask = dict.fromkeys(set(body.config.layer_types))
+        hidden_1_N_C: Tensor = body(
+            input_ids=like[None],
+            position_ids=packed.places[None],
+            attention_mask=mask,
+            use_cache=False,
+            packed=packed,
+        ).last_hidden_state
+        return hidden_1_N_C[0]
 
 
 def _within(

@@ -1,0 +1,164 @@
+"""The engine's weights in training: numbers and gradients as with the adapter beside them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from small_models import EOS, PAD, disturb, tiny, tiny_gemma
+from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_rollout.choice import EngineChoice
+from xmlgrpo_rollout.cpu.engine import StaticEngine
+from xmlgrpo_rollout.generate import GenerateEngine
+from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass
+from xmlgrpo_trainer.grpo.packed_step.step import use_packed_rows
+
+from .test_gradients import FAMILIES, batch, gradients, padded, small, trainer_of
+
+
+WITHIN = 3e-5  # float32, of gradients through W + s B A that is summed before it is multiplied
+
+
+def merged(model: Any, *, checkpointing: bool = False, uses: int = 1) -> Any:
+    """What is asked of trl's trainer, its packed rows computed with the engine's weights."""
+    trainer = trainer_of(model)
+    trainer.args.gradient_checkpointing = checkpointing
+    trainer.args.num_iterations = uses
+    trainer.state = SimpleNamespace(global_step=0)
+    engine = StaticEngine(model, [EOS], PAD)
+    use_packed_rows(trainer, MergedPass(trainer, EngineChoice("graph", "", engine, trains=True)))
+    trainer.engine = engine
+    return trainer
+
+
+def learnt(trainer: Any) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    trainer.model.zero_grad()
+    logprobs, entropies, _ = trainer._get_per_token_logps_and_entropies(
+        trainer.model, *batch(), compute_entropy=True
+    )
+    return logprobs, entropies, gradients(trainer.model, logprobs)
+
+
+def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor], within: float) -> None:
+    assert len(found) == len(expected) > 10
+    for one, other in zip(found, expected, strict=True):
+        assert other.norm() > 0
+        assert (one - other).norm() < within * other.norm()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "computed-again"])
+@pytest.mark.parametrize("family", [*FAMILIES, "llama-with-biases"])
+def test_all_is_as_with_padding(family: str, checkpointing: bool) -> None:
+    model = small(family).train()
+    expected, expected_entropies = padded(model)
+    expected_gradients = gradients(model, expected)
+    model = small(family).train()
+    found, entropies, found_gradients = learnt(merged(model, checkpointing=checkpointing))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropies, expected_entropies, rtol=1e-5, atol=1e-5)
+    assert_same(found_gradients, expected_gradients, WITHIN)
+
+
+def test_some_projections_have_an_adapter_and_ranks_and_scales_differ() -> None:
+    lora = LoraConfig(
+        r=4,
+        lora_alpha=6,
+        target_modules=["q_proj", "v_proj", "up_proj", "o_proj"],
+        rank_pattern={"v_proj": 2},
+        alpha_pattern={"up_proj": 32},
+        init_lora_weights=False,
+    )
+    torch.manual_seed(0)
+    model = get_peft_model(tiny_gemma(), lora)
+    expected = padded(model)[0]
+    expected_gradients = gradients(model, expected)
+    found, _, found_gradients = learnt(merged(model))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_same(found_gradients, expected_gradients, WITHIN)
+
+
+def test_an_update_arrives_where_no_rollout_lies_between() -> None:
+    model = small("gemma-3")
+    trainer = merged(model, uses=2)  # a batch is learnt from twice
+    learnt(trainer)
+    disturb(model, seed=5)
+    trainer.state.global_step += 1
+    found, _, found_gradients = learnt(trainer)
+    model.zero_grad()
+    expected = padded(model)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_same(found_gradients, gradients(model, expected), WITHIN)
+
+
+def test_where_a_rollout_lies_between_it_reads_the_weights_and_nothing_else_does() -> None:
+    model = small("gemma-3")
+    trainer = merged(model)
+    reads: list[int] = []
+    refresh = trainer.engine.refresh
+    trainer.engine.refresh = lambda: reads.append(trainer.state.global_step) or refresh()
+    learnt(trainer)
+    disturb(model, seed=5)
+    trainer.state.global_step += 1
+    trainer.engine.refresh()  # as a rollout does
+    found, _, found_gradients = learnt(trainer)
+    assert reads == [1]
+    model.zero_grad()
+    expected = padded(model)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_same(found_gradients, gradients(model, expected), WITHIN)
+
+
+def test_a_reference_is_the_model_without_its_adapter() -> None:
+    model = small("llama-3")
+    trainer = merged(model)
+    with torch.no_grad(), model.disable_adapter():
+        found, _, _ = trainer._get_per_token_logps_and_entropies(model, *batch())
+        torch.testing.assert_close(found, padded(model)[0], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(found, padded(model)[0], rtol=1e-2, atol=1e-2)
+
+
+def test_in_16_bits_it_is_the_policy_that_draws() -> None:
+    """Policy and engine are one and the same; with the adapter beside, rounding parts them."""
+    model = small("gemma-3").to(torch.bfloat16)
+    disturb(model, seed=3)
+    trainer = merged(model)
+    apart = trainer_of(model)
+    use_packed_rows(apart)
+    exact = padded(small_in_float32(model))[0]
+    with torch.no_grad():
+        found, *_ = trainer._get_per_token_logps_and_entropies(model, *batch())
+        beside, *_ = apart._get_per_token_logps_and_entropies(model, *batch())
+    assert (found - exact).norm() < 0.05 * exact.norm()
+    assert (beside - exact).norm() < 0.05 * exact.norm()
+    gradient = gradients(model, trainer._get_per_token_logps_and_entropies(model, *batch())[0])
+    assert all(one.isfinite().all() and one.norm() > 0 for one in gradient)
+
+
+def small_in_float32(model: Any) -> Any:
+    exact = small("gemma-3")
+    exact.load_state_dict(model.state_dict())
+    return exact
+
+
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        pytest.param({"lora_dropout": 0.1}, "without dropout", id="dropout"),
+        pytest.param({"bias": "lora_only"}, "expected", id="bias"),
+    ],
+)
+def test_another_adapter_is_refused(lora: dict[str, Any], said: str) -> None:
+    base = tiny("llama-with-biases")
+    model = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", **lora))
+    with pytest.raises(UserError, match=f"merged_pass: .*{said}"):
+        merged(model)
+
+
+def test_another_engine_is_refused() -> None:
+    model = small("llama-3")
+    trainer = trainer_of(model)
+    choice = EngineChoice("generate", "asked for", GenerateEngine(model, [EOS], PAD), trains=True)
+    with pytest.raises(UserError, match=r"expected rollout graph.*got generate"):
+        MergedPass(trainer, choice)
