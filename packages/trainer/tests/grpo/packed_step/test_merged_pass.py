@@ -17,7 +17,6 @@ from xmlgrpo_trainer.grpo.packed_step.step import use_packed_rows
 
 from .test_gradients import FAMILIES, batch, gradients, padded, small, trainer_of
 
-
 WITHIN = 3e-5  # float32, of gradients through W + s B A that is summed before it is multiplied
 
 
