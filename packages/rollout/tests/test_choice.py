@@ -26,6 +26,7 @@ from xmlgrpo_rollout.which_engine import (
     NOT_PLAIN,
     is_packed,
     name_engine,
+    together,
     why_not_described,
     why_not_merged,
 )
@@ -113,7 +114,7 @@ def test_the_engine_is_the_same_before_and_after_loading(
 ) -> None:
     model = make()
     written = json.loads(model.config.to_json_string())  # as `config.json` holds it
-    obstacle = why_not_described(written) or why_not_merged(lora)
+    obstacle = together(why_not_described(written), why_not_merged(lora))
     planned, reason = name_engine("auto", obstacle, packed=False, on_gpu=False)
     run = choose_engine("auto", with_lora(model, **lora), Tokenizer(), [EOS])
     assert (planned, run.name) == (expected, expected)
@@ -161,6 +162,21 @@ def test_weights_in_4_bits_are_generates_unless_asked_for() -> None:
     assert packed
     assert name_engine("auto", None, packed=packed, on_gpu=True)[0] == "generate"
     assert name_engine("graph", None, packed=packed, on_gpu=True)[0] == "graph"
+
+
+def test_all_that_keeps_8_bits_away_is_named_at_once() -> None:
+    model = {
+        "model_type": "gemma3_text",
+        "final_logit_softcapping": 30.0,
+        "hidden_activation": "relu",
+    }
+    lora = {"use_dora": True, "lora_bias": True, "modules_to_save": ["lm_head"]}
+    obstacle = together(why_not_described(model), why_not_merged(lora))
+    said = "rollout is 'vllm'; it knows no soft-capping.*, not relu; lm_head: .*use_dora, lora_bias"
+    with pytest.raises(UserError, match=rf"^rollout_weights 'int8' needs the engine .*: {said}\."):
+        name_engine("vllm", obstacle, packed=False, on_gpu=True, int8=True)
+    with pytest.raises(UserError, match="16-bit copy of the 4-bit weights"):
+        name_engine("auto", None, packed=True, on_gpu=True, int8=True)
 
 
 def test_pefts_kinds_of_lora_are_all_known() -> None:

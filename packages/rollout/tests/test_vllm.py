@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.vllm import check_version
+from xmlgrpo_rollout.vllm import check_version, check_vllm
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,12 @@ def test_the_versions_that_trl_takes(found: str, refused: bool) -> None:
     says = rf"expected vLLM 0\.20\.0 to 0\.30\.0.*got {found}"
     with pytest.raises(UserError, match=says) if refused else nullcontext():
         check_version(found, "1.14.2")
+
+
+def test_what_is_lacking_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmlgrpo_rollout.vllm.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match="a GPU, and the model is on 'cpu', and a vllm package"):
+        check_vllm("cpu")
 
 
 def test_they_are_those_of_the_trl_here() -> None:

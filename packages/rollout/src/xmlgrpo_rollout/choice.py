@@ -26,6 +26,7 @@ from xmlgrpo_rollout.which_engine import (
     EngineName,
     name_engine,
     not_readable,
+    together,
     why_not_described,
     why_not_merged,
 )
@@ -76,7 +77,7 @@ def choose_engine(
         UserError: no such engine, or it cannot serve this model on this machine.
     """
     on_gpu = model.device.type == "cuda"
-    obstacle = why_not_read(model) or (why_not_captured() if on_gpu else None)
+    obstacle = together(why_not_read(model), why_not_captured() if on_gpu else None)
     packed = obstacle is None and has_packed_weights(model)
     chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu, int8=int8)
     if not stop_ids:
@@ -147,10 +148,9 @@ def why_not_read(model: nn.Module) -> str | None:
     if type(base).__name__ not in READABLE.values():
         return not_readable(type(base).__name__)
     adapters: dict[str, Any] = getattr(model, "peft_config", {})
-    reasons = [why_not_described(base.config.to_dict())]
-    reasons += [why_not_merged(vars(adapter)) for adapter in adapters.values()]
+    merged = map(why_not_merged, map(vars, adapters.values()))
     # an adapter's configuration may reach modules that only the model shows
-    return next(filter(None, reasons), None) or _first_reason(base)
+    return together(why_not_described(base.config.to_dict()), *merged) or _first_reason(base)
 
 
 def _first_reason(base: Any) -> str | None:

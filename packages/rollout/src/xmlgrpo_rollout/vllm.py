@@ -1,7 +1,8 @@
 """Whether vLLM can draw the completions here; trl itself runs it."""
 
 import re
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 
 from xmlgrpo_rewards.errors import UserError
 
@@ -18,17 +19,12 @@ def check_vllm(device: str) -> None:
     Raises:
         UserError: no GPU, vLLM is not installed, or trl does not know its version.
     """
-    if device != "cuda":
-        raise UserError(
-            f"rollout 'vllm' needs a GPU, and the model is on {device!r}; set rollout to 'auto'"
-        )
-    try:
-        check_version(version("vllm"), version("trl"))
-    except PackageNotFoundError:
-        raise UserError(
-            "rollout 'vllm' needs the vllm package, which is not installed; install a version "
-            "that fits this torch, or set rollout to 'auto'"
-        ) from None
+    lacking = [] if device == "cuda" else [f"a GPU, and the model is on {device!r}"]
+    if find_spec("vllm") is None:
+        lacking.append("a vllm package that fits this torch, which is not installed")
+    if lacking:
+        raise UserError(f"rollout 'vllm' needs {', and '.join(lacking)}; set rollout to 'auto'")
+    check_version(version("vllm"), version("trl"))
 
 
 def check_version(found: str, trl: str) -> None:

@@ -46,20 +46,22 @@ def name_engine(
     """
     if asked not in ENGINE_NAMES:
         raise UserError(f"rollout: expected one of {', '.join(ENGINE_NAMES)}, got {asked!r}")
+    if asked == "auto" and packed:
+        copied = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
+        obstacle = together(obstacle, copied)
+    if int8 and (asked in {"generate", "vllm"} or obstacle):
+        other = f"rollout is {asked!r}" if asked in {"generate", "vllm"} else None
+        raise UserError(
+            "rollout_weights 'int8' needs the engine graph, which is not taken: "
+            f"{together(other, obstacle)}. Leave rollout_weights out, or set rollout to 'graph' "
+            "where it can serve"
+        )
     if asked == "vllm":
         return "vllm", "asked for; held-out replies by generate"
     if asked == "graph" and obstacle:
         raise UserError(
             f"rollout 'graph' cannot serve this model: {obstacle}. Set rollout to 'generate' or "
             "'auto', or so an evaluation's --engine"
-        )
-    if asked == "auto" and obstacle is None and packed:
-        obstacle = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
-    if int8 and (asked == "generate" or obstacle):
-        because = f", which is not taken: {obstacle}" if obstacle else ""
-        raise UserError(
-            f"rollout_weights 'int8' needs the engine graph{because}. Leave rollout_weights out, "
-            "or set rollout to 'graph' where it can serve"
         )
     if asked == "generate" or obstacle:
         return "generate", "asked for" if asked == "generate" else str(obstacle)
@@ -95,7 +97,7 @@ def why_not_described(model: Mapping[str, Any]) -> str | None:
         f"it knows only these rotary embeddings, of whole heads: {ropes}": is_turned_otherwise,
         "the model is quantized in a way it does not know": is_quantized_otherwise,
     }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+    return together(*(reason for reason, holds in reasons.items() if holds))
 
 
 def not_readable(name: str) -> str:
@@ -112,12 +114,19 @@ def why_not_merged(adapter: Mapping[str, Any]) -> str | None:
     kind = getattr(adapter.get("peft_type"), "value", adapter.get("peft_type")) or "LORA"
     if kind != "LORA":
         return f"it merges plain LoRA only, and this model has a {kind} adapter"
-    if modules := adapter.get("modules_to_save"):
-        return f"{', '.join(modules)}: trained in full beside the adapter (modules_to_save)"
+    modules = ", ".join(adapter.get("modules_to_save") or ())
     more = [name for name in NOT_PLAIN if adapter.get(name)]
     if adapter.get("init_lora_weights") == "mica":
         more.append("init_lora_weights=mica")
-    return f"it merges plain LoRA only, and this adapter has {more[0]}" if more else None
+    return together(
+        f"{modules}: trained in full beside the adapter (modules_to_save)" if modules else None,
+        f"it merges plain LoRA only, and this adapter has {', '.join(more)}" if more else None,
+    )
+
+
+def together(*reasons: str | None) -> str | None:
+    """All that hold, as one; None where none does."""
+    return "; ".join(filter(None, reasons)) or None
 
 
 def is_packed(model: Mapping[str, Any]) -> bool:

@@ -145,6 +145,10 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ("model.tiny={lyers: 2}", "did you mean 'layers'"),
     ("model.tiny={head_dim: 31}", "tiny.head_dim: expected an even"),
     ("rollout_weights=int4", "rollout_weights: input should be 'int8', got 'int4'"),
+    (
+        "rollout_weights=int8 & rollout=vllm & model.device=cpu",
+        "needs a GPU, but model.device is 'cpu'; and rollout_weights 'int8' needs rollout 'graph'",
+    ),
     ("rollout_weights=int8 & rollout=generate", "needs rollout 'graph' (or 'auto'), got 'gener"),
     ("rollout=fast", "rollout: input should be 'auto', 'generate', 'graph' or 'vllm'"),
     ("task=sql9", "no task is named 'sql9'"),

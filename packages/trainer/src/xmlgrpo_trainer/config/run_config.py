@@ -251,35 +251,38 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":
+        wrong = []
         if self.data.source == "generated" and self.holdout.path is not None:
-            raise ValueError(
+            wrong.append(
                 "holdout.path is read with data.source 'hub' or 'json'; generated problems hold "
                 "out their own"
             )
         if not self.rewards:
-            raise ValueError("rewards is empty: name at least one reward function and its weight")
+            wrong.append("rewards is empty: name at least one reward function and its weight")
         if self.rollout == "vllm" and self.model.device == "cpu":
-            raise ValueError("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
+            wrong.append("rollout 'vllm' needs a GPU, but model.device is 'cpu'")
         if self.rollout_weights and self.rollout not in {"auto", "graph"}:
-            raise ValueError(
+            wrong.append(
                 f"rollout_weights {self.rollout_weights!r} needs rollout 'graph' (or 'auto'), got "
                 f"{self.rollout!r}: the other engines have no weights of their own"
             )
         if self.model.float16_products and not (self.packed_rows and self.rollout == "generate"):
-            raise ValueError(
+            wrong.append(
                 "model.float16_products needs packed_rows: true, whose head takes float16 factors, "
                 "and rollout: generate, since the other engines read float16 weights as they are"
             )
         if self.merged_pass and not self.packed_rows:
-            raise ValueError("merged_pass needs packed_rows: true: it computes packed rows")
+            wrong.append("merged_pass needs packed_rows: true: it computes packed rows")
         if self.merged_pass and self.rollout not in {"auto", "graph"}:
-            raise ValueError(
+            wrong.append(
                 f"merged_pass needs rollout 'graph' (or 'auto'), got {self.rollout!r}: it computes "
                 "with that engine's weights"
             )
-        for name in ("packed_rows", "merged_pass", "frozen_norms", "fetch_once"):
-            if getattr(self, name) and self.model.backend != "plain":
-                raise ValueError(f"{name} needs model.backend 'plain': Unsloth has its own step")
+        ours = ("packed_rows", "merged_pass", "frozen_norms", "fetch_once")
+        if self.model.backend != "plain" and (taken := [n for n in ours if vars(self)[n]]):
+            wrong.append(f"{', '.join(taken)} needs model.backend 'plain': Unsloth has its own step")
+        if wrong:
+            raise ValueError("; and ".join(wrong))
         return self
 
 
