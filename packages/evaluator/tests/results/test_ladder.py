@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -282,33 +280,43 @@ def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("patience_s", "ended"),
+    ("code", "patience_s", "ended", "exitcode"),
     [
-        pytest.param(60, KeyboardInterrupt, id="it-was-just-finished"),
-        pytest.param(0.1, SystemExit, id="it-is-told-and-says-what-is-kept"),
+        pytest.param("ready.set()", (60, 60), KeyboardInterrupt, 0, id="it-was-just-finished"),
+        pytest.param(
+            "ready.set(); time.sleep(600)",
+            (0.1, 60),
+            SystemExit,
+            1,
+            id="it-is-told-and-says-what-is-kept",
+        ),
+        pytest.param(
+            "signal.signal(signal.SIGINT, signal.SIG_IGN); ready.set(); time.sleep(600)",
+            (0.1, 0.1),
+            KeyboardInterrupt,  # the ladder says what is kept
+            -signal.SIGKILL,
+            id="it-hears-no-signal",
+        ),
     ],
 )
-def test_ctrl_c_ends_the_ladder_however_the_model_s_process_ends(monkeypatch, patience_s, ended):
-    monkeypatch.setattr(ladder_module, "OWN_END_S", patience_s)
-    process = get_context("spawn").Process(target=time.sleep, args=(3,))
+def test_ctrl_c_ends_the_ladder_however_the_model_s_process_ends(
+    monkeypatch, code, patience_s, ended, exitcode
+):
+    for name, seconds in zip(("OWN_END_S", "NATIVE_END_S"), patience_s, strict=True):
+        monkeypatch.setattr(ladder_module, name, seconds)
+    context = get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=exec, args=(f"import signal, time; {code}", {"ready": ready}))
     process.start()
-    main = threading.main_thread().ident
-    threading.Timer(1, signal.pthread_kill, [main, signal.SIGINT]).start()
+    assert ready.wait(60)
+    join = process.join
+
+    def ctrl_c():
+        monkeypatch.setattr(process, "join", join)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(process, "join", ctrl_c)
     with pytest.raises(ended) as stopped:
         exit_code(process)
     assert ended is KeyboardInterrupt or stopped.value.code == 128 + signal.SIGINT
-
-
-DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
-
-
-def test_a_process_that_hears_no_signal_is_killed(monkeypatch):
-    monkeypatch.setattr(ladder_module, "OWN_END_S", 0.1)
-    monkeypatch.setattr(ladder_module, "NATIVE_END_S", 0.1)
-    process = get_context("spawn").Process(target=exec, args=(DEAF,))
-    process.start()
-    main = threading.main_thread().ident
-    threading.Timer(2, signal.pthread_kill, [main, signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):  # the ladder says what is kept
-        exit_code(process)
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == exitcode
