@@ -95,13 +95,12 @@ def test_written_sums_are_read(scripts: Any, text: str, expected: list[Any]) -> 
     assert found == expected
 
 
+@pytest.mark.timeout(60)  # quadratic ones would take hours
 def test_hostile_texts_cost_no_time(scripts: Any) -> None:
     texts = [hack.reply for hack in HACKS]
     texts += ["=" * 100_000, "1+" * 50_000 + "=3", "(" * 50_000 + "=1", "5 apples " * 9_000 + "= 4"]
-    began = time.process_time()
     for text in texts:
         written_sums(text)
-    assert time.process_time() - began < 20  # quadratic ones would take hours
 
 
 def test_the_solutions_of_gsm8k_are_true_chains(scripts: Any, gsm8k_dir: Path) -> None:
@@ -541,12 +540,18 @@ class TestLanes:
         assert told["after"]["ending"] == "not begun: bad is not there"
         assert told["good"]["finished"]
 
-    def test_what_has_no_time_is_not_begun(self, scripts: Any, tmp_path: Path) -> None:
+    def test_what_has_no_time_is_not_begun(
+        self, scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: 100.0)
         stage = self.stage(scripts, tmp_path, "long", "0", least_s=100)
         told = self.run(scripts, tmp_path, stage, seconds=50)
         assert told["long"]["ending"] == "not begun: 42 s left, 100 s needed"
 
-    def test_a_stage_leaves_time_to_those_after_it(self, scripts: Any, tmp_path: Path) -> None:
+    def test_a_stage_leaves_time_to_those_after_it(
+        self, scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: 100.0)
         stage = self.stage(scripts, tmp_path, "run", "0", least_s=30, leaves_s=20)
         told = self.run(scripts, tmp_path, stage, seconds=50)
         assert told["run"]["ending"] == "not begun: 22 s left, 30 s needed"
@@ -582,14 +587,25 @@ class TestLanes:
         assert {name: told[name]["abreast"] for name in told} == {"a": 2, "b": 1, "never": 1}
         assert told["never"]["seconds"] == 0  # the table adds them up
 
-    def test_what_saves_is_told_before_it_is_killed(self, scripts: Any, tmp_path: Path) -> None:
+    def test_what_saves_is_told_before_it_is_killed(
+        self, scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wait = subprocess.Popen.wait
+
+        def time_is_up(_: Any, timeout: float) -> int:
+            while not (tmp_path / "began").exists():
+                time.sleep(0.01)
+            monkeypatch.setattr(subprocess.Popen, "wait", wait)
+            raise subprocess.TimeoutExpired("", timeout)
+
+        monkeypatch.setattr(subprocess.Popen, "wait", time_is_up)
         code = (
             "import signal, sys, time\n"
             "signal.signal(signal.SIGTERM, lambda *_: (open('saved', 'x'), sys.exit(3)))\n"
-            "time.sleep(60)"
+            "open('began', 'x')\ntime.sleep(60)"
         )
         stage = self.stage(scripts, tmp_path, "run", code, saves=True, least_s=1)
-        told = self.run(scripts, tmp_path, stage, seconds=scripts.runner.MARGIN_S + 8)
+        told = self.run(scripts, tmp_path, stage)
         assert told["run"]["ending"] == "told to stop, exit code 3"
         assert (tmp_path / "saved").exists()
 
@@ -616,7 +632,7 @@ class TestLanes:
                 assert running.poll() is None
                 time.sleep(0.05)
             running.terminate()
-            assert running.wait(30) == 128 + signal.SIGTERM
+            assert running.wait(60) == 128 + signal.SIGTERM
         assert (tmp_path / "saved").exists()
         assert (
             (tmp_path / "noted").read_text(encoding="utf-8").startswith("run {'ending': 'stopped'")

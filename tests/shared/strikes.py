@@ -28,7 +28,7 @@ import forked
 Fault = Literal["kill", "stop", "full", "broken"]
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGTERM}
 BIN = Path(sys.executable).parent
-ENDS_WITHIN_S = 20  # a process that the command started, after the command itself was killed
+ENDS_WITHIN_S = 60  # a process that the command started, after the command itself was killed
 
 HOOK = """
 import errno, os, re, resource, signal, sys

@@ -11,19 +11,20 @@ from xmlgrpo_gguf.sandbox import DROPPED, run_child
 
 
 @pytest.mark.parametrize(
-    ("script", "why", "said"),
+    ("script", "timeout_s", "why", "said"),
     [
-        pytest.param("print('fine')", "", "fine", id="fine"),
-        pytest.param("import sys; sys.exit('no')", "ended with exit code 1", "no", id="fails"),
-        pytest.param("import os; os.abort()", "was killed by signal 6", "", id="aborts"),
+        pytest.param("print('fine')", 60, "", "fine", id="fine"),
+        pytest.param("import sys; sys.exit('no')", 60, "ended with exit code 1", "no", id="fails"),
+        pytest.param("import os; os.abort()", 60, "was killed by signal 6", "", id="aborts"),
         pytest.param(
-            "b = bytearray(1 << 40)", "ended with exit code 1", "MemoryError", id="greedy"
+            "b = bytearray(1 << 40)", 60, "ended with exit code 1", "MemoryError", id="greedy"
         ),
-        pytest.param("while True: pass", "took longer than 2 s", "", id="never-ends"),
+        pytest.param("while True: pass", 1, "took longer than 1 s", "", id="never-ends"),
     ],
 )
-def test_children_end_one_way_or_another(tmp_path, script, why, said):
-    ended = run_child(["-c", script], log=tmp_path / "log", timeout_s=2, memory_bytes=1 << 30)
+def test_children_end_one_way_or_another(tmp_path, script, timeout_s, why, said):
+    log = tmp_path / "log"
+    ended = run_child(["-c", script], log=log, timeout_s=timeout_s, memory_bytes=1 << 30)
     assert ended.why == why
     assert said in ended.log_tail
 

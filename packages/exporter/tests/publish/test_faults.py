@@ -25,7 +25,7 @@ FOREVER = 10_000
 
 @pytest.fixture
 def impatient(hub, monkeypatch):
-    """The Hub is waited for as in life, by a clock on which only an answer that hangs takes time."""
+    """The Hub is waited for as in life, by a clock on which only a hanging answer takes time."""
 
     def now_s():
         hanging = [failure for failure in hub.failures if failure.how in ("hang", "drip")]

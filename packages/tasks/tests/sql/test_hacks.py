@@ -1,6 +1,5 @@
 """What the battery earns, and that it leaves nothing behind."""
 
-import time
 from pathlib import Path
 
 import psutil
@@ -98,9 +97,8 @@ def test_a_query_that_no_limit_of_sqlite_stops_is_killed():
         "\n \n",
     ],
 )
+@pytest.mark.timeout(60)  # one that is quadratic takes hours
 def test_a_long_reply_is_read_in_a_moment(part):
     flood = part * (1_000_000 // len(part))
-    began = time.perf_counter()
     for text in (flood, render("x", flood), render(flood, "SELECT 1")):
         query_in(parse(text))
-    assert time.perf_counter() - began < 2
