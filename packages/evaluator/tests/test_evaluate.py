@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
@@ -106,17 +105,29 @@ def test_a_run_is_compared_with_its_base(tiny, capsys):
     assert "tuned gained 0 items and lost" in shown
 
 
+KILLED = """
+import os, signal
+from xmlgrpo_evaluator.progress import Screen
+
+reply, seen = Screen.reply, []
+
+def third_is_the_last(*arguments, **options):
+    reply(*arguments, **options)
+    seen.append(1)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Screen.reply = third_is_the_last
+"""
+
+
 def test_killed_and_resumed_is_as_if_never_killed(tiny, base_result, tmp_path):
     out = tmp_path / "killed.json"
     words = ["run", "--model", tiny.base, "--data", tiny.items, "--out", out, "--batch-size", "1"]
     words += ["--max-new-tokens", "48"]
-    shown = tmp_path / "shown"
-    process = forked.start(["xmlgrpo-eval", *words], tmp_path, output=shown)
-    while process.exitcode is None and not (shown.exists() and "\n[003/" in shown.read_text()):
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    ended = forked.run(["xmlgrpo-eval", *words], tmp_path, before=KILLED)
+    assert ended.returncode == -signal.SIGKILL
+    assert "\n[003/" in ended.stdout
     kept = (tmp_path / "killed.replies.jsonl").read_text().count('"key"')
     assert 3 <= kept < ITEMS
     command(*words, "--quiet")
