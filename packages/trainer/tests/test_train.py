@@ -85,6 +85,7 @@ def test_draws_in_8_bits_are_corrected_and_the_exam_is_of_what_is_kept(
 ) -> None:
     root = runs / "in-8-bits"
     assert train(quick_config(rollout_weights="int8", grpo__max_steps=2), root, quiet()) == 0
+    assert read_manifest(RunFolder(root)).rollout == "graph, int8 weights"
     before = (RunFolder(one).holdout_before.read_text(encoding="utf-8") for one in (root, finished))
     assert len(set(before)) == 1
     difference, ratio = "sampling_logp_difference", "importance_sampling_ratio"

@@ -420,10 +420,11 @@ def test_the_cost_of_a_run_on_gpus(training):
     ]
     write_lines(training.metrics, rows)
     hardware = {"device": "NVIDIA H200", "processes": 2}
-    end(training, [True] * 8, hardware=hardware, seconds=360.0)
+    end(training, [True] * 8, hardware=hardware, seconds=360.0, rollout="graph, int8 weights")
     cost = dict(cost_and_environment(read_run(training)))
     assert cost["GPU-hours in steps"] == "0.2"
     assert cost["energy of the GPUs"] == "1 kWh"
+    assert cost["completions drawn by"] == "graph, int8 weights"
     assert cost["peak memory of a GPU"] == "2,000 MiB"
     del rows[1]["energy_j"]
     training.manifest.unlink()

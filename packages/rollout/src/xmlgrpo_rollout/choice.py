@@ -61,6 +61,11 @@ class EngineChoice:
         """What draws the training completions, where `trains` is true."""
         return self.in_8_bits or self.engine
 
+    @property
+    def drew(self) -> str:
+        """What draws the training completions, as a finished run names it."""
+        return f"{self.name}, int8 weights" if self.in_8_bits else self.name
+
 
 def choose_engine(
     name: str, model: Any, tokenizer: Any, stop_ids: Sequence[int], *, int8: bool = False

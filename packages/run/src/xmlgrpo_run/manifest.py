@@ -132,7 +132,7 @@ class Manifest:
     base: Base
     adapter: str  # the digest of what training left in `adapter/`
     backend: str  # `plain` or `unsloth`
-    rollout: str  # the engine that drew the completions
+    rollout: str  # what drew the completions, such as `graph` or `graph, int8 weights`
     seed: int
     steps: int
     best_step: int  # the one whose adapter was kept

@@ -138,7 +138,7 @@ def fit(run: Prepared) -> Trained:
     ranks.on_first(lambda: save_items(folder.holdout_items, run.task, run.problems.report))
     before = _baseline(run, exam)
     stopped_by = _train(run, trainer, batch, exam, draws)
-    return Trained(trainer, exam, before, choice.name, stopped_by)
+    return Trained(trainer, exam, before, choice.drew, stopped_by)
 
 
 def _make_trainer(run: Prepared, batch: list[Scored]) -> Any:

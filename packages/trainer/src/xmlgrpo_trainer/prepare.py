@@ -92,7 +92,7 @@ class Trained(NamedTuple):
     trainer: Any  # trl's, with the adapter after the last step
     exam: "Exam"  # asks the report problems as it did before training
     before: "HoldoutResult"  # the report problems before training
-    rollout: str  # the engine that drew the completions
+    rollout: str  # what drew the completions: `EngineChoice.drew`
     stopped_by: int | None  # the signal that stopped the run; None at its end
 
 

@@ -66,6 +66,7 @@ def cost_and_environment(view: RunView) -> list[tuple[str, str]]:
     if manifest is None:
         return rows
     rows += [(name, _shown(value)) for name, value in manifest.hardware.items()]
+    rows.append(("completions drawn by", manifest.rollout))
     rows.append(("code", _commit(manifest)))
     rows += [(name, manifest.versions[name]) for name in LIBRARIES if name in manifest.versions]
     rows.append(("data", f"{manifest.data.name}, sha256 {manifest.data.sha256[:16]}"))
