@@ -115,19 +115,24 @@ CARDS = (
     on_card("80gb-1b", 79.2, "1b"),
 )
 PACKED, ONCE, NORMS = {"packed_rows": True}, {"fetch_once": True}, {"frozen_norms": True}
+MERGED = {"merged_pass": True}
 LARGE = {"grpo.max_steps": 6}  # 64 prompts in micro-batches of 64 completions
+TWO_PASSES = {"grpo.per_device_train_batch_size": 256}  # for which packing makes room
 # as a T4 would: its step takes seconds
 WITHOUT_BFLOAT16 = {"model.dtype": "float32", "rollout": "generate", "grpo.max_steps": 4} | PACKED
-# What is off until it is measured: all off, each alone, and together; `before` stands at both ends,
-# to see what a machine does by itself.
+# What is off until it is measured: all off, each alone, and together, with the norms of either
+# pass; `before` stands at both ends, to see what a machine does by itself.
 SWITCHES = (
     Case("before"),
     Case("packed", PACKED),
     Case("once", ONCE),
     Case("norms", NORMS),
     Case("after", PACKED | ONCE | NORMS),
+    Case("merged", PACKED | ONCE | MERGED),
     Case("before-64-prompts", LARGE, prompts=64),
     Case("after-64-prompts", LARGE | PACKED | ONCE | NORMS, prompts=64),
+    Case("merged-64-prompts", LARGE | PACKED | ONCE | MERGED, prompts=64),
+    Case("merged-in-two-passes", LARGE | PACKED | ONCE | MERGED | TWO_PASSES, prompts=64),
     Case("before-again"),
     Case("float32", WITHOUT_BFLOAT16),
     Case("float16-products", WITHOUT_BFLOAT16 | {"model.float16_products": True}),

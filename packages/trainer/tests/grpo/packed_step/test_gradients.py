@@ -1,5 +1,6 @@
 """A packed row gives what padded rows give: log-probabilities, entropies and every gradient."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -105,35 +106,45 @@ def test_all_is_as_with_padding(family: str) -> None:
     torch.testing.assert_close(parts, expected, rtol=1e-5, atol=1e-5)
 
 
+def learnt_on_a_gpu(
+    family: str, dtype: torch.dtype, pack_rows: Callable[[Any], None] | None
+) -> list[torch.Tensor]:
+    ids, mask, length = batch()
+    model = small(family).train()
+    with (
+        torch.no_grad()
+    ):  # the same weights in either type; not its buffers, which it computes with
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    model.to("cuda", dtype)
+    trainer = trainer_of(model)
+    trainer.accelerator = SimpleNamespace(
+        num_processes=1, unwrap_model=lambda one: one, autocast=nullcontext
+    )
+    if pack_rows is not None:
+        pack_rows(trainer)
+        asked = ids.to("cuda"), mask.to("cuda"), length
+        found, _, _ = trainer._get_per_token_logps_and_entropies(model, *asked)
+    else:
+        logits = model(input_ids=ids.to("cuda"), attention_mask=mask.to("cuda")).logits
+        logs = (logits[:, -length - 1 : -1].float() / TEMPERATURE).log_softmax(-1)
+        found = logs.gather(2, ids[:, -length:, None].to("cuda"))[:, :, 0]
+        found = found.masked_fill(~mask[:, -length:].bool().to("cuda"), 0)
+    return [one.float() for one in gradients(model, found.float().cpu())]
+
+
+def error(found: list[torch.Tensor], exact: list[torch.Tensor]) -> float:
+    pairs = zip(found, exact, strict=True)
+    return max(float((one - other).norm() / other.norm()) for one, other in pairs)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("family", ["gemma-3", "llama-3", "qwen-3"])
 def test_one_call_for_all_spans_is_as_near_to_exact_as_padding(family: str) -> None:
-    ids, mask, length = batch()
-
-    def learnt(dtype: torch.dtype, *, packed: bool) -> list[torch.Tensor]:
-        model = small(family).to("cuda", torch.bfloat16).to(dtype).train()
-        trainer = trainer_of(model)
-        trainer.accelerator = SimpleNamespace(
-            num_processes=1, unwrap_model=lambda one: one, autocast=nullcontext
-        )
-        if packed:
-            use_packed_rows(trainer)
-            asked = ids.to("cuda"), mask.to("cuda"), length
-            found, _, _ = trainer._get_per_token_logps_and_entropies(model, *asked)
-        else:
-            logits = model(input_ids=ids.cuda(), attention_mask=mask.cuda()).logits
-            logs = (logits[:, -length - 1 : -1].float() / TEMPERATURE).log_softmax(-1)
-            found = logs.gather(2, ids[:, -length:, None].cuda())[:, :, 0]
-            found = found.masked_fill(~mask[:, -length:].bool().cuda(), 0)
-        return [one.float() for one in gradients(model, found.float().cpu())]
-
-    exact = learnt(torch.float32, packed=False)
+    exact = learnt_on_a_gpu(family, torch.float32, None)
     padded_error, packed_error = (
-        max(
-            float((one - other).norm() / other.norm())
-            for one, other in zip(learnt(torch.bfloat16, packed=packed), exact, strict=True)
-        )
-        for packed in (False, True)
+        error(learnt_on_a_gpu(family, torch.bfloat16, way), exact)
+        for way in (None, use_packed_rows)
     )
     assert packed_error < 2 * padded_error
 

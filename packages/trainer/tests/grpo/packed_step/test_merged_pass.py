@@ -15,7 +15,16 @@ from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass
 from xmlgrpo_trainer.grpo.packed_step.step import use_packed_rows
 
-from .test_gradients import FAMILIES, batch, gradients, padded, small, trainer_of
+from .test_gradients import (
+    FAMILIES,
+    batch,
+    error,
+    gradients,
+    learnt_on_a_gpu,
+    padded,
+    small,
+    trainer_of,
+)
 
 WITHIN = 3e-5  # float32, of gradients through W + s B A that is summed before it is multiplied
 
@@ -25,11 +34,14 @@ def merged(model: Any, *, checkpointing: bool = False, uses: int = 1) -> Any:
     trainer = trainer_of(model)
     trainer.args.gradient_checkpointing = checkpointing
     trainer.args.num_iterations = uses
-    trainer.state = SimpleNamespace(global_step=0)
-    engine = StaticEngine(model, [EOS], PAD)
-    use_packed_rows(trainer, MergedPass(trainer, EngineChoice("graph", "", engine, trains=True)))
-    trainer.engine = engine
+    merge(trainer, StaticEngine(model, [EOS], PAD))
     return trainer
+
+
+def merge(trainer: Any, engine: Any) -> None:
+    trainer.engine, trainer.state = engine, SimpleNamespace(global_step=0)
+    choice = EngineChoice("graph", "", engine, trains=True)
+    use_packed_rows(trainer, MergedPass(trainer, choice))
 
 
 def learnt(trainer: Any) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -58,6 +70,23 @@ def test_all_is_as_with_padding(family: str, checkpointing: bool) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(entropies, expected_entropies, rtol=1e-5, atol=1e-5)
     assert_same(found_gradients, expected_gradients, WITHIN)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["gemma-3", "llama-3", "qwen-3"])
+def test_kernels_are_as_near_to_exact_as_padding(family: str) -> None:
+    from xmlgrpo_rollout.gpu.engine import GraphEngine
+
+    def with_kernels(trainer: Any) -> None:
+        trainer.args.gradient_checkpointing, trainer.args.num_iterations = False, 1
+        merge(trainer, GraphEngine(trainer.model, [EOS], PAD))
+
+    exact = learnt_on_a_gpu(family, torch.float32, None)
+    assert error(learnt_on_a_gpu(family, torch.float32, with_kernels), exact) < 1e-4
+    padded_error, merged_error = (
+        error(learnt_on_a_gpu(family, torch.bfloat16, way), exact) for way in (None, with_kernels)
+    )
+    assert merged_error < 4 * padded_error  # its weights are rounded once more, after the sum
 
 
 def test_some_projections_have_an_adapter_and_ranks_and_scales_differ() -> None:

@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import EngineChoice
-from xmlgrpo_rollout.cpu.forward import Operations, after_layer, embedded, turns_at
+from xmlgrpo_rollout.cpu.cache import Attend
+from xmlgrpo_rollout.cpu.forward import Operations, Product, after_layer, embedded, turns_at
 from xmlgrpo_rollout.int8 import linear
 from xmlgrpo_rollout.recipe import SLIDING
 from xmlgrpo_rollout.weights import (
@@ -99,7 +100,7 @@ class MergedPass:
             mixed_1_N_H_D = mixed_values(config, packed, of_heads, window, recipe.score_factor)
             return mixed_1_N_H_D.flatten(2)
 
-        does = Operations(attend, partial(self._product, weights))
+        does = _operations(attend, partial(self._product, weights), on_gpu=hidden_1_N_C.is_cuda)
         for number in range(len(weights.layers)):
             if is_checkpointed:
                 hidden_1_N_C = checkpoint(
@@ -137,6 +138,14 @@ class MergedPass:
             rope = read_rope(self._model, made)
             self._rope = made, rope
         return rope
+
+
+def _operations(attend: Attend, product: Product, *, on_gpu: bool) -> Operations:
+    if not on_gpu:
+        return Operations(attend, product)
+    from xmlgrpo_trainer.grpo.packed_step.layer_kernels import gated, normed, rotated
+
+    return Operations(attend, product, norm=normed, rotate=rotated, gate=gated)
 
 
 def _read_adapters(model: Any, weights: DecoderWeights) -> dict[tuple[int, str], JointAdapters]:
