@@ -1,7 +1,9 @@
+import itertools
 import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +12,6 @@ from typing import Any
 import pytest
 
 from xmlgrpo_rewards import Example, Grade, Task, get_task, hacks
-from xmlgrpo_rewards.commands import validate
 from xmlgrpo_rewards.commands.validate import HACKED_GOLDS, check_file, check_hacks
 from xmlgrpo_rewards.hacks import HACKS
 from xmlgrpo_rewards.reply import TAGS, render
@@ -224,10 +225,11 @@ def test_a_long_file_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(validate, "LINES_EVERY_S", 0.0)
+    ticks = itertools.count(100, 0.25)  # a row takes so many seconds
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     assert check_file(task, rows_path).tried == 26
     said = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"gsm8k\.jsonl  25/26 rows  [\d,]+/s  left 0:00:00", said[-1])
+    assert said == ["gsm8k.jsonl  19/26 rows  4/s  left 0:00:02"]
 
 
 def test_all_of_gsm8k_passes(gsm8k_dir: Path) -> None:
