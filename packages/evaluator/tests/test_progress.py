@@ -10,9 +10,16 @@ from xmlgrpo_evaluator.journal import CountedReply
 from xmlgrpo_evaluator.progress import Screen, final_line, live_line
 from xmlgrpo_rewards import reply
 from xmlgrpo_rewards.interval import Share
+from xmlgrpo_run.screen import progress
 
 DOC = {"task": "gsm8k", "id": "test-0", "question": "How many?", "gold": "5", "solution": ""}
 DOC |= {"judge": "", "user_text": "How many?"}
+
+
+@pytest.fixture(autouse=True)
+def _only_replies_speak(monkeypatch):
+    """Between two replies a slow machine has a stage print lines of its own; here none does."""
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 3600.0)
 
 
 def shown(*replies: tuple[dict[str, str], str]) -> list[str]:
