@@ -355,3 +355,12 @@ def test_a_run_with_the_engines_weights_learns_the_same(
     for one, other in zip(steps(root), steps(finished), strict=True):
         for name in one.keys() & {"loss", "grad_norm", "reward", "holdout/strict"}:
             assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), (one["step"], name)
+
+
+def test_merged_weights_are_asked_of_an_engine_that_has_none(
+    monkeypatch: pytest.MonkeyPatch, runs: Path, quick_config: QuickConfig
+) -> None:
+    monkeypatch.setattr("xmlgrpo_rollout.choice.why_not_read", lambda _model: "it is not known")
+    config = quick_config(rollout="auto", packed_rows=True, merged_pass=True)
+    with pytest.raises(UserError, match=r"merged_pass: expected rollout graph.*got generate"):
+        train(config, runs / "no-merged-weights", quiet())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.markup import escape
 from transformers import set_seed
@@ -13,7 +13,7 @@ from transformers import set_seed
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.prose import printable
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_rollout.choice import choose_engine
+from xmlgrpo_rollout.choice import EngineChoice, choose_engine
 from xmlgrpo_rollout.engine import Sampling
 from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.measures.holdout import HoldoutResult, read_result, save_result
@@ -26,7 +26,7 @@ from xmlgrpo_trainer.grpo.fast_step.speed_up import use_frozen_norms
 from xmlgrpo_trainer.grpo.late_numbers import fetch_once
 from xmlgrpo_trainer.grpo.lost_batches import LostBatchesError
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
-from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass
+from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass, Merging
 from xmlgrpo_trainer.grpo.packed_step.step import (
     leave_out_rows_without_advantage,
     use_packed_rows,
@@ -90,11 +90,7 @@ def fit(run: Prepared) -> Trained:
         ranks.together(lambda: check_prompt(policy.tokenizer, asked))
         serve_vllm(trainer, stops)
     if config.packed_rows:
-        ranks.together(
-            lambda: use_packed_rows(
-                trainer, MergedPass(trainer, choice) if config.merged_pass else None
-            )
-        )
+        ranks.together(lambda: _pack_rows(trainer, choice, merged=config.merged_pass))
     if config.frozen_norms:
         ranks.together(lambda: use_frozen_norms(trainer))
     if config.fetch_once:
@@ -139,6 +135,19 @@ def fit(run: Prepared) -> Trained:
     before = _baseline(run, exam)
     stopped_by = _train(run, trainer, batch, exam, draws)
     return Trained(trainer, exam, before, choice.drew, stopped_by)
+
+
+def _pack_rows(trainer: Any, choice: EngineChoice, *, merged: bool) -> None:
+    if not merged:
+        use_packed_rows(trainer)
+        return
+    if choice.name != "graph":
+        raise UserError(
+            f"merged_pass: expected rollout graph, whose weights it computes with, got "
+            f"{choice.name} ({choice.reason}); set merged_pass to false"
+        )
+    draws = choice.drawing is choice.engine
+    use_packed_rows(trainer, MergedPass(trainer, cast("Merging", choice.engine), draws=draws))
 
 
 def _make_trainer(run: Prepared, batch: list[Scored]) -> Any:

@@ -22,13 +22,14 @@ class Gpu:
     bfloat16: bool  # whether it computes in bfloat16; Turing and older ones do not
     tflops: float | None  # dense, bfloat16 with float32 sums, else float32; None: not in the table
     bandwidth_gb_s: float | None  # of the memory; None: not in the table
+    float16_tflops: float | None = None  # of float16 factors, where that is another rate
     is_measured: bool = False  # our steps were timed on one; elsewhere a time is scaled
 
 
 # any other GPU is planned for on the machine that has it
 TABLE = (
     Gpu("RTX 4060", 7.6, bfloat16=True, tflops=30, bandwidth_gb_s=272),
-    Gpu("T4", 14.6, bfloat16=False, tflops=8.1, bandwidth_gb_s=320),
+    Gpu("T4", 14.6, bfloat16=False, tflops=8.1, bandwidth_gb_s=320, float16_tflops=65),
     Gpu("RTX 4080", 15.6, bfloat16=True, tflops=97, bandwidth_gb_s=717),
     Gpu("L4", 22.0, bfloat16=True, tflops=121, bandwidth_gb_s=300),
     Gpu("A10", 22.0, bfloat16=True, tflops=125, bandwidth_gb_s=600),

@@ -72,7 +72,8 @@ def pace(load: Load, gpu: Gpu | None) -> Pace | None:
     if gpu.tflops is None or gpu.bandwidth_gb_s is None or load.engine == "vllm" or not load.ours:
         return None
     token_s = _token_s(load, gpu.bandwidth_gb_s * 1e9)
-    update_s = _update_s(load, gpu.tflops * 1e12)
+    factors = gpu.float16_tflops if load.narrow and gpu.float16_tflops else gpu.tflops
+    update_s = _update_s(load, gpu.tflops * 1e12, factors / gpu.tflops)
     held_out_s = None
     if load.asked is not None:
         batches = -(-load.asked // load.held_out_rows)
@@ -109,8 +110,13 @@ def _token_s(load: Load, bandwidth: float) -> float:
     return max(shape.layers * GENERATE_LAYER_S, read_s)
 
 
-def _update_s(load: Load, tflops: float) -> float:
-    """One step's passes and what is beside them; the GPU's rate in FLOP per second."""
+def _update_s(load: Load, tflops: float, quicker: float) -> float:
+    """One step's passes and what is beside them.
+
+    Args:
+        tflops: the GPU's rate in FLOP per second.
+        quicker: products with weights are so many times as quick.
+    """
     rate, layers = tflops * REACHED, load.shape.layers
     texts = load.micro_batch * load.micro_batches
     # frozen weights get no gradient: forward, backward, and forward again for a checkpoint; of the
@@ -118,19 +124,20 @@ def _update_s(load: Load, tflops: float) -> float:
     again = int(load.checkpointing)
     # a packed row's head makes its gradient while the logits are there
     head_passes = 2 + int(load.liger and not load.packed)
-    flop = texts * _flop(load, passes=2 + again, head_passes=head_passes, mixes=3.5 + again)
+    passes = (2 + again) / quicker, head_passes / quicker
+    flop = texts * _flop(load, *passes, mixes=3.5 + again)
     step_s = max(flop / rate, load.micro_batches * layers * LAYER_S)
     step_s += STEP_S + texts * load.completion_tokens * TOKEN_S
     step_s += texts * (3.5 + again) * _masked_flop(load) / (tflops * MASKED_REACHED)
     if not load.second_pass:
         return step_s
     parts = -(-load.rows // (load.scored_rows if load.liger else load.micro_batch))
-    scored_flop = load.rows * _flop(load, passes=1, head_passes=1, mixes=1)
+    scored_flop = load.rows * _flop(load, 1 / quicker, 1 / quicker, mixes=1)
     scored_flop += load.rows * _masked_flop(load) * REACHED / MASKED_REACHED
     return step_s + max(scored_flop / rate, parts * layers * LAYER_S / 3) / load.reuse
 
 
-def _flop(load: Load, *, passes: float, head_passes: float, mixes: float) -> float:
+def _flop(load: Load, passes: float, head_passes: float, *, mixes: float) -> float:
     """Of one text, but for attention with a mask."""
     shape = load.shape
     return (

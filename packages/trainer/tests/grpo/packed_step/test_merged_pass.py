@@ -9,9 +9,7 @@ from peft import LoraConfig, get_peft_model
 
 from small_models import EOS, PAD, disturb, tiny, tiny_gemma
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.choice import EngineChoice
 from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass
 from xmlgrpo_trainer.grpo.packed_step.step import use_packed_rows
 
@@ -40,8 +38,7 @@ def merged(model: Any, *, checkpointing: bool = False, uses: int = 1) -> Any:
 
 def merge(trainer: Any, engine: Any) -> None:
     trainer.engine, trainer.state = engine, SimpleNamespace(global_step=0)
-    choice = EngineChoice("graph", "", engine, trains=True)
-    use_packed_rows(trainer, MergedPass(trainer, choice))
+    use_packed_rows(trainer, MergedPass(trainer, engine, draws=True))
 
 
 def learnt(trainer: Any) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -189,11 +186,3 @@ def test_another_adapter_is_refused(lora: dict[str, Any], said: str) -> None:
     model = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", **lora))
     with pytest.raises(UserError, match=f"merged_pass: .*{said}"):
         merged(model)
-
-
-def test_another_engine_is_refused() -> None:
-    model = small("llama-3")
-    trainer = trainer_of(model)
-    choice = EngineChoice("generate", "asked for", GenerateEngine(model, [EOS], PAD), trains=True)
-    with pytest.raises(UserError, match=r"expected rollout graph.*got generate"):
-        MergedPass(trainer, choice)

@@ -8,14 +8,13 @@ what is trained is what draws, what is measured and what is kept: see `joint_pro
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rollout.choice import EngineChoice
 from xmlgrpo_rollout.cpu.cache import Attend
 from xmlgrpo_rollout.cpu.forward import Operations, Product, after_layer, embedded, turns_at
 from xmlgrpo_rollout.int8 import linear
@@ -41,12 +40,13 @@ from xmlgrpo_trainer.grpo.packed_step.layout import Layout
 PLACES_MULTIPLE = 256  # the rotary tables are made for so many more places than were needed
 
 
-class _Merging(Protocol):
+class Merging(Protocol):
     """An engine that holds merged weights, as both of `graph` do."""
 
     weights: DecoderWeights
 
-    def refresh(self) -> None: ...
+    def refresh(self) -> None:
+        """See `Engine`."""
 
 
 class MergedPass:
@@ -54,38 +54,33 @@ class MergedPass:
 
     Args:
         trainer: trl's `GRPOTrainer`, whose model is a policy with a LoRA adapter.
-        choice: the run's engine.
+        engine: of that model.
+        draws: it is what draws the completions, so that each rollout makes its weights fresh.
 
     Raises:
-        UserError: the engine has no merged weights, or the adapter is not plain LoRA.
+        UserError: the adapter is not plain LoRA.
     """
 
-    def __init__(self, trainer: Any, choice: EngineChoice) -> None:
-        self._model, self._arguments = trainer.model, trainer.args
+    def __init__(self, trainer: Any, engine: Merging, *, draws: bool) -> None:
+        self._model, self._arguments, self._engine = trainer.model, trainer.args, engine
         self._updates: Callable[[], int] = lambda: trainer.state.global_step
-        if choice.name != "graph":
-            raise UserError(
-                f"merged_pass: expected rollout graph, whose weights it computes with, got "
-                f"{choice.name} ({choice.reason}); set merged_pass to false"
-            )
-        self._engine = cast("_Merging", choice.engine)
-        self._adapters = _read_adapters(trainer.model, self._engine.weights)
+        self._adapters = _read_adapters(trainer.model, engine.weights)
         self._active = list(trainer.model.active_adapters)
         uses = trainer.args.steps_per_generation * trainer.args.num_iterations
-        # then each rollout has made the weights fresh, and an update follows it
+        # then an update follows each rollout
         is_used_once = trainer.args.gradient_accumulation_steps % uses == 0
-        self._is_fresh_by_rollout = is_used_once and choice.drawing is choice.engine
+        self._is_fresh_by_rollout = is_used_once and draws
         self._step: int | None = None
         self._rope: tuple[int, Rope] = (0, {})
 
-    def computes_it_now(self) -> bool:
-        """Whether the adapter is on: a reference is the model without it, or with another one."""
-        first: Any = next(module for module in self._model.modules() if hasattr(module, "lora_A"))
-        is_off = first.disable_adapters or first.merged
-        return not is_off and first.active_adapters == self._active
+    def __call__(self, packed: Layout) -> Tensor | None:
+        """The hidden states after the last norm, (N, hidden); None while the adapter is off.
 
-    def __call__(self, packed: Layout) -> Tensor:
-        """The hidden states after the last norm, (N, hidden)."""
+        A reference is the model without its adapter, or with another one.
+        """
+        first: Any = next(module for module in self._model.modules() if hasattr(module, "lora_A"))
+        if first.disable_adapters or first.merged or first.active_adapters != self._active:
+            return None
         self._renew()
         weights: DecoderWeights = self._engine.weights
         recipe, config = weights.recipe, text_decoder(base_model(self._model)).config

@@ -18,7 +18,6 @@ from xmlgrpo_trainer.grpo.fast_step.padding import BY_KIND, ONE_MASK
 from xmlgrpo_trainer.grpo.packed_step.attention import take_layouts
 from xmlgrpo_trainer.grpo.packed_step.head import HeadLogProbs
 from xmlgrpo_trainer.grpo.packed_step.layout import Layout, pack
-from xmlgrpo_trainer.grpo.packed_step.merged_pass import MergedPass
 
 # what trl divides a loss by: tokens of the whole generation batch, rows or tokens that are there
 OF_ALL = ("dapo", "cispo", "vespo")
@@ -26,12 +25,16 @@ OF_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
 OF_TOKENS = ("bnpo",)
 
 
-def use_packed_rows(trainer: Any, merged: MergedPass | None = None) -> None:
+# the hidden states of a row, (N, hidden); None where the model itself must compute them
+Pass = Callable[[Layout], Tensor | None]
+
+
+def use_packed_rows(trainer: Any, merged: Pass | None = None) -> None:
     """Have a trainer compute packed rows.
 
     Args:
         trainer: trl's `GRPOTrainer`, whose model comes from transformers; changed in place.
-        merged: computes hidden states; None for the model itself.
+        merged: `MergedPass`, or None for the model itself.
 
     Raises:
         UserError: the model is of another kind, or several processes would not share gradients.
@@ -112,7 +115,7 @@ def rows_with_advantage(inputs: dict[str, Any], accelerator: Any) -> dict[str, A
 class PackedRows:
     """Puts packed rows in the place of trl's padded ones."""
 
-    def __init__(self, trainer: Any, merged: MergedPass | None) -> None:
+    def __init__(self, trainer: Any, merged: Pass | None) -> None:
         self._trainer, self._merged = trainer, merged
         self._padded = trainer._get_per_token_logps_and_entropies  # noqa: SLF001 - trl has no hooks
         trainer._get_per_token_logps_and_entropies = self._scored  # noqa: SLF001
@@ -187,8 +190,9 @@ class PackedRows:
 
     def _hidden_states(self, base: Any, packed: Layout) -> Tensor:
         """After the last norm, (N, hidden)."""
-        if self._merged is not None and self._merged.computes_it_now():
-            return self._merged(packed)
+        merged_N_C = None if self._merged is None else self._merged(packed)
+        if merged_N_C is not None:
+            return merged_N_C
         body, like = text_decoder(base), packed.tokens
         # else transformers would make a mask of N x N numbers; one of four axes it leaves alone
         mask: Any = like.new_zeros(1, 1, 0, 0)
