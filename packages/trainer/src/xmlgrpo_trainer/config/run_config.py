@@ -280,7 +280,11 @@ class RunConfig(Section):
             )
         ours = ("packed_rows", "merged_pass", "frozen_norms", "fetch_once")
         if self.model.backend != "plain" and (taken := [n for n in ours if vars(self)[n]]):
-            wrong.append(f"{', '.join(taken)} needs model.backend=plain: Unsloth has its own step")
+            off = " ".join(f"{name}=false" for name in taken)
+            wrong.append(
+                f"{', '.join(taken)} needs model.backend=plain, since Unsloth has its own step; "
+                f"set that, or {off}"
+            )
         if wrong:
             raise ValueError("; and ".join(wrong))
         return self

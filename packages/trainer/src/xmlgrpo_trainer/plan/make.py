@@ -116,7 +116,7 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
             "how many problems there are is not known before they are loaded; set grpo.max_steps "
             "or data.limit to know the number of steps"
         )
-    notes += _unmeasured(load)
+    notes += _uncounted(load)
     if load.ours and not (load.liger or load.packed) and "use_liger_kernel" not in config.grpo:
         chunked = estimate(dataclasses.replace(load, liger=True)).total
         notes.append(
@@ -137,17 +137,17 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
     return notes
 
 
-def _unmeasured(load: Load) -> list[str]:
-    """What the estimate says of settings that no run on a GPU stands behind."""
+def _uncounted(load: Load) -> list[str]:
+    """What of some settings is not in the estimate."""
     notes = []
     if load.packed:
         notes.append(
-            "packed_rows is counted tensor by tensor and not measured on a GPU; completions that "
-            "turn out to have no advantage, which it does not compute, are counted"
+            "packed_rows: completions that turn out to have no advantage, which it does not "
+            "compute, are counted"
         )
     if load.int8:
         notes.append(
-            "rollout_weights: the second copy of the projections, in 8 bits, is counted; the time "
-            "that it saves is not measured on a GPU and not in the estimate"
+            "rollout_weights: the second copy of the projections, in 8 bits, is counted; that "
+            "drawing with it was slower on an H200 is not"
         )
     return notes

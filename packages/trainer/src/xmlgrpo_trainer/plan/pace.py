@@ -43,10 +43,10 @@ MASKED_REACHED = 0.05
 # 120 launches); a third of it forwards.
 LAYER_S = 0.001
 
-# The tiny model: 64 completions of at most 80 tokens took 0.75 to 0.97 s a step on two cores, of
-# which this share was rollout.
-TINY_S_PER_TOKEN = 0.9 / (64 * 80)
-TINY_ROLLOUT_SHARE = 0.3
+# The tiny model on two cores: a step of 64 completions of at most 80 tokens took 0.75 to 0.97 s,
+# with packed rows 0.34 s, of which 0.13 s were rollout (1 December).
+TINY_TOKENS = 64 * 80
+TINY_ROLLOUT_S, TINY_UPDATE_S, TINY_PACKED_UPDATE_S = 0.15, 0.75, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +170,15 @@ def _pair_flop(load: Load) -> float:
 
 
 def _tiny(load: Load) -> Pace:
-    completions = load.micro_batch * load.micro_batches
-    step_s = completions * load.completion_tokens * TINY_S_PER_TOKEN
+    steps_s = load.micro_batch * load.micro_batches * load.completion_tokens / TINY_TOKENS
+    update_s = TINY_PACKED_UPDATE_S if load.packed else TINY_UPDATE_S
     held_out_s = None
     if load.asked is not None:
-        tokens = load.asked * load.completion_tokens
-        held_out_s = tokens * TINY_S_PER_TOKEN * TINY_ROLLOUT_SHARE
+        held_out_s = load.asked * load.completion_tokens / TINY_TOKENS * TINY_ROLLOUT_S
     return Pace(
-        rollout_s=step_s * TINY_ROLLOUT_SHARE,
-        update_s=step_s * (1 - TINY_ROLLOUT_SHARE),
+        rollout_s=steps_s * TINY_ROLLOUT_S,
+        update_s=steps_s * update_s,
         held_out_s=held_out_s,
-        grounds="0.9 s a step of 64 completions of 80 tokens on two CPU cores; the warm start "
-        "(2 to 3 minutes, once) comes on top",
+        grounds=f"{TINY_ROLLOUT_S + update_s:.1f} s a step of 64 completions of 80 tokens on two "
+        "CPU cores; the warm start (2 to 3 minutes, once) comes on top",
     )
