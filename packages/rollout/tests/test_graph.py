@@ -148,7 +148,7 @@ def test_fewer_and_shorter_prompts_than_before_find_their_places():
     prompts = prompts_of([5])
     assert tokens(graph(prompts, 1, sampling)) == tokens(generate(prompts, 1, sampling))
     [kept] = graph._decoders.values()
-    assert int((kept.decoder._at - kept.decoder.padding_R).min()) >= 0
+    assert int((kept.decoder.batch.at - kept.decoder.batch.padding).min()) >= 0
 
 
 def test_greedy_completions_leave_the_generator_alone():

@@ -171,5 +171,6 @@ def test_a_decoder_with_our_products_stays_close_to_the_policy():
         differences.append((torch.tensor(completion.logprobs) - expected).abs())
     [kept] = engine._decoders.values()
     if torch.cuda.get_device_capability()[0] == products.MEASURED_ON:
-        assert set(kept.decoder._tiles) == {"attention_out", "gate_up", "down"}
+        [step] = kept.decoder.steps.values()
+        assert set(step.tiles) == {"attention_out", "gate_up", "down"}
     assert torch.cat(differences).mean() < 0.1  # as with cuBLAS, see test_graph.py

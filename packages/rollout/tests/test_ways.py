@@ -7,7 +7,7 @@ import torch
 
 from small_models import PAD, prompts_of, tiny, tiny_gemma, with_lora
 from xmlgrpo_rollout.engine import Sampling
-from xmlgrpo_rollout.gpu import HEAD, TILES, Ways
+from xmlgrpo_rollout.gpu import HEAD, NOISE, TILES, Ways
 from xmlgrpo_rollout.weights import float32_product
 
 pytestmark = pytest.mark.gpu
@@ -68,7 +68,7 @@ def test_rows_drawn_in_parts_are_drawn_as_at_once(monkeypatch):
     assert tokens(completed(model, ALL, prompts, sampling, samples=4)) == at_once
 
 
-def growing(rows: int) -> Any:
+def growing(rows: int, lines: torch.Tensor | None = None) -> Any:
     from xmlgrpo_rollout.gpu.kernels.draw import Growing
 
     def whole(*shape: int) -> torch.Tensor:
@@ -78,6 +78,7 @@ def growing(rows: int) -> Any:
         seed=whole(1) + 11,
         step=whole(1).int(),
         first_row=whole(1),
+        lines=torch.arange(rows, device=DEVICE) if lines is None else lines,
         stops=whole(2) + 10**6,
         pad=PAD,
         is_done=whole(rows).int(),
@@ -87,17 +88,27 @@ def growing(rows: int) -> Any:
     )
 
 
-def drawn(way: str, normed: torch.Tensor, head: torch.Tensor, temperature: float) -> Any:
-    """Tokens and their log-probabilities."""
+def drawn(
+    way: str,
+    normed: torch.Tensor,
+    head: torch.Tensor,
+    temperature: float,
+    lines: torch.Tensor | None = None,
+) -> Any:
+    """The token of each row, and the log-probability on each line."""
     from xmlgrpo_rollout.gpu.kernels import tile_draw
+    from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
     from xmlgrpo_rollout.gpu.kernels.products import Tiles
 
     rows, vocabulary = len(normed), len(head)
-    found = growing(rows)
+    found = growing(rows, lines)
     room = tile_draw.TileRoom(rows, vocabulary, torch.device(DEVICE))
     if way == HEAD:
         tiles = Tiles(rows=64, columns=256, depth=32, warps=4, stages=3)
         tile_draw.draw_of_head(normed, head, 2.0, temperature, found, room, tiles, early=False)
+    elif way == NOISE:
+        logits = float32_product(normed, head) / 2
+        draw(logits, None, temperature, found, DrawRoom(rows, vocabulary, torch.device(DEVICE)))
     else:
         logits = float32_product(normed, head) / 2
         tile_draw.draw_of_logits(logits, temperature, found, room, early=False)
@@ -140,6 +151,20 @@ def test_with_the_head_or_after_it_the_same_is_drawn(number_type, temperature):
     torch.testing.assert_close(logprobs, others, atol=1e-4, rtol=1e-4)
     if temperature == 0:
         assert torch.equal(after, float32_product(normed, head).argmax(-1))
+
+
+@pytest.mark.parametrize("way", [NOISE, TILES, HEAD])
+def test_a_row_draws_and_writes_by_its_line_wherever_it_stands(way):
+    torch.manual_seed(4)
+    head = torch.randn(300, 32, device=DEVICE).bfloat16()
+    normed = torch.randn(1, 32, device=DEVICE).bfloat16().expand(20, -1).contiguous()
+    lines = torch.randperm(20).to(DEVICE)
+    (tokens, logprobs), (moved, others) = (
+        drawn(way, normed, head, 1.0, by) for by in (None, lines)
+    )
+    assert len(set(tokens.tolist())) > 3
+    assert torch.equal(moved, tokens[lines])
+    assert torch.equal(others, logprobs)
 
 
 def test_numbers_that_are_not_finite_are_not_drawn_from_outside_the_vocabulary():

@@ -154,9 +154,10 @@ class GraphEngine:
                 self.finished = first_row + live - growing
                 if growing == 0:
                     break
+                decoder.let_leave(growing)
             decoder.step()
-        written = decoder.written_R_T[:live].tolist()
-        logprobs = decoder.logprobs_R_T[:live].tolist()
+        written = decoder.batch.growing.written[:live].tolist()
+        logprobs = decoder.batch.growing.logprobs[:live].tolist()
         completions = []
         for tokens, probabilities in zip(written, logprobs, strict=True):
             kept = cut_after_stop(tokens, self.stop_ids)
@@ -167,13 +168,14 @@ class GraphEngine:
         self, decoder: Decoder, prompts: Sequence[Sequence[int]], samples: int, length: int
     ) -> Tensor:
         """Fill the cache with every prompt, `samples` times; the logits after each, (P, V)."""
-        weights, device = self.weights, decoder.padding_R.device
+        weights, batch = self.weights, decoder.batch
+        device = batch.padding.device
         rope = read_rope(self.model, length)
         padded, padding = left_padded(prompts, self.pad_id)
         tokens_P_T = torch.tensor(padded, device=device)
         padding_P = torch.tensor(padding, dtype=torch.int32, device=device)
-        decoder.padding_R.zero_()  # a row that is not in use still looks up its place
-        decoder.padding_R[: len(prompts) * samples] = padding_P.repeat_interleave(samples)
+        batch.padding.zero_()  # a row that is not in use still looks up its place
+        batch.padding[: len(prompts) * samples] = padding_P.repeat_interleave(samples)
         logits = []
         together = max(1, PREFILL_TOKENS // length)
         for start in range(0, len(prompts), together):
@@ -185,8 +187,8 @@ class GraphEngine:
                     rope,
                     tokens_P_T[part],
                     padding_P[part],
-                    keys=[keys[rows] for keys in decoder.keys],
-                    values=[values[rows] for values in decoder.values],
+                    keys=[keys[rows] for keys in batch.keys],
+                    values=[values[rows] for values in batch.values],
                 )
             )
         return torch.cat(logits)

@@ -28,6 +28,7 @@ def _blocks(
     seed,
     step,
     first_row,
+    lines,
     block_best,
     block_token,
     block_max,
@@ -44,7 +45,8 @@ def _blocks(
     lane = tl.arange(0, BLOCK // 4)
     # rows x vocabulary / 4 places; with the steps they would be too many for 32 bits, so the step
     # is in the seed
-    place = ((tl.load(first_row) + row) * blocks + block) * (BLOCK // 4) + lane
+    number = tl.load(first_row) + tl.load(lines + row)
+    place = (number * blocks + block) * (BLOCK // 4) + lane
     key = tl.load(seed) + tl.load(step)
     # one call of the generator gives four numbers
     uniform_0, uniform_1, uniform_2, uniform_3 = tl.rand4x(key, place.to(tl.uint32))
@@ -98,6 +100,7 @@ def write_down(
     row,
     stops,
     step,
+    lines,
     is_done,
     tokens,
     written,
@@ -113,7 +116,7 @@ def write_down(
     stopped = tl.sum((ends == token).to(tl.int32), axis=0) > 0
     done = tl.load(is_done + row) != 0
     token = tl.where(done, pad, token)
-    out = row * limit + tl.load(step)
+    out = tl.load(lines + row) * limit + tl.load(step)
     tl.store(tokens + row, token)
     tl.store(written + out, token)
     tl.store(logprobs + out, tl.where(done, 0.0, logprob))
@@ -129,6 +132,7 @@ def _finish(
     block_total,
     stops,
     step,
+    lines,
     is_done,
     tokens,
     written,
@@ -160,6 +164,7 @@ def _finish(
         row,
         stops,
         step,
+        lines,
         is_done,
         tokens,
         written,
@@ -195,18 +200,20 @@ class Growing:
 
     Attributes:
         seed, step, first_row: one number each, in memory: of the rollout, of the completion's
-            token, of this batch among the rollout's rows.
+            token, of the first line among the rollout's rows.
+        lines: each row's own, in `written` and `logprobs`, (R,): it keeps it where it moves.
         stops: the tokens that end a completion, (E,).
         pad: what a row that is done gets.
         is_done: 0 or 1, int32, (R,); updated.
         tokens: the tokens drawn last, (R,).
-        written, logprobs: completions so far, (R, T); column `step` is written.  The
+        written, logprobs: completions so far, (lines, T); column `step` is written.  The
             log-probability is that at the temperature (1 when greedy), whatever is forbidden.
     """
 
     seed: Tensor
     step: Tensor
     first_row: Tensor
+    lines: Tensor
     stops: Tensor
     pad: int
     is_done: Tensor
@@ -220,6 +227,7 @@ class Growing:
         return (
             self.stops,
             self.step,
+            self.lines,
             self.is_done,
             self.tokens,
             self.written,
@@ -257,6 +265,7 @@ def draw(
         growing.seed,
         growing.step,
         growing.first_row,
+        growing.lines,
         *parts,
         factor,
         vocabulary,

@@ -134,6 +134,7 @@ def _pick_token(
     first_row,
     stops,
     step,
+    lines,
     is_done,
     tokens,
     written,
@@ -163,7 +164,7 @@ def _pick_token(
     shares = total * tl.exp(best - top)
     normaliser = top + tl.log(tl.sum(shares, axis=0))
     key = tl.load(seed) + tl.load(step)
-    number = (tl.load(first_row) + row).to(tl.uint32)
+    number = (tl.load(first_row) + tl.load(lines + row)).to(tl.uint32)
     word_0, word_1, word_2, word_3 = tl.randint4x(key, number)
     if GREEDY:
         tile = _first(best == top, place)
@@ -201,6 +202,7 @@ def _pick_token(
         row,
         stops,
         step,
+        lines,
         is_done,
         tokens,
         written,
