@@ -133,7 +133,7 @@ def test_training_draws_in_8_bits_and_all_else_is_answered_by_what_is_kept():
 @pytest.mark.parametrize(
     ("name", "family", "says"),
     [
-        pytest.param("generate", "qwen-3", "needs the engine graph. Leave", id="generate"),
+        pytest.param("generate", "qwen-3", "not taken: rollout is 'generate'", id="generate"),
         pytest.param("auto", "gemma-2", "graph, which is not taken: it has no recipe", id="auto"),
     ],
 )
