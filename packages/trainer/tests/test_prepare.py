@@ -1,6 +1,9 @@
 """What is refused before the data is read and the model built, and in which order."""
 
+import io
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from rich.console import Console
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
+from xmlgrpo_run.lock import one_writer
 from xmlgrpo_tasks.workers.sandbox import choose
 from xmlgrpo_trainer import prepare as prepare_module
 from xmlgrpo_trainer.config.run_config import RunConfig, check_config
@@ -209,3 +213,21 @@ def test_a_model_by_a_short_path_is_one_folder_to_all(
     base = base_model(config, tmp_path, Console(quiet=True))
     monkeypatch.chdir("/")
     assert Path(base).samefile(folder)
+
+
+def test_a_base_that_another_process_builds_is_waited_for_in_words(
+    runs: Path, tiny_base: Path, quick_config: QuickConfig
+) -> None:
+    shown, found = io.StringIO(), []
+    waits = threading.Thread(
+        target=lambda: found.append(base_model(quick_config(), runs, Console(file=shown)))
+    )
+    with one_writer(tiny_base.with_name(f".{tiny_base.name}.lock"), ""):
+        waits.start()
+        began_s = time.monotonic()
+        while "waiting for it  0:00:0" not in shown.getvalue():
+            assert time.monotonic() < began_s + 30, shown.getvalue()
+            time.sleep(0.05)
+    waits.join()
+    assert found == [str(tiny_base)]
+    assert "steps" not in shown.getvalue()

@@ -7,6 +7,7 @@ model before the training.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,6 +60,8 @@ BUILDING = (
     "Building the tiny Gemma 3 (once; kept for later runs): a warm start on made-up problems, "
     "before any GRPO."
 )
+WARM_START = "warm start"
+WAITING = "another process is building the tiny Gemma 3; waiting for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,13 +299,11 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
             console.print(
                 f"the warm start goes on from step {step:,}" if step else BUILDING, highlight=False
             )
+            stage.call(WARM_START)  # the process that was waited for has ended before its end
         shown(step, steps, loss)
 
-    def on_wait() -> None:
-        console.print("another process is building the tiny Gemma 3; waiting for it")
-
-    with failures_in_words(runs), Stage(console, "warm start", unit="steps") as stage:
-        shown = warm_start_shown(stage)
+    with failures_in_words(runs), Stage(console, WARM_START) as stage:
+        shown, on_wait = warm_start_shown(stage), partial(stage.call, WAITING)
         settings, seed = tiny_settings(config.model.tiny), config.problem_seed
         if has_own_base(task := get_task(config.task)):
             recipe = Recipe(task, config.data.level, settings, seed)
@@ -317,7 +318,7 @@ def warm_start_shown(stage: Stage) -> Callable[[int, int, float | None], None]:
 
     def on_progress(step: int, steps: int, loss: float | None) -> None:
         if loss is None:
-            stage.count_from(step, steps)
+            stage.count_from(step, steps, "steps")
         else:
             stage.update(step, note=f"loss {loss:.3f}")
 

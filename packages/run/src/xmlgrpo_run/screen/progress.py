@@ -21,7 +21,8 @@ from xmlgrpo_rewards.prose import one_line
 
 FIRST_LINE_S = 1.0
 NEXT_LINES_S = 8.0
-BAR_COLUMNS = 30  # at most
+BAR_COLUMNS, LEAST_BAR_COLUMNS = 30, 4
+CLOCK_COLUMNS = 7  # what the figures take at least
 FIGURES_COLUMNS = 48  # what the figures take beside a bar, about: a rate and a note too
 EDGE_COLUMNS = 3  # left free: there a terminal writes ^C, which must not begin another line
 MEASURABLE_S = 0.1  # a rate over less is none
@@ -57,24 +58,34 @@ class Stage:
         done: float = 0,
         poll: Callable[[], float] | None = None,
     ) -> None:
-        words = one_line(words, console.width)
-        self._console, self._words, self._unit, self._poll = console, words, unit, poll
+        self._console, self._unit, self._poll = console, unit, poll
         self._done, self._total, self._note = done, total, ""
         self._begin(done)
         self._draws = console.is_interactive and not console.quiet
-        room = console.width - EDGE_COLUMNS - len(words) - 1
-        bar = max(4, min(BAR_COLUMNS, room - 1 - FIGURES_COLUMNS))
+        self._bar_column, self._figures = BarColumn(), _Figures(self)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar),
-            _Figures(self, room - 1 - bar),
+            self._bar_column,
+            self._figures,
             console=console,
             transient=True,
             disable=not self._draws,
         )
-        self._bar = self._progress.add_task(words, total=total)
+        self._bar = self._progress.add_task("", total=total)
+        self.call(words)
         self._ended = Event()
         self._reporter: Thread | None = None
+
+    def call(self, words: str) -> None:
+        """Show it under these words from now on."""
+        room = self._console.width - EDGE_COLUMNS - 2
+        most = room - LEAST_BAR_COLUMNS - CLOCK_COLUMNS if self._draws else room
+        self._words = one_line(words, max(1, most))
+        room -= len(self._words)
+        most_bar = min(BAR_COLUMNS, room - FIGURES_COLUMNS)
+        bar = self._bar_column.bar_width = max(LEAST_BAR_COLUMNS, most_bar)
+        self._figures.columns = max(1, room - bar)
+        self._progress.update(self._bar, description=self._words)
 
     def _begin(self, done: float) -> None:
         self._began = self._counted_s = time.monotonic()
@@ -196,16 +207,18 @@ class Stage:
 class _Figures(ProgressColumn):
     """A stage's figures beside its bar."""
 
-    def __init__(self, stage: Stage, columns: int) -> None:
+    columns = 1
+
+    def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self._stage, self._columns = stage, max(1, columns)
+        self._stage = stage
 
     def render(self, task: Task) -> Text:
         figures = self._stage.figures()
-        if len(figures) > self._columns:
+        if len(figures) > self.columns:
             figures = self._stage.figures(note=False)
         shown = Text(figures, style="progress.remaining", no_wrap=True)
-        shown.truncate(self._columns, overflow="ellipsis")
+        shown.truncate(self.columns, overflow="ellipsis")
         return shown
 
 
