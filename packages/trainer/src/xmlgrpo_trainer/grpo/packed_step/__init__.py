@@ -5,4 +5,5 @@ lengths 60 % of the tokens are padding or the same prompt again.  Here all token
 lie one after another in one row: each distinct prompt once, then what was written after it (Prefix
 Grouper, arXiv 2506.05433, which proves the gradients equal).  `layout` says which token lies where,
 `attention` lets a completion see its prompt and itself, `step` puts both into trl's loss.
+`merged_pass`, where it is asked for, takes the place of the model's own forward pass.
 """

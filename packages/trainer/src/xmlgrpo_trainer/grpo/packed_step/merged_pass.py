@@ -1,9 +1,10 @@
 """A packed row's hidden states by the engine's own forward pass, over the weights that draw.
 
-transformers and peft start some 300 kernels a layer for a forward and a backward pass, from Python:
-a small model's step waits for that.  The engine's forward pass does the same in a tenth, with
-queries, keys and values in one product and gate and up in another.  Its weights are merged ones, so
-what is trained is what draws, what is measured and what is kept: see `joint_product`.
+transformers and peft start hundreds of kernels for a layer's forward and backward pass, one by one
+from Python: a small model's step waits for that.  The engine's forward pass has queries, keys and
+values in one product, gate and up in another, and on a GPU one kernel for what lies between
+(`layer_kernels`).  Its weights are merged ones, so what is trained is what draws, what is measured
+and what is kept: see `joint_product`.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,6 @@ from xmlgrpo_rollout.weights import (
     Rope,
     base_model,
     read_rope,
-    rms_norm,
     text_decoder,
 )
 from xmlgrpo_trainer.grpo.packed_step.attention import mixed_values
@@ -105,7 +105,7 @@ class MergedPass:
                 )
             else:
                 hidden_1_N_C = after_layer(weights, number, hidden_1_N_C, turns, does)
-        return rms_norm(recipe, hidden_1_N_C[0], weights.final_norm)
+        return does.norm(recipe, hidden_1_N_C[0], weights.final_norm)
 
     def _product(self, weights: DecoderWeights, number: int, name: str, values: Tensor) -> Tensor:
         layer, adapters = weights.layers[number], self._adapters.get((number, name))
