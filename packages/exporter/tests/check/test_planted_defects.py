@@ -45,7 +45,7 @@ def edited(exported: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
 
 TURN = "{{ '<start_of_turn>user\n' + messages[-1]['content'] + '<end_of_turn>\n' }}"
 
-UNUSABLE = {"one_bos", "template", "answers"}
+UNUSABLE = {"one_bos", "template"}
 
 
 def with_template(exported: Path, tmp_path: Path, template: str) -> Path:
@@ -71,15 +71,13 @@ def test_wrong_template(exported, reference, tmp_path, template, expected):
     assert failed_gates(with_template(exported, tmp_path, template), reference) == expected
 
 
-def test_template_that_never_ends_costs_the_time_limit_once(
-    exported, reference, tmp_path, monkeypatch
-):
+def test_template_that_never_ends_is_stopped_and_not_rendered_again(exported, reference, tmp_path):
     # a range above 100,000 is refused by the sandbox, two of them inside each other are not
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    monkeypatch.setattr(gates, "VOCABULARY_TIMEOUT_S", 5)
     found = gates.check_file(with_template(exported, tmp_path, loop), reference)
-    assert [gate.name for gate in found.gates] == ["file", "tokens"]
-    assert "took longer than 5 s" in found.gates[1].why
+    failed = {gate.name: gate.why for gate in found.gates if not gate.passed}
+    assert failed.keys() == {"one_bos", "template"}
+    assert "it writes one chat for over 1 s" in failed["template"]
 
 
 def test_template_lost(exported, reference, tmp_path):

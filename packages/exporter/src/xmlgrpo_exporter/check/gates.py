@@ -102,6 +102,8 @@ def _ask_file(
             stop_gate(header, vocabulary.result, reference),
         ]
         on_progress = _phases(stage, len(replies))
+        # llama-cpp-python would render a template that never ends until the time limit
+        is_chat = bool(reference.chats) and not vocabulary.result["template_error"]
         measured = run_job(
             "measure",
             path,
@@ -109,7 +111,7 @@ def _ask_file(
                 "prompts": reference.ids[: len(replies)],
                 "replies": replies,
                 "new_tokens": comparison.new_tokens,
-                "conversation": reference.chats[0] if reference.chats else None,
+                "conversation": reference.chats[0] if is_chat else None,
             },
             scratch=scratch,
             timeout_s=comparison.timeout_s,
