@@ -1,10 +1,17 @@
 """The journal of replies: torn, continued, foreign, and written by one process only."""
 
 import json
+from io import FileIO
 
 import pytest
 
-from xmlgrpo_evaluator.journal import CountedReply, open_journal, request_digest
+from xmlgrpo_evaluator.journal import (
+    CountedReply,
+    EngineUse,
+    Journal,
+    open_journal,
+    request_digest,
+)
 from xmlgrpo_rewards.errors import UserError
 
 IDENTITY = {"model": {"source": "a", "content": "5e1f"}, "limit": 3, "format_version": 3}
@@ -109,7 +116,36 @@ def test_a_journal_without_replies_protects_nothing(path):
     for _ in range(2):
         with open_journal(path, {**IDENTITY, "limit": 4}) as journal:
             journal.add(("a", 0), reply("first"))
-            assert len(journal) == 1
+            assert journal.kept() == 1
+
+
+class Interrupted(FileIO):
+    """A file at whose next write Ctrl-C comes, before it or after it."""
+
+    when = ""
+
+    def write(self, content):
+        if self.when == "before":
+            raise KeyboardInterrupt
+        written = super().write(content)
+        if self.when == "after":
+            raise KeyboardInterrupt
+        return written
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_said_to_be_kept_at_ctrl_c_is_what_the_next_start_finds(path, when):
+    with Interrupted(path, "ab") as file:
+        journal = Journal(path, file)
+        journal.begin(IDENTITY)
+        journal.note_engine(EngineUse("generate", "a test", 1))
+        journal.add(("a", 0), reply("first"))
+        file.when = when
+        with pytest.raises(KeyboardInterrupt):
+            journal.add(("b", 0), reply("second"))
+        said = journal.kept()
+    with open_journal(path, IDENTITY) as journal:
+        assert said == journal.resumed == (1 if when == "before" else 2)
 
 
 def test_the_digest_tells_requests_apart():

@@ -365,10 +365,11 @@ def _check_place(out: Path) -> None:
 
 def _kept(journal: Journal, label: str) -> str:
     """What Ctrl-C says while a model is evaluated."""
-    if not len(journal):
+    replies = journal.kept()
+    if not replies:
         return f"{label} had finished no reply; the same command begins it again"
     return (
-        f"{len(journal):,} replies of {label} are kept in {journal.path}; the same command asks "
+        f"{replies:,} replies of {label} are kept in {journal.path}; the same command asks "
         "for the rest"
     )
 

@@ -79,8 +79,10 @@ class Journal:
         self.damaged: str | None = None  # in words, what of the file could not be taken in
         self._replies: dict[Key, CountedReply] = {}
 
-    def __len__(self) -> int:
-        return len(self._replies)
+    def kept(self) -> int:
+        """How many replies the file holds: an interruption may come on either side of a line."""
+        lines, _, _ = _complete_lines(self.path)
+        return len({_key(line) for line in lines[1:] if "key" in line})
 
     def get(self, key: Key) -> CountedReply | None:
         """The reply to a request, if there is one."""
@@ -101,9 +103,9 @@ class Journal:
 
     def add(self, key: Key, reply: CountedReply) -> None:
         """Keep a reply; it is in the file when this returns."""
-        self._replies[key] = reply
         counts = {"tokens": reply.tokens, "truncated": reply.truncated}
         self._write({"key": key[0], "nth": key[1], **counts, "reply": str(reply)})
+        self._replies[key] = reply
 
     def _write(self, line: Mapping[str, Any]) -> None:
         # ASCII, because a reply may hold lone surrogates, which UTF-8 cannot write
@@ -125,7 +127,7 @@ class Journal:
             if "engine" in line:
                 self.uses.append(EngineUse(**line["engine"]))
                 continue
-            self._replies[line["key"], line["nth"]] = CountedReply(
+            self._replies[_key(line)] = CountedReply(
                 line["reply"], tokens=line["tokens"], truncated=line["truncated"]
             )
         self.resumed = len(self._replies)
@@ -157,6 +159,10 @@ def open_journal(path: Path, identity: Mapping[str, Any]) -> Iterator[Journal]:
         journal = Journal(path, file)
         journal.begin(identity)
         yield journal
+
+
+def _key(line: Mapping[str, Any]) -> Key:
+    return line["key"], line["nth"]
 
 
 def _has_a_line(path: Path) -> bool:
