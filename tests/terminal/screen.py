@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -118,11 +118,15 @@ class Recorder:
     def flush(self) -> None:
         """Asked for by pexpect."""
 
+    def processes(self) -> list[psutil.Process]:
+        """The command and all that it has started and that still runs."""
+        return [self.process, *self.process.children(recursive=True)]
+
     def cpu_s(self) -> float:
         """CPU seconds of the command and of all that it has started and that still runs."""
         total_s = 0.0
         with suppress(psutil.Error):  # one of them has just ended
-            for process in (self.process, *self.process.children(recursive=True)):
+            for process in self.processes():
                 times = process.cpu_times()
                 total_s += times.user + times.system
                 total_s += times.children_user + times.children_system
@@ -155,11 +159,23 @@ class Running:
             how = "ended" if found == len(patterns) else f"wrote for {PATIENCE_S} s"
             pytest.fail(f"{self.command} {how} without {words}; it wrote:\n{self._written()}")
 
-    def work(self, seconds: float) -> None:
-        """Wait until it has computed for so many seconds, whatever else the machine does."""
+    def until_it_loads(self, library: str) -> None:
+        """Wait until a file of this name is in its memory, or in that of a process it started."""
+        self._until_one(lambda process: any(library in each.path for each in process.memory_maps()))
+
+    def until_it_starts(self, words: str) -> None:
+        """Wait until a process of this command line runs."""
+        self._until_one(lambda process: words in " ".join(process.cmdline()))
+
+    def _until_one(self, is_it: Callable[[psutil.Process], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while self._recorder.cpu_s() < seconds and time.monotonic() < deadline:
-            time.sleep(0.05)
+        while time.monotonic() < deadline:
+            with suppress(psutil.Error):  # one of them has just ended
+                for process in self._recorder.processes():
+                    if is_it(process):
+                        return
+            time.sleep(0.002)
+        pytest.fail(f"{self.command} has no such process in {PATIENCE_S} s:\n{self._written()}")
 
     def type_line(self, words: str) -> None:
         """Words and the return key; on a terminal only."""

@@ -1,5 +1,6 @@
 """Ctrl-C in the first second, while libraries are loaded: one line, and nothing left behind."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,8 @@ from .shown import interrupted
 pytestmark = pytest.mark.terminal
 
 
-def files_of(folder: Path) -> list[Path]:
-    """All but the empty files that tell whether another process is at work."""
-    return sorted(path for path in folder.rglob("*") if not path.name.endswith(".lock"))
+def contents_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,19 @@ def files_of(folder: Path) -> list[Path]:
     ],
 )
 def test_ctrl_c_while_libraries_are_loaded(house: Path, words: list[str]) -> None:
-    before = files_of(house)
+    before = contents_of(house)
     with started(words, SCREENS["80"], cwd=house) as running:
-        running.work(0.8)  # Python has started, and no command is done
+        running.until_it_loads("libtorch_cpu")
         running.press_ctrl_c()
         interrupted(running.end())
-    assert files_of(house) == before
+    assert contents_of(house).items() >= before.items()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.1])
+def test_ctrl_c_while_the_ladder_starts_a_model_s_process(house: Path, after_s: float) -> None:
+    ladder = [script("xmlgrpo-eval"), "ladder", "--run", "sums", "--limit", "4"]
+    with started(ladder, SCREENS["80"], cwd=house) as running:
+        running.until_it_starts("spawn_main")
+        time.sleep(after_s)  # Python starts, and reads our modules: whichever it is then at
+        running.press_ctrl_c()
+        interrupted(running.end())

@@ -31,6 +31,7 @@ from xmlgrpo_run.manifest import read_manifest
 from xmlgrpo_run.screen.console import make_console, quiet_libraries
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
+from xmlgrpo_run.stop_signals import end_with_parent, let_signals_come
 
 EPILOG = """\
 examples:
@@ -238,9 +239,11 @@ def _ladder(options: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def evaluate_quietly(evaluation: Evaluation) -> None:
-    """Evaluate a model as a process's whole work, and end the process."""
+    """Evaluate a model as the whole work of a process, which ends with it or with the ladder."""
 
     def command() -> None:
+        let_signals_come()
+        end_with_parent()
         _evaluate_all([evaluation], command_console(), quiet=True)
 
     run_command(command)

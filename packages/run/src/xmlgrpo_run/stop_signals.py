@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -60,6 +62,25 @@ class StopSignals:
         if self.words:
             # from a thread of its own: the signal may have come in the middle of another print
             threading.Thread(target=print, args=(self.words,), kwargs={"file": sys.stderr}).start()
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait, here and in the processes that this block starts.
+
+    None is lost: they come when a process calls `let_signals_come`, in this one at the latest at
+    the block's end.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        let_signals_come()
+
+
+def let_signals_come() -> None:
+    """End the waiting, once there is somebody who can answer them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def end_with_parent() -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 from rich.console import Console
@@ -32,7 +33,7 @@ from xmlgrpo_run.manifest import Manifest
 from xmlgrpo_run.measures.paired import Difference
 from xmlgrpo_run.screen.progress import Stage
 from xmlgrpo_run.screen.say import say
-from xmlgrpo_run.stop_signals import end_with_parent
+from xmlgrpo_run.stop_signals import let_signals_come, signals_wait
 
 LADDER_FORMAT = 1
 OWN_END_S = 2
@@ -124,9 +125,11 @@ def _results(
 
 
 def _evaluate_alone(evaluation: Evaluation, evaluate: Callable[[Evaluation], None]) -> None:
-    process = get_context("spawn").Process(target=_evaluated, args=(evaluate, evaluation))
-    process.start()
-    code = exit_code(process)
+    process = get_context("spawn").Process(target=evaluate, args=(evaluation,))
+    ensure_running()  # multiprocessing's own helper, whose start would let waiting signals come
+    with signals_wait():  # a Python that is not yet ours answers Ctrl-C with a traceback
+        process.start()
+        code = exit_code(process)
     if code in (128 + signal.SIGINT, -signal.SIGINT):
         sys.exit(128 + signal.SIGINT)  # it has printed what is kept
     if code:
@@ -136,15 +139,10 @@ def _evaluate_alone(evaluation: Evaluation, evaluate: Callable[[Evaluation], Non
         )
 
 
-def _evaluated(evaluate: Callable[[Evaluation], None], evaluation: Evaluation) -> None:
-    """In the process of its own, which writes into the run's folder: it ends with the ladder."""
-    end_with_parent()
-    evaluate(evaluation)
-
-
 def exit_code(process: BaseProcess) -> int | None:
     """Wait for a process; on Ctrl-C let it end by itself, since it prints what it keeps."""
     try:
+        let_signals_come()
         process.join()
     except KeyboardInterrupt as stopped:
         process.join(OWN_END_S)  # a terminal's Ctrl-C went to both
