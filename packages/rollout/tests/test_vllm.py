@@ -2,11 +2,13 @@
 
 import re
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.vllm import check_version, check_vllm
+from xmlgrpo_run.checkout import installed_version
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_the_versions_that_trl_takes(found: str, refused: bool) -> None:
 
 
 def test_what_is_lacking_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmlgrpo_rollout.vllm.find_spec", lambda _name: None)
+    monkeypatch.setattr("xmlgrpo_rollout.vllm.installed_version", lambda _name: None)
     with pytest.raises(UserError, match="a GPU, and the model is on 'cpu', and a vllm package"):
         check_vllm("cpu")
 
@@ -46,3 +48,12 @@ def test_they_are_those_of_the_trl_here() -> None:
     for found in ("0.19.9", f"{newest}1"):
         with pytest.raises(UserError, match=f"expected vLLM {oldest} to {newest}"):
             check_version(found, version("trl"))
+
+
+def test_a_folder_of_that_name_is_no_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if installed_version("vllm"):
+        pytest.skip("vLLM is installed here")
+    (tmp_path / "vllm").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="needs a vllm package .* which is not installed"):
+        check_vllm("cuda")

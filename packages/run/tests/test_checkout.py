@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xmlgrpo_run.checkout import HERE, Code, code_of
+from xmlgrpo_run.checkout import HERE, Code, code_of, is_installed
 
 
 def git(folder: Path, *words: str) -> str:
@@ -67,3 +67,21 @@ def test_a_hooks_variables_do_not_lead_to_its_repository(tmp_path: Path, monkeyp
     repository(tmp_path / "theirs", Path("src"))
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "theirs" / ".git"))
     assert code_of(package) == Code(commit)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        pytest.param((), False, id="nothing"),
+        pytest.param(("vllm-like/README.md",), False, id="another-name"),
+        pytest.param(("vllm_like/notes.txt",), False, id="a-folder"),
+        pytest.param(("vllm_like/__init__.py",), True, id="a-package"),
+        pytest.param(("vllm_like.py",), True, id="a-module"),
+    ],
+)
+def test_a_mere_folder_is_no_package(tmp_path, monkeypatch, files, found):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_installed("vllm_like") is found

@@ -1,6 +1,5 @@
 """The engine that serves a loaded model, and why."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from xmlgrpo_rollout.which_engine import (
     why_not_described,
     why_not_merged,
 )
+from xmlgrpo_run.checkout import is_installed
 
 if TYPE_CHECKING:
     from xmlgrpo_rollout.gpu.engine import GraphEngine
@@ -142,7 +142,7 @@ def why_not_compiled(engine: Engine, token: int) -> str | None:
 
 def why_not_captured() -> str | None:
     """Why the GPU form of the `graph` engine cannot run here; None when it can."""
-    if importlib.util.find_spec("triton") is None:
+    if not is_installed("triton"):
         return "on a GPU it needs Triton, which comes with torch's CUDA builds for Linux"
     return None
 

@@ -2,9 +2,9 @@
 
 import re
 from importlib.metadata import version
-from importlib.util import find_spec
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.checkout import installed_version
 
 # the oldest and the newest that a trl takes, by its release (`trl/import_utils.py`)
 OF_TRL = {(1, 14): ((0, 20, 0), (0, 30, 0)), (1, 16): ((0, 22, 0), (0, 31, 0))}
@@ -20,11 +20,12 @@ def check_vllm(device: str) -> None:
         UserError: no GPU, vLLM is not installed, or trl does not know its version.
     """
     lacking = [] if device == "cuda" else [f"a GPU, and the model is on {device!r}"]
-    if find_spec("vllm") is None:
+    found = installed_version("vllm")
+    if found is None:
         lacking.append("a vllm package that fits this torch, which is not installed")
-    if lacking:
+    if found is None or lacking:
         raise UserError(f"rollout 'vllm' needs {', and '.join(lacking)}; set rollout to 'auto'")
-    check_version(version("vllm"), version("trl"))
+    check_version(found, version("trl"))
 
 
 def check_version(found: str, trl: str) -> None:

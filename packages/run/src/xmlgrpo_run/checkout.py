@@ -7,6 +7,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path("packages", "run", "src", "xmlgrpo_run")  # of this package, in our repository
@@ -46,6 +47,12 @@ def installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def is_installed(module: str) -> bool:
+    """Whether a package is there; a mere folder of its name, as wandb leaves one, is none."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -102,7 +102,7 @@ def test_what_cannot_be_shared_equally_is_refused(
 def test_a_field_of_unsloths_own_is_left_to_unsloth(
     monkeypatch: pytest.MonkeyPatch, backend: str, *, installed: bool, words: str | None
 ) -> None:
-    monkeypatch.setattr(early_check, "find_spec", lambda _name: object() if installed else None)
+    monkeypatch.setattr(early_check, "is_installed", lambda _name: installed)
     raw = {"model": {"backend": backend}, "grpo": {"unsloth_num_chunks": 2}}
     config = check_config(raw, "test")
     if words is None:

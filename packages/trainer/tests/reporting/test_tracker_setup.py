@@ -1,6 +1,5 @@
 """Trackers get where to write and which run this is, and nothing else."""
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
+from xmlgrpo_trainer.reporting import tracker_setup
 from xmlgrpo_trainer.reporting.tracker_setup import (
     SENDING,
     check_trackers,
@@ -74,7 +74,7 @@ def test_an_id_that_is_none_is_refused(tmp_path: Path, size: int) -> None:
 def test_a_missing_tracker_is_named(
     watch: WatchConfig, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(tracker_setup, "is_installed", lambda _name: False)
     check_trackers(WatchConfig())
     with pytest.raises(UserError, match=words):
         check_trackers(watch)

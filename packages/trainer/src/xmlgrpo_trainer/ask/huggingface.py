@@ -1,6 +1,5 @@
 """A transformers model, bare or with an adapter, that is asked."""
 
-import importlib.util
 import warnings
 from typing import Any
 
@@ -9,6 +8,7 @@ from transformers import GenerationConfig
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.stop_tokens import cut_after_stop, stop_ids
+from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_trainer.ask.chat import OnTokens, ReplySettings, TokenizerChat
 from xmlgrpo_trainer.ask.source import Source
 from xmlgrpo_trainer.config.run_config import ModelConfig, RunConfig
@@ -22,11 +22,7 @@ def transformers_chat(source: Source) -> TokenizerChat:
         UserError: the model cannot be loaded, or the adapter does not fit it.
     """
     # without a GPU an adapter that was trained over 4-bit weights is asked over whole ones
-    four_bit = (
-        source.quantized
-        and torch.cuda.is_available()
-        and importlib.util.find_spec("bitsandbytes") is not None
-    )
+    four_bit = source.quantized and torch.cuda.is_available() and is_installed("bitsandbytes")
     loading = ModelConfig(
         name=source.name, revision=source.revision, backend="plain", load_in_4bit=four_bit
     )

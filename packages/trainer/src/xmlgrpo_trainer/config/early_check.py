@@ -1,12 +1,12 @@
 """What can be refused from the configuration alone, before a library is imported."""
 
 import dataclasses
-from importlib.util import find_spec
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import get_task
 from xmlgrpo_rewards.total import check_reward_names
+from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_trainer.config.batch import check_groups, shared
 from xmlgrpo_trainer.config.library_fields import (
     READ_WITH,
@@ -124,7 +124,7 @@ def _fields_of_trl(config: RunConfig) -> dict[str, Any]:
     Unsloth's GRPOConfig has some of its own.  Where it may be taken, a name that trl does not know
     is left to the library (`prepare.check_settings`).
     """
-    if config.model.backend == "plain" or find_spec("unsloth") is None:
+    if config.model.backend == "plain" or not is_installed("unsloth"):
         return config.grpo
     known = {field.name for field in dataclasses.fields(library_schema("GRPOConfig"))}
     return {

@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from importlib.util import find_spec
 from math import gcd, lcm
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from xmlgrpo_rewards.adapters import trl
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine, Sampling
+from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_trainer.config.batch import shared
 from xmlgrpo_trainer.config.run_config import RunConfig, completion_limit, grpo_fields
 from xmlgrpo_trainer.grpo import trl_names  # noqa: F401 - checks them
@@ -57,7 +57,7 @@ def build_arguments(
     options.setdefault("gradient_checkpointing", on_gpu)
     if on_gpu and placement.backend == "plain":
         # fused norms, and no whole logits: those are 8 bytes a token and piece of the vocabulary
-        options.setdefault("use_liger_kernel", find_spec("liger_kernel") is not None)
+        options.setdefault("use_liger_kernel", is_installed("liger_kernel"))
     if config.rollout == "vllm":
         # else it reserves room for a text of the model's whole window
         longest = config.data.max_prompt_tokens + completion_limit(config)

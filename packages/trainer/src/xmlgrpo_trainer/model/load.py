@@ -4,7 +4,6 @@ Unsloth must be imported before trl, transformers and peft, or its patches do no
 `load_policy` decides first and imports after.
 """
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_run.files import check_small_files
 from xmlgrpo_run.manifest import loaded_commit
 from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
@@ -67,7 +67,7 @@ def choose_placement(config: ModelConfig) -> Placement:
     if config.load_in_4bit and device == "cpu":
         raise UserError("model.load_in_4bit needs a CUDA GPU; set it to false on a CPU")
     backend, reason = _choose_backend(config, device)
-    if config.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+    if config.load_in_4bit and not is_installed("bitsandbytes"):
         raise UserError(
             "model.load_in_4bit needs the package bitsandbytes: "
             ".venv/bin/pip install -r ci/requirements/unsloth.txt or set it to false"
@@ -88,7 +88,7 @@ def choose_placement(config: ModelConfig) -> Placement:
 
 
 def _choose_backend(config: ModelConfig, device: str) -> tuple[str, str]:
-    installed = importlib.util.find_spec("unsloth") is not None
+    installed = is_installed("unsloth")
     if config.backend == "unsloth":
         if config.dtype == "float32":
             raise UserError(

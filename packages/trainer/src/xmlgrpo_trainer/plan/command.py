@@ -3,12 +3,12 @@
 import argparse
 import dataclasses
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmlgrpo_rewards.console_script import add_version, path_argument, run_command
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_trainer.ranks.processes import gpu_count
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run() -> int:
             "model.device is 'cuda', but torch finds no GPU here; name the one to plan for: "
             "--gpu T4 (with make: GPU=T4)"
         )
-    has_liger = find_spec("liger_kernel") is not None
+    has_liger = is_installed("liger_kernel")
     plan = make_plan(config, gpu, arguments.gpus, has_liger=has_liger)
     _check(config, plan.shape, arguments.gpus, here=named is None)
     if arguments.json:

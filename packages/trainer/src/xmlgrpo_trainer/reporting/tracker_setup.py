@@ -1,11 +1,11 @@
 """Trackers: switched on by the configuration, shown where to write, never given a token by us."""
 
-import importlib.util
 import os
 import re
 import secrets
 
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_run.files import read_bytes, write_text
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_trainer.config.run_config import WatchConfig
@@ -30,7 +30,7 @@ def check_trackers(watch: WatchConfig) -> None:
     if watch.wandb != "off":
         wanted["wandb"] = "watch.wandb"
     for name, key in wanted.items():
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise UserError(
                 f"{key} asks for {name}, but the package {name} is not installed: "
                 f".venv/bin/pip install {name}, or leave {key} out"
