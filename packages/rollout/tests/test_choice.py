@@ -25,8 +25,8 @@ from xmlgrpo_rollout.choice import choose_engine, why_not_compiled
 from xmlgrpo_rollout.which_engine import (
     NOT_PLAIN,
     is_packed,
+    joined_reasons,
     name_engine,
-    together,
     why_not_described,
     why_not_merged,
 )
@@ -114,7 +114,7 @@ def test_the_engine_is_the_same_before_and_after_loading(
 ) -> None:
     model = make()
     written = json.loads(model.config.to_json_string())  # as `config.json` holds it
-    obstacle = together(why_not_described(written), why_not_merged(lora))
+    obstacle = joined_reasons(why_not_described(written), why_not_merged(lora))
     planned, reason = name_engine("auto", obstacle, packed=False, on_gpu=False)
     run = choose_engine("auto", with_lora(model, **lora), Tokenizer(), [EOS])
     assert (planned, run.name) == (expected, expected)
@@ -171,12 +171,27 @@ def test_all_that_keeps_8_bits_away_is_named_at_once() -> None:
         "hidden_activation": "relu",
     }
     lora = {"use_dora": True, "lora_bias": True, "modules_to_save": ["lm_head"]}
-    obstacle = together(why_not_described(model), why_not_merged(lora))
+    obstacle = joined_reasons(why_not_described(model), why_not_merged(lora))
     said = "rollout is 'vllm'; it knows no soft-capping.*, not relu; lm_head: .*use_dora, lora_bias"
     with pytest.raises(UserError, match=rf"^rollout_weights 'int8' needs the engine .*: {said}\."):
         name_engine("vllm", obstacle, packed=False, on_gpu=True, int8=True)
-    with pytest.raises(UserError, match="16-bit copy of the 4-bit weights"):
-        name_engine("auto", None, packed=True, on_gpu=True, int8=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "obstacle", "packed", "advice"),
+    [
+        pytest.param("auto", None, True, ", or set rollout to 'graph'", id="it-would-cost-a-copy"),
+        pytest.param("generate", None, False, ", or set rollout to 'graph'", id="another-asked"),
+        pytest.param("generate", "it cannot", False, "", id="another-asked-and-it-cannot"),
+        pytest.param("auto", "it cannot", True, "", id="it-cannot-and-would-cost-a-copy"),
+        pytest.param("graph", "it cannot", False, "", id="asked-and-it-cannot"),
+    ],
+)
+def test_graph_is_advised_for_8_bits_where_it_can_serve(
+    asked: str, obstacle: str | None, *, packed: bool, advice: str
+) -> None:
+    with pytest.raises(UserError, match=rf"\. Leave rollout_weights out{advice}$"):
+        name_engine(asked, obstacle, packed=packed, on_gpu=True, int8=True)
 
 
 def test_pefts_kinds_of_lora_are_all_known() -> None:

@@ -55,5 +55,5 @@ def test_a_folder_of_that_name_is_no_vllm(tmp_path: Path, monkeypatch: pytest.Mo
         pytest.skip("vLLM is installed here")
     (tmp_path / "vllm").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match="needs a vllm package .* which is not installed"):
+    with pytest.raises(UserError, match=r"needs a vllm package .* which is not installed"):
         check_vllm("cuda")

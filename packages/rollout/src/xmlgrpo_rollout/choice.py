@@ -23,9 +23,9 @@ from xmlgrpo_rollout.weights import (
 from xmlgrpo_rollout.which_engine import (
     READABLE,
     EngineName,
+    joined_reasons,
     name_engine,
     not_readable,
-    together,
     why_not_described,
     why_not_merged,
 )
@@ -82,7 +82,7 @@ def choose_engine(
         UserError: no such engine, or it cannot serve this model on this machine.
     """
     on_gpu = model.device.type == "cuda"
-    obstacle = together(why_not_read(model), why_not_captured() if on_gpu else None)
+    obstacle = joined_reasons(why_not_read(model), why_not_captured() if on_gpu else None)
     packed = obstacle is None and has_packed_weights(model)
     chosen, reason = name_engine(name, obstacle, packed=packed, on_gpu=on_gpu, int8=int8)
     if not stop_ids:
@@ -155,7 +155,7 @@ def why_not_read(model: nn.Module) -> str | None:
     adapters: dict[str, Any] = getattr(model, "peft_config", {})
     merged = map(why_not_merged, map(vars, adapters.values()))
     # an adapter's configuration may reach modules that only the model shows
-    return together(why_not_described(base.config.to_dict()), *merged) or _first_reason(base)
+    return joined_reasons(why_not_described(base.config.to_dict()), *merged) or _first_reason(base)
 
 
 def _first_reason(base: Any) -> str | None:

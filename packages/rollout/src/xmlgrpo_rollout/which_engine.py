@@ -46,16 +46,16 @@ def name_engine(
     """
     if asked not in ENGINE_NAMES:
         raise UserError(f"rollout: expected one of {', '.join(ENGINE_NAMES)}, got {asked!r}")
-    if asked == "auto" and packed:
-        copied = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
-        obstacle = together(obstacle, copied)
-    if int8 and (asked in {"generate", "vllm"} or obstacle):
-        other = f"rollout is {asked!r}" if asked in {"generate", "vllm"} else None
+    other = f"rollout is {asked!r}" if asked in {"generate", "vllm"} else None
+    copied = "graph would hold a 16-bit copy of the 4-bit weights; ask for it if that fits"
+    costly = copied if asked == "auto" and packed else None
+    if int8 and (reasons := joined_reasons(other, obstacle, costly)):
+        also = "" if obstacle else ", or set rollout to 'graph'"
         raise UserError(
-            "rollout_weights 'int8' needs the engine graph, which is not taken: "
-            f"{together(other, obstacle)}. Leave rollout_weights out, or set rollout to 'graph' "
-            "where it can serve"
+            f"rollout_weights 'int8' needs the engine graph, which is not taken: {reasons}. "
+            f"Leave rollout_weights out{also}"
         )
+    obstacle = joined_reasons(obstacle, costly)
     if asked == "vllm":
         return "vllm", "asked for; held-out replies by generate"
     if asked == "graph" and obstacle:
@@ -97,7 +97,7 @@ def why_not_described(model: Mapping[str, Any]) -> str | None:
         f"it knows only these rotary embeddings, of whole heads: {ropes}": is_turned_otherwise,
         "the model is quantized in a way it does not know": is_quantized_otherwise,
     }
-    return together(*(reason for reason, holds in reasons.items() if holds))
+    return joined_reasons(*(reason for reason, holds in reasons.items() if holds))
 
 
 def not_readable(name: str) -> str:
@@ -118,13 +118,13 @@ def why_not_merged(adapter: Mapping[str, Any]) -> str | None:
     more = [name for name in NOT_PLAIN if adapter.get(name)]
     if adapter.get("init_lora_weights") == "mica":
         more.append("init_lora_weights=mica")
-    return together(
+    return joined_reasons(
         f"{modules}: trained in full beside the adapter (modules_to_save)" if modules else None,
         f"it merges plain LoRA only, and this adapter has {', '.join(more)}" if more else None,
     )
 
 
-def together(*reasons: str | None) -> str | None:
+def joined_reasons(*reasons: str | None) -> str | None:
     """All that hold, as one; None where none does."""
     return "; ".join(filter(None, reasons)) or None
 

@@ -271,13 +271,8 @@ class RunConfig(Section):
                 "model.float16_products needs packed_rows: true, whose head takes float16 factors, "
                 "and rollout: generate, since the other engines read float16 weights as they are"
             )
-        if self.merged_pass and not self.packed_rows:
-            wrong.append("merged_pass needs packed_rows: true: it computes packed rows")
-        if self.merged_pass and self.rollout not in {"auto", "graph"}:
-            wrong.append(
-                f"merged_pass needs rollout 'graph' (or 'auto'), got {self.rollout!r}: it computes "
-                "with that engine's weights"
-            )
+        if self.merged_pass:
+            wrong += self._lacking_for_merged_pass()
         ours = ("packed_rows", "merged_pass", "frozen_norms", "fetch_once")
         if self.model.backend != "plain" and (taken := [n for n in ours if vars(self)[n]]):
             off = " ".join(f"{name}=false" for name in taken)
@@ -288,6 +283,17 @@ class RunConfig(Section):
         if wrong:
             raise ValueError("; and ".join(wrong))
         return self
+
+    def _lacking_for_merged_pass(self) -> list[str]:
+        dropout, bias = self.lora.get("lora_dropout"), self.lora.get("bias", "none")
+        needs = {
+            "packed_rows: true: it computes packed rows": self.packed_rows,
+            f"rollout 'graph' (or 'auto'), got {self.rollout!r}: it computes with that engine's "
+            "weights": self.rollout in {"auto", "graph"},
+            f"lora.lora_dropout: 0, got {dropout!r}: merged weights have none": not dropout,
+            f"lora.bias: none, got {bias!r}: it trains adapters alone": bias == "none",
+        }
+        return [f"merged_pass needs {need}" for need, holds in needs.items() if not holds]
 
 
 def grpo_fields(config: RunConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.rows import files_of
 from xmlgrpo_rewards.task import Task, get_task
-from xmlgrpo_rollout.which_engine import EngineName, name_engine, together, why_not_merged
+from xmlgrpo_rollout.which_engine import EngineName, joined_reasons, name_engine, why_not_merged
 from xmlgrpo_run.rows import count_rows
 from xmlgrpo_trainer.config.batch import rows_together
 from xmlgrpo_trainer.config.defaults import LORA_DEFAULTS
@@ -230,7 +230,7 @@ def engine_of(config: RunConfig, shape: ModelShape) -> EngineName:
     Raises:
         UserError: `graph` is asked for, and cannot serve this model or this adapter.
     """
-    obstacle = together(shape.obstacle, why_not_merged(config.lora))
+    obstacle = joined_reasons(shape.obstacle, why_not_merged(config.lora))
     packed = config.model.load_in_4bit or shape.packed
     int8 = config.rollout_weights == "int8"
     name, _reason = name_engine(config.rollout, obstacle, packed=packed, on_gpu=False, int8=int8)
