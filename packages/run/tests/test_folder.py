@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -92,14 +93,25 @@ def test_many_runs_are_not_all_named(four_runs: Path) -> None:
         find_run("none")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("tiny", "outputs/tiny; train it first: make train RUN=tiny", id="name"),
+        pytest.param(
+            "outputs/dry/run",
+            "outputs/dry/run; train it first: make train RUN=outputs/dry/run",
+            id="folder",
+        ),
+        pytest.param("./run", "run; train it first: make train RUN=./run", id="here"),
+        pytest.param("./my data/run", "my data/run; train one first: make train", id="two-words"),
+    ],
+)
 def test_where_nothing_was_trained_one_trains_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        UserError, match=r"^no run at outputs/tiny; train it first: make train RUN=tiny$"
-    ):
-        find_run("tiny")
+    with pytest.raises(UserError, match=f"^no run at {re.escape(words)}$"):
+        find_run(name)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """The files of a new task: written once, with gaps; docs/add-a-task.md is followed elsewhere."""
 
 import ast
+import shlex
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from xmlgrpo_rewards import UserError
-from xmlgrpo_rewards.commands.new_task import TABLE, TASKS, write_task
+from xmlgrpo_rewards.commands.new_task import TABLE, TASKS, run, write_task
 
 
 @pytest.fixture
@@ -53,6 +55,18 @@ def test_a_package_of_its_own_is_whole(tmp_path: Path) -> None:
         if path.suffix == ".py":
             ast.parse(path.read_text())
             assert "$" not in path.read_text()
+
+
+def test_what_comes_next_can_be_typed_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my tasks" / "week day"
+    monkeypatch.setattr(sys, "argv", ["xmlgrpo-new-task", "weekday", "--package", str(folder)])
+    run()
+    said = capsys.readouterr().out.splitlines()[-1].removeprefix("next: ")
+    install, test = said.split(", and fill the gaps until this passes: ")
+    assert shlex.split(install)[1:] == ["-m", "pip", "install", "-e", str(folder)]
+    assert shlex.split(test)[1:] == ["-m", "pytest", str(folder / "tests")]
 
 
 @pytest.mark.parametrize(

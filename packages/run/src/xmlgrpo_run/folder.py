@@ -102,7 +102,7 @@ class RunFolder:
         if empty and any(not entry.name.startswith(".") for entry in self.root.iterdir()):
             return
         what = f"{self.root} is an empty folder, not a run" if empty else f"no run at {self.root}"
-        raise UserError(f"{what}{_runs_there_are(self.root.name)}")
+        raise UserError(f"{what}{_runs_there_are(self)}")
 
 
 def find_run(name: str) -> RunFolder:
@@ -184,14 +184,15 @@ def _root(name: str) -> Path:
     return root
 
 
-def _runs_there_are(wanted: str) -> str:
+def _runs_there_are(wanted: RunFolder) -> str:
     """The nearest name and the known ones, in words that end a sentence."""
     runs = {path.parent.name: False for path in OUTPUTS.glob("*/config.yaml")}
     runs |= {path.parent.name: True for path in OUTPUTS.glob("*/manifest.json")}
     if not runs:
-        it = f"it first: make train RUN={wanted}" if RUN_NAME.fullmatch(wanted) else None
+        is_word = all(map(RUN_NAME.fullmatch, wanted.called.strip("./").split("/")))
+        it = f"it first: make train RUN={wanted.called}" if is_word else None
         return f"; train {it or 'one first: make train'}"
     shown = [name if done else f"{name} (not finished)" for name, done in sorted(runs.items())]
     more = f" and {len(shown) - NAMED_RUNS} more" if len(shown) > NAMED_RUNS else ""
-    near = did_you_mean(wanted, runs, cutoff=0.5) or "."  # names are short
+    near = did_you_mean(wanted.root.name, runs, cutoff=0.5) or "."  # names are short
     return f"{near} Runs in {OUTPUTS}: {', '.join(shown[:NAMED_RUNS])}{more}"

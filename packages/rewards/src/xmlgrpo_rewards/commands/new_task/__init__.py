@@ -9,6 +9,7 @@ What is written is in the `.txt` files beside this one.  Nothing that is there i
 import argparse
 import keyword
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from importlib.resources import files
@@ -135,8 +136,9 @@ def run() -> None:
     for path in paths:
         print(path if arguments.package else path.relative_to(Path.cwd()))
     if arguments.package:
-        install = f"{sys.executable} -m pip install -e {arguments.package}"
-        test = f"{sys.executable} -m pytest {arguments.package / 'tests'}"
+        python, package = sys.executable, str(arguments.package)
+        install = shlex.join([python, "-m", "pip", "install", "-e", package])
+        test = shlex.join([python, "-m", "pytest", str(arguments.package / "tests")])
     else:
         install, test = "make setup", f".venv/bin/pytest {TASKS / 'tests' / arguments.name}"
     print(f"next: {install}, and fill the gaps until this passes: {test}")
