@@ -47,7 +47,9 @@ def main() -> int:
     tokenizer = AutoTokenizer.from_pretrained(asked.model)
     rows = first_rows(asked.gsm8k / "train.jsonl", asked.count)
     prompts = [with_reply(tokenizer, row["question"], "")[0] for row in rows]
-    base = AutoModelForCausalLM.from_pretrained(asked.model, dtype=getattr(torch, asked.dtype))
+    base = AutoModelForCausalLM.from_pretrained(
+        asked.model, dtype=getattr(torch, asked.dtype), use_safetensors=True
+    )
     torch.manual_seed(0)
     model = adapted(base, has_learnt=True).eval().requires_grad_(requires_grad=False)
     stops, pad = stop_ids(model, tokenizer), tokenizer.pad_token_id

@@ -60,7 +60,9 @@ def main() -> int:
     options.add_argument("--count", type=int, default=4, help="replies that are read")
     options.add_argument("--out", type=Path, required=True)
     asked = options.parse_args()
-    model = AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        asked.model, dtype=torch.float32, use_safetensors=True
+    ).eval()
     tokenizer = AutoTokenizer.from_pretrained(asked.model)
     texts = kept_replies(tokenizer, asked.replies, asked.count)
     updates = _updates(asked.adapter)

@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def _model(base: Path, adapter: Path, number_type: torch.dtype) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=number_type)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=number_type, use_safetensors=True)
     return PeftModel.from_pretrained(model, adapter).eval()
 
 

@@ -57,7 +57,7 @@ def main() -> int:
 
 def _learnt(folder: Path, texts: Sequence[Text], *, narrow: bool) -> tuple[Tensor, Tensor, float]:
     """Log-probabilities of the replies, the adapter's gradient, the residual stream's largest."""
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     if narrow:
         narrow_products(base)
     torch.manual_seed(0)

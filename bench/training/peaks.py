@@ -181,7 +181,11 @@ def random_model(setting: Setting) -> Any:
             del model
             torch.cuda.empty_cache()
             model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.bfloat16, device_map={"": 0}, quantization_config=packing
+                folder,
+                dtype=torch.bfloat16,
+                device_map={"": 0},
+                quantization_config=packing,
+                use_safetensors=True,
             )
     model.generation_config = GenerationConfig(**SPECIAL)
     torch.cuda.empty_cache()

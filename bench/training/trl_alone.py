@@ -52,7 +52,9 @@ def build(config: RunConfig, run: RunFolder) -> GRPOTrainer:
     name, task = config.model.name, get_task(config.task)
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(
-        name, dtype=torch.bfloat16 if device == "cuda" else torch.float32
+        name,
+        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+        use_safetensors=True,
     )
     problems = load_problems(config, task)
     problems = drop_long(problems, task, tokenizer, config.data.max_prompt_tokens)

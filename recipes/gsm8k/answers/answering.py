@@ -88,7 +88,9 @@ def open_model(folder: Path, adapter: Path | None, device: str) -> Answering:
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(
+        device
+    )
     if adapter is not None:
         from peft import PeftModel  # noqa: PLC0415 - as above
 

@@ -60,7 +60,9 @@ def main() -> int:
 
     torch.manual_seed(asked.seed)
     tokenizer = AutoTokenizer.from_pretrained(asked.model)
-    model = AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        asked.model, dtype=torch.float32, use_safetensors=True
+    )
     model.to(asked.device)
     pairs = encode(tokenizer, [row for path in asked.rows for row in load(path)])
     print(

@@ -24,6 +24,7 @@ from typing import NoReturn, TypeVar
 
 from xmlgrpo_rewards.errors import UserError, is_output_lost
 from xmlgrpo_rewards.prose import fitted, printable
+from xmlgrpo_rewards.rows import LARGEST_SEED
 
 N = TypeVar("N", int, float)
 
@@ -53,8 +54,8 @@ def seed_argument(text: str) -> int:
     Raises:
         UserError: it is none, said in one sentence, without argparse's usage.
     """
-    if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
-        raise UserError(f"--seed: expected a whole number from 0 to 4,294,967,295, got {text!r}")
+    if not (text.isdecimal() and len(text) <= 10 and int(text) <= LARGEST_SEED):
+        raise UserError(f"--seed: expected a whole number from 0 to {LARGEST_SEED:,}, got {text!r}")
     return int(text)
 
 

@@ -111,7 +111,7 @@ def test_a_bar_never_takes_more_than_its_line(
         console.print("a line above the bar")
         stage._progress.refresh()
         for words in ("warm words of forty columns and some more", "warm"):
-            stage.call(words)
+            stage.rename(words)
             stage._progress.refresh()
     lines = re.split(r"[\r\n]+", CONTROL.sub("", out.getvalue()))
     assert any("warm start [of] it" in line and "700" in line for line in lines)

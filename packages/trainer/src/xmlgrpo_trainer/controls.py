@@ -210,7 +210,7 @@ def train_further(
     )
     lower = {name: getattr(settings, name) * LOWER_RATES for name in ("muon_lr", "adamw_lr")}
     kinds = random.Random(f"further kinds {seed}")  # noqa: S311 - no secret depends on it
-    model = AutoModelForCausalLM.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True)
     loss = train_on(
         model,
         examples(load_tokenizer(base), rows, mixture, kinds),
@@ -240,7 +240,7 @@ def _examined(
     from xmlgrpo_trainer.problems.exam import Exam, take
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
     stops = stop_ids(model, tokenizer)
     exam = Exam(
         engine=choose_engine(config.rollout, model, tokenizer, stops).engine,

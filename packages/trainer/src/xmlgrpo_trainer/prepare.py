@@ -299,11 +299,11 @@ def base_model(config: RunConfig, runs: Path, console: Console) -> str:
             console.print(
                 f"the warm start goes on from step {step:,}" if step else BUILDING, highlight=False
             )
-            stage.call(WARM_START)  # the process that was waited for has ended before its end
+            stage.rename(WARM_START)  # the process that was waited for has ended before its end
         shown(step, steps, loss)
 
     with failures_in_words(runs), Stage(console, WARM_START) as stage:
-        shown, on_wait = warm_start_shown(stage), partial(stage.call, WAITING)
+        shown, on_wait = warm_start_shown(stage), partial(stage.rename, WAITING)
         settings, seed = tiny_settings(config.model.tiny), config.problem_seed
         if has_own_base(task := get_task(config.task)):
             recipe = Recipe(task, config.data.level, settings, seed)

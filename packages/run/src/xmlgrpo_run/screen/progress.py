@@ -72,11 +72,11 @@ class Stage:
             disable=not self._draws,
         )
         self._bar = self._progress.add_task("", total=total)
-        self.call(words)
+        self.rename(words)
         self._ended = Event()
         self._reporter: Thread | None = None
 
-    def call(self, words: str) -> None:
+    def rename(self, words: str) -> None:
         """Show it under these words from now on."""
         room = self._console.width - EDGE_COLUMNS - 2
         most = room - LEAST_BAR_COLUMNS - CLOCK_COLUMNS if self._draws else room

@@ -51,9 +51,9 @@ def folder_chat(source: Source) -> TokenizerChat | None:
     if model is None:
         return None
     # not AutoTokenizer, which imports transformers' model classes
-    kind = getattr(importlib.import_module(f"transformers.{module}"), name)
+    own_tokenizer = getattr(importlib.import_module(f"transformers.{module}"), name)
     try:
-        tokenizer = kind.from_pretrained(folder)
+        tokenizer = own_tokenizer.from_pretrained(folder)
     except Exception as error:  # a broken file fails in many ways
         raise UserError(f"cannot read the tokenizer in {folder}: {error}") from error
     stops = stop_ids(_configured_ends(folder), tokenizer)
