@@ -161,7 +161,7 @@ eval: | $(READY) $(needs_run) $(needs_llama_cpp) $(needs_fresh)  ## base and tun
 	$(BIN)/xmlgrpo-eval run $(subject) $(call task,_xml) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(call option,temperature,$(TEMPERATURE)) $(call switch,fresh,$(FRESH)) $(ARGS)
 ladder: | $(READY) $(TRAINED) $(if $(wildcard $(RUN_DIR)/gguf/*.gguf),$(GGUF_READY))  ## base, adapter, merged and every GGUF on the same items (RUN LIMIT SEED K)
 	$(BIN)/xmlgrpo-eval ladder $(run) $(call option,limit,$(LIMIT)) $(call option,seed,$(SEED)) $(call option,k,$(K)) $(call option,temperature,$(TEMPERATURE)) $(ARGS)
-validate: | $(READY)  ## every gold answer scores full marks, no known hack does; without DATA the rows that TASK makes (TASK DATA)
+validate: | $(READY)  ## every gold answer scores full marks, no known hack does; a TASK that makes rows needs no DATA (DATA TASK)
 	$(BIN)/xmlgrpo-validate $(call quote,$(TASK)) $(if $(strip $(DATA)),$(call quote,$(DATA))) $(ARGS)
 rows: | $(READY)  ## rows that a task makes by itself, train.jsonl and test.jsonl in DATA (TASK DATA SEED ARGS)
 	$(BIN)/xmlgrpo-rows $(call quote,$(TASK)) $(call quote,$(DATA)) $(call option,seed,$(SEED)) $(ARGS)
