@@ -350,13 +350,18 @@ def test_packed_rows_hold_each_prompt_once(
     assert of.micro_tokens == prompts * 150 + micro * 256
 
 
+MERGED_NOTE = (
+    "merged_pass: a step's time and memory are counted as without it; neither was measured on a GPU"
+)
+
+
 def test_packed_rows_take_less_room_and_time_and_what_is_not_counted_is_said() -> None:
     """64 completions of 256 tokens after 8 prompts of 512: 20.5 of 49.2 k tokens."""
 
-    def planned(*, packed: bool) -> Any:
+    def planned(*, packed: bool, merged: bool = False) -> Any:
         grpo = {"num_generations": 8, "per_device_train_batch_size": 64, "max_steps": 1}
         raw = {"model": {"name": "google/gemma-3-1b-it", "backend": "plain"}, "grpo": grpo}
-        raw |= {"packed_rows": packed, "rollout": "graph"}
+        raw |= {"packed_rows": packed, "merged_pass": merged, "rollout": "graph"}
         grpo |= {"max_completion_length": 256, "gradient_checkpointing": False}
         raw["data"] = {"max_prompt_tokens": 512}
         return make_plan(check_config(raw, "test"), find_gpu("H200"), has_liger=True)
@@ -370,6 +375,8 @@ def test_packed_rows_take_less_room_and_time_and_what_is_not_counted_is_said() -
     assert packed.pace.rollout_s == padded.pace.rollout_s
     assert any("no advantage" in note for note in packed.notes)
     assert not any("no advantage" in note for note in padded.notes)
+    merged = planned(packed=True, merged=True)
+    assert set(merged.notes) - set(packed.notes) == {MERGED_NOTE}
 
 
 def test_the_graph_engines_limits_are_the_engines_own() -> None:

@@ -116,7 +116,7 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
             "how many problems there are is not known before they are loaded; set grpo.max_steps "
             "or data.limit to know the number of steps"
         )
-    notes += _uncounted(load)
+    notes += _uncounted(config, load)
     if load.ours and not (load.liger or load.packed) and "use_liger_kernel" not in config.grpo:
         chunked = estimate(dataclasses.replace(load, liger=True)).total
         notes.append(
@@ -137,13 +137,18 @@ def _notes(config: RunConfig, load: Load, gpu: Gpu | None) -> list[str]:
     return notes
 
 
-def _uncounted(load: Load) -> list[str]:
+def _uncounted(config: RunConfig, load: Load) -> list[str]:
     """What of some settings is not in the estimate."""
     notes = []
     if load.packed:
         notes.append(
             "packed_rows: completions that turn out to have no advantage, which it does not "
             "compute, are counted"
+        )
+    if config.merged_pass:
+        notes.append(
+            "merged_pass: a step's time and memory are counted as without it; neither was measured "
+            "on a GPU"
         )
     if load.int8:
         notes.append(
