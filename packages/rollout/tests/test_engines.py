@@ -25,8 +25,8 @@ from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.choice import choose_engine, why_not_read
 from xmlgrpo_rollout.cpu import engine as static
 from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.cpu.forward import last_logits
 from xmlgrpo_rollout.engine import Sampling
+from xmlgrpo_rollout.forward import last_logits
 from xmlgrpo_rollout.generate import GenerateEngine, head_in_float32
 from xmlgrpo_rollout.weights import refresh_weights
 

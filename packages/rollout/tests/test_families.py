@@ -20,8 +20,8 @@ from small_models import (
 )
 from xmlgrpo_rollout.cpu.cache import prefill
 from xmlgrpo_rollout.cpu.engine import StaticEngine
-from xmlgrpo_rollout.cpu.forward import last_logits
 from xmlgrpo_rollout.engine import Sampling, left_padded
+from xmlgrpo_rollout.forward import last_logits
 from xmlgrpo_rollout.generate import GenerateEngine
 from xmlgrpo_rollout.weights import read_rope, read_weights
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from xmlgrpo_evaluator.identity import plain
 from xmlgrpo_evaluator.models import Model
+from xmlgrpo_rewards.console_script import LARGEST_SEED
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
-from xmlgrpo_rewards.rows import LARGEST_SEED, files_beside
+from xmlgrpo_rewards.rows import files_beside
 from xmlgrpo_rewards.task import DEFAULT_TASK, data_variable, get_task
 from xmlgrpo_run.folder import RunFolder
 from xmlgrpo_run.manifest import Manifest, read_manifest, require_as_trained, run_around

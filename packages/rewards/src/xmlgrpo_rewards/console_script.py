@@ -24,11 +24,12 @@ from typing import NoReturn, TypeVar
 
 from xmlgrpo_rewards.errors import UserError, is_output_lost
 from xmlgrpo_rewards.prose import fitted, printable
-from xmlgrpo_rewards.rows import LARGEST_SEED
 
 N = TypeVar("N", int, float)
 
 EXIT_USER_ERROR = 2
+# of what is drawn, rows or replies: numpy's, whose generator transformers and lm-eval seed too
+LARGEST_SEED = 2**32 - 1
 KEPT = "what was finished before is kept; run the same command again"  # where no stage knows more
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_FAILS = (errno.EIO, errno.ESTALE)

@@ -18,8 +18,6 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 from xmlgrpo_rewards.errors import UserError
 
-# of what is drawn, rows or replies: numpy's, whose generator transformers and lm-eval seed too
-LARGEST_SEED = 2**32 - 1
 MAX_ROW_BYTES = 10_000_000
 MAX_ROW_LINES, MAX_COLUMNS = 100_000, 10_000  # of one row of a table
 MAX_EMPTY_LINES = 100_000  # one after the other

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from xmlgrpo_rewards.console_script import (
+    LARGEST_SEED,
     Terminated,
     interruption,
     kept_on_interrupt,
@@ -22,7 +23,6 @@ from xmlgrpo_rewards.console_script import (
     within,
 )
 from xmlgrpo_rewards.errors import UserError
-from xmlgrpo_rewards.rows import LARGEST_SEED
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xmlgrpo_rollout.cpu.cache import prefill
-from xmlgrpo_rollout.cpu.forward import last_logits
+from xmlgrpo_rollout.forward import last_logits
 from xmlgrpo_rollout.weights import DecoderWeights, LayerWeights, base_model, read_rope
 
 ROWS = 4  # texts: one alone may be rounded by luck

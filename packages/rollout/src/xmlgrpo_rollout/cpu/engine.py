@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from xmlgrpo_rollout.cpu.cache import KeyValueCache, prefill
-from xmlgrpo_rollout.cpu.forward import last_logits
 from xmlgrpo_rollout.engine import (
     Completion,
     Sampling,
@@ -21,6 +20,7 @@ from xmlgrpo_rollout.engine import (
     logprobs_of,
     next_tokens,
 )
+from xmlgrpo_rollout.forward import last_logits
 from xmlgrpo_rollout.stop_tokens import cut_after_stop
 from xmlgrpo_rollout.weights import DecoderWeights, Rope, in_full, read_rope, read_weights
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from xmlgrpo_rewards.console_script import LARGEST_SEED
 from xmlgrpo_rewards.errors import UserError, did_you_mean
-from xmlgrpo_rewards.rows import LARGEST_SEED
 from xmlgrpo_rewards.task import CLASSIC_REWARDS
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
 from xmlgrpo_trainer.config.yaml_text import MAX_YAML_BYTES, parse_yaml, write_yaml

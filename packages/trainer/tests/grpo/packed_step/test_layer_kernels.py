@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from small_models import tiny, tiny_gemma
-from xmlgrpo_rollout.cpu.forward import gated, rotated, turns_at
+from xmlgrpo_rollout.forward import gated, rotated, turns_at
 from xmlgrpo_rollout.weights import read_rope, recipe_of, rms_norm
 
 pytestmark = pytest.mark.gpu

@@ -1,6 +1,6 @@
 """What lies between a layer's products, forwards and backwards in one kernel each.
 
-The functions of `Operations` in `xmlgrpo_rollout.cpu.forward` for a GPU: there torch would start a
+The functions of `Operations` in `xmlgrpo_rollout.forward` for a GPU: there torch would start a
 kernel for each cast, sum and product of them.  Norms are `fast_step.norms`.
 
 Axes: N tokens, H heads, D head size, I width of the MLP.
@@ -14,8 +14,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xmlgrpo_rollout.cpu.forward import Turn
-from xmlgrpo_rollout.cpu.forward import rotated as rotated_by_torch
+from xmlgrpo_rollout.forward import Turn
+from xmlgrpo_rollout.forward import rotated as rotated_by_torch
 from xmlgrpo_rollout.gpu.kernels.norms import is_silu
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_trainer.grpo.fast_step.norms import FrozenNorm

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.cpu.cache import Attend
-from xmlgrpo_rollout.cpu.forward import Operations, Product, after_layer, embedded, turns_at
+from xmlgrpo_rollout.forward import Operations, Product, after_layer, embedded, turns_at
 from xmlgrpo_rollout.int8 import linear
 from xmlgrpo_rollout.recipe import SLIDING
 from xmlgrpo_rollout.weights import (
