@@ -97,15 +97,21 @@ def _add_norm(
 
 
 @triton.jit
-def activated_times(gate, up, IS_SILU: tl.constexpr):
-    """The activation of `gate`, which is in float32, rounded to the type of `up`, times that.
+def passed_share(gate, IS_SILU: tl.constexpr):
+    """s, where the activation of g is g s: SiLU's, or that of GELU's tanh form.
 
-    SiLU, or GELU's tanh form (arXiv 1606.08415, section 2); tanh(y) = 2 sigmoid(2 y) - 1.
+    arXiv 1606.08415, section 2; tanh(y) = 2 sigmoid(2 y) - 1.
     """
     inner = gate
     if not IS_SILU:
         inner = 2 * (0.7978845608028654 * (gate + 0.044715 * gate * gate * gate))
-    return (gate * tl.sigmoid(inner)).to(up.dtype) * up
+    return tl.sigmoid(inner)
+
+
+@triton.jit
+def activated_times(gate, up, IS_SILU: tl.constexpr):
+    """The activation of `gate`, which is in float32, rounded to the type of `up`, times that."""
+    return (gate * passed_share(gate, IS_SILU)).to(up.dtype) * up
 
 
 @triton.jit

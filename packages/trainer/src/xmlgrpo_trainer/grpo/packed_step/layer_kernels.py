@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from xmlgrpo_rollout.forward import Turn
 from xmlgrpo_rollout.forward import rotated as rotated_by_torch
-from xmlgrpo_rollout.gpu.kernels.norms import is_silu
+from xmlgrpo_rollout.gpu.kernels.norms import is_silu, passed_share
 from xmlgrpo_rollout.recipe import Recipe
 from xmlgrpo_trainer.grpo.fast_step.norms import FrozenNorm
 
@@ -119,15 +119,6 @@ def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor, *, back: bool) -> Te
 
 
 @triton.jit
-def _inner(gate, IS_SILU: tl.constexpr):
-    """y, where the activation of g is g s(y): see `activated_times` of the engine."""
-    inner = gate
-    if not IS_SILU:
-        inner = 2 * (0.7978845608028654 * (gate + 0.044715 * gate * gate * gate))
-    return inner
-
-
-@triton.jit
 def _gate(gate_up, product, size, IS_SILU: tl.constexpr, BLOCK: tl.constexpr):
     token = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -136,7 +127,7 @@ def _gate(gate_up, product, size, IS_SILU: tl.constexpr, BLOCK: tl.constexpr):
     at = token * 2 * size + place
     gate = tl.load(gate_up + at, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + at + size, mask=inside, other=0.0).to(tl.float32)
-    share = tl.sigmoid(_inner(gate, IS_SILU))
+    share = passed_share(gate, IS_SILU)
     activated = (gate * share).to(number_type).to(tl.float32)  # rounded as torch rounds it
     tl.store(product + token * size + place, (activated * up).to(number_type), mask=inside)
 
@@ -151,8 +142,8 @@ def _gate_back(grads, gate_up, grad_gate_up, size, IS_SILU: tl.constexpr, BLOCK:
     gate = tl.load(gate_up + at, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + at + size, mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(grads + token * size + place, mask=inside, other=0.0).to(tl.float32)
-    share = tl.sigmoid(_inner(gate, IS_SILU))
-    past_share = gate * share * (1 - share)  # times y'
+    share = passed_share(gate, IS_SILU)
+    past_share = gate * share * (1 - share)  # times the derivative of what s is the sigmoid of
     if not IS_SILU:
         past_share *= 2 * (0.7978845608028654 * (1 + 3 * 0.044715 * gate * gate))
     to_up = grad * (gate * share).to(number_type).to(tl.float32)
