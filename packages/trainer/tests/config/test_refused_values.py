@@ -164,6 +164,7 @@ REFUSED_WITHOUT_A_LIBRARY = [
     ("grpo.vllm_server_port=8001", "is read only where grpo.vllm_mode is server, and that is"),
     ("grpo.sapo_temperature_pos=2", "is read only where grpo.loss_type is sapo, and that is"),
     ("grpo.entropy_target=5", "is read only where grpo.use_adaptive_entropy is true"),
+    ("grpo.neftune_noise_alpha=5", "is read only where packed_rows is false, and that is True"),
     ("grpo.use_bias_correction_kl=false", "is read only where grpo.beta is a number above 0"),
     ("grpo.loss_type=sapo & grpo.delta=2", "where grpo.loss_type is one of grpo, bnpo, dr_grpo"),
     ("grpo.optim_target_modules=all-linear", "where grpo.optim is one of GaLore's or APOLLO's"),

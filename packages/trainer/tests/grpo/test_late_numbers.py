@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from xmlgrpo_trainer.grpo.late_numbers import DecodedOnce, LateNumbers, fetch
+from xmlgrpo_trainer.grpo.late_numbers import DecodedOnce, LateNumbers, fetch, fetch_once
 from xmlgrpo_trainer.grpo.mismatch import correct_mismatch
 
 from .packed_step import test_losses
@@ -75,6 +75,19 @@ def test_a_loss_leaves_its_numbers_where_they_are(trainer: Any) -> None:
     assert len(found) > 12
     for name, values in expected.items():
         assert found[name] == pytest.approx(values, nan_ok=True, rel=1e-6), name
+
+
+def test_a_bonus_that_looks_at_a_number_to_choose_its_factor_is_computed(trainer: Any) -> None:
+    adaptive = {"_entropy_bonus_enabled": True, "use_adaptive_entropy": True, "entropy_coef": 0.1}
+    losses = []
+    for changes in (lambda _: None, fetch_once):
+        # nothing is remembered of an earlier step
+        with changed(trainer, **adaptive, _last_world_entropy=0.0, _entropy_window_stats=None):
+            trainer.args.entropy_target = 0.3
+            changes(trainer)
+            losses.append(trainer.compute_loss(trainer.model, inputs()).item())
+            assert trainer._last_world_entropy > 0
+    assert losses[0] == losses[1]
 
 
 def test_texts_are_decoded_once() -> None:

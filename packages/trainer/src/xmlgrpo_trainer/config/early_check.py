@@ -58,7 +58,7 @@ def check_read(config: RunConfig) -> None:
         UserError: there is such a setting, or two that the loss cannot have together.
     """
     may_have_gpu = config.model.device != "cpu"  # what is on there, unless the file says otherwise
-    value: dict[str, Any] = {"rollout": config.rollout}
+    value: dict[str, Any] = {"rollout": config.rollout, "packed_rows": config.packed_rows}
     written = {"grpo": config.grpo, "lora": config.lora}
     for section, schema in (("grpo", "GRPOConfig"), ("lora", "LoraConfig")):
         fields = dataclasses.fields(library_schema(schema))

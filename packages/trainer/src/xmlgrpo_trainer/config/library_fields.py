@@ -273,6 +273,8 @@ READ_WITH: dict[str, dict[str, tuple[str, Rule]]] = {
         "gradient_checkpointing_kwargs": ("grpo.gradient_checkpointing", _IS_ON),
         "liger_kernel_config": ("grpo.use_liger_kernel", _IS_ON),
         "use_bias_correction_kl": ("grpo.beta", ABOVE_0),
+        # its noise goes by the length of a text, and a packed row is all of them
+        "neftune_noise_alpha": ("packed_rows", Rule(lambda value: value is False, "false")),
     },
     "lora": {"qalora_group_size": ("lora.use_qalora", _IS_ON)},
 }

@@ -30,7 +30,8 @@ def fetch_once(trainer: Any) -> None:
     Args:
         trainer: changed in place, before what else measures its loss.
     """
-    LateNumbers(trainer)
+    if not trainer.use_adaptive_entropy:  # it reads one of them in the loss, to choose a factor
+        LateNumbers(trainer)
     tokenizer = trainer.processing_class
     tokenizer.batch_decode = DecodedOnce(tokenizer.batch_decode, tokenizer.pad_token_id)
 

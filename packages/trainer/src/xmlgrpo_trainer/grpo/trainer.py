@@ -23,6 +23,7 @@ from xmlgrpo_rewards.adapters import trl
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Example, Task
 from xmlgrpo_rollout.engine import Engine, Sampling
+from xmlgrpo_rollout.stop_tokens import stop_ids
 from xmlgrpo_run.checkout import is_installed
 from xmlgrpo_trainer.config.batch import shared
 from xmlgrpo_trainer.config.run_config import RunConfig, completion_limit, grpo_fields
@@ -198,6 +199,8 @@ def build_trainer(
     trainer.create_model_card = lambda **_: None
     trainer.remove_callback(PrinterCallback)
     policy.tokenizer.padding_side = "left"  # Unsloth's trainer turns it round
+    # trl knows those of the folder alone, and would take a reply that ends otherwise for a cut one
+    trainer.eos_token_ids = stop_ids(policy.model, policy.tokenizer)
     placement = policy.placement
     if placement.device == "cuda" and placement.backend == "plain":
         speed_up(trainer)

@@ -57,6 +57,8 @@ def trainer_of(model: Any) -> Any:
         accelerator=Accelerator(cpu=True),
         args=SimpleNamespace(steps_per_generation=1, gradient_accumulation_steps=1),
         temperature=TEMPERATURE,
+        loss_type="dapo",
+        top_entropy_quantile=1.0,
         _entropy_bonus_enabled=False,
         _get_per_token_logps_and_entropies=None,
         _prepare_inputs=None,

@@ -9,6 +9,7 @@ from ..test_mismatch import trained
 
 # what is logged of tokens is of those that are learnt from, and means of other micro-batches
 SAME = ("loss", "grad_norm", "reward")
+THREE_PARTS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}
 
 
 @pytest.mark.slow
@@ -19,6 +20,10 @@ SAME = ("loss", "grad_norm", "reward")
         pytest.param(
             {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, id="in-two-parts"
         ),
+        # which completions share a part is then no matter of speed alone
+        pytest.param({**THREE_PARTS, "loss_type": "bnpo"}, id="parts-by-their-tokens"),
+        pytest.param({**THREE_PARTS, "top_entropy_quantile": 0.3}, id="parts-by-their-entropy"),
+        pytest.param({**THREE_PARTS, "entropy_coef": 0.1}, id="parts-with-an-entropy-bonus"),
     ],
 )
 def test_three_steps_are_those_of_padded_rows(

@@ -119,12 +119,15 @@ class PackedRows:
         self._trainer, self._merged = trainer, merged
         self._padded = trainer._get_per_token_logps_and_entropies  # noqa: SLF001 - trl has no hooks
         trainer._get_per_token_logps_and_entropies = self._scored  # noqa: SLF001
-        if trainer.args.steps_per_generation <= trainer.args.gradient_accumulation_steps:
+        is_one_update = (
+            trainer.args.steps_per_generation <= trainer.args.gradient_accumulation_steps
+        )
+        if is_one_update and _is_sum_over_rows(trainer):
             self._prepare = trainer._prepare_inputs  # noqa: SLF001
             trainer._prepare_inputs = self._in_order  # noqa: SLF001
 
     def _in_order(self, generation_batch: Any) -> Any:
-        """Micro-batches of whole groups: one update learns from all, so their order is free."""
+        """Micro-batches of whole groups: one update sums over all, so their order is free."""
         usual = grpo_trainer.shuffle_sequence_dict
         grpo_trainer.shuffle_sequence_dict = _as_drawn
         try:
@@ -223,6 +226,15 @@ def _within(
     inner.forward = forward
     computed: tuple[Tensor, Tensor] = model(torch.empty(0))  # DDP moves what it is given
     return computed
+
+
+def _is_sum_over_rows(trainer: Any) -> bool:
+    """Whether it is all the same to the loss which completions share a micro-batch."""
+    return (
+        trainer.loss_type in OF_ALL + OF_ROWS
+        and trainer.top_entropy_quantile == 1
+        and not trainer._entropy_bonus_enabled  # noqa: SLF001 - trl has no hooks
+    )
 
 
 def _is_of(rows: int, value: Any) -> bool:
