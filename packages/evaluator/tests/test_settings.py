@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from finished_runs import data_of
-from xmlgrpo_evaluator.models import any_model
-from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings, own_items, run_settings
+from xmlgrpo_evaluator.models import Model, any_model
+from xmlgrpo_evaluator.settings import (
+    Evaluation,
+    EvaluationSettings,
+    own_items,
+    run_settings,
+    what_is_kept,
+)
 from xmlgrpo_evaluator.tasks import find_tasks
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.folder import RunFolder
@@ -97,6 +103,23 @@ def test_another_temperature_is_another_evaluation_and_of_greedy_replies_there_i
     assert "temperature" not in identity()
     assert identity(k=4)["temperature"] == 1.0
     assert identity(k=4, temperature=0.7)["temperature"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("there", "kept"),
+    [
+        pytest.param("", "no model was finished; the same command goes on with a", id="none"),
+        pytest.param("a", "finished and kept: a; the same command goes on with b", id="one"),
+        pytest.param("ab", "finished and kept: a, b; the same command shows them", id="all"),
+    ],
+)
+def test_what_ctrl_c_says_is_what_lies_on_the_disk(tmp_path, there, kept):
+    for name in there:
+        (tmp_path / f"{name}.json").touch()
+    settings = EvaluationSettings(tasks=("gsm8k_xml",))
+    models = [Model(name, "hf", name) for name in "ab"]
+    asked = [Evaluation(each, settings, tmp_path / f"{each.label}.json") for each in models]
+    assert what_is_kept(asked) == kept
 
 
 @pytest.mark.usefixtures("weekday")

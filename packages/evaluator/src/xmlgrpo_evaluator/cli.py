@@ -14,7 +14,13 @@ from xmlgrpo_evaluator.models import any_model, check_weights, pinned, run_model
 from xmlgrpo_evaluator.results.compare import compare_results, show
 from xmlgrpo_evaluator.results.ladder import climb
 from xmlgrpo_evaluator.results.result import read_result
-from xmlgrpo_evaluator.settings import Evaluation, greedy_alone, model_settings, run_settings
+from xmlgrpo_evaluator.settings import (
+    Evaluation,
+    greedy_alone,
+    model_settings,
+    run_settings,
+    what_is_kept,
+)
 from xmlgrpo_gguf.threads import let_threads_sleep
 from xmlgrpo_rewards.console_script import (
     add_version,
@@ -128,7 +134,7 @@ def run(arguments: list[str]) -> int | None:
         raise UserError(f"unknown argument {rest[0]!r}; see: {how}")
     quiet_libraries()  # before any of them is imported
     command = {"run": _run, "compare": _compare, "ladder": _ladder}[options.command]
-    with kept_on_interrupt("nothing new was finished; the same command begins again"):
+    with kept_on_interrupt("nothing was begun; the same command begins again"):
         return command(options, rest)
 
 
@@ -190,19 +196,20 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         check_options(settings.harness.get("gen_kwargs", {}))
     pairs = zip(models, outs, strict=True)
     evaluations = [Evaluation(pinned(model), settings, out) for model, out in pairs]
-    results = _evaluate_all(evaluations, console, quiet=options.quiet)
-    if len(outs) != 2:
-        say(console, escape(f"result: {outs[-1]}"))
-        return 0
-    compared = compare_results(*results)
-    write_sealed(settings.result_file(run.eval, "compare"), compared)
-    show(compared, console)
-    if options.fresh is not None:
-        usual = replace(settings, tasks=(settings.own_task,))
-        each = [one.result_file(run.eval, "compare") for one in (usual, greedy_alone(usual))]
-        known = next((read_sealed(path) for path in each if path.is_file()), None)
-        say(console, escape(told(compared, known)))
-    say(console, escape(f"results: {run.eval}"))
+    with kept_on_interrupt(lambda: what_is_kept(evaluations)):
+        results = _evaluate_all(evaluations, console, quiet=options.quiet)
+        if len(outs) != 2:
+            say(console, escape(f"result: {outs[-1]}"))
+            return 0
+        compared = compare_results(*results)
+        write_sealed(settings.result_file(run.eval, "compare"), compared)
+        show(compared, console)
+        if options.fresh is not None:
+            usual = replace(settings, tasks=(settings.own_task,))
+            each = [one.result_file(run.eval, "compare") for one in (usual, greedy_alone(usual))]
+            known = next((read_sealed(path) for path in each if path.is_file()), None)
+            say(console, escape(told(compared, known)))
+        say(console, escape(f"results: {run.eval}"))
     return 0
 
 
@@ -244,7 +251,8 @@ def evaluate_quietly(evaluation: Evaluation) -> None:
     def command() -> None:
         let_signals_come()
         end_with_parent()
-        _evaluate_all([evaluation], command_console(), quiet=True)
+        with kept_on_interrupt(lambda: what_is_kept([evaluation])):
+            _evaluate_all([evaluation], command_console(), quiet=True)
 
     run_command(command)
 
@@ -257,14 +265,7 @@ def _evaluate_all(
         from xmlgrpo_evaluator.evaluate import evaluate, quiet_harness
 
         quiet_harness()
-    results: list[dict[str, Any]] = []
-    for evaluation in evaluations:
-        before = [result["label"] for result in results]
-        kept = f"the result of {' and '.join(before)} is kept" if before else "nothing was asked"
-        label = evaluation.model.label
-        with kept_on_interrupt(f"{kept}; the same command goes on with {label}"):
-            results.append(evaluate(evaluation, console, quiet=quiet))
-    return results
+    return [evaluate(evaluation, console, quiet=quiet) for evaluation in evaluations]
 
 
 def command_console() -> Console:

@@ -1,7 +1,7 @@
 """One evaluation: which model, asked how, where the result goes; and what of it a run decides."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -134,6 +134,14 @@ class Evaluation:
         if asked.k > 1:
             identity["temperature"] = asked.temperature
         return dict(plain(identity))
+
+
+def what_is_kept(evaluations: Sequence[Evaluation]) -> str:
+    """What Ctrl-C says between the replies of some models, by the results that are on the disk."""
+    finished = [each.model.label for each in evaluations if each.out.is_file()]
+    left = [each.model.label for each in evaluations if each.model.label not in finished]
+    kept = f"finished and kept: {', '.join(finished)}" if finished else "no model was finished"
+    return f"{kept}; the same command {f'goes on with {left[0]}' if left else 'shows them'}"
 
 
 def greedy_alone(settings: EvaluationSettings) -> EvaluationSettings:

@@ -291,6 +291,13 @@ def test_an_exported_run_climbs_its_ladder(tiny, tmp_path, capsys):
             id="it-is-told-and-says-what-is-kept",
         ),
         pytest.param(
+            "signal.signal(signal.SIGINT, signal.SIG_DFL); ready.set(); time.sleep(600)",
+            (0.1, 60),
+            KeyboardInterrupt,  # the ladder says what is kept
+            -signal.SIGINT,
+            id="it-ends-without-a-word-as-while-python-ends",
+        ),
+        pytest.param(
             "signal.signal(signal.SIGINT, signal.SIG_IGN); ready.set(); time.sleep(600)",
             (0.1, 0.1),
             KeyboardInterrupt,  # the ladder says what is kept

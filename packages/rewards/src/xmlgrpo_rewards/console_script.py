@@ -8,6 +8,7 @@ to, is 143 and the same line.
 """
 
 import argparse
+import atexit
 import errno
 import os
 import re
@@ -127,6 +128,8 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     except BaseException as error:
         _leave_over_a_library(error)
         raise
+    finally:
+        atexit.register(_let_signals_end)  # what is registered last is called first
     sys.exit(code)
 
 
@@ -223,6 +226,13 @@ def _take_signals() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
         signal.signal(signal.SIGINT, _interrupt)
+
+
+def _let_signals_end() -> None:
+    """End at once at a signal that comes while libraries tidy up: in them it is a traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

@@ -230,6 +230,32 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     assert started.returncode == 0
 
 
+ENDS = """
+import atexit, time
+from xmlgrpo_rewards.console_script import run_command
+
+def tidy_up():
+    print("tidies up", flush=True)
+    time.sleep(60)
+
+atexit.register(tidy_up)
+run_command(lambda: 0)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_libraries_tidy_up_is_no_traceback(number: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDS], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        assert started.stdout.readline() == b"tidies up\n"
+        started.send_signal(number)
+        assert started.stderr.read() == b""
+    assert started.returncode == -number
+
+
 PRINTS = {
     "a-result": "run_command(lambda: print('line'))",
     "much": "run_command(lambda: [print('line') for _ in range(200_000)] and 0)",

@@ -23,7 +23,7 @@ from xmlgrpo_evaluator.models import Model, check_weights, pinned, run_ladder
 from xmlgrpo_evaluator.results.compare import compare_results, engine_caution
 from xmlgrpo_evaluator.results.ladder_table import plot, sampled_metrics, show
 from xmlgrpo_evaluator.results.result import main_metric, read_result
-from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings
+from xmlgrpo_evaluator.settings import Evaluation, EvaluationSettings, what_is_kept
 from xmlgrpo_rewards.console_script import interruption_code, kept_on_interrupt
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_run.digests import file_sha256
@@ -36,8 +36,8 @@ from xmlgrpo_run.screen.say import say
 from xmlgrpo_run.stop_signals import let_signals_come, signals_wait
 
 LADDER_FORMAT = 1
-OWN_END_S = 2
-"""How long a model's process may take to end by itself after Ctrl-C."""
+OWN_END_S = 10
+"""How long a model's process may take to end by itself after Ctrl-C; a second cuts its words."""
 NATIVE_END_S = 10
 """How long after that: native code hears no signal; every whole reply is on the disk by then."""
 
@@ -72,29 +72,30 @@ def climb(
     evaluations = [
         Evaluation(model, settings, settings.result_file(run.eval, model.label)) for model in models
     ]
-    results = _results(evaluations, console, evaluate)
-    first = results[models[0].label]
-    task = next(iter(first["tasks"]))
-    top = main_metric(first["tasks"][task])
-    if top is None:
-        raise UserError(f"{task} has no metric that could be compared; name another --task")
-    rungs = [_rung(model, results, task, tolerance) for model in models]
-    verdicts = [rung["passed"] for rung in rungs if rung["passed"] is not None]
-    ladder = {
-        "format": LADDER_FORMAT,
-        "task": task,
-        "data": first["tasks"][task].get("data"),
-        "metric": top[0],
-        "items": len(first["tasks"][task]["items"]),
-        "tolerance": tolerance,
-        "settings": {key: value for key, value in first["subject"].items() if key != "model"},
-        "rungs": rungs,
-        "passed": all(verdicts) if verdicts else None,
-    }
-    with Stage(console, "drawing"):
-        plot(ladder, run.ladder_plot)
-    write_sealed(run.ladder, ladder | {"plot_sha256": file_sha256(run.ladder_plot)})
-    show(ladder, console)
+    with kept_on_interrupt(lambda: what_is_kept(evaluations)):
+        results = _results(evaluations, console, evaluate)
+        first = results[models[0].label]
+        task = next(iter(first["tasks"]))
+        top = main_metric(first["tasks"][task])
+        if top is None:
+            raise UserError(f"{task} has no metric that could be compared; name another --task")
+        rungs = [_rung(model, results, task, tolerance) for model in models]
+        verdicts = [rung["passed"] for rung in rungs if rung["passed"] is not None]
+        ladder = {
+            "format": LADDER_FORMAT,
+            "task": task,
+            "data": first["tasks"][task].get("data"),
+            "metric": top[0],
+            "items": len(first["tasks"][task]["items"]),
+            "tolerance": tolerance,
+            "settings": {key: value for key, value in first["subject"].items() if key != "model"},
+            "rungs": rungs,
+            "passed": all(verdicts) if verdicts else None,
+        }
+        with Stage(console, "drawing"):
+            plot(ladder, run.ladder_plot)
+        write_sealed(run.ladder, ladder | {"plot_sha256": file_sha256(run.ladder_plot)})
+        show(ladder, console)
     return ladder["passed"] is not False
 
 
@@ -117,9 +118,7 @@ def _results(
         if label in results:
             continue
         say(console, f"model {number} of {len(evaluations)}")
-        kept = f"finished and kept: {', '.join(results)}" if results else "no model was finished"
-        with kept_on_interrupt(f"{kept}; the same command goes on with {label}"):
-            _evaluate_alone(each, evaluate)
+        _evaluate_alone(each, evaluate)
         results[label] = read_result(each.out)
     return results
 
@@ -130,8 +129,10 @@ def _evaluate_alone(evaluation: Evaluation, evaluate: Callable[[Evaluation], Non
     with signals_wait():  # a Python that is not yet ours answers Ctrl-C with a traceback
         process.start()
         code = exit_code(process)
-    if code in (128 + signal.SIGINT, -signal.SIGINT):
-        sys.exit(128 + signal.SIGINT)  # it has printed what is kept
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
+    if code == 128 + signal.SIGINT:
+        sys.exit(code)  # it has printed what is kept
     if code:
         raise UserError(
             f"{evaluation.model.label} could not be evaluated (exit code {code}, its message is "
@@ -152,10 +153,9 @@ def exit_code(process: BaseProcess) -> int | None:
         if process.is_alive():
             process.kill()
             process.join()
-            raise  # it has said nothing of what is kept
-        if process.exitcode:
+        if process.exitcode and process.exitcode > 0:
             sys.exit(interruption_code(stopped))
-        raise  # it was just finished
+        raise  # it had just finished, or a signal ended it without a word
     return process.exitcode
 
 
