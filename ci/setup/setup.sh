@@ -86,6 +86,15 @@ if [ "${1:-}" = --check ]; then
   exit
 fi
 
+stopped() { # EXIT-CODE: by Ctrl-C or SIGTERM
+  trap - INT TERM
+  rm -rf .venv/tmp
+  say "set-up was stopped; what was unpacked is kept, and make setup goes on there" >&2
+  exit "$1"
+}
+trap 'stopped 130' INT
+trap 'stopped 143' TERM
+
 # --- what is there ---------------------------------------------------------------------------------
 inputs=$(cat "ci/requirements/$lock.txt" ci/requirements/dev.txt packages/*/pyproject.toml | cksum)
 last=$(cat "$state" 2>/dev/null || true)
@@ -107,15 +116,6 @@ elif [ "$last" = begun ]; then
 else
   say "Set-up again: a lock or a package's pyproject.toml has changed. A small change takes seconds."
 fi
-
-stopped() { # EXIT-CODE: by Ctrl-C or SIGTERM
-  trap - INT TERM
-  rm -rf .venv/tmp
-  say "set-up was stopped; what was unpacked is kept, and make setup goes on there" >&2
-  exit "$1"
-}
-trap 'stopped 130' INT
-trap 'stopped 143' TERM
 
 # make takes the stamps for proof: they go first, or a .venv that was half removed would pass
 rm -f .venv/.stamp
