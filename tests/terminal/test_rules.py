@@ -30,7 +30,7 @@ with Progress(TextColumn("{task.completed:.0f}/{task.total:.0f} steps")) as bar:
 BUSY = """\
 import time
 print("begun", flush=True)
-while time.process_time() < 0.8:
+while time.process_time() < 2.0:
     pass
 time.sleep(1.5)
 """
@@ -141,4 +141,4 @@ def test_a_silence_counts_in_the_commands_own_time() -> None:
     """Work is a silence, sleep is none: how long a busy machine lets it wait has no say."""
     seconds, line = longest_silence(python(BUSY, SCREENS["80"]))
     assert line == "begun"
-    assert 0.3 < seconds < 1.5
+    assert 0.3 < seconds < 3.0

@@ -115,6 +115,7 @@ while (worker := pool.map([{"do": "pid"}])[0].value) is None:
     pass  # it was late
 print(worker, flush=True)
 if sys.argv[1] == "busy":
+    sys.stdin.readline()
     pool.map([{"do": "spin"}])
 sys.stdin.read()
 """
@@ -139,10 +140,12 @@ def test_workers_end_with_the_process(state, how):
     ) as parent:
         assert parent.stdout
         worker = psutil.Process(int(parent.stdout.readline()))
-        time.sleep(0.1)
-        if how:
-            parent.send_signal(how)
         assert parent.stdin
+        if how:
+            parent.stdin.write(b"\n")  # not before: what spins is killed after 0.2 s
+            parent.stdin.flush()
+            time.sleep(0.1)
+            parent.send_signal(how)
         parent.stdin.close()
     until = time.monotonic() + 60
     while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
