@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,21 @@ def pays(completions, **columns):
     if os.environ.get("RANK") == os.environ.get("FAILS_ON") and calls == 4:
         raise ZeroDivisionError("the gold is 0")
     return [float(len(str(completion)) % 7) for completion in completions]
+"""
+SIGNALLED = """
+import os, signal, time
+from xmlgrpo_trainer.resume.stopping import StopAndSave
+
+end = StopAndSave.on_step_end
+
+def signal_the_launcher_first(self, args, state, control, **more):
+    if state.global_step == 1 and os.environ["RANK"] == "0":
+        os.kill(os.getppid(), signal.SIGTERM)
+        while self.signals.received is None:  # until it hands the signal on
+            time.sleep(0.01)
+    end(self, args, state, control, **more)
+
+StopAndSave.on_step_end = signal_the_launcher_first
 """
 
 
@@ -161,22 +175,12 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(
     runs: Path, two: Path, quick_config: QuickConfig
 ) -> None:
     root, config = runs / "two-stopped", quick_config(**WHOLE)
-    shown = runs / "two-stopped.errors"
-    process = forked.start(command(root, config), runs, errors=shown, before=forked.FORK_RANKS)
-    deadline = time.monotonic() + 300
-    while not any("loss" in row for row in read_log(root / "metrics.jsonl").rows.values()):
-        assert process.exitcode is None, "the run ended before its first step"
-        assert time.monotonic() < deadline, "the first step took more than 300 s"
-        time.sleep(0.05)
-    process.terminate()  # SIGTERM
-    process.join(timeout=300)
-    assert process.exitcode == 128 + signal.SIGTERM
-    assert (
-        shown.read_text().strip()
-        == "finishing this step, then saving; a second signal stops at once"
-    )
+    ended = run_two(root, config, before=f"{forked.FORK_RANKS}\n{SIGNALLED}")
+    assert ended.returncode == 128 + signal.SIGTERM
+    shown = "finishing this step, then saving; a second signal stops at once"
+    assert ended.stderr.strip() == shown
     assert not (root / "manifest.json").exists()
-    [checkpoint] = (root / "checkpoints").glob("checkpoint-*/complete.json")
+    checkpoint = root / "checkpoints/checkpoint-1/complete.json"
     listed = json.loads(checkpoint.read_text())["files"]
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(listed)
     assert run_two(root, config).returncode == 0
