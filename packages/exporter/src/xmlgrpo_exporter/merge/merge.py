@@ -81,7 +81,7 @@ def merge_run(job: Merge) -> SourceModel | None:
     if not out.name or out.name == "..":
         raise UserError(f"--out: expected a folder to make, got {str(out)!r}")
     with (
-        kept_on_interrupt("nothing was merged; the same command merges from the start"),
+        kept_on_interrupt(lambda: _kept(out)),
         one_writer(out.with_name(f".{out.name}.lock"), BUSY.format(out.parent)),
     ):
         adapter = read_adapter(job.run.adapter)
@@ -131,6 +131,13 @@ def merge_run(job: Merge) -> SourceModel | None:
                 folder.rename(rejected)
         _report(job, base, gate)
         return SourceModel(out, fingerprint) if gate.passed else None
+
+
+def _kept(out: Path) -> str:
+    """What Ctrl-C says: also of a merge that was there before, or had just got its name."""
+    if out.exists():
+        return f"{out} is kept; the same command looks at it again"
+    return "nothing was merged; the same command merges from the start"
 
 
 def _require_same(there: SourceModel, source: dict[str, Any], *, any_dtype: bool) -> None:
