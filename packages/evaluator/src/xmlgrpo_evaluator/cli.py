@@ -251,7 +251,7 @@ def evaluate_quietly(evaluation: Evaluation) -> None:
     def command() -> None:
         let_signals_come()
         end_with_parent()
-        with kept_on_interrupt(lambda: what_is_kept([evaluation])):
+        with kept_on_interrupt("what was finished is kept; the same command goes on"):
             _evaluate_all([evaluation], command_console(), quiet=True)
 
     run_command(command)
