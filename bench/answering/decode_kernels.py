@@ -48,6 +48,11 @@ WAYS: dict[str, tuple[Ways, dict[str, int]]] = {
     "one-attention-early": (Ways(one_attention=True, early=True), {}),
     "all-tiles": (Ways(draw=TILES, one_attention=True, early=True), {}),
     "all-head": (Ways(draw=HEAD, one_attention=True, early=True), {}),
+    "shared-prompt": (Ways(shared_prompt=True), {}),
+    "all-head-shared": (
+        Ways(draw=HEAD, one_attention=True, early=True, shared_prompt=True),
+        {},
+    ),
     "leave": (Ways(leave=True), {}),
     "all-head-leave": (Ways(draw=HEAD, one_attention=True, early=True, leave=True), {}),
     "plain-again": (Ways(), {}),

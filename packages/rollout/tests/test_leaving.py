@@ -1,5 +1,6 @@
 """Rows that are finished leave the batch: how many stay, and whether the others notice."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,21 @@ def test_the_others_go_on_as_if_nobody_had_left(family, ways, sampling, int8, mo
     [kept] = engine._decoders.values()
     assert len(kept.decoder.steps) > 2
     assert engine.finished == 0
+
+
+@pytest.mark.gpu
+def test_a_prompt_is_read_in_a_row_that_has_not_left(monkeypatch):
+    from xmlgrpo_rollout.gpu import engine as module
+
+    monkeypatch.setattr(gpu, "LEAVE_DOWN_TO", 2)
+    monkeypatch.setattr(module, "LOOK_EVERY", 3)
+    model = tiny_gemma(**SHAPE).to(DEVICE)
+    prompts = prompts_of([5, 20, 9])
+    engine = module.GraphEngine(model, STOPS, PAD, ways=replace(LATEST, shared_prompt=True))
+    before, after = rollouts(engine, prompts, 4, DRAWN)
+    check_same(after, before)
+    [kept] = engine._decoders.values()
+    assert len(kept.decoder.steps) > 2
 
 
 @pytest.mark.gpu

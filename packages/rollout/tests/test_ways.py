@@ -1,5 +1,6 @@
 """The ways to compute a decoding step: each against the plain one, and draws against softmax."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
 SHAPE = {"head_dim": 16, "query_pre_attn_scalar": 16, "hidden_size": 48}
 ALL = Ways(draw=HEAD, one_attention=True, early=True)
+SHARED = [Ways(shared_prompt=True), replace(ALL, shared_prompt=True)]
 DRAWS = 20_000
 
 
@@ -55,6 +57,27 @@ def test_in_bfloat16_the_same_numbers_are_added_in_the_same_order(ways, monkeypa
     prompts, sampling = prompts_of([9, 30, 4]), Sampling(40, temperature=1.0)
     plain = completed(model, Ways(), prompts, sampling, samples=4)
     assert completed(model, ways, prompts, sampling, samples=4) == plain
+
+
+# three prompts around and past the window of eight, of four completions each
+@pytest.mark.parametrize("family", ["gemma-3", "qwen-2.5"])
+@pytest.mark.parametrize("ways", SHARED, ids=["plain", "all-ways"])
+def test_completions_read_their_prompt_in_the_first_of_their_rows(family, ways, monkeypatch):
+    from xmlgrpo_rollout.gpu import captured_step
+
+    model = (tiny_gemma(**SHAPE) if family == "gemma-3" else tiny(family)).to(DEVICE)
+    prompts, sampling = prompts_of([5, 20, 9]), Sampling(14, temperature=1.0)
+    apart = completed(model, replace(ways, shared_prompt=False), prompts, sampling, samples=4)
+    begin = captured_step.Decoder.begin
+
+    def without_the_others(decoder: Any, *arguments: Any, **options: Any) -> None:
+        others = [row for row in range(decoder.rows) if row % 4]
+        for cache in (*decoder.batch.keys, *decoder.batch.values):
+            cache[others] = torch.nan
+        begin(decoder, *arguments, **options)
+
+    monkeypatch.setattr(captured_step.Decoder, "begin", without_the_others)
+    assert completed(model, ways, prompts, sampling, samples=4) == apart
 
 
 def test_rows_drawn_in_parts_are_drawn_as_at_once(monkeypatch):

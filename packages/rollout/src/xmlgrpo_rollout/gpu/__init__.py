@@ -30,12 +30,16 @@ class Ways:
         one_attention: one kernel an attention, not three.
         early: kernels are launched while the one before them runs, where the GPU can.
         leave: a token costs what the rows cost that still grow (`rows_for`).
+        shared_prompt: the completions of a prompt read its keys and values from one of their rows,
+            so that they come from the GPU's cache; each row keeps its copy, for when that one
+            leaves.
     """
 
     draw: str = NOISE
     one_attention: bool = False
     early: bool = False
     leave: bool = False  # on a GPU it has not been measured yet
+    shared_prompt: bool = False  # nor has this
 
 
 def rows_for(growing: int, rows: int) -> int:

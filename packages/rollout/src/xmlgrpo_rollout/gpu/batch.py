@@ -20,6 +20,7 @@ class Batch:
     Attributes:
         keys, values: a layer's cache each, (R, K, S, D); a sliding layer's has its window's slots.
         padding: padding tokens before each row's text, int32, (R,).
+        sources: for each row one that holds the same prompt, int32, (R,).
         counters: the slot of the newest token, and which token of its completion it is, (2,).
         growing: the completions, and which of them are done.
     """
@@ -27,6 +28,7 @@ class Batch:
     keys: list[Tensor]
     values: list[Tensor]
     padding: Tensor
+    sources: Tensor
     counters: Tensor
     growing: Growing
 
@@ -52,6 +54,7 @@ class Batch:
             [keys[:rows] for keys in self.keys],
             [values[:rows] for values in self.values],
             self.padding[:rows],
+            self.sources[:rows],
             self.counters,
             replace(
                 of_draw,
@@ -71,6 +74,8 @@ class Batch:
         of_rows = (self.padding, of_draw.lines, of_draw.is_done, of_draw.tokens)
         for tensor in (*self.keys, *self.values, *of_rows):
             tensor[:rows] = tensor[chosen]
+        before = self.sources[chosen]
+        self.sources[:rows] = (before[:, None] == before).int().argmax(dim=1)  # the first of each
 
 
 def empty_batch(
@@ -96,6 +101,7 @@ def empty_batch(
     return Batch(
         [cache(layer) for layer in weights.layers],
         [cache(layer) for layer in weights.layers],
+        room(rows, dtype=torch.int32),
         room(rows, dtype=torch.int32),
         counters,
         Growing(

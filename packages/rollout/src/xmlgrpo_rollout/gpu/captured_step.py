@@ -14,7 +14,12 @@ from torch import Tensor
 from xmlgrpo_rollout.engine import Sampling, filtered
 from xmlgrpo_rollout.gpu import HEAD, NOISE, Ways, rows_for
 from xmlgrpo_rollout.gpu.batch import Batch, empty_batch
-from xmlgrpo_rollout.gpu.kernels.attention import SplitRoom, attend, attend_token
+from xmlgrpo_rollout.gpu.kernels.attention import (
+    SharedPrompts,
+    SplitRoom,
+    attend,
+    attend_token,
+)
 from xmlgrpo_rollout.gpu.kernels.draw import DrawRoom, draw
 from xmlgrpo_rollout.gpu.kernels.early import can_launch_early
 from xmlgrpo_rollout.gpu.kernels.keys import store_token
@@ -170,12 +175,14 @@ class Step:
         mixed = self._mixed_R_ND
         places = (batch.at, batch.padding)
         state = (*cache, *places, batch.growing.is_done, self._splits, mixed)
+        step, early = batch.growing.step, self._early
+        shared = SharedPrompts(batch.sources, step) if self._ways.shared_prompt else None
         if self._ways.one_attention:
-            attend_token(joint, layer, rope, *state, recipe, early=self._early)
+            attend_token(joint, layer, rope, *state, recipe, shared=shared, early=early)
         else:
-            query, early = self._query_R_N_D, self._early
+            query = self._query_R_N_D
             store_token(joint, layer, rope, *places, query, *cache, recipe, early=early)
-            attend(query, *state, recipe.score_factor, early=early)
+            attend(query, *state, recipe.score_factor, shared=shared, early=early)
         return self._product("attention_out", self._mixed_R_ND, layer)
 
     def _product(self, name: str, values_R_K: Tensor, layer: LayerWeights) -> Tensor:

@@ -175,7 +175,11 @@ class GraphEngine:
         tokens_P_T = torch.tensor(padded, device=device)
         padding_P = torch.tensor(padding, dtype=torch.int32, device=device)
         batch.padding.zero_()  # a row that is not in use still looks up its place
-        batch.padding[: len(prompts) * samples] = padding_P.repeat_interleave(samples)
+        live = len(prompts) * samples
+        batch.padding[:live] = padding_P.repeat_interleave(samples)
+        numbers = torch.arange(batch.rows, dtype=torch.int32, device=device)
+        batch.sources.copy_(numbers)
+        batch.sources[:live] = numbers[:live] // samples * samples
         logits = []
         together = max(1, PREFILL_TOKENS // length)
         for start in range(0, len(prompts), together):

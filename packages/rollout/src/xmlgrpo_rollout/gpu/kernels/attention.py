@@ -8,6 +8,8 @@ The slots of a row are shared out among several programs, whose results are then
 key head each would leave half of an H100's 132 multiprocessors without work.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -37,14 +39,20 @@ def _mixed_share(
     start,
     stop,
     pair,
+    source,
+    drawn_from,
     size,
     slots,
     SCALE: tl.constexpr,
     HEADS: tl.constexpr,
     SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
+    SHARED: tl.constexpr,
 ):
-    """The largest score, the sum of weights and the mixed values of slots `start` to `stop`."""
+    """The largest score, the sum of weights and the mixed values of slots `start` to `stop`.
+
+    A shared prompt's are those of the pair `source`.
+    """
     places = tl.arange(0, BLOCK)
     inside = places < size
     best = tl.full([HEADS], -1e30, tl.float32)
@@ -56,7 +64,10 @@ def _mixed_share(
         # which token lies there: the newest of those that share the slot
         token = at - (at - slot + slots) % slots
         visible = is_slot & (token >= pad)
-        there = (pair * slots + slot[:, None]) * size + places[None, :]
+        holder = pair + tl.zeros_like(slot)
+        if SHARED:
+            holder = tl.where(token < drawn_from, source, holder)
+        there = (holder * slots + slot)[:, None] * size + places[None, :]
         there_mask = is_slot[:, None] & inside[None, :]
         key = tl.load(keys + there, mask=there_mask, other=0.0)
         scores = tl.dot(asked, tl.trans(key), input_precision="ieee")
@@ -83,6 +94,16 @@ def _share_of(at, is_done, row, slots, split, splits, SLOTS: tl.constexpr):
     stop = tl.minimum(start + share, filled)
     stop = tl.where(tl.load(is_done + row) != 0, start, stop)  # nobody reads a finished row's
     return start, stop, share
+
+
+@triton.jit
+def _source_of(pair, row, kv_heads, at, sources, step_place, SHARED: tl.constexpr):
+    """The pair that holds the prompt for this one, and the first token that is not the prompt's."""
+    source, drawn_from = pair, at
+    if SHARED:
+        source = tl.load(sources + row).to(tl.int64) * kv_heads + pair % kv_heads
+        drawn_from = at - tl.load(step_place) + 1
+    return source, drawn_from
 
 
 @triton.jit
@@ -117,6 +138,8 @@ def _attend_split(
     at_place,
     padding,
     is_done,
+    sources,
+    step_place,
     split_best,
     split_total,
     split_mixed,
@@ -128,6 +151,7 @@ def _attend_split(
     HEADS: tl.constexpr,
     SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
+    SHARED: tl.constexpr,
     EARLY: tl.constexpr,
 ):
     wait_and_release(EARLY)
@@ -141,11 +165,28 @@ def _attend_split(
     at = tl.load(at_place)
     pad = tl.load(padding + row)
     start, stop, _ = _share_of(at, is_done, row, slots, split, splits, SLOTS)
+    source, drawn_from = _source_of(pair, row, kv_heads, at, sources, step_place, SHARED)
 
     vectors = query + (pair * GROUP + heads[:, None]) * size + places[None, :]
     asked = tl.load(vectors, mask=is_head[:, None] & inside[None, :], other=0.0)
     best, total, mixed = _mixed_share(
-        asked, keys, values, at, pad, start, stop, pair, size, slots, SCALE, HEADS, SLOTS, BLOCK
+        asked,
+        keys,
+        values,
+        at,
+        pad,
+        start,
+        stop,
+        pair,
+        source,
+        drawn_from,
+        size,
+        slots,
+        SCALE,
+        HEADS,
+        SLOTS,
+        BLOCK,
+        SHARED,
     )
     _leave_share(
         best,
@@ -251,6 +292,8 @@ def _attend_token(
     at_place,
     padding,
     is_done,
+    sources,
+    step_place,
     split_best,
     split_total,
     split_mixed,
@@ -270,6 +313,7 @@ def _attend_token(
     SLOTS: tl.constexpr,
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
+    SHARED: tl.constexpr,
     EARLY: tl.constexpr,
 ):
     wait_and_release(EARLY)
@@ -282,6 +326,7 @@ def _attend_token(
     at = tl.load(at_place)
     pad = tl.load(padding + row)
     start, stop, share = _share_of(at, is_done, row, slots, split, splits, SLOTS)
+    source, drawn_from = _source_of(pair, row, kv_heads, at, sources, step_place, SHARED)
     place = tl.maximum(at - pad, 0).to(tl.int64)
     slot = at % slots
     of_row = joint + row * (GROUP + 2) * kv_heads * size
@@ -326,7 +371,23 @@ def _attend_token(
     ).to(keys.dtype.element_ty)
     tl.debug_barrier()  # all threads of this program see the new key and value
     best, total, part = _mixed_share(
-        asked, keys, values, at, pad, start, stop, pair, size, slots, SCALE, HEADS, SLOTS, BLOCK
+        asked,
+        keys,
+        values,
+        at,
+        pad,
+        start,
+        stop,
+        pair,
+        source,
+        drawn_from,
+        size,
+        slots,
+        SCALE,
+        HEADS,
+        SLOTS,
+        BLOCK,
+        SHARED,
     )
     _leave_share(
         best,
@@ -378,6 +439,22 @@ class SplitRoom:
         self.arrived = torch.zeros(pairs, dtype=torch.int32, device=device)
 
 
+class SharedPrompts(NamedTuple):
+    """Whose keys and values of the prompt each row reads, where samples share a prompt's.
+
+    Attributes:
+        sources: the row that holds the prompt for each row, int32, (R,).
+        step: which token of its completion the newest one is, from 1, (1,).
+    """
+
+    sources: Tensor
+    step: Tensor
+
+
+def _of_prompts(shared: SharedPrompts | None, at: Tensor) -> tuple[Tensor, Tensor]:
+    return shared or (at, at)  # where nothing is shared the kernels do not look
+
+
 def attend(
     query_R_N_D: Tensor,
     keys_R_K_S_D: Tensor,
@@ -389,6 +466,7 @@ def attend(
     mixed_R_ND: Tensor,
     scale: float,
     *,
+    shared: SharedPrompts | None = None,
     early: bool = False,
 ) -> None:
     """Mix the values that each row's new token may see into `mixed_R_ND`.
@@ -408,6 +486,7 @@ def attend(
         at,
         padding_R,
         is_done_R,
+        *_of_prompts(shared, at),
         *parts,
         kv_heads,
         size,
@@ -417,6 +496,7 @@ def attend(
         HEADS=max(MIN_HEADS, triton.next_power_of_2(group)),
         SLOTS=BLOCK_SLOTS,
         BLOCK=block,
+        SHARED=shared is not None,
         num_warps=SPLIT_WARPS,
         **launch(early=early),
     )
@@ -446,6 +526,7 @@ def attend_token(
     mixed_R_ND: Tensor,
     recipe: Recipe,
     *,
+    shared: SharedPrompts | None = None,
     early: bool = False,
 ) -> None:
     """What `keys.store_token` and `attend` do, in one kernel."""
@@ -461,6 +542,7 @@ def attend_token(
         at,
         padding_R,
         is_done_R,
+        *_of_prompts(shared, at),
         room.best,
         room.total,
         room.mixed,
@@ -480,6 +562,7 @@ def attend_token(
         SLOTS=BLOCK_SLOTS,
         SPLITS=triton.next_power_of_2(room.splits),
         BLOCK=max(16, triton.next_power_of_2(size)),
+        SHARED=shared is not None,
         num_warps=SPLIT_WARPS,
         **launch(early=early),
     )
