@@ -36,6 +36,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_FAILS = (errno.EIO, errno.ESTALE)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 NOT_A_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # something else stands in its place
+ADVICE = {
+    **dict.fromkeys(FORBIDDEN, "name a place that you may use"),
+    **dict.fromkeys(NOT_A_FILE, "put back what stood there before"),
+    # of a folder that was to be made
+    errno.EEXIST: "it is no folder, move it away or name another place",
+}
 _signals: list[int] = []  # those that interrupted, also where a library dropped the exception
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
@@ -184,11 +190,8 @@ def _in_words(error: OSError) -> str | None:
             f"{where}; the disk failed, what was finished before is kept. Look at the disk and run "
             "the same command again"
         )
-    if error.filename and error.errno in FORBIDDEN:
-        return f"{where}; name a place that you may use"
-    if error.filename and error.errno in NOT_A_FILE:
-        return f"{where}; put back what stood there before"
-    return None
+    advice = ADVICE.get(error.errno or 0) if error.filename else None
+    return f"{where}; {advice}" if advice else None
 
 
 def _damaged_bytecode(error: BaseException) -> Path | None:

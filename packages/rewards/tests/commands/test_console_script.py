@@ -90,6 +90,12 @@ def test_the_exit_code_is_what_the_command_returned(result: int | None, code: in
             id="a-folder-in-its-place",
         ),
         pytest.param(
+            FileExistsError(errno.EEXIST, "File exists", "outputs"),
+            2,
+            "error: outputs: File exists; it is no folder, move it away or name another place",
+            id="a-file-in-a-folders-place",
+        ),
+        pytest.param(
             OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5_000),
             2,
             f"error: {'a' * 200}: File name too long; name a place that you may use",

@@ -1,6 +1,7 @@
 """Rows that a task makes by itself, written down."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,37 @@ def test_what_cannot_be_made_is_refused_and_writes_nothing(tmp_path: Path, task:
     with pytest.raises(FaultyRow, match="row generated:4: 3 is no answer"):
         write_rows(Doubting(), tmp_path / "none", train=9, test=0, seed=0)
     assert not (tmp_path / "none").exists()
+
+
+class Unmade(Alike):
+    """It must not be asked for rows."""
+
+    def generated(self, count: int, seed: int, /) -> Iterator[dict[str, Any]]:
+        raise AssertionError((count, seed))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("file", id="file"),
+        pytest.param("file/in/it", id="in-a-file"),
+    ],
+)
+def test_a_place_for_no_files_is_refused_before_rows_are_made(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UserError, match=r"expected a folder at '.*/file', got a file; name another"
+    ):
+        write_rows(Unmade(), tmp_path / place, train=5, test=3, seed=0)
+
+
+def test_making_many_rows_is_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = iter(range(0, 100, 2))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now_s))
+    write_rows(Alike(), tmp_path, train=5, test=3, seed=0)
+    assert capsys.readouterr().out.splitlines() == [
+        "generated  2/8 rows  3 s each  left 0:00:18",
+        "generated  5/8 rows  2 s each  left 0:00:07",
+    ]

@@ -16,6 +16,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from xmlgrpo_rewards.adapters import trl, verl
+from xmlgrpo_rewards.commands.progress import with_progress
 from xmlgrpo_rewards.console_script import add_version, path_argument, run_command, seed_argument
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.task import Task, extras, get_task, sound_example, task_names
@@ -77,9 +78,13 @@ def write_rows(
         trainer: one of `OTHER_TRAINERS`, whose data sets have the problems in another form.
 
     Raises:
-        UserError: as `made_rows`; or a file is there already that holds something else.
+        UserError: as `made_rows`; or a file is there already that holds something else, or no
+            folder can be there.
     """
-    rows = list(made_rows(task, test + train, seed, level))
+    _check_place(folder)
+    count = test + train
+    made = made_rows(task, count, seed, level)
+    rows = list(with_progress(made, "generated", "rows", lambda: count))
     if form := OTHER_TRAINERS.get(trainer):
         rows = [form(task, task.example(row, f"generated:{n}")) for n, row in enumerate(rows, 1)]
     contents = {
@@ -97,6 +102,13 @@ def write_rows(
         Path(partial.name).chmod(0o644)
         os.replace(partial.name, path)  # noqa: PTH105 - whole or not there
     return list(contents)
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a place for no files before the rows are made, which takes a while."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"expected a folder at {str(there)!r}, got a file; name another folder")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,12 +15,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
+from xmlgrpo_rewards.commands.progress import with_progress
 from xmlgrpo_rewards.commands.rows import made_rows
 from xmlgrpo_rewards.console_script import (
     add_version,
@@ -55,8 +54,6 @@ SHOWN_CHARS = 80  # of a gold
 GENERATED_ROWS = 200  # checked where no file is named
 ROUNDING = 1e-9
 SPLITS = ("train", "test")
-LINES_EVERY_S = 5.0
-_Thing = TypeVar("_Thing")
 
 
 @dataclass(slots=True)
@@ -95,7 +92,7 @@ def check_generated(task: Task, count: int) -> Checked:
 
 def _check_rows(task: Task, name: str, rows: Iterable[Row], count: Callable[[], int]) -> Checked:
     checked, fault = Checked(name), extras(task).gold_fault
-    for row in _with_progress(rows, name, "rows", count):
+    for row in with_progress(rows, name, "rows", count):
         checked.tried += 1
         try:
             example = task.example(row.fields, row.id)
@@ -110,23 +107,6 @@ def _check_rows(task: Task, name: str, rows: Iterable[Row], count: Callable[[], 
         if failure is not None:
             checked.failures.append(failure)
     return checked
-
-
-def _with_progress(
-    things: Iterable[_Thing], name: str, unit: str, count: Callable[[], int]
-) -> Iterator[_Thing]:
-    """The same things; from five seconds on, a line every five shows how many are done."""
-    began_s = spoke_s = time.monotonic()
-    total = None
-    for done, thing in enumerate(things):
-        now_s = time.monotonic()
-        if done and now_s - spoke_s >= LINES_EVERY_S:
-            total = total or count()
-            rate, spoke_s = done / (now_s - began_s), now_s
-            left = timedelta(seconds=round((total - done) / rate))
-            pace = f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each"
-            print(f"{printable(name)}  {done:,}/{total:,} {unit}  {pace}  left {left}", flush=True)
-        yield thing
 
 
 def row_failure(task: Task, example: Example) -> str | None:
@@ -191,7 +171,7 @@ def check_hacks(task: Task, examples: Sequence[Example]) -> Checked:
     """
     checked = Checked("known hacks")
     chosen = _spread(examples)
-    for example in _with_progress(chosen, checked.name, "problems", lambda: len(chosen)):
+    for example in with_progress(chosen, checked.name, "problems", lambda: len(chosen)):
         hacks = list(battery(task, example))
         if not hacks:
             continue
