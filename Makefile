@@ -122,9 +122,12 @@ gpus = $(call option,gpus,$(filter-out 1,$(GPUS)))
 TRAINED := $(if $(filter file,$(origin RUN)),$(RUN_DIR)/manifest.json)
 needs_run = $(if $(strip $(MODEL)),,$(TRAINED))
 needs_fresh = $(if $(call switch,fresh,$(FRESH)),$(FRESH_READY))
-needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(GGUF_READY))
-# llama.cpp takes minutes to build: not before it is said that there is no such run
-needs_converter = $(if $(strip $(MODEL)$(TRAINED)$(wildcard $(RUN_DIR))),$(GGUF_READY))
+# llama.cpp takes minutes to build: not before it is said that there is no such model or run. A slash
+# within the MODEL may be the Hub's, a ~ is the command's to expand.
+no_such_model = $(shell case $(call quote,$(MODEL)) in ([./]*) ;; (*/*) exit ;; esac; test -e $(call quote,$(MODEL)) || echo yes)
+needs_llama_cpp = $(if $(filter %.gguf,$(MODEL)),$(if $(no_such_model),,$(GGUF_READY)))
+has_subject = $(if $(strip $(MODEL)),$(if $(no_such_model),,yes),$(TRAINED)$(wildcard $(RUN_DIR)))
+needs_converter = $(if $(has_subject),$(GGUF_READY))
 
 ##@ Train and try
 .PHONY: train seeds ask plan passrate doctor demo-controls

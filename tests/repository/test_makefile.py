@@ -344,7 +344,14 @@ def test_llama_cpp_is_set_up_where_a_gguf_is_touched(house: Path) -> None:
     assert "ran gguf_setup.sh" not in make(house, "ladder").stdout
     (house / "outputs/tiny/gguf").mkdir()
     (house / "outputs/tiny/gguf/tiny-q8_0.gguf").touch()
-    for words in (["ladder"], ["gguf"], ["eval", "MODEL=a.gguf"], ["ask", "MODEL=a.gguf", "Q=1?"]):
+    a_file, a_folder = ["ask", "MODEL=a b.gguf", "Q=1?"], ["gguf", "MODEL=./a model"]
+    on_the_hub = ["eval", "MODEL=google/gemma/a.gguf"]
+    for words in (a_file, a_folder, ["gguf", "MODEL=a"]):
+        assert "ran gguf_setup.sh" not in make(house, *words).stdout  # there is none
+    (house / "a b.gguf").touch()
+    (house / "a model").mkdir()
+    named = (["ladder"], ["gguf"], ["eval", "MODEL=a b.gguf"], a_file, a_folder, on_the_hub)
+    for words in named:
         (house / ".venv" / ".gguf-stamp").unlink(missing_ok=True)
         assert "ran gguf_setup.sh" in make(house, *words).stdout
         assert "ran gguf_setup.sh" not in make(house, *words).stdout
