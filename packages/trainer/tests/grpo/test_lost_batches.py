@@ -139,7 +139,18 @@ def test_shares_of_a_batch(mode: str, expected: list[float]) -> None:
     )
     mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]])
     ratio = importance_ratio(difference, mask, mode, None, 3.0)
-    assert lost_shares(difference, ratio, mask).tolist() == pytest.approx(expected)
+    found = lost_shares(difference, ratio, mask, 5)
+    assert found.tolist() == pytest.approx(expected)
+    # of twenty, fifteen had no advantage
+    found = lost_shares(difference, ratio, mask, 20)
+    assert found.tolist() == pytest.approx([share / 4 for share in expected])
+
+
+@pytest.mark.parametrize("mode", ["sequence_mask", "token_truncate"])
+def test_completions_that_are_masked_since_they_were_cut_lose_no_batch(mode: str) -> None:
+    difference, mask = torch.zeros(4, 3), torch.tensor([[1, 1, 1], *[[0, 0, 0]] * 3])
+    ratio = importance_ratio(difference, mask, mode, None, 3.0)
+    assert lost_shares(difference, ratio, mask, 4).tolist() == [0, 0]
 
 
 LOST_STEP = {"loss": 0.0, "grad_norm": 0.0, "reward": 0.9, IMPOSSIBLE_FIRST: 1.0}

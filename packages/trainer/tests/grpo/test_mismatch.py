@@ -13,7 +13,13 @@ from accelerate import Accelerator
 from xmlgrpo_rollout.cpu.engine import StaticEngine
 from xmlgrpo_rollout.engine import Completion, Sampling
 from xmlgrpo_trainer.grpo.late_numbers import fetch_once
-from xmlgrpo_trainer.grpo.lost_batches import DIFFERENCE, DISCARDED, IMPOSSIBLE_FIRST, RATIO
+from xmlgrpo_trainer.grpo.lost_batches import (
+    DIFFERENCE,
+    DISCARDED,
+    IMPOSSIBLE_FIRST,
+    RATIO,
+    why_lost,
+)
 from xmlgrpo_trainer.grpo.mismatch import (
     LateRatios,
     correct_mismatch,
@@ -43,12 +49,15 @@ def test_the_ratio_by_hand(mode: str, low: Any, high: Any, expected: list[list[f
     torch.testing.assert_close(found[:, :2], torch.tensor(expected))
 
 
-def test_a_sequences_ratio_counts_once_in_the_log_however_long_it_is() -> None:
-    # ratios 2 and 4 of three tokens and one: (2 + 4) / 2, where tokens would say (3 * 2 + 4) / 4
-    policy = torch.tensor([[2.0, 1.0, 1.0], [4.0, 1.0, 1.0]]).log()
+POLICY = [[2.0, 1.0, 1.0], [4.0, 1.0, 1.0]]  # against an engine that is sure of every token
+
+
+def corrected(mode: str, mask: list[list[int]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is logged of a batch, and the batch with its ratios."""
+    policy = torch.tensor(POLICY).log()
     trainer: Any = SimpleNamespace(
         accelerator=Accelerator(cpu=True),
-        vllm_importance_sampling_mode="sequence_mask",
+        vllm_importance_sampling_mode=mode,
         vllm_importance_sampling_clip_min=None,
         vllm_importance_sampling_clip_max=5.0,
         _metrics={"train": defaultdict(list)},
@@ -58,12 +67,25 @@ def test_a_sequences_ratio_counts_once_in_the_log_however_long_it_is() -> None:
     trainer._compute_loss = lambda *_: trainer._get_per_token_logps_and_entropies(None, None)[0]
     LateRatios(trainer)
     inputs = {
-        "completion_mask": torch.tensor([[1, 1, 1], [1, 0, 0]]),
+        "completion_mask": torch.tensor(mask),
         "sampling_per_token_logps": torch.zeros(2, 3),
     }
     trainer._compute_loss(None, inputs)
-    assert trainer._metrics["train"][f"{RATIO}/mean"] == [pytest.approx(3.0)]
+    return trainer._metrics["train"], inputs
+
+
+def test_a_sequences_ratio_counts_once_in_the_log_however_long_it_is() -> None:
+    # ratios 2 and 4 of three tokens and one: (2 + 4) / 2, where tokens would say (3 * 2 + 4) / 4
+    logged, inputs = corrected("sequence_mask", [[1, 1, 1], [1, 0, 0]])
+    assert logged[f"{RATIO}/mean"] == [pytest.approx(3.0)]
     assert inputs["importance_sampling_ratio"].tolist() == [[pytest.approx(2)], [pytest.approx(4)]]
+
+
+@pytest.mark.parametrize("mode", ["sequence_mask", "token_truncate"])
+def test_a_batch_of_masked_completions_is_no_lost_one(mode: str) -> None:
+    logged, _ = corrected(mode, [[0, 0, 0], [0, 0, 0]])
+    assert [logged[f"{RATIO}/{name}"] for name in ("mean", "min", "max")] == [[1.0]] * 3
+    assert why_lost({name: value for name, [value] in logged.items()}) is None
 
 
 class Rounding:

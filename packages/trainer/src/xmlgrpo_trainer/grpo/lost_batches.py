@@ -17,6 +17,7 @@ from xmlgrpo_run.metrics import finite
 DIFFERENCE, RATIO = "sampling/sampling_logp_difference", "sampling/importance_sampling_ratio"
 DISCARDED = "sampling/discarded_share"
 IMPOSSIBLE_FIRST = "sampling/impossible_first_token_share"
+COUNT = "completions_before_any_was_left_out"  # in a batch of trl's
 
 # A mean ratio of 0.85, with what is discarded above 3, means that at most 5 % were discarded.
 MOST_DISCARDED = 0.10  # of a batch's completions

@@ -22,6 +22,7 @@ from torch import Tensor
 from xmlgrpo_rollout.engine import Engine
 from xmlgrpo_trainer.grpo.late_numbers import bound
 from xmlgrpo_trainer.grpo.lost_batches import (
+    COUNT,
     DIFFERENCE,
     DISCARDED,
     IMPOSSIBLE_FIRST,
@@ -122,7 +123,7 @@ class LateRatios:
         self._note(
             (difference_B_T.abs(), known_B_T),
             (ratio, counted),
-            lost_shares(difference_B_T, ratio, mask_B_T),
+            lost_shares(difference_B_T, ratio, mask_B_T, inputs.get(COUNT, len(mask_B_T))),
         )
 
     def _note(
@@ -136,6 +137,9 @@ class LateRatios:
         """
         (distance, farthest), (ratio, highest) = _mean_and_most(*distances), _mean_and_most(*ratios)
         _, least = _mean_and_most(-ratios[0], ratios[1])
+        are_all_masked = ~ratios[1].any()  # as where all were cut: then nothing differs
+        ratio, highest = (of.masked_fill(are_all_masked, 1) for of in (ratio, highest))
+        least = least.masked_fill(are_all_masked, -1)
         own = torch.stack([distance, ratio, *shares, farthest, highest, least])
         of_all = self._trainer.accelerator.gather(own[None])
         bounds = of_all[:, 4:].amax(dim=0) * of_all.new_tensor([1, 1, -1])
@@ -165,20 +169,27 @@ def _mean_and_most(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return mean, most.masked_fill(~counts.any(), 0)
 
 
-def lost_shares(difference_B_T: Tensor, ratio: Tensor, mask_B_T: Tensor) -> Tensor:
+def lost_shares(
+    difference_B_T: Tensor, ratio: Tensor, mask_B_T: Tensor, completions: int
+) -> Tensor:
     """What a batch loses where engine and policy disagree; the arguments are `importance_ratio`'s.
 
     Args:
         ratio: its result, (B, 1) or (B, T).
+        completions: how many there were before those without an advantage were left out: one of
+            the eight that are left of 64 is no eighth of a batch.
 
     Returns:
         Two shares of the completions: whose tokens all weigh nothing, and whose first token the
-        policy finds impossible.
+        policy finds impossible.  One without tokens, as trl masks cut ones, is neither.
     """
+    is_token_B_T = mask_B_T.bool()
     weight_B_T = ratio.expand_as(difference_B_T)
-    weighs_B = ((weight_B_T >= NO_WEIGHT) & mask_B_T.bool()).any(dim=-1)
+    weighs_B = ((weight_B_T >= NO_WEIGHT) & is_token_B_T).any(dim=-1)
+    is_discarded_B = is_token_B_T.any(dim=-1) & ~weighs_B
     first_B = difference_B_T[:, 0].nan_to_num(nan=0.0) * mask_B_T[:, 0]
-    return torch.stack([(~weighs_B).float().mean(), (first_B < -IMPOSSIBLE_NATS).float().mean()])
+    lost = torch.stack([is_discarded_B, first_B < -IMPOSSIBLE_NATS])
+    return lost.sum(dim=-1) / completions
 
 
 def importance_ratio(

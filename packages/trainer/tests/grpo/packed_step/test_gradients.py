@@ -14,8 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from small_models import tiny, tiny_gemma
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_trainer.grpo.lost_batches import COUNT
 from xmlgrpo_trainer.grpo.packed_step.layout import pack
-from xmlgrpo_trainer.grpo.packed_step.step import rows_with_advantage, use_packed_rows
+from xmlgrpo_trainer.grpo.packed_step.step import (
+    leave_out_rows_without_advantage,
+    rows_with_advantage,
+    use_packed_rows,
+)
 
 TEMPERATURE = 0.8
 WINDOW = 5  # shorter than the texts
@@ -183,12 +188,32 @@ def test_rows_without_advantage_are_left_out_but_one() -> None:
     assert kept["num_items_in_batch"] == 6
     none = rows_with_advantage({**inputs, "advantages": torch.zeros(4)}, alone)
     assert none["completion_mask"].tolist() == [[1, 0]]
+    masked = torch.tensor([[1, 1], [0, 0], [0, 0], [0, 0]])  # as trl masks those that were cut
+    cut = {**inputs, "advantages": torch.zeros(4), "completion_mask": masked}
+    assert rows_with_advantage(cut, alone)["completion_mask"].tolist() == [[1, 1]]
     assert rows_with_advantage(kept, alone) is kept
     # another process has three: trl gathers numbers of each row, so this one takes a short one too
     other: Any = SimpleNamespace(gather=lambda count: torch.cat([count, torch.tensor([3])]))
     more = rows_with_advantage(inputs, other)
     assert more["advantages"].tolist() == [1.0, 0.0, -1.0]
     assert more["completion_mask"].tolist() == [[1, 1], [1, 0], [1, 0]]
+
+
+def test_a_loss_is_told_of_how_many_completions_it_gets_a_part() -> None:
+    told: list[int] = []
+    trainer: Any = SimpleNamespace(
+        loss_type="dapo",
+        beta=0.0,
+        top_entropy_quantile=1.0,
+        _entropy_bonus_enabled=False,
+        accelerator=Accelerator(cpu=True),
+        _compute_loss=lambda _, kept: told.extend((len(kept["advantages"]), kept[COUNT])),
+    )
+    leave_out_rows_without_advantage(trainer)
+    mask = torch.ones(4, 2)
+    inputs = {"advantages": torch.tensor([0.0, 1.0, 0.0, -1.0]), "completion_mask": mask}
+    trainer._compute_loss(None, inputs)
+    assert told == [2, 4]
 
 
 @pytest.mark.parametrize("name", ["bias", "soft-capping"])

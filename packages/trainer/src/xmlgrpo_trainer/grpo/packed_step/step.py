@@ -15,6 +15,7 @@ from trl.trainer import grpo_trainer
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rollout.weights import base_model, text_decoder
 from xmlgrpo_trainer.grpo.fast_step.padding import BY_KIND, ONE_MASK
+from xmlgrpo_trainer.grpo.lost_batches import COUNT
 from xmlgrpo_trainer.grpo.packed_step.attention import take_layouts
 from xmlgrpo_trainer.grpo.packed_step.head import HeadLogProbs
 from xmlgrpo_trainer.grpo.packed_step.layout import Layout, pack
@@ -80,7 +81,7 @@ def leave_out_rows_without_advantage(trainer: Any) -> None:
 
     def of_the_kept(model: Any, inputs: dict[str, Any]) -> Tensor:
         kept = rows_with_advantage(inputs, accelerator)
-        loss: Tensor = usual(model, kept)
+        loss: Tensor = usual(model, {**kept, COUNT: len(inputs["advantages"])})
         tokens, all_tokens = (of["completion_mask"].sum() for of in (kept, inputs))
         if trainer.loss_type in OF_ROWS:
             loss = loss * (len(kept["advantages"]) / len(inputs["advantages"]))
@@ -107,6 +108,8 @@ def rows_with_advantage(inputs: dict[str, Any], accelerator: Any) -> dict[str, A
     if most == rows:
         return inputs
     lengths_B = inputs["completion_mask"].sum(dim=1)
+    # one that trl masks would be logged as one of no length and no entropy
+    lengths_B = lengths_B.masked_fill(lengths_B == 0, inputs["completion_mask"].shape[1] + 1)
     order = (has_none_B * (1 + lengths_B)).argsort(stable=True)
     kept = order[:most].sort().values
     return {name: value[kept] if _is_of(rows, value) else value for name, value in inputs.items()}
