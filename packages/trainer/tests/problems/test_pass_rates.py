@@ -153,6 +153,10 @@ class TestFile:
             pytest.param({"question": "?", "right": 1}, "expected question, right", id="no-count"),
             pytest.param({"question": "?", "right": 9, "asked": 8}, "got 9 and 8", id="too-many"),
             pytest.param({"question": "?", "right": True, "asked": 8}, "expected", id="no-number"),
+            # no float holds it
+            pytest.param(
+                {"question": "?", "right": 0, "asked": 10**400}, "got 0 and 1000", id="far"
+            ),
         ],
     )
     def test_a_row_that_is_no_rate(self, tmp_path: Path, row: Any, told: str) -> None:

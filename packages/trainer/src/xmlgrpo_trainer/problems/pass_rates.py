@@ -22,6 +22,7 @@ TAUGHT = "draws/taught_tokens"  # of all drawn tokens, those of groups that are 
 MIXED = "draws/mixed_groups"  # of all drawn groups, those with right and wrong replies
 INSIDE = "draws/in_band"  # families
 
+MOST_ASKED = 10**9
 KEPT = 0.5  # of what earlier replies count for, when new ones come
 
 
@@ -51,8 +52,10 @@ def _rate(row: Row) -> tuple[str, PassRate]:
     question, right, asked = (row.fields.get(key) for key in ("question", "right", "asked"))
     if not (isinstance(question, str) and type(right) is type(asked) is int):
         raise UserError(f"row {row.id}: expected question, right and asked, got {row.fields}")
-    if not 0 <= right <= asked:
-        raise UserError(f"row {row.id}: expected 0 <= right <= asked, got {right} and {asked}")
+    if not 0 <= right <= asked <= MOST_ASKED:
+        raise UserError(
+            f"row {row.id}: expected 0 <= right <= asked <= {MOST_ASKED}, got {right} and {asked}"
+        )
     family = row.fields.get("family")
     return question, PassRate(right, asked, question if family is None else f"={family}")
 
