@@ -1,6 +1,8 @@
 """Rows that a task makes by itself, written down."""
 
 import json
+import resource
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +106,16 @@ def test_making_many_rows_is_not_silent(
         "generated  2/8 rows  3 s each  left 0:00:18",
         "generated  5/8 rows  2 s each  left 0:00:07",
     ]
+
+
+def test_a_disk_that_is_full_at_the_second_file_leaves_neither(tmp_path: Path) -> None:
+    size = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, size[1]))
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_rows(Alike(), tmp_path / "rows", train=50, test=3, seed=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, size)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list((tmp_path / "rows").iterdir()) == []

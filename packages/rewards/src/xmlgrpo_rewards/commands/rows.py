@@ -11,8 +11,8 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from xmlgrpo_rewards.adapters import trl, verl
@@ -96,11 +96,13 @@ def write_rows(
         if path.exists() and path.read_bytes() != content.encode():
             raise UserError(f"{path} is there, with other rows; remove it, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    for path, content in contents.items():
-        with NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as partial:
-            partial.write(content)
-        Path(partial.name).chmod(0o644)
-        os.replace(partial.name, path)  # noqa: PTH105 - whole or not there
+    with ExitStack() as unfinished:  # neither is named before both are written
+        partials = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
+        for path, partial in partials.items():
+            unfinished.callback(partial.unlink, missing_ok=True)
+            partial.write_text(contents[path], encoding="utf-8")
+        for path, partial in partials.items():
+            partial.replace(path)
     return list(contents)
 
 
