@@ -111,6 +111,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
             or is none, 130 for Ctrl-C, 143 for SIGTERM, else what `command` returned.  Other
             exceptions pass through: they are bugs, and a bug's traceback is wanted.
     """
+    _open_streams()
     _take_signals()
     # a notebook names its own for what it starts, and our environment does not have that one
     os.environ.pop("MPLBACKEND", None)
@@ -222,6 +223,21 @@ def _frames(error: BaseException | None) -> Iterator[FrameType]:
 def _drop_output() -> None:
     """Give what the interpreter flushes at its end somewhere to go."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_streams() -> None:
+    """Give a standard stream that the caller has closed (`>&-`) somewhere to go.
+
+    Python has None in its place, and the next file that is opened would get its number, and what a
+    library prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(
+                os.devnull, os.O_RDWR
+            )  # the lowest that is free: the stream's own number
+            os.set_inheritable(null, True)  # noqa: FBT003 - it takes no keyword
+            setattr(sys, name, os.fdopen(null, "w" if number else "r", encoding="utf-8"))
 
 
 def _take_signals() -> None:

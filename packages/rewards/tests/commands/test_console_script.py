@@ -333,3 +333,36 @@ def test_a_seed_is_a_whole_number(text: str) -> None:
 def test_what_is_no_seed_is_refused_in_a_sentence(text: str) -> None:
     with pytest.raises(UserError, match=r"--seed: expected a whole number from 0 to 4,294,967,295"):
         seed_argument(text)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_takes_no_file_and_ends_in_no_traceback(
+    tmp_path: Path, closed: str
+) -> None:
+    command = (
+        "import os, subprocess, sys\n"
+        "from xmlgrpo_rewards import UserError\n"
+        "from xmlgrpo_rewards.console_script import run_command\n"
+        "def run():\n"
+        "    with open('kept', 'w') as kept:\n"
+        "        print('said', sys.stdout.isatty(), flush=True)\n"
+        "        subprocess.run(['sh', '-c', 'echo child; echo child >&2'], check=True)\n"
+        "        kept.write(sys.stdin.read())\n"
+        "    raise UserError('as ever')\n"
+        "run_command(run)\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, command],
+        cwd=tmp_path,
+        input="asked",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said, warned = "said False\nchild\n", "child\nerror: as ever\n"
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "" if " >&-" in f" {closed}" else said,
+        "" if "2>&-" in closed else warned,
+    )
+    assert (tmp_path / "kept").read_text(encoding="utf-8") == ("" if "<" in closed else "asked")
