@@ -57,8 +57,8 @@ if TYPE_CHECKING:
 
 LIBRARY_MODULES = 4700  # about: what torch, transformers, trl and peft consist of, as locked
 BUILDING = (
-    "Building the tiny Gemma 3 (once; kept for later runs): a warm start on made-up problems, "
-    "before any GRPO."
+    "Building the tiny Gemma 3 (once for each data.seed; kept for later runs): a warm start on "
+    "made-up problems, before any GRPO."
 )
 WARM_START = "warm start"
 WAITING = "another process is building the tiny Gemma 3; waiting for it"
