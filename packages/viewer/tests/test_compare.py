@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 from rich.console import Console
 
+from finished_runs import data_of
 from xmlgrpo_rewards.errors import UserError
 from xmlgrpo_rewards.reply import FORMAT_VERSION
 from xmlgrpo_run.files import SEAL, write_sealed, write_text
@@ -115,13 +116,21 @@ def test_what_was_asked_otherwise_is_refused(tmp_path, changes, what):
         compare_runs([one, other])
 
 
-def test_other_problems_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        pytest.param("hub", r".*: \.venv/bin/xmlgrpo-eval compare .*json ", id="a-test-split"),
+        pytest.param("generated", "train both with the same data.seed, as make seeds", id="none"),
+    ],
+)
+def test_other_problems_are_refused(tmp_path, source, advice):
     one, other = begin(tmp_path / "a"), begin(tmp_path / "b")
-    end(one, [True] * 8)
+    end(one, [True] * 8, data=data_of(source=source))
     write_sealed(other.holdout_after, answers(60, [True] * 8, question="another"))
-    end(other, [True] * 7)
-    advice = r"are not comparable: .* other problems; .*: \.venv/bin/xmlgrpo-eval compare .*json "
-    with pytest.raises(UserError, match=rf"a and .*b {advice}"):
+    end(other, [True] * 7, data=data_of(source=source))
+    with pytest.raises(
+        UserError, match=rf"a and .*b are not comparable: .* other problems; {advice}"
+    ):
         compare_runs([one, other])
 
 

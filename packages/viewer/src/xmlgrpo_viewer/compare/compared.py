@@ -173,9 +173,13 @@ def _require_same_questions(runs: Sequence[Finished]) -> None:
         for what, value in _asked(other).items():
             if value != wanted[what]:
                 shown = "" if what == "problems" else f" ({wanted[what]} and {value})"
+                advice = ADVICE.get(what, evaluate)
+                sources = {run.manifest.data.source for run in (first, other)}
+                if what == "problems" and sources == {"generated"}:  # no test split to share
+                    advice = "train both with the same data.seed, as make seeds does"
                 raise UserError(
                     f"{a.called} and {b.called} are not comparable: they were asked with other "
-                    f"{what}{shown}; {ADVICE.get(what, evaluate)}"
+                    f"{what}{shown}; {advice}"
                 )
 
 
