@@ -72,6 +72,8 @@ def test_a_training_that_has_written_nothing_yet_is_watched(tmp_path):
         run.require_something()
         watch(run, once=True)
         assert "training" in run.report.read_text()
+        # nothing else on the screen says that it is alive
+        assert re.search(r"no step yet at \d\d:\d\d:\d\d \(Ctrl-C leaves\)", drawn(run)[0])
 
 
 def test_hostile_replies_do_not_reach_the_terminal(tmp_path):

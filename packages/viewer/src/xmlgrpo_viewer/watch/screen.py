@@ -75,6 +75,8 @@ def _head(view: RunView, columns: int) -> Text:
         words += f"  left {clock(left)}"
     if times := view.times:
         words += f"  newest at {datetime.fromtimestamp(times[-1][1]):%H:%M:%S}"
+    elif view.state == "training":  # minutes, as of a tiny model's warm start: the clock goes
+        words += f"  no step yet at {datetime.now():%H:%M:%S}"
     how = f" {LEAVE}" if view.state == "training" else ""
     return Text.assemble((one_line(words, columns - len(how)), "bold"), (how, "dim"))
 
