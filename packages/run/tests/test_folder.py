@@ -197,7 +197,7 @@ def test_a_model_is_a_full_path_or_an_id(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        pytest.param("../models/x", "no model folder at '/.*models/x'", id="up"),
+        pytest.param("../models/x", "no model folder at '/.*models/x'; check the path", id="up"),
         pytest.param("./x", "no model folder at '/.*x'", id="here"),
         pytest.param("~/x", "no model folder at '/.*x'", id="home"),
         pytest.param("~nobody-here/x", "'~nobody-here/x': .*; write the path out", id="nobody"),

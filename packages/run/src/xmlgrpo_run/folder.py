@@ -141,7 +141,7 @@ def model_source(name: str) -> str:
     if folder.is_dir():
         return str(full_path(folder))
     if name.startswith((".", os.sep, "~")) or name.count("/") > 1:
-        raise UserError(f"no model folder at {str(folder.absolute())!r}")
+        raise UserError(f"no model folder at {str(folder.absolute())!r}; check the path")
     return name
 
 

@@ -500,6 +500,16 @@ def test_what_is_no_gguf_never_reaches_llama_cpp(
         of_model(str(path))
 
 
+def test_a_folder_without_a_model_is_refused_before_the_libraries_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    for name in (str(tmp_path / "mine"), "~/mine"):
+        with pytest.raises(UserError, match=r"the model folder '.*/mine' has no config\.json"):
+            of_model(name)
+
+
 def test_a_run_folder_given_as_a_model_is_pointed_to_run(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     with pytest.raises(UserError, match="ask it with --run"):

@@ -16,8 +16,9 @@ from xmlgrpo_run.manifest import (
     require_compared,
     run_around,
 )
-from xmlgrpo_run.safetensors_header import safetensors_files, tensor_shapes
+from xmlgrpo_run.safetensors_header import tensor_shapes
 from xmlgrpo_trainer.config.defaults import GRPO_DEFAULTS
+from xmlgrpo_trainer.model.load import check_model_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,9 @@ def of_model(name: str, task: str | None = None, base: str | None = None) -> Sou
         return Source("gguf", str(require_checked(path)), task=task)
     if RunFolder(path).manifest.is_file() and not (path / "config.json").is_file():
         raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
-    if (path / "config.json").is_file():
-        safetensors_files(path)
-        if (path / MERGE_RECORD).is_file():
-            require_compared(path)
+    if (path / MERGE_RECORD).is_file():
+        require_compared(path)
+    check_model_folder(str(path))
     return Source("transformers", model_source(name), task=task)
 
 
