@@ -99,15 +99,21 @@ def test_a_name_alone_is_answered_with_those_in_configs(
         load_config(Path("mine.yaml"))
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        pytest.param(None, r"No such file or directory; there are .*other\.yaml", id="none"),
+        pytest.param(b"\xff\xfe", "it is not UTF-8; save it as UTF-8$", id="not-utf-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, content: bytes | None, advice: str
+) -> None:
     path = tmp_path / "run.yaml"
     if content is not None:
         path.write_bytes(content)
     (tmp_path / "other.yaml").write_text("seed: 1\n", encoding="utf-8")
-    with pytest.raises(
-        UserError, match=r"cannot read the configuration .*; there are .*other\.yaml"
-    ):
+    with pytest.raises(UserError, match=rf"cannot read the configuration '.*run\.yaml': {advice}"):
         load_config(path)
 
 

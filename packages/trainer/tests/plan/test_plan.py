@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -692,6 +693,12 @@ LARGE = (
     "data: {source: hub}\n"
     "grpo: {per_device_train_batch_size: 64, max_steps: 5}\n"
 )
+
+
+def test_problems_that_are_not_there_yet_are_not_counted(command: Command) -> None:
+    words = ("data.source=json", "data.path=/not/here/yet", "model.device=cpu")
+    _, printed = command("--config", "configs/tiny.yaml", *words)
+    assert re.search(r"problems +not known before loading *$", printed, re.MULTILINE)
 
 
 def test_the_command_prints_numbers_for_machines(tmp_path: Path, command: Command) -> None:

@@ -342,12 +342,17 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     try:
         with path.open("rb") as file:
             text = file.read(MAX_YAML_BYTES + 1).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    except UnicodeDecodeError:
+        raise UserError(
+            f"cannot read the configuration {str(path)!r}: it is not UTF-8; save it as UTF-8"
+        ) from None
+    except OSError as error:
         there = sorted(path.parent.glob("*.yaml")) or sorted(Path("configs").glob("*.yaml"))
         beside = ", ".join(map(str, there))
         hint = f"; there are {beside}" if beside else ""
-        raise UserError(f"cannot read the configuration {str(path)!r}: {reason}{hint}") from None
+        raise UserError(
+            f"cannot read the configuration {str(path)!r}: {error.strerror}{hint}"
+        ) from None
     try:
         raw = parse_yaml(text, str(path))
     except RecursionError:

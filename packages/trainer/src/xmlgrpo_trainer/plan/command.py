@@ -135,11 +135,11 @@ def _work(plan: "Plan") -> dict[str, str]:
     load = plan.load
     packed = ", linear layers in 4 bits" if load.quantized else ""
     dtype = "bfloat16" if load.number_bytes == 2 else "float32"
-    rows = "not known before loading" if load.train_rows is None else f"{load.train_rows:,}"
+    unknown = "not known before loading"
     work = {
         "model": f"{plan.shape.name}: {plan.shape.weights:,} weights{packed} ({dtype})",
         "adapter": f"{load.lora_weights:,} trained weights",
-        "problems": f"{rows} to train on",
+        "problems": unknown if load.train_rows is None else f"{load.train_rows:,} to train on",
         "a generation batch": f"{load.prompts} problems x {load.group} completions = "
         f"{load.prompts * load.group}, for {load.reuse} step(s), by {load.engine}",
         "tokens per step": f"at most {load.tokens_per_step:,}: {load.micro_batch} x "
@@ -147,7 +147,7 @@ def _work(plan: "Plan") -> dict[str, str]:
         f"{load.completion_tokens} tokens",
     }
     if load.steps is None:
-        return work | {"steps": "not known before loading"}
+        return work | {"steps": unknown}
     tokens = load.tokens_per_step * load.steps
     return work | {
         "steps": f"{load.steps:,}",
