@@ -375,6 +375,24 @@ def test_one_look_is_enough_where_it_is_sure() -> None:
     assert "15 problems lost, 2 gained" in found.text
 
 
+@pytest.mark.parametrize(
+    "flips",
+    [
+        pytest.param({"validation/lost": 1e17, "validation/gained": 1e16}, id="would-take-years"),
+        pytest.param({"validation/lost": -5, "validation/gained": "two"}, id="no-counts"),
+    ],
+)
+def test_numbers_that_no_run_logs_prove_nothing(flips: dict[str, Any]) -> None:
+    changes: dict[str, AtStep] = {
+        "sampled/strict": lambda s: 3.0 if s < 30 else 0.1,  # a share above 1
+        "sampled/replies": lambda s: 0,
+    }
+    rows = dict(log_of(changes).rows)
+    rows[60] = {**rows[60], "validation/strict_accuracy": 0.1, **flips}
+    rows_found = {finding.row for finding in check_run(MetricsLog(rows, ()))}
+    assert "right-falling" not in rows_found
+
+
 def test_few_replies_prove_no_fall() -> None:
     changes: dict[str, AtStep] = {
         "sampled/strict": lambda s: 0.06 if s < 30 else 0.03,

@@ -9,7 +9,7 @@ from math import sqrt
 from statistics import fmean, median
 
 from xmlgrpo_run.measures.paired import Paired
-from xmlgrpo_run.metrics import MetricsLog
+from xmlgrpo_run.metrics import MetricsLog, finite
 
 WINDOW = 20  # logged steps that "now" and "at first" are means of, since single steps are noise
 PATIENCE_STEPS = 20  # a reward that is still 0 then is dead: AXOLOTL
@@ -19,6 +19,7 @@ SHARPER = 4 / 3  # times as many right
 LEAST_ENTROPY = 0.1  # nats, below which a rise means nothing
 LEAST_HALF = 5  # logged steps at either end of a comparison
 LEAST_FALL = 10  # the same, where a few easy problems at first must not look like a fall
+MOST_FLIPS = 20_000  # between two looks at validation problems
 SURE_P = 0.01  # of McNemar's test: one look is enough
 SURE_Z = 4.0  # standard errors of independent replies; those to one problem are not
 LEAST_WORKED = 0.3  # of replies at first: below it there is no habit to lose
@@ -105,9 +106,11 @@ def fallen(log: MetricsLog) -> tuple[float, str] | None:
     if len(values) < 2 or not values[0][1]:
         return None
     (_, first), (step, last) = values[0], values[-1]
-    lost, gained = (log.rows[step].get(f"validation/{which}") for which in ("lost", "gained"))
+    lost, gained = (
+        _count(log.rows[step].get(f"validation/{which}")) for which in ("lost", "gained")
+    )
     if lost is not None and gained is not None:
-        flips = Paired(both=0, only_first=int(lost), only_second=int(gained), neither=0)
+        flips = Paired(both=0, only_first=lost, only_second=gained, neither=0)
         if flips.p_value < SURE_P and lost > gained:
             words = f"validation accuracy was {first:.1%} at first and is {last:.1%} at step {step}"
             return last / first, f"{words}: {flips.only_first} problems lost, {gained:.0f} gained"
@@ -234,7 +237,15 @@ def right_left(log: MetricsLog) -> tuple[float, str] | None:
     return last / first, f"right answers went from {first:.1%} of the sampled ones to {last:.1%}"
 
 
+def _count(logged: object) -> int | None:
+    """A number of problems; None for what no run logs: the exact test of it would take hours."""
+    value = finite(logged)
+    return None if value is None or not 0 <= value <= MOST_FLIPS else int(value)
+
+
 def _is_sure(first: float, last: float, replies: float) -> bool:
+    if not (0 <= first <= 1 and 0 <= last <= 1 and replies > 0):  # no run logs that
+        return False
     error = sqrt((first * (1 - first) + last * (1 - last)) / replies)
     return first - last > SURE_Z * error
 
