@@ -59,7 +59,8 @@ def learnt(of: Any, *, late: bool) -> tuple[dict[str, list[float]], Counter[str]
         for _ in range(2):
             with looks:
                 of._compute_loss(of.model, batch).backward()
-            batch["old_per_token_logps"] = batch["old_per_token_logps"] + 0.2
+            for name in ("old_per_token_logps", "sampling_per_token_logps"):
+                batch[name] = batch[name] + 0.2
         metrics = {name: list(values) for name, values in of._metrics["train"].items()}
     forward_is_over.remove()
     fetch(metrics)

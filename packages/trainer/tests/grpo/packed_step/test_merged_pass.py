@@ -27,18 +27,18 @@ from .test_gradients import (
 WITHIN = 3e-5  # float32, of gradients through W + s B A that is summed before it is multiplied
 
 
-def merged(model: Any, *, checkpointing: bool = False, uses: int = 1) -> Any:
+def merged(model: Any, *, checkpointing: bool = False, uses: int = 1, draws: bool = True) -> Any:
     """What is asked of trl's trainer, its packed rows computed with the engine's weights."""
     trainer = trainer_of(model)
     trainer.args.gradient_checkpointing = checkpointing
     trainer.args.num_iterations = uses
-    merge(trainer, StaticEngine(model, [EOS], PAD))
+    merge(trainer, StaticEngine(model, [EOS], PAD), draws=draws)
     return trainer
 
 
-def merge(trainer: Any, engine: Any) -> None:
+def merge(trainer: Any, engine: Any, *, draws: bool = True) -> None:
     trainer.engine, trainer.state = engine, SimpleNamespace(global_step=0)
-    use_packed_rows(trainer, MergedPass(trainer, engine, draws=True))
+    use_packed_rows(trainer, MergedPass(trainer, engine, draws=draws))
 
 
 def learnt(trainer: Any) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -104,9 +104,16 @@ def test_some_projections_have_an_adapter_and_ranks_and_scales_differ() -> None:
     assert_same(found_gradients, expected_gradients, WITHIN)
 
 
-def test_an_update_arrives_where_no_rollout_lies_between() -> None:
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"uses": 2}, id="a-batch-is-learnt-from-twice"),
+        pytest.param({"draws": False}, id="another-engine-draws-with-8-bits"),
+    ],
+)
+def test_an_update_arrives_where_no_rollout_of_the_engine_lies_between(how: Any) -> None:
     model = small("gemma-3")
-    trainer = merged(model, uses=2)  # a batch is learnt from twice
+    trainer = merged(model, **how)
     learnt(trainer)
     disturb(model, seed=5)
     trainer.state.global_step += 1
