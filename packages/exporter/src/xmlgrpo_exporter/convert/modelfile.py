@@ -75,7 +75,7 @@ def llama_cpp_line(file: str, system: str, question: str, *, chat: bool) -> str:
 
     Without a chat template (`chat`) the question is a text that the file continues.
     """
-    file, prompt = shlex.quote(file), f"--prompt {shlex.quote(question)}"
+    file, prompt = shlex.quote(file), f"--prompt \\\n    {shlex.quote(question)}"
     if not chat:
         parts = [f"llama-completion -m {file}", "-no-cnv --temp 0", prompt]
     else:
