@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from xmlgrpo_gguf.header import require_gguf
 from xmlgrpo_rewards.errors import UserError
+from xmlgrpo_run.checkout import is_installed
 
 _PIECE_BYTES = 512  # more than the longest piece of the vocabularies in use
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
@@ -20,13 +21,13 @@ _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
 
 def require_llama_cpp() -> Any:
     """llama-cpp-python's low-level module; a UserError where it is not installed."""
-    try:
-        import llama_cpp
-    except ImportError:
+    if not is_installed("llama_cpp"):
         raise UserError(
             "a GGUF file needs llama-cpp-python, which is not installed; it is built once from "
             "source: make gguf-setup"
-        ) from None
+        )
+    import llama_cpp
+
     return llama_cpp
 
 

@@ -613,6 +613,15 @@ def test_an_engine_that_cannot_serve_is_refused_before_anything(
     refuse(gemma(rollout_weights="int8"))
     with pytest.raises(UserError, match=r"'int8' needs the engine graph, .* has use_dora"):
         refuse(gemma(rollout_weights="int8", lora={"use_dora": True}))
+    merged = {"merged_pass": True, "packed_rows": True}
+    four_bit = {"name": "google/gemma-3-1b-it", "backend": "plain", "load_in_4bit": True}
+    refuse(gemma(**merged))
+    with pytest.raises(
+        UserError, match=r"merged_pass: expected .*got generate \(.* has use_dora\)"
+    ):
+        refuse(gemma(**merged, lora={"use_dora": True}))
+    with pytest.raises(UserError, match=r"merged_pass: expected .*16-bit copy of the 4-bit weigh"):
+        refuse(gemma(**merged, model=four_bit))
 
 
 def test_8_bits_are_a_second_copy_of_the_projections() -> None:

@@ -1,5 +1,6 @@
 """What is asked: the model behind `--run` or `--model`, checked before anything is loaded."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,7 +86,7 @@ def of_model(name: str, task: str | None = None, base: str | None = None) -> Sou
         require_gguf(path)
         return Source("gguf", str(require_checked(path)), task=task)
     if RunFolder(path).manifest.is_file() and not (path / "config.json").is_file():
-        raise UserError(f"{name!r} is a run folder; ask it with --run {name}")
+        raise UserError(f"{name!r} is a run folder; ask it with --run {shlex.quote(name)}")
     if (path / MERGE_RECORD).is_file():
         require_compared(path)
     check_model_folder(str(path))

@@ -228,10 +228,15 @@ def engine_of(config: RunConfig, shape: ModelShape) -> EngineName:
     """The engine that the run will take.
 
     Raises:
-        UserError: `graph` is asked for, and cannot serve this model or this adapter.
+        UserError: `graph` is asked for, or what needs it, and cannot serve this model or adapter.
     """
     obstacle = joined_reasons(shape.obstacle, why_not_merged(config.lora))
     packed = config.model.load_in_4bit or shape.packed
     int8 = config.rollout_weights == "int8"
-    name, _reason = name_engine(config.rollout, obstacle, packed=packed, on_gpu=False, int8=int8)
+    name, reason = name_engine(config.rollout, obstacle, packed=packed, on_gpu=False, int8=int8)
+    if config.merged_pass and name != "graph":
+        raise UserError(
+            f"merged_pass: expected rollout graph, whose weights it computes with, got {name} "
+            f"({reason}); set merged_pass to false"
+        )
     return name

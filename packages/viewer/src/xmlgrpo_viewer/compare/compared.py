@@ -5,6 +5,7 @@ same length limit, greedy.  A comparison stands on each run's manifest and the h
 it has the hashes of; what else training left and is gone is named in a note, as not checked.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -165,10 +166,10 @@ def _require_same_questions(runs: Sequence[Finished]) -> None:
     wanted, a = _asked(first), first.view.run
     for other in others:
         b = other.view.run
+        results = shlex.join(str(run.eval / "tuned.json") for run in (a, b))
         evaluate = (
             f"evaluate both on the same items (make eval RUN={a.called}, make eval RUN={b.called}) "
-            "and compare: .venv/bin/xmlgrpo-eval compare "
-            f"{a.eval / 'tuned.json'} {b.eval / 'tuned.json'}"
+            f"and compare: .venv/bin/xmlgrpo-eval compare {results}"
         )
         for what, value in _asked(other).items():
             if value != wanted[what]:
