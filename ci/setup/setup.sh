@@ -88,7 +88,9 @@ fi
 
 stopped() { # EXIT-CODE: by Ctrl-C or SIGTERM
   trap - INT TERM
-  rm -rf .venv/tmp
+  # its own alone: of a terminal that was closed, this comes while the next set-up is at work
+  rm -rf ".venv/tmp/$$"
+  rmdir .venv/tmp 2>/dev/null || true
   say "set-up was stopped; what was unpacked is kept, and make setup goes on there" >&2
   exit "$1"
 }
@@ -125,9 +127,9 @@ if [ -n "$new" ]; then
   printf 'made-in = %s\ntorch-index = %s\nlock = %s\n' "$here" "$index" "$lock" >>.venv/pyvenv.cfg
   python=
 fi
-export TMPDIR="$here/.venv/tmp" # pip's downloads, where their growth can be seen
-rm -rf "$TMPDIR"
-mkdir "$TMPDIR"
+rm -rf .venv/tmp # of one that was killed
+export TMPDIR="$here/.venv/tmp/$$" # pip's downloads, where their growth can be seen
+mkdir -p "$TMPDIR"
 echo begun >"$state"
 : >"$log"
 # a package that a killed pip has left half unpacked has no RECORD yet: it is not there
@@ -151,5 +153,5 @@ narrated "our packages" "$log" \
   exit 1
 }
 pip check
-rm -rf "$TMPDIR"
+rm -rf .venv/tmp
 echo "done $inputs" >"$state"
