@@ -153,5 +153,6 @@ narrated "our packages" "$log" \
   exit 1
 }
 pip check
-rm -rf .venv/tmp
+rm -rf "$TMPDIR"
+rmdir .venv/tmp 2>/dev/null || true
 echo "done $inputs" >"$state"

