@@ -1,4 +1,5 @@
-# How llama.cpp is built, and what of it: the libraries that llama-cpp-python loads for text, 74 of 178 objects.
+# How llama.cpp is built, and what of it: the libraries that llama-cpp-python loads for text, 74 of
+# 178 objects.
 # Read by CMake before llama-cpp-python's own CMakeLists.txt (CMAKE_PROJECT_llama_cpp_INCLUDE);
 # ordinary variables go before the cache entries that it forces.  -DLLAVA_BUILD=ON builds it all.
 if(NOT LLAVA_BUILD)

@@ -233,9 +233,8 @@ def _open_streams() -> None:
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            null = os.open(
-                os.devnull, os.O_RDWR
-            )  # the lowest that is free: the stream's own number
+            # it gets the lowest number that is free: the stream's own
+            null = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(null, True)  # noqa: FBT003 - it takes no keyword
             setattr(sys, name, os.fdopen(null, "w" if number else "r", encoding="utf-8"))
 
